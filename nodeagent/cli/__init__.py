@@ -1,0 +1,1 @@
+"""The command line: argv to one call each, and answers as tables or JSON."""

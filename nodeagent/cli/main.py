@@ -1,0 +1,53 @@
+"""The `nodeagent` command: finds the sub-command and loads only its module."""
+
+import importlib
+from typing import Any
+
+import click
+
+from nodeagent import __version__
+from nodeagent.errors import AgentError, CatalogError, ConfigError
+
+COMMANDS = {
+    "run": "nodeagent.cli.run:run",
+    "status": "nodeagent.cli.status:status",
+    "connections": "nodeagent.cli.connections:connections",
+    "services": "nodeagent.cli.services:services",
+    "certs": "nodeagent.cli.certs:certs",
+    "intention": "nodeagent.cli.intention:intention",
+    "service": "nodeagent.cli.service:service",
+    "intercept": "nodeagent.cli.intercept:intercept",
+    "catalog": "nodeagent.cli.catalog:catalog",
+    "lab": "nodeagent.cli.lab:lab",
+}
+
+EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_NOT_FOUND, EXIT_TIMEOUT = 1, 2, 3, 4, 5
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they are asked for: start-up is felt at every call."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; our own errors become one line on stderr and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except (ConfigError, CatalogError, AgentError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="nodeagent")
+def main() -> None:
+    """A service mesh for plain Linux hosts: one daemon per host, no change to applications."""

@@ -1,0 +1,221 @@
+"""`nodeagent.toml` as frozen values; unknown keys and bad values are refused with file, key and cure."""
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.errors import ConfigError
+from nodeagent.model.service import Mode
+from nodeagent.model.snapshot import Mesh, Units
+from nodeagent.model.workload import WorkloadRule, parse_selector
+
+DEFAULT_PATH = Path("/etc/nodeagent/nodeagent.toml")
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?$")]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+
+class HostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[host]: who this machine is and how strict."""
+
+    name: Name
+    """The node's name in the catalog."""
+    addresses: tuple[str, ...]
+    """This host's mesh addresses, IPv4 and IPv6; the first is the node's address in the catalog."""
+    datacenter: Name = "dc1"
+    mode: Mode = "strict"
+    workers: Annotated[int, msgspec.Meta(ge=0, le=limits.WORKERS_MAX)] = 0
+    """Worker processes; 0: one per core, at most four."""
+    control_user: str | int = "nodeagent"
+    worker_user: str | int = "nodeagent-worker"
+    drain_s: Seconds = limits.DRAIN_S
+    """What open connections get when the agent is told to stop."""
+
+
+class CatalogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[catalog]: where the mesh is described."""
+
+    address: str
+    """`https://host:port`; http only towards loopback."""
+    token_file: str = "/etc/nodeagent/node.token"  # noqa: S105 - a path
+    ca_file: str = ""
+    """The catalog's own CA; empty: the system's."""
+    plain_http_ok: bool = False
+    """Allow http towards an address that is not loopback. For labs."""
+
+
+class InterceptTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[intercept]: what the kernel sends to the agent."""
+
+    enabled: bool = True
+    backend: Literal["auto", "nft"] = "auto"
+    fail: Literal["closed", "open"] = "closed"
+    """When the agent is dead: refuse new mesh connections, or let them bypass it (never towards strict services)."""
+    unregistered: Literal["passthrough", "refuse"] = "passthrough"
+    """Ports of mesh hosts at which no service is registered."""
+    exclude_ports: tuple[Port, ...] = ()
+    exclude_cidrs: tuple[str, ...] = ()
+    mesh_cidrs: tuple[str, ...] = ()
+    """Captured besides the hosts of the catalog."""
+    cgroup_root: str = ""
+    """This host's cgroup below the cgroup v2 mount; empty: the mount itself. Labs only."""
+
+
+class IdentityTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[identity]: which processes speak as which service."""
+
+    units: Literal["registered", "any"] | tuple[str, ...] = "registered"
+
+
+class WorkloadTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[[workload]]: processes with this selector speak as this service."""
+
+    selector: str
+    """`systemd:id:web.service` or `unix:uid:1001`."""
+    service: Name
+
+
+class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[service.NAME]: exceptions for one service on this host."""
+
+    mode: Mode | None = None
+    preserve_source: bool = True
+    """The application sees the caller's address; off where it is behind another NAT."""
+    plaintext_ok: bool = False
+    """May be called in clear, in strict mode, on hosts without an agent."""
+
+
+class AdminTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[admin]: where the agent answers the command line and Prometheus."""
+
+    socket: str = "/run/nodeagent/api.sock"
+    metrics: str = f"127.0.0.1:{limits.METRICS_PORT}"
+    """Address of the Prometheus endpoint; empty: none."""
+    state_dir: str = "/var/lib/nodeagent"
+
+
+class LogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[log]: what is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    connections: bool = True
+    """One line per connection; refusals are always logged."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    host: HostTable
+    catalog: CatalogTable
+    intercept: InterceptTable = InterceptTable()
+    identity: IdentityTable = IdentityTable()
+    workload: tuple[WorkloadTable, ...] = ()
+    service: dict[str, ServiceTable] = {}
+    admin: AdminTable = AdminTable()
+    log: LogTable = LogTable()
+
+
+def load_config(path: Path = DEFAULT_PATH) -> Config:
+    """The configuration in `path`.
+
+    Raises:
+        ConfigError: unreadable, not TOML, an unknown key or a bad value; names file, key and cure.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}; give the file with --config") from error
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, where: str) -> Config:
+    """The configuration in `text`; `where` is what messages call it.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    try:
+        config = msgspec.convert(tomllib.loads(text), Config)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(str(error))}") from error
+    for complaint in _complaints(config):
+        raise ConfigError(f"{where}: {complaint}")
+    return config
+
+
+def mesh_of(config: Config, trust_domain: str) -> Mesh:
+    """What of the configuration decisions depend on."""
+    return Mesh(
+        trust_domain=trust_domain,
+        datacenter=config.host.datacenter,
+        host=config.host.name,
+        mode=config.host.mode,
+        unregistered=config.intercept.unregistered,
+        plaintext_ok=tuple(sorted(name for name, table in config.service.items() if table.plaintext_ok)),
+        workloads=tuple(WorkloadRule(parse_selector(w.selector), w.service) for w in config.workload),
+        units=config.identity.units,
+    )
+
+
+def _complaints(config: Config) -> Iterator[str]:
+    """What the types cannot say, each with key and cure."""
+    yield from _bad_values("host.addresses", config.host.addresses, ipaddress.ip_address, "an IP address")
+    if not config.host.addresses:
+        yield 'host.addresses: give at least one address of this host, such as ["10.0.0.1"]'
+    for key in ("exclude_cidrs", "mesh_cidrs"):
+        yield from _bad_values(f"intercept.{key}", getattr(config.intercept, key), ipaddress.ip_network, "a CIDR")
+    for number, workload in enumerate(config.workload):
+        yield from _bad_values(f"workload[{number}].selector", (workload.selector,), parse_selector, "a selector")
+    yield from _catalog_complaints(config.catalog)
+
+
+def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
+    match = re.fullmatch(r"(https?)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})/?", catalog.address)
+    if not match:
+        yield f"catalog.address: {catalog.address!r} is not https://host:port"
+    elif match[1] == "http" and not catalog.plain_http_ok and match[2] not in ("127.0.0.1", "localhost", "[::1]"):
+        yield "catalog.address: plain http is accepted towards loopback only; use https:// and catalog.ca_file"
+
+
+def _bad_values(key: str, values: tuple[str, ...], parse: object, what: str) -> Iterator[str]:
+    for value in values:
+        try:
+            parse(value)  # type: ignore[operator]
+        except ValueError as error:
+            yield f"{key}: {value!r} is not {what}: {error}"
+
+
+def _explain(message: str) -> str:
+    """The message of msgspec with the key first and, for an unknown key, the one that was probably meant."""
+    what, _, path = message.partition(" - at `$")
+    key = path.rstrip("`").lstrip(".")
+    unknown = re.search(r"unknown field `(.+?)`", what)
+    if not unknown:
+        return f"{key or 'the file'}: {what}"
+    return f"{key + '.' if key else ''}{unknown[1]}: no such setting{_did_you_mean(key, unknown[1])}"
+
+
+_TABLES: dict[str, type[msgspec.Struct]] = {
+    "": Config, "host": HostTable, "catalog": CatalogTable, "intercept": InterceptTable, "identity": IdentityTable,
+    "workload": WorkloadTable, "service": ServiceTable, "admin": AdminTable, "log": LogTable,
+}  # fmt: skip
+
+
+def _did_you_mean(key: str, name: str) -> str:
+    table = _TABLES.get(re.split(r"[.\[]", key)[0], Config)
+    known = table.__struct_fields__
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
+
+
+__all__ = ["Config", "Units", "load_config", "mesh_of", "parse_config"]

@@ -1,0 +1,161 @@
+"""What can go wrong: closed sets of reasons, and the exceptions that carry them."""
+
+from enum import StrEnum
+
+
+class Side(StrEnum):
+    """Whose fault an ended connection was."""
+
+    NONE = "none"
+    """Nobody's: it ended as connections do."""
+    DOWNSTREAM = "downstream"
+    """The side that opened the connection."""
+    UPSTREAM = "upstream"
+    """The side that was called: the application or the agent in front of it."""
+    MESH = "mesh"
+    """Policy, identity or configuration said no."""
+    AGENT = "agent"
+    """This agent: a limit, a drain or a defect."""
+
+
+class Reason(StrEnum):
+    """How a connection ended. A closed set: it is also a metric label and the log's `reason`."""
+
+    OK = "ok"
+    RESET_BY_DOWNSTREAM = "reset_by_downstream"
+    RESET_BY_UPSTREAM = "reset_by_upstream"
+    IDLE_TIMEOUT = "idle_timeout"
+    DENIED = "denied"
+    UNIDENTIFIED = "unidentified"
+    PLAINTEXT_REFUSED = "plaintext_refused"
+    NO_PEER = "no_peer"
+    UNREGISTERED = "unregistered"
+    NO_SNAPSHOT = "no_snapshot"
+    NO_SVID = "no_svid"
+    BAD_DESTINATION = "bad_destination"
+    PEER_UNREACHABLE = "peer_unreachable"
+    PEER_IDENTITY = "peer_identity"
+    PEER_LOST = "peer_lost"
+    PEER_REFUSED = "peer_refused"
+    UPSTREAM_REFUSED = "upstream_refused"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    LOOP = "loop"
+    LIMIT = "limit"
+    DRAINED = "drained"
+    INTERNAL = "internal"
+
+
+class AgentError(Exception):
+    """A refusal or failure with its three facts: what, whose fault, whether another try may help."""
+
+    reason = Reason.INTERNAL
+    side = Side.AGENT
+    retryable = False
+
+
+class Denied(AgentError):
+    """An intention, or the default, said no."""
+
+    reason, side = Reason.DENIED, Side.MESH
+
+
+class Unidentified(AgentError):
+    """The kernel could not name the caller's unit, or no service is configured for it."""
+
+    reason, side = Reason.UNIDENTIFIED, Side.MESH
+
+
+class PlaintextRefused(AgentError):
+    """Plaintext arrived at a service that takes tunnels only."""
+
+    reason, side = Reason.PLAINTEXT_REFUSED, Side.MESH
+
+
+class NoPeer(AgentError):
+    """The destination's host runs no agent, and plaintext to it is not allowed."""
+
+    reason, side = Reason.NO_PEER, Side.MESH
+
+
+class UnregisteredPort(AgentError):
+    """No service is registered at that address and port, and such ports are refused here."""
+
+    reason, side = Reason.UNREGISTERED, Side.MESH
+
+
+class NoSnapshot(AgentError):
+    """This agent has not heard from the catalog yet and has no saved snapshot."""
+
+    reason, side, retryable = Reason.NO_SNAPSHOT, Side.AGENT, True
+
+
+class NoSvid(AgentError):
+    """This agent holds no valid certificate for the service that is to speak or be spoken to."""
+
+    reason, side, retryable = Reason.NO_SVID, Side.AGENT, True
+
+
+class BadDestination(AgentError):
+    """A tunnel asked for something that is not a registered service of this host."""
+
+    reason, side = Reason.BAD_DESTINATION, Side.DOWNSTREAM
+
+
+class PeerUnreachable(AgentError):
+    """No tunnel to the peer host could be opened."""
+
+    reason, side, retryable = Reason.PEER_UNREACHABLE, Side.UPSTREAM, True
+
+
+class PeerIdentity(AgentError):
+    """The peer proved another identity than the one that was asked for, or none."""
+
+    reason, side = Reason.PEER_IDENTITY, Side.UPSTREAM
+
+
+class PeerLost(AgentError):
+    """The tunnel broke while a connection was in it."""
+
+    reason, side = Reason.PEER_LOST, Side.UPSTREAM
+
+
+class PeerRefused(AgentError):
+    """The peer's agent answered with a status that is not 200, 401 or 503."""
+
+    reason, side = Reason.PEER_REFUSED, Side.UPSTREAM
+
+
+class UpstreamRefused(AgentError):
+    """The application refused the connection."""
+
+    reason, side, retryable = Reason.UPSTREAM_REFUSED, Side.UPSTREAM, True
+
+
+class UpstreamTimeout(AgentError):
+    """The application or host did not answer in time."""
+
+    reason, side, retryable = Reason.UPSTREAM_TIMEOUT, Side.UPSTREAM, True
+
+
+class Loop(AgentError):
+    """The connection came back to an agent's own port, or went through too many agents."""
+
+    reason, side = Reason.LOOP, Side.MESH
+
+
+class LimitReached(AgentError):
+    """A limit of `limits.py` was reached."""
+
+    reason, side, retryable = Reason.LIMIT, Side.AGENT, True
+
+
+class ConfigError(Exception):
+    """A setting is missing, unknown or out of range; the message names file, key and cure."""
+
+
+class CatalogError(Exception):
+    """The catalog answered something that cannot be used; the message says what and where."""
+
+
+class FrameError(Exception):
+    """A message between our own processes is not one: the channel is closed."""

@@ -1,0 +1,84 @@
+"""Every number that bounds something, with the reason for it. All limits are on by default."""
+
+# --- given by a specification or by Consul -------------------------------------------------------------------------
+
+SPIFFE_ID_BYTES = 2048  # SPIFFE ID standard, section 2.3
+H2_FRAME_BYTES = 16_384  # RFC 9113, 4.2: what every peer must accept
+CONSUL_WAIT_S = 300.0  # Consul's own default for a blocking query; it adds up to wait/16 of jitter
+
+# --- chosen here: ports and marks ----------------------------------------------------------------------------------
+
+OUTBOUND_PORT = 15001  # as Istio, Consul and Kuma: operators know these numbers
+INBOUND_PORT = 15006
+TUNNEL_PORT = 15008  # HBONE's
+METRICS_PORT = 15020
+
+# --- data plane ----------------------------------------------------------------------------------------------------
+
+ACCEPT_BACKLOG = 4096  # with 16, a worker that dies for 0.5 s under 40 clients refuses half of them; 4096 refuses none
+IDENTIFY_S = 0.25  # conntrack and sock_diag take 80 us; whoever is unknown after 250 ms stays unidentified
+IDENTIFY_PENDING = 256  # questions to the supervisor in flight for one worker; beyond that callers are unidentified
+CONNECT_S = 5.0  # as Consul's ConnectTimeoutMs
+LOCAL_CONNECT_S = 1.0  # a source-preserved connection to a local application may meet a tuple in use: try another port
+LOCAL_CONNECT_TRIES = 3
+IDLE_S = 3600.0  # a relayed TCP connection without a byte either way: Envoy's tcp_proxy default
+LINGER_S = 30.0  # how long closed ends may take to deliver what is queued before they are cut
+HANDSHAKE_S = 5.0  # TLS and the first HTTP/2 settings of a tunnel
+HANDSHAKES_PER_SOURCE = 64  # in flight, per peer address and worker: each costs 0.4 to 0.85 ms of CPU
+HELLO_BYTES = 16_384 + 5  # one TLS record: RFC 8446, 5.1; a longer hello is not a peer agent's
+SESSIONS_PER_KEY = 4  # tunnels of one (source, destination, host): beyond one for > 1,000 streams or for bulk
+STREAMS_PER_SESSION = 1000  # rapid-reset budgets of peers count from 1,000; then another session is opened
+STREAMS_WAITING = 4096  # connections waiting for one session to open
+SESSION_IDLE_S = 300.0  # an unused tunnel is closed, as ztunnel does
+PING_S = 10.0  # a silent tunnel is asked whether it lives, as ztunnel does
+PING_TIMEOUT_S = 20.0  # and given up
+STREAM_WINDOW_BYTES = 256 * 1024  # HTTP/2 window of one stream: what a stalled reader can make us hold
+SESSION_WINDOW_BYTES = 2**31 - 1  # never the bottleneck: stalled streams must not stop the others
+FEED_BYTES = 16_384  # given to the library per stream and round, so that one bulk stream does not starve the rest
+FLUSH_BYTES = 256 * 1024  # written to a tunnel per loop turn
+STREAM_QUEUE_BYTES = 64 * 1024  # a stream with more queued asks its application to pause
+WORKER_BUFFER_BYTES = 256 * 1024 * 1024  # all streams of a worker together; beyond, new streams are refused
+EARLY_BYTES = 64 * 1024  # what a client may send before its upstream is connected
+TLS_BIO_BYTES = 33_024  # two records: 93 KiB a session after a burst instead of 347
+HOPS = 1  # agents that a connection may have passed before this one: the caller's
+CONNECTIONS_PER_WORKER = 9_000  # two descriptors each, below a hard limit of 20,000
+PREPARED_SOCKETS = 64  # made by the supervisor and sent in one message (0.95 ms)
+PREPARED_LOW = 16  # ask for more below this
+UPSTREAM_PORTS = (10_240, 32_767)  # for source-preserved connections: disjoint from Linux's ephemeral 32768 to 60999
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+WORKERS_MAX = 64
+FRAME_BYTES = 64 * 1024 * 1024  # a snapshot of 10,000 services is 5 MB
+CHANNEL_BACKLOG_BYTES = 32 * 1024 * 1024  # a worker that does not read its channel for this long is replaced
+BEAT_S = 1.0  # the supervisor asks its workers and refreshes the kernel's dead-man switch
+ALIVE_S = 5  # the switch: no beat for this long and new connections are refused
+RESTART_MIN_S = 0.1  # a process that ends is started again after this, doubling
+RESTART_MAX_S = 30.0
+RESTART_RESET_S = 60.0  # that it must live for the doubling to start anew
+DRAIN_S = 30.0  # SIGTERM: what open connections get before they are cut
+DRIFT_S = 5.0  # how often the kernel's rules are compared with the plan, besides after every change seen
+RECORDS_PER_BATCH = 512  # records a worker sends at once
+RECORDS_QUEUED = 16_384  # beyond, records are counted as dropped: a log never stops traffic
+RECORDS_S = 0.1  # how often a worker sends its records
+CLOSED_KEPT = 1000  # closed connections that control remembers for `nodeagent connections --closed`
+
+# --- control plane -------------------------------------------------------------------------------------------------
+
+CATALOG_CONNECT_S = 5.0
+CATALOG_READ_MARGIN_S = 15.0  # beyond wait + wait/16
+CATALOG_BODY_BYTES = 64 * 1024 * 1024
+CATALOG_BACKOFF_MIN_S = 0.2
+CATALOG_BACKOFF_MAX_S = 15.0
+CATALOG_RATE_PER_S = 1.0  # steady answers of one watch; bursts of CATALOG_BURST go through at once
+CATALOG_BURST = 5
+CATALOG_CONNECTIONS = 150  # to one Consul agent, whose own default is 200 per client address
+HOLD_BACK_S = 300.0  # an answer that lost more than half of a service's instances
+COMPILE_S = 0.02  # changes within this are compiled together
+SVID_TTL_S = 24 * 3600.0
+SVID_RENEW_RETRY_MAX_S = 150.0  # as ztunnel
+CLOCK_LEEWAY_S = 60.0
+API_BODY_BYTES = 1024 * 1024
+API_ROWS = 1000  # rows of a listing unless the caller asks for more
+ENTRY_BYTES = 1024 * 1024  # a config entry or KV value; Consul's KV limit is 512 KiB
+BLOCKING_PER_TOKEN = 1024  # blocking queries open at the embedded catalog for one token

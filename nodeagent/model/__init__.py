@@ -1,0 +1,1 @@
+"""The mesh's vocabulary: frozen values without I/O, clock or behaviour beyond validity."""

@@ -1,0 +1,51 @@
+"""Addresses: one shape, and one type for each meaning."""
+
+import ipaddress
+from typing import NamedTuple, NewType
+
+
+class Address(NamedTuple):
+    """An IP address in canonical text and a port."""
+
+    ip: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+
+ClientAddr = NewType("ClientAddr", Address)
+"""Where a connection came from, as the socket says (REDIRECT may have rewritten the port)."""
+
+OriginalDst = NewType("OriginalDst", Address)
+"""Where the client wanted to go, before redirection."""
+
+EndpointAddr = NewType("EndpointAddr", Address)
+"""Where an instance of a service listens."""
+
+
+def canonical_ip(text: str) -> str:
+    """The one spelling of an IP address that tables are keyed by; an IPv4-mapped address becomes IPv4.
+
+    Raises:
+        ValueError: not an IP address.
+    """
+    ip = ipaddress.ip_address(text.partition("%")[0])
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return str(mapped or ip)
+
+
+def parse_address(text: str) -> Address:
+    """The address in `10.0.0.1:80` or `[fd00::1]:80`.
+
+    Raises:
+        ValueError: not of that form, or the port is not in 1..65535.
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not port.isascii() or not port.isdecimal() or bracketed != (":" in host):
+        raise ValueError(f"{text!r} is not an address of the form ip:port or [ipv6]:port")
+    number = int(port)
+    if not 1 <= number <= 65535:
+        raise ValueError(f"{text!r}: the port must be in 1..65535")
+    return Address(canonical_ip(host.strip("[]")), number)

@@ -1,0 +1,52 @@
+"""The mesh as one immutable value: all that a decision may depend on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from nodeagent.model.address import Address
+from nodeagent.model.intention import Intention
+from nodeagent.model.service import Host, Instance, Mode, Service
+from nodeagent.model.workload import WorkloadRule
+
+Units = Literal["registered", "any"] | tuple[str, ...]
+
+
+class Mesh(msgspec.Struct, frozen=True):
+    """What is true for the whole host: names, modes, and whose unit speaks as which service."""
+
+    trust_domain: str
+    datacenter: str
+    host: str
+    mode: Mode = "strict"
+    unregistered: Literal["passthrough", "refuse"] = "passthrough"
+    plaintext_ok: tuple[str, ...] = ()
+    """Services on hosts without an agent that may be called in clear in strict mode."""
+    workloads: tuple[WorkloadRule, ...] = ()
+    units: Units = "registered"
+    """Which units speak as the service of their own name, where no rule names them."""
+
+
+class Registration(NamedTuple):
+    """A registered (address, port): which service, which of its instances."""
+
+    service: Service
+    instance: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One generation of the mesh, with the indexes that decisions ask. Made by `catalog.compiler` only."""
+
+    generation: int
+    mesh: Mesh
+    services: Mapping[str, Service]
+    hosts: Mapping[str, Host]
+    wildcards: tuple[Intention, ...] = ()
+    """Intentions with destination `*`, most specific source first."""
+    by_address: Mapping[Address, Registration] = field(default_factory=dict)
+    host_by_ip: Mapping[str, Host] = field(default_factory=dict)
+    local_by_port: Mapping[int, Registration] = field(default_factory=dict)
+    """This host's own registrations, by port: local callers may dial any local address."""

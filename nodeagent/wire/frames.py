@@ -1,0 +1,174 @@
+"""Messages between control and a worker, and between control and the supervisor: u32 length, u8 version, then MessagePack of one tagged struct.
+
+The channel is a stream socket pair. N and N-1 talk to each other: unknown fields are ignored, an unknown tag or version
+closes the channel.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.errors import FrameError
+from nodeagent.model.identity import KeyRing
+from nodeagent.model.outcome import ConnectionRow
+
+VERSION = 1
+_HEAD_BYTES = 5
+
+
+class SnapshotFrame(msgspec.Struct, tag="snapshot", frozen=True):
+    """A whole snapshot, as `catalog.codec` encodes it."""
+
+    body: bytes
+
+
+class DeltaFrame(msgspec.Struct, tag="delta", frozen=True):
+    """What changed since the generation that the worker has, as `catalog.codec` encodes it."""
+
+    body: bytes
+
+
+class KeysFrame(msgspec.Struct, tag="keys", frozen=True):
+    """The key material that is valid from now on; replaces what the worker had."""
+
+    ring: KeyRing
+
+
+class AskConnections(msgspec.Struct, tag="ask_connections", frozen=True):
+    """Control wants the open connections."""
+
+    number: int
+    limit: int
+
+
+class Connections(msgspec.Struct, tag="connections", frozen=True):
+    """A worker's answer to AskConnections."""
+
+    number: int
+    rows: list[ConnectionRow]
+    total: int
+
+
+class Records(msgspec.Struct, tag="records", frozen=True):
+    """Connections that ended, in the order in which they did."""
+
+    rows: list[ConnectionRow]
+    dropped: int = 0
+    """Records lost since the last batch because the queue was full."""
+
+
+class TunnelRow(msgspec.Struct, frozen=True):
+    """One open tunnel, for `status`."""
+
+    source: str
+    destination: str
+    peer: str
+    side: str
+    """`client` for one that this host opened, `server` for one it accepted."""
+    streams: int
+    opened_at: float
+
+
+class WorkerStats(msgspec.Struct, tag="stats", frozen=True):
+    """A worker's figures, once a second. Counters are totals since the worker started."""
+
+    pid: int
+    generation: int
+    connections: int
+    opened: dict[str, int]
+    """Connections opened, by direction."""
+    sent: int
+    received: int
+    """Bytes of open and ended connections: client to upstream, upstream to client."""
+    tunnels: list[TunnelRow]
+    lag_s: float
+    """How late the loop's last timer was."""
+    buffered: int
+    """Bytes held for streams."""
+
+
+class CaptureFrame(msgspec.Struct, tag="capture", frozen=True):
+    """Control to supervisor: what the catalog says is in the mesh. The supervisor checks each value before use."""
+
+    addresses: list[str]
+    """IP addresses of other hosts and of services registered elsewhere."""
+    ports: list[int]
+    """Ports of services registered on this host."""
+
+
+class WorkerFacts(msgspec.Struct, frozen=True):
+    """One worker process, for `status`."""
+
+    number: int
+    pid: int
+    started_at: float
+    restarts: int
+    state: str
+    """`starting`, `serving`, `draining` or `dead`."""
+
+
+class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
+    """Supervisor to control, once a second."""
+
+    pid: int
+    version: str
+    started_at: float
+    interception: str
+    """`active`, `off`, `failed` or `repaired`."""
+    interception_detail: str
+    repairs: int
+    """How often rules were put back after something else had changed them."""
+    units: int
+    """Units whose connections are stamped."""
+    workers: list[WorkerFacts]
+
+
+Message = (
+    SnapshotFrame | DeltaFrame | KeysFrame | AskConnections | Connections | Records | WorkerStats
+    | CaptureFrame | SupervisorStats
+)  # fmt: skip
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode_frame(message: Message) -> bytes:
+    """The message as bytes for the channel."""
+    body = _encoder.encode(message)
+    return (len(body) + 1).to_bytes(4, "big") + bytes([VERSION]) + body
+
+
+class FrameReader:
+    """Puts messages together again from what a stream socket delivers. Owned by one channel."""
+
+    def __init__(self, limit: int = limits.FRAME_BYTES) -> None:
+        self._buffer = bytearray()
+        self._limit = limit
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """The messages that are complete with `data`.
+
+        Raises:
+            FrameError: too long, another version, or not a message; the channel must be closed.
+        """
+        self._buffer += data
+        while len(self._buffer) >= _HEAD_BYTES:
+            length = int.from_bytes(self._buffer[:4], "big")
+            if not 1 < length <= self._limit:
+                raise FrameError(f"a frame of {length} bytes; the limit is {self._limit}")
+            if len(self._buffer) < 4 + length:
+                return
+            body = bytes(self._buffer[4 : 4 + length])
+            del self._buffer[: 4 + length]
+            yield _decode(body)
+
+
+def _decode(body: bytes) -> Message:
+    """The message in a frame's body: one byte of version, then MessagePack."""
+    if body[0] != VERSION:
+        raise FrameError(f"frame version {body[0]}; this process speaks {VERSION}")
+    try:
+        return _decoder.decode(memoryview(body)[1:])
+    except msgspec.MsgspecError as error:
+        raise FrameError(f"not a message of this protocol: {error}") from error

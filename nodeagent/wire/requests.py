@@ -1,0 +1,128 @@
+"""What a worker and the supervisor say to each other: a few fixed-size messages on a SEQPACKET socket pair.
+
+Fixed schemas on purpose: the supervisor is root and parses nothing else that comes from an unprivileged process.
+First byte: kind. Descriptors travel beside a message by SCM_RIGHTS.
+"""
+
+import struct
+from typing import Any, NamedTuple
+
+from nodeagent.errors import FrameError
+
+# worker -> supervisor
+WANT_SOCKETS = 1
+WANT_OWNER = 2
+PONG = 3
+READY = 4
+DRAINED = 5
+# supervisor -> worker
+SOCKETS = 17
+OWNER = 18
+PING = 19
+UNIT = 20
+DRAIN = 21
+
+MESSAGE_BYTES_MAX = 512
+_UNIT_BYTES_MAX = 256
+
+_SOCKETS = struct.Struct("=BB")  # kind, family (4 or 6)
+_WANT_OWNER = struct.Struct("=BIB16sH16sH")  # kind, number, family, peer ip, peer port, listener ip, listener port
+_OWNER = struct.Struct("=BIBi")  # kind, number, found, uid; then the unit's name
+_UNIT = struct.Struct("=BI")  # kind, mark; then the unit's name
+_BEAT = struct.Struct("=BI")  # kind, number
+
+
+class OwnerQuestion(NamedTuple):
+    """Whose is the redirected connection from `peer` to our listener? Addresses in network form, 4 or 16 bytes."""
+
+    number: int
+    peer_ip: bytes
+    peer_port: int
+    listener_ip: bytes
+    listener_port: int
+
+
+class OwnerAnswer(NamedTuple):
+    """What conntrack and sock_diag know. `uid` is -1 and `unit` empty where nothing may be believed."""
+
+    number: int
+    uid: int
+    unit: str
+
+
+def encode_family(kind: int, family: int) -> bytes:
+    """WANT_SOCKETS or SOCKETS for IP family 4 or 6."""
+    return _SOCKETS.pack(kind, family)
+
+
+def decode_family(data: bytes) -> int:
+    """4 or 6, from WANT_SOCKETS or SOCKETS."""
+    family: int = _unpack(_SOCKETS, data)[1]
+    if family not in (4, 6):
+        raise FrameError(f"address family {family}")
+    return family
+
+
+def encode_question(question: OwnerQuestion) -> bytes:
+    """WANT_OWNER."""
+    family = 4 if len(question.peer_ip) == 4 else 6
+    return _WANT_OWNER.pack(
+        WANT_OWNER, question.number, family, question.peer_ip, question.peer_port,
+        question.listener_ip, question.listener_port,
+    )  # fmt: skip
+
+
+def decode_question(data: bytes) -> OwnerQuestion:
+    """The question in WANT_OWNER."""
+    _, number, family, peer_ip, peer_port, listener_ip, listener_port = _unpack(_WANT_OWNER, data)
+    if family not in (4, 6):
+        raise FrameError(f"address family {family}")
+    size = 4 if family == 4 else 16
+    return OwnerQuestion(number, peer_ip[:size], peer_port, listener_ip[:size], listener_port)
+
+
+def encode_answer(answer: OwnerAnswer) -> bytes:
+    """OWNER."""
+    found = bool(answer.unit) or answer.uid >= 0
+    return _OWNER.pack(OWNER, answer.number, found, answer.uid) + _name(answer.unit)
+
+
+def decode_answer(data: bytes) -> OwnerAnswer:
+    """The answer in OWNER."""
+    _, number, found, uid = _unpack(_OWNER, data[: _OWNER.size])
+    return OwnerAnswer(number, uid if found else -1, data[_OWNER.size :].decode() if found else "")
+
+
+def encode_unit(mark: int, unit: str) -> bytes:
+    """UNIT: connections stamped with `mark` are this unit's; an empty name withdraws the mark."""
+    return _UNIT.pack(UNIT, mark) + _name(unit)
+
+
+def decode_unit(data: bytes) -> tuple[int, str]:
+    """(mark, unit), from UNIT."""
+    return _unpack(_UNIT, data[: _UNIT.size])[1], data[_UNIT.size :].decode()
+
+
+def encode_beat(kind: int, number: int = 0) -> bytes:
+    """PING, PONG, READY, DRAIN or DRAINED."""
+    return _BEAT.pack(kind, number)
+
+
+def decode_beat(data: bytes) -> int:
+    """The number in a PING or PONG."""
+    number: int = _unpack(_BEAT, data)[1]
+    return number
+
+
+def _name(unit: str) -> bytes:
+    name = unit.encode()
+    if len(name) > _UNIT_BYTES_MAX:
+        raise FrameError(f"a unit name of {len(name)} bytes")
+    return name
+
+
+def _unpack(layout: struct.Struct, data: bytes) -> tuple[Any, ...]:
+    try:
+        return layout.unpack(data)
+    except struct.error as error:
+        raise FrameError(f"a request of {len(data)} bytes, kind {data[:1].hex()}") from error
