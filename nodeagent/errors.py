@@ -24,7 +24,6 @@ class Reason(StrEnum):
     OK = "ok"
     RESET_BY_DOWNSTREAM = "reset_by_downstream"
     RESET_BY_UPSTREAM = "reset_by_upstream"
-    IDLE_TIMEOUT = "idle_timeout"
     DENIED = "denied"
     UNIDENTIFIED = "unidentified"
     PLAINTEXT_REFUSED = "plaintext_refused"

@@ -1,0 +1,1 @@
+"""Processes: who runs, as whom, with which sockets and which privileges."""

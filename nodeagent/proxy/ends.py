@@ -1,0 +1,262 @@
+"""The two ends of a relayed connection: a TCP transport towards an application, or a stream in a tunnel.
+
+Each end knows its peer and passes bytes, ends and resets straight on to it; the relay they belong to hears only how an end
+was closed. Back-pressure: an end that cannot deliver asks its peer to pause.
+"""
+
+import asyncio
+import socket
+import struct
+from typing import Any, Protocol
+
+from nodeagent import limits
+from nodeagent.wire.stream import CANCEL, CONNECT_ERROR, LOST, NO_ERROR, Headers, Stream
+
+_LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+class End(Protocol):
+    """One end, as its peer and its relay see it."""
+
+    peer: "End | None"
+    received: int
+    """Bytes that came out of this end."""
+
+    def send(self, data: bytes) -> None:
+        """Delivers payload."""
+
+    def finish(self) -> None:
+        """Half-closes after what was sent."""
+
+    def reset(self) -> None:
+        """Ends both directions at once; the other side sees a reset."""
+
+    def pause(self) -> None:
+        """Stops taking payload in."""
+
+    def resume(self) -> None:
+        """Goes on taking payload in."""
+
+
+class Watcher(Protocol):
+    """What an end reports to: its relay."""
+
+    def end_closed(self, end: End, error: str, *, lost: bool = False) -> None:
+        """Nothing more comes or goes here; `error` is empty after a clean end."""
+
+
+class TcpEnd(asyncio.Protocol):
+    """An application's end: a TCP transport. Reading starts when it is linked to its peer."""
+
+    def __init__(self) -> None:
+        self.peer: End | None = None
+        self.relay: Watcher | None = None
+        self.received = 0
+        self.transport: Any = None
+        self.is_closed = False
+        self._has_eof = False
+        self._has_finished = False
+        self._linger: asyncio.TimerHandle | None = None
+
+    @property
+    def sock(self) -> Any:
+        """The socket, for options and addresses."""
+        return self.transport.get_extra_info("socket")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the transport is there; nothing is read before both ends are."""
+        self.transport = transport
+        self.transport.pause_reading()
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, limits.KEEPALIVE_S)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, limits.KEEPALIVE_S)
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: payload from the application."""
+        self.received += len(data)
+        if self.peer:
+            self.peer.send(data)
+
+    def eof_received(self) -> bool:
+        """asyncio: the application will send no more; the other direction goes on."""
+        self._has_eof = True
+        if self.peer:
+            self.peer.finish()
+        self._close_if_done()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: closed by either side, or reset by the application."""
+        self.is_closed = True
+        if self._linger:
+            self._linger.cancel()
+        is_clean = exc is None and (self._has_eof and self._has_finished)
+        if self.relay:
+            self.relay.end_closed(self, "" if is_clean else f"connection reset ({exc or 'aborted'})")
+
+    def pause_writing(self) -> None:
+        """asyncio: the application reads too slowly."""
+        if self.peer:
+            self.peer.pause()
+
+    def resume_writing(self) -> None:
+        """asyncio: the application caught up."""
+        if self.peer:
+            self.peer.resume()
+
+    def send(self, data: bytes) -> None:
+        """To the application."""
+        if not self.is_closed:
+            self.transport.write(data)
+
+    def finish(self) -> None:
+        """FIN to the application, after what was written."""
+        if self.is_closed or self._has_finished:
+            return
+        self._has_finished = True
+        self.transport.write_eof()
+        self._close_if_done()
+
+    def reset(self) -> None:
+        """RST to the application."""
+        if not self.is_closed:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+            self.transport.abort()
+
+    def pause(self) -> None:
+        """The peer cannot deliver: stop reading from the application."""
+        if not self.is_closed:
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read from the application."""
+        if not self.is_closed:
+            self.transport.resume_reading()
+
+    def _close_if_done(self) -> None:
+        """Both FINs are exchanged or queued: close, and cut a peer that never reads the rest."""
+        if self._has_eof and self._has_finished and not self._linger:
+            self.transport.close()
+            self._linger = asyncio.get_running_loop().call_later(limits.LINGER_S, self.reset)
+
+
+class StreamEnd:
+    """A tunnel's end: one CONNECT stream. Payload that comes before it is linked is kept, bounded by its window."""
+
+    def __init__(self) -> None:
+        self.peer: End | None = None
+        self.relay: Watcher | None = None
+        self.received = 0
+        self.stream: Stream | None = None
+        self.head: asyncio.Future[Headers] = asyncio.get_running_loop().create_future()
+        self.reset_code = NO_ERROR
+        self._early: list[bytes] = []
+        self._has_eof = False
+        self._has_finished = False
+        self._is_closed = False
+        self._is_paused = False
+        self._unpaid = 0
+
+    def link(self, peer: End) -> None:
+        """Joins it to its peer and passes on what came early."""
+        self.peer = peer
+        early, self._early = self._early, []
+        for data in early:
+            self._deliver(data)
+        if self._has_eof:
+            peer.finish()
+
+    # --- told by the session ---------------------------------------------------------------------------------------
+
+    def on_head(self, headers: Headers) -> None:
+        """The peer agent answered the CONNECT."""
+        if not self.head.done():
+            self.head.set_result(headers)
+
+    def on_data(self, data: bytes) -> None:
+        """Payload from the tunnel."""
+        self.received += len(data)
+        if self.peer:
+            self._deliver(data)
+        else:
+            self._early.append(data)
+
+    def on_end(self) -> None:
+        """END_STREAM: the far application will send no more."""
+        self._has_eof = True
+        if self.peer:
+            self.peer.finish()
+        self._close_if_done()
+
+    def on_reset(self, code: int) -> None:
+        """RST_STREAM from the peer, or the tunnel is lost."""
+        self.reset_code = code
+        self._is_closed = True
+        why = "the tunnel was lost" if code == LOST else f"stream reset by the peer (HTTP/2 code {code})"
+        if not self.head.done():
+            self.head.set_exception(ConnectionResetError(why))
+            self.head.exception()  # whoever waits sees it; if nobody does any more, nothing is left to say
+        if self.relay:
+            self.relay.end_closed(self, why, lost=code == LOST)
+
+    def on_drained(self) -> None:
+        """The tunnel took what was queued."""
+        if self.peer and self._is_full:
+            self._is_full = False
+            self.peer.resume()
+
+    # --- asked by the peer end and the relay -------------------------------------------------------------------------
+
+    _is_full = False
+
+    def send(self, data: bytes) -> None:
+        """Into the tunnel."""
+        stream = self.stream
+        if self._is_closed or not stream:
+            return
+        stream.write(data)
+        if stream.is_full and not self._is_full and self.peer:
+            self._is_full = True
+            self.peer.pause()
+
+    def finish(self) -> None:
+        """END_STREAM after what was sent."""
+        if not self._has_finished and self.stream:
+            self._has_finished = True
+            self.stream.write_eof()
+            self._close_if_done()
+
+    def reset(self) -> None:
+        """RST_STREAM: the far application sees a reset."""
+        if not self._is_closed and self.stream:
+            self._is_closed = True
+            self.stream.reset(CONNECT_ERROR if self._has_finished else CANCEL)
+            if self.relay:
+                self.relay.end_closed(self, "reset")
+
+    def pause(self) -> None:
+        """The peer cannot deliver: stop giving window back."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """The peer caught up: its window goes back to the far end."""
+        self._is_paused = False
+        self._pay()
+
+    def _deliver(self, data: bytes) -> None:
+        if self.peer:
+            self.peer.send(data)
+        self._unpaid += len(data)
+        if not self._is_paused:
+            self._pay()
+
+    def _pay(self) -> None:
+        unpaid, self._unpaid = self._unpaid, 0
+        if unpaid and self.stream:
+            self.stream.consume(unpaid)
+
+    def _close_if_done(self) -> None:
+        if self._has_eof and self._has_finished and not self._is_closed:
+            self._is_closed = True
+            if self.relay:
+                self.relay.end_closed(self, "")
