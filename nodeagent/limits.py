@@ -12,6 +12,9 @@ OUTBOUND_PORT = 15001  # as Istio, Consul and Kuma: operators know these numbers
 INBOUND_PORT = 15006
 TUNNEL_PORT = 15008  # HBONE's
 METRICS_PORT = 15020
+UPSTREAM_MARK = 0x5B  # on source-preserved connections, so that the application's answers come back to us
+UNIT_MARK_BASE = 0x5A00_0000  # | number of the unit: what the kernel stamps on a SYN
+UNIT_MARKS = 65_535
 
 # --- data plane ----------------------------------------------------------------------------------------------------
 
@@ -22,7 +25,10 @@ CONNECT_S = 5.0  # as Consul's ConnectTimeoutMs
 LOCAL_CONNECT_S = 1.0  # a source-preserved connection to a local application may meet a tuple in use: try another port
 LOCAL_CONNECT_TRIES = 3
 KEEPALIVE_S = 180  # of application connections, as ztunnel: finds dead ends without cutting idle ones
+FAREWELL_S = 2.0  # for tunnels to say goodbye after the last connection of a drain
 LINGER_S = 30.0  # how long closed ends may take to deliver what is queued before they are cut
+ANSWER_S = 15.0  # of the callee's agent to a CONNECT: its own tries to reach the application take less
+SVID_WAIT_S = 5.0  # for the first certificate of a workload, which takes the CA some milliseconds
 HANDSHAKE_S = 5.0  # TLS and the first HTTP/2 settings of a tunnel
 HANDSHAKES_PER_SOURCE = 64  # in flight, per peer address and worker: each costs 0.4 to 0.85 ms of CPU
 HELLO_BYTES = 16_384 + 5  # one TLS record: RFC 8446, 5.1; a longer hello is not a peer agent's
@@ -30,6 +36,7 @@ SESSIONS_PER_KEY = 4  # tunnels of one (source, destination, host): beyond one f
 STREAMS_PER_SESSION = 1000  # rapid-reset budgets of peers count from 1,000; then another session is opened
 STREAMS_WAITING = 4096  # connections waiting for one session to open
 SESSION_IDLE_S = 300.0  # an unused tunnel is closed, as ztunnel does
+PEER_TIMEOUT_S = 30.0  # unacknowledged bytes to a peer: a shorter partition costs nothing, a longer one ends the tunnel
 PING_S = 10.0  # a silent tunnel is asked whether it lives, as ztunnel does
 PING_TIMEOUT_S = 20.0  # and given up
 STREAM_WINDOW_BYTES = 256 * 1024  # HTTP/2 window of one stream: what a stalled reader can make us hold
@@ -44,6 +51,7 @@ HOPS = 1  # agents that a connection may have passed before this one: the caller
 CONNECTIONS_PER_WORKER = 9_000  # two descriptors each, below a hard limit of 20,000
 PREPARED_SOCKETS = 64  # made by the supervisor and sent in one message (0.95 ms)
 PREPARED_LOW = 16  # ask for more below this
+PREPARED_WAIT_S = 1.0  # for a batch, which takes a millisecond unless the supervisor is stuck
 UPSTREAM_PORTS = (10_240, 32_767)  # for source-preserved connections: disjoint from Linux's ephemeral 32768 to 60999
 
 # --- processes -----------------------------------------------------------------------------------------------------
@@ -56,6 +64,19 @@ ALIVE_S = 5  # the switch: no beat for this long and new connections are refused
 RESTART_MIN_S = 0.1  # a process that ends is started again after this, doubling
 RESTART_MAX_S = 30.0
 RESTART_RESET_S = 60.0  # that it must live for the doubling to start anew
+RESTARTS_REMEMBERED = 16  # exits in a row: 0.1 s doubled so often is far beyond RESTART_MAX_S
+START_S = 15.0  # a worker that does not accept by then is replaced
+ANSWER_S = 3.0  # a worker silent for longer stops the beat: 2 s are left until the kernel's switch opens
+HUNG_S = 10.0  # and is replaced
+CUT_S = 5.0  # control and spawner get this to end after SIGTERM before they are killed
+CHANNEL_MESSAGES = 70_000  # waiting for one worker: every mark once, and room; a worker that reads none is replaced
+CHANNEL_TURN = 64  # messages of one worker handled per loop turn: 5 ms of owner questions
+CGROUPS_MAX = 100_000  # cgroups looked at to name one connection
+RESCAN_S = 0.02  # between two looks at the whole cgroup tree: a caller can make unknown cgroups at will
+CAPTURE_ADDRESSES = 200_000  # taken from control; the kernel's set takes 5,000 in 27 ms
+CAPTURE_PORTS = 10_000
+CONTROL_FRAME_BYTES = 16 * 1024 * 1024  # CAPTURE_ADDRESSES IPv6 addresses as text, with room
+STATS_S = 1.0  # the supervisor's figures to control
 DRAIN_S = 30.0  # SIGTERM: what open connections get before they are cut
 DRIFT_S = 5.0  # how often the kernel's rules are compared with the plan, besides after every change seen
 RECORDS_PER_BATCH = 512  # records a worker sends at once
@@ -73,12 +94,50 @@ CATALOG_BACKOFF_MAX_S = 15.0
 CATALOG_RATE_PER_S = 1.0  # steady answers of one watch; bursts of CATALOG_BURST go through at once
 CATALOG_BURST = 5
 CATALOG_CONNECTIONS = 150  # to one Consul agent, whose own default is 200 per client address
+CATALOG_WATCHES = 130  # long polls that control keeps open; the rest of CATALOG_CONNECTIONS is for writes and polls
+CATALOG_POLL_S = 15.0  # services beyond CATALOG_WATCHES are read this often instead of watched
+CATALOG_DEAD_S = 20.0  # a connection to the catalog whose far end says nothing to keepalive probes
+CATALOG_PULSE_WAIT_S = 30.0  # the watch of the hosts asks at least this often: its answers show that the catalog lives
+CATALOG_PULSE_S = 3.0  # and, while the catalog is away, tries again this often and wakes the others
+CATALOG_COMPLAIN_S = 60.0  # the same complaint about the catalog is logged once in this time
+CATALOG_LOST_S = 10.0  # without an answer for this long `status` says that changes do not arrive
 HOLD_BACK_S = 300.0  # an answer that lost more than half of a service's instances
+HOLD_BACK_INSTANCES = 3  # fewer are started and stopped by hand, and "more than half" of two is one of them
 COMPILE_S = 0.02  # changes within this are compiled together
 SVID_TTL_S = 24 * 3600.0
 SVID_RENEW_RETRY_MAX_S = 150.0  # as ztunnel
+SVID_ASKS = 8  # certificate requests in flight at the CA
+SVID_REFUSED_S = 5.0  # a worker's question for a certificate that was refused is not asked again before
+SVID_ON_DEMAND = 1000  # certificates held for units that workers asked for; beyond, the request is refused
+LAST_GOOD_S = 1.0  # the saved snapshot may be this much older than the one in force: a disk is slower than a catalog
 CLOCK_LEEWAY_S = 60.0
 API_BODY_BYTES = 1024 * 1024
 API_ROWS = 1000  # rows of a listing unless the caller asks for more
+API_ROWS_MAX = 20_000  # rows of a listing, whatever the caller asks for
+API_CONNECTIONS = 32  # open at the admin socket, and as many at the metrics port
+API_CONNECTION_S = 30.0  # the whole life of one of them: a caller that does not ask or read is cut
+API_ASK_S = 2.0  # what a worker gets to list its connections
+METRIC_PAIRS = 2000  # (source, destination) label pairs; beyond, both are `other`
 ENTRY_BYTES = 1024 * 1024  # a config entry or KV value; Consul's KV limit is 512 KiB
 BLOCKING_PER_TOKEN = 1024  # blocking queries open at the embedded catalog for one token
+
+# --- lab -----------------------------------------------------------------------------------------------------------
+
+LAB_HOSTS = 100  # an agent with two workers and a spare holds about 150 MiB
+LAB_LOCK_S = 30.0  # how long a lab command waits for another one
+LAB_KILL_S = 10.0  # what the kernel gets to end killed processes
+LAB_STOP_S = 5.0  # a service's grace between SIGTERM and SIGKILL
+LAB_START_S = 30.0  # a catalog or agent that is not healthy after this has failed: both take about one second
+LAB_PORT_S = 30.0  # a service that does not listen after this has failed: PostgreSQL takes about two seconds
+LAB_SETTLE_S = 10.0  # a change reaches every agent within a second
+LAB_LOG_LINES = 15  # of a log that an error message shows
+
+# --- what one catalog answer may hold: a poisoned catalog must not take all memory or time ---------------------------
+
+CATALOG_HOSTS = 20_000  # twice the largest Consul cluster that its makers tested
+CATALOG_SERVICES = 20_000
+CATALOG_INSTANCES = 10_000  # of one service
+CATALOG_INTENTIONS = 200_000  # sources of all entries together
+CATALOG_NAME_CHARS = 253  # a DNS name's length; Consul's names are at most 128
+WEIGHT_MAX = 65_535  # as Consul
+DECODE_ROWS = 250  # services or index rows decoded before a worker's loop gets its turn: about 1 ms

@@ -1,5 +1,6 @@
 """Who is at the far end: services, their instances and the hosts they run on."""
 
+import re
 from typing import Literal
 
 import msgspec
@@ -9,6 +10,14 @@ from nodeagent.model.intention import Intention
 
 Protocol = Literal["tcp", "http", "http2", "grpc"]
 Mode = Literal["observe", "permissive", "strict"]
+
+# What an SNI label sequence, a SPIFFE path segment and a systemd unit name can all carry.
+_SERVICE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?", re.ASCII)
+
+
+def is_service_name(text: str) -> bool:
+    """Whether a service of the mesh can be called this; `*` and the empty name cannot."""
+    return _SERVICE_NAME.fullmatch(text) is not None
 
 
 class Instance(msgspec.Struct, frozen=True, gc=False):

@@ -1,10 +1,15 @@
 """A worker process: one uvloop, one snapshot, no privilege, no control-plane I/O."""
 
+import asyncio
+import gc
 import socket
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import uvloop
 
 from nodeagent.config import Config
+from nodeagent.proxy.plane import Plane
 
 
 class Listener(NamedTuple):
@@ -30,4 +35,22 @@ class WorkerSetup:
 
 def run_worker(setup: WorkerSetup) -> None:
     """Serves until it is told to drain and the last connection has ended."""
-    raise SystemExit(f"worker {setup.number}: no data plane yet")
+    gc.freeze()  # what was imported before the fork stays shared with the other workers
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(setup))
+
+
+async def _serve(setup: WorkerSetup) -> None:
+    asyncio.get_running_loop().set_exception_handler(_complain)
+    plane = Plane(setup.number, setup.config, setup.supervisor, setup.control)
+    for listener in setup.listeners:
+        await plane.listen(listener.kind, listener.sock)
+    await plane.serve()
+
+
+def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no one awaited: peers that vanish in a handshake are daily life, everything else is printed."""
+    error = context.get("exception")
+    vanished = isinstance(error, OSError) or (isinstance(error, type) and issubclass(error, OSError))
+    if not vanished:
+        loop.default_exception_handler(context)

@@ -10,6 +10,8 @@ import struct
 from typing import Any, Protocol
 
 from nodeagent import limits
+from nodeagent.errors import AgentError
+from nodeagent.wire import connect
 from nodeagent.wire.stream import CANCEL, CONNECT_ERROR, LOST, NO_ERROR, Headers, Stream
 
 _LINGER_RESET = struct.pack("ii", 1, 0)
@@ -21,6 +23,12 @@ class End(Protocol):
     peer: "End | None"
     received: int
     """Bytes that came out of this end."""
+
+    def start(self) -> None:
+        """The peer is there: payload flows."""
+
+    def refuse(self, error: AgentError) -> None:
+        """Ends it before it was linked, and says why as far as this kind of end can."""
 
     def send(self, data: bytes) -> None:
         """Delivers payload."""
@@ -104,6 +112,15 @@ class TcpEnd(asyncio.Protocol):
         if self.peer:
             self.peer.resume()
 
+    def start(self) -> None:
+        """Reads from the application from now on."""
+        self.resume()
+
+    def refuse(self, error: AgentError) -> None:
+        """TCP has no words: the application sees a reset."""
+        del error
+        self.reset()
+
     def send(self, data: bytes) -> None:
         """To the application."""
         if not self.is_closed:
@@ -155,16 +172,22 @@ class StreamEnd:
         self._has_finished = False
         self._is_closed = False
         self._is_paused = False
+        self._is_full = False
         self._unpaid = 0
 
-    def link(self, peer: End) -> None:
-        """Joins it to its peer and passes on what came early."""
-        self.peer = peer
+    def start(self) -> None:
+        """Passes on what came before the peer was there."""
         early, self._early = self._early, []
         for data in early:
             self._deliver(data)
-        if self._has_eof:
-            peer.finish()
+        if self._has_eof and self.peer:
+            self.peer.finish()
+
+    def refuse(self, error: AgentError) -> None:
+        """Answers the CONNECT with HBONE's status for such a refusal."""
+        if not self._is_closed and self.stream:
+            self._is_closed = True
+            self.stream.respond(connect.refusal_headers(error), end=True)
 
     # --- told by the session ---------------------------------------------------------------------------------------
 
@@ -206,8 +229,6 @@ class StreamEnd:
             self.peer.resume()
 
     # --- asked by the peer end and the relay -------------------------------------------------------------------------
-
-    _is_full = False
 
     def send(self, data: bytes) -> None:
         """Into the tunnel."""

@@ -35,6 +35,12 @@ class KeysFrame(msgspec.Struct, tag="keys", frozen=True):
     ring: KeyRing
 
 
+class WantSvid(msgspec.Struct, tag="want_svid", frozen=True):
+    """A worker needs a certificate that it does not hold. The answer is a KeysFrame, or nothing when it is refused."""
+
+    service: str
+
+
 class AskConnections(msgspec.Struct, tag="ask_connections", frozen=True):
     """Control wants the open connections."""
 
@@ -125,7 +131,7 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
 
 
 Message = (
-    SnapshotFrame | DeltaFrame | KeysFrame | AskConnections | Connections | Records | WorkerStats
+    SnapshotFrame | DeltaFrame | KeysFrame | WantSvid | AskConnections | Connections | Records | WorkerStats
     | CaptureFrame | SupervisorStats
 )  # fmt: skip
 

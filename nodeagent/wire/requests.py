@@ -21,6 +21,8 @@ OWNER = 18
 PING = 19
 UNIT = 20
 DRAIN = 21
+CONTROL = 22
+"""A beat with one descriptor: the channel to a control process that was started anew. Replaces the one that broke."""
 
 MESSAGE_BYTES_MAX = 512
 _UNIT_BYTES_MAX = 256
@@ -104,7 +106,7 @@ def decode_unit(data: bytes) -> tuple[int, str]:
 
 
 def encode_beat(kind: int, number: int = 0) -> bytes:
-    """PING, PONG, READY, DRAIN or DRAINED."""
+    """PING, PONG, READY, DRAIN, DRAINED or CONTROL."""
     return _BEAT.pack(kind, number)
 
 

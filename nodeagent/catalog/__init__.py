@@ -1,0 +1,1 @@
+"""The mesh, from what the catalog says to what a worker needs; pure."""

@@ -1,0 +1,190 @@
+"""Snapshots and deltas as bytes: for the workers, and for the last-known-good file."""
+
+from collections.abc import Generator, Iterator, Mapping
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.catalog.diff import Changes, Delta, owners_of
+from nodeagent.catalog.lazy import LazyServices
+from nodeagent.catalog.registrations import by_address, by_port, rows_of
+from nodeagent.errors import CatalogError
+from nodeagent.model.intention import Intention
+from nodeagent.model.service import Host, Service
+from nodeagent.model.snapshot import Mesh, Snapshot
+
+VERSION = 1
+
+Value = TypeVar("Value")
+Shape = TypeVar("Shape")
+
+
+class _Whole(msgspec.Struct, frozen=True):
+    """A snapshot as it travels: what grows with the mesh is in pieces, so that no reader must decode all at once."""
+
+    version: int
+    generation: int
+    mesh: Mesh
+    wildcards: tuple[Intention, ...]
+    hosts: tuple[msgspec.Raw, ...]
+    services: tuple[msgspec.Raw, ...]
+    addresses: tuple[msgspec.Raw, ...]
+    owners: tuple[msgspec.Raw, ...]
+    ports: dict[str, str]
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """The snapshot as bytes."""
+    whole = _Whole(
+        version=VERSION,
+        generation=snapshot.generation,
+        mesh=snapshot.mesh,
+        wildcards=snapshot.wildcards,
+        hosts=_pieces(snapshot.hosts),
+        services=_pieces(snapshot.services),
+        addresses=_pieces(rows_of(snapshot.by_address)),
+        owners=_pieces(owners_of(snapshot)),
+        ports=dict(rows_of(snapshot.local_by_port)),
+    )
+    return _encoder.encode(whole)
+
+
+def decode_snapshot(body: bytes) -> Snapshot:
+    """The snapshot in `body`; each service is decoded, and checked, when it is first asked for.
+
+    Raises:
+        CatalogError: not a snapshot of this version.
+    """
+    steps = decode_steps(body)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            snapshot: Snapshot = done.value
+            return snapshot
+
+
+def decode_steps(body: bytes) -> Generator[None, None, Snapshot]:
+    """As `decode_snapshot`, in steps of about a millisecond: a worker gives its connections a turn after each.
+
+    Raises:
+        CatalogError: as `decode_snapshot`.
+    """
+    whole = _decode(body, _Whole)
+    if whole.version != VERSION:
+        raise CatalogError(f"a snapshot of version {whole.version}; this agent reads version {VERSION}")
+    hosts = yield from _gather(whole.hosts, dict[str, Host])
+    raw = yield from _gather(whole.services, dict[str, msgspec.Raw])
+    addresses = yield from _gather(whole.addresses, dict[str, str])
+    owners = yield from _gather(whole.owners, dict[str, str])
+    services = LazyServices(raw, {})
+    try:
+        host_by_ip = {ip: hosts[name] for ip, name in owners.items()}
+    except KeyError as error:
+        raise CatalogError(f"a snapshot that names the host {error} and does not have it") from error
+    return Snapshot(
+        generation=whole.generation,
+        mesh=whole.mesh,
+        services=services,
+        hosts=hosts,
+        wildcards=whole.wildcards,
+        by_address=by_address(addresses, services),
+        host_by_ip=host_by_ip,
+        local_by_port=by_port(whole.ports, services),
+    )
+
+
+def encode_delta(delta: Delta) -> bytes:
+    """The delta as bytes."""
+    return _encoder.encode(delta)
+
+
+def decode_delta(body: bytes) -> Delta:
+    """The delta in `body`.
+
+    Raises:
+        CatalogError: not a delta.
+    """
+    return _decode(body, Delta)
+
+
+def apply_delta(snapshot: Snapshot, delta: Delta) -> Snapshot:
+    """The snapshot of `delta.generation`.
+
+    Raises:
+        CatalogError: the delta starts from another generation.
+    """
+    if delta.base != snapshot.generation:
+        raise CatalogError(f"a delta from generation {delta.base}; this snapshot is generation {snapshot.generation}")
+    services = _lazy(snapshot.services).replaced(delta.services, delta.removed)
+    hosts = {name: host for name, host in snapshot.hosts.items() if name not in delta.removed_hosts}
+    hosts |= {host.name: host for host in delta.hosts}
+    return Snapshot(
+        generation=delta.generation,
+        mesh=delta.mesh or snapshot.mesh,
+        services=services,
+        hosts=hosts,
+        wildcards=snapshot.wildcards if delta.wildcards is None else delta.wildcards,
+        by_address=by_address(_merged(rows_of(snapshot.by_address), delta.addresses), services),
+        host_by_ip=_owned(snapshot.host_by_ip, delta, hosts),
+        local_by_port=by_port(_merged(rows_of(snapshot.local_by_port), delta.ports), services),
+    )
+
+
+def _lazy(services: Mapping[str, Service]) -> LazyServices:
+    return services if isinstance(services, LazyServices) else LazyServices({}, dict(services))
+
+
+def _merged(rows: Mapping[str, str], changes: Changes) -> dict[str, str]:
+    """The rows with the changes."""
+    merged = dict(rows)
+    for key, value in changes.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _owned(owned: Mapping[str, Host], delta: Delta, hosts: Mapping[str, Host]) -> dict[str, Host]:
+    """Hosts by address, with the changes of owners and of the hosts themselves."""
+    merged = dict(owned)
+    for host in delta.hosts:
+        merged |= {ip: host for ip in host.addresses if ip in merged and merged[ip].name == host.name}
+    for ip, name in delta.owners.items():
+        if name is None:
+            merged.pop(ip, None)
+        else:
+            merged[ip] = hosts[name]
+    return merged
+
+
+def _pieces(rows: Mapping[str, Value]) -> tuple[msgspec.Raw, ...]:
+    """The rows as maps of at most DECODE_ROWS each."""
+    items = iter(rows.items())
+    return tuple(msgspec.Raw(_encoder.encode(piece)) for piece in iter(lambda: _take(items), {}))
+
+
+def _take(items: Iterator[tuple[str, Value]]) -> dict[str, Value]:
+    return dict(islice(items, limits.DECODE_ROWS))
+
+
+def _gather(pieces: tuple[msgspec.Raw, ...], shape: type[dict[str, Value]]) -> Generator[None, None, dict[str, Value]]:
+    """All pieces in one map, a step each."""
+    gathered: dict[str, Value] = {}
+    for piece in pieces:
+        gathered.update(_decode(piece, shape))
+        yield
+    return gathered
+
+
+def _decode(body: bytes | msgspec.Raw, shape: type[Shape]) -> Shape:
+    try:
+        return msgspec.msgpack.decode(body, type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CatalogError(f"not a {shape.__name__.strip('_').lower()} of this version: {error}") from error

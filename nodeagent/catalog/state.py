@@ -1,0 +1,218 @@
+"""What the catalog said, parsed: one function per answer of Consul's HTTP API, and the whole as CatalogState."""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.catalog.consul_rows import (
+    HealthRow,
+    IntentionsEntry,
+    NodeRow,
+    ProxyDefaultsEntry,
+    ServiceDefaultsEntry,
+    ServiceRow,
+    SourceEntry,
+    decode,
+    ip_of,
+    name_of,
+    port_of,
+    rows_of,
+    short,
+    within,
+)
+from nodeagent.errors import CatalogError
+from nodeagent.model.address import Address
+from nodeagent.model.intention import Action
+from nodeagent.model.service import Host, Instance, is_service_name
+
+MARKER = "nodeagent"
+"""Key of the node meta by which an agent says that it takes tunnels; its value is `15008;v1`."""
+
+LAN_TAGS = ("lan", "lan_ipv4", "lan_ipv6")
+_MARKER_FORM = re.compile(r"([0-9]{1,5});v1(?:;.*)?", re.ASCII | re.DOTALL)
+
+
+class InstanceRow(msgspec.Struct, frozen=True):
+    """One row of a health answer: an instance, and its machine as that row shows it."""
+
+    instance: Instance
+    host: Host
+
+
+class IntentionRow(msgspec.Struct, frozen=True):
+    """One source of a service-intentions entry."""
+
+    source: str
+    destination: str
+    action: Action
+    note: str = ""
+    """What the entry says that could not be kept."""
+
+
+class CatalogState(msgspec.Struct, frozen=True):
+    """All that the catalog said, at one moment: replaced, never changed."""
+
+    hosts: tuple[Host, ...] = ()
+    instances: Mapping[str, tuple[InstanceRow, ...]] = {}
+    """By service name."""
+    intentions: tuple[IntentionRow, ...] = ()
+    protocols: Mapping[str, str] = {}
+    """From service-defaults, by service name."""
+    default_protocol: str = ""
+    """From proxy-defaults; empty: not set there."""
+
+
+def parse_hosts(body: bytes) -> tuple[Host, ...]:
+    """The machines in an answer of `/v1/catalog/nodes`, by name.
+
+    Raises:
+        CatalogError: not such an answer, or longer than the limits; names path and value.
+    """
+    where = "/v1/catalog/nodes"
+    rows = rows_of(body, NodeRow, where, limits.CATALOG_HOSTS)
+    return tuple(sorted((_host(row, f"$[{n}]", where) for n, row in enumerate(rows)), key=lambda host: host.name))
+
+
+def parse_service_names(body: bytes) -> tuple[str, ...]:
+    """The service names in an answer of `/v1/catalog/services`, sorted; those that no certificate can carry are left out.
+
+    Raises:
+        CatalogError: as `parse_hosts`.
+    """
+    where = "/v1/catalog/services"
+    names = decode(body, dict[str, list[str] | None], where) or {}
+    within(len(names), limits.CATALOG_SERVICES, where)
+    return tuple(sorted(filter(is_service_name, names)))
+
+
+def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
+    """The instances in an answer of `/v1/health/service/SERVICE`, by host and id.
+
+    An instance is healthy while none of its checks is critical. Registered without an address, or under a DNS name (which
+    no original destination can be compared with), it is at its machine's addresses.
+
+    Raises:
+        CatalogError: as `parse_hosts`.
+    """
+    where = f"/v1/health/service/{service}"
+    rows = rows_of(body, HealthRow, where, limits.CATALOG_INSTANCES)
+    parsed = (_instance_row(row, f"$[{n}]", where) for n, row in enumerate(rows))
+    return tuple(sorted(parsed, key=lambda row: (row.instance.host, row.instance.id)))
+
+
+def parse_intentions(body: bytes) -> tuple[IntentionRow, ...]:
+    """The rows in an answer of `/v1/config/service-intentions`, by destination, source and action.
+
+    A source with permissions, and an allow that demands a JWT, speak of HTTP requests; for a connection they are a deny,
+    as Consul's own `/v1/agent/connect/authorize` has it. Sources in another peer, partition or namespace are other services: left out.
+
+    Raises:
+        CatalogError: as `parse_hosts`; also for an action that is neither allow nor deny.
+    """
+    where = "/v1/config/service-intentions"
+    entries = rows_of(body, IntentionsEntry, where, limits.CATALOG_INTENTIONS)
+    within(sum(len(entry.sources or ()) for entry in entries), limits.CATALOG_INTENTIONS, where)
+    parsed = (
+        _intention_row(entry, source, f"$[{n}].Sources[{m}]", where)
+        for n, entry in enumerate(entries)
+        if _is_default(entry.namespace, entry.partition)
+        for m, source in enumerate(entry.sources or ())
+        if _is_default(source.namespace, source.partition) and not source.peer and not source.sameness_group
+    )
+    return tuple(sorted(parsed, key=lambda row: (row.destination, row.source, row.action)))
+
+
+def parse_service_defaults(body: bytes) -> dict[str, str]:
+    """Protocol by service name, from an answer of `/v1/config/service-defaults`.
+
+    Raises:
+        CatalogError: as `parse_hosts`.
+    """
+    where = "/v1/config/service-defaults"
+    rows = rows_of(body, ServiceDefaultsEntry, where, limits.CATALOG_SERVICES)
+    return {name_of(row.name, f"$[{n}].Name", where): row.protocol for n, row in enumerate(rows) if row.protocol}
+
+
+def parse_proxy_defaults(body: bytes) -> str:
+    """The protocol of services that declare none, from an answer of `/v1/config/proxy-defaults`; empty: not set.
+
+    Raises:
+        CatalogError: as `parse_hosts`.
+    """
+    where = "/v1/config/proxy-defaults"
+    for number, row in enumerate(rows_of(body, ProxyDefaultsEntry, where, limits.CATALOG_SERVICES)):
+        protocol = (row.config or {}).get("protocol", "") if row.name == "global" else ""
+        if not isinstance(protocol, str):
+            raise CatalogError(f"{where}: $[{number}].Config.protocol is {short(protocol)}: it must be text")
+        if protocol:
+            return protocol
+    return ""
+
+
+def tunnel_port_of(marker: str) -> int:
+    """The port in an agent's marker, `15008;v1`; 0 where the text is no marker of a version that we speak."""
+    match = _MARKER_FORM.fullmatch(marker)
+    port = int(match[1]) if match else 0
+    return port if port <= 65535 else 0
+
+
+def _host(row: NodeRow, path: str, where: str) -> Host:
+    """A machine with its addresses, IPv4 first, and its agent's port."""
+    tagged = row.tagged_addresses or {}
+    texts = {"Address": row.address} | {f"TaggedAddresses.{tag}": tagged[tag] for tag in LAN_TAGS if tag in tagged}
+    found = {ip_of(text, f"{path}.{key}", where) for key, text in texts.items()} - {""}
+    return Host(
+        name=name_of(row.node, f"{path}.Node", where),
+        addresses=tuple(sorted(found, key=lambda ip: (":" in ip, ip))),
+        tunnel_port=tunnel_port_of((row.meta or {}).get(MARKER, "")),
+    )
+
+
+def _instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
+    """An instance and its machine."""
+    host = _host(row.node, f"{path}.Node", where)
+    weight = row.service.weights.passing if row.service.weights else 1
+    instance = Instance(
+        id=row.service.id and name_of(row.service.id, f"{path}.Service.ID", where),
+        host=host.name,
+        addresses=_addresses(row.service, host, f"{path}.Service", where),
+        weight=max(0, min(weight, limits.WEIGHT_MAX)),
+        healthy=all(check.status != "critical" for check in row.checks or ()),
+    )
+    return InstanceRow(instance, host)
+
+
+def _addresses(service: ServiceRow, host: Host, path: str, where: str) -> tuple[Address, ...]:
+    """Where an instance listens: at its own address, else at its machine's; and at its tagged LAN addresses."""
+    port = port_of(service.port, f"{path}.Port", where)
+    own = ip_of(service.address, f"{path}.Address", where)
+    found = {Address(ip, port) for ip in ([own] if own else host.addresses)}
+    for tag, at in (service.tagged_addresses or {}).items():
+        if tag in LAN_TAGS:
+            key = f"{path}.TaggedAddresses.{tag}"
+            found.add(Address(ip_of(at.address, f"{key}.Address", where), port_of(at.port, f"{key}.Port", where) or port))
+    return tuple(sorted((a for a in found if a.ip and a.port), key=lambda a: (":" in a.ip, a)))
+
+
+def _intention_row(entry: IntentionsEntry, source: SourceEntry, path: str, where: str) -> IntentionRow:
+    """One source of an entry."""
+    note, action = "", source.action
+    if source.permissions or (entry.jwt and action == "allow"):
+        what = "HTTP permissions" if source.permissions else "a JWT requirement"
+        note = f"{source.name} -> {entry.name}: {what} cannot be met by a connection: it counts as deny"
+        action = "deny"
+    if action not in ("allow", "deny"):
+        raise CatalogError(f"{where}: {path}.Action is {short(source.action)}: it must be allow or deny")
+    return IntentionRow(
+        source=name_of(source.name, f"{path}.Name", where),
+        destination=name_of(entry.name, f"{path.partition('.')[0]}.Name", where),
+        action="allow" if action == "allow" else "deny",
+        note=note,
+    )
+
+
+def _is_default(namespace: str, partition: str) -> bool:
+    """Whether this is the one namespace and partition that a mesh here has."""
+    return namespace in ("", "default") and partition in ("", "default")

@@ -1,0 +1,248 @@
+"""nodeagent lab: hosts as network namespaces on this machine, to learn and to rehearse policy."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from nodeagent.lab.build import Plan
+from nodeagent.lab.errors import LabError
+from nodeagent.lab.lab import Lab
+from nodeagent.lab.layout import AGENT, DEFAULT_NAME
+from nodeagent.model.service import Mode, Protocol
+
+if TYPE_CHECKING:  # rich is slow to import, and most commands print no table
+    from rich.table import Table
+
+    from nodeagent.lab.status import HostStatus, LabStatus
+
+
+class _Command(click.Command):
+    """A command of the lab: for root, and its failures are one line with what, whose fault and the cure."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        if os.geteuid() != 0:
+            raise click.ClickException("a lab makes network namespaces and cgroups: run it as root (sudo)")
+        try:
+            return super().invoke(ctx)
+        except LabError as error:
+            raise click.ClickException(str(error)) from error
+
+
+class _Group(click.Group):
+    command_class = _Command
+
+
+class _WithCommand(_Command):
+    """A command whose arguments end at `--`; what follows is the command to run, untouched."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Splits at the first `--`."""
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[_COMMAND], args = tuple(args[at + 1 :]), args[:at]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Adds what click does not know of."""
+        return [*super().collect_usage_pieces(ctx), "-- CMD..."]
+
+
+_COMMAND = "nodeagent.lab.command"
+_name = click.option("--name", default=DEFAULT_NAME, show_default=True, metavar="NAME", help="Which lab.")
+
+
+@click.group(
+    cls=_Group,
+    help="""Hosts on one machine: network namespaces with addresses, a catalog and agents of their own.
+
+    \b
+    nodeagent lab up
+    nodeagent lab run host2 web --port 8080 -- python3 -m http.server 8080 --bind ::
+    nodeagent lab exec host1 shop -- curl http://10.77.0.2:8080/
+    nodeagent lab exec host1 -- nodeagent intention allow shop web
+    nodeagent lab down
+    """,
+)
+def lab() -> None:
+    """The group; its help is above, for click's mark of a paragraph that keeps its lines."""
+
+
+@lab.command()
+@_name
+@click.option("--hosts", default=2, show_default=True, help="How many: host1, host2, …")
+@click.option("--mode", default="strict", show_default=True, type=click.Choice(["strict", "permissive", "observe"]))
+@click.option("--workers", default=2, show_default=True, help="Worker processes of each agent.")
+@click.option("--agents/--no-agents", default=True, help="Whether agents are started.")
+def up(name: str, hosts: int, mode: Mode, workers: int, agents: bool) -> None:  # noqa: FBT001 - click passes by name
+    """Makes the hosts and starts the catalog and the agents."""
+    _make_terminable()
+    made = Lab.up(Plan(name, hosts, mode, workers, agents), _say)
+    state = made.state
+    option = "" if name == DEFAULT_NAME else f" --name {name}"
+    click.echo(f"lab {name!r} is up: " + ", ".join(f"{h.name} {h.ipv4} {h.ipv6}" for h in state.members))
+    click.echo("next:")
+    last = state.members[-1]
+    click.echo(f"  nodeagent lab run{option} {last.name} web --port 8080 -- python3 -m http.server 8080 --bind ::")
+    click.echo(f"  nodeagent lab exec{option} host1 shop -- curl -sS http://{last.ipv4}:8080/")
+    click.echo(f"  nodeagent lab exec{option} host1 -- nodeagent intention allow shop web")
+    click.echo(f"  nodeagent lab status{option}")
+
+
+@lab.command()
+@_name
+@click.option("--all", "every", is_flag=True, help="Every lab of this machine.")
+def down(name: str, every: bool) -> None:  # noqa: FBT001 - click passes by name
+    """Removes everything of a lab: processes, namespaces, rules, cgroups, files; also after a crash."""
+    from nodeagent.lab import teardown  # noqa: PLC0415 - needed here only
+
+    for each in teardown.names() if every else (name,):
+        found = teardown.take_down(each)
+        click.echo(f"lab {each!r} is removed" if found else f"there was no lab {each!r}")
+
+
+@lab.command(cls=_WithCommand)
+@_name
+@click.argument("host")
+@click.argument("service")
+@click.option("--port", type=click.IntRange(1, 65535), help="Register the service with this port, and wait for it.")
+@click.option("--protocol", type=click.Choice(["tcp", "http", "http2", "grpc"]), help="Declare the service's protocol.")
+@click.option("--user", default="", metavar="UID", help="Run as this user, a name or a number.")
+@click.option("--replace", is_flag=True, help="Stop the service first if it runs.")
+@click.pass_context
+def run(ctx: click.Context, /, name: str, host: str, service: str, protocol: Protocol | None, **options: Any) -> None:
+    """Starts CMD as SERVICE.service on HOST; returns when its port listens."""
+    command = _command(ctx)
+    chosen = Lab(name)
+    options["port"] = options["port"] or 0
+    chosen.run(host, service, command, protocol=protocol, **options)
+    place = chosen.host(host)
+    if options["port"]:
+        click.echo(f"{service} runs on {host} at {place.ipv4}:{options['port']} and [{place.ipv6}]:{options['port']}")
+    else:
+        click.echo(f"{service} runs on {host}; its log: {place.log(service)}")
+
+
+@lab.command()
+@_name
+@click.argument("host")
+@click.argument("service")
+def stop(name: str, host: str, service: str) -> None:
+    """Stops SERVICE on HOST and takes it out of the catalog."""
+    Lab(name).stop(host, service)
+
+
+@lab.command("exec", cls=_WithCommand)
+@_name
+@click.option("--user", default="", metavar="UID", help="Run as this user, a name or a number.")
+@click.argument("host")
+@click.argument("service", required=False, default="")
+@click.pass_context
+def exec_(ctx: click.Context, /, name: str, user: str, host: str, service: str) -> NoReturn:
+    """Runs CMD on HOST in the foreground as a process of SERVICE; without SERVICE, as one of no unit.
+
+    HOST may be `hub`: the namespace with the bridge (br0) and the catalog.
+    """
+    from nodeagent.lab import enter  # noqa: PLC0415 - needed here only
+
+    argv = Lab(name).command(host, _command(ctx), service=service, user=user)
+    sys.stdout.flush()
+    os.execvpe(argv[0], argv, enter.environment())  # noqa: S606 - streams, signals, status and terminal are CMD's
+
+
+@lab.command()
+@_name
+@click.argument("host")
+@click.argument("action", type=click.Choice(["start", "stop", "kill", "restart", "logs"]))
+@click.option("-f", "--follow", is_flag=True, help="With logs: go on printing.")
+def agent(name: str, host: str, action: str, follow: bool) -> None:  # noqa: FBT001 - click passes by name
+    """Starts, stops (drains), kills or restarts the agent of HOST, or prints its log."""
+    chosen = Lab(name)
+    if action == "logs":
+        log = str(chosen.host(host).log(AGENT))
+        os.execvp("tail", ["tail", "-n", "200", *(["-F"] if follow else []), log])  # noqa: S606 - its streams are ours
+    if action == "restart":
+        chosen.stop_agent(host)
+    verbs: dict[str, Callable[[str], None]] = {
+        "start": chosen.start_agent, "restart": chosen.start_agent, "stop": chosen.stop_agent, "kill": chosen.kill_agent,
+    }  # fmt: skip
+    verbs[action](host)
+
+
+@lab.command()
+@click.option("--name", default=None, metavar="NAME", help="Only this lab.")
+@click.option("-o", "--output", default="table", show_default=True, type=click.Choice(["table", "json"]))
+def status(name: str | None, output: str) -> None:
+    """Shows labs, hosts, agents, services and addresses."""
+    import msgspec  # noqa: PLC0415 - needed here only
+
+    from nodeagent.lab import status as statuses  # noqa: PLC0415 - needed here only
+
+    labs = statuses.read_all() if name is None else (statuses.read_status(name),)
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(labs), indent=2))
+    else:
+        _print_labs(labs)
+    if name is not None and labs[0].broken:
+        raise click.exceptions.Exit(1)
+
+
+def _print_labs(labs: "tuple[LabStatus, ...]") -> None:
+    from rich.console import Console  # noqa: PLC0415 - loaded for tables only
+    from rich.table import Table  # noqa: PLC0415
+
+    if not labs:
+        click.echo("no lab is up; start one with: nodeagent lab up")
+    for each in labs:
+        click.echo(f"lab {each.name}: {each.broken or f'mode {each.mode}, catalog {_catalog_words(each)}'}")
+        if each.broken:
+            continue
+        table = Table("host", "addresses", "agent", "service", "registered at", "command", box=None, pad_edge=False)
+        for host in each.hosts:
+            _add_host(table, host)
+        Console(soft_wrap=True).print(table)
+
+
+def _catalog_words(each: "LabStatus") -> str:
+    return each.catalog if each.catalog_running else f"{each.catalog} (NOT running)"
+
+
+def _add_host(table: "Table", host: "HostStatus") -> None:
+    first = (host.name, " ".join(host.addresses), host.agent + (f": {host.complaint}" if host.complaint else ""))
+    for entry in host.services or (None,):
+        what = ("-", "-", "-") if entry is None else (
+            entry.name if entry.running else f"{entry.name} (ended)", " ".join(entry.addresses) or "-",
+            " ".join(entry.command),
+        )  # fmt: skip
+        table.add_row(*first, *what)
+        first = ("", "", "")
+
+
+def _command(ctx: click.Context) -> tuple[str, ...]:
+    """What follows `--`.
+
+    Raises:
+        click.UsageError: nothing does.
+    """
+    command: tuple[str, ...] = ctx.meta.get(_COMMAND, ())
+    if not command:
+        raise click.UsageError("put the command to run after `--`, such as: -- curl http://10.77.0.2:8080/", ctx)
+    return command
+
+
+def _say(what: str) -> None:
+    click.echo(f"  · {what}", err=True)
+
+
+def _make_terminable() -> None:
+    """SIGTERM ends `up` as Ctrl-C does: by an exception, so that what was made is removed."""
+
+    def leave(number: int, _frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGHUP, leave)

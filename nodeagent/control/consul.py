@@ -1,0 +1,201 @@
+"""Consul's HTTP API as two calls, `read` and `put`: TLS pinned, everything bounded, every failure a CatalogError."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from nodeagent import limits
+from nodeagent.config import CatalogTable
+from nodeagent.control.bell import Bell
+from nodeagent.control.token import TokenFile
+from nodeagent.errors import CatalogError
+
+_CHUNK_BYTES = 65_536
+_SHOWN_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 200 of the catalog."""
+
+    body: bytes
+    index: str | None
+    """X-Consul-Index, as it came."""
+    is_filtered: bool = False
+    """The server says that it left out what the token may not read."""
+
+
+class CatalogRefused(CatalogError):
+    """The catalog is there and said no."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Catalog:
+    """A client of one catalog. Owned by control; `async with` closes its connections."""
+
+    def __init__(self, table: CatalogTable, now: Callable[[], float]) -> None:
+        self._table = table
+        self._base = table.address.rstrip("/")
+        self._token = TokenFile(table.token_file)
+        self._session: aiohttp.ClientSession | None = None
+        self._now = now
+        self._recovery = Bell()
+        self.failing_since: float | None = None
+        """Unix seconds of the first of the failures to reach it; None while it answers."""
+        self.answered_at = 0.0
+        self.error = ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_failure: object) -> None:
+        await self._forget_session()
+
+    async def read(self, path: str, index: int | None = None, wait_s: float = limits.CONSUL_WAIT_S) -> Answer:
+        """The answer to a GET; with an index it blocks until there is a newer one, or for `wait_s`.
+
+        Raises:
+            CatalogRefused: the catalog answered with another status than 200.
+            CatalogError: it could not be reached, or its answer could not be taken.
+        """
+        if not index:
+            return await self._ask("GET", path, {}, None, limits.CATALOG_READ_MARGIN_S)
+        params = {"index": str(index), "wait": f"{int(wait_s)}s"}
+        return await self._ask("GET", path, params, None, wait_s + wait_s / 16 + limits.CATALOG_READ_MARGIN_S)
+
+    async def put(self, path: str, value: object) -> bytes:
+        """The answer to a PUT of `value` as JSON.
+
+        Raises:
+            CatalogError: as `read`.
+        """
+        body = msgspec.json.encode(value)
+        return (await self._ask("PUT", path, {}, body, limits.CATALOG_READ_MARGIN_S)).body
+
+    async def rest(self, seconds: float) -> None:
+        """Waits, but not longer than until the catalog is there again."""
+        await self._recovery.rest(seconds)
+
+    async def _ask(
+        self, method: str, path: str, params: dict[str, str], body: bytes | None, head_s: float
+    ) -> Answer:  # fmt: skip
+        try:
+            session = self._session or self._open_session()
+            async with asyncio.timeout(head_s):
+                response = await session.request(
+                    method, self._base + path, params=params, data=body, headers=self._headers(), allow_redirects=False
+                )
+            async with response, asyncio.timeout(limits.CATALOG_READ_MARGIN_S):
+                answer = await _take(response, path)
+        except CatalogRefused as error:
+            self._succeed()
+            raise error from None
+        except (TimeoutError, OSError, aiohttp.ClientError, CatalogError) as error:
+            await self._fail(error)
+            raise CatalogError(f"{self._base}{path}: {self.error}") from error
+        self._succeed()
+        return answer
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept-Encoding": "identity"}
+        token = self._token.read()
+        if token:
+            headers["X-Consul-Token"] = token
+        return headers
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=limits.CATALOG_CONNECTIONS, ssl=tls_of(self._table), socket_factory=_open_socket, use_dns_cache=False
+        )
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.CATALOG_CONNECT_S)
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        )
+        return self._session
+
+    async def _forget_session(self) -> None:
+        session, self._session = self._session, None
+        if session:
+            await session.close()
+
+    def _succeed(self) -> None:
+        self.answered_at, self.error = self._now(), ""
+        if self.failing_since is not None:
+            self.failing_since = None
+            self._recovered.set()
+            self._recovery = Bell()
+
+    async def _fail(self, error: Exception) -> None:
+        self.error = _explain(error, self._table)
+        if self.failing_since is None:
+            self.failing_since = self._now()
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            await self._forget_session()  # the file with the CA may have been replaced: it is read with a new session
+
+
+def tls_of(table: CatalogTable) -> ssl.SSLContext:
+    """What the catalog's certificate is verified against: the configured CA and no other, or the system's.
+
+    Raises:
+        CatalogError: the file cannot be read or holds no certificate.
+    """
+    try:
+        return ssl.create_default_context(cafile=table.ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise CatalogError(f"catalog.ca_file {table.ca_file}: no certificate could be read: {error}") from error
+
+
+def service_path(prefix: str, service: str) -> str:
+    """`prefix` and the service's name as a path segment."""
+    return prefix + quote(service, safe="")
+
+
+def _open_socket(info: tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]) -> socket.socket:
+    """A socket that notices a far end that is gone: a blocking query may be silent for five minutes."""
+    sock = socket.socket(info[0], info[1], info[2])
+    quarter = max(int(limits.CATALOG_DEAD_S / 4), 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2 * quarter)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, quarter)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.CATALOG_DEAD_S * 1000))
+    return sock
+
+
+async def _take(response: aiohttp.ClientResponse, path: str) -> Answer:
+    """The answer in a response, if it is one that may be believed."""
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > limits.CATALOG_BODY_BYTES:
+            raise CatalogError(f"an answer of more than {limits.CATALOG_BODY_BYTES} bytes; refused")
+    if response.status != 200:
+        said = bytes(body[:_SHOWN_CHARS]).decode("utf-8", "replace").strip()
+        raise CatalogRefused(f"the catalog answered {response.status} to {path}: {said}", response.status)
+    if response.headers.get("X-Consul-KnownLeader", "").lower() == "false":
+        raise CatalogRefused(f"{path}: the catalog has no leader; its answer may be old", 500)
+    filtered = response.headers.get("X-Consul-Results-Filtered-By-ACLs", "").lower() == "true"
+    return Answer(bytes(body), response.headers.get("X-Consul-Index"), filtered)
+
+
+def _explain(error: Exception, table: CatalogTable) -> str:
+    """The failure in one sentence with its cure."""
+    if isinstance(error, CatalogError):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return "no answer in time; is the catalog overloaded, or the way to it filtered?"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not accepted ({error.certificate_error}); is catalog.ca_file its CA?"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot be reached ({error.os_error}); is the catalog running at {table.address}?"
+    return f"the connection failed: {error or type(error).__name__}"

@@ -1,0 +1,177 @@
+"""The path of a change: watches hear it, pieces become a CatalogState, and whoever publishes is told."""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.catalog.state import (
+    CatalogState,
+    parse_hosts,
+    parse_instances,
+    parse_intentions,
+    parse_proxy_defaults,
+    parse_service_defaults,
+    parse_service_names,
+)
+from nodeagent.config import Config
+from nodeagent.control.consul import Answer, Catalog, CatalogRefused, service_path
+from nodeagent.control.hold_back import HoldBack, is_suspicious
+from nodeagent.control.meshed import MeshedHosts
+from nodeagent.control.registration import is_registered, registration_of
+from nodeagent.control.seen import Seen
+from nodeagent.control.watch import Apply, Held, Rhythm, Watch
+from nodeagent.errors import CatalogError
+from nodeagent.observe.log import open_log
+from nodeagent.observe.metrics import Metrics
+
+_NODES = "/v1/catalog/nodes"
+_PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S)
+_POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
+_FIXED_WATCHES = 8  # those below and the roots: they come off the number of services that can be watched
+
+_log = open_log()
+
+
+class Follower:
+    """All watches of the mesh's description. Owned by control."""
+
+    def __init__(self, config: Config, catalog: Catalog, metrics: Metrics, *, now: Callable[[], float], draw: Callable[[], float]) -> None:
+        self.seen = Seen()
+        self.changed = asyncio.Event()
+        """Set when a piece changed; whoever compiles clears it."""
+        self.held: dict[str, str] = {}
+        """What is held back, by service (or `intentions`), in words."""
+        self.meshed = MeshedHosts()
+        self._config = config
+        self._catalog = catalog
+        self._metrics = metrics
+        self._now = now
+        self._draw = draw
+        self._hold_back = HoldBack()
+        self._watches: dict[str, Watch] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._services_changed = asyncio.Event()
+
+    def complaints(self) -> tuple[str, ...]:
+        """Why answers of the catalog are not taken, now."""
+        return tuple(sorted({watch.error for watch in self._watches.values() if watch.error}))
+
+    def is_connected(self) -> bool:
+        """Whether the catalog answers; its silence counts as much as a failure."""
+        silent_s = self._now() - self._catalog.answered_at
+        pulse_s = limits.CATALOG_PULSE_WAIT_S * 17 / 16 + limits.CATALOG_READ_MARGIN_S
+        return self._catalog.failing_since is None and silent_s < pulse_s
+
+    def state(self) -> CatalogState | None:
+        """The mesh as the catalog describes it; None until all of it was heard once."""
+        if self.seen.missing():
+            return None
+        state = self.seen.state()
+        return msgspec.structs.replace(state, hosts=self.meshed.admit(state.hosts, self._now()))
+
+    def alarms(self) -> tuple[str, ...]:
+        """What is held back, in words."""
+        return (*self.held.values(), *self.meshed.alarms(self._now()))
+
+    async def run(self) -> None:
+        """Follows until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._start(group, _NODES, self._take_hosts, _PULSE)
+            self._start(group, "/v1/catalog/services", self._take_names)
+            self._start(group, "/v1/config/service-intentions", self._take_intentions)
+            self._start(group, "/v1/config/service-defaults", self._take_protocols)
+            self._start(group, "/v1/config/proxy-defaults", self._take_default_protocol)
+            while True:
+                await self._services_changed.wait()
+                self._services_changed.clear()
+                self._follow_services(group)
+
+    def _start(self, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None) -> None:
+        watch = Watch(self._catalog, path, apply, metrics=self._metrics, draw=self._draw, rhythm=rhythm)
+        self._watches[path] = watch
+        self._tasks[path] = group.create_task(watch.run(), name=path)
+
+    def _follow_services(self, group: asyncio.TaskGroup) -> None:
+        """One health watch for each service; those beyond CATALOG_WATCHES are read now and then instead."""
+        self.seen.forget_unlisted()
+        wanted = {service_path("/v1/health/service/", name): name for name in self.seen.watched_names()}
+        for path in [p for p in self._watches if p.startswith("/v1/health/") and p not in wanted]:
+            self._tasks.pop(path).cancel()
+            del self._watches[path]
+        for path, name in wanted.items():
+            if path not in self._watches:
+                is_polled = len(self._watches) >= limits.CATALOG_WATCHES - _FIXED_WATCHES
+                self._start(group, path, self._taker(name), _POLLED if is_polled else None)
+
+    # --- what each answer means ------------------------------------------------------------------------------------
+
+    async def _take_hosts(self, answer: Answer) -> None:
+        self.seen.hosts = parse_hosts(answer.body)
+        self.changed.set()
+        if not is_registered(self._config, self.seen.hosts):
+            await self._register()
+
+    async def _take_names(self, answer: Answer) -> None:
+        self.seen.names = parse_service_names(answer.body)
+        self._services_changed.set()
+        self.changed.set()
+
+    async def _take_protocols(self, answer: Answer) -> None:
+        self.seen.protocols = parse_service_defaults(answer.body)
+        self.changed.set()
+
+    async def _take_default_protocol(self, answer: Answer) -> None:
+        self.seen.default_protocol = parse_proxy_defaults(answer.body)
+        self.changed.set()
+
+    async def _take_intentions(self, answer: Answer) -> None:
+        rows = parse_intentions(answer.body)
+        if self.seen.intentions and not rows and (answer.is_filtered or not await self._may_read()):
+            why = "all intentions vanished and the token does not prove that it may read them: the old ones stay in force"
+            self.held["intentions"] = why
+            raise Held(why)
+        self.held.pop("intentions", None)
+        self.seen.intentions = rows
+        self.changed.set()
+
+    def _taker(self, service: str) -> Apply:
+        async def take(answer: Answer) -> None:
+            rows = parse_instances(service, answer.body)
+            before = self.seen.instances.get(service, ())
+            is_proven = not is_suspicious(before, rows) or (not answer.is_filtered and await self._shows_this_host())
+            admitted = self._hold_back.admit(service, before, rows, is_proven=is_proven, now=self._now())
+            self.seen.instances[service] = admitted.rows
+            self.seen.held[service] = admitted.lost
+            self._services_changed.set()
+            self.changed.set()
+            if admitted.why:
+                self.held[service] = admitted.why
+                raise Held(admitted.why)
+            self.held.pop(service, None)
+
+        return take
+
+    # --- proofs ----------------------------------------------------------------------------------------------------
+
+    async def _shows_this_host(self) -> bool:
+        """Whether a fresh read shows this host's registration: the canary for a wiped catalog or a dead token."""
+        hosts = parse_hosts((await self._catalog.read(_NODES)).body)
+        return any(host.name == self._config.host.name for host in hosts)
+
+    async def _may_read(self) -> bool:
+        """Whether an empty list is the truth: the token exists, or the catalog has no ACLs, or answers 403 instead."""
+        try:
+            await self._catalog.read("/v1/acl/token/self")
+        except CatalogRefused as error:
+            return error.status in (401, 404, 405)  # ACLs are off; the embedded catalog, which refuses rather than filters
+        return True
+
+    async def _register(self) -> None:
+        """Puts this host's row back; a refusal is shown and tried again with the next answer of the watch."""
+        try:
+            await self._catalog.put("/v1/catalog/register", registration_of(self._config))
+        except CatalogError as error:
+            raise CatalogError(f"this host could not be registered: {error}") from error
+        _log.info("host_registered", host=self._config.host.name)

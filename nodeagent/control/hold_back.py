@@ -1,0 +1,87 @@
+"""Whether an answer that lost instances is believed; pure.
+
+A catalog that was wiped, restored from an old copy or asked with a dead token answers with less than there is, and so
+does one from which somebody took a service away on purpose. The answer alone does not tell which. So:
+
+1. An answer that lost at most half of a service's instances is believed.
+2. More than half: the catalog must prove that it is in its right mind, by showing this host's own registration to a
+   fresh read. Without that proof what was lost is kept, at most for HOLD_BACK_S.
+3. With the proof, a service that had fewer than HOLD_BACK_INSTANCES is believed at once: stopping the only instance, or
+   one of two, is everyday work, and a host that kept dialling it would be wrong.
+4. With the proof, a bigger service keeps what it lost for HOLD_BACK_S. A caller that dials an instance which is really
+   gone is refused by its host, as without the hold.
+
+What is held is an alarm in `status` the whole time, and an address that another instance has taken meanwhile is let go.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from nodeagent import limits
+from nodeagent.catalog.state import InstanceRow
+
+Rows = tuple[InstanceRow, ...]
+
+
+class Admitted(NamedTuple):
+    """What is in force for a service after an answer."""
+
+    rows: Rows
+    lost: Rows = ()
+    """Those of `rows` that the answer no longer has."""
+    why: str = ""
+    """The alarm; empty when nothing is held."""
+
+
+def lost_rows(before: Rows, answer: Rows) -> Rows:
+    """The instances that `answer` no longer has."""
+    kept = {(row.instance.host, row.instance.id) for row in answer}
+    return tuple(row for row in before if (row.instance.host, row.instance.id) not in kept)
+
+
+def is_suspicious(before: Rows, answer: Rows) -> bool:
+    """Whether more than half went, so that a proof is wanted."""
+    return 2 * len(lost_rows(before, answer)) > len(before)
+
+
+class HoldBack:
+    """Since when which service is held. Owned by the follower."""
+
+    def __init__(self, hold_s: float = limits.HOLD_BACK_S, at_least: int = limits.HOLD_BACK_INSTANCES) -> None:
+        self._hold_s = hold_s
+        self._at_least = at_least
+        self._since: dict[str, float] = {}
+
+    def admit(self, service: str, before: Rows, answer: Rows, *, is_proven: bool, now: float) -> Admitted:
+        """What is in force for `service`, where `before` was; the cases are those of this file's first lines."""
+        lost = lost_rows(before, answer)
+        if not is_suspicious(before, answer) or (is_proven and len(before) < self._at_least):  # 1) 3)
+            self._since.pop(service, None)
+            return Admitted(answer)
+        since = self._since.setdefault(service, now)
+        if now - since >= self._hold_s:
+            del self._since[service]
+            return Admitted(answer)
+        left_s = self._hold_s - (now - since)
+        doubt = "" if is_proven else "; the catalog does not show this host's own registration either"
+        why = f"{service}: {len(lost)} of {len(before)} instances vanished at once; kept for {left_s:.0f} s more{doubt}"
+        return Admitted(answer + lost, lost, why)  # 2) 4)
+
+
+def release_taken(instances: Mapping[str, Rows], held: Mapping[str, Rows]) -> dict[str, Rows]:
+    """`instances` without those held rows whose address a row that is not held has taken."""
+    taken = {
+        address
+        for service, rows in instances.items()
+        for row in _without(rows, held.get(service, ()))
+        for address in row.instance.addresses
+    }
+    return {
+        service: _without(rows, (row for row in held.get(service, ()) if taken & set(row.instance.addresses)))
+        for service, rows in instances.items()
+    }
+
+
+def _without(rows: Rows, gone: Iterable[InstanceRow]) -> Rows:
+    out = set(map(id, gone))
+    return tuple(row for row in rows if id(row) not in out)

@@ -1,0 +1,175 @@
+"""The certificates that this host's workloads speak by, and the roots that it believes: in memory only."""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from certs.csr import new_key_and_csr
+from certs.errors import CertificateError
+from certs.spiffe import service_id
+from certs.svid import Svid
+from nodeagent import limits
+from nodeagent.config import Config
+from nodeagent.control.consul import Answer, Catalog, CatalogRefused
+from nodeagent.control.keeper import Keeper, Surroundings
+from nodeagent.control.trust import Trust, parse_roots
+from nodeagent.control.watch import Watch
+from nodeagent.errors import CatalogError
+from nodeagent.model.identity import KeyRing, SvidKeys
+from nodeagent.model.service import is_service_name
+from nodeagent.model.snapshot import Snapshot
+from nodeagent.observe.log import open_log
+from nodeagent.observe.metrics import Metrics
+
+_EXPIRY = "nodeagent_svid_expiry_timestamp_seconds"
+
+_log = open_log()
+
+
+class _Signed(msgspec.Struct, rename={"cert_pem": "CertPEM"}):
+    cert_pem: str
+
+
+def services_spoken_for(snapshot: Snapshot, config: Config) -> frozenset[str]:
+    """The services whose certificates this host needs whether or not anybody called yet."""
+    here = config.host.name
+    registered = {s.name for s in snapshot.services.values() if any(i.host == here for i in s.instances)}
+    units = config.identity.units if isinstance(config.identity.units, tuple) else ()
+    named = {w.service for w in config.workload} | {unit.removesuffix(".service") for unit in units}
+    return frozenset(name for name in registered | named if is_service_name(name))
+
+
+class Identity:
+    """All keepers and the roots. Owned by control."""
+
+    def __init__(
+        self, config: Config, catalog: Catalog, metrics: Metrics, *, now: Callable[[], float],
+        draw: Callable[[], float], hand_out: Callable[[KeyRing], None], on_trust: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.trust: Trust | None = None
+        self.keepers: dict[str, Keeper] = {}
+        self._config = config
+        self._catalog = catalog
+        self._metrics = metrics
+        self._hand_out = hand_out
+        self._on_trust = on_trust
+        self._now = now
+        self._world = Surroundings(lambda: self.trust, self._issue, self._change, catalog.rest, now, draw)
+        self._roots = Watch(catalog, "/v1/connect/ca/roots", self._take_roots, metrics=metrics, draw=draw)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._needed: frozenset[str] = frozenset()
+        self._on_demand: dict[str, None] = {}
+        self._wanted_changed = asyncio.Event()
+        self._ring_changed = asyncio.Event()
+        self._asks = asyncio.Semaphore(limits.SVID_ASKS)
+
+    @property
+    def complaint(self) -> str:
+        """Why the roots' last answer was not taken; empty while all is well."""
+        return self._roots.error
+
+    def need(self, services: frozenset[str]) -> None:
+        """These are kept from now on, whether or not anybody asks for them."""
+        if services != self._needed:
+            self._needed = services
+            self._wanted_changed.set()
+
+    def ask(self, service: str) -> None:
+        """A worker needs a certificate: one request to the CA, however many ask; after a refusal none for a while."""
+        keeper = self.keepers.get(service)
+        if keeper:
+            if keeper.svid is None and self._now() - keeper.failed_at >= limits.SVID_REFUSED_S:
+                keeper.bell.ring()
+            return
+        if self._config.identity.units != "any" or not is_service_name(service):
+            _log.warning("svid_refused", service=service, error="this host's configuration names no such workload")
+        elif len(self._on_demand) >= limits.SVID_ON_DEMAND:
+            _log.warning("svid_refused", service=service, error=f"{limits.SVID_ON_DEMAND} are held on demand already")
+        else:
+            self._on_demand[service] = None
+            self._wanted_changed.set()
+
+    def ring(self) -> KeyRing | None:
+        """The key material that is valid now; None before the roots are known."""
+        if self.trust is None:
+            return None
+        domain = self.trust.bundle.trust_domain
+        svids = tuple(
+            SvidKeys(name, svid.chain_pem, svid.key_pem, svid.not_after.timestamp(), svid.serial)
+            for name, keeper in sorted(self.keepers.items())
+            if (svid := keeper.svid) and svid.spiffe_id.trust_domain == domain
+        )
+        return KeyRing(domain, self.trust.bundle.pem, svids)
+
+    async def run(self) -> None:
+        """Keeps roots and certificates until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._roots.run(), name="roots")
+            group.create_task(self._publish(), name="keys")
+            while True:
+                await self._wanted_changed.wait()
+                self._wanted_changed.clear()
+                self._follow(group)
+
+    def _follow(self, group: asyncio.TaskGroup) -> None:
+        """A keeper for each service that is needed or was asked for."""
+        wanted = self._needed | set(self._on_demand)
+        for name in self.keepers.keys() - wanted:
+            self._tasks.pop(name).cancel()
+            if self.keepers.pop(name).svid:
+                self._metrics.drop(_EXPIRY, name)
+                self._change()
+        for name in sorted(wanted - self.keepers.keys()):
+            keeper = self.keepers[name] = Keeper(name, self._world)
+            self._tasks[name] = group.create_task(keeper.run(), name=f"svid {name}")
+
+    async def _publish(self) -> None:
+        """Hands the ring to the workers after each change; changes that come together go together."""
+        while True:
+            await self._ring_changed.wait()
+            await asyncio.sleep(limits.COMPILE_S)
+            self._ring_changed.clear()
+            ring = self.ring()
+            if ring:
+                self._hand_out(ring)
+                for svid in ring.svids:
+                    self._metrics.set(_EXPIRY, svid.not_after, svid.service)
+
+    def _change(self) -> None:
+        self._ring_changed.set()
+
+    async def _take_roots(self, answer: Answer) -> None:
+        trust = parse_roots(answer.body)
+        if self.trust is not None:
+            _log.warning("roots_changed", trust_domain=trust.bundle.trust_domain, roots=len(trust.ids))
+        self.trust = trust
+        self._change()
+        self._on_trust()
+        for keeper in self.keepers.values():
+            keeper.bell.ring()
+
+    async def _issue(self, service: str, trust: Trust) -> Svid:
+        """A new certificate from the CA; a service that was asked for on demand and is refused is forgotten."""
+        try:
+            async with self._asks:
+                svid = await self._sign(service, trust)
+        except CatalogError as error:
+            self._metrics.add("nodeagent_svid_requests_total", 1, "failed")
+            if isinstance(error, CatalogRefused) and error.status == 403:
+                raise CatalogError(f"the CA refused a certificate for {service}: {error}; may this host's token speak for it?") from error
+            raise
+        self._metrics.add("nodeagent_svid_requests_total", 1, "issued")
+        return svid
+
+    async def _sign(self, service: str, trust: Trust) -> Svid:
+        spiffe_id = service_id(trust.bundle.trust_domain, self._config.host.datacenter, service)
+        key_pem, csr_pem = new_key_and_csr(spiffe_id)
+        body = await self._catalog.put("/v1/nodeagent/sign", {"CSR": csr_pem})
+        try:
+            svid = Svid.from_pem(msgspec.json.decode(body, type=_Signed).cert_pem, key_pem)
+        except (msgspec.MsgspecError, CertificateError) as error:
+            raise CatalogError(f"the CA's answer for {service} cannot be used: {error}") from error
+        if svid.spiffe_id != spiffe_id:
+            raise CatalogError(f"the CA signed {svid.spiffe_id} instead of {spiffe_id}")
+        return svid

@@ -1,0 +1,105 @@
+"""One service's certificate, kept fresh: asked for, renewed at half life, withdrawn when it has expired."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NoReturn
+
+from certs.errors import CertificateError
+from certs.rotation import Expired, Keep, next_step
+from certs.svid import Svid
+from nodeagent import limits
+from nodeagent.control.bell import Bell
+from nodeagent.control.pace import backoff_s
+from nodeagent.control.trust import Trust
+from nodeagent.errors import CatalogError
+from nodeagent.observe.log import open_log
+
+_NAP_S = 60.0  # the longest rest at once: a machine that was suspended must look at its clock again
+
+_log = open_log()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a keeper needs of the world."""
+
+    trust: Callable[[], Trust | None]
+    issue: Callable[[str, Trust], Awaitable[Svid]]
+    changed: Callable[[], None]
+    rest: Callable[[float], Awaitable[None]]
+    """Waits, but not longer than until the CA is there again."""
+    now: Callable[[], float]
+    draw: Callable[[], float]
+
+
+class Keeper:
+    """The certificate of `service`. Owned by Identity; its task runs `run`."""
+
+    def __init__(self, service: str, world: Surroundings) -> None:
+        self.service = service
+        self.svid: Svid | None = None
+        self.error = ""
+        """Why the last request failed; empty after one that did not."""
+        self.failed_at = 0.0
+        """Unix seconds of that failure."""
+        self.bell = Bell()
+        """Rung when waiting makes no sense any more: roots changed, or a worker needs the certificate."""
+        self._world = world
+        self._root_id = ""
+        self._draw = 0.0
+        self._failures = 0
+
+    async def run(self) -> NoReturn:
+        """Keeps it fresh until it is cancelled."""
+        while True:
+            trust = self._world.trust()
+            if trust is None:
+                await self.bell.rest(_NAP_S)
+                continue
+            now = datetime.fromtimestamp(self._world.now(), tz=UTC)
+            step = next_step(self.svid, now, self._draw)
+            if isinstance(step, Expired):
+                self._withdraw()
+            if isinstance(step, Keep) and self._root_id in trust.ids:
+                await self.bell.rest(min(max((step.until - now).total_seconds(), 0.05), _NAP_S))
+            else:
+                await self._renew(trust)
+
+    async def _renew(self, trust: Trust) -> None:
+        """Asks the CA; a failure keeps what there is and rests."""
+        try:
+            self.svid = await self._world.issue(self.service, trust)
+        except (CatalogError, CertificateError) as error:
+            await self._cope(str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - a defect must not end the keeper of a certificate; it is logged and retried
+            _log.error("svid_failed", service=self.service, exc_info=True)
+            await self._cope(f"{type(error).__name__}: {error}")
+            return
+        self._root_id, self._draw, self._failures, self.error = trust.active_id, self._world.draw(), 0, ""
+        _log.info("svid_issued", service=self.service, serial=self.svid.serial, not_after=self.svid.not_after.isoformat())
+        self._world.changed()
+
+    def _withdraw(self) -> None:
+        """An expired certificate is of no use to a peer and hides the reason why there is no other."""
+        if self.svid:
+            _log.error("svid_expired", service=self.service, serial=self.svid.serial, error=self.error)
+            self.svid = None
+            self._world.changed()
+
+    async def _cope(self, error: str) -> None:
+        self._failures += 1
+        if error != self.error:
+            _log.warning("svid_not_issued", service=self.service, error=error)
+        self.error, self.failed_at = error, self._world.now()
+        seconds = backoff_s(self._failures, self._world.draw(), limits.SVID_RENEW_RETRY_MAX_S)
+        if self.svid:
+            seconds = min(seconds, max(self.svid.not_after.timestamp() - self._world.now(), 0.05))
+        resting = {asyncio.ensure_future(self.bell.rest(seconds)), asyncio.ensure_future(self._world.rest(seconds))}
+        try:
+            await asyncio.wait(resting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in resting:
+                task.cancel()

@@ -1,0 +1,90 @@
+"""What the catalog said last, on disk: an agent that starts without the catalog decides by it.
+
+The catalog's words are saved and not the snapshot compiled from them, so that a changed configuration of this host holds
+for them too.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.catalog.state import CatalogState
+
+_MAGIC = b"nodeagent snapshot 1\n"
+_SUM_BYTES = 32
+
+
+class LastGood(msgspec.Struct, frozen=True):
+    """What was in force. Nothing in it is secret."""
+
+    saved_at: float
+    """Unix seconds."""
+    trust_domain: str
+    generation: int
+    state: CatalogState
+
+
+class SpoiledError(Exception):
+    """The file is not one that we wrote; it says where it was put."""
+
+
+def write_last_good(path: Path, saved: LastGood) -> None:
+    """Replaces the file in one step; after a crash there is the old one or the new one.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    body = msgspec.msgpack.encode(saved)
+    fresh = path.with_suffix(".new")
+    with fresh.open("wb") as file:
+        file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read_last_good(path: Path) -> LastGood | None:
+    """What was saved; None when nothing was.
+
+    Raises:
+        SpoiledError: truncated, changed or of another version; the file was renamed aside and will not be read again.
+        OSError: there, but unreadable.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(limits.FRAME_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    try:
+        return parse_last_good(raw)
+    except ValueError as error:
+        aside = path.with_suffix(".spoiled")
+        path.replace(aside)
+        raise SpoiledError(f"{path}: {error}; ignored and renamed to {aside.name}") from error
+
+
+def parse_last_good(raw: bytes) -> LastGood:
+    """The saved value in a file's bytes.
+
+    Raises:
+        ValueError: another version, truncated or changed.
+    """
+    magic, body = raw[: len(_MAGIC)], raw[len(_MAGIC) + _SUM_BYTES :]
+    if magic != _MAGIC:
+        raise ValueError("not a snapshot of this version")
+    if len(raw) > limits.FRAME_BYTES:
+        raise ValueError(f"more than {limits.FRAME_BYTES} bytes")
+    if hashlib.sha256(body).digest() != raw[len(_MAGIC) : len(_MAGIC) + _SUM_BYTES]:
+        raise ValueError("its checksum is wrong: truncated or changed")
+    try:
+        return msgspec.msgpack.decode(body, type=LastGood)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error

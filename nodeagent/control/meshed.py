@@ -1,0 +1,49 @@
+"""Which hosts run an agent: those that say so, and for a while those that said so and are gone; pure.
+
+Towards a host without an agent clear text may be allowed. So the loss of a marker, by accident or by an attacker who may
+write to the catalog, must not take effect silently: the host stays meshed for HOLD_BACK_S, and `status` shows an alarm.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.model.service import Host
+
+
+class MeshedHosts:
+    """The hosts last seen with a marker. Owned by the follower."""
+
+    def __init__(self, hold_s: float = limits.HOLD_BACK_S) -> None:
+        self._hold_s = hold_s
+        self._meshed: dict[str, Host] = {}
+        self._lost_at: dict[str, float] = {}
+
+    def remember(self, hosts: Iterable[Host]) -> None:
+        """Takes over what was known before a restart: what is not there any more is lost from now on."""
+        self._meshed |= {host.name: host for host in hosts if host.tunnel_port}
+
+    def admit(self, hosts: tuple[Host, ...], now: float) -> tuple[Host, ...]:
+        """`hosts` as they are to be treated."""
+        listed = {host.name: host for host in hosts}
+        taken = {ip for host in hosts for ip in host.addresses}
+        for name, before in list(self._meshed.items()):
+            if name in listed and listed[name].tunnel_port:
+                self._lost_at.pop(name, None)
+            elif now - self._lost_at.setdefault(name, now) >= self._hold_s:
+                del self._meshed[name], self._lost_at[name]
+            elif name in listed:  # it is there without its marker
+                listed[name] = msgspec.structs.replace(listed[name], tunnel_port=before.tunnel_port)
+            elif not taken & set(before.addresses):  # it is gone, and nobody has its addresses
+                listed[name] = before
+        self._meshed |= {name: host for name, host in listed.items() if host.tunnel_port}
+        return tuple(listed.values())
+
+    def alarms(self, now: float) -> tuple[str, ...]:
+        """What is held, in words."""
+        return tuple(
+            f"{name}: the catalog no longer says that an agent runs there; treated as if for {left:.0f} s more"
+            for name, at in sorted(self._lost_at.items())
+            if (left := self._hold_s - (now - at)) > 0
+        )

@@ -1,0 +1,100 @@
+"""From what the catalog said to what is in force: compile, hand out, save."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from nodeagent import limits
+from nodeagent.catalog.compiler import compile_snapshot, notes_of
+from nodeagent.catalog.diff import diff, is_empty
+from nodeagent.catalog.state import CatalogState
+from nodeagent.config import Config
+from nodeagent.control.last_good import LastGood, SpoiledError, read_last_good, write_last_good
+from nodeagent.errors import CatalogError
+from nodeagent.model.snapshot import Snapshot
+from nodeagent.observe.log import open_log
+from nodeagent.observe.metrics import Metrics
+
+_log = open_log()
+
+
+class Publisher:
+    """The snapshot in force. Owned by control."""
+
+    def __init__(
+        self, config: Config, metrics: Metrics, hand_out: Callable[[Snapshot], None], now: Callable[[], float]
+    ) -> None:  # fmt: skip
+        self.snapshot: Snapshot | None = None
+        self.source = "none"
+        """`catalog`, `saved` (on disk, from before this process started) or `none`."""
+        self.heard_at = 0.0
+        """Unix seconds at which the catalog said what is in force."""
+        self.errors: dict[str, str] = {}
+        """What went wrong, by step: `compile`, `save`, `saved`."""
+        self.notes: tuple[str, ...] = ()
+        self._config = config
+        self._metrics = metrics
+        self._hand_out = hand_out
+        self._now = now
+        self._path = Path(config.admin.state_dir) / "snapshot"
+        self._compiled: tuple[CatalogState, str] | None = None
+        self._unsaved: LastGood | None = None
+        self._to_save = asyncio.Event()
+
+    def restore(self) -> LastGood | None:
+        """Puts into force what was saved, if anything was."""
+        try:
+            saved = read_last_good(self._path)
+            if saved:
+                self._enforce(saved.state, saved.trust_domain, saved.generation, saved.saved_at, "saved")
+        except (SpoiledError, CatalogError, OSError) as error:
+            self.errors["saved"] = str(error)
+            _log.error("saved_snapshot_ignored", error=str(error))
+            return None
+        return saved
+
+    def publish(self, state: CatalogState, trust_domain: str) -> None:
+        """Puts into force what the catalog says; what does not compile changes nothing."""
+        now = self._now()
+        if self.source == "catalog" and self._compiled == (state, trust_domain):
+            return
+        generation = self.snapshot.generation + 1 if self.snapshot else 1
+        try:
+            self._enforce(state, trust_domain, generation, now, "catalog")
+        except CatalogError as error:
+            self.errors["compile"] = str(error)
+            _log.error("snapshot_rejected", error=str(error))
+            return
+        self.errors.pop("compile", None)
+        assert self.snapshot is not None
+        self._unsaved = LastGood(now, trust_domain, self.snapshot.generation, state)
+        self._to_save.set()
+
+    async def save(self) -> None:
+        """Writes what is in force to disk, for ever; the newest only, and not more often than LAST_GOOD_S."""
+        while True:
+            await self._to_save.wait()
+            self._to_save.clear()
+            assert self._unsaved is not None
+            try:
+                await asyncio.to_thread(write_last_good, self._path, self._unsaved)
+                self.errors.pop("save", None)
+            except OSError as error:
+                self.errors["save"] = f"{self._path}: the snapshot could not be saved: {error.strerror}"
+                _log.error("snapshot_not_saved", error=str(error))
+            await asyncio.sleep(limits.LAST_GOOD_S)
+
+    def _enforce(self, state: CatalogState, trust_domain: str, generation: int, heard_at: float, source: str) -> None:
+        """Compiles and hands out; a snapshot that differs only in its number is not handed out."""
+        snapshot = compile_snapshot(state, self._config, trust_domain=trust_domain, generation=generation)
+        self._compiled, self.source, self.heard_at = (state, trust_domain), source, heard_at
+        self.notes = notes_of(state)
+        old = self.snapshot
+        if old and is_empty(diff(old, snapshot)):
+            return
+        self.snapshot = snapshot
+        self._hand_out(snapshot)
+        self._metrics.set("nodeagent_snapshot_generation", snapshot.generation)
+        self._metrics.set("nodeagent_snapshot_compiled_timestamp_seconds", heard_at)
+        _log.info("snapshot_compiled", generation=snapshot.generation, services=len(snapshot.services),
+                  hosts=len(snapshot.hosts), source=source)  # fmt: skip

@@ -1,0 +1,40 @@
+"""This host's own row in the catalog: its addresses, and the marker that says that it takes tunnels."""
+
+import ipaddress
+
+from nodeagent import limits
+from nodeagent.catalog.state import MARKER
+from nodeagent.config import Config
+from nodeagent.model.address import canonical_ip
+from nodeagent.model.service import Host
+
+
+def registration_of(config: Config) -> dict[str, object]:
+    """The body for `/v1/catalog/register`."""
+    addresses = [canonical_ip(ip) for ip in config.host.addresses]
+    tagged = {}
+    for version in (4, 6):
+        found = [ip for ip in addresses if ipaddress.ip_address(ip).version == version]
+        if found:
+            tagged[f"lan_ipv{version}"] = found[0]
+    return {
+        "Datacenter": config.host.datacenter,
+        "Node": config.host.name,
+        "Address": addresses[0],
+        "TaggedAddresses": tagged,
+        "NodeMeta": {MARKER: f"{limits.TUNNEL_PORT};v1"},
+    }
+
+
+def is_registered(config: Config, hosts: tuple[Host, ...]) -> bool:
+    """Whether the catalog shows this host as it is."""
+    body = registration_of(config)
+    tagged = body["TaggedAddresses"]
+    assert isinstance(tagged, dict)
+    wanted = {str(body["Address"]), *map(str, tagged.values())}
+    return any(
+        host.name == config.host.name
+        and host.tunnel_port == limits.TUNNEL_PORT
+        and {canonical_ip(ip) for ip in host.addresses} == wanted
+        for host in hosts
+    )

@@ -1,0 +1,50 @@
+"""Control's side of the supervisor: it is told what to capture and tells how the host is."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from nodeagent.catalog.compiler import capture_of
+from nodeagent.control.channel import Channel
+from nodeagent.model.snapshot import Snapshot
+from nodeagent.observe.metrics import Metrics
+from nodeagent.wire.frames import CaptureFrame, Message, SupervisorStats
+
+
+class Supervisor:
+    """The channel to the supervisor. Owned by control."""
+
+    def __init__(self, metrics: Metrics, now: Callable[[], float]) -> None:
+        self.stats: SupervisorStats | None = None
+        self.heard_at = 0.0
+        """Unix seconds of its last word."""
+        self.captured: CaptureFrame | None = None
+        self.ended = asyncio.Event()
+        """Set when the supervisor is gone."""
+        self._metrics = metrics
+        self._now = now
+        self._channel = Channel(self._hear, self._end)
+
+    async def connect(self, sock: socket.socket) -> None:
+        """Takes over the socket."""
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: self._channel, sock)
+        if self.captured:
+            self._channel.send(self.captured)
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Tells what is to be captured, when it is not what was told before."""
+        capture = capture_of(snapshot)
+        frame = CaptureFrame(list(capture.addresses), list(capture.ports))
+        if frame != self.captured:
+            self.captured = frame
+            self._channel.send(frame)
+
+    def _hear(self, message: Message) -> None:
+        if not isinstance(message, SupervisorStats):
+            self._channel.abort(f"it sent a {type(message).__name__}, which is not the supervisor's to send")
+            return
+        self.stats, self.heard_at = message, self._now()
+        self._metrics.set_supervisor(message)
+
+    def _end(self, _why: str) -> None:
+        self.ended.set()

@@ -1,0 +1,42 @@
+"""The catalog token in its file, read again when the file changes."""
+
+from pathlib import Path
+
+from nodeagent.errors import CatalogError
+
+
+class TokenFile:
+    """Where the token is. Never shown: its repr names the path alone. Owned by the catalog's client."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._token = ""
+
+    def __repr__(self) -> str:
+        return f"TokenFile({self._path!r})"
+
+    def read(self) -> str:
+        """The token now; empty where no file is configured or none is there (a catalog without ACLs needs none).
+
+        Raises:
+            CatalogError: unreadable, or not one line of printable characters.
+        """
+        if not self._path:
+            return ""
+        try:
+            facts = Path(self._path).stat()
+            seen = (facts.st_ino, facts.st_mtime_ns, facts.st_size)
+            if seen != self._seen:
+                self._token, self._seen = self._parse(Path(self._path).read_bytes()), seen
+        except FileNotFoundError:
+            self._token, self._seen = "", None
+        except OSError as error:
+            raise CatalogError(f"{self._path}: the catalog token cannot be read: {error.strerror}") from error
+        return self._token
+
+    def _parse(self, raw: bytes) -> str:
+        token = raw.strip()
+        if not token.isascii() or not token.decode("ascii").isprintable() or b" " in token:
+            raise CatalogError(f"{self._path}: not a token: it must be one line of printable characters")
+        return token.decode("ascii")

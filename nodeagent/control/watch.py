@@ -1,0 +1,101 @@
+"""One blocking query, kept going for ever: what its answers say is applied when it changed, failures back off."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from nodeagent import limits
+from nodeagent.control.consul import Answer, Catalog, CatalogRefused
+from nodeagent.control.pace import Bucket, backoff_s, next_index
+from nodeagent.errors import CatalogError
+from nodeagent.observe.log import open_log
+from nodeagent.observe.metrics import Metrics
+
+Apply = Callable[[Answer], Awaitable[None]]
+
+_log = open_log()
+
+
+class Held(CatalogError):
+    """The answer is suspicious: what it took away is kept for now, and it is read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How a watch asks."""
+
+    wait_s: float = limits.CONSUL_WAIT_S
+    poll_s: float = 0.0
+    """0: blocking queries; else plain reads this far apart."""
+    backoff_max_s: float = limits.CATALOG_BACKOFF_MAX_S
+
+
+class Watch:
+    """The follower of one path. Owned by one task."""
+
+    def __init__(
+        self, catalog: Catalog, path: str, apply: Apply, *, metrics: Metrics, draw: Callable[[], float],
+        rhythm: Rhythm | None = None,
+    ) -> None:  # fmt: skip
+        self.path = path
+        self.error = ""
+        """Why its last answer was not taken; empty while all is well."""
+        self._catalog = catalog
+        self._apply = apply
+        self._metrics = metrics
+        self._draw = draw
+        self._rhythm = rhythm or Rhythm()
+        self._bucket = Bucket()
+        self._index = 0
+        self._applied = b""
+        self._failures = 0
+        self._complained_at = -limits.CATALOG_COMPLAIN_S
+
+    async def run(self) -> NoReturn:
+        """Asks and applies until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._bucket.take(loop.time()))
+            try:
+                await self._turn()
+            except CatalogError as error:
+                await self._cope(error, loop.time())
+            except Exception as error:  # noqa: BLE001 - a defect in one watch must not end the others; it is logged and retried
+                _log.error("watch_failed", path=self.path, exc_info=True)
+                self._forget()
+                await self._cope(CatalogError(f"{self.path}: {type(error).__name__}: {error}"), loop.time())
+
+    async def _turn(self) -> None:
+        """One query; what it says is applied if it says something new."""
+        answer = await self._catalog.read(self.path, self._index, self._rhythm.wait_s)
+        digest = hashlib.blake2b(answer.body, digest_size=16).digest()
+        is_new = digest != self._applied
+        if is_new:
+            try:
+                await self._apply(answer)
+            except CatalogError:
+                self._forget()
+                raise
+            self._applied = digest
+        self._metrics.add("nodeagent_catalog_answers_total", 1, "changed" if is_new else "same")
+        self._failures, self.error = 0, ""
+        self._index = 0 if self._rhythm.poll_s else next_index(self._index, answer.index)
+        if self._rhythm.poll_s:
+            await asyncio.sleep(self._rhythm.poll_s * (0.5 + self._draw()))
+
+    def _forget(self) -> None:
+        """The next query is a full one, and its answer counts as new."""
+        self._index, self._applied = 0, b""
+
+    async def _cope(self, error: CatalogError, at: float) -> None:
+        """Shows the failure, says so once a minute, and rests."""
+        self._failures += 1
+        self.error = str(error)
+        outcome = "held" if isinstance(error, Held) else "refused" if isinstance(error, CatalogRefused) else "failed"
+        self._metrics.add("nodeagent_catalog_answers_total", 1, outcome)
+        if at - self._complained_at >= limits.CATALOG_COMPLAIN_S:
+            self._complained_at = at
+            _log.warning("catalog_answer_not_taken", path=self.path, outcome=outcome, error=str(error))
+        await self._catalog.rest(backoff_s(self._failures, self._draw(), self._rhythm.backoff_max_s))

@@ -1,0 +1,201 @@
+"""Control's side of the workers: each gets a snapshot, then what changes; what they report is logged and counted."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nodeagent import limits
+from nodeagent.catalog.codec import encode_delta, encode_snapshot
+from nodeagent.catalog.diff import diff
+from nodeagent.control.channel import Channel
+from nodeagent.model.identity import KeyRing
+from nodeagent.model.outcome import ConnectionRow
+from nodeagent.model.snapshot import Snapshot
+from nodeagent.observe.log import open_log
+from nodeagent.observe.metrics import Metrics
+from nodeagent.observe.record import ClosedRing, is_refusal, log_fields
+from nodeagent.wire.frames import (
+    AskConnections,
+    Connections,
+    DeltaFrame,
+    KeysFrame,
+    Message,
+    Records,
+    SnapshotFrame,
+    WantSvid,
+    WorkerStats,
+)
+
+HANDOVER = struct.Struct("=II")
+"""What comes with a worker's descriptor: its number and its pid."""
+
+_log = open_log()
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """One worker, as control knows it. Owned by Workers."""
+
+    number: int
+    pid: int
+    channel: Channel | None = None
+    generation: int = 0
+    """That of the snapshot it was sent last; 0: none."""
+    stats: WorkerStats | None = None
+    asked: dict[int, asyncio.Future[Connections]] = field(default_factory=dict)
+
+
+class Workers:
+    """All workers that have a channel. Owned by control."""
+
+    def __init__(self, metrics: Metrics, *, log_all: bool, want_svid: Callable[[str], None]) -> None:
+        self.links: list[Link] = []
+        self.closed = ClosedRing()
+        self.dropped = 0
+        """Records that workers could not send."""
+        self.cut: str = ""
+        """Why the last worker that was cut off was."""
+        self._metrics = metrics
+        self._log_all = log_all
+        self._want_svid = want_svid
+        self._snapshot: Snapshot | None = None
+        self._ring: KeyRing | None = None
+        self._question = 0
+
+    async def accept(self, handover: socket.socket) -> None:
+        """Takes over workers' channels as the supervisor passes them, until it ends."""
+        handover.setblocking(False)
+        while True:
+            passed = await _receive(handover)
+            if passed is None:
+                return
+            await self.adopt(*passed)
+
+    async def adopt(self, number: int, pid: int, sock: socket.socket) -> None:
+        """Starts to serve a worker: its keys and its snapshot go out at once."""
+        link = Link(number, pid)
+        link.channel = Channel(lambda message: self._hear(link, message), lambda why: self._lose(link, why))
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: _channel_of(link), sock)
+        self.links.append(link)
+        if self._ring:
+            link.channel.send(KeysFrame(self._ring))
+        if self._snapshot:
+            link.channel.send(SnapshotFrame(encode_snapshot(self._snapshot)))
+            link.generation = self._snapshot.generation
+        _log.info("worker_adopted", worker=number, pid=pid)
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Sends each worker what it needs to get to `snapshot`; each frame is encoded once."""
+        old, self._snapshot = self._snapshot, snapshot
+        delta = DeltaFrame(encode_delta(diff(old, snapshot))) if old else None
+        whole: SnapshotFrame | None = None
+        for link in list(self.links):
+            if delta and old and link.generation == old.generation:
+                _channel_of(link).send(delta)
+            else:
+                whole = whole or SnapshotFrame(encode_snapshot(snapshot))
+                _channel_of(link).send(whole)
+            link.generation = snapshot.generation
+
+    def publish_keys(self, ring: KeyRing) -> None:
+        """Sends the key material to all workers."""
+        self._ring = ring
+        for link in list(self.links):
+            _channel_of(link).send(KeysFrame(ring))
+
+    async def open_connections(self, limit: int) -> tuple[list[ConnectionRow], int, int]:
+        """At most `limit` open connections of each worker, how many there are, and how many workers did not answer."""
+        self._question += 1
+        waiting = {link: asyncio.get_running_loop().create_future() for link in self.links}
+        for link, future in waiting.items():
+            link.asked[self._question] = future
+            _channel_of(link).send(AskConnections(self._question, limit))
+        if waiting:
+            await asyncio.wait(waiting.values(), timeout=limits.API_ASK_S)
+        for link in waiting:
+            link.asked.pop(self._question, None)
+        answers = [f.result() for f in waiting.values() if f.done() and not f.cancelled()]
+        rows = [row for answer in answers for row in answer.rows]
+        return rows, sum(answer.total for answer in answers), len(waiting) - len(answers)
+
+    def _hear(self, link: Link, message: Message) -> None:
+        """What a worker says."""
+        match message:
+            case Records():
+                self._record(message)
+            case WorkerStats():
+                link.stats = message
+                self._metrics.set_worker(link.number, message)
+            case Connections():
+                future = link.asked.get(message.number)
+                if future and not future.done():
+                    future.set_result(message)
+            case WantSvid():
+                self._want_svid(message.service)
+            case _:
+                _channel_of(link).abort(f"it sent a {type(message).__name__}, which is not a worker's to send")
+
+    def _record(self, records: Records) -> None:
+        for row in records.rows:
+            self._metrics.count_closed(row)
+            if self._log_all or is_refusal(row):
+                _log.info("connection_closed", **log_fields(row))
+        self.closed.extend(records.rows)
+        if records.dropped:
+            self.dropped += records.dropped
+            self._metrics.add("nodeagent_records_dropped_total", records.dropped)
+            _log.warning("records_dropped", number=records.dropped)
+
+    def _lose(self, link: Link, why: str) -> None:
+        if link in self.links:
+            self.links.remove(link)
+        for future in link.asked.values():
+            future.cancel()
+        self._metrics.forget_worker(link.number, link.pid)
+        if "not read" in why:
+            self.cut = f"worker {link.number} (pid {link.pid}) was cut off: {why}"
+        _log.info("worker_lost", worker=link.number, pid=link.pid, why=why)
+
+
+def _channel_of(link: Link) -> Channel:
+    assert link.channel is not None
+    return link.channel
+
+
+async def _receive(handover: socket.socket) -> tuple[int, int, socket.socket] | None:
+    """The next worker's number, pid and socket; None when the supervisor is gone."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            data, fds, _, _ = socket.recv_fds(handover, HANDOVER.size, 1)
+        except BlockingIOError:
+            await _readable(loop, handover)
+            continue
+        except ConnectionError:
+            return None
+        if not data:
+            return None
+        if len(fds) == 1 and len(data) == HANDOVER.size:
+            number, pid = HANDOVER.unpack(data)
+            return number, pid, socket.socket(fileno=fds[0])
+        for fd in fds:
+            socket.close(fd)
+        _log.error("handover_refused", received=len(data), descriptors=len(fds))
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(sock, _resolve, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+

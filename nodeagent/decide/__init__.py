@@ -1,0 +1,1 @@
+"""Decisions: pure functions of a snapshot and the facts of one connection; a refusal is an exception that says why."""

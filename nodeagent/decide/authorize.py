@@ -1,0 +1,57 @@
+"""Who may call whom: the one intention that decides a pair."""
+
+from dataclasses import dataclass
+
+from nodeagent.errors import Denied
+from nodeagent.model.intention import ANY, Intention
+from nodeagent.model.service import is_service_name
+from nodeagent.model.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Proof that a pair may talk. Made by `authorize` only."""
+
+    source: str
+    destination: str
+    by: str
+    """The intention that said yes."""
+
+
+def authorize(snapshot: Snapshot, source: str, destination: str) -> Permit:
+    """The permit for `source` to reach `destination` under this snapshot.
+
+    Exactly one intention decides: the one of highest precedence, and deny where two are equal. Without any: deny.
+
+    Raises:
+        Denied: names the intention, or the default, that said no.
+    Source: Consul, service intentions, precedence and match order.
+    """
+    if not is_service_name(source):
+        raise Denied(f"{source or 'an unidentified workload'} -> {destination}: the caller is no service of the mesh")
+    if destination not in snapshot.services:
+        raise Denied(f"{source} -> {destination}: no service {destination} is known here; see: nodeagent services")
+    decider = deciding_intention(snapshot, source, destination)
+    if decider is None:
+        cure = f"allow it with: nodeagent intention allow {source} {destination}"
+        raise Denied(f"no intention allows {source} -> {destination} (default deny); {cure}")
+    if decider.action != "allow":
+        cure = f"change it with: nodeagent intention allow {source} {destination}"
+        raise Denied(f"the intention {decider} denies {source} -> {destination}; {cure}")
+    return Permit(source, destination, str(decider))
+
+
+def deciding_intention(snapshot: Snapshot, source: str, destination: str) -> Intention | None:
+    """The intention that decides the pair; None where there is none and the default (deny) does."""
+    service = snapshot.services.get(destination)
+    rows = (*(service.intentions if service else ()), *snapshot.wildcards)
+    return max((row for row in rows if _speaks_of(row, source, destination)), key=_weight, default=None)
+
+
+def _speaks_of(row: Intention, source: str, destination: str) -> bool:
+    return row.source in (source, ANY) and row.destination in (destination, ANY)
+
+
+def _weight(row: Intention) -> tuple[int, bool]:
+    """Precedence first; at equal rank everything that is not an allow wins."""
+    return (row.precedence, row.action != "allow")

@@ -1,0 +1,1 @@
+"""Hosts as network namespaces on one machine: to learn, to rehearse policy, and for the end-to-end tests."""

@@ -1,0 +1,90 @@
+"""The agents of a lab: started as systemd would, asked whether they are healthy, stopped, killed."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable
+
+from nodeagent import limits
+from nodeagent.lab import cgroup, enter, layout
+from nodeagent.lab.errors import LabError
+from nodeagent.lab.layout import Host
+from nodeagent.lab.settings import CONFIG
+from nodeagent.lab.state import Holder, LabState, try_start_time
+
+
+def start_agent(host: Host, holder: Holder) -> None:
+    """Puts the host's rules in place and starts its agent; does not wait for its health.
+
+    Raises:
+        LabError: it runs already, or the rules were refused; with the program's words.
+    """
+    unit = host.unit_cgroup(layout.AGENT)
+    if cgroup.is_populated(unit):
+        raise LabError(f"the agent on {host.name} runs already; use `nodeagent lab agent {host.name} restart`")
+    cgroup.make_afresh(unit)
+    env, program = enter.service_environment(), enter.nodeagent_command()
+    apply = enter.inside(holder.pid, [program, "intercept", "apply", "--config", CONFIG], at="/")
+    enter.run_tool(enter.in_cgroup(unit, apply), env=env, timeout_s=limits.LAB_START_S)
+    run = enter.inside(holder.pid, enter.with_many_files([program, "run", "--config", CONFIG]), at="/")
+    enter.start_daemon(unit, run, host.log(layout.AGENT), env)
+
+
+def wait_healthy(state: LabState, hosts: Iterable[Host]) -> None:
+    """Returns when every agent of `hosts` reports that it is healthy.
+
+    Raises:
+        LabError: one ended or is not healthy in time; with its status and the end of its log.
+    """
+    deadline = time.monotonic() + limits.LAB_START_S
+    for host in hosts:
+        while (complaint := try_complaint(state, host)) is not None:
+            ended = not cgroup.is_populated(host.unit_cgroup(layout.AGENT))
+            if ended or time.monotonic() > deadline:
+                what = "ended" if ended else f"is not healthy after {limits.LAB_START_S:g} s: {complaint}"
+                log = enter.tail(host.log(layout.AGENT), limits.LAB_LOG_LINES)
+                raise LabError(f"the agent on {host.name} {what}; its log ends:\n{log}")
+            time.sleep(0.05)
+
+
+def is_running(host: Host) -> bool:
+    """Whether any of the agent's processes lives."""
+    return cgroup.is_populated(host.unit_cgroup(layout.AGENT))
+
+
+def try_supervisor(host: Host) -> int | None:
+    """The pid of the agent's first process, which started the others; None: no agent runs."""
+    started = {pid: at for pid in cgroup.pids(host.unit_cgroup(layout.AGENT)) if (at := try_start_time(pid)) is not None}
+    return min(started, key=lambda pid: (started[pid], pid), default=None)
+
+
+def stop_agent(host: Host) -> None:
+    """SIGTERM to the supervisor, which drains; SIGKILL to what is left when it should have ended."""
+    unit = host.unit_cgroup(layout.AGENT)
+    supervisor = try_supervisor(host)
+    if supervisor is not None:
+        os.kill(supervisor, signal.SIGTERM)
+    if not cgroup.wait_empty(unit, limits.DRAIN_S + limits.LAB_STOP_S):
+        cgroup.kill(unit)
+    cgroup.remove(unit)
+
+
+def kill_agent(host: Host) -> None:
+    """SIGKILL to every process of the agent at once: the crash to rehearse. Its rules stay."""
+    cgroup.kill(host.unit_cgroup(layout.AGENT))
+    cgroup.remove(host.unit_cgroup(layout.AGENT))
+
+
+def try_complaint(state: LabState, host: Host) -> str | None:
+    """What `nodeagent status` inside the host complains of; None: nothing."""
+    if not (host.own("run") / "api.sock").exists():
+        return "it does not answer yet"
+    holder = state.holder(host)
+    command = enter.inside(holder.pid, [enter.nodeagent_command(), "status"], at="/")
+    argv = enter.in_cgroup(host.session_cgroup, command)
+    try:
+        done = subprocess.run(argv, text=True, capture_output=True, timeout=limits.LAB_START_S, check=False)
+    except subprocess.TimeoutExpired:
+        return "`nodeagent status` does not end"
+    return (done.stderr or done.stdout).strip() if done.returncode else None

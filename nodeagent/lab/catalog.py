@@ -1,0 +1,136 @@
+"""The lab's catalog: starting it in the hub, its tokens, and speaking its HTTP API from outside."""
+
+import http.client
+import json
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nodeagent import limits
+from nodeagent.lab import cgroup, enter, layout
+from nodeagent.lab.errors import LabError
+from nodeagent.lab.layout import Host
+from nodeagent.lab.netns import connect_in
+from nodeagent.lab.state import Holder
+
+UNIT = "nodeagent-catalog"
+
+
+def data_directory(hub: Host) -> Path:
+    """Where the catalog keeps its data, CA and tokens."""
+    return hub.directory / "catalog"
+
+
+def start_catalog(hub: Host, holder: Holder) -> None:
+    """Starts the catalog in the hub and returns when it answers.
+
+    Raises:
+        LabError: it ended or did not answer in time; with the end of its log.
+    """
+    data_directory(hub).mkdir(mode=0o700)
+    listen = f"{hub.ipv4}:{layout.CATALOG_PORT}"
+    command = [enter.nodeagent_command(), "catalog", "--data", str(data_directory(hub)), "--listen", listen]
+    inside = enter.inside(holder.pid, command, at="/")
+    enter.start_daemon(hub.unit_cgroup(UNIT), inside, hub.log(UNIT), enter.service_environment())
+    _wait_answering(hub, holder)
+
+
+def create_token(hub: Host, host: Host) -> str:
+    """A new node token for `host`, which may speak for any service: units of the lab name their services.
+
+    Raises:
+        LabError: the catalog's command line refused.
+    """
+    command = [enter.nodeagent_command(), "catalog", "--data", str(data_directory(hub))]
+    return enter.run_tool([*command, "token", "create", "--node", host.name, "--any-service"]).strip()
+
+
+def management_token(hub: Host) -> str:
+    """The token that may do everything."""
+    return (data_directory(hub) / "management.token").read_text(encoding="ascii").strip()
+
+
+def ca_pem(hub: Host) -> str:
+    """What clients pin the catalog's certificate to."""
+    return (data_directory(hub) / "tls-ca.pem").read_text(encoding="ascii")
+
+
+def call(hub: Host, holder: Holder, token: str, method: str, path: str, body: object = None) -> Any:
+    """What the catalog answers, decoded from JSON.
+
+    Raises:
+        LabError: it does not answer, or refuses; with its words.
+    """
+    connection = _Connection(holder.pid, hub, ssl.create_default_context(cadata=ca_pem(hub)))
+    try:
+        data = None if body is None else json.dumps(body)
+        connection.request(method, path, data, {"X-Consul-Token": token})
+        answer = connection.getresponse()
+        text = answer.read().decode("utf-8", errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise LabError(f"the catalog at {layout.catalog_url(hub)} does not answer: {error}") from error
+    finally:
+        connection.close()
+    if answer.status != http.HTTPStatus.OK:
+        raise LabError(f"the catalog refused {method} {path} ({answer.status}): {text.strip()}")
+    try:
+        return json.loads(text) if text.strip() else None
+    except ValueError as error:
+        raise LabError(f"the catalog answered {method} {path} with something that is not JSON: {text[:80]}") from error
+
+
+def node_entry(host: Host) -> Mapping[str, object]:
+    """The body that registers a host which runs no agent: no marker, so no tunnel is expected there."""
+    addresses = {"lan_ipv4": host.ipv4, "lan_ipv6": host.ipv6}
+    return {"Node": host.name, "Address": host.ipv4, "TaggedAddresses": addresses}
+
+
+def service_entry(host: Host, service: str, port: int) -> Mapping[str, object]:
+    """The body that registers a service at every address of its host."""
+    addresses = {
+        "lan_ipv4": {"Address": host.ipv4, "Port": port},
+        "lan_ipv6": {"Address": host.ipv6, "Port": port},
+    }
+    return {"ID": service, "Name": service, "Address": host.ipv4, "Port": port, "TaggedAddresses": addresses}
+
+
+def protocol_entry(service: str, protocol: str) -> Mapping[str, object]:
+    """The config entry that declares a service's protocol."""
+    return {"Kind": "service-defaults", "Name": service, "Protocol": protocol}
+
+
+class _Connection(http.client.HTTPSConnection):
+    """HTTPS from inside the hub's network namespace, whatever proxy or namespace this process has."""
+
+    def __init__(self, holder_pid: int, hub: Host, context: ssl.SSLContext) -> None:
+        super().__init__(hub.ipv4, layout.CATALOG_PORT, timeout=limits.CATALOG_CONNECT_S, context=context)
+        self._holder_pid = holder_pid
+        self._tls = context
+
+    def connect(self) -> None:
+        """Connects in the namespace, then starts TLS here."""
+        raw = connect_in(self._holder_pid, (self.host, self.port), limits.CATALOG_CONNECT_S)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self.sock = self._tls.wrap_socket(raw, server_hostname=self.host)
+        except OSError:
+            raw.close()
+            raise
+
+
+def _wait_answering(hub: Host, holder: Holder) -> None:
+    deadline = time.monotonic() + limits.LAB_START_S
+    while True:
+        try:
+            call(hub, holder, management_token(hub), "GET", "/v1/catalog/nodes")
+        except (LabError, OSError) as error:
+            if not cgroup.is_populated(hub.unit_cgroup(UNIT)) or time.monotonic() > deadline:
+                log = enter.tail(hub.log(UNIT), limits.LAB_LOG_LINES)
+                raise LabError(f"the catalog did not start ({error}); its log ends:\n{log}") from error
+            time.sleep(0.02)
+        else:
+            return
+

@@ -1,0 +1,167 @@
+"""The lab as one object: everything that can be done in a lab that is up."""
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nodeagent.lab import agent, catalog, cgroup, enter, layout, service
+from nodeagent.lab import state as states
+from nodeagent.lab.build import Plan, Say, bring_up
+from nodeagent.lab.layout import DEFAULT_NAME, Host
+from nodeagent.lab.settle import wait_known
+from nodeagent.lab.state import LabState, ServiceState
+from nodeagent.lab.teardown import take_down
+from nodeagent.model.service import Protocol
+
+
+class Lab:
+    """A lab that is up. Holds nothing but its name: any process that is root may have one of the same lab."""
+
+    def __init__(self, name: str = DEFAULT_NAME) -> None:
+        self.name = name
+
+    @classmethod
+    def up(cls, plan: Plan, say: Say = lambda _: None) -> "Lab":
+        """A new lab as planned, every agent healthy.
+
+        Raises:
+            LabError: there is one of that name, or something failed and was taken down again.
+        """
+        bring_up(plan, say)
+        return cls(plan.name)
+
+    def down(self) -> bool:
+        """Removes the lab; whether there was anything to remove."""
+        return take_down(self.name)
+
+    @property
+    def state(self) -> LabState:
+        """What the lab is made of, now.
+
+        Raises:
+            LabError: it is not up.
+        """
+        return states.load_state(self.name)
+
+    def host(self, name: str) -> Host:
+        """Addresses, directories, logs and cgroups of a host, or of the `hub`.
+
+        Raises:
+            LabError: there is none of that name.
+        """
+        return self.state.host(name)
+
+    def command(self, host: str, command: Sequence[str], *, service: str = "", user: str = "") -> list[str]:
+        """The argument list that runs `command` on `host` as a process of `service`, or of no unit.
+
+        Raises:
+            LabError: no such host, service name or user.
+        """
+        place = self.host(host)
+        group = place.unit_cgroup(layout.checked_service(service)) if service else place.session_cgroup
+        inside = enter.inside(self.state.holder(place).pid, command, user=user, at=str(Path.cwd()))
+        return enter.in_cgroup(group, inside)
+
+    def popen(
+        self, host: str, command: Sequence[str], *, service: str = "", user: str = "", **keywords: Any
+    ) -> "subprocess.Popen[Any]":
+        """`command` started on `host`; `keywords` are Popen's."""
+        argv = self.command(host, command, service=service, user=user)
+        return subprocess.Popen(argv, env=enter.environment(), **keywords)
+
+    def exec(
+        self, host: str, *command: str, service: str = "", user: str = "", timeout_s: float = 60.0, **keywords: Any
+    ) -> "subprocess.CompletedProcess[str]":
+        """`command` run to its end on `host`, with its exit status and what it printed; `keywords` are run's."""
+        argv = self.command(host, command, service=service, user=user)
+        return subprocess.run(
+            argv, text=True, capture_output=True, env=enter.environment(), timeout=timeout_s, check=False, **keywords
+        )
+
+    def run(  # noqa: PLR0913 - the options of `nodeagent lab run`
+        self, host: str, name: str, command: Sequence[str], *,
+        port: int = 0, protocol: Protocol | None = None, user: str = "", replace: bool = False,
+    ) -> None:  # fmt: skip
+        """Starts `command` as NAME.service; with a port: it listens, is registered, and every agent knows it.
+
+        Raises:
+            LabError: the unit or port is in use, the command ended first, or the catalog refused.
+        """
+        state, place = self.state, self.host(host)
+        layout.checked_service(name)
+        if replace and service.is_running(place, name):
+            self.stop(host, name)
+        start = service.Start(place, name, command, port=port, user=user)
+        service.start_service(start, state.holder(place), enter.environment())
+        self._remember(host, name, ServiceState(tuple(command), port))
+        if port:
+            self.register(host, name, port, protocol)
+
+    def stop(self, host: str, name: str) -> None:
+        """Ends a service and takes it out of the catalog."""
+        place = self.host(host)
+        known = self.state.services.get(host, {}).get(layout.checked_service(name))
+        service.stop_service(place, name)
+        if known and known.port:
+            self.catalog("PUT", f"/v1/agent/service/deregister/{name}", token=self.node_token(host))
+        self._remember(host, name, None)
+
+    def register(self, host: str, name: str, port: int, protocol: Protocol | None = None) -> None:
+        """Enters a service into the catalog and returns when every agent knows it."""
+        place = self.host(host)
+        if protocol:
+            self.catalog("PUT", "/v1/config", catalog.protocol_entry(name, protocol))
+        entry = catalog.service_entry(place, name, port)
+        self.catalog("PUT", "/v1/agent/service/register", entry, token=self.node_token(host))
+        wait_known(self.state, name)
+
+    def catalog(self, method: str, path: str, body: object = None, *, token: str = "") -> Any:
+        """What the lab's catalog answers; with the management token unless another is given.
+
+        Raises:
+            LabError: it refuses or does not answer.
+        """
+        state = self.state
+        token = token or catalog.management_token(state.hub)
+        return catalog.call(state.hub, state.holder(state.hub), token, method, path, body)
+
+    def node_token(self, host: str) -> str:
+        """The token of a host's agent."""
+        return (self.host(host).own("etc") / "node.token").read_text(encoding="ascii").strip()
+
+    def start_agent(self, host: str) -> None:
+        """Starts the agent of a host and returns when it is healthy."""
+        place = self.host(host)
+        agent.start_agent(place, self.state.holder(place))
+        agent.wait_healthy(self.state, (place,))
+
+    def stop_agent(self, host: str) -> None:
+        """Stops the agent of a host as systemd would: it drains."""
+        agent.stop_agent(self.host(host))
+
+    def kill_agent(self, host: str) -> None:
+        """Kills every process of the agent of a host."""
+        agent.kill_agent(self.host(host))
+
+    def pids(self, host: str, service_name: str) -> tuple[int, ...]:
+        """The processes of a service of a host; of the agent, for `nodeagent`."""
+        return cgroup.pids(self.host(host).unit_cgroup(service_name))
+
+    def _remember(self, host: str, name: str, entry: ServiceState | None) -> None:
+        with self._changing() as services:
+            services.setdefault(host, {}).pop(name, None)
+            if entry:
+                services[host][name] = entry
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, dict[str, ServiceState]]]:
+        """The services in lab.json, to be changed."""
+        with states.locked(self.name):
+            state = self.state
+            services = {host: dict(entries) for host, entries in state.services.items()}
+            yield services
+            states.save_state(msgspec.structs.replace(state, services=services))

@@ -1,0 +1,72 @@
+"""What `lab up` writes into a host's /etc/nodeagent, and who may read it."""
+
+import os
+from pathlib import Path
+
+from nodeagent.lab import layout
+from nodeagent.lab.layout import Host
+from nodeagent.lab.state import LabState
+
+CONFIG = "/etc/nodeagent/nodeagent.toml"
+_TOML = """\
+# Written by `nodeagent lab up`.
+[host]
+name = "{host.name}"
+addresses = ["{host.ipv4}", "{host.ipv6}"]
+mode = "{state.mode}"
+workers = {state.workers}
+control_user = {control}
+worker_user = {worker}
+
+[catalog]
+address = "{catalog}"
+token_file = "/etc/nodeagent/node.token"
+ca_file = "/etc/nodeagent/catalog-ca.pem"
+
+[intercept]
+cgroup_root = "{host.cgroup}"
+
+[identity]
+units = "any"
+"""
+
+
+def host_toml(state: LabState, host: Host) -> str:
+    """The host's nodeagent.toml."""
+    catalog = layout.catalog_url(state.hub)
+    return _TOML.format(
+        host=host, state=state, catalog=catalog, control=layout.CONTROL_UID, worker=layout.WORKER_UID
+    )
+
+
+def make_directories(host: Host) -> None:
+    """The host's own directories, for the users that write to them."""
+    host.directory.mkdir(parents=True)
+    (host.directory / "log").mkdir()
+    for name in layout.OWN_DIRECTORIES:
+        host.own(name).mkdir()
+    for name, mode in (("run", 0o755), ("state", 0o700)):
+        os.chown(host.own(name), layout.CONTROL_UID, layout.CONTROL_UID)
+        host.own(name).chmod(mode)
+
+
+def make_hub_directories(hub: Host) -> None:
+    """The hub's directories: it has logs and the catalog's data, nothing else of its own."""
+    (hub.directory / "log").mkdir(parents=True)
+
+
+def write_host(state: LabState, host: Host, *, node_token: str, operator_token: str, ca_pem: str) -> None:
+    """Everything an agent and an operator need on the host; each token is readable by its user alone."""
+    etc = host.own("etc")
+    _write(etc / "nodeagent.toml", host_toml(state, host), mode=0o644)
+    _write(etc / "catalog-ca.pem", ca_pem, mode=0o644)
+    _write(etc / "node.token", node_token + "\n", mode=0o400, owner=layout.CONTROL_UID)
+    _write(etc / "operator.token", operator_token + "\n", mode=0o600)
+
+
+def _write(path: Path, text: str, *, mode: int, owner: int = 0) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchown(descriptor, owner, owner)
+        os.fchmod(descriptor, mode)
+        file.write(text)

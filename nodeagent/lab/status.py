@@ -1,0 +1,78 @@
+"""What is up: labs, hosts, agents, services, addresses."""
+
+from typing import Literal
+
+import msgspec
+
+from nodeagent.lab import agent, catalog, cgroup, layout, service, teardown
+from nodeagent.lab import state as states
+from nodeagent.lab.errors import LabError
+from nodeagent.lab.layout import Host
+from nodeagent.lab.state import LabState
+from nodeagent.model.service import Mode
+
+Health = Literal["healthy", "unhealthy", "stopped"]
+
+
+class ServiceStatus(msgspec.Struct, frozen=True):
+    """A service that `lab run` started."""
+
+    name: str
+    running: bool
+    command: tuple[str, ...]
+    addresses: tuple[str, ...] = ()
+    """Where it is registered; empty: nowhere."""
+
+
+class HostStatus(msgspec.Struct, frozen=True):
+    """A host of a lab."""
+
+    name: str
+    addresses: tuple[str, ...]
+    agent: Health
+    complaint: str
+    """Why the agent is unhealthy; empty: it is not."""
+    services: tuple[ServiceStatus, ...]
+
+
+class LabStatus(msgspec.Struct, frozen=True):
+    """A lab; `broken` says why nothing more can be told, and the cure."""
+
+    name: str
+    broken: str = ""
+    mode: Mode = "strict"
+    catalog: str = ""
+    catalog_running: bool = False
+    hosts: tuple[HostStatus, ...] = ()
+
+
+def read_all() -> tuple[LabStatus, ...]:
+    """Every lab of this machine."""
+    return tuple(read_status(name) for name in teardown.names())
+
+
+def read_status(name: str) -> LabStatus:
+    """The lab `name`, as of now."""
+    try:
+        state = states.load_state(name)
+        hosts = tuple(_host(state, host) for host in state.members)
+    except LabError as error:
+        return LabStatus(name, broken=str(error))
+    running = cgroup.is_populated(state.hub.unit_cgroup(catalog.UNIT))
+    return LabStatus(name, "", state.mode, layout.catalog_url(state.hub), running, hosts)
+
+
+def _host(state: LabState, host: Host) -> HostStatus:
+    services = tuple(
+        ServiceStatus(
+            name=name,
+            running=service.is_running(host, name),
+            command=entry.command,
+            addresses=(f"{host.ipv4}:{entry.port}", f"[{host.ipv6}]:{entry.port}") if entry.port else (),
+        )
+        for name, entry in sorted(state.services.get(host.name, {}).items())
+    )
+    state.holder(host)  # a host without its holder is not there
+    complaint = agent.try_complaint(state, host) if agent.is_running(host) else None
+    health: Health = "stopped" if not agent.is_running(host) else "unhealthy" if complaint else "healthy"
+    return HostStatus(host.name, (host.ipv4, host.ipv6), health, complaint or "", services)

@@ -1,0 +1,148 @@
+"""Every metric of the agent, in one table, and the only code that touches them."""
+
+from typing import Literal, NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from nodeagent import limits
+from nodeagent.model.outcome import ConnectionRow
+from nodeagent.wire.frames import SupervisorStats, WorkerStats
+
+OTHER = "other"
+UNKNOWN = "unknown"
+
+
+class Metric(NamedTuple):
+    """One row of the table."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+TABLE: dict[str, Metric] = {
+    "nodeagent_build_info": Metric("gauge", "1, with the agent's version.", ("version",)),
+    "nodeagent_connections_total": Metric(
+        "counter", "Connections that ended.", ("direction", "source", "destination", "reason")
+    ),
+    "nodeagent_connection_bytes_total": Metric(
+        "counter", "Bytes of connections that ended; sent is client to upstream.", ("source", "destination", "way")
+    ),
+    "nodeagent_connection_seconds": Metric("histogram", "Life of connections that ended.", ("direction",)),
+    "nodeagent_opened_total": Metric("counter", "Connections that workers accepted.", ("direction",)),
+    "nodeagent_relayed_bytes_total": Metric("counter", "Bytes relayed, open connections included.", ("way",)),
+    "nodeagent_open_connections": Metric("gauge", "Connections that are open now.", ("worker",)),
+    "nodeagent_tunnels": Metric("gauge", "Tunnels that are open now.", ("worker", "side")),
+    "nodeagent_worker_lag_seconds": Metric("gauge", "How late a worker's last timer was.", ("worker",)),
+    "nodeagent_worker_buffered_bytes": Metric("gauge", "Bytes that a worker holds for streams.", ("worker",)),
+    "nodeagent_worker_generation": Metric("gauge", "Snapshot that a worker decides by.", ("worker",)),
+    "nodeagent_worker_restarts_total": Metric("counter", "Workers started again after they had ended."),
+    "nodeagent_records_dropped_total": Metric("counter", "Connection records lost because a queue was full."),
+    "nodeagent_label_overflow_total": Metric("counter", "Connections counted as `other` for want of series."),
+    "nodeagent_snapshot_generation": Metric("gauge", "Number of the snapshot in force."),
+    "nodeagent_snapshot_compiled_timestamp_seconds": Metric("gauge", "When the snapshot in force was compiled."),
+    "nodeagent_catalog_connected": Metric("gauge", "1 while the catalog answers."),
+    "nodeagent_catalog_answers_total": Metric("counter", "Answers of the catalog to watches.", ("outcome",)),
+    "nodeagent_held_back": Metric("gauge", "Answers of the catalog that are held back as suspicious."),
+    "nodeagent_svid_expiry_timestamp_seconds": Metric("gauge", "When a certificate ends.", ("service",)),
+    "nodeagent_svid_requests_total": Metric("counter", "Requests to the CA.", ("outcome",)),
+    "nodeagent_interception_active": Metric("gauge", "1 while the kernel's rules are as planned."),
+    "nodeagent_interception_repairs_total": Metric("counter", "Times that rules were put back."),
+}
+
+_Child = Counter | Gauge | Histogram
+_KINDS: dict[str, type[_Child]] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+
+
+class Metrics:
+    """The agent's metrics. Owned by control; workers send figures, never series."""
+
+    def __init__(self, version: str, pairs: int = limits.METRIC_PAIRS) -> None:
+        self._registry = CollectorRegistry()
+        self._all = {
+            name: _KINDS[row.kind](name, row.help, row.labels, registry=self._registry) for name, row in TABLE.items()
+        }
+        self._pairs: set[tuple[str, str]] = set()
+        self._pairs_max = pairs
+        self._totals: dict[tuple[str, int], dict[tuple[str, str], float]] = {}
+        self.set("nodeagent_build_info", 1, version)
+
+    def render(self) -> bytes:
+        """All series in Prometheus' text form."""
+        return generate_latest(self._registry)
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """A gauge's value."""
+        metric = self._all[name]
+        assert isinstance(metric, Gauge)
+        (metric.labels(*labels) if labels else metric).set(value)
+
+    def add(self, name: str, value: float, *labels: str) -> None:
+        """Adds to a counter."""
+        metric = self._all[name]
+        assert isinstance(metric, Counter)
+        (metric.labels(*labels) if labels else metric).inc(value)
+
+    def drop(self, name: str, *labels: str) -> None:
+        """Forgets a series that stands for something that is gone."""
+        self._all[name].remove(*labels)
+
+    def count_closed(self, row: ConnectionRow) -> None:
+        """Counts a connection that ended."""
+        source, destination = self._pair(row.source or UNKNOWN, row.destination or UNKNOWN)
+        self.add("nodeagent_connections_total", 1, row.direction, source, destination, row.reason)
+        self.add("nodeagent_connection_bytes_total", row.sent, source, destination, "sent")
+        self.add("nodeagent_connection_bytes_total", row.received, source, destination, "received")
+        seconds = self._all["nodeagent_connection_seconds"]
+        assert isinstance(seconds, Histogram)
+        seconds.labels(row.direction).observe(max(row.closed_at - row.opened_at, 0.0))
+
+    def set_worker(self, number: int, stats: WorkerStats) -> None:
+        """Takes a worker's figures of this second; its totals count from its own start."""
+        worker = str(number)
+        self.set("nodeagent_open_connections", stats.connections, worker)
+        self.set("nodeagent_worker_lag_seconds", stats.lag_s, worker)
+        self.set("nodeagent_worker_buffered_bytes", stats.buffered, worker)
+        self.set("nodeagent_worker_generation", stats.generation, worker)
+        for side in ("client", "server"):
+            self.set("nodeagent_tunnels", sum(t.side == side for t in stats.tunnels), worker, side)
+        key = (worker, stats.pid)
+        for direction, total in stats.opened.items():
+            self._rise(key, ("nodeagent_opened_total", direction), total)
+        self._rise(key, ("nodeagent_relayed_bytes_total", "sent"), stats.sent)
+        self._rise(key, ("nodeagent_relayed_bytes_total", "received"), stats.received)
+
+    def forget_worker(self, number: int, pid: int) -> None:
+        """A worker is gone: its gauges end, what it counted stays."""
+        worker = str(number)
+        if self._totals.pop((worker, pid), None) is None or any(name == worker for name, _ in self._totals):
+            return
+        for name in ("open_connections", "worker_lag_seconds", "worker_buffered_bytes", "worker_generation"):
+            self.drop(f"nodeagent_{name}", worker)
+        for side in ("client", "server"):
+            self.drop("nodeagent_tunnels", worker, side)
+
+    def set_supervisor(self, stats: SupervisorStats) -> None:
+        """Takes the supervisor's figures of this second."""
+        key = ("supervisor", stats.pid)
+        self.set("nodeagent_interception_active", stats.interception in ("active", "repaired"))
+        self._rise(key, ("nodeagent_interception_repairs_total", ""), stats.repairs)
+        self._rise(key, ("nodeagent_worker_restarts_total", ""), sum(w.restarts for w in stats.workers))
+
+    def _rise(self, key: tuple[str, int], series: tuple[str, str], total: float) -> None:
+        """Adds what a process's own total grew by since it was last told."""
+        seen = self._totals.setdefault(key, {})
+        name, label = series
+        self.add(name, max(total - seen.get(series, 0), 0), *([label] if label else []))
+        seen[series] = max(total, seen.get(series, 0))
+
+    def _pair(self, source: str, destination: str) -> tuple[str, str]:
+        """The labels for the two services: their names as long as there is room for another pair."""
+        pair = (source, destination)
+        if pair in self._pairs:
+            return pair
+        if len(self._pairs) >= self._pairs_max:
+            self.add("nodeagent_label_overflow_total", 1)
+            return OTHER, OTHER
+        self._pairs.add(pair)
+        return pair

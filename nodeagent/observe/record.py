@@ -1,0 +1,82 @@
+"""A connection's row as a log line, and the two bounded places where rows wait."""
+
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.errors import Reason, Side
+from nodeagent.model.outcome import ConnectionRow
+from nodeagent.wire.frames import Records
+
+_ALWAYS = frozenset({"source", "destination", "reason", "side", "path"})
+_INSTANTS = frozenset({"opened_at", "closed_at"})
+
+
+def log_fields(row: ConnectionRow) -> dict[str, object]:
+    """The fields of `connection_closed`: those of the row, its instants as `seconds`, and nothing that is blank."""
+    fields = msgspec.structs.asdict(row)
+    shown = {k: v for k, v in fields.items() if k not in _INSTANTS and (k in _ALWAYS or v not in ("", -1))}
+    shown["seconds"] = round(max(row.closed_at - row.opened_at, 0.0), 6) if row.closed_at else 0.0
+    return shown
+
+
+def close_row(row: ConnectionRow, *, now: float, reason: Reason, side: Side, error: str = "") -> ConnectionRow:
+    """`row`, changed in place: how the connection ended."""
+    row.closed_at, row.reason, row.side, row.error = now, reason, side, error
+    return row
+
+
+def is_refusal(row: ConnectionRow) -> bool:
+    """Whether something went wrong that an operator asks about: such rows are logged whatever the settings."""
+    return row.side in (Side.MESH, Side.AGENT) and row.reason is not Reason.DRAINED
+
+
+def concerns(row: ConnectionRow, service: str) -> bool:
+    """Whether the service called or was called; an empty name asks for all."""
+    return not service or service in (row.source, row.destination)
+
+
+class RecordQueue:
+    """Rows on their way to control. Owned by one worker; when it is full, new rows are counted and dropped."""
+
+    def __init__(self, limit: int = limits.RECORDS_QUEUED, batch: int = limits.RECORDS_PER_BATCH) -> None:
+        self._rows: deque[ConnectionRow] = deque()
+        self._limit = limit
+        self._batch = batch
+        self._dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def append(self, row: ConnectionRow) -> None:
+        """Queues a closed row, or counts it as dropped."""
+        if len(self._rows) >= self._limit:
+            self._dropped += 1
+        else:
+            self._rows.append(row)
+
+    def take(self) -> Records | None:
+        """The oldest rows, at most a batch, with the number of rows dropped since the last call; None: nothing to say."""
+        if not self._rows and not self._dropped:
+            return None
+        rows = [self._rows.popleft() for _ in range(min(self._batch, len(self._rows)))]
+        dropped, self._dropped = self._dropped, 0
+        return Records(rows, dropped)
+
+
+class ClosedRing:
+    """The connections that ended last. Owned by control."""
+
+    def __init__(self, size: int = limits.CLOSED_KEPT) -> None:
+        self._rows: deque[ConnectionRow] = deque(maxlen=size)
+
+    def extend(self, rows: Iterable[ConnectionRow]) -> None:
+        """Remembers `rows`, forgetting the oldest."""
+        self._rows.extend(rows)
+
+    def newest(self, limit: int, service: str = "") -> tuple[list[ConnectionRow], int]:
+        """At most `limit` rows that concern `service`, newest first, and how many there are."""
+        found = [row for row in reversed(self._rows) if concerns(row, service)]
+        return found[:limit], len(found)

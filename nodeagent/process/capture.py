@@ -1,0 +1,61 @@
+"""What control may have captured: each value is checked here, because control talks to the network and is not root."""
+
+import ipaddress
+from dataclasses import dataclass
+
+from nodeagent import limits
+from nodeagent.model.address import canonical_ip
+from nodeagent.wire.frames import CaptureFrame
+
+NEVER_PORTS = frozenset({
+    22,  # the way back in when all else fails
+    53,  # names must resolve before any mesh
+    8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600,  # Consul's own
+    limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT, limits.METRICS_PORT,  # a loop
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """What the kernel's sets shall hold."""
+
+    addresses: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    refused: tuple[str, ...] = ()
+    """Values that were left out, as words for the log."""
+
+
+def check_capture(frame: CaptureFrame) -> Capture:
+    """The values of `frame` that may be captured, canonical, sorted, without doubles."""
+    refused: list[str] = []
+    addresses: set[str] = set()
+    for text in frame.addresses[: limits.CAPTURE_ADDRESSES]:
+        address = try_address(text)
+        if address:
+            addresses.add(address)
+        else:
+            refused.append(f"address {text[:64]!r}")
+    ports = {port for port in frame.ports[: limits.CAPTURE_PORTS] if 0 < port <= 65535 and port not in NEVER_PORTS}
+    refused += [f"port {port}" for port in frame.ports[: limits.CAPTURE_PORTS] if port not in ports]
+    left_out = len(frame.addresses) - limits.CAPTURE_ADDRESSES
+    if left_out > 0:
+        refused.append(f"{left_out} addresses beyond the limit of {limits.CAPTURE_ADDRESSES}")
+    if len(frame.ports) > limits.CAPTURE_PORTS:
+        refused.append(f"{len(frame.ports) - limits.CAPTURE_PORTS} ports beyond the limit of {limits.CAPTURE_PORTS}")
+    return Capture(tuple(sorted(addresses)), tuple(sorted(ports)), tuple(refused))
+
+
+def try_address(text: str) -> str | None:
+    """The address in canonical form; None if it is none, or one that must never be captured.
+
+    Loopback is enforced per service and not by address; multicast and broadcast have no connection; link-local holds
+    the metadata service of clouds.
+    """
+    try:
+        ip = ipaddress.ip_address(canonical_ip(text))
+    except ValueError:
+        return None
+    never = ip.is_loopback or ip.is_unspecified or ip.is_multicast or ip.is_link_local
+    is_broadcast = ip == ipaddress.IPv4Address("255.255.255.255")
+    has_zero_network = ip.version == 4 and ip in ipaddress.ip_network("0.0.0.0/8")
+    return None if never or is_broadcast or has_zero_network else str(ip)

@@ -1,0 +1,125 @@
+"""The cgroup v2 tree: where it is mounted, which units live in it, and word of every change at once."""
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeagent import limits
+from nodeagent.errors import ConfigError
+from nodeagent.process.units import UnitCgroup, is_trusted_slice, is_unit_name, unit_of
+
+_IN_MOVED_FROM, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE = 0x40, 0x80, 0x100, 0x200
+_IN_ONLYDIR = 0x01000000
+_IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
+_EVENTS_BYTES = 65_536
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One look at the slices."""
+
+    units: dict[str, UnitCgroup]
+    slices: tuple[Path, ...]
+    """Directories in which units may appear."""
+
+
+def find_cgroup2_mount(mountinfo: str) -> Path:
+    """Where cgroup v2 is mounted, from /proc/self/mountinfo.
+
+    Raises:
+        ConfigError: nowhere.
+    """
+    for line in mountinfo.splitlines():
+        fields, _, tail = line.partition(" - ")
+        if tail.startswith("cgroup2 "):
+            return Path(fields.split()[4].replace("\\040", " "))
+    raise ConfigError("no cgroup v2 file system is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
+
+
+def own_cgroup(proc_cgroup: str) -> str:
+    """The cgroup v2 path of a process below the mount, from its /proc/PID/cgroup; empty: the root."""
+    for line in proc_cgroup.splitlines():
+        if line.startswith("0::"):
+            return line[3:].strip("/")
+    return ""
+
+
+def scan_units(root: Path) -> Scan:
+    """The units below `root` and the slices that hold them. One directory is read per slice."""
+    units: dict[str, UnitCgroup] = {}
+    slices: list[Path] = []
+    waiting = [root]
+    while waiting:
+        directory = waiting.pop()
+        slices.append(directory)
+        for entry in _directories(directory):
+            path = Path(entry.path)
+            if is_trusted_slice(entry.name):
+                waiting.append(path)
+            elif is_unit_name(entry.name):
+                units[entry.name] = UnitCgroup(str(path.relative_to(root)), entry.inode())
+    return Scan(units, tuple(slices))
+
+
+def scan_ids(root: Path) -> dict[int, str]:
+    """cgroup id -> unit for every cgroup below `root`, also those that belong to no unit; at most CGROUPS_MAX."""
+    found: dict[int, str] = {}
+    waiting = [root]
+    while waiting and len(found) < limits.CGROUPS_MAX:
+        for entry in _directories(waiting.pop()):
+            found[entry.inode()] = unit_of(os.path.relpath(entry.path, root))
+            waiting.append(Path(entry.path))
+    return found
+
+
+def _directories(directory: Path) -> Iterator["os.DirEntry[str]"]:
+    """Sub-directories; none where the cgroup has just gone."""
+    try:
+        with os.scandir(directory) as entries:
+            yield from [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError, OSError) as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR):
+            raise
+
+
+class SliceWatch:
+    """Tells by a readable descriptor that units came or went. Owned by the supervisor."""
+
+    def __init__(self) -> None:
+        self._fd: int = _libc.inotify_init1(_IN_NONBLOCK_CLOEXEC)
+        if self._fd < 0:
+            raise OSError(ctypes.get_errno(), "inotify: " + os.strerror(ctypes.get_errno()))
+
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+        return self._fd
+
+    def watch(self, directory: Path) -> bool:
+        """Watches a slice, once however often it is asked; False when the slice has gone.
+
+        Raises:
+            OSError: no watch is left (fs.inotify.max_user_watches).
+        """
+        mask = _IN_CREATE | _IN_DELETE | _IN_MOVED_FROM | _IN_MOVED_TO | _IN_ONLYDIR
+        if _libc.inotify_add_watch(self._fd, os.fsencode(directory), mask) >= 0:
+            return True
+        if (code := ctypes.get_errno()) in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR):
+            return False
+        raise OSError(code, f"inotify on {directory}: {os.strerror(code)}")
+
+    def clear(self) -> None:
+        """Reads away what has been told; what it says is found out by a scan, an overflow included."""
+        try:
+            while os.read(self._fd, _EVENTS_BYTES):
+                pass
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        """Gives the descriptor back."""
+        os.close(self._fd)

@@ -1,0 +1,118 @@
+"""The supervisor's end of one worker's channel: messages in, messages and descriptors out, never a wait."""
+
+import array
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from nodeagent import limits
+from nodeagent.errors import FrameError
+from nodeagent.wire import requests
+
+
+class Outgoing(NamedTuple):
+    """A message that waits for room."""
+
+    data: bytes
+    sockets: tuple[socket.socket, ...]
+
+
+class WorkerChannel:
+    """A SEQPACKET socket to one worker, which is not trusted. Owned by the fleet.
+
+    `on_message` may raise FrameError; that, a worker that reads nothing, and the end of the channel all come to
+    `on_lost` with a reason, once.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket,
+        on_message: Callable[[bytes], None], on_lost: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._loop = loop
+        self._socket = sock
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._waiting: deque[Outgoing] = deque()
+        self._is_open = True
+        sock.setblocking(False)
+        loop.add_reader(sock, self._receive)
+
+    def send(self, data: bytes, sockets: Sequence[socket.socket] = ()) -> None:
+        """Sends now or as soon as there is room; `sockets` are closed here afterwards."""
+        if not self._is_open:
+            _close(sockets)
+        elif len(self._waiting) >= limits.CHANNEL_MESSAGES:
+            _close(sockets)
+            self._lose("does not read its channel")
+        else:
+            self._waiting.append(Outgoing(data, tuple(sockets)))
+            if len(self._waiting) == 1:
+                self._flush()
+
+    def has_waiting(self, data: bytes) -> bool:
+        """Whether the same message still waits for room: asked again, it need not be sent twice."""
+        return any(waiting.data == data for waiting in self._waiting)
+
+    def close(self) -> None:
+        """Ends the channel; the worker sees its end and drains."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        for waiting in self._waiting:
+            _close(waiting.sockets)
+        self._waiting.clear()
+
+    def _flush(self) -> None:
+        while self._waiting:
+            data, sockets = self._waiting[0]
+            try:
+                self._socket.sendmsg([data], _beside(sockets))
+            except BlockingIOError:
+                self._loop.add_writer(self._socket, self._flush)
+                return
+            except OSError as error:
+                self._lose(f"cannot be written to: {error.strerror}")
+                return
+            self._waiting.popleft()
+            _close(sockets)
+        self._loop.remove_writer(self._socket)
+
+    def _receive(self) -> None:
+        """Takes what has come, at most CHANNEL_TURN messages, so that one worker cannot hold the supervisor."""
+        try:
+            for _ in range(limits.CHANNEL_TURN):
+                data = self._socket.recv(requests.MESSAGE_BYTES_MAX + 1)
+                if not data:
+                    self._lose("closed its channel")
+                    return
+                if len(data) > requests.MESSAGE_BYTES_MAX:
+                    raise FrameError("a message that is too long")
+                self._on_message(data)
+                if not self._is_open:
+                    return
+        except BlockingIOError:
+            return
+        except FrameError as error:
+            self._lose(f"sent nonsense: {error}")
+        except OSError as error:
+            self._lose(f"cannot be read: {error.strerror}")
+
+    def _lose(self, why: str) -> None:
+        self.close()
+        self._on_lost(why)
+
+
+def _beside(sockets: Sequence[socket.socket]) -> list[tuple[int, int, array.array[int]]]:
+    if not sockets:
+        return []
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [sock.fileno() for sock in sockets]))]
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()

@@ -1,0 +1,45 @@
+"""Who holds a TCP port that we want: for one sentence of an error message."""
+
+import os
+from pathlib import Path
+
+_LISTEN = "0A"
+
+
+def describe_holder(port: int, proc: Path = Path("/proc")) -> str:
+    """`process 123 (envoy)`, or as much of it as this process may see."""
+    inodes = {
+        inode for name in ("tcp", "tcp6") for inode in listening_inodes(_read(proc / "net" / name), port) if inode != "0"
+    }
+    for pid in sorted(int(entry) for entry in os.listdir(proc) if entry.isdecimal()):
+        if inodes & set(_socket_inodes(proc / str(pid) / "fd")):
+            return f"process {pid} ({_read(proc / str(pid) / 'comm').strip()})"
+    return "another process"
+
+
+def listening_inodes(table: str, port: int) -> tuple[str, ...]:
+    """Inodes of the sockets that listen on `port`, from /proc/net/tcp or tcp6."""
+    rows = (line.split() for line in table.splitlines()[1:])
+    return tuple(
+        row[9] for row in rows if len(row) > 9 and row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port
+    )
+
+
+def _socket_inodes(directory: Path) -> list[str]:
+    """Inodes of a process's sockets; none where we may not look."""
+    found: list[str] = []
+    try:
+        for entry in os.scandir(directory):
+            target = os.readlink(entry.path)
+            if target.startswith("socket:["):
+                found.append(target[8:-1])
+    except OSError:
+        return found
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,56 @@
+"""The run directory: it exists, and only one agent at a time holds it."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from nodeagent.errors import ConfigError
+from nodeagent.process.privileges import User
+
+
+def prepare_run_dir(path: Path, owner: User) -> None:
+    """Makes the directory for the user that puts the API socket there, unless systemd or the lab has made it.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o755)
+        os.chown(path, owner.uid, owner.gid)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be made: {error.strerror}; run: systemd-tmpfiles --create") from error
+
+
+def lock_run_dir(path: Path, proc_locks: Path = Path("/proc/locks")) -> int:
+    """A descriptor that holds the directory's lock as long as it is open.
+
+    The lock is on the directory itself: a file in it could be removed or replaced by control, to whom it belongs.
+
+    Raises:
+        ConfigError: another agent holds it; names its process where the kernel tells.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"the run directory {path} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        inode = os.fstat(fd).st_ino
+        os.close(fd)
+        holder = find_holder(proc_locks.read_text(encoding="ascii"), inode)
+        raise ConfigError(
+            f"another nodeagent is running on this host (it holds {path}{f', process {holder}' if holder else ''})"
+        ) from None
+    return fd
+
+
+def find_holder(locks: str, inode: int) -> int:
+    """The process that holds a flock on `inode`, from /proc/locks; 0: it is not told."""
+    for line in locks.splitlines():
+        fields = line.split()
+        if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+            return int(fields[4])
+    return 0

@@ -1,0 +1,189 @@
+"""The worker's end of the channel to control: snapshots and keys come in, records and figures go out.
+
+Control may be gone and come back; the worker serves on from what it has. What cannot be sent is dropped and counted:
+telling the world never stops traffic.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from nodeagent import limits
+from nodeagent.catalog.codec import apply_delta, decode_delta, decode_steps
+from nodeagent.errors import CatalogError, FrameError, NoSvid
+from nodeagent.proxy.live import Live
+from nodeagent.wire.frames import (
+    AskConnections,
+    Connections,
+    DeltaFrame,
+    FrameReader,
+    KeysFrame,
+    Message,
+    SnapshotFrame,
+    WantSvid,
+    WorkerStats,
+    encode_frame,
+)
+
+_READ_BYTES = 256 * 1024
+
+
+class ControlChannel:
+    """Owned by the worker's loop."""
+
+    def __init__(self, live: Live, stats: Callable[[float], WorkerStats]) -> None:
+        self.on_keys: Callable[[], None] = lambda: None
+        self._live = live
+        self._stats = stats
+        self._loop = asyncio.get_running_loop()
+        self._sock: socket.socket | None = None
+        self._reader = FrameReader()
+        self._unsent = bytearray()
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self._stats_due = self._loop.time()
+        live.spawn(self._work())
+        self._loop.call_soon(self._send_records)
+        self._loop.call_soon(self._send_stats)
+
+    def attach(self, sock: socket.socket) -> None:
+        """Talks through `sock` from now on; a channel that was there before is closed."""
+        self._detach()
+        sock.setblocking(False)
+        self._sock, self._reader = sock, FrameReader()
+        self._loop.add_reader(sock.fileno(), self._read)
+
+    async def ensure_svid(self, service: str) -> None:
+        """Returns when this worker holds a certificate for `service`; asks control for one if it does not.
+
+        Raises:
+            NoSvid: none came in time.
+        """
+        if self._live.keys.serial(service):
+            return
+        waiter = self._loop.create_future()
+        waiting = self._waiting.setdefault(service, [])
+        waiting.append(waiter)
+        if len(waiting) == 1:
+            self._send(WantSvid(service))
+        try:
+            async with asyncio.timeout(limits.SVID_WAIT_S):
+                await waiter
+        except TimeoutError:
+            raise NoSvid(f"this host has no certificate for {service} and got none in time; see nodeagent certs") from None
+        finally:
+            waiting.remove(waiter)
+            if not waiting:
+                self._waiting.pop(service, None)
+
+    # --- in ----------------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        assert self._sock is not None
+        try:
+            data = self._sock.recv(_READ_BYTES)
+            for message in self._reader.feed(data):
+                self._inbox.put_nowait(message)
+        except BlockingIOError:
+            return
+        except (OSError, FrameError) as error:
+            self._live.report(error)
+            data = b""
+        if not data:
+            self._detach()
+
+    async def _work(self) -> None:
+        """Takes messages one after another: a delta builds on the snapshot before it."""
+        while True:
+            message = await self._inbox.get()
+            try:
+                await self._take(message)
+            except CatalogError as error:  # control sends a whole snapshot when the generation does not follow
+                self._live.report(error)
+
+    async def _take(self, message: Message) -> None:
+        match message:
+            case SnapshotFrame(body):
+                await self._follow_whole(body)
+            case DeltaFrame(body):
+                self._live.follow(apply_delta(self._live.snapshot, decode_delta(body)))
+            case KeysFrame(ring):
+                self._live.keys.replace(ring)
+                self._tell_waiters()
+                self.on_keys()
+            case AskConnections(number, limit):
+                self._send(self._open_connections(number, limit))
+            case _:
+                self._live.report(FrameError(f"a {type(message).__name__} is nothing for a worker"))
+
+    async def _follow_whole(self, body: bytes) -> None:
+        """Decodes a snapshot in steps, so that traffic flows in between, and swaps one reference."""
+        steps = decode_steps(body)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                self._live.follow(done.value)
+                return
+            await asyncio.sleep(0)
+
+    def _tell_waiters(self) -> None:
+        for service, waiting in self._waiting.items():
+            if self._live.keys.serial(service):
+                for waiter in waiting:
+                    if not waiter.done():
+                        waiter.set_result(None)
+
+    # --- out ---------------------------------------------------------------------------------------------------------
+
+    def _send_records(self) -> None:
+        self._loop.call_later(limits.RECORDS_S, self._send_records)
+        while self._sock and not self._unsent:
+            records = self._live.records.take()
+            if records is None:
+                return
+            self._send(records)
+
+    def _send_stats(self) -> None:
+        lag_s = max(0.0, self._loop.time() - self._stats_due)
+        self._stats_due = self._loop.time() + limits.BEAT_S
+        self._loop.call_at(self._stats_due, self._send_stats)
+        if not self._unsent:
+            self._send(self._stats(lag_s))
+
+    def _open_connections(self, number: int, limit: int) -> Connections:
+        relays = list(self._live.relays.values())
+        for relay in relays:
+            relay.count()
+        rows = [relay.row for relay in relays[-limit:]]
+        return Connections(number, rows, len(relays))
+
+    def _send(self, message: Message) -> None:
+        if self._sock is None or len(self._unsent) > limits.CHANNEL_BACKLOG_BYTES:
+            return
+        self._unsent += encode_frame(message)
+        self._write()
+
+    def _write(self) -> None:
+        if self._sock is None:
+            return
+        try:
+            sent = self._sock.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._detach()
+            return
+        del self._unsent[:sent]
+        if self._unsent:
+            self._loop.add_writer(self._sock.fileno(), self._write)
+        else:
+            self._loop.remove_writer(self._sock.fileno())
+
+    def _detach(self) -> None:
+        if self._sock is not None:
+            self._loop.remove_reader(self._sock.fileno())
+            self._loop.remove_writer(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+        self._unsent.clear()

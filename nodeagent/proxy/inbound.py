@@ -1,0 +1,66 @@
+"""The path of a connection that comes from outside: a stream in a peer's tunnel, or clear text."""
+
+from nodeagent.decide.inbound import decide_plaintext, decide_stream
+from nodeagent.model.address import Address, OriginalDst, canonical_ip
+from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
+from nodeagent.proxy.live import Live
+from nodeagent.proxy.outbound import note_way
+from nodeagent.proxy.relay import refusals
+from nodeagent.proxy.supervisor import SupervisorChannel
+from nodeagent.proxy.tunnel import Tunnel
+from nodeagent.proxy.upstream import connect_direct, connect_preserving
+from nodeagent.wire import connect
+from nodeagent.wire.stream import Headers, Stream, StreamHandler
+
+
+class Inbound:
+    """Serves what reaches this host's applications from outside. Owned by the worker's loop."""
+
+    def __init__(self, live: Live, supervisor: SupervisorChannel) -> None:
+        self._live = live
+        self._supervisor = supervisor
+
+    def accept_stream(self, tunnel: Tunnel, stream: Stream, headers: Headers) -> StreamHandler:
+        """A peer's workload calls: the stream's handler, which is served from here on."""
+        end = StreamEnd()
+        end.stream = stream
+        self._live.spawn(self._serve_stream(tunnel, end, headers))
+        return end
+
+    async def serve_plaintext(self, client: TcpEnd) -> None:
+        """Carries a connection that arrived in clear to the application, where the mode allows it."""
+        live = self._live
+        peer, name = client.sock.getpeername(), client.sock.getsockname()
+        addr = Address(canonical_ip(peer[0]), peer[1])
+        dst = OriginalDst(Address(canonical_ip(name[0]), name[1]))
+        relay = live.open(client, "plaintext", addr, str(dst))
+        client.relay = relay
+        with refusals(relay, live):
+            live.check_room()
+            via = decide_plaintext(live.snapshot, dst)
+            note_way(relay.row, via, live.snapshot)
+            relay.row.destination = via.service
+            relay.link(await self._reach(via.address, addr.ip, via.service))
+
+    async def _serve_stream(self, tunnel: Tunnel, end: StreamEnd, headers: Headers) -> None:
+        """Carries one stream to the application. This is where policy is enforced."""
+        live = self._live
+        relay = live.open(end, "tunnel", tunnel.address, dict(headers).get(b":authority", b"").decode("ascii", "replace"))
+        end.relay, row = relay, relay.row
+        row.source, row.how, row.destination, row.peer = tunnel.source, "certificate", tunnel.destination, tunnel.peer
+        with refusals(relay, live):
+            live.check_room()
+            asked = connect.read_request(headers)
+            via = decide_stream(live.snapshot, tunnel.source, tunnel.destination, asked.authority)
+            note_way(row, via, live.snapshot)
+            upstream = await self._reach(via.address, tunnel.address.ip, via.service)
+            if end.stream:
+                end.stream.respond(connect.success_headers())
+            relay.link(upstream)
+
+    async def _reach(self, address: Address, client_ip: str, service: str) -> End:
+        """The application, which sees the caller's address unless its service is told otherwise."""
+        table = self._live.config.service.get(service)
+        if table and not table.preserve_source:
+            return await connect_direct(address, "")
+        return await connect_preserving(address, client_ip, self._supervisor.prepared_socket)

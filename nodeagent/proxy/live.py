@@ -1,0 +1,145 @@
+"""What one worker holds: the current snapshot and keys, the open relays, counters. Never shared, lost without harm."""
+
+import asyncio
+import itertools
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
+
+from nodeagent import limits
+from nodeagent.config import Config
+from nodeagent.errors import LimitReached, NoSnapshot
+from nodeagent.model.address import Address
+from nodeagent.model.outcome import ConnectionRow, Direction
+from nodeagent.model.snapshot import Snapshot
+from nodeagent.observe.record import RecordQueue
+from nodeagent.proxy.ends import End
+from nodeagent.proxy.relay import Relay
+from nodeagent.proxy.tls import Keys
+from nodeagent.proxy.tunnel import Tunnel
+from nodeagent.wire.stream import Budget
+
+_DEFECTS_REPORTED = 20
+
+
+class Live:
+    """Mutable state of a worker, owned by its loop."""
+
+    def __init__(self, number: int, config: Config) -> None:
+        self.number = number
+        self.config = config
+        self.keys = Keys()
+        self.units: dict[int, str] = {}
+        self.relays: dict[str, Relay] = {}
+        self.records = RecordQueue()
+        self.opened: Counter[str] = Counter()
+        self.budget = Budget()
+        self.tunnels: set[Tunnel] = set()
+        self.is_empty = asyncio.Event()
+        self.is_quiet = asyncio.Event()
+        self._note_quiet()
+        self._snapshot: Snapshot | None = None
+        self._numbers = itertools.count(1)
+        self._closed_sent = 0
+        self._closed_received = 0
+        self._defects = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def generation(self) -> int:
+        """Of the current snapshot; 0 before the first."""
+        return self._snapshot.generation if self._snapshot else 0
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What decisions are made from.
+
+        Raises:
+            NoSnapshot: none has come yet.
+        """
+        if self._snapshot is None:
+            raise NoSnapshot("this agent has not heard from the catalog yet; is it reachable? see nodeagent status")
+        return self._snapshot
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """New connections are decided by `snapshot` from here on."""
+        self._snapshot = snapshot
+
+    def now(self) -> float:
+        """Unix seconds: the worker's only wall clock."""
+        return time.time()  # noqa: TID251 - the outermost shell
+
+    def open(self, downstream: End, direction: Direction, client: Address, original_dst: str) -> Relay:
+        """A row for a connection that has just arrived."""
+        self.opened[direction] += 1
+        row = ConnectionRow(
+            id=f"{self.number}-{next(self._numbers)}",
+            direction=direction,
+            client=str(client),
+            original_dst=original_dst,
+            opened_at=self.now(),
+            generation=self.generation,
+        )
+        relay = Relay(row, downstream, self)
+        self.relays[row.id] = relay
+        self._note_quiet()
+        return relay
+
+    def check_room(self) -> None:
+        """Refuses beyond the limits.
+
+        Raises:
+            LimitReached: too many connections, or too many bytes are held for slow readers.
+        """
+        if len(self.relays) > limits.CONNECTIONS_PER_WORKER:
+            raise LimitReached(f"this worker serves {limits.CONNECTIONS_PER_WORKER} connections; raise host.workers")
+        if self.budget.is_spent:
+            raise LimitReached(f"{self.budget.used} bytes are held for slow readers, as many as a worker may hold")
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs `work`, which records its own failures, and keeps it alive until it ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self, relay: Relay) -> None:
+        """A relay has ended: counted, recorded, forgotten."""
+        self.relays.pop(relay.row.id, None)
+        self._note_quiet()
+        self._closed_sent += relay.row.sent
+        self._closed_received += relay.row.received
+        self.records.append(relay.row)
+
+    def keep_tunnel(self, tunnel: Tunnel) -> None:
+        """An open tunnel, either side: known until it is lost."""
+        self.tunnels.add(tunnel)
+        tunnel.on_lost.append(self._forget_tunnel)
+        self._note_quiet()
+
+    def _forget_tunnel(self, tunnel: Tunnel) -> None:
+        self.tunnels.discard(tunnel)
+        self._note_quiet()
+
+    def _note_quiet(self) -> None:
+        """Keeps the two facts that a drain waits for: no connection, and no tunnel either."""
+        for event, is_so in ((self.is_empty, not self.relays), (self.is_quiet, not self.relays and not self.tunnels)):
+            if is_so:
+                event.set()
+            else:
+                event.clear()
+
+    def traffic(self) -> tuple[int, int]:
+        """Bytes (sent, received) of all connections since the worker started, open ones included."""
+        for relay in self.relays.values():
+            relay.count()
+        rows = [relay.row for relay in self.relays.values()]
+        return self._closed_sent + sum(r.sent for r in rows), self._closed_received + sum(r.received for r in rows)
+
+    def report(self, error: Exception) -> None:
+        """A defect's traceback goes to standard error; a flood of them does not."""
+        self._defects += 1
+        if self._defects <= _DEFECTS_REPORTED:
+            traceback.print_exception(error, file=sys.stderr)

@@ -1,0 +1,110 @@
+"""The path of a connection that a local workload opens."""
+
+import socket
+import struct
+from typing import Any
+
+from nodeagent import limits
+from nodeagent.decide.identify import service_of
+from nodeagent.decide.outbound import Via, decide_outbound
+from nodeagent.decide.route import ToService, find_destination
+from nodeagent.errors import Loop
+from nodeagent.model.address import Address, OriginalDst, canonical_ip
+from nodeagent.model.outcome import ConnectionRow
+from nodeagent.model.snapshot import Snapshot
+from nodeagent.model.workload import Workload
+from nodeagent.proxy.call import Caller
+from nodeagent.proxy.ends import End, TcpEnd
+from nodeagent.proxy.live import Live
+from nodeagent.proxy.owner import find_workload, stamped
+from nodeagent.proxy.relay import refusals
+from nodeagent.proxy.supervisor import SupervisorChannel
+from nodeagent.proxy.upstream import connect_direct, is_local
+
+_SO_ORIGINAL_DST = 80  # the same number at both levels: SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST
+_OWN_PORTS = (limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT)
+
+
+class Outbound:
+    """Serves the connections that were redirected to this worker. Owned by its loop."""
+
+    def __init__(self, live: Live, supervisor: SupervisorChannel, caller: Caller) -> None:
+        self._live = live
+        self._supervisor = supervisor
+        self._caller = caller
+
+    async def serve(self, client: TcpEnd) -> None:
+        """Carries one captured connection to where it was going; the relay records how it went."""
+        live = self._live
+        addr = Address(canonical_ip(client.sock.getpeername()[0]), client.sock.getpeername()[1])
+        dst = original_dst(client.sock)
+        relay = live.open(client, "outbound", addr, str(dst))
+        client.relay = relay
+        with refusals(relay, live):
+            live.check_room()
+            snapshot = live.snapshot
+            destination = find_destination(snapshot, dst, dst_is_local=self._is_here(snapshot, dst))
+            workload = await self._workload(client, snapshot, is_service=isinstance(destination, ToService))
+            source = service_of(snapshot, workload)
+            note_caller(relay.row, source, workload, destination)
+            via = decide_outbound(snapshot, source, destination)
+            note_way(relay.row, via, snapshot)
+            relay.link(await self._reach(source, via, addr))
+
+    async def _workload(self, client: TcpEnd, snapshot: Snapshot, *, is_service: bool) -> Workload:
+        """Who calls. Where no policy asks, the mark is enough: the supervisor is not bothered."""
+        if not is_service:
+            return stamped(client.sock, self._live.units)
+        return await find_workload(client.sock, self._live.units, snapshot, self._supervisor)
+
+    async def _reach(self, source: str, via: Via, client: Address) -> End:
+        if via.path == "tunnel":
+            return await self._caller.call(source, via)
+        return await connect_direct(via.address, client.ip)
+
+    def _is_here(self, snapshot: Snapshot, dst: OriginalDst) -> bool:
+        """Whether this machine has the address. A connection to an agent's own port would come back for ever.
+
+        Raises:
+            Loop: it is one of ours.
+        """
+        host = snapshot.host_by_ip.get(dst.ip)
+        here = host.name == snapshot.mesh.host if host else is_local(dst.ip)
+        if here and dst.port in _OWN_PORTS:
+            raise Loop(f"{dst} is a port of the agent itself; nothing may call it")
+        return here
+
+
+def original_dst(sock: Any) -> OriginalDst:
+    """Where the client wanted to go; the listener's own address if it was not redirected.
+
+    Source: Linux, nf_conntrack_l3proto: SO_ORIGINAL_DST, IP6T_SO_ORIGINAL_DST.
+    """
+    try:
+        if sock.family == socket.AF_INET6:
+            raw = sock.getsockopt(socket.IPPROTO_IPV6, _SO_ORIGINAL_DST, 28)
+            return _address(socket.AF_INET6, raw[8:24], raw[2:4])
+        raw = sock.getsockopt(socket.IPPROTO_IP, _SO_ORIGINAL_DST, 16)
+        return _address(socket.AF_INET, raw[4:8], raw[2:4])
+    except OSError:
+        ip, port = sock.getsockname()[:2]
+        return OriginalDst(Address(canonical_ip(ip), port))
+
+
+def _address(family: int, ip: bytes, port: bytes) -> OriginalDst:
+    return OriginalDst(Address(canonical_ip(socket.inet_ntop(family, ip)), struct.unpack(">H", port)[0]))
+
+
+def note_caller(row: ConnectionRow, source: str, workload: Workload, destination: object) -> None:
+    """Writes down who calls whom."""
+    row.source, row.how, row.unit, row.uid = source, workload.how, workload.unit, workload.uid
+    if isinstance(destination, ToService):
+        row.destination = destination.service.name
+        row.peer = destination.host.name if destination.host else ""
+
+
+def note_way(row: ConnectionRow, via: Via, snapshot: Snapshot) -> None:
+    """Writes down what was decided."""
+    row.path, row.upstream = via.path, str(via.address)
+    row.permit = via.permit.by if via.permit else via.note
+    row.generation = snapshot.generation

@@ -1,0 +1,43 @@
+"""Which workload opened a captured connection: the mark that its SYN was stamped with, else the supervisor's look-up.
+
+Never the peer's port alone: REDIRECT rewrites source ports, and another workload may hold the same number.
+"""
+
+import socket
+from typing import Any
+
+from nodeagent.decide.identify import service_of
+from nodeagent.model.snapshot import Snapshot
+from nodeagent.model.workload import NOBODY, Workload
+from nodeagent.proxy.supervisor import SupervisorChannel
+
+SO_MARK = 36
+
+
+def stamped(sock: Any, units: dict[int, str]) -> Workload:
+    """The workload whose mark the connection carries; nobody if it has none that is known."""
+    unit = units.get(sock.getsockopt(socket.SOL_SOCKET, SO_MARK), "")
+    return Workload(unit=unit, how="stamp") if unit else NOBODY
+
+
+async def find_workload(
+    sock: Any, units: dict[int, str], snapshot: Snapshot, supervisor: SupervisorChannel
+) -> Workload:
+    """The workload behind a captured connection, as surely as the kernel knows it.
+
+    The supervisor is asked where the mark says nothing, or names a unit that speaks as no service while rules by uid
+    might still know the process.
+    """
+    workload = stamped(sock, units)
+    by_uid = any(rule.selector.kind == "unix:uid" for rule in snapshot.mesh.workloads)
+    if workload is not NOBODY and (service_of(snapshot, workload) or not by_uid):
+        return workload
+    answer = await supervisor.owner(_packed(sock.getpeername()), _packed(sock.getsockname()))
+    if not answer.unit and answer.uid < 0:
+        return workload
+    return Workload(unit=answer.unit or workload.unit, uid=answer.uid, how="conntrack")
+
+
+def _packed(address: Any) -> tuple[bytes, int]:
+    ip, port = address[:2]
+    return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip), port

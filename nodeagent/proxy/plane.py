@@ -1,0 +1,103 @@
+"""A worker's data plane, put together: its listeners, its channels, its tunnels, and the order in which it stops."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+from nodeagent import limits
+from nodeagent.config import Config
+from nodeagent.proxy.call import Caller
+from nodeagent.proxy.control import ControlChannel
+from nodeagent.proxy.ends import TcpEnd
+from nodeagent.proxy.inbound import Inbound
+from nodeagent.proxy.live import Live
+from nodeagent.proxy.outbound import Outbound
+from nodeagent.proxy.pool import TunnelPool
+from nodeagent.proxy.supervisor import SupervisorChannel
+from nodeagent.proxy.welcome import Welcome
+from nodeagent.wire.frames import WorkerStats
+
+Serve = Callable[[TcpEnd], Coroutine[Any, Any, None]]
+"""Carries one accepted connection."""
+
+
+class Plane:
+    """Made inside the worker's running loop, which owns it."""
+
+    def __init__(self, number: int, config: Config, supervisor: socket.socket, control: socket.socket) -> None:
+        self._live = Live(number, config)
+        self._supervisor = SupervisorChannel(supervisor, self._live.units)
+        self._control = ControlChannel(self._live, self._stats)
+        self._pool = TunnelPool(self._live, self._control)
+        self._inbound = Inbound(self._live, self._supervisor)
+        self._welcome = Welcome(self._live, self._control, self._inbound.accept_stream)
+        self._outbound = Outbound(self._live, self._supervisor, Caller(self._pool))
+        self._servers: list[asyncio.Server] = []
+        self._stop = asyncio.Event()
+        self._supervisor.on_drain = self._supervisor.on_lost = self._stop.set
+        self._supervisor.on_control = self._control.attach
+        self._control.on_keys = self._renew
+        self._control.attach(control)
+        for family in (4, 6):
+            self._supervisor.ask_sockets(family)
+
+    async def listen(self, kind: Literal["outbound", "inbound", "tunnel"], sock: socket.socket) -> None:
+        """Takes connections from `sock`."""
+        if kind == "tunnel":
+            self._welcome.listen(sock)
+            return
+        factory = _Accepted.factory(self._outbound.serve if kind == "outbound" else self._inbound.serve_plaintext, self._live)
+        self._servers.append(await asyncio.get_running_loop().create_server(factory, sock=sock))
+
+    async def serve(self) -> None:
+        """Serves until told to drain, then until the last connection has ended."""
+        self._supervisor.ready()
+        await self._stop.wait()
+        await self._drain()
+        self._supervisor.drained()
+
+    async def _drain(self) -> None:
+        """Listeners first, so that nothing new waits here; then tunnels take no more; then the open ones end."""
+        for server in self._servers:
+            server.close()
+        self._welcome.close()
+        for tunnel in list(self._live.tunnels):
+            tunnel.retire()
+        await self._live.is_empty.wait()
+        with contextlib.suppress(TimeoutError):  # the last ends of streams are still on their way out
+            async with asyncio.timeout(limits.FAREWELL_S):
+                await self._live.is_quiet.wait()
+
+    def _renew(self) -> None:
+        """New keys: tunnels of an older certificate finish what they carry."""
+        self._pool.retire_stale()
+
+    def _stats(self, lag_s: float) -> WorkerStats:
+        live = self._live
+        sent, received = live.traffic()
+        tunnels = [tunnel.row() for tunnel in live.tunnels]
+        return WorkerStats(
+            os.getpid(), live.generation, len(live.relays), dict(live.opened), sent, received, tunnels, lag_s, live.budget.used
+        )  # fmt: skip
+
+
+class _Accepted(TcpEnd):
+    """A connection that came to a listener: serves itself."""
+
+    def __init__(self, serve: Serve, live: Live) -> None:
+        super().__init__()
+        self._serve = serve
+        self._live = live
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: accepted."""
+        super().connection_made(transport)
+        self._live.spawn(self._serve(self))
+
+    @classmethod
+    def factory(cls, serve: Serve, live: Live) -> Callable[[], "_Accepted"]:
+        """What a server makes for each connection."""
+        return lambda: cls(serve, live)

@@ -1,0 +1,171 @@
+"""Tunnels that this worker has opened: found, opened once for all who wait, kept while they are used.
+
+A tunnel carries one caller service's connections to one callee service on one peer host, never two callers': its
+certificate is the caller's identity.
+"""
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import aiofastnet
+
+from certs.errors import CertificateError
+from certs.spiffe import service_id, service_sni
+from nodeagent import limits
+from nodeagent.errors import AgentError, LimitReached, PeerIdentity, PeerUnreachable
+from nodeagent.model.address import Address
+from nodeagent.proxy.control import ControlChannel
+from nodeagent.proxy.live import Live
+from nodeagent.proxy.tls import verify_peer
+from nodeagent.proxy.tunnel import Tunnel
+
+
+class TunnelKey(NamedTuple):
+    """What a tunnel is for."""
+
+    source: str
+    destination: str
+    peer: Address
+    """The peer agent's tunnel port at the address that the caller dialled."""
+    host: str
+
+
+@dataclass(slots=True)
+class _Opening:
+    """One attempt that several callers wait for."""
+
+    task: asyncio.Task[Tunnel]
+    waiting: int = 0
+
+
+class TunnelPool:
+    """Owned by one worker."""
+
+    def __init__(self, live: Live, control: ControlChannel) -> None:
+        self._live = live
+        self._control = control
+        self._tunnels: dict[TunnelKey, list[Tunnel]] = {}
+        self._opening: dict[TunnelKey, _Opening] = {}
+
+    async def tunnel(self, key: TunnelKey) -> Tunnel:
+        """A tunnel with room for another stream; opened if there is none.
+
+        Raises:
+            NoSvid, PeerUnreachable, PeerIdentity, LimitReached: why there is none.
+        """
+        while True:
+            found = self._usable(key)
+            if found:
+                return found
+            await self._open(key)
+
+    def retire_stale(self) -> None:
+        """After a change of keys: tunnels of an older certificate take no new streams."""
+        for key, tunnels in self._tunnels.items():
+            serial = self._live.keys.serial(key.source)
+            for tunnel in tunnels:
+                if tunnel.serial != serial:
+                    tunnel.retire()
+
+    def _usable(self, key: TunnelKey) -> Tunnel | None:
+        serial = self._live.keys.serial(key.source)
+        usable = (t for t in self._tunnels.get(key, ()) if t.has_room and t.serial == serial)
+        return min(usable, key=lambda tunnel: len(tunnel.session.streams), default=None)
+
+    async def _open(self, key: TunnelKey) -> None:
+        """Waits for the one attempt that is under way for this key, or starts it."""
+        opening = self._opening.get(key)
+        if opening is None:
+            if len(self._tunnels.get(key, ())) >= limits.SESSIONS_PER_KEY:
+                raise LimitReached(f"all {limits.SESSIONS_PER_KEY} tunnels to {key.destination} on {key.host} are full")
+            opening = self._opening[key] = _Opening(asyncio.create_task(self._dial(key)))
+        if opening.waiting >= limits.STREAMS_WAITING:
+            raise LimitReached(f"{opening.waiting} connections wait for a tunnel to {key.host} already")
+        opening.waiting += 1
+        await asyncio.shield(opening.task)
+
+    async def _dial(self, key: TunnelKey) -> Tunnel:
+        try:
+            tunnel = await self._handshake(key)
+        finally:
+            del self._opening[key]
+        self._tunnels.setdefault(key, []).append(tunnel)
+        self._live.keep_tunnel(tunnel)
+        tunnel.on_lost.append(lambda lost: self._forget(key, lost))
+        return tunnel
+
+    def _forget(self, key: TunnelKey, tunnel: Tunnel) -> None:
+        tunnels = self._tunnels.get(key, [])
+        if tunnel in tunnels:
+            tunnels.remove(tunnel)
+        if not tunnels:
+            self._tunnels.pop(key, None)
+
+    async def _handshake(self, key: TunnelKey) -> Tunnel:
+        live = self._live
+        mesh = live.snapshot.mesh
+        await self._control.ensure_svid(key.source)
+        context = live.keys.context(key.source, is_server=False, now=live.now())
+        sock = await _connect(key)
+        tunnel = Tunnel(live.budget, live.now(), None)
+        tunnel.source, tunnel.destination, tunnel.peer = key.source, key.destination, key.host
+        tunnel.serial = live.keys.serial(key.source)
+        try:
+            transport, _ = await aiofastnet.create_connection(
+                asyncio.get_running_loop(), lambda: tunnel, sock=sock, ssl=context,
+                server_hostname=service_sni(key.destination, mesh.datacenter, live.keys.trust_domain),
+                ssl_handshake_timeout=limits.HANDSHAKE_S, ssl_shutdown_timeout=2,
+                ssl_incoming_bio_size=limits.TLS_BIO_BYTES, ssl_outgoing_bio_size=limits.TLS_BIO_BYTES,
+            )  # fmt: skip
+        except (OSError, CertificateError) as error:
+            raise _explain(error, key) from error
+        try:
+            _demand(transport, key, mesh.datacenter, live)
+        except AgentError:
+            transport.abort()
+            raise
+        return tunnel
+
+
+def _demand(transport: asyncio.Transport, key: TunnelKey, datacenter: str, live: Live) -> None:
+    """The callee must prove exactly the service that was asked for.
+
+    Raises:
+        PeerIdentity: it proved another one.
+    """
+    proved = verify_peer(transport.get_extra_info("ssl_object"), live.now())
+    expected = service_id(live.keys.trust_domain, datacenter, key.destination)
+    if proved != expected:
+        raise PeerIdentity(f"{key.host} at {key.peer} proved to be {proved}, not {expected}")
+
+
+async def _connect(key: TunnelKey) -> socket.socket:
+    family = socket.AF_INET6 if ":" in key.peer.ip else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.PEER_TIMEOUT_S * 1000))
+    try:
+        async with asyncio.timeout(limits.CONNECT_S):
+            await asyncio.get_running_loop().sock_connect(sock, tuple(key.peer))
+    except TimeoutError:
+        sock.close()
+        raise PeerUnreachable(f"{key.host} at {key.peer} did not answer within {limits.CONNECT_S:g} s") from None
+    except OSError as error:
+        sock.close()
+        raise PeerUnreachable(f"{key.host} at {key.peer}: {error.strerror}; is nodeagent running there?") from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _explain(error: Exception, key: TunnelKey) -> AgentError:
+    """A handshake that failed: the peer's certificate, or the peer itself."""
+    where = f"{key.host} at {key.peer}"
+    verify = getattr(error, "verify_message", "")
+    if verify:
+        return PeerIdentity(f"{where} showed a certificate that this mesh does not trust: {verify}")
+    why = getattr(error, "reason", "") or str(error) or type(error).__name__
+    return PeerUnreachable(f"{where} refused the tunnel ({why}); does it have a certificate for {key.destination}?")

@@ -1,0 +1,143 @@
+"""The worker's end of the channel to the supervisor: prepared sockets, owners of connections, marks, heartbeat, drain."""
+
+import array
+import asyncio
+import itertools
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from nodeagent import limits
+from nodeagent.errors import LimitReached
+from nodeagent.wire import requests
+from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
+
+
+class SupervisorChannel:
+    """Owned by the worker's loop. Loss of the supervisor is told once, through `on_lost`."""
+
+    def __init__(self, sock: socket.socket, units: dict[int, str]) -> None:
+        self.on_drain: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[], None] = lambda: None
+        self.on_control: Callable[[socket.socket], None] = socket.socket.close
+        self._sock = sock
+        self._units = units
+        self._stock: dict[int, deque[socket.socket]] = {4: deque(), 6: deque()}
+        self._asked: set[int] = set()
+        self._waiters: dict[int, list[asyncio.Future[None]]] = {4: [], 6: []}
+        self._questions: dict[int, asyncio.Future[OwnerAnswer]] = {}
+        self._numbers = itertools.count(1)
+        self._loop = asyncio.get_running_loop()
+        sock.setblocking(False)
+        self._loop.add_reader(sock.fileno(), self._read)
+
+    def ready(self) -> None:
+        """Tells the supervisor that this worker accepts connections."""
+        self._send(requests.encode_beat(requests.READY))
+
+    def drained(self) -> None:
+        """Tells the supervisor that the last connection has ended."""
+        self._send(requests.encode_beat(requests.DRAINED))
+
+    async def prepared_socket(self, family: int) -> socket.socket:
+        """A socket that may bind an address that is not ours. More are asked for before the stock is empty.
+
+        Raises:
+            LimitReached: the supervisor sent none in time.
+        """
+        stock = self._stock[family]
+        if len(stock) < limits.PREPARED_LOW:
+            self.ask_sockets(family)
+        while not stock:
+            await self._refilled(family)
+        return stock.popleft()
+
+    async def _refilled(self, family: int) -> None:
+        waiter = self._loop.create_future()
+        self._waiters[family].append(waiter)
+        try:
+            async with asyncio.timeout(limits.PREPARED_WAIT_S):
+                await waiter
+        except TimeoutError:
+            raise LimitReached("the supervisor sent no socket for a source-preserved connection") from None
+        finally:
+            self._waiters[family].remove(waiter)
+            self._asked.discard(family)
+
+    def ask_sockets(self, family: int) -> None:
+        """Asks for a batch, once."""
+        if family not in self._asked:
+            self._asked.add(family)
+            self._send(requests.encode_family(requests.WANT_SOCKETS, family))
+
+    async def owner(self, peer: tuple[bytes, int], listener: tuple[bytes, int]) -> OwnerAnswer:
+        """Whose a redirected connection is, by conntrack and sock_diag; nobody's if no answer comes in time."""
+        nobody = OwnerAnswer(0, -1, "")
+        if len(self._questions) >= limits.IDENTIFY_PENDING:
+            return nobody
+        number = next(self._numbers) & 0xFFFFFFFF
+        answer: asyncio.Future[OwnerAnswer] = self._loop.create_future()
+        self._questions[number] = answer
+        try:
+            self._send(requests.encode_question(OwnerQuestion(number, *peer, *listener)))
+            async with asyncio.timeout(limits.IDENTIFY_S):
+                return await answer
+        except TimeoutError:
+            return nobody
+        finally:
+            self._questions.pop(number, None)
+
+    def _send(self, message: bytes) -> None:
+        """Messages are few and small; a full socket means a stuck supervisor, which its own watchdog ends."""
+        try:
+            self._sock.send(message)
+        except BlockingIOError:
+            self._asked.clear()
+        except OSError:
+            self._lose()
+
+    def _read(self) -> None:
+        try:
+            data, fds, _, _ = socket.recv_fds(self._sock, requests.MESSAGE_BYTES_MAX, limits.PREPARED_SOCKETS)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, fds = b"", []
+        if data:
+            self._handle(data, fds)
+        else:
+            self._lose()
+
+    def _handle(self, data: bytes, fds: list[int] | array.array[int]) -> None:
+        kind = data[0]
+        if kind == requests.SOCKETS:
+            family = requests.decode_family(data)
+            self._asked.discard(family)
+            self._stock[family].extend(socket.socket(fileno=fd) for fd in fds)
+            self._wake(family)
+        elif kind == requests.OWNER:
+            self._answered(requests.decode_answer(data))
+        elif kind == requests.PING:
+            self._send(requests.encode_beat(requests.PONG, requests.decode_beat(data)))
+        elif kind == requests.UNIT:
+            mark, unit = requests.decode_unit(data)
+            self._units[mark] = unit
+        elif kind == requests.CONTROL and fds:
+            self.on_control(socket.socket(fileno=fds[0]))
+        elif kind == requests.DRAIN:
+            self.on_drain()
+
+    def _wake(self, family: int) -> None:
+        """Lets as many waiters go on as there are sockets; each takes one in its own turn."""
+        waiting = [waiter for waiter in self._waiters[family] if not waiter.done()]
+        for waiter in waiting[: len(self._stock[family])]:
+            waiter.set_result(None)
+
+    def _answered(self, answer: OwnerAnswer) -> None:
+        waiting = self._questions.get(answer.number)
+        if waiting and not waiting.done():
+            waiting.set_result(answer)
+
+    def _lose(self) -> None:
+        if self._loop.remove_reader(self._sock.fileno()):
+            self.on_lost()

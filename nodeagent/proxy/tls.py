@@ -1,0 +1,101 @@
+"""TLS contexts for the identities that this worker holds. TLS 1.3 only, mutual, no tickets, no resumption.
+
+No Python callback may ever be set on these contexts: the tunnel's transports use libssl directly, and a callback that
+expects Python's own SSL object crashes the interpreter.
+"""
+
+import os
+import ssl
+from datetime import UTC, datetime
+
+from certs.errors import CertificateError
+from certs.spiffe import SpiffeId
+from certs.verify import peer_spiffe_id
+from nodeagent.errors import NoSvid, PeerIdentity
+from nodeagent.model.identity import KeyRing, SvidKeys
+
+ALPN = "h2"
+
+
+class Keys:
+    """The current key ring and the contexts made from it, one per service and side. Owned by one worker."""
+
+    def __init__(self) -> None:
+        self._ring = KeyRing("", "")
+        self._svids: dict[str, SvidKeys] = {}
+        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+
+    @property
+    def trust_domain(self) -> str:
+        """Of the mesh; empty before the first key ring."""
+        return self._ring.trust_domain
+
+    def replace(self, ring: KeyRing) -> None:
+        """Uses `ring` for all handshakes from now on."""
+        self._ring = ring
+        self._svids = {svid.service: svid for svid in ring.svids}
+        self._contexts.clear()
+
+    def serial(self, service: str) -> str:
+        """Of the service's current SVID, to tell sessions of an older one; empty without one."""
+        svid = self._svids.get(service)
+        return svid.serial if svid else ""
+
+    def context(self, service: str, *, is_server: bool, now: float) -> ssl.SSLContext:
+        """The context in which this host speaks as `service`. now: Unix seconds.
+
+        Raises:
+            NoSvid: no certificate for that service is held, or it has expired.
+        """
+        svid = self._svids.get(service)
+        if svid is None:
+            raise NoSvid(f"this host holds no certificate for {service}; see nodeagent certs")
+        if svid.not_after <= now:
+            raise NoSvid(f"the certificate for {service} has expired and the CA gave no new one; see nodeagent certs")
+        context = self._contexts.get((service, is_server))
+        if context is None:
+            context = self._contexts[service, is_server] = _make_context(svid, self._ring.bundle_pem, is_server=is_server)
+        return context
+
+
+def verify_peer(ssl_object: object, now: float) -> SpiffeId:
+    """Who the other end proved to be. OpenSSL has verified the chain; this checks the leaf by SPIFFE's rules.
+
+    Raises:
+        PeerIdentity: no certificate, not an SVID, or not the protocol of tunnels.
+    """
+    selected = ssl_object.selected_alpn_protocol()  # type: ignore[attr-defined]
+    if selected != ALPN:
+        raise PeerIdentity(f"the peer does not speak {ALPN} (its ALPN choice: {selected})")
+    der = ssl_object.getpeercert(True)  # type: ignore[attr-defined]
+    if not der:
+        raise PeerIdentity("the peer showed no certificate")
+    try:
+        return peer_spiffe_id(der, datetime.fromtimestamp(now, UTC))
+    except CertificateError as error:
+        raise PeerIdentity(f"the peer's certificate is not an SVID: {error}") from error
+
+
+def _make_context(svid: SvidKeys, bundle_pem: str, *, is_server: bool) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # identity is the URI SAN, checked by `verify_peer`
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
+    context.options |= ssl.OP_NO_TICKET
+    context.set_alpn_protocols([ALPN])
+    context.load_verify_locations(cadata=bundle_pem)
+    if is_server:
+        context.num_tickets = 0  # resumption would skip the client's authentication
+    _load_from_memory(context, svid)
+    return context
+
+
+def _load_from_memory(context: ssl.SSLContext, svid: SvidKeys) -> None:
+    """Gives OpenSSL the key through a file that exists in memory only."""
+    fd = os.memfd_create("svid", os.MFD_CLOEXEC)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write((svid.key_pem + svid.chain_pem).encode())
+        context.load_cert_chain(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)

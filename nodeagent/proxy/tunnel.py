@@ -1,0 +1,154 @@
+"""A tunnel: one TLS connection to a peer agent with its HTTP/2 session, either side.
+
+Bytes are written once per loop turn under load, at once when nothing else happens. A silent peer is asked whether it
+lives and given up if it does not answer.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from nodeagent import limits
+from nodeagent.model.address import Address
+from nodeagent.wire.frames import TunnelRow
+from nodeagent.wire.http2 import Session
+from nodeagent.wire.stream import Budget, Headers, Stream, StreamHandler
+
+OnRequest = Callable[["Tunnel", Stream, Headers], StreamHandler]
+
+
+class Tunnel(asyncio.Protocol):
+    """Owned by the pool that opened it or by the welcome that accepted it."""
+
+    def __init__(self, budget: Budget, now: float, on_request: OnRequest | None) -> None:
+        self.transport: Any = None
+        self.source = self.destination = self.peer = self.serial = ""
+        self.address = Address("", 0)
+        self.on_lost: list[Callable[[Tunnel], None]] = []
+        self.opened_at = now
+        self._is_client = on_request is None
+        self._on_request = on_request
+        self._budget = budget
+        self._loop = asyncio.get_running_loop()
+        self._is_flush_due = False
+        self._is_paused = False
+        self._heard_at = self._used_at = self._loop.time()
+        self._pings = 0
+        self._pulse: asyncio.TimerHandle | None = None
+        self.session = Session(self, budget, is_client=self._is_client)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another stream fits."""
+        return bool(self.transport) and self.session.has_room
+
+    def row(self) -> TunnelRow:
+        """For `status`."""
+        side = "client" if self._is_client else "server"
+        return TunnelRow(self.source, self.destination, self.peer, side, len(self.session.streams), self.opened_at)
+
+    def retire(self) -> None:
+        """No new streams; closes when the open ones have ended."""
+        self.session.shut_down()
+        self._close_if_unused()
+
+    def lose(self, why: str) -> None:
+        """Gives the peer up: every stream is told, the transport is cut."""
+        self.session.lose(why)
+        if self.transport:
+            self.transport.abort()
+
+    # --- told by asyncio ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TLS is up. The peer's identity is checked by whoever opened or accepted it, before any stream."""
+        self.transport = transport
+        self._pulse = self._loop.call_later(limits.PING_S, self._check)
+        self.on_output()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the peer."""
+        self._heard_at = self._loop.time()
+        self.session.receive(data)
+        self._flush()
+        if not self.session.streams:
+            self._used_at = self._heard_at
+            self._close_if_unused()
+
+    def eof_received(self) -> bool:
+        """The peer closed; a session has no half."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Closed by either side or broken."""
+        if self._pulse:
+            self._pulse.cancel()
+        self.transport = None
+        self.session.lose(self.session.failure or f"connection to the peer lost ({exc or 'closed'})")
+        for tell in self.on_lost:
+            tell(self)
+
+    def pause_writing(self) -> None:
+        """The network is slower than we are."""
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        """The network caught up."""
+        self._is_paused = False
+        self._flush()
+
+    # --- told by the session -----------------------------------------------------------------------------------------
+
+    def on_request(self, stream: Stream, headers: Headers) -> StreamHandler:
+        """The peer opened a stream. A client's session allows none, so the library never gets here."""
+        assert self._on_request is not None
+        return self._on_request(self, stream, headers)
+
+    def on_output(self) -> None:
+        """Something waits to be sent: once per loop turn."""
+        if not self._is_flush_due and self.transport and not self._is_paused:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        if not self.transport or self._is_paused:
+            return
+        data = self.session.data_to_send()
+        if data:
+            self.transport.write(data)
+        if self.session.failure:
+            self.session.lose(self.session.failure)
+            self.transport.close()
+        elif self.session.has_output:
+            self.on_output()
+
+    # --- liveness ----------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Every PING_S: asks a silent peer, gives up one that did not answer, closes what nobody has used."""
+        now = self._loop.time()
+        self._pulse = self._loop.call_later(limits.PING_S, self._check)
+        silent_s = now - self._heard_at
+        if silent_s > limits.PING_TIMEOUT_S and self._pings:
+            self.lose(f"the peer has been silent for {silent_s:.0f} s")
+        elif self.session.streams:
+            self._used_at = now
+            self._ask(silent_s)
+        elif now - self._used_at > limits.SESSION_IDLE_S and self._is_client:
+            self.retire()
+        else:
+            self._ask(silent_s)
+
+    def _ask(self, silent_s: float) -> None:
+        if silent_s >= limits.PING_S / 2:
+            self._pings += 1
+            self.session.ping()
+        else:
+            self._pings = 0
+
+    def _close_if_unused(self) -> None:
+        if self.session.is_closing and not self.session.streams and self.transport:
+            self._flush()
+            if self.transport:
+                self.transport.close()

@@ -1,0 +1,115 @@
+"""Plain TCP connections that the agent opens: to applications of this host, and directly where no tunnel is due."""
+
+import asyncio
+import errno
+import random
+import socket
+from collections.abc import Awaitable, Callable
+
+from nodeagent import limits
+from nodeagent.errors import UpstreamRefused, UpstreamTimeout
+from nodeagent.model.address import Address
+from nodeagent.proxy.ends import TcpEnd
+
+SocketSource = Callable[[int], Awaitable[socket.socket]]
+"""Gives a prepared socket for IP family 4 or 6."""
+
+_TUPLE_TAKEN = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+
+
+def family_of(ip: str) -> int:
+    """4 or 6."""
+    return 6 if ":" in ip else 4
+
+
+def is_local(ip: str) -> bool:
+    """Whether `ip` is an address of this host: only such an address can be bound without privilege."""
+    with socket.socket(_af(ip), socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((ip, 0))
+        except OSError:
+            return False
+    return True
+
+
+async def connect_direct(address: Address, client_ip: str) -> TcpEnd:
+    """A connection to `address` as the client would have made it: from its own, local address if one is given.
+
+    Raises:
+        UpstreamRefused, UpstreamTimeout: with the address and the likely cure.
+    """
+    sock = _new_socket(address.ip)
+    sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+    try:
+        if client_ip and _same_family(client_ip, address.ip):
+            sock.bind((client_ip, 0))
+        return await _connect(sock, address, limits.CONNECT_S)
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def connect_preserving(address: Address, client_ip: str, prepared: SocketSource) -> TcpEnd:
+    """A connection to a local application that sees the remote client's address; answers come back through loopback.
+
+    The port is not the client's own: a live connection of the client may have the same tuple. It is drawn from a range
+    that the kernel uses for nobody else, and another one is tried if it is taken or silent.
+
+    Raises:
+        UpstreamRefused, UpstreamTimeout: with the address and the likely cure.
+    """
+    for attempt in range(limits.LOCAL_CONNECT_TRIES):
+        sock = await prepared(family_of(address.ip))
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((client_ip, random.randint(*limits.UPSTREAM_PORTS)))  # noqa: S311 - a free port, not a secret
+            return await _connect(sock, address, limits.LOCAL_CONNECT_S)
+        except (_TupleTaken, UpstreamTimeout, OSError) as error:
+            sock.close()
+            if attempt + 1 == limits.LOCAL_CONNECT_TRIES:
+                raise _explain(error, address) from error
+        except BaseException:
+            sock.close()
+            raise
+    raise AssertionError  # the loop returns or raises
+
+
+class _TupleTaken(Exception):
+    """The kernel has a connection with this very tuple: another port may do."""
+
+
+async def _connect(sock: socket.socket, address: Address, timeout_s: float) -> TcpEnd:
+    loop = asyncio.get_running_loop()
+    sock.setblocking(False)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await loop.sock_connect(sock, tuple(address))
+    except TimeoutError:
+        raise UpstreamTimeout(f"{address} did not answer within {timeout_s:g} s") from None
+    except OSError as error:
+        if error.errno in _TUPLE_TAKEN:
+            raise _TupleTaken from error
+        raise UpstreamRefused(f"{address}: {error.strerror}; is the service running and listening there?") from error
+    _, end = await loop.create_connection(TcpEnd, sock=sock)
+    return end
+
+
+def _explain(error: Exception, address: Address) -> Exception:
+    if isinstance(error, UpstreamTimeout):
+        return error
+    return UpstreamRefused(f"{address}: no free port to connect from ({error})")
+
+
+def _new_socket(ip: str) -> socket.socket:
+    return socket.socket(_af(ip), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+
+
+def _af(ip: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+
+
+def _same_family(one: str, other: str) -> bool:
+    return (":" in one) == (":" in other)
+
+
+_IP_BIND_ADDRESS_NO_PORT = 24

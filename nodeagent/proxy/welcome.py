@@ -1,0 +1,230 @@
+"""Tunnels that peers open: who may knock, which certificate they are shown, who they prove to be."""
+
+import asyncio
+import socket
+import struct
+from collections import Counter
+
+import aiofastnet
+
+from certs.errors import CertificateError
+from certs.spiffe import service_name, service_of_sni
+from nodeagent import limits
+from nodeagent.errors import AgentError, PeerIdentity
+from nodeagent.model.address import Address, canonical_ip
+from nodeagent.model.outcome import ConnectionRow
+from nodeagent.proxy.control import ControlChannel
+from nodeagent.proxy.live import Live
+from nodeagent.proxy.tls import ALPN, verify_peer
+from nodeagent.proxy.tunnel import OnRequest, Tunnel
+from nodeagent.wire import client_hello
+from nodeagent.wire.client_hello import ClientHello, HelloError
+
+_ACCEPTS_PER_TURN = 64
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Refused(Exception):
+    """The hello is refused with an alert in clear, before TLS starts."""
+
+    def __init__(self, description: int, why: str) -> None:
+        super().__init__(why)
+        self.alert = client_hello.alert(description)
+
+
+class Welcome:
+    """Accepts on this worker's tunnel sockets. Owned by one worker."""
+
+    def __init__(self, live: Live, control: ControlChannel, on_request: OnRequest) -> None:
+        self._live = live
+        self._control = control
+        self._on_request = on_request
+        self._loop = asyncio.get_running_loop()
+        self._knocking: Counter[str] = Counter()
+        self._listeners: list[socket.socket] = []
+
+    def listen(self, sock: socket.socket) -> None:
+        """Takes connections from `sock` from now on."""
+        sock.setblocking(False)
+        self._listeners.append(sock)
+        self._loop.add_reader(sock.fileno(), self._accept, sock)
+
+    def close(self) -> None:
+        """Takes no more connections."""
+        for sock in self._listeners:
+            self._loop.remove_reader(sock.fileno())
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                sock, peer = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:  # out of descriptors: the kernel keeps the queue, the next turn tries again
+                self._live.report(error)
+                return
+            self._knock(sock, canonical_ip(peer[0]), peer[1])
+
+    def _knock(self, sock: socket.socket, ip: str, port: int) -> None:
+        """Only hosts of the mesh may spend our CPU on a handshake, and each only so many at a time."""
+        sock.setblocking(False)
+        hosts = self._live.snapshot.host_by_ip if self._live.generation else {}
+        if ip not in hosts or self._knocking[ip] >= limits.HANDSHAKES_PER_SOURCE:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            sock.close()
+            return
+        self._knocking[ip] += 1
+        self._live.spawn(self._let_in(sock, Address(ip, port), hosts[ip].name))
+
+    async def _let_in(self, sock: socket.socket, peer: Address, host: str) -> None:
+        try:
+            service = await self._read_name(sock)
+            await self._handshake(sock, service, peer, host)
+        except (TimeoutError, OSError, HelloError, Refused, AgentError) as error:
+            self._record(peer, host, _explain(error, peer, host))
+        except Exception as error:  # noqa: BLE001 - one bad peer must not end the accept loop
+            self._live.report(error)
+        finally:
+            self._knocking[peer.ip] -= 1
+            if not self._knocking[peer.ip]:
+                del self._knocking[peer.ip]
+
+    async def _read_name(self, sock: socket.socket) -> str:
+        """The local service that the peer asks for. The socket is closed if there is none; afterwards it is TLS's.
+
+        Raises:
+            Refused, HelloError, NoSvid, TimeoutError: why not.
+        """
+        try:
+            async with asyncio.timeout(limits.HANDSHAKE_S):
+                hello = await read_hello(sock)
+            service = self._service_asked_for(hello)
+            await self._control.ensure_svid(service)
+        except BaseException as error:
+            if isinstance(error, Refused):
+                _say(sock, error.alert)
+            sock.close()
+            raise
+        return service
+
+    async def _handshake(self, sock: socket.socket, service: str, peer: Address, host: str) -> None:
+        live = self._live
+        try:
+            context = live.keys.context(service, is_server=True, now=live.now())
+        except AgentError:
+            sock.close()
+            raise
+        tunnel = Tunnel(live.budget, live.now(), self._on_request)
+        tunnel.destination, tunnel.peer, tunnel.serial = service, host, live.keys.serial(service)
+        tunnel.address = peer
+        transport, _ = await aiofastnet.connect_accepted_socket(
+            self._loop, lambda: tunnel, sock, ssl=context,
+            ssl_handshake_timeout=limits.HANDSHAKE_S, ssl_shutdown_timeout=2,
+            ssl_incoming_bio_size=limits.TLS_BIO_BYTES, ssl_outgoing_bio_size=limits.TLS_BIO_BYTES,
+        )  # fmt: skip
+        try:
+            tunnel.source = self._caller(transport)
+        except AgentError:
+            transport.abort()
+            raise
+        live.keep_tunnel(tunnel)
+
+    def _service_asked_for(self, hello: ClientHello) -> str:
+        """The local service that the hello's server name means.
+
+        Raises:
+            Refused: with the alert that says why.
+        """
+        if client_hello.TLS_1_3 not in hello.versions:
+            raise Refused(client_hello.ALERT_PROTOCOL_VERSION, "no TLS 1.3")
+        if ALPN.encode() not in hello.protocols:
+            raise Refused(client_hello.ALERT_NO_APPLICATION_PROTOCOL, f"no {ALPN} among {hello.protocols}")
+        keys, mesh = self._live.keys, self._live.snapshot.mesh
+        try:
+            service = service_of_sni(hello.server_name, datacenter=mesh.datacenter, trust_domain=keys.trust_domain)
+        except CertificateError as error:
+            raise Refused(client_hello.ALERT_UNRECOGNIZED_NAME, str(error)) from error
+        known = self._live.snapshot.services.get(service)
+        if not known or all(instance.host != mesh.host for instance in known.instances):
+            raise Refused(client_hello.ALERT_UNRECOGNIZED_NAME, f"{service} is not registered on this host")
+        return service
+
+    def _caller(self, transport: asyncio.Transport) -> str:
+        """The service that the peer proved to be.
+
+        Raises:
+            PeerIdentity: none, or not of this mesh.
+        """
+        mesh, keys = self._live.snapshot.mesh, self._live.keys
+        proved = verify_peer(transport.get_extra_info("ssl_object"), self._live.now())
+        try:
+            return service_name(proved, trust_domain=keys.trust_domain, datacenter=mesh.datacenter)
+        except CertificateError as error:
+            raise PeerIdentity(str(error)) from error
+
+    def _record(self, peer: Address, host: str, error: AgentError) -> None:
+        now = self._live.now()
+        row = ConnectionRow(
+            id=f"{self._live.number}-knock", direction="tunnel", client=str(peer), original_dst="", opened_at=now,
+            closed_at=now, peer=host, reason=error.reason, side=error.side, error=str(error),
+        )  # fmt: skip
+        self._live.records.append(row)
+
+
+async def read_hello(sock: socket.socket) -> ClientHello:
+    """The ClientHello that waits in `sock`, peeked: TLS will read it again.
+
+    Raises:
+        HelloError: not a hello, or the peer closed before it was complete.
+    """
+    needed = 0
+    while True:
+        await _readable(sock)
+        head = sock.recv(limits.HELLO_BYTES, socket.MSG_PEEK)
+        if len(head) <= needed and needed:
+            raise HelloError("the peer closed in the middle of its ClientHello")
+        if not head:
+            raise HelloError("the peer closed without a word")
+        found = client_hello.read_client_hello(head)
+        if isinstance(found, ClientHello):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            return found
+        # Wakes us when the whole record is there, or when the peer has closed: never for each byte.
+        needed = len(head)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, found.total)
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(sock.fileno(), _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock.fileno())
+
+
+def _settle(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+def _say(sock: socket.socket, alert: bytes) -> None:
+    """A refused peer learns why; whether it listens is its affair."""
+    try:
+        sock.send(alert)
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        return
+
+
+def _explain(error: Exception, peer: Address, host: str) -> AgentError:
+    if isinstance(error, AgentError):
+        return error
+    if isinstance(error, Refused):
+        return PeerIdentity(f"{host} at {peer} was refused: {error}")
+    verify = getattr(error, "verify_message", "")
+    if verify:
+        return PeerIdentity(f"{host} at {peer} showed a certificate that this mesh does not trust: {verify}")
+    why = getattr(error, "reason", "") or str(error) or type(error).__name__
+    return PeerIdentity(f"{host} at {peer} did not finish a tunnel handshake: {why}")

@@ -1,0 +1,99 @@
+"""The head of a tunnelled connection: a CONNECT request and its answer, with HBONE's meaning of the statuses.
+
+200 comes only after the application was reached; 401 policy, 503 connect failure, 400 bad destination.
+"""
+
+from typing import NamedTuple
+
+from nodeagent import limits
+from nodeagent.errors import (
+    AgentError,
+    BadDestination,
+    Denied,
+    LimitReached,
+    Loop,
+    PeerRefused,
+    Reason,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from nodeagent.model.address import Address, parse_address
+from nodeagent.wire.stream import Headers
+
+_HOPS = b"nodeagent-hops"
+_REASON = b"nodeagent-reason"
+
+_STATUS = {
+    Reason.DENIED: b"401",
+    Reason.UNIDENTIFIED: b"401",
+    Reason.BAD_DESTINATION: b"400",
+    Reason.LOOP: b"400",
+}
+_BY_STATUS: dict[int, type[AgentError]] = {401: Denied, 400: BadDestination, 503: UpstreamRefused}
+_BY_REASON: dict[str, type[AgentError]] = {
+    Reason.LOOP: Loop, Reason.LIMIT: LimitReached, Reason.UPSTREAM_TIMEOUT: UpstreamTimeout,
+}  # fmt: skip
+
+
+class Connect(NamedTuple):
+    """What the caller's agent asks for."""
+
+    authority: Address
+    hops: int
+
+
+def request_headers(authority: Address) -> Headers:
+    """The CONNECT for a connection that a local workload opened."""
+    return [(b":method", b"CONNECT"), (b":authority", str(authority).encode()), (_HOPS, b"1")]
+
+
+def read_request(headers: Headers) -> Connect:
+    """What a peer's stream asks for.
+
+    Raises:
+        BadDestination: not a CONNECT, or not to an address.
+        Loop: it has passed more agents than it may.
+    """
+    fields = dict(headers)
+    if fields.get(b":method") != b"CONNECT" or len(fields) != len(headers):
+        raise BadDestination("the stream is not a plain CONNECT")
+    try:
+        authority = parse_address(fields.get(b":authority", b"").decode("ascii"))
+        hops = int(_digits(fields.get(_HOPS, b"1")))
+    except ValueError as error:
+        raise BadDestination(f"a CONNECT that cannot be read: {error}") from error
+    if hops > limits.HOPS:
+        raise Loop(f"the connection to {authority} has passed {hops} agents; are two hosts pointing at each other?")
+    return Connect(authority, hops)
+
+
+def success_headers() -> Headers:
+    """The application was reached."""
+    return [(b":status", b"200")]
+
+
+def refusal_headers(error: AgentError) -> Headers:
+    """Why not: the status of HBONE, and the reason's name, which is from a closed set."""
+    return [(b":status", _STATUS.get(error.reason, b"503")), (_REASON, error.reason.encode())]
+
+
+def read_answer(headers: Headers) -> None:
+    """Returns if the callee's agent reached the application.
+
+    Raises:
+        AgentError: Denied for 401, BadDestination for 400, UpstreamRefused for 503 and its kin, else PeerRefused.
+    """
+    fields = dict(headers)
+    status = int(_digits(fields.get(b":status", b"0")))
+    if status == 200:
+        return
+    reason = fields.get(_REASON, b"").decode("ascii", "replace")
+    known = _BY_REASON.get(reason) or _BY_STATUS.get(status, PeerRefused)
+    raise known(f"the callee's agent refused with status {status}" + (f" ({reason})" if reason in list(Reason) else ""))
+
+
+def _digits(text: bytes) -> str:
+    """ASCII digits only: int() alone would take signs, blanks and underscores."""
+    if not text.isdigit() or len(text) > 9:
+        raise ValueError(f"{text[:20]!r} is not a number")
+    return text.decode()

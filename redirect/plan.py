@@ -1,0 +1,212 @@
+"""Settings to rules: pure, and the order of the rules is their meaning."""
+
+import ipaddress
+from collections.abc import Iterable
+
+from redirect.rules import (
+    Accept, Action, Beating, Chain, Condition, Count, Established, Family, FromLoopback, Goto, Hook, InCgroup, Jump,
+    Marked, NamedSet, NotFromAddressSet, NotFromNetworks, OfFamily, OfUsers, Opening, Ranges, RedirectTo, Reset, Rule,
+    Ruleset, SetMark, StampFrom, Table, Tcp, ToAddressSet, ToEndpoints, ToNetworks, ToPorts, ToPortSet, ToThisHost,
+    TproxyTo,
+)  # fmt: skip
+from redirect.settings import NEVER_NETWORKS, NEVER_PORTS, Settings
+
+MAIN, KEEPER = "nodeagent", "nodeagent_keeper"
+MESH: dict[Family, str] = {4: "mesh4", 6: "mesh6"}
+LOCAL_PORTS, ALIVE, AGENTS, UNITS = "local_ports", "alive", "agents", "units"
+FAMILIES: tuple[Family, Family] = (4, 6)
+ALIVE_S = 5  # five beats of one second: one late beat refuses nobody, a dead agent is noticed at once
+
+# Before the mangle chains of others (-150), so that they see our stamp and not a forged mark.
+IDENT_HOOK = Hook("route", "output", -151)
+# Before every nat of iptables and of others (-100): the first mapping of a connection wins. The refusal comes before it.
+CLOSED_HOOK = Hook("filter", "output", -102)
+OUT_HOOK = Hook("nat", "output", -101)
+PRE_HOOK = Hook("filter", "prerouting", -150)
+
+
+def plan(settings: Settings) -> Ruleset:
+    """The rules that capture what `settings` says."""
+    return Ruleset(main=Table(MAIN, _sets(), _chains(settings)), keeper=_keeper())
+
+
+def _sets() -> tuple[NamedSet, ...]:
+    """What changes at run time. Everything fixed is written into the rules, where nobody can add to it."""
+    return (
+        NamedSet(MESH[4], "ipv4_addr"),
+        NamedSet(MESH[6], "ipv6_addr"),
+        NamedSet(LOCAL_PORTS, "inet_service"),
+        NamedSet(ALIVE, "inet_proto", timeout_s=ALIVE_S),
+        NamedSet(AGENTS, "cgroupsv2"),
+        NamedSet(UNITS, "cgroupsv2", to_mark=True),
+    )
+
+
+def _chains(settings: Settings) -> tuple[Chain, ...]:
+    return (
+        Chain("exempt", _exempt(settings)),
+        Chain("never", _never(settings)),
+        Chain("stamp", _stamp(settings)),
+        Chain("ident", _ident(settings), IDENT_HOOK),
+        *([Chain("closed", _closed(settings), CLOSED_HOOK)] if settings.fail == "closed" else []),
+        Chain("out", _out(settings), OUT_HOOK),
+        Chain("pre", _pre(settings), PRE_HOOK),
+    )
+
+
+def _exempt(settings: Settings) -> tuple[Rule, ...]:
+    """Who is not captured. Accepting ends the chain that jumped here."""
+    return (
+        Rule((Tcp(holds=False),), Accept()),
+        Rule((Opening(holds=False),), Accept(), "what is open stays as it is"),
+        *(
+            Rule((OfUsers(settings.agent_uids), InCgroup(level, AGENTS)), Accept(), "the agent: uid and cgroup", counted=True)
+            for level in settings.cgroup_levels
+        ),
+    )
+
+
+def _never(settings: Settings) -> tuple[Rule, ...]:
+    """Where nobody is captured."""
+    rules = [Rule((_never_ports(settings),), Accept(), "ssh, DNS, Consul, the agent itself, excluded ports")]
+    for family in FAMILIES:
+        networks = _networks((*NEVER_NETWORKS, *settings.exclude_cidrs), family)
+        rules.append(Rule((ToNetworks(family, networks),), Accept(), "loopback, link-local, metadata, excluded networks"))
+        endpoints = tuple(sorted({(a, p) for a, p in settings.exclude_addresses if _family(a) == family}))
+        if endpoints:
+            rules.append(Rule((ToEndpoints(family, endpoints),), Accept(), "the catalog"))
+    rules.append(Rule((ToThisHost(), ToPortSet(LOCAL_PORTS, holds=False)), Accept(), "no service registered there"))
+    return tuple(rules)
+
+
+def _captured(settings: Settings, action: Action, *, counted: bool = False) -> tuple[Rule, ...]:
+    """`action` for every destination that is in the mesh. Only after `never` has let the others go."""
+    rules = [Rule((ToThisHost(),), action, "a local caller of a local service", counted)]
+    for family in FAMILIES:
+        rules.append(Rule((ToAddressSet(family, MESH[family]),), action, "addresses from the catalog", counted))
+        networks = _networks(settings.mesh_cidrs, family)
+        if networks:
+            rules.append(Rule((ToNetworks(family, networks),), action, "mesh networks from the settings", counted))
+    return tuple(rules)
+
+
+def _ident(settings: Settings) -> tuple[Rule, ...]:
+    """Names the caller on its SYN.
+
+    The hook is of kind `route`: where a forged mark is wiped, the packet is routed again, or the forger's SYN would
+    already be on the agent's return path.
+    """
+    ours = (*sorted({(settings.upstream_mark,) * 2, settings.unit_marks}),)
+    return (
+        Rule((), Jump("exempt")),
+        Rule((Marked(ours),), SetMark(0), "forged: nobody but the agent sets our marks", counted=True),
+        Rule((), Jump("never")),
+        *_captured(settings, Goto("stamp")),
+    )
+
+
+def _stamp(settings: Settings) -> tuple[Rule, ...]:
+    """The unit's mark, or none. Zero first: an application's own mark would be inherited by the agent's socket."""
+    return (Rule((), SetMark(0)), *(Rule((), StampFrom(level, UNITS)) for level in settings.cgroup_levels))
+
+
+def _closed(settings: Settings) -> tuple[Rule, ...]:
+    """The dead-man switch: nobody beats, so new connections are refused at once."""
+    return (
+        Rule((), Jump("exempt")),
+        Rule((), Jump("never")),
+        Rule((Beating(ALIVE),), Accept()),
+        *_captured(settings, Reset(), counted=True),
+    )
+
+
+def _out(settings: Settings) -> tuple[Rule, ...]:
+    """Redirects. Does not ask for a beat again when `closed` has: the switch may fall between the two."""
+    bypass = (Rule((Beating(ALIVE, holds=False),), Accept(), "nobody beats: bypass", counted=True),)
+    return (
+        Rule((), Jump("exempt")),
+        Rule((), Jump("never")),
+        *(bypass if settings.fail == "open" else ()),
+        *_captured(settings, RedirectTo(settings.outbound_port), counted=True),
+    )
+
+
+def _pre(settings: Settings) -> tuple[Rule, ...]:
+    """Packets from other hosts. All of a connection's, not only its SYN, so that SYN cookies work.
+
+    A connection that an application already has keeps its own socket: tproxy leaves it alone.
+    """
+    to_service = ToPortSet(LOCAL_PORTS)
+    dead: tuple[Condition, ...] = (Beating(ALIVE, holds=False),)
+    dead_rule = (
+        Rule((*dead, to_service, Opening()), Reset(), "nobody beats: refuse", counted=True)
+        if settings.fail == "closed"
+        else Rule(dead, Accept(), "nobody beats: bypass", counted=True)
+    )
+    return (
+        Rule((FromLoopback(),), Accept(), "local callers were met on the way out"),
+        Rule((Tcp(holds=False),), Accept()),
+        Rule((ToThisHost(holds=False),), Accept()),
+        *_tunnel_guard(settings),
+        Rule((_never_ports(settings),), Accept(), "ssh, DNS, Consul, the agent itself, excluded ports"),
+        dead_rule,
+        *(Rule((to_service, OfFamily(f)), TproxyTo(f, settings.inbound_port), counted=True) for f in FAMILIES),
+        Rule((to_service, Opening()), Reset(), "no listener: tproxy just goes on", counted=True),
+    )
+
+
+def _tunnel_guard(settings: Settings) -> Iterable[Rule]:
+    """Handshakes cost a millisecond of CPU each: only hosts of the mesh may ask for one."""
+    for family in FAMILIES:
+        networks = _networks(settings.mesh_cidrs, family)
+        static = (NotFromNetworks(family, networks),) if networks else ()
+        port = settings.tunnel_port
+        yield Rule(
+            (ToPorts(((port, port),)), Opening(), NotFromAddressSet(family, MESH[family]), *static),
+            Reset(), "tunnels come from hosts of the mesh", counted=True,
+        )  # fmt: skip
+
+
+def _keeper() -> Table:
+    """Keeps redirected connections alive while the main table is away.
+
+    Two halves, and either alone is not enough: rules that make conntrack follow packets, and an empty nat chain that
+    keeps the address translation of known connections registered.
+    """
+    follow = (Rule((Established(),), Count(), counted=True),)
+    return Table(
+        KEEPER,
+        (),
+        (
+            Chain("follow_in", follow, Hook("filter", "input", 0)),
+            Chain("follow_out", follow, Hook("filter", "output", 0)),
+            Chain("translate", (), Hook("nat", "output", -90)),
+        ),
+    )
+
+
+def _never_ports(settings: Settings) -> ToPorts:
+    return ToPorts(ranges_of((*NEVER_PORTS, *settings.agent_ports, *settings.exclude_ports)))
+
+
+def ranges_of(numbers: Iterable[int]) -> Ranges:
+    """The numbers as sorted, disjoint (first, last)."""
+    ranges: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return tuple(ranges)
+
+
+def _networks(texts: Iterable[str], family: Family) -> tuple[str, ...]:
+    """Those of one family, overlaps merged: the kernel refuses overlapping ranges."""
+    networks = [ipaddress.ip_network(text) for text in texts]
+    if family == 4:
+        return tuple(map(str, ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv4Network))))
+    return tuple(map(str, ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv6Network))))
+
+
+def _family(address: str) -> Family:
+    return 4 if ipaddress.ip_address(address).version == 4 else 6

@@ -1,0 +1,102 @@
+"""What to capture and what never to: the input of the plan, checked."""
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from redirect.errors import RedirectError
+
+SSH_PORT = 22  # losing it means losing the host
+DNS_PORT = 53  # names must resolve before anything else works, the catalog's own included
+CONSUL_PORTS = (8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600)  # server RPC, gossip, HTTP(S), gRPC(S), DNS
+NEVER_PORTS = (SSH_PORT, DNS_PORT, *CONSUL_PORTS)
+
+NEVER_NETWORKS = (
+    "127.0.0.0/8",
+    "::1/128",
+    "169.254.0.0/16",  # link-local, and the metadata service of most clouds
+    "fe80::/10",
+    "fd00:ec2::254/128",  # metadata of AWS over IPv6
+    "168.63.129.16/32",  # platform address of Azure
+    "100.100.100.200/32",  # metadata of Alibaba Cloud
+)
+
+UNIT_MARKS = (0x5A000000, 0x5A00FFFF)  # what the stamp sets: one value per unit of this host
+UPSTREAM_MARK = 0x5B  # the agent's own source-preserving connections
+TABLE = 133  # routing table of their return path
+PREFERENCE = 1330  # of the policy rule that leads there
+
+CGROUP_DEPTH = 4  # system.slice/web.service is two levels below the root; slices may be nested twice more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the rules of one host depend on. Addresses of the mesh and units come later, as set elements."""
+
+    agent_uids: tuple[int, ...]
+    """Users of the agent's processes. They are exempt inside the agent's cgroups only."""
+    cgroup_root: str = ""
+    """This host's cgroup below the cgroup v2 mount; empty on a real host, set in labs."""
+    outbound_port: int = 15001
+    inbound_port: int = 15006
+    tunnel_port: int = 15008
+    other_ports: tuple[int, ...] = ()
+    """Further ports of the agent, such as its metrics."""
+    exclude_ports: tuple[int, ...] = ()
+    """Never captured, in either direction."""
+    exclude_cidrs: tuple[str, ...] = ()
+    """Destinations that are never captured. An exclusion opens nothing for callers from there."""
+    exclude_addresses: tuple[tuple[str, int], ...] = ()
+    """Single (ip, port) that are never captured: the catalog's."""
+    mesh_cidrs: tuple[str, ...] = ()
+    """Captured besides the addresses that the catalog knows."""
+    fail: Literal["closed", "open"] = "closed"
+    """While no agent beats: refuse new connections, or let them bypass the agent."""
+    unit_marks: tuple[int, int] = UNIT_MARKS
+    """First and last mark that a stamp may set."""
+    upstream_mark: int = UPSTREAM_MARK
+    table: int = TABLE
+    preference: int = PREFERENCE
+
+    def __post_init__(self) -> None:
+        """Refuses what no kernel rule can mean.
+
+        Raises:
+            RedirectError: names the setting and the value.
+        """
+        for complaint in _complaints(self):
+            raise RedirectError(complaint)
+
+    @property
+    def agent_ports(self) -> tuple[int, ...]:
+        """Every port that the agent itself listens on."""
+        return (self.outbound_port, self.inbound_port, self.tunnel_port, *self.other_ports)
+
+    @property
+    def cgroup_levels(self) -> range:
+        """Levels below the cgroup v2 root at which a unit of this host may be."""
+        base = len([part for part in self.cgroup_root.split("/") if part])
+        return range(base + 1, base + CGROUP_DEPTH + 1)
+
+
+def _complaints(settings: Settings) -> Iterator[str]:
+    if not settings.agent_uids or min(settings.agent_uids) <= 0:
+        yield f"agent_uids {settings.agent_uids}: the agent needs users of its own, not root"
+    ports = (*settings.agent_ports, *settings.exclude_ports, *(port for _, port in settings.exclude_addresses))
+    yield from (f"port {port}: not between 1 and 65535" for port in ports if not 1 <= port <= 65535)
+    if len(set(settings.agent_ports)) != len(settings.agent_ports):
+        yield f"agent ports {settings.agent_ports}: each must differ from the others"
+    yield from _bad_networks((*settings.exclude_cidrs, *settings.mesh_cidrs))
+    yield from _bad_networks(address for address, _ in settings.exclude_addresses)
+    first, last = settings.unit_marks
+    if not 0 < first <= last <= 0xFFFFFFFF or first <= settings.upstream_mark <= last:
+        yield f"marks {first:#x} to {last:#x} and {settings.upstream_mark:#x}: must be a range and one value outside it"
+
+
+def _bad_networks(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            yield f"{text!r} is no address or network: {error}"

@@ -1,0 +1,48 @@
+"""What holds for every test: nothing is skipped, nothing hangs, nothing leaks a warning."""
+
+import os
+from collections.abc import Generator
+from typing import TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
+
+# A busy machine is no defect: hypothesis' own deadline measures wall-clock time.
+settings.register_profile(
+    "nodeagent",
+    max_examples=FUZZ_EXAMPLES,
+    deadline=None,
+    derandomize="FUZZ_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("nodeagent")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Markers that tests may carry."""
+    config.addinivalue_line("markers", "slow: takes more than ten seconds; left out by script/test --fast")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skip is a failure: a machine that cannot run a test has not passed it."""
+    report = yield
+    return _failed_if_skipped(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """So is a module that skips itself when it is imported."""
+    report = yield
+    return _failed_if_skipped(report)
+
+
+def _failed_if_skipped(report: Report) -> Report:
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and a skipped test has proved nothing: {report.longrepr}"
+    return report
