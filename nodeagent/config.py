@@ -18,7 +18,7 @@ from nodeagent.model.workload import WorkloadRule, parse_selector
 
 DEFAULT_PATH = Path("/etc/nodeagent/nodeagent.toml")
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?\Z")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
@@ -118,7 +118,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intercept: InterceptTable = InterceptTable()
     identity: IdentityTable = IdentityTable()
     workload: tuple[WorkloadTable, ...] = ()
-    service: dict[str, ServiceTable] = {}
+    service: dict[Name, ServiceTable] = {}
     admin: AdminTable = AdminTable()
     log: LogTable = LogTable()
 
@@ -181,7 +181,7 @@ def _complaints(config: Config) -> Iterator[str]:
 
 def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
     match = re.fullmatch(r"(https?)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})/?", catalog.address)
-    if not match:
+    if not match or not 1 <= int(match[3]) <= 65535:
         yield f"catalog.address: {catalog.address!r} is not https://host:port"
     elif match[1] == "http" and not catalog.plain_http_ok and match[2] not in ("127.0.0.1", "localhost", "[::1]"):
         yield "catalog.address: plain http is accepted towards loopback only; use https:// and catalog.ca_file"

@@ -68,9 +68,12 @@ RESTARTS_REMEMBERED = 16  # exits in a row: 0.1 s doubled so often is far beyond
 START_S = 15.0  # a worker that does not accept by then is replaced
 ANSWER_S = 3.0  # a worker silent for longer stops the beat: 2 s are left until the kernel's switch opens
 HUNG_S = 10.0  # and is replaced
+EXIT_CODE_S = 0.02  # what a spawner gets to tell why a worker ended, before the worker is replaced without knowing
+VACANT_S = 1.0  # a slot that stays empty for longer leaves the listening group: its share goes to the others
 CUT_S = 5.0  # control and spawner get this to end after SIGTERM before they are killed
 CHANNEL_MESSAGES = 70_000  # waiting for one worker: every mark once, and room; a worker that reads none is replaced
 CHANNEL_TURN = 64  # messages of one worker handled per loop turn: 5 ms of owner questions
+SLICE_LOOKS = 8  # looks at the slices until none is new: they are nested at most four deep
 CGROUPS_MAX = 100_000  # cgroups looked at to name one connection
 RESCAN_S = 0.02  # between two looks at the whole cgroup tree: a caller can make unknown cgroups at will
 CAPTURE_ADDRESSES = 200_000  # taken from control; the kernel's set takes 5,000 in 27 ms
@@ -141,3 +144,19 @@ CATALOG_INTENTIONS = 200_000  # sources of all entries together
 CATALOG_NAME_CHARS = 253  # a DNS name's length; Consul's names are at most 128
 WEIGHT_MAX = 65_535  # as Consul
 DECODE_ROWS = 250  # services or index rows decoded before a worker's loop gets its turn: about 1 ms
+
+# --- embedded catalog ----------------------------------------------------------------------------------------------
+
+CATALOG_WAIT_MAX_S = 600.0  # as Consul: a longer `wait` becomes this
+CATALOG_BODY_S = 30.0  # for a request's body to arrive: a slow sender must not hold a handler for ever
+CATALOG_ROWS = 100_000  # hosts, instances, entries, values, tokens, each: ten times what the agents are built for
+CATALOG_SERVICES_PER_HOST = 1000  # one stolen host token must not fill the table
+CATALOG_LOCK_S = 5.0  # the command line and the server write the same database; each write takes milliseconds
+CATALOG_TLS_CHECK_S = 30.0  # how often the server looks whether its certificate is due or was replaced
+CATALOG_STOP_S = 2.0  # SIGTERM: blocking queries answer at once, other requests take milliseconds
+META_PAIRS = 64  # of one host or service, as Consul
+META_KEY_BYTES = 128  # as Consul
+META_VALUE_BYTES = 512  # as Consul
+TAGS = 64  # of one service
+KV_KEY_BYTES = 1024
+TTL_MIN_S = 1.0  # shortest life of an SVID: rehearsals of renewal

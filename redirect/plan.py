@@ -4,9 +4,41 @@ import ipaddress
 from collections.abc import Iterable
 
 from redirect.rules import (
-    Accept, Action, Beating, Chain, Condition, Count, Established, Family, FromLoopback, Goto, Hook, InCgroup, Jump,
-    Marked, NamedSet, NotFromAddressSet, NotFromNetworks, OfFamily, OfUsers, Opening, Ranges, RedirectTo, Reset, Rule,
-    Ruleset, SetMark, StampFrom, Table, Tcp, ToAddressSet, ToEndpoints, ToNetworks, ToPorts, ToPortSet, ToThisHost,
+    Accept,
+    Action,
+    Beating,
+    Chain,
+    Condition,
+    Count,
+    Established,
+    Family,
+    FromLoopback,
+    Goto,
+    Hook,
+    InCgroup,
+    Jump,
+    Marked,
+    NamedSet,
+    NotFromAddressSet,
+    NotFromNetworks,
+    OfFamily,
+    OfUsers,
+    Opening,
+    Ranges,
+    RedirectTo,
+    Reset,
+    Rule,
+    Ruleset,
+    SetMark,
+    StampFrom,
+    Table,
+    Tcp,
+    ToAddressSet,
+    ToEndpoints,
+    ToNetworks,
+    ToPorts,
+    ToPortSet,
+    ToThisHost,
     TproxyTo,
 )  # fmt: skip
 from redirect.settings import NEVER_NETWORKS, NEVER_PORTS, Settings
@@ -15,10 +47,13 @@ MAIN, KEEPER = "nodeagent", "nodeagent_keeper"
 MESH: dict[Family, str] = {4: "mesh4", 6: "mesh6"}
 LOCAL_PORTS, ALIVE, AGENTS, UNITS = "local_ports", "alive", "agents", "units"
 FAMILIES: tuple[Family, Family] = (4, 6)
+ROOT = 0  # the supervisor: sockets that it opens for workers are root's to the kernel, whoever connects them
 ALIVE_S = 5  # five beats of one second: one late beat refuses nobody, a dead agent is noticed at once
 
 # Before the mangle chains of others (-150), so that they see our stamp and not a forged mark.
-IDENT_HOOK = Hook("route", "output", -151)
+IDENT_HOOK = Hook("filter", "output", -151)
+# After the stamp: what is captured has lost a forged mark by then and needs no other route.
+FORGED_HOOK = Hook("route", "output", -150)
 # Before every nat of iptables and of others (-100): the first mapping of a connection wins. The refusal comes before it.
 CLOSED_HOOK = Hook("filter", "output", -102)
 OUT_HOOK = Hook("nat", "output", -101)
@@ -48,6 +83,7 @@ def _chains(settings: Settings) -> tuple[Chain, ...]:
         Chain("never", _never(settings)),
         Chain("stamp", _stamp(settings)),
         Chain("ident", _ident(settings), IDENT_HOOK),
+        Chain("forged", _forged(settings), FORGED_HOOK),
         *([Chain("closed", _closed(settings), CLOSED_HOOK)] if settings.fail == "closed" else []),
         Chain("out", _out(settings), OUT_HOOK),
         Chain("pre", _pre(settings), PRE_HOOK),
@@ -56,11 +92,12 @@ def _chains(settings: Settings) -> tuple[Chain, ...]:
 
 def _exempt(settings: Settings) -> tuple[Rule, ...]:
     """Who is not captured. Accepting ends the chain that jumped here."""
+    users = OfUsers(tuple(sorted({ROOT, *settings.agent_uids})))
     return (
         Rule((Tcp(holds=False),), Accept()),
         Rule((Opening(holds=False),), Accept(), "what is open stays as it is"),
         *(
-            Rule((OfUsers(settings.agent_uids), InCgroup(level, AGENTS)), Accept(), "the agent: uid and cgroup", counted=True)
+            Rule((users, InCgroup(level, AGENTS)), Accept(), "the agent: uid and cgroup", counted=True)
             for level in settings.cgroup_levels
         ),
     )
@@ -91,17 +128,25 @@ def _captured(settings: Settings, action: Action, *, counted: bool = False) -> t
 
 
 def _ident(settings: Settings) -> tuple[Rule, ...]:
-    """Names the caller on its SYN.
-
-    The hook is of kind `route`: where a forged mark is wiped, the packet is routed again, or the forger's SYN would
-    already be on the agent's return path.
-    """
-    ours = (*sorted({(settings.upstream_mark,) * 2, settings.unit_marks}),)
+    """Names the caller on its SYN."""
     return (
         Rule((), Jump("exempt")),
-        Rule((Marked(ours),), SetMark(0), "forged: nobody but the agent sets our marks", counted=True),
+        Rule((Marked((settings.unit_marks,)),), SetMark(0), "forged: only this chain stamps", counted=True),
         Rule((), Jump("never")),
         *_captured(settings, Goto("stamp")),
+    )
+
+
+def _forged(settings: Settings) -> tuple[Rule, ...]:
+    """Whoever is not captured, not the agent, and still has the agent's mark.
+
+    The mark leads to a table in which every address is this host's: local services could be reached under any
+    address, around the rules. The hook is of kind `route`: with the mark gone the packet is routed once more.
+    """
+    mark = settings.return_path.mark
+    return (
+        Rule((), Jump("exempt")),
+        Rule((Marked(((mark, mark),)),), SetMark(0), "forged: only the agent uses the return path", counted=True),
     )
 
 
@@ -173,7 +218,7 @@ def _keeper() -> Table:
     Two halves, and either alone is not enough: rules that make conntrack follow packets, and an empty nat chain that
     keeps the address translation of known connections registered.
     """
-    follow = (Rule((Established(),), Count(), counted=True),)
+    follow = (Rule((Established(),), Count()),)
     return Table(
         KEEPER,
         (),

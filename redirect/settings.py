@@ -22,12 +22,23 @@ NEVER_NETWORKS = (
     "100.100.100.200/32",  # metadata of Alibaba Cloud
 )
 
+OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT = 15001, 15006, 15008  # as other meshes: operators know these numbers
+
 UNIT_MARKS = (0x5A000000, 0x5A00FFFF)  # what the stamp sets: one value per unit of this host
-UPSTREAM_MARK = 0x5B  # the agent's own source-preserving connections
-TABLE = 133  # routing table of their return path
-PREFERENCE = 1330  # of the policy rule that leads there
 
 CGROUP_DEPTH = 4  # system.slice/web.service is two levels below the root; slices may be nested twice more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnPath:
+    """How packets of source-preserving connections come back to this host."""
+
+    mark: int = 0x5B
+    """On the agent's own connections to local applications, and inherited by the applications' sockets."""
+    table: int = 133
+    """Routing table with one route: everything is local."""
+    preference: int = 1330
+    """Of the policy rule from the mark to the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +46,12 @@ class Settings:
     """What the rules of one host depend on. Addresses of the mesh and units come later, as set elements."""
 
     agent_uids: tuple[int, ...]
-    """Users of the agent's processes. They are exempt inside the agent's cgroups only."""
+    """Users of the agent's unprivileged processes. They, and root, are exempt inside the agent's cgroups only."""
     cgroup_root: str = ""
     """This host's cgroup below the cgroup v2 mount; empty on a real host, set in labs."""
-    outbound_port: int = 15001
-    inbound_port: int = 15006
-    tunnel_port: int = 15008
+    outbound_port: int = OUTBOUND_PORT
+    inbound_port: int = INBOUND_PORT
+    tunnel_port: int = TUNNEL_PORT
     other_ports: tuple[int, ...] = ()
     """Further ports of the agent, such as its metrics."""
     exclude_ports: tuple[int, ...] = ()
@@ -55,9 +66,7 @@ class Settings:
     """While no agent beats: refuse new connections, or let them bypass the agent."""
     unit_marks: tuple[int, int] = UNIT_MARKS
     """First and last mark that a stamp may set."""
-    upstream_mark: int = UPSTREAM_MARK
-    table: int = TABLE
-    preference: int = PREFERENCE
+    return_path: ReturnPath = ReturnPath()
 
     def __post_init__(self) -> None:
         """Refuses what no kernel rule can mean.
@@ -90,8 +99,9 @@ def _complaints(settings: Settings) -> Iterator[str]:
     yield from _bad_networks((*settings.exclude_cidrs, *settings.mesh_cidrs))
     yield from _bad_networks(address for address, _ in settings.exclude_addresses)
     first, last = settings.unit_marks
-    if not 0 < first <= last <= 0xFFFFFFFF or first <= settings.upstream_mark <= last:
-        yield f"marks {first:#x} to {last:#x} and {settings.upstream_mark:#x}: must be a range and one value outside it"
+    mark = settings.return_path.mark
+    if not 0 < first <= last <= 0xFFFFFFFF or not 0 < mark <= 0xFFFFFFFF or first <= mark <= last:
+        yield f"marks {first:#x} to {last:#x} and {mark:#x}: must be a range and one value outside it"
 
 
 def _bad_networks(texts: Iterable[str]) -> Iterator[str]:

@@ -22,16 +22,19 @@ Shape = TypeVar("Shape")
 
 
 class _Whole(msgspec.Struct, frozen=True):
-    """A snapshot as it travels: what grows with the mesh is in pieces, so that no reader must decode all at once."""
+    """A snapshot as it travels: what grows with the mesh is in pieces, so that no reader must decode all at once.
+
+    The pieces are bytes and not `msgspec.Raw`, which is walked to find its end: 5 ms for 10,000 services.
+    """
 
     version: int
     generation: int
     mesh: Mesh
     wildcards: tuple[Intention, ...]
-    hosts: tuple[msgspec.Raw, ...]
-    services: tuple[msgspec.Raw, ...]
-    addresses: tuple[msgspec.Raw, ...]
-    owners: tuple[msgspec.Raw, ...]
+    hosts: tuple[bytes, ...]
+    services: tuple[bytes, ...]
+    addresses: tuple[bytes, ...]
+    owners: tuple[bytes, ...]
     ports: dict[str, str]
 
 
@@ -75,7 +78,7 @@ def decode_steps(body: bytes) -> Generator[None, None, Snapshot]:
     Raises:
         CatalogError: as `decode_snapshot`.
     """
-    whole = _decode(body, _Whole)
+    whole = _decode(body, _Whole, "snapshot")
     if whole.version != VERSION:
         raise CatalogError(f"a snapshot of version {whole.version}; this agent reads version {VERSION}")
     hosts = yield from _gather(whole.hosts, dict[str, Host])
@@ -110,7 +113,7 @@ def decode_delta(body: bytes) -> Delta:
     Raises:
         CatalogError: not a delta.
     """
-    return _decode(body, Delta)
+    return _decode(body, Delta, "delta")
 
 
 def apply_delta(snapshot: Snapshot, delta: Delta) -> Snapshot:
@@ -164,27 +167,27 @@ def _owned(owned: Mapping[str, Host], delta: Delta, hosts: Mapping[str, Host]) -
     return merged
 
 
-def _pieces(rows: Mapping[str, Value]) -> tuple[msgspec.Raw, ...]:
+def _pieces(rows: Mapping[str, Value]) -> tuple[bytes, ...]:
     """The rows as maps of at most DECODE_ROWS each."""
     items = iter(rows.items())
-    return tuple(msgspec.Raw(_encoder.encode(piece)) for piece in iter(lambda: _take(items), {}))
+    return tuple(_encoder.encode(piece) for piece in iter(lambda: _take(items), {}))
 
 
 def _take(items: Iterator[tuple[str, Value]]) -> dict[str, Value]:
     return dict(islice(items, limits.DECODE_ROWS))
 
 
-def _gather(pieces: tuple[msgspec.Raw, ...], shape: type[dict[str, Value]]) -> Generator[None, None, dict[str, Value]]:
+def _gather(pieces: tuple[bytes, ...], shape: type[dict[str, Value]]) -> Generator[None, None, dict[str, Value]]:
     """All pieces in one map, a step each."""
     gathered: dict[str, Value] = {}
     for piece in pieces:
-        gathered.update(_decode(piece, shape))
+        gathered.update(_decode(piece, shape, "snapshot"))
         yield
     return gathered
 
 
-def _decode(body: bytes | msgspec.Raw, shape: type[Shape]) -> Shape:
+def _decode(body: bytes, shape: type[Shape], what: str) -> Shape:
     try:
         return msgspec.msgpack.decode(body, type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CatalogError(f"not a {shape.__name__.strip('_').lower()} of this version: {error}") from error
+        raise CatalogError(f"not a {what} of this version: {error}") from error

@@ -14,6 +14,8 @@ Row = TypeVar("Row")
 # At least one letter, so that `10.0.0.999` is a mistake and not a name.
 _DNS_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?", re.ASCII)
 
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 
 class TaggedAt(msgspec.Struct, rename="pascal", gc=False):
     """One of a service's further addresses."""
@@ -117,10 +119,9 @@ def decode(body: bytes, shape: type[Row], where: str) -> Row | None:
     """
     try:
         return msgspec.json.decode(body, type=shape | None)
-    except msgspec.ValidationError as error:
-        raise CatalogError(f"{where}: {_with_value(str(error), body)}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CatalogError(f"{where}: not JSON: {error}") from error
+    except _NOT_JSON as error:
+        what = _with_value(error, body) if isinstance(error, msgspec.ValidationError) else f"not JSON: {error}"
+        raise CatalogError(f"{where}: {what}") from error
 
 
 def within(count: int, most: int, where: str) -> None:
@@ -172,11 +173,14 @@ def short(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _with_value(message: str, body: bytes) -> str:
-    """The message of msgspec with path and the value found there."""
-    what, _, path = message.partition(" - at `")
+def _with_value(error: msgspec.ValidationError, body: bytes) -> str:
+    """The error's message with path and the value found there."""
+    what, _, path = str(error).partition(" - at `")
     path = path.rstrip("`") or "$"
-    value: object = msgspec.json.decode(body)
+    try:
+        value: object = msgspec.json.decode(body)
+    except _NOT_JSON:
+        return f"{path}: {what}"
     for key, index in re.findall(r"\.([A-Za-z]+)|\[(\d+)\]", path):
         if key and isinstance(value, dict) and key in value:
             value = value[key]

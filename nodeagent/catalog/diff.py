@@ -1,4 +1,4 @@
-"""What changed between two snapshots: what a worker must be sent, and whose connections must be decided again."""
+"""What changed between two snapshots: what a worker must be sent."""
 
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -61,13 +61,6 @@ def owners_of(snapshot: Snapshot) -> dict[str, str]:
 def is_empty(delta: Delta) -> bool:
     """Whether nothing changed but the number: no worker needs to hear of it."""
     return delta == Delta(delta.base, delta.generation)
-
-
-def affected_services(delta: Delta) -> frozenset[str] | None:
-    """The destinations whose connections must be decided again; None: all, as modes, names or wildcards changed."""
-    if delta.mesh is not None or delta.wildcards is not None:
-        return None
-    return frozenset(service.name for service in delta.services) | frozenset(delta.removed)
 
 
 def _changed(old: Mapping[str, Value], new: Mapping[str, Value]) -> tuple[Value, ...]:

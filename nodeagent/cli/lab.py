@@ -53,7 +53,9 @@ class _WithCommand(_Command):
 
 
 _COMMAND = "nodeagent.lab.command"
-_name = click.option("--name", default=DEFAULT_NAME, show_default=True, metavar="NAME", help="Which lab.")
+_name = click.option(
+    "--name", default=DEFAULT_NAME, envvar="NODEAGENT_LAB", show_default=True, show_envvar=True, help="Which lab."
+)
 
 
 @click.group(
@@ -174,7 +176,7 @@ def agent(name: str, host: str, action: str, follow: bool) -> None:  # noqa: FBT
 
 
 @lab.command()
-@click.option("--name", default=None, metavar="NAME", help="Only this lab.")
+@click.option("--name", default=None, help="Only this lab; without it, all.")
 @click.option("-o", "--output", default="table", show_default=True, type=click.Choice(["table", "json"]))
 def status(name: str | None, output: str) -> None:
     """Shows labs, hosts, agents, services and addresses."""

@@ -98,8 +98,11 @@ class Catalog:
             async with response, asyncio.timeout(limits.CATALOG_READ_MARGIN_S):
                 answer = await _take(response, path)
         except CatalogRefused as error:
-            self._succeed()
-            raise error from None
+            if error.status < 500:
+                self._succeed()
+            else:
+                await self._fail(error)
+            raise
         except (TimeoutError, OSError, aiohttp.ClientError, CatalogError) as error:
             await self._fail(error)
             raise CatalogError(f"{self._base}{path}: {self.error}") from error
@@ -132,7 +135,7 @@ class Catalog:
         self.answered_at, self.error = self._now(), ""
         if self.failing_since is not None:
             self.failing_since = None
-            self._recovered.set()
+            self._recovery.ring()
             self._recovery = Bell()
 
     async def _fail(self, error: Exception) -> None:

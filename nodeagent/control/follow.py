@@ -1,7 +1,6 @@
 """The path of a change: watches hear it, pieces become a CatalogState, and whoever publishes is told."""
 
 import asyncio
-from collections.abc import Callable
 
 import msgspec
 
@@ -17,6 +16,7 @@ from nodeagent.catalog.state import (
 )
 from nodeagent.config import Config
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, service_path
+from nodeagent.control.environment import Environment
 from nodeagent.control.hold_back import HoldBack, is_suspicious
 from nodeagent.control.meshed import MeshedHosts
 from nodeagent.control.registration import is_registered, registration_of
@@ -37,7 +37,7 @@ _log = open_log()
 class Follower:
     """All watches of the mesh's description. Owned by control."""
 
-    def __init__(self, config: Config, catalog: Catalog, metrics: Metrics, *, now: Callable[[], float], draw: Callable[[], float]) -> None:
+    def __init__(self, config: Config, catalog: Catalog, metrics: Metrics, env: Environment) -> None:
         self.seen = Seen()
         self.changed = asyncio.Event()
         """Set when a piece changed; whoever compiles clears it."""
@@ -47,8 +47,9 @@ class Follower:
         self._config = config
         self._catalog = catalog
         self._metrics = metrics
-        self._now = now
-        self._draw = draw
+        self._now = env.now
+        self._draw = env.draw
+        self._started_at = env.now()
         self._hold_back = HoldBack()
         self._watches: dict[str, Watch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -58,11 +59,32 @@ class Follower:
         """Why answers of the catalog are not taken, now."""
         return tuple(sorted({watch.error for watch in self._watches.values() if watch.error}))
 
-    def is_connected(self) -> bool:
-        """Whether the catalog answers; its silence counts as much as a failure."""
-        silent_s = self._now() - self._catalog.answered_at
-        pulse_s = limits.CATALOG_PULSE_WAIT_S * 17 / 16 + limits.CATALOG_READ_MARGIN_S
-        return self._catalog.failing_since is None and silent_s < pulse_s
+    @property
+    def confirmed_at(self) -> float:
+        """Unix seconds of the catalog's last word: what is in force was true then."""
+        return self._catalog.answered_at
+
+    @property
+    def lost_since(self) -> float | None:
+        """Unix seconds since when the catalog is out of reach; None while it answers. Its silence counts as a failure."""
+        if self._catalog.failing_since is not None:
+            return self._catalog.failing_since
+        due_s = limits.CATALOG_PULSE_WAIT_S * 17 / 16 + limits.CATALOG_READ_MARGIN_S
+        last = max(self._catalog.answered_at, self._started_at)
+        return last if self._now() - last > due_s else None
+
+    @property
+    def why_lost(self) -> str:
+        """In one sentence; empty while it answers."""
+        if self._catalog.failing_since is not None:
+            return self._catalog.error
+        return "it has not answered for a while" if self.lost_since is not None else ""
+
+    @property
+    def pulse_error(self) -> str:
+        """Why the list of hosts is not taken: a catalog that answers but refuses that is of no use."""
+        pulse = self._watches.get(_NODES)
+        return pulse.error if pulse else ""
 
     def state(self) -> CatalogState | None:
         """The mesh as the catalog describes it; None until all of it was heard once."""
@@ -76,7 +98,10 @@ class Follower:
         return (*self.held.values(), *self.meshed.alarms(self._now()))
 
     async def run(self) -> None:
-        """Follows until it is cancelled."""
+        """Follows until it is cancelled; may be run again after a failure."""
+        self._watches.clear()
+        self._tasks.clear()
+        self._services_changed.set()
         async with asyncio.TaskGroup() as group:
             self._start(group, _NODES, self._take_hosts, _PULSE)
             self._start(group, "/v1/catalog/services", self._take_names)

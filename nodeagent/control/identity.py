@@ -12,6 +12,7 @@ from certs.svid import Svid
 from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused
+from nodeagent.control.environment import Environment
 from nodeagent.control.keeper import Keeper, Surroundings
 from nodeagent.control.trust import Trust, parse_roots
 from nodeagent.control.watch import Watch
@@ -44,8 +45,8 @@ class Identity:
     """All keepers and the roots. Owned by control."""
 
     def __init__(
-        self, config: Config, catalog: Catalog, metrics: Metrics, *, now: Callable[[], float],
-        draw: Callable[[], float], hand_out: Callable[[KeyRing], None], on_trust: Callable[[], None],
+        self, config: Config, catalog: Catalog, metrics: Metrics, env: Environment,
+        *, hand_out: Callable[[KeyRing], None], on_trust: Callable[[], None],
     ) -> None:  # fmt: skip
         self.trust: Trust | None = None
         self.keepers: dict[str, Keeper] = {}
@@ -54,9 +55,9 @@ class Identity:
         self._metrics = metrics
         self._hand_out = hand_out
         self._on_trust = on_trust
-        self._now = now
-        self._world = Surroundings(lambda: self.trust, self._issue, self._change, catalog.rest, now, draw)
-        self._roots = Watch(catalog, "/v1/connect/ca/roots", self._take_roots, metrics=metrics, draw=draw)
+        self._now = env.now
+        self._world = Surroundings(lambda: self.trust, self._issue, self._change, catalog.rest, env)
+        self._roots = Watch(catalog, "/v1/connect/ca/roots", self._take_roots, metrics=metrics, draw=env.draw)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._needed: frozenset[str] = frozenset()
         self._on_demand: dict[str, None] = {}
@@ -103,7 +104,9 @@ class Identity:
         return KeyRing(domain, self.trust.bundle.pem, svids)
 
     async def run(self) -> None:
-        """Keeps roots and certificates until it is cancelled."""
+        """Keeps roots and certificates until it is cancelled; may be run again after a failure."""
+        self._tasks.clear()
+        self._wanted_changed.set()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._roots.run(), name="roots")
             group.create_task(self._publish(), name="keys")
@@ -115,13 +118,13 @@ class Identity:
     def _follow(self, group: asyncio.TaskGroup) -> None:
         """A keeper for each service that is needed or was asked for."""
         wanted = self._needed | set(self._on_demand)
-        for name in self.keepers.keys() - wanted:
+        for name in self._tasks.keys() - wanted:
             self._tasks.pop(name).cancel()
             if self.keepers.pop(name).svid:
                 self._metrics.drop(_EXPIRY, name)
                 self._change()
-        for name in sorted(wanted - self.keepers.keys()):
-            keeper = self.keepers[name] = Keeper(name, self._world)
+        for name in sorted(wanted - self._tasks.keys()):
+            keeper = self.keepers.setdefault(name, Keeper(name, self._world))
             self._tasks[name] = group.create_task(keeper.run(), name=f"svid {name}")
 
     async def _publish(self) -> None:
@@ -150,14 +153,14 @@ class Identity:
             keeper.bell.ring()
 
     async def _issue(self, service: str, trust: Trust) -> Svid:
-        """A new certificate from the CA; a service that was asked for on demand and is refused is forgotten."""
+        """A new certificate from the CA."""
         try:
             async with self._asks:
                 svid = await self._sign(service, trust)
         except CatalogError as error:
             self._metrics.add("nodeagent_svid_requests_total", 1, "failed")
             if isinstance(error, CatalogRefused) and error.status == 403:
-                raise CatalogError(f"the CA refused a certificate for {service}: {error}; may this host's token speak for it?") from error
+                raise CatalogError(f"{error}; is {service} in the list of this host's token?") from error
             raise
         self._metrics.add("nodeagent_svid_requests_total", 1, "issued")
         return svid

@@ -11,6 +11,7 @@ from certs.rotation import Expired, Keep, next_step
 from certs.svid import Svid
 from nodeagent import limits
 from nodeagent.control.bell import Bell
+from nodeagent.control.environment import Environment
 from nodeagent.control.pace import backoff_s
 from nodeagent.control.trust import Trust
 from nodeagent.errors import CatalogError
@@ -30,8 +31,7 @@ class Surroundings:
     changed: Callable[[], None]
     rest: Callable[[float], Awaitable[None]]
     """Waits, but not longer than until the CA is there again."""
-    now: Callable[[], float]
-    draw: Callable[[], float]
+    env: Environment
 
 
 class Keeper:
@@ -58,7 +58,7 @@ class Keeper:
             if trust is None:
                 await self.bell.rest(_NAP_S)
                 continue
-            now = datetime.fromtimestamp(self._world.now(), tz=UTC)
+            now = datetime.fromtimestamp(self._world.env.now(), tz=UTC)
             step = next_step(self.svid, now, self._draw)
             if isinstance(step, Expired):
                 self._withdraw()
@@ -78,7 +78,7 @@ class Keeper:
             _log.error("svid_failed", service=self.service, exc_info=True)
             await self._cope(f"{type(error).__name__}: {error}")
             return
-        self._root_id, self._draw, self._failures, self.error = trust.active_id, self._world.draw(), 0, ""
+        self._root_id, self._draw, self._failures, self.error = trust.active_id, self._world.env.draw(), 0, ""
         _log.info("svid_issued", service=self.service, serial=self.svid.serial, not_after=self.svid.not_after.isoformat())
         self._world.changed()
 
@@ -93,10 +93,10 @@ class Keeper:
         self._failures += 1
         if error != self.error:
             _log.warning("svid_not_issued", service=self.service, error=error)
-        self.error, self.failed_at = error, self._world.now()
-        seconds = backoff_s(self._failures, self._world.draw(), limits.SVID_RENEW_RETRY_MAX_S)
+        self.error, self.failed_at = error, self._world.env.now()
+        seconds = backoff_s(self._failures, self._world.env.draw(), limits.SVID_RENEW_RETRY_MAX_S)
         if self.svid:
-            seconds = min(seconds, max(self.svid.not_after.timestamp() - self._world.now(), 0.05))
+            seconds = min(seconds, max(self.svid.not_after.timestamp() - self._world.env.now(), 0.05))
         resting = {asyncio.ensure_future(self.bell.rest(seconds)), asyncio.ensure_future(self._world.rest(seconds))}
         try:
             await asyncio.wait(resting, return_when=asyncio.FIRST_COMPLETED)

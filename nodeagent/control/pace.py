@@ -2,7 +2,7 @@
 
 from nodeagent import limits
 
-_INDEX_MAX = 2**63 - 1
+_INDEX_MAX, _INDEX_DIGITS = 2**63 - 1, 19
 
 
 def next_index(last: int, header: str | None) -> int:
@@ -12,7 +12,8 @@ def next_index(last: int, header: str | None) -> int:
     """
     if header is None or header == "0":  # 1) nothing there yet: 0 would make the query return at once, for ever
         return 1
-    if not (header.isascii() and header.isdecimal()) or int(header) > _INDEX_MAX:  # 2) not an index: start again
+    is_number = header.isascii() and header.isdecimal() and len(header) <= _INDEX_DIGITS
+    if not is_number or int(header) > _INDEX_MAX:  # 2) not an index: start again
         return 0
     index = int(header)
     return 0 if index < last else index  # 3) gone back (a restore, a new leader): start again, or it hangs

@@ -31,6 +31,10 @@ class Supervisor:
         if self.captured:
             self._channel.send(self.captured)
 
+    def close(self) -> None:
+        """Ends the channel."""
+        self._channel.abort("control ends")
+
     def publish(self, snapshot: Snapshot) -> None:
         """Tells what is to be captured, when it is not what was told before."""
         capture = capture_of(snapshot)

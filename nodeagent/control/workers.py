@@ -86,6 +86,11 @@ class Workers:
             link.generation = self._snapshot.generation
         _log.info("worker_adopted", worker=number, pid=pid)
 
+    def close(self) -> None:
+        """Ends all channels; workers go on with what they have."""
+        for link in list(self.links):
+            _channel_of(link).abort("control ends")
+
     def publish(self, snapshot: Snapshot) -> None:
         """Sends each worker what it needs to get to `snapshot`; each frame is encoded once."""
         old, self._snapshot = self._snapshot, snapshot

@@ -2,16 +2,17 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterable
 
 from nodeagent import limits
+from nodeagent.control.report import Status
 from nodeagent.lab import cgroup, enter, layout
+from nodeagent.lab.ask import ask_agent
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import Host
 from nodeagent.lab.settings import CONFIG
-from nodeagent.lab.state import Holder, LabState, try_start_time
+from nodeagent.lab.state import Holder, try_start_time
 
 
 def start_agent(host: Host, holder: Holder) -> None:
@@ -31,7 +32,7 @@ def start_agent(host: Host, holder: Holder) -> None:
     enter.start_daemon(unit, run, host.log(layout.AGENT), env)
 
 
-def wait_healthy(state: LabState, hosts: Iterable[Host]) -> None:
+def wait_healthy(hosts: Iterable[Host]) -> None:
     """Returns when every agent of `hosts` reports that it is healthy.
 
     Raises:
@@ -39,7 +40,7 @@ def wait_healthy(state: LabState, hosts: Iterable[Host]) -> None:
     """
     deadline = time.monotonic() + limits.LAB_START_S
     for host in hosts:
-        while (complaint := try_complaint(state, host)) is not None:
+        while (complaint := try_complaint(host)) is not None:
             ended = not cgroup.is_populated(host.unit_cgroup(layout.AGENT))
             if ended or time.monotonic() > deadline:
                 what = "ended" if ended else f"is not healthy after {limits.LAB_START_S:g} s: {complaint}"
@@ -55,7 +56,9 @@ def is_running(host: Host) -> bool:
 
 def try_supervisor(host: Host) -> int | None:
     """The pid of the agent's first process, which started the others; None: no agent runs."""
-    started = {pid: at for pid in cgroup.pids(host.unit_cgroup(layout.AGENT)) if (at := try_start_time(pid)) is not None}
+    started = {
+        pid: at for pid in cgroup.pids(host.unit_cgroup(layout.AGENT)) if (at := try_start_time(pid)) is not None
+    }
     return min(started, key=lambda pid: (started[pid], pid), default=None)
 
 
@@ -76,15 +79,10 @@ def kill_agent(host: Host) -> None:
     cgroup.remove(host.unit_cgroup(layout.AGENT))
 
 
-def try_complaint(state: LabState, host: Host) -> str | None:
-    """What `nodeagent status` inside the host complains of; None: nothing."""
-    if not (host.own("run") / "api.sock").exists():
-        return "it does not answer yet"
-    holder = state.holder(host)
-    command = enter.inside(holder.pid, [enter.nodeagent_command(), "status"], at="/")
-    argv = enter.in_cgroup(host.session_cgroup, command)
+def try_complaint(host: Host) -> str | None:
+    """What `nodeagent status` on the host would complain of; None: it is healthy."""
     try:
-        done = subprocess.run(argv, text=True, capture_output=True, timeout=limits.LAB_START_S, check=False)
-    except subprocess.TimeoutExpired:
-        return "`nodeagent status` does not end"
-    return (done.stderr or done.stdout).strip() if done.returncode else None
+        status = ask_agent(host, "/v1/status", Status)
+    except LabError as error:
+        return str(error)
+    return None if status.healthy else "; ".join(status.problems)

@@ -84,7 +84,7 @@ def _build(state: LabState, plan: Plan, say: Say) -> None:
         say(f"agents: one on each host, mode {plan.mode}; waiting until they are healthy")
         for host in state.members:
             agent.start_agent(host, state.holder(host))
-        agent.wait_healthy(state, state.members)
+        agent.wait_healthy(state.members)
     states.save_state(msgspec.structs.replace(state, ready=True))
 
 
@@ -101,9 +101,7 @@ def _start_holders(state: LabState) -> LabState:
 
 def _introduce(state: LabState, host: Host) -> None:
     """Gives the host its tokens and files, and the catalog the host."""
-    operator_token, hub = catalog.management_token(state.hub), state.hub
-    node_token = catalog.create_token(hub, host)
-    settings.write_host(
-        state, host, node_token=node_token, operator_token=operator_token, ca_pem=catalog.ca_pem(hub)
-    )
-    catalog.call(hub, state.holder(hub), node_token, "PUT", "/v1/catalog/register", catalog.node_entry(host))
+    hub, hub_holder = state.hub, state.holder(state.hub)
+    operator_token, node_token = catalog.management_token(hub), catalog.create_token(hub, hub_holder, host)
+    settings.write_host(state, host, node_token=node_token, operator_token=operator_token, ca_pem=catalog.ca_pem(hub))
+    catalog.call(hub, hub_holder, node_token, "PUT", "/v1/catalog/register", catalog.node_entry(host))

@@ -71,7 +71,9 @@ def start_daemon(path: str, command: Sequence[str], log: Path, env: Mapping[str,
     run_tool(["sh", "-c", _DAEMON, "sh", str(_procs_file(path)), str(log), *command], env=env)
 
 
-def run_tool(argv: Sequence[str], *, stdin: str = "", env: Mapping[str, str] | None = None, timeout_s: float = 30.0) -> str:
+def run_tool(
+    argv: Sequence[str], *, stdin: str = "", env: Mapping[str, str] | None = None, timeout_s: float = 30.0
+) -> str:
     """What a program printed.
 
     Raises:

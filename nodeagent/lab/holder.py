@@ -53,8 +53,15 @@ def _start(host: Host, mounts: list[str]) -> Holder:
         done = subprocess.run(argv, text=True, capture_output=True, timeout=limits.LAB_START_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise LabError(f"{host.name}: its namespaces were not ready within {limits.LAB_START_S:g} s") from error
-    words = done.stdout.split()
-    started = try_start_time(int(words[words.index("pid") + 1])) if "ready" in words and "pid" in words else None
-    if started is None:
+    pid = _try_pid(done.stdout)
+    started = None if pid is None else try_start_time(pid)
+    if pid is None or started is None:
         raise LabError(f"{host.name}: no namespaces: {done.stderr.strip() or 'the holder ended'}; are you root?")
-    return Holder(pid=int(words[words.index("pid") + 1]), started=started)
+    return Holder(pid, started)
+
+
+def _try_pid(printed: str) -> int | None:
+    """The holder's pid from what it and its shell printed, in whichever order; None: it did not get ready."""
+    lines = printed.splitlines()
+    pids = [int(line.removeprefix("pid ")) for line in lines if line.startswith("pid ")]
+    return pids[0] if pids and "ready" in lines else None

@@ -11,6 +11,7 @@ import msgspec
 from nodeagent.lab import agent, catalog, cgroup, enter, layout, service
 from nodeagent.lab import state as states
 from nodeagent.lab.build import Plan, Say, bring_up
+from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import DEFAULT_NAME, Host
 from nodeagent.lab.settle import wait_known
 from nodeagent.lab.state import LabState, ServiceState
@@ -99,16 +100,19 @@ class Lab:
         service.start_service(start, state.holder(place), enter.environment())
         self._remember(host, name, ServiceState(tuple(command), port))
         if port:
-            self.register(host, name, port, protocol)
+            self._register_or_stop(host, name, port, protocol)
 
     def stop(self, host: str, name: str) -> None:
-        """Ends a service and takes it out of the catalog."""
-        place = self.host(host)
-        known = self.state.services.get(host, {}).get(layout.checked_service(name))
-        service.stop_service(place, name)
-        if known and known.port:
-            self.catalog("PUT", f"/v1/agent/service/deregister/{name}", token=self.node_token(host))
+        """Ends a service and takes it out of the catalog.
+
+        Raises:
+            LabError: the catalog does not answer or refuses; the service has ended all the same.
+        """
+        service.stop_service(self.host(host), layout.checked_service(name))
         self._remember(host, name, None)
+        token = self.node_token(host)
+        if name in self.catalog("GET", "/v1/agent/services", token=token):
+            self.catalog("PUT", f"/v1/agent/service/deregister/{name}", token=token)
 
     def register(self, host: str, name: str, port: int, protocol: Protocol | None = None) -> None:
         """Enters a service into the catalog and returns when every agent knows it."""
@@ -117,7 +121,7 @@ class Lab:
             self.catalog("PUT", "/v1/config", catalog.protocol_entry(name, protocol))
         entry = catalog.service_entry(place, name, port)
         self.catalog("PUT", "/v1/agent/service/register", entry, token=self.node_token(host))
-        wait_known(self.state, name)
+        wait_known(self.state, place, name)
 
     def catalog(self, method: str, path: str, body: object = None, *, token: str = "") -> Any:
         """What the lab's catalog answers; with the management token unless another is given.
@@ -137,7 +141,7 @@ class Lab:
         """Starts the agent of a host and returns when it is healthy."""
         place = self.host(host)
         agent.start_agent(place, self.state.holder(place))
-        agent.wait_healthy(self.state, (place,))
+        agent.wait_healthy((place,))
 
     def stop_agent(self, host: str) -> None:
         """Stops the agent of a host as systemd would: it drains."""
@@ -150,6 +154,14 @@ class Lab:
     def pids(self, host: str, service_name: str) -> tuple[int, ...]:
         """The processes of a service of a host; of the agent, for `nodeagent`."""
         return cgroup.pids(self.host(host).unit_cgroup(service_name))
+
+    def _register_or_stop(self, host: str, name: str, port: int, protocol: Protocol | None) -> None:
+        try:
+            self.register(host, name, port, protocol)
+        except LabError:
+            service.stop_service(self.host(host), name)
+            self._remember(host, name, None)
+            raise
 
     def _remember(self, host: str, name: str, entry: ServiceState | None) -> None:
         with self._changing() as services:

@@ -26,7 +26,9 @@ def connect_in(holder_pid: int, address: tuple[str, int], timeout_s: float) -> s
     return outcome[0]
 
 
-def _connect(holder_pid: int, address: tuple[str, int], timeout_s: float, outcome: list[socket.socket | OSError]) -> None:
+def _connect(
+    holder_pid: int, address: tuple[str, int], timeout_s: float, outcome: list[socket.socket | OSError]
+) -> None:
     try:
         _enter(holder_pid)
         outcome.append(socket.create_connection(address, timeout=timeout_s))

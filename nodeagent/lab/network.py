@@ -49,7 +49,4 @@ def listening_ports(table: str) -> frozenset[int]:
 
 
 def _addresses(host: Host, device: str) -> str:
-    return (
-        f"ip address add {host.ipv4}/24 dev {device}\n"
-        f"ip -6 address add {host.ipv6}/64 dev {device} nodad\n"
-    )
+    return f"ip address add {host.ipv4}/24 dev {device}\nip -6 address add {host.ipv6}/64 dev {device} nodad\n"

@@ -7,6 +7,7 @@ from nodeagent.lab import layout
 from nodeagent.lab.layout import Host
 from nodeagent.lab.state import LabState
 
+_RUN_MODE = 0o1775  # root's; control makes its socket there, and removes nothing of root's
 CONFIG = "/etc/nodeagent/nodeagent.toml"
 _TOML = """\
 # Written by `nodeagent lab up`.
@@ -34,9 +35,7 @@ units = "any"
 def host_toml(state: LabState, host: Host) -> str:
     """The host's nodeagent.toml."""
     catalog = layout.catalog_url(state.hub)
-    return _TOML.format(
-        host=host, state=state, catalog=catalog, control=layout.CONTROL_UID, worker=layout.WORKER_UID
-    )
+    return _TOML.format(host=host, state=state, catalog=catalog, control=layout.CONTROL_UID, worker=layout.WORKER_UID)
 
 
 def make_directories(host: Host) -> None:
@@ -45,9 +44,14 @@ def make_directories(host: Host) -> None:
     (host.directory / "log").mkdir()
     for name in layout.OWN_DIRECTORIES:
         host.own(name).mkdir()
-    for name, mode in (("run", 0o755), ("state", 0o700)):
-        os.chown(host.own(name), layout.CONTROL_UID, layout.CONTROL_UID)
-        host.own(name).chmod(mode)
+    control = layout.CONTROL_UID
+    for name, owner, group, mode in (
+        ("run", 0, control, _RUN_MODE),
+        ("state", control, control, 0o700),
+        ("etc", 0, 0, 0o755),
+    ):
+        os.chown(host.own(name), owner, group)
+        host.own(name).chmod(mode)  # mkdir's mode is cut by the operator's umask
 
 
 def make_hub_directories(hub: Host) -> None:

@@ -1,27 +1,46 @@
-"""Waiting until a change in the catalog has reached the agents."""
+"""Waiting until what was registered is known, and acted upon, by every agent of the lab."""
 
 import time
 
 from nodeagent import limits
+from nodeagent.control.report import ConnectionsAnswer, ServicesAnswer
 from nodeagent.lab import agent
+from nodeagent.lab.ask import ask_agent
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import Host
 from nodeagent.lab.state import LabState
 
 
-def wait_known(state: LabState, service: str) -> None:
-    """Returns when every running agent of the lab knows `service`.
+def wait_known(state: LabState, at: Host, service: str) -> None:
+    """Returns when every running agent has an instance of `service` on `at` in force, in every worker.
+
+    Without this, a call right after `lab run` could still meet the port as one that nobody registered.
 
     Raises:
-        LabError: one does not in time.
+        LabError: an agent does not know it in time.
     """
     deadline = time.monotonic() + limits.LAB_SETTLE_S
     for host in state.members:
-        while agent.is_running(host) and service not in _services(host):
+        while agent.is_running(host) and not _knows(host, at, service):
             if time.monotonic() > deadline:
-                raise LabError(f"the agent on {host.name} does not know {service} after {limits.LAB_SETTLE_S:g} s")
+                raise LabError(
+                    f"the agent on {host.name} does not know {service} on {at.name} after {limits.LAB_SETTLE_S:g} s; "
+                    f"see: nodeagent lab agent {host.name} logs"
+                )
             time.sleep(0.02)
 
 
-def _services(host: Host) -> frozenset[str]:
-    return frozenset()
+def _knows(host: Host, at: Host, service: str) -> bool:
+    try:
+        if not has_instance(ask_agent(host, "/v1/services", ServicesAnswer), service, at.name):
+            return False
+        # A worker answers its questions and takes its changes in one order: after this answer it has the change.
+        return ask_agent(host, "/v1/connections?limit=1", ConnectionsAnswer).unanswered == 0
+    except LabError:  # starting or just restarted: the deadline is the caller's
+        return False
+
+
+def has_instance(answer: ServicesAnswer, service: str, host: str) -> bool:
+    """Whether an instance of `service` on `host` is among what an agent knows."""
+    instances = (instance for part in answer.services if part.name == service for instance in part.instances)
+    return any(instance.host == host for instance in instances)

@@ -152,14 +152,15 @@ def locked(name: str, wait_s: float = limits.LAB_LOCK_S) -> Iterator[None]:
         LabError: another command has it for longer than `wait_s`.
     """
     path = layout.BASE / f"{name}.lock"
-    descriptor = _lock(path, time.monotonic() + wait_s)
+    what = f"the lab {name!r}" if name else "the list of labs"
+    descriptor = _lock(path, time.monotonic() + wait_s, what)
     try:
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(path: Path, deadline: float) -> int:
+def _lock(path: Path, deadline: float, what: str) -> int:
     while True:
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -173,7 +174,9 @@ def _lock(path: Path, deadline: float) -> int:
         except (BlockingIOError, FileNotFoundError):
             if time.monotonic() > deadline:
                 os.close(descriptor)
-                raise LabError(f"another `nodeagent lab` command is busy with {path.stem or 'the labs'!r}") from None
+                raise LabError(
+                    f"another `nodeagent lab` command is busy with {what}; try again when it is done"
+                ) from None
             time.sleep(0.02)
         os.close(descriptor)
 

@@ -73,6 +73,6 @@ def _host(state: LabState, host: Host) -> HostStatus:
         for name, entry in sorted(state.services.get(host.name, {}).items())
     )
     state.holder(host)  # a host without its holder is not there
-    complaint = agent.try_complaint(state, host) if agent.is_running(host) else None
+    complaint = agent.try_complaint(host) if agent.is_running(host) else None
     health: Health = "stopped" if not agent.is_running(host) else "unhealthy" if complaint else "healthy"
     return HostStatus(host.name, (host.ipv4, host.ipv6), health, complaint or "", services)

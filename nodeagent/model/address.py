@@ -48,4 +48,4 @@ def parse_address(text: str) -> Address:
     number = int(port)
     if not 1 <= number <= 65535:
         raise ValueError(f"{text!r}: the port must be in 1..65535")
-    return Address(canonical_ip(host.strip("[]")), number)
+    return Address(canonical_ip(host[1:-1] if bracketed else host), number)

@@ -1,5 +1,6 @@
 """Every metric of the agent, in one table, and the only code that touches them."""
 
+import contextlib
 from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -85,7 +86,8 @@ class Metrics:
 
     def drop(self, name: str, *labels: str) -> None:
         """Forgets a series that stands for something that is gone."""
-        self._all[name].remove(*labels)
+        with contextlib.suppress(KeyError):
+            self._all[name].remove(*labels)
 
     def count_closed(self, row: ConnectionRow) -> None:
         """Counts a connection that ended."""

@@ -15,6 +15,7 @@ _IN_MOVED_FROM, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE = 0x40, 0x80, 0x100, 0x200
 _IN_ONLYDIR = 0x01000000
 _IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _EVENTS_BYTES = 65_536
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ENOTDIR)  # what a cgroup that was just removed answers
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -67,7 +68,7 @@ def scan_units(root: Path) -> Scan:
 
 
 def scan_ids(root: Path) -> dict[int, str]:
-    """cgroup id -> unit for every cgroup below `root`, also those that belong to no unit; at most CGROUPS_MAX."""
+    """Cgroup id -> unit, for every cgroup below `root`, also those that belong to no unit; at most CGROUPS_MAX."""
     found: dict[int, str] = {}
     waiting = [root]
     while waiting and len(found) < limits.CGROUPS_MAX:
@@ -82,8 +83,8 @@ def _directories(directory: Path) -> Iterator["os.DirEntry[str]"]:
     try:
         with os.scandir(directory) as entries:
             yield from [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError, OSError) as error:
-        if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR):
+    except OSError as error:
+        if error.errno not in _GONE:
             raise
 
 
@@ -99,17 +100,18 @@ class SliceWatch:
         """The descriptor to wait for."""
         return self._fd
 
-    def watch(self, directory: Path) -> bool:
-        """Watches a slice, once however often it is asked; False when the slice has gone.
+    def watch(self, directory: Path) -> int:
+        """The number of the watch on a slice, the same however often it is asked; 0 when the slice has gone.
 
         Raises:
             OSError: no watch is left (fs.inotify.max_user_watches).
         """
         mask = _IN_CREATE | _IN_DELETE | _IN_MOVED_FROM | _IN_MOVED_TO | _IN_ONLYDIR
-        if _libc.inotify_add_watch(self._fd, os.fsencode(directory), mask) >= 0:
-            return True
-        if (code := ctypes.get_errno()) in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR):
-            return False
+        number: int = _libc.inotify_add_watch(self._fd, os.fsencode(directory), mask)
+        if number >= 0:
+            return number
+        if (code := ctypes.get_errno()) in _GONE:
+            return 0
         raise OSError(code, f"inotify on {directory}: {os.strerror(code)}")
 
     def clear(self) -> None:

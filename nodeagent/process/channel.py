@@ -90,9 +90,7 @@ class WorkerChannel:
                 if not data:
                     self._lose("closed its channel")
                     return
-                if len(data) > requests.MESSAGE_BYTES_MAX:
-                    raise FrameError("a message that is too long")
-                self._on_message(data)
+                self._on_message(_checked(data))
                 if not self._is_open:
                     return
         except BlockingIOError:
@@ -107,7 +105,14 @@ class WorkerChannel:
         self._on_lost(why)
 
 
-def _beside(sockets: Sequence[socket.socket]) -> list[tuple[int, int, array.array[int]]]:
+def _checked(data: bytes) -> bytes:
+    """The message, unless it is longer than any of this protocol: then the kernel has cut it off."""
+    if len(data) > requests.MESSAGE_BYTES_MAX:
+        raise FrameError("a message that is too long")
+    return data
+
+
+def _beside(sockets: Sequence[socket.socket]) -> list[tuple[int, int, "array.array[int]"]]:
     if not sockets:
         return []
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [sock.fileno() for sock in sockets]))]

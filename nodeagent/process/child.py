@@ -6,13 +6,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
-
-class OnEnd(Protocol):
-    """What is told when a process has ended: its exit code, or minus the signal; None: only its parent knows."""
-
-    def __call__(self, code: int | None) -> None: ...
+OnEnd = Callable[[int | None], None]
+"""What is told when a process has ended: its exit code, or minus the signal; None: only its parent knows."""
 
 
 class Process:

@@ -37,10 +37,6 @@ class Notifier:
         """Connections are served."""
         self._send(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
 
-    def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
-        self._send(f"STATUS={text}")
-
     def stopping(self, status: str) -> None:
         """No new connections."""
         self._send(f"STOPPING=1\nSTATUS={status}")

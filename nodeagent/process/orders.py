@@ -12,6 +12,7 @@ from nodeagent.errors import FrameError
 
 _MESSAGE_BYTES = 4096
 _DESCRIPTORS = 16  # two channels, three listeners in two families
+_FD_BYTES = array.array("i").itemsize
 
 
 class SpawnerSetup(msgspec.Struct, frozen=True):
@@ -25,6 +26,8 @@ class SpawnerSetup(msgspec.Struct, frozen=True):
 class Spawn(msgspec.Struct, tag="spawn", frozen=True):
     """Supervisor to spawner: fork a worker. Beside it: its two channels, then one descriptor per listener."""
 
+    serial: int
+    """Of this order: a late report of an earlier one must not be taken for it."""
     number: int
     listeners: tuple[tuple[str, int], ...]
     """Kind and family of each."""
@@ -33,6 +36,7 @@ class Spawn(msgspec.Struct, tag="spawn", frozen=True):
 class Spawned(msgspec.Struct, tag="spawned", frozen=True):
     """Spawner to supervisor: it lives. Beside it: its pidfd."""
 
+    serial: int
     number: int
     pid: int
 
@@ -85,14 +89,16 @@ def receive_order(channel: socket.socket) -> Received | None:
         BlockingIOError: there is none yet.
         FrameError: not an order.
     """
+    room = socket.CMSG_LEN(_DESCRIPTORS * _FD_BYTES)
     try:
-        data, descriptors, flags, _ = socket.recv_fds(channel, _MESSAGE_BYTES, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        data, beside, flags, _ = channel.recvmsg(_MESSAGE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         return None
     if not data:
         return None
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         raise FrameError("an order that was cut off")
+    descriptors = array.array("i", b"".join(content for _, _, content in beside))
     try:
         return Received(_decoder.decode(data), tuple(descriptors))
     except msgspec.MsgspecError as error:

@@ -1,6 +1,5 @@
 """Who holds a TCP port that we want: for one sentence of an error message."""
 
-import os
 from pathlib import Path
 
 _LISTEN = "0A"
@@ -11,9 +10,9 @@ def describe_holder(port: int, proc: Path = Path("/proc")) -> str:
     inodes = {
         inode for name in ("tcp", "tcp6") for inode in listening_inodes(_read(proc / "net" / name), port) if inode != "0"
     }
-    for pid in sorted(int(entry) for entry in os.listdir(proc) if entry.isdecimal()):
-        if inodes & set(_socket_inodes(proc / str(pid) / "fd")):
-            return f"process {pid} ({_read(proc / str(pid) / 'comm').strip()})"
+    for process in sorted(entry for entry in proc.iterdir() if entry.name.isdecimal()):
+        if inodes & set(_socket_inodes(process / "fd")):
+            return f"process {process.name} ({_read(process / 'comm').strip()})"
     return "another process"
 
 
@@ -29,8 +28,8 @@ def _socket_inodes(directory: Path) -> list[str]:
     """Inodes of a process's sockets; none where we may not look."""
     found: list[str] = []
     try:
-        for entry in os.scandir(directory):
-            target = os.readlink(entry.path)
+        for entry in directory.iterdir():
+            target = str(entry.readlink())
             if target.startswith("socket:["):
                 found.append(target[8:-1])
     except OSError:

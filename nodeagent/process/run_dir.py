@@ -2,25 +2,31 @@
 
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 from nodeagent.errors import ConfigError
 from nodeagent.process.privileges import User
 
+_MODE = 0o1775
 
-def prepare_run_dir(path: Path, owner: User) -> None:
-    """Makes the directory for the user that puts the API socket there, unless systemd or the lab has made it.
+
+def prepare_run_dir(path: Path, control: User) -> None:
+    """Makes the directory root's, with room for control's socket, unless systemd or the lab has made it so.
+
+    Sticky: control makes its socket there and can neither remove nor replace what root keeps beside it.
 
     Raises:
         ConfigError: it cannot be made.
     """
     try:
-        path.mkdir(mode=0o755)
-        os.chown(path, owner.uid, owner.gid)
-    except FileExistsError:
-        return
+        path.mkdir(exist_ok=True)
+        found = path.stat()
+        if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != (0, control.gid, _MODE):
+            os.chown(path, 0, control.gid)
+            path.chmod(_MODE)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be made: {error.strerror}; run: systemd-tmpfiles --create") from error
+        raise ConfigError(f"{path} cannot be prepared: {error.strerror}; run: systemd-tmpfiles --create") from error
 
 
 def lock_run_dir(path: Path, proc_locks: Path = Path("/proc/locks")) -> int:

@@ -28,7 +28,7 @@ WAITING = (
     " timerfd_create timerfd_settime timerfd_gettime futex restart_syscall nanosleep clock_nanosleep sched_yield"
 )
 SOCKETS = (
-    "accept accept4 bind connect getpeername getsockname getsockopt setsockopt shutdown recvfrom recvmsg recvmmsg sendto"
+    "accept accept4 bind listen connect getpeername getsockname getsockopt setsockopt shutdown recvfrom recvmsg recvmmsg sendto"
     " sendmsg sendmmsg"
 )
 CLOCK_AND_CHANCE = "clock_gettime clock_getres gettimeofday time times getrandom"

@@ -17,7 +17,14 @@ from typing import Literal, NoReturn, cast
 
 from nodeagent.process import privileges, seccomp
 from nodeagent.process.orders import (
-    Exited, Received, Spawn, Spawned, SpawnerSetup, decode_setup, receive_order, send_order,
+    Exited,
+    Received,
+    Spawn,
+    Spawned,
+    SpawnerSetup,
+    decode_setup,
+    receive_order,
+    send_order,
 )  # fmt: skip
 from nodeagent.process.worker import Listener, WorkerSetup, run_worker
 
@@ -72,7 +79,7 @@ class Spawner:
         self._children[pidfd] = pid
         for fd in received.descriptors:
             os.close(fd)
-        self._tell(Spawned(spawn.number, pid), (pidfd,))
+        self._tell(Spawned(spawn.serial, spawn.number, pid), (pidfd,))
         return pidfd
 
     def _reap(self, pidfd: int) -> None:

@@ -21,6 +21,7 @@ class End(Protocol):
     """One end, as its peer and its relay see it."""
 
     peer: "End | None"
+    relay: "Watcher | None"
     received: int
     """Bytes that came out of this end."""
 
@@ -62,6 +63,8 @@ class TcpEnd(asyncio.Protocol):
         self.received = 0
         self.transport: Any = None
         self.is_closed = False
+        self._is_started = False
+        self._early: list[bytes] = []
         self._has_eof = False
         self._has_finished = False
         self._linger: asyncio.TimerHandle | None = None
@@ -72,7 +75,7 @@ class TcpEnd(asyncio.Protocol):
         return self.transport.get_extra_info("socket")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: the transport is there; nothing is read before both ends are."""
+        """asyncio: the transport is there; nothing is passed on before both ends are."""
         self.transport = transport
         self.transport.pause_reading()
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -80,15 +83,18 @@ class TcpEnd(asyncio.Protocol):
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, limits.KEEPALIVE_S)
 
     def data_received(self, data: bytes) -> None:
-        """asyncio: payload from the application."""
+        """asyncio: payload from the application. uvloop reads once although it was asked to pause."""
         self.received += len(data)
-        if self.peer:
+        if self._is_started and self.peer:
             self.peer.send(data)
+        else:
+            self._early.append(data)
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         """asyncio: the application will send no more; the other direction goes on."""
         self._has_eof = True
-        if self.peer:
+        if self._is_started and self.peer:
             self.peer.finish()
         self._close_if_done()
         return True
@@ -113,7 +119,14 @@ class TcpEnd(asyncio.Protocol):
             self.peer.resume()
 
     def start(self) -> None:
-        """Reads from the application from now on."""
+        """Passes on what came early and reads on."""
+        self._is_started = True
+        early, self._early = self._early, []
+        if self.peer:
+            for data in early:
+                self.peer.send(data)
+            if self._has_eof:
+                self.peer.finish()
         self.resume()
 
     def refuse(self, error: AgentError) -> None:

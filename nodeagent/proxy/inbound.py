@@ -34,7 +34,6 @@ class Inbound:
         addr = Address(canonical_ip(peer[0]), peer[1])
         dst = OriginalDst(Address(canonical_ip(name[0]), name[1]))
         relay = live.open(client, "plaintext", addr, str(dst))
-        client.relay = relay
         with refusals(relay, live):
             live.check_room()
             via = decide_plaintext(live.snapshot, dst)
@@ -46,7 +45,7 @@ class Inbound:
         """Carries one stream to the application. This is where policy is enforced."""
         live = self._live
         relay = live.open(end, "tunnel", tunnel.address, dict(headers).get(b":authority", b"").decode("ascii", "replace"))
-        end.relay, row = relay, relay.row
+        row = relay.row
         row.source, row.how, row.destination, row.peer = tunnel.source, "certificate", tunnel.destination, tunnel.peer
         with refusals(relay, live):
             live.check_room()

@@ -39,7 +39,6 @@ class Outbound:
         addr = Address(canonical_ip(client.sock.getpeername()[0]), client.sock.getpeername()[1])
         dst = original_dst(client.sock)
         relay = live.open(client, "outbound", addr, str(dst))
-        client.relay = relay
         with refusals(relay, live):
             live.check_room()
             snapshot = live.snapshot

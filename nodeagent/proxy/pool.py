@@ -17,6 +17,7 @@ from nodeagent import limits
 from nodeagent.errors import AgentError, LimitReached, PeerIdentity, PeerUnreachable
 from nodeagent.model.address import Address
 from nodeagent.proxy.control import ControlChannel
+from nodeagent.proxy.dial import dial
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.tls import verify_peer
 from nodeagent.proxy.tunnel import Tunnel
@@ -148,7 +149,7 @@ async def _connect(key: TunnelKey) -> socket.socket:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.PEER_TIMEOUT_S * 1000))
     try:
         async with asyncio.timeout(limits.CONNECT_S):
-            await asyncio.get_running_loop().sock_connect(sock, tuple(key.peer))
+            await dial(sock, key.peer)
     except TimeoutError:
         sock.close()
         raise PeerUnreachable(f"{key.host} at {key.peer} did not answer within {limits.CONNECT_S:g} s") from None

@@ -29,6 +29,7 @@ class Relay:
         self._book = book
         self._open: list[End] = [downstream]
         self._is_settled = False
+        downstream.relay = self
 
     def link(self, upstream: End) -> None:
         """Joins both ends; payload flows from here on. An upstream that comes too late is reset."""
@@ -37,6 +38,7 @@ class Relay:
             return
         self.upstream = upstream
         self._open.append(upstream)
+        upstream.relay = self
         upstream.peer, self.downstream.peer = self.downstream, upstream
         upstream.start()
         self.downstream.start()

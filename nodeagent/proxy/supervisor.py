@@ -1,6 +1,5 @@
 """The worker's end of the channel to the supervisor: prepared sockets, owners of connections, marks, heartbeat, drain."""
 
-import array
 import asyncio
 import itertools
 import socket
@@ -21,6 +20,7 @@ class SupervisorChannel:
         self.on_lost: Callable[[], None] = lambda: None
         self.on_control: Callable[[socket.socket], None] = socket.socket.close
         self._sock = sock
+        self._is_lost = False
         self._units = units
         self._stock: dict[int, deque[socket.socket]] = {4: deque(), 6: deque()}
         self._asked: set[int] = set()
@@ -108,7 +108,7 @@ class SupervisorChannel:
         else:
             self._lose()
 
-    def _handle(self, data: bytes, fds: list[int] | array.array[int]) -> None:
+    def _handle(self, data: bytes, fds: list[int]) -> None:
         kind = data[0]
         if kind == requests.SOCKETS:
             family = requests.decode_family(data)
@@ -132,12 +132,23 @@ class SupervisorChannel:
         waiting = [waiter for waiter in self._waiters[family] if not waiter.done()]
         for waiter in waiting[: len(self._stock[family])]:
             waiter.set_result(None)
+        if len(waiting) > len(self._stock[family]):
+            self.ask_sockets(family)
 
     def _answered(self, answer: OwnerAnswer) -> None:
         waiting = self._questions.get(answer.number)
         if waiting and not waiting.done():
             waiting.set_result(answer)
 
+    def close(self) -> None:
+        """Gives back the stock of sockets and stops listening."""
+        self._loop.remove_reader(self._sock.fileno())
+        for stock in self._stock.values():
+            while stock:
+                stock.popleft().close()
+
     def _lose(self) -> None:
-        if self._loop.remove_reader(self._sock.fileno()):
+        self._loop.remove_reader(self._sock.fileno())
+        if not self._is_lost:
+            self._is_lost = True
             self.on_lost()

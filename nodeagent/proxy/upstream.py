@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from nodeagent import limits
 from nodeagent.errors import UpstreamRefused, UpstreamTimeout
 from nodeagent.model.address import Address
+from nodeagent.proxy.dial import dial
 from nodeagent.proxy.ends import TcpEnd
 
 SocketSource = Callable[[int], Awaitable[socket.socket]]
@@ -83,7 +84,7 @@ async def _connect(sock: socket.socket, address: Address, timeout_s: float) -> T
     sock.setblocking(False)
     try:
         async with asyncio.timeout(timeout_s):
-            await loop.sock_connect(sock, tuple(address))
+            await dial(sock, address)
     except TimeoutError:
         raise UpstreamTimeout(f"{address} did not answer within {timeout_s:g} s") from None
     except OSError as error:

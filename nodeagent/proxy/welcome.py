@@ -51,8 +51,8 @@ class Welcome:
 
     def close(self) -> None:
         """Takes no more connections."""
-        for sock in self._listeners:
-            self._loop.remove_reader(sock.fileno())
+        while self._listeners:
+            self._loop.remove_reader(self._listeners.pop().fileno())
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS_PER_TURN):

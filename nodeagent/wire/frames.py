@@ -176,5 +176,5 @@ def _decode(body: bytes) -> Message:
         raise FrameError(f"frame version {body[0]}; this process speaks {VERSION}")
     try:
         return _decoder.decode(memoryview(body)[1:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # text in MessagePack is checked by Python
         raise FrameError(f"not a message of this protocol: {error}") from error

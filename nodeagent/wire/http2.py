@@ -44,6 +44,7 @@ class Session:
         self.failure = ""
         self.is_closing = False
         self.pongs = 0
+        self._is_client = is_client
         self._handler = handler
         self._budget = budget
         self._ready: dict[int, Stream] = {}
@@ -84,10 +85,11 @@ class Session:
         self._handler.on_output()
 
     def shut_down(self) -> None:
-        """Tells the peer to open no more streams here; those that are open go on."""
+        """No more streams are opened here, and the peer of a server is told; those that are open go on."""
         if not (self.failure or self.is_closing):
             self.is_closing = True
-            self._connection.send_shutdown_notice()
+            if not self._is_client:
+                self._connection.send_shutdown_notice()
             self._handler.on_output()
 
     def receive(self, data: bytes) -> None:
@@ -111,6 +113,7 @@ class Session:
             self._feed()
             data = self._connection.data_to_send()
             if not data:
+                self._set_blocked_aside()
                 break
             parts.append(data)
             size += len(data)
@@ -184,13 +187,18 @@ class Session:
         """One round: at most FEED_BYTES of each ready stream, and only where the library holds nothing of it."""
         for stream in list(self._ready.values()):
             if self._connection.queued_body_size(stream.id):
-                del self._ready[stream.id]
-                self._blocked[stream.id] = stream
                 continue
             try:
                 self._feed_stream(stream)
             except ngh2.NGH2Error:  # it ended inside the library; the event is on its way
                 self._drop(stream)
+
+    def _set_blocked_aside(self) -> None:
+        """Nothing more goes out: what the library still holds waits for the peer's window, and so does its stream."""
+        for stream in list(self._ready.values()):
+            if self._connection.queued_body_size(stream.id):
+                del self._ready[stream.id]
+                self._blocked[stream.id] = stream
 
     def _feed_stream(self, stream: Stream) -> None:
         was_full = stream.is_full

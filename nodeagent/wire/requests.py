@@ -92,7 +92,7 @@ def encode_answer(answer: OwnerAnswer) -> bytes:
 def decode_answer(data: bytes) -> OwnerAnswer:
     """The answer in OWNER."""
     _, number, found, uid = _unpack(_OWNER, data[: _OWNER.size])
-    return OwnerAnswer(number, uid if found else -1, data[_OWNER.size :].decode() if found else "")
+    return OwnerAnswer(number, uid if found else -1, _text(data[_OWNER.size :]) if found else "")
 
 
 def encode_unit(mark: int, unit: str) -> bytes:
@@ -102,7 +102,7 @@ def encode_unit(mark: int, unit: str) -> bytes:
 
 def decode_unit(data: bytes) -> tuple[int, str]:
     """(mark, unit), from UNIT."""
-    return _unpack(_UNIT, data[: _UNIT.size])[1], data[_UNIT.size :].decode()
+    return _unpack(_UNIT, data[: _UNIT.size])[1], _text(data[_UNIT.size :])
 
 
 def encode_beat(kind: int, number: int = 0) -> bytes:
@@ -121,6 +121,13 @@ def _name(unit: str) -> bytes:
     if len(name) > _UNIT_BYTES_MAX:
         raise FrameError(f"a unit name of {len(name)} bytes")
     return name
+
+
+def _text(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError as error:
+        raise FrameError(f"a unit name that is no text: {name[:_UNIT_BYTES_MAX]!r}") from error
 
 
 def _unpack(layout: struct.Struct, data: bytes) -> tuple[Any, ...]:

@@ -1,0 +1,100 @@
+"""The running agent, asked over its Unix socket."""
+
+import http.client
+import os
+import socket
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlencode
+
+import click
+import msgspec
+
+from nodeagent.cli.main import EXIT_UNREACHABLE
+from nodeagent.config import DEFAULT_PATH, AdminTable, load_config
+from nodeagent.control.report import ErrorAnswer
+from nodeagent.errors import ConfigError
+
+_ANSWER_S = 10.0
+_ANSWER_BYTES = 256 * 1024 * 1024  # 20,000 connections are 20 MB
+
+Answer = TypeVar("Answer", bound=msgspec.Struct)
+
+socket_option = click.option(
+    "--socket", "socket_path", envvar="NODEAGENT_SOCKET", metavar="PATH",
+    help="The agent's admin socket; by default the one in /etc/nodeagent/nodeagent.toml.",
+)  # fmt: skip
+
+
+class AgentUnreachableError(click.ClickException):
+    """The agent does not answer: exit status 3."""
+
+    exit_code = EXIT_UNREACHABLE
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket. Owned by one call."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_ANSWER_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """http.client's: opens the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(_ANSWER_S)
+        self.sock.connect(self._path)
+
+
+def find_socket(given: str | None, config: Path = DEFAULT_PATH) -> str:
+    """The socket's path: as given, as configured, or the default."""
+    if given:
+        return given
+    try:
+        return load_config(config).admin.socket
+    except ConfigError:
+        return AdminTable().socket
+
+
+def ask(path: str, kind: type[Answer], *, socket_path: str | None, query: dict[str, str] | None = None) -> Answer:
+    """The agent's answer to GET `path`.
+
+    Raises:
+        AgentUnreachableError: it does not answer; says why and what to do.
+        ClickException: it answered with an error.
+    """
+    where = find_socket(socket_path)
+    connection = _UnixConnection(where)
+    try:
+        connection.request("GET", path + (f"?{urlencode(query)}" if query else ""))
+        response = connection.getresponse()
+        body = response.read(_ANSWER_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise AgentUnreachableError(_explain(where, error)) from error
+    finally:
+        connection.close()
+    return parse_answer(response.status, body, kind)
+
+
+def parse_answer(status: int, body: bytes, kind: type[Answer]) -> Answer:
+    """The value in an answer.
+
+    Raises:
+        ClickException: an error, or not an answer of this API.
+    """
+    try:
+        if status == http.HTTPStatus.OK:
+            return msgspec.json.decode(body, type=kind)
+        raise click.ClickException(f"the agent answered: {msgspec.json.decode(body, type=ErrorAnswer).error}")
+    except msgspec.MsgspecError as error:
+        raise click.ClickException(f"the agent's answer cannot be read: {error}; is it another version?") from error
+
+
+def _explain(where: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"no agent at {where}; start it with: systemctl start nodeagent (or name its socket with --socket)"
+    if isinstance(error, PermissionError):
+        return f"{where} is closed to uid {os.geteuid()}; use sudo, or join the socket's group"
+    if isinstance(error, ConnectionRefusedError):
+        return f"nobody listens at {where}: the agent has ended; see: journalctl -u nodeagent"
+    return f"the agent at {where} does not answer: {error or type(error).__name__}"

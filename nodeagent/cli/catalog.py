@@ -1,0 +1,221 @@
+"""`nodeagent catalog`: the embedded catalog server, and its tokens."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nodeagent import limits
+from nodeagent.cli.main import EXIT_NOT_FOUND
+from nodeagent.cli.render import headers_option, output_option, show_json, show_table
+from nodeagent.embedded.access import ANY_SERVICE
+from nodeagent.embedded.database import commit, open_database, query
+from nodeagent.embedded.datadir import DATABASE, write_file
+from nodeagent.embedded.refusal import Refusal
+from nodeagent.embedded.serve import Options, serve_catalog
+from nodeagent.embedded.tokens import NewToken, Token, create_token, delete_token, read_tokens
+from nodeagent.embedded.tokens_api import token_json
+from nodeagent.errors import CatalogError
+from nodeagent.model.address import Address, parse_address
+from nodeagent.model.service import is_service_name
+from nodeagent.observe.log import configure_log
+from nodeagent.process.notify import Notifier
+
+DEFAULT_DATA = "/var/lib/nodeagent/catalog"
+
+
+def _listen_address(_ctx: click.Context, _param: click.Parameter, value: str) -> Address:
+    """click's: `ip:port`, where port 0 takes a free one; else a usage error."""
+    try:
+        if value.endswith(":0"):
+            return Address(parse_address(f"{value[:-2]}:1").ip, 0)
+        return parse_address(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _named(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
+    """click's: names as the catalog takes them, else a usage error."""
+    for name in value if isinstance(value, tuple) else (value,):
+        if name is not None and not is_service_name(name):
+            raise click.BadParameter(f"{name!r}: use letters, digits, '.', '-' and '_', at most 128")
+    return value
+
+
+_file = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DATA,
+    show_default=True,
+    help="Directory with the database, the CA and the first token.",
+)
+@click.option(
+    "--listen", callback=_listen_address, default="127.0.0.1:8500", show_default=True, help="Where to answer."
+)
+@click.option("--datacenter", callback=_named, default="dc1", show_default=True, help="Part of every identity.")
+@click.option("--plain", is_flag=True, help="HTTP without TLS; on loopback addresses only.")
+@click.option("--tls-name", "names", multiple=True, metavar="NAME", help="What else clients call this server.")
+@click.option(
+    "--tls-cert", type=_file, help="Your own certificate chain instead of the catalog's; read again when replaced."
+)
+@click.option("--tls-key", type=_file, help="Its key.")
+@click.option(
+    "--leaf-ttl",
+    type=click.FloatRange(min=limits.TTL_MIN_S),
+    default=limits.SVID_TTL_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Life of the certificates that are signed for hosts.",
+)
+@click.pass_context
+def catalog(ctx: click.Context, /, data: Path, **options: Any) -> None:
+    """Serve the catalog: who runs what where, who may call whom, and the CA. For those who run no Consul."""
+    ctx.obj = data
+    if ctx.invoked_subcommand is None:
+        _serve(options_of(data, **options))
+
+
+def options_of(
+    data: Path, *, tls_cert: Path | None, tls_key: Path | None, plain: bool, leaf_ttl: float, **same: Any
+) -> Options:
+    """The server's options.
+
+    Raises:
+        click.UsageError: half of a certificate with its key.
+    """
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
+    files = (tls_cert, tls_key) if tls_cert and tls_key else None
+    return Options(data=data, is_plain=plain, tls_files=files, leaf_ttl_s=leaf_ttl, **same)
+
+
+def _serve(options: Options) -> None:
+    configure_log("catalog")
+    notifier = Notifier(os.environ, os.getpid())
+
+    def announce(line: str) -> None:
+        click.echo(line)
+        notifier.ready(line)
+
+    try:
+        asyncio.run(serve_catalog(options, announce))
+    finally:
+        notifier.close()
+
+
+@catalog.group()
+def token() -> None:
+    """Tokens: what a host may register, and whom it may speak for. Works beside a running server, at once."""
+
+
+@token.command()
+@click.option("--node", "host", callback=_named, help="The host that the token is for.")
+@click.option("--service", "services", callback=_named, multiple=True, help="A service that it may speak for.")
+@click.option("--any-service", is_flag=True, help="It may speak for any service. For labs.")
+@click.option("--management", is_flag=True, help="Instead: a token that may do everything.")
+@click.option("--description", default="", help="A note for `token list`.")
+@click.option("--out", type=_file, help="Write the secret to this file (0600) instead of standard output.")
+@click.pass_obj
+def create(data: Path, /, out: Path | None, **asked: Any) -> None:
+    """Make a token and show its secret, this once."""
+    kind = token_kind(**asked)
+    with _database(data) as connection:
+        made, _ = commit(connection, lambda change: create_token(change, now=_now_s(), **kind))
+    if out is None:
+        click.echo(made.secret)
+    else:
+        write_file(out, made.secret + "\n", 0o600)
+    click.echo(_made_line(made), err=True)
+
+
+@token.command("list")
+@headers_option
+@output_option
+@click.pass_obj
+def list_(data: Path, *, no_headers: bool, output: str) -> None:
+    """All tokens, without their secrets."""
+    with _database(data) as connection:
+        found = query(connection, read_tokens)
+    if output == "json":
+        show_json({"apiVersion": "nodeagent/v1", "tokens": [token_json(each) for each in found]})
+        return
+    headers = ("ACCESSOR", "HOST", "SERVICES", "CREATED", "DESCRIPTION")
+    show_table(headers, [_cells(each) for each in found], no_headers=no_headers)
+
+
+@token.command()
+@click.argument("accessor")
+@click.pass_obj
+def revoke(data: Path, accessor: str) -> None:
+    """Take a token back: its next request is refused. Certificates already signed live until they expire."""
+    with _database(data) as connection:
+        found, _ = commit(connection, lambda change: delete_token(change, accessor))
+    if not found:
+        click.echo(f"there is no token with the accessor {accessor}; see: nodeagent catalog token list", err=True)
+        raise SystemExit(EXIT_NOT_FOUND)
+    click.echo(f"revoked: {accessor}")
+
+
+def token_kind(
+    *, host: str | None, services: tuple[str, ...], any_service: bool, management: bool, description: str
+) -> dict[str, Any]:
+    """What a new token is for, as `create_token` takes it.
+
+    Raises:
+        click.UsageError: the options contradict each other.
+    """
+    if management:
+        if host or services or any_service:
+            raise click.UsageError("--management goes without --node, --service and --any-service")
+        return {"kind": "management", "description": description}
+    if not host:
+        raise click.UsageError("say for which host, with --node NAME")
+    if bool(services) == any_service:
+        raise click.UsageError("give either --service (as often as needed) or --any-service")
+    chosen = (ANY_SERVICE,) if any_service else tuple(sorted(set(services)))
+    return {"kind": "node", "node": host, "services": chosen, "description": description}
+
+
+@contextmanager
+def _database(data: Path) -> Iterator[sqlite3.Connection]:
+    """The catalog's database; refusals become one line."""
+    connection = open_database(data / DATABASE)
+    try:
+        yield connection
+    except (Refusal, OSError) as error:
+        raise CatalogError(f"{data}: {error}") from error
+    finally:
+        connection.close()
+
+
+def _made_line(made: NewToken) -> str:
+    caller = made.token.caller
+    who = "everything" if caller.kind == "management" else f"{caller.node}, to speak for {_services(made.token)}"
+    return f"token {caller.accessor} made for {who}; its secret is not shown again"
+
+
+def _cells(listed: Token) -> tuple[str, ...]:
+    caller = listed.caller
+    created = datetime.fromtimestamp(listed.created_at, UTC).strftime("%Y-%m-%d %H:%M")
+    host = caller.node or "(management)"
+    return (caller.accessor, host, _services(listed), created, listed.description)
+
+
+def _services(listed: Token) -> str:
+    if ANY_SERVICE in listed.caller.services:
+        return "any service"
+    return " ".join(listed.caller.services) or "-"
+
+
+def _now_s() -> float:
+    return datetime.now(UTC).timestamp()

@@ -1,0 +1,148 @@
+"""The catalog's HTTP API for one command: address and CA from the configuration, the operator's token, every failure said."""
+
+import http.client
+import json
+import os
+import ssl
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import click
+
+from nodeagent import limits
+from nodeagent.config import DEFAULT_PATH, CatalogTable, Config, load_config
+from nodeagent.errors import CatalogError
+
+OPERATOR_TOKEN = Path("/etc/nodeagent/operator.token")
+_ANSWER_S = 15.0
+
+config_option = click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True,
+    help="Where the catalog's address and CA are.",
+)  # fmt: skip
+token_option = click.option(
+    "--token-file", type=click.Path(path_type=Path),
+    help="File with the token to use; else CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE, "
+    f"{OPERATOR_TOKEN} or the agent's own.",
+)  # fmt: skip
+
+
+class NotThereError(CatalogError):
+    """The catalog has no such thing."""
+
+
+class Client:
+    """A connection to the catalog for one command. Never shown: its repr names the address alone."""
+
+    def __init__(self, table: CatalogTable, token: str) -> None:
+        self._table = table
+        self._token = token
+
+    def __repr__(self) -> str:
+        return f"Client({self._table.address!r})"
+
+    def ask(self, method: str, path: str, body: object = None, **query: str) -> Any:
+        """The catalog's answer, decoded.
+
+        Raises:
+            NotThereError: it answered 404.
+            CatalogError: it cannot be reached, refused, or answered something that is not JSON.
+        """
+        connection = self._open()
+        try:
+            target = path + (f"?{urlencode(query)}" if query else "")
+            payload = None if body is None else json.dumps(body).encode()
+            headers = {"X-Consul-Token": self._token} if self._token else {}
+            connection.request(method, target, payload, headers)
+            response = connection.getresponse()
+            data = response.read(limits.CATALOG_BODY_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise CatalogError(f"the catalog at {self._table.address}: {explain(error, self._table)}") from error
+        finally:
+            connection.close()
+        return parse_answer(response.status, data, path)
+
+    def _open(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self._table.address)
+        assert parts.hostname is not None
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(parts.hostname, parts.port, timeout=_ANSWER_S)
+        try:
+            tls = ssl.create_default_context(cafile=self._table.ca_file or None)
+        except (OSError, ssl.SSLError) as error:
+            raise CatalogError(f"catalog.ca_file {self._table.ca_file}: no certificate could be read: {error}") from error
+        return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=_ANSWER_S, context=tls)
+
+
+def open_operator(config_path: Path, token_file: Path | None) -> Client:
+    """A client that speaks as the operator: the first token that is there."""
+    config = load_config(config_path)
+    return Client(config.catalog, find_token(config, token_file, os.environ))
+
+
+def open_host(config_path: Path, token_file: Path | None) -> Client:
+    """A client that speaks as this host, whose token says what may be registered here; else as the operator."""
+    config = load_config(config_path)
+    own = Path(config.catalog.token_file)
+    given = token_file is not None or "CONSUL_HTTP_TOKEN" in os.environ or "CONSUL_HTTP_TOKEN_FILE" in os.environ
+    return Client(config.catalog, find_token(config, token_file if given or not own.exists() else own, os.environ))
+
+
+def find_token(config: Config, given: Path | None, environ: "os._Environ[str] | dict[str, str]", operator: Path = OPERATOR_TOKEN) -> str:
+    """The token, from the first place that has one; empty where none has.
+
+    Raises:
+        CatalogError: the place cannot be read.
+    """
+    if given is None and environ.get("CONSUL_HTTP_TOKEN"):
+        return environ["CONSUL_HTTP_TOKEN"].strip()
+    named = environ.get("CONSUL_HTTP_TOKEN_FILE")
+    wanted = given or (Path(named) if named else None)
+    if wanted is not None:
+        return _read(wanted)
+    for path in (operator, Path(config.catalog.token_file)):
+        if config.catalog.token_file and path.exists() and os.access(path, os.R_OK):
+            return _read(path)
+    return ""
+
+
+def parse_answer(status: int, data: bytes, path: str) -> Any:
+    """What an answer says.
+
+    Raises:
+        NotThereError, CatalogError: as `Client.ask`.
+    """
+    if status != http.HTTPStatus.OK:
+        said = data[:300].decode("utf-8", "replace").strip()
+        if status == http.HTTPStatus.NOT_FOUND:
+            raise NotThereError(f"{path}: {said or 'not found'}")
+        cure = "; give another token with --token-file" if status in (401, 403) else ""
+        raise CatalogError(f"the catalog answered {status}: {said}{cure}")
+    try:
+        return json.loads(data) if data.strip() else None
+    except ValueError as error:
+        raise CatalogError(f"{path}: the catalog's answer is not JSON: {error}") from error
+
+
+def explain(error: Exception, table: CatalogTable) -> str:
+    """A failure to reach the catalog, with its cure."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({error.verify_message}); is catalog.ca_file {table.ca_file} its CA?"
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens there; is the catalog running?"
+    if isinstance(error, TimeoutError):
+        return "no answer in time; is the way to it filtered?"
+    return f"{error or type(error).__name__}"
+
+
+def segment(name: str) -> str:
+    """A name as a part of a path."""
+    return quote(name, safe="")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{path}: the token cannot be read: {error}; try sudo, or --token-file") from error

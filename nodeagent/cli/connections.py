@@ -1,0 +1,58 @@
+"""`nodeagent connections`: who talks to whom, now or lately."""
+
+import click
+
+from nodeagent import limits
+from nodeagent.cli.agent_api import ask, socket_option
+from nodeagent.cli.render import duration, headers_option, now, output_option, show_json, show_table, size, warn
+from nodeagent.control.report import ConnectionsAnswer
+from nodeagent.model.outcome import ConnectionRow
+
+HEADERS = ("AGE", "DIRECTION", "SOURCE", "DESTINATION", "CLIENT", "TO", "PATH", "SENT", "RECEIVED", "BY", "OUTCOME")
+
+
+@click.command()
+@click.option("--closed", is_flag=True, help="Those that ended lately instead of those that are open.")
+@click.option("--service", metavar="NAME", default="", help="Only those which this service called or was called by.")
+@click.option("--limit", type=click.IntRange(1, limits.API_ROWS_MAX), default=100, show_default=True)
+@headers_option
+@output_option
+@socket_option
+def connections(
+    *, closed: bool, service: str, limit: int, no_headers: bool, output: str, socket_path: str | None
+) -> None:
+    """Connections of this host, the newest first."""
+    query = {"limit": str(limit), "closed": "1" if closed else "0"} | ({"service": service} if service else {})
+    answer = ask("/v1/connections", ConnectionsAnswer, socket_path=socket_path, query=query)
+    if output == "json":
+        show_json(answer)
+        return
+    show_table(HEADERS, [table_row(row, now()) for row in answer.connections], no_headers=no_headers)
+    if answer.unanswered:
+        warn(f"{answer.unanswered} workers did not answer in time: their connections are missing")
+    if answer.total > len(answer.connections):
+        warn(f"{answer.total - len(answer.connections)} more; see them with --limit")
+
+
+def table_row(row: ConnectionRow, at: float) -> list[str]:
+    """The cells for one connection; `at` in Unix seconds."""
+    return [
+        duration(max(at - (row.closed_at or row.opened_at), 0)),
+        row.direction,
+        row.source or "(unidentified)",
+        row.destination or "-",
+        row.client,
+        row.original_dst,
+        row.path + (f" via {row.peer}" if row.peer else ""),
+        size(row.sent),
+        size(row.received),
+        row.permit or "-",
+        outcome(row),
+    ]
+
+
+def outcome(row: ConnectionRow) -> str:
+    """How it went, in few words."""
+    if not row.closed_at:
+        return "open"
+    return row.reason if not row.error else f"{row.reason}: {row.error}"

@@ -1,0 +1,207 @@
+"""`nodeagent intention`: who may call whom, written to the catalog."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nodeagent.catalog.compiler import compile_snapshot
+from nodeagent.catalog.state import CatalogState, parse_intentions
+from nodeagent.cli.catalog_api import Client, NotThereError, config_option, open_operator, segment, token_option
+from nodeagent.cli.main import EXIT_FAILED
+from nodeagent.cli.render import headers_option, output_option, show_json, show_table, warn
+from nodeagent.config import load_config
+from nodeagent.decide.authorize import authorize
+from nodeagent.errors import CatalogError, Denied
+from nodeagent.model.intention import ANY, Intention
+from nodeagent.model.service import is_service_name
+from nodeagent.model.snapshot import Snapshot
+
+_ENTRIES = "/v1/config/service-intentions"
+_TRIES = 5  # of a read-change-write against other writers
+_MARKS = ("CreateIndex", "ModifyIndex", "Hash")
+
+Entry = dict[str, Any]
+
+
+def _named(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """click's: the service's name or `*`, else a usage error."""
+    if value != ANY and not is_service_name(value):
+        raise click.BadParameter(f"{value!r} cannot be a service's name: letters, digits, - . _; or '*' for all")
+    return value
+
+
+@click.group()
+def intention() -> None:
+    """Who may call whom. Without an intention nobody may.
+
+    SOURCE and DESTINATION are service names, or '*' for all. The most specific intention decides.
+    """
+
+
+def _pair(command: Callable[..., None]) -> Callable[..., None]:
+    for decorate in (
+        click.argument("destination", callback=_named), click.argument("source", callback=_named),
+        token_option, config_option,
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
+@intention.command()
+@_pair
+def allow(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
+    """Let SOURCE call DESTINATION."""
+    _set(config_path, token_file, Intention(source, destination, "allow"))
+
+
+@intention.command()
+@_pair
+def deny(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
+    """Forbid SOURCE to call DESTINATION, whatever less specific intentions say."""
+    _set(config_path, token_file, Intention(source, destination, "deny"))
+
+
+@intention.command()
+@_pair
+def delete(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
+    """Remove the intention of this very pair."""
+    client = open_operator(config_path, token_file)
+    change(client, destination, lambda entry: without_source(entry, source, destination))
+    click.echo(f"deleted: {source} -> {destination}")
+    _show_in_force(client, config_path, source, destination)
+
+
+@intention.command("list")
+@headers_option
+@output_option
+@token_option
+@config_option
+def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path | None) -> None:
+    """All intentions, the deciding ones first."""
+    rows = read_intentions(open_operator(config_path, token_file))
+    if output == "json":
+        shown = [{"source": r.source, "destination": r.destination, "action": r.action, "precedence": r.precedence} for r in rows]
+        show_json({"apiVersion": "nodeagent/v1", "intentions": shown})
+        return
+    cells = [(row.source, row.destination, row.action, str(row.precedence)) for row in rows]
+    show_table(("SOURCE", "DESTINATION", "ACTION", "PRECEDENCE"), cells, no_headers=no_headers)
+
+
+@intention.command()
+@_pair
+def check(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
+    """Whether SOURCE may call DESTINATION, and which intention says so.
+
+    Exit status: 0 allowed, 1 denied.
+    """
+    client = open_operator(config_path, token_file)
+    is_allowed, why = verdict(read_mesh(client, config_path), source, destination)
+    click.echo(why)
+    _warn_unknown(client, source, destination)
+    if not is_allowed:
+        raise SystemExit(EXIT_FAILED)
+
+
+# --- what is in force ----------------------------------------------------------------------------------------------
+
+
+def read_intentions(client: Client) -> list[Intention]:
+    """All intentions, by precedence, then by name."""
+    rows = parse_intentions(json.dumps(client.ask("GET", _ENTRIES)).encode())
+    found = [Intention(row.source, row.destination, row.action) for row in rows]
+    return sorted(found, key=lambda row: (-row.precedence, row.destination, row.source))
+
+
+def read_mesh(client: Client, config_path: Path) -> Snapshot:
+    """The catalog's services and intentions, compiled as an agent would."""
+    body = json.dumps(client.ask("GET", _ENTRIES)).encode()
+    names: dict[str, Any] = client.ask("GET", "/v1/catalog/services") or {}
+    state = CatalogState(instances=dict.fromkeys(names, ()), intentions=parse_intentions(body))
+    return compile_snapshot(state, load_config(config_path), trust_domain="", generation=0)
+
+
+def verdict(snapshot: Snapshot, source: str, destination: str) -> tuple[bool, str]:
+    """Whether the pair may talk, and the sentence that says why."""
+    try:
+        permit = authorize(snapshot, source, destination)
+    except Denied as error:
+        return False, f"denied: {error}"
+    return True, f"allowed: {source} -> {destination} by the intention {permit.by}"
+
+
+def _show_in_force(client: Client, config_path: Path, source: str, destination: str) -> None:
+    if ANY not in (source, destination):
+        click.echo(f"in force within a second: {verdict(read_mesh(client, config_path), source, destination)[1]}")
+        return
+    concerned = [row for row in read_intentions(client) if row.destination in (destination, ANY)]
+    click.echo("in force within a second, the first that fits decides:" if concerned else "no intention is left: deny")
+    for row in concerned:
+        click.echo(f"  {row}")
+
+
+def _warn_unknown(client: Client, *services: str) -> None:
+    """Says which of the names the catalog does not know: most of the time a typing error."""
+    known = client.ask("GET", "/v1/catalog/services") or {}
+    for name in dict.fromkeys(services):
+        if name != ANY and name not in known:
+            warn(f"the catalog knows no service {name}; fine for a workload that only calls, else check the name")
+
+
+# --- changes -------------------------------------------------------------------------------------------------------
+
+
+def _set(config_path: Path, token_file: Path | None, row: Intention) -> None:
+    client = open_operator(config_path, token_file)
+    change(client, row.destination, lambda entry: with_source(entry, row))
+    click.echo(f"written: {row}")
+    _warn_unknown(client, row.source, row.destination)
+    _show_in_force(client, config_path, row.source, row.destination)
+
+
+def with_source(entry: Entry | None, row: Intention) -> Entry:
+    """The entry in which this source has this action, and every other says what it said."""
+    kept = [source for source in (entry or {}).get("Sources") or [] if source.get("Name") != row.source]
+    base = {key: value for key, value in (entry or {}).items() if key not in _MARKS}
+    return {"Kind": "service-intentions", "Name": row.destination} | base | {
+        "Sources": [*kept, {"Name": row.source, "Action": row.action}]
+    }  # fmt: skip
+
+
+def without_source(entry: Entry | None, source: str, destination: str) -> Entry | None:
+    """The entry without this source; None when nothing remains of it.
+
+    Raises:
+        CatalogError: there is no such intention.
+    """
+    sources = (entry or {}).get("Sources") or []
+    kept = [known for known in sources if known.get("Name") != source]
+    if len(kept) == len(sources):
+        raise CatalogError(f"there is no intention {source} -> {destination}; see: nodeagent intention list")
+    base = {key: value for key, value in (entry or {}).items() if key not in _MARKS}
+    return base | {"Sources": kept} if kept else None
+
+
+def change(client: Client, destination: str, edit: Callable[[Entry | None], Entry | None]) -> None:
+    """Applies `edit` to the entry of `destination`, again if somebody else changed it meanwhile.
+
+    Raises:
+        CatalogError: refused, or changed by others each time.
+    """
+    path = f"{_ENTRIES}/{segment(destination)}"
+    for _ in range(_TRIES):
+        try:
+            before: Entry | None = client.ask("GET", path)
+        except NotThereError:
+            before = None
+        index = str((before or {}).get("ModifyIndex", 0))
+        after = edit(before)
+        if after is None:
+            done = client.ask("DELETE", path, cas=index)
+        else:
+            done = client.ask("PUT", "/v1/config", after, cas=index)
+        if done is not False:
+            return
+    raise CatalogError(f"the intentions of {destination} were changed by others {_TRIES} times; try again")

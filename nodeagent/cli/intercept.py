@@ -1,0 +1,122 @@
+"""`nodeagent intercept`: the kernel's rules, shown, installed, compared and removed."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from nodeagent.config import DEFAULT_PATH, Config, load_config
+from nodeagent.process.interception import read_settings
+from redirect import kernel
+from redirect.errors import RedirectError
+
+OFF = "intercept.enabled is false: nothing is captured on this host"
+
+_config_option = click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True,
+    help="The agent's configuration.",
+)  # fmt: skip
+_output_option = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+
+
+@click.group()
+def intercept() -> None:
+    """The kernel rules that bring connections to the agent. Needs root."""
+
+
+@intercept.command()
+@_config_option
+@_output_option
+def plan(config_path: Path, output: str) -> None:
+    """Show what apply would change, after the kernel has judged it. Changes nothing."""
+    config = load_config(config_path)
+    if _say_if_off(config, output):
+        return
+    with _plain_errors():
+        settings = read_settings(config)
+        diff = kernel.preview(settings)
+    text = "\n".join(diff) or "Nothing to change."
+    _print(output, text, {"enabled": True, "diff": diff, "planned": kernel.plan_text(settings)})
+
+
+@intercept.command()
+@_config_option
+@_output_option
+def apply(config_path: Path, output: str) -> None:
+    """Install the rules, or bring them up to date: whole or not at all. Open connections stay as they are."""
+    config = load_config(config_path)
+    if _say_if_off(config, output):
+        return
+    with _plain_errors():
+        report = kernel.apply(read_settings(config))
+    _print(output, "\n".join(report.changes) or "Nothing to change.", {"enabled": True, "changes": report.changes})
+
+
+@intercept.command()
+@_config_option
+@_output_option
+def show(config_path: Path, output: str) -> None:
+    """Show what is installed, with counters and elements."""
+    del config_path  # what is installed does not depend on the file; the option is there for scripts
+    with _plain_errors():
+        text = kernel.show()
+    _print(output, text.rstrip() or "Nothing is installed.", {"installed": bool(text), "text": text})
+
+
+@intercept.command()
+@click.option("--now", is_flag=True, help="Remove everything, and break redirected connections that are still open.")
+@_config_option
+@_output_option
+def remove(now: bool, config_path: Path, output: str) -> None:  # noqa: FBT001 - click gives flags by name
+    """Remove the rules. What keeps open connections alive stays until they have ended: run it again then, or use --now."""
+    del config_path  # what was installed is on record, so a broken file is no obstacle
+    with _plain_errors():
+        report = kernel.remove(now=now)
+    lines = [*report.changes, *(f"Left for now: {reason}." for reason in report.left)]
+    _print(output, "\n".join(lines) or "Nothing was installed.", {"changes": report.changes, "left": report.left})
+
+
+@intercept.command()
+@_config_option
+@_output_option
+def verify(config_path: Path, output: str) -> None:
+    """Compare the kernel with the plan; exit status 1 and a sentence for each difference."""
+    config = load_config(config_path)
+    with _plain_errors():
+        drift = _find_drift(config)
+    text = "\n".join(drift) or "The kernel does what the configuration says."
+    _print(output, text, {"ok": not drift, "drift": drift})
+    if drift:
+        _exit_failed()
+
+
+def _find_drift(config: Config) -> tuple[str, ...]:
+    if config.intercept.enabled:
+        return kernel.verify(read_settings(config))
+    return ("intercept.enabled is false, but rules are installed; run `nodeagent intercept remove`",) if kernel.show() else ()
+
+
+def _say_if_off(config: Config, output: str) -> bool:
+    if not config.intercept.enabled:
+        _print(output, OFF, {"enabled": False})
+    return not config.intercept.enabled
+
+
+def _print(output: str, text: str, data: dict[str, Any]) -> None:
+    click.echo(json.dumps(data, indent=2) if output == "json" else text)
+
+
+def _exit_failed() -> NoReturn:
+    click.get_current_context().exit(1)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What redirect refuses becomes one line and exit status 1."""
+    try:
+        yield
+    except RedirectError as error:
+        raise click.ClickException(str(error)) from error

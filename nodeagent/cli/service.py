@@ -1,0 +1,90 @@
+"""`nodeagent service`: registers what runs on this host in the catalog."""
+
+from pathlib import Path
+
+import click
+
+from nodeagent.cli.catalog_api import Client, config_option, open_host, open_operator, segment, token_option
+from nodeagent.cli.render import headers_option, output_option, show_json, show_table
+from nodeagent.config import load_config
+from nodeagent.errors import CatalogError
+from nodeagent.model.address import canonical_ip
+from nodeagent.model.service import is_service_name
+
+HEADERS = ("ID", "SERVICE", "ADDRESS", "PORT")
+
+
+@click.group()
+def service() -> None:
+    """Services that run on this host."""
+
+
+@service.command()
+@click.argument("name")
+@click.option("--port", type=click.IntRange(1, 65535), required=True, help="Where it listens.")
+@click.option("--address", default="", help="Where it listens; by default on every mesh address of this host.")
+@click.option("--protocol", type=click.Choice(["tcp", "http", "http2", "grpc"]), help="What it speaks; tcp if never said.")
+@click.option("--id", "instance_id", default="", help="Names the instance; by default the service's name.")
+@token_option
+@config_option
+def register(  # noqa: PLR0913 - click hands over one argument for each option
+    *, name: str, port: int, address: str, protocol: str | None, instance_id: str, config_path: Path, token_file: Path | None
+) -> None:
+    """Register service NAME on this host: from then on its port takes mesh traffic, and needs intentions."""
+    body = service_body(name, port, address, instance_id)
+    open_host(config_path, token_file).ask("PUT", "/v1/agent/service/register", body)
+    if protocol:
+        _declare(open_operator(config_path, token_file), name, protocol)
+    click.echo(f"registered: {body['ID']} at port {port}; who may call it: nodeagent intention allow SOURCE {name}")
+
+
+@service.command()
+@click.argument("instance_id", metavar="ID")
+@token_option
+@config_option
+def deregister(instance_id: str, config_path: Path, token_file: Path | None) -> None:
+    """Remove the instance ID of this host."""
+    open_host(config_path, token_file).ask("PUT", f"/v1/agent/service/deregister/{segment(instance_id)}")
+    click.echo(f"deregistered: {instance_id}")
+
+
+@service.command("list")
+@headers_option
+@output_option
+@token_option
+@config_option
+def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path | None) -> None:
+    """What the catalog has for this host."""
+    host = load_config(config_path).host.name
+    answer = open_host(config_path, token_file).ask("GET", f"/v1/catalog/node/{segment(host)}") or {}
+    found = sorted((answer.get("Services") or {}).values(), key=lambda row: str(row.get("ID")))
+    if output == "json":
+        show_json({"apiVersion": "nodeagent/v1", "services": found})
+        return
+    cells = [[str(row.get(key) or default) for key, default in _COLUMNS] for row in found]
+    show_table(HEADERS, cells, no_headers=no_headers)
+
+
+_COLUMNS = (("ID", "-"), ("Service", "-"), ("Address", "every address of the host"), ("Port", "-"))
+
+
+def service_body(name: str, port: int, address: str, instance_id: str) -> dict[str, object]:
+    """The body for `/v1/agent/service/register`.
+
+    Raises:
+        CatalogError: the name or address cannot be.
+    """
+    if not is_service_name(name):
+        raise CatalogError(f"{name!r} cannot be a service's name: letters, digits, - . _, 128 at most")
+    body: dict[str, object] = {"Name": name, "ID": instance_id or name, "Port": port}
+    if address:
+        try:
+            body["Address"] = canonical_ip(address)
+        except ValueError as error:
+            raise CatalogError(f"--address: {error}") from error
+    return body
+
+
+def _declare(client: Client, name: str, protocol: str) -> None:
+    """Says in the catalog what the service speaks."""
+    client.ask("PUT", "/v1/config", {"Kind": "service-defaults", "Name": name, "Protocol": protocol})

@@ -1,0 +1,87 @@
+"""`nodeagent status`: the agent on one screen."""
+
+import click
+
+from nodeagent.cli.agent_api import ask, socket_option
+from nodeagent.cli.main import EXIT_FAILED
+from nodeagent.cli.render import align, duration, now, output_option, printable, show_json
+from nodeagent.control.report import CatalogPart, IdentityPart, InterceptionPart, Status, WorkerPart
+
+
+@click.command()
+@output_option
+@socket_option
+def status(output: str, socket_path: str | None) -> None:
+    """How the agent of this host is.
+
+    Exit status: 0 healthy, 1 somebody must act, 3 the agent does not answer.
+    """
+    answer = ask("/v1/status", Status, socket_path=socket_path)
+    if output == "json":
+        show_json(answer)
+    else:
+        for line in screen(answer, now()):
+            click.echo(line)
+    if not answer.healthy:
+        raise SystemExit(EXIT_FAILED)
+
+
+def screen(answer: Status, at: float) -> list[str]:
+    """The lines of the screen; `at` in Unix seconds."""
+    verdict = "healthy" if answer.healthy else "NOT HEALTHY"
+    head = f"{answer.host} ({answer.datacenter})  nodeagent {answer.version}  mode {answer.mode}  {verdict}"
+    rows = [
+        ["supervisor", _supervisor(answer, at)],
+        ["control", f"pid {answer.control_pid}, up {duration(max(at - answer.control_started_at, 0))}"],
+        ["workers", _workers(answer.workers)],
+        ["interception", _interception(answer.interception)],
+        ["catalog", _catalog(answer.catalog)],
+        ["identity", _identity(answer.identity, at)],
+        *(["PROBLEM", text] for text in answer.problems),
+        *(["warning", text] for text in answer.warnings),
+    ]
+    return [printable(line) for line in [head, *align(rows)]]
+
+
+def _supervisor(answer: Status, at: float) -> str:
+    part = answer.supervisor
+    if part is None:
+        return "not heard yet"
+    silent = f", silent for {duration(part.heard_s)}" if part.heard_s > 5 else ""
+    return f"pid {part.pid}, up {duration(max(at - part.started_at, 0))}{silent}"
+
+
+def _workers(workers: list[WorkerPart]) -> str:
+    states = [worker.state for worker in workers]
+    counted = ", ".join(f"{states.count(state)} {state.replace('_', ' ')}" for state in dict.fromkeys(states)) or "none"
+    restarts = sum(worker.restarts for worker in workers)
+    return (
+        f"{counted}; {sum(w.connections for w in workers)} connections, {sum(w.tunnels for w in workers)} tunnels "
+        f"with {sum(w.streams for w in workers)} streams" + (f", {restarts} restarts" if restarts else "")
+    )
+
+
+def _interception(part: InterceptionPart) -> str:
+    detail = f" ({part.detail})" if part.detail else ""
+    repairs = f", repaired {part.repairs} times" if part.repairs else ""
+    return f"{part.state}{detail}: {part.addresses} addresses, {part.ports} local ports, {part.units} units{repairs}"
+
+
+def _catalog(part: CatalogPart) -> str:
+    link = "connected" if part.connected else f"OUT OF REACH ({part.error})"
+    if part.source == "none":
+        return f"{part.address} {link}; nothing heard yet"
+    origin = "" if part.source == "catalog" else ", from the file saved"
+    return (
+        f"{part.address} {link}; generation {part.generation}, {part.services} services, {part.hosts} hosts{origin}, "
+        f"confirmed {duration(part.age_s)} ago"
+    )
+
+
+def _identity(part: IdentityPart, at: float) -> str:
+    if not part.trust_domain:
+        return "the mesh's roots are not known yet"
+    text = f"{part.trust_domain}, {part.roots} roots, {part.certificates} certificates"
+    if part.soonest_expiry:
+        text += f", the first to end is {part.soonest_service}'s in {duration(max(part.soonest_expiry - at, 0))}"
+    return text + (f"; none yet for {', '.join(part.missing)}" if part.missing else "")

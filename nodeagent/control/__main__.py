@@ -1,0 +1,54 @@
+"""`python -m nodeagent.control`: the control process, started by the supervisor with three arguments."""
+
+import argparse
+import asyncio
+import ctypes
+import resource
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+
+from nodeagent.config import DEFAULT_PATH, load_config
+from nodeagent.control.agent import run_control
+from nodeagent.errors import ConfigError
+from nodeagent.observe.log import configure_log
+
+_PR_SET_DUMPABLE = 4
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status of control."""
+    arguments = parse_arguments(argv)
+    try:
+        config = load_config(arguments.config)
+    except ConfigError as error:
+        sys.stderr.write(f"nodeagent: {error}\n")
+        return 1
+    configure_log("control", config.log.level)
+    handover = socket.socket(fileno=arguments.handover_fd)
+    supervisor = socket.socket(fileno=arguments.supervisor_fd)
+    _keep_secrets()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run_control(config, handover, supervisor))
+    return 0
+
+
+def _keep_secrets() -> None:
+    """Private keys are in this process's memory: no core file, and no look into it for others of our uid."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """--config, --handover-fd and --supervisor-fd."""
+    parser = argparse.ArgumentParser(prog="nodeagent.control", description="Started by the supervisor, not by hand.")
+    parser.add_argument("--config", type=Path, default=DEFAULT_PATH)
+    parser.add_argument("--handover-fd", type=int, required=True)
+    parser.add_argument("--supervisor-fd", type=int, required=True)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

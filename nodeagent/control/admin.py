@@ -1,0 +1,145 @@
+"""The admin API on its Unix socket, and Prometheus' page on loopback: read only, typed, versioned."""
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from nodeagent import limits
+from nodeagent.control.door import Door, may_read
+from nodeagent.control.report import ConnectionsAnswer, ErrorAnswer
+from nodeagent.control.view import View
+from nodeagent.control.workers import Workers
+from nodeagent.model.address import parse_address
+from nodeagent.observe.log import open_log
+from nodeagent.observe.metrics import Metrics
+from nodeagent.observe.record import concerns
+
+_MODE = 0o660
+_TRUE = ("1", "true")
+
+_log = open_log()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def build_api(view: View, metrics: Metrics) -> web.Application:
+    """The application behind the admin socket."""
+
+    async def status(_request: web.Request) -> web.Response:
+        return _json(view.status())
+
+    async def services(_request: web.Request) -> web.Response:
+        return _json(view.services())
+
+    async def certs(_request: web.Request) -> web.Response:
+        return _json(view.certs())
+
+    async def connections(request: web.Request) -> web.Response:
+        return _json(await list_connections(view.workers, request.query))
+
+    app = _application()
+    app.router.add_get("/v1/status", status)
+    app.router.add_get("/v1/services", services)
+    app.router.add_get("/v1/certs", certs)
+    app.router.add_get("/v1/connections", connections)
+    app.router.add_get("/metrics", _page(metrics, view))
+    return app
+
+
+def build_metrics(view: View, metrics: Metrics) -> web.Application:
+    """The application behind the metrics port: nothing but the metrics."""
+    app = _application()
+    app.router.add_get("/metrics", _page(metrics, view))
+    return app
+
+
+async def serve_api(path: str, view: View, metrics: Metrics) -> None:
+    """Answers at the admin socket until it is cancelled."""
+    listener, gid = bind_socket(Path(path))
+    readers = {0, os.geteuid()}
+    await Door(listener, build_api(view, metrics), lambda sock: may_read(sock, uids=readers, gid=gid)).run()
+
+
+async def serve_metrics(address: str, view: View, metrics: Metrics) -> None:
+    """Answers Prometheus until it is cancelled."""
+    ip, port = parse_address(address)
+    listener = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((ip, port))
+    listener.listen()
+    await Door(listener, build_metrics(view, metrics), lambda _sock: True).run()
+
+
+def bind_socket(path: Path) -> tuple[socket.socket, int]:
+    """A socket listening at `path`, and the group whose members may talk to it.
+
+    What an earlier process left there is replaced; anything that is not a socket is not.
+    """
+    if path.is_symlink() or (path.exists() and not stat.S_ISSOCK(path.lstat().st_mode)):
+        raise FileExistsError(f"{path} is not a socket; remove it or set admin.socket")
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o777 & ~_MODE)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen()
+    return listener, path.lstat().st_gid
+
+
+async def list_connections(workers: Workers, query: Mapping[str, str]) -> ConnectionsAnswer:
+    """The rows that a query asks for, newest first.
+
+    Raises:
+        HTTPBadRequest: the query makes no sense.
+    """
+    unknown = set(query) - {"closed", "limit", "service"}
+    text = query.get("limit", str(limits.API_ROWS))
+    if unknown or not text.isdecimal() or not 1 <= int(text) <= limits.API_ROWS_MAX:
+        raise web.HTTPBadRequest(text=f"closed=1, service=NAME and limit=1..{limits.API_ROWS_MAX} are known here")
+    limit, service = int(text), query.get("service", "")
+    if query.get("closed", "") in _TRUE:
+        rows, total = workers.closed.newest(limit, service)
+        return ConnectionsAnswer(connections=rows, total=total)
+    rows, total, unanswered = await workers.open_connections(limits.API_ROWS_MAX if service else limit)
+    found = sorted((row for row in rows if concerns(row, service)), key=lambda row: -row.opened_at)
+    return ConnectionsAnswer(
+        connections=found[:limit], total=len(found) if service else total, unanswered=unanswered
+    )
+
+
+def _application() -> web.Application:
+    return web.Application(client_max_size=limits.API_BODY_BYTES, middlewares=[_guard])
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every failure as JSON of ours."""
+    try:
+        async with asyncio.timeout(limits.API_CONNECTION_S):
+            return await handler(request)
+    except web.HTTPException as error:
+        return _json(ErrorAnswer(error=f"{error.status} {error.reason}: {error.text}"), error.status)
+    except Exception as error:  # noqa: BLE001 - a defect in a view is an answer of 500, not the end of control
+        _log.error("admin_request_failed", path=request.path, exc_info=True)
+        return _json(ErrorAnswer(error=f"500: {type(error).__name__}; the agent's log says more"), 500)
+
+
+def _page(metrics: Metrics, view: View) -> Handler:
+    async def page(_request: web.Request) -> web.Response:
+        metrics.set("nodeagent_catalog_connected", view.follower.lost_since is None)
+        metrics.set("nodeagent_held_back", len(view.follower.alarms()))
+        return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    return page
+
+
+def _json(answer: msgspec.Struct, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(answer), status=status, content_type="application/json")

@@ -1,0 +1,137 @@
+"""Control as a whole: its parts, who hears what from whom, and what keeps each of them going."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+from nodeagent import __version__, limits
+from nodeagent.config import Config
+from nodeagent.control.admin import serve_api, serve_metrics
+from nodeagent.control.consul import Catalog
+from nodeagent.control.environment import Environment, real_environment
+from nodeagent.control.follow import Follower
+from nodeagent.control.identity import Identity, services_spoken_for
+from nodeagent.control.pace import backoff_s
+from nodeagent.control.publish import Publisher
+from nodeagent.control.supervisor import Supervisor
+from nodeagent.control.view import View
+from nodeagent.control.workers import Workers
+from nodeagent.model.snapshot import Snapshot
+from nodeagent.observe.log import open_log
+from nodeagent.observe.metrics import Metrics
+
+_LOOK_AGAIN_S = 5.0  # while something is held back, so that the hold ends without a word of the catalog
+
+_log = open_log()
+
+
+class Control:
+    """The parts, made once. Owned by `run_control`."""
+
+    def __init__(self, config: Config, catalog: Catalog, env: Environment) -> None:
+        self._config = config
+        self._env = env
+        self.metrics = Metrics(__version__)
+        self.workers = Workers(self.metrics, log_all=config.log.connections, want_svid=self._want_svid)
+        self.supervisor = Supervisor(self.metrics, env.now)
+        self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
+        self.follower = Follower(config, catalog, self.metrics, env)
+        self.identity = Identity(
+            config, catalog, self.metrics, env,
+            hand_out=self.workers.publish_keys, on_trust=self.follower.changed.set,
+        )  # fmt: skip
+        self.view = View(
+            config, env, env.now(), self.publisher, self.follower, self.identity, self.workers, self.supervisor
+        )
+
+    def restore(self) -> None:
+        """What was saved before this process started is in force until the catalog is heard."""
+        saved = self.publisher.restore()
+        if saved:
+            self.follower.meshed.remember(saved.state.hosts)
+
+    async def compile(self) -> None:
+        """Compiles and publishes after each change, for ever; changes that come together go together."""
+        while True:
+            await self._next_change()
+            await asyncio.sleep(limits.COMPILE_S)
+            self.follower.changed.clear()
+            state, trust = self.follower.state(), self.identity.trust
+            if state is not None and trust is not None:
+                self.publisher.publish(state, trust.bundle.trust_domain)
+
+    async def _next_change(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_AGAIN_S if self.follower.alarms() else None):
+                await self.follower.changed.wait()
+        except TimeoutError:
+            return
+
+    def _want_svid(self, service: str) -> None:
+        self.identity.ask(service)
+
+    def _hand_out(self, snapshot: Snapshot) -> None:
+        self.workers.publish(snapshot)
+        self.supervisor.publish(snapshot)
+        self.identity.need(services_spoken_for(snapshot, self._config))
+
+
+async def run_control(config: Config, handover: socket.socket, supervisor: socket.socket) -> None:
+    """Runs until SIGTERM, or until the supervisor is gone."""
+    env = real_environment()
+    async with Catalog(config.catalog, env.now) as catalog:
+        control = Control(config, catalog, env)
+        control.restore()
+        await control.supervisor.connect(supervisor)
+        ending = _end_on_signal(control.supervisor.ended)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(keep_running(name, part, env), name=name)
+                for name, part in _parts(control, config, handover).items()
+            ]
+            _log.info("control_started", pid=os.getpid(), version=__version__, host=config.host.name)
+            await ending.wait()
+            for task in tasks:
+                task.cancel()
+        control.workers.close()
+        control.supervisor.close()
+    _log.info("control_ended", pid=os.getpid())
+
+
+def _parts(control: Control, config: Config, handover: socket.socket) -> dict[str, Callable[[], Awaitable[object]]]:
+    """What runs side by side, by name."""
+    parts: dict[str, Callable[[], Awaitable[object]]] = {
+        "handover": lambda: control.workers.accept(handover),
+        "follow": control.follower.run,
+        "compile": control.compile,
+        "save": control.publisher.save,
+        "identity": control.identity.run,
+        "admin": lambda: serve_api(config.admin.socket, control.view, control.metrics),
+    }
+    if config.admin.metrics:
+        parts["metrics"] = lambda: serve_metrics(config.admin.metrics, control.view, control.metrics)
+    return parts
+
+
+async def keep_running(name: str, part: Callable[[], Awaitable[object]], env: Environment) -> None:
+    """Runs a part, and again after a failure, with backoff; a part that returns is done."""
+    failures = 0
+    while True:
+        started_at = env.now()
+        try:
+            await part()
+        except Exception:  # noqa: BLE001 - whatever fails here, the rest goes on: control outlives its parts
+            failures = 1 if env.now() - started_at > limits.RESTART_RESET_S else failures + 1
+            _log.error("part_failed", part=name, exc_info=True)
+            await asyncio.sleep(backoff_s(failures, env.draw(), limits.RESTART_MAX_S))
+        else:
+            return
+
+
+def _end_on_signal(ending: asyncio.Event) -> asyncio.Event:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    return ending

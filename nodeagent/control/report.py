@@ -1,0 +1,181 @@
+"""What the admin API answers, as types: the command line decodes the same ones. Fields are added, never changed."""
+
+import msgspec
+
+from nodeagent.model.outcome import ConnectionRow
+
+API_VERSION = "nodeagent/v1"
+
+
+class InterceptionPart(msgspec.Struct, kw_only=True):
+    """What the supervisor says about the kernel's rules."""
+
+    state: str
+    """`active`, `off`, `failed`, `repaired` or `unknown`."""
+    detail: str = ""
+    repairs: int = 0
+    units: int = 0
+    """Units whose connections are stamped."""
+    addresses: int = 0
+    """Addresses that the catalog wants captured."""
+    ports: int = 0
+
+
+class SupervisorPart(msgspec.Struct, kw_only=True):
+    """The supervisor, as it spoke last."""
+
+    pid: int
+    version: str
+    started_at: float
+    heard_s: float
+    """Seconds since its last word; it speaks once a second."""
+
+
+class WorkerPart(msgspec.Struct, kw_only=True):
+    """One worker."""
+
+    number: int
+    pid: int
+    state: str
+    """`starting`, `serving`, `draining`, `dead`, or `no_channel` where it does not talk to control."""
+    started_at: float
+    restarts: int
+    generation: int = 0
+    connections: int = 0
+    tunnels: int = 0
+    streams: int = 0
+    lag_s: float = 0.0
+    buffered: int = 0
+
+
+class CatalogPart(msgspec.Struct, kw_only=True):
+    """Where the mesh's description comes from and how old it is."""
+
+    address: str
+    connected: bool
+    source: str
+    """`catalog`, `saved` or `none`."""
+    generation: int
+    age_s: float
+    """Seconds since the catalog last confirmed what is in force."""
+    error: str = ""
+    services: int = 0
+    hosts: int = 0
+
+
+class IdentityPart(msgspec.Struct, kw_only=True):
+    """Roots and certificates in a few numbers."""
+
+    trust_domain: str
+    roots: int
+    certificates: int
+    missing: list[str]
+    """Services of this host without a certificate."""
+    soonest_expiry: float = 0.0
+    """Unix seconds; 0: there is none."""
+    soonest_service: str = ""
+
+
+class Status(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):
+    """GET /v1/status."""
+
+    api_version: str = API_VERSION
+    host: str
+    datacenter: str
+    mode: str
+    version: str
+    control_pid: int
+    control_started_at: float
+    healthy: bool
+    problems: list[str]
+    """What makes it unhealthy: somebody must act."""
+    warnings: list[str]
+    supervisor: SupervisorPart | None
+    interception: InterceptionPart
+    workers: list[WorkerPart]
+    catalog: CatalogPart
+    identity: IdentityPart
+
+
+class ConnectionsAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):
+    """GET /v1/connections."""
+
+    api_version: str = API_VERSION
+    connections: list[ConnectionRow]
+    total: int
+    """How many there are; more than `connections` when the limit was reached."""
+    unanswered: int = 0
+    """Workers that did not answer in time."""
+
+
+class InstancePart(msgspec.Struct, kw_only=True):
+    """One registered instance, as this host sees it."""
+
+    id: str
+    host: str
+    addresses: list[str]
+    healthy: bool
+    is_local: bool
+    is_meshed: bool
+    """Its host runs an agent."""
+
+
+class IntentionPart(msgspec.Struct, kw_only=True):
+    """One intention towards a service."""
+
+    source: str
+    destination: str
+    action: str
+
+
+class ServicePart(msgspec.Struct, kw_only=True):
+    """One service."""
+
+    name: str
+    protocol: str
+    mode: str
+    """In force for it on this host."""
+    instances: list[InstancePart]
+    intentions: list[IntentionPart]
+
+
+class ServicesAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):
+    """GET /v1/services: what this agent holds, not what was written to the catalog."""
+
+    api_version: str = API_VERSION
+    generation: int
+    services: list[ServicePart]
+    wildcards: list[IntentionPart]
+    """Intentions towards every service."""
+
+
+class CertificatePart(msgspec.Struct, kw_only=True):
+    """One certificate, or the lack of one. No key material."""
+
+    service: str
+    state: str
+    """`valid`, `expired` or `missing`."""
+    spiffe_id: str = ""
+    serial: str = ""
+    not_before: float = 0.0
+    not_after: float = 0.0
+    error: str = ""
+    """Why the last request to the CA failed."""
+
+
+class CertsAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):
+    """GET /v1/certs."""
+
+    api_version: str = API_VERSION
+    trust_domain: str
+    roots: list[str]
+    """Ids of the roots that are believed."""
+    active_root: str
+    certificates: list[CertificatePart]
+
+
+class ErrorAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):
+    """Any answer that is not a 200."""
+
+    api_version: str = API_VERSION
+    error: str

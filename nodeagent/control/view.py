@@ -1,0 +1,244 @@
+"""The state of this agent as the admin API's types: reads, decides nothing but what is called a problem."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nodeagent import __version__, limits
+from nodeagent.config import Config
+from nodeagent.control.environment import Environment
+from nodeagent.control.follow import Follower
+from nodeagent.control.identity import Identity
+from nodeagent.control.keeper import Keeper
+from nodeagent.control.publish import Publisher
+from nodeagent.control.report import (
+    CatalogPart,
+    CertificatePart,
+    CertsAnswer,
+    IdentityPart,
+    InstancePart,
+    IntentionPart,
+    InterceptionPart,
+    ServicePart,
+    ServicesAnswer,
+    Status,
+    SupervisorPart,
+    WorkerPart,
+)
+from nodeagent.control.supervisor import Supervisor
+from nodeagent.control.workers import Workers
+from nodeagent.model.intention import Intention
+from nodeagent.model.service import Instance, Service
+from nodeagent.model.snapshot import Snapshot
+from nodeagent.wire.frames import WorkerFacts, WorkerStats
+
+_ENDING = 0.1  # of a certificate's life: renewal has failed for 40 % of it
+_LAGGING_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All parts of control, to be looked at."""
+
+    config: Config
+    env: Environment
+    started_at: float
+    publisher: Publisher
+    follower: Follower
+    identity: Identity
+    workers: Workers
+    supervisor: Supervisor
+
+    def status(self) -> Status:
+        """GET /v1/status."""
+        table = self.config.host
+        problems = list(self._problems())
+        return Status(
+            host=table.name, datacenter=table.datacenter, mode=table.mode, version=__version__,
+            control_pid=os.getpid(), control_started_at=self.started_at,
+            healthy=not problems, problems=problems, warnings=list(self._warnings()),
+            supervisor=self._supervisor(), interception=self._interception(), workers=list(self._workers()),
+            catalog=self._catalog(), identity=self._identity(),
+        )  # fmt: skip
+
+    def services(self) -> ServicesAnswer:
+        """GET /v1/services."""
+        snapshot = self.publisher.snapshot
+        if snapshot is None:
+            return ServicesAnswer(generation=0, services=[], wildcards=[])
+        rows = [_service_part(snapshot, service) for _, service in sorted(snapshot.services.items())]
+        return ServicesAnswer(
+            generation=snapshot.generation, services=rows, wildcards=[_intention_part(i) for i in snapshot.wildcards]
+        )
+
+    def certs(self) -> CertsAnswer:
+        """GET /v1/certs."""
+        trust = self.identity.trust
+        return CertsAnswer(
+            trust_domain=trust.bundle.trust_domain if trust else "",
+            roots=sorted(trust.ids) if trust else [],
+            active_root=trust.active_id if trust else "",
+            certificates=[_certificate_part(k, self.env.now()) for _, k in sorted(self.identity.keepers.items())],
+        )
+
+    # --- what somebody must act on, and what we cope with ----------------------------------------------------------
+
+    def _problems(self) -> Iterator[str]:
+        if self.publisher.snapshot is None:
+            yield "no snapshot: the catalog was not heard yet and none is saved; calls into the mesh are refused"
+        if "compile" in self.publisher.errors:
+            yield f"the catalog's last change is not in force: {self.publisher.errors['compile']}"
+        since = self.follower.lost_since
+        if since is not None and self.env.now() - since >= limits.CATALOG_LOST_S:
+            yield f"the catalog is out of reach, changes do not arrive: {self.follower.why_lost}"
+        elif since is None and self.follower.pulse_error:
+            yield f"the catalog's answers are not taken, changes do not arrive: {self.follower.pulse_error}"
+        for keeper in self.identity.keepers.values():
+            if keeper.svid is None and keeper.error:
+                yield f"no certificate for {keeper.service}: {keeper.error}"
+        yield from self._local_problems()
+
+    def _local_problems(self) -> Iterator[str]:
+        stats = self.supervisor.stats
+        if stats is None or self.env.now() - self.supervisor.heard_at > limits.ALIVE_S:
+            yield "the supervisor is silent; see: journalctl -u nodeagent"
+            return
+        if self.config.intercept.enabled and stats.interception not in ("active", "repaired"):
+            yield f"interception is {stats.interception}: {stats.interception_detail or 'no detail'}"
+        if not any(worker.state == "serving" for worker in stats.workers):
+            yield "no worker is serving; see: journalctl -u nodeagent"
+
+    def _warnings(self) -> Iterator[str]:
+        yield from self.follower.alarms()
+        yield from self.follower.complaints()
+        yield from (why for step, why in sorted(self.publisher.errors.items()) if step != "compile")
+        if self.publisher.source == "saved":
+            yield "decisions are made by the saved snapshot: the catalog was not heard since the agent started"
+        if self.identity.complaint:
+            yield self.identity.complaint
+        for keeper in self.identity.keepers.values():
+            if keeper.svid and _is_ending(keeper, self.env.now()):
+                yield f"the certificate of {keeper.service} ends soon and was not renewed: {keeper.error or 'no error'}"
+        yield from self._worker_warnings()
+        yield from self.publisher.notes
+
+    def _worker_warnings(self) -> Iterator[str]:
+        if self.workers.cut:
+            yield self.workers.cut
+        if self.workers.dropped:
+            yield f"{self.workers.dropped} connection records were lost: workers could not send them in time"
+        for link in self.workers.links:
+            if link.stats and link.stats.lag_s > _LAGGING_S:
+                yield f"worker {link.number} is {link.stats.lag_s:.2f} s late: more workers or less load"
+
+    # --- parts -----------------------------------------------------------------------------------------------------
+
+    def _supervisor(self) -> SupervisorPart | None:
+        stats = self.supervisor.stats
+        if stats is None:
+            return None
+        heard_s = max(self.env.now() - self.supervisor.heard_at, 0.0)
+        return SupervisorPart(pid=stats.pid, version=stats.version, started_at=stats.started_at, heard_s=heard_s)
+
+    def _interception(self) -> InterceptionPart:
+        stats, captured = self.supervisor.stats, self.supervisor.captured
+        return InterceptionPart(
+            state=stats.interception if stats else "unknown",
+            detail=stats.interception_detail if stats else "",
+            repairs=stats.repairs if stats else 0,
+            units=stats.units if stats else 0,
+            addresses=len(captured.addresses) if captured else 0,
+            ports=len(captured.ports) if captured else 0,
+        )
+
+    def _workers(self) -> Iterator[WorkerPart]:
+        links = {link.pid: link.stats for link in self.workers.links}
+        facts = {w.pid: w for w in self.supervisor.stats.workers} if self.supervisor.stats else {}
+        for link in self.workers.links:
+            facts.setdefault(link.pid, WorkerFacts(link.number, link.pid, 0.0, 0, "starting"))
+        for fact in sorted(facts.values(), key=lambda fact: (fact.number, fact.pid)):
+            yield _worker_part(fact, links.get(fact.pid), has_channel=fact.pid in links)
+
+    def _catalog(self) -> CatalogPart:
+        snapshot = self.publisher.snapshot
+        confirmed_at = self.follower.confirmed_at if self.publisher.source == "catalog" else self.publisher.heard_at
+        return CatalogPart(
+            address=self.config.catalog.address,
+            connected=self.follower.lost_since is None,
+            source=self.publisher.source,
+            generation=snapshot.generation if snapshot else 0,
+            age_s=max(self.env.now() - confirmed_at, 0.0) if snapshot else 0.0,
+            error=self.follower.why_lost,
+            services=len(snapshot.services) if snapshot else 0,
+            hosts=len(snapshot.hosts) if snapshot else 0,
+        )
+
+    def _identity(self) -> IdentityPart:
+        trust = self.identity.trust
+        held = [keeper.svid for keeper in self.identity.keepers.values() if keeper.svid]
+        soonest = min(held, key=lambda svid: svid.not_after, default=None)
+        names = {id(keeper.svid): keeper.service for keeper in self.identity.keepers.values()}
+        return IdentityPart(
+            trust_domain=trust.bundle.trust_domain if trust else "",
+            roots=len(trust.ids) if trust else 0,
+            certificates=len(held),
+            missing=sorted(k.service for k in self.identity.keepers.values() if k.svid is None),
+            soonest_expiry=soonest.not_after.timestamp() if soonest else 0.0,
+            soonest_service=names[id(soonest)] if soonest else "",
+        )
+
+
+def _worker_part(fact: WorkerFacts, stats: WorkerStats | None, *, has_channel: bool) -> WorkerPart:
+    part = WorkerPart(
+        number=fact.number, pid=fact.pid, started_at=fact.started_at, restarts=fact.restarts,
+        state=fact.state if has_channel or fact.state != "serving" else "no_channel",
+    )  # fmt: skip
+    if stats:
+        part.generation, part.connections, part.lag_s = stats.generation, stats.connections, stats.lag_s
+        part.buffered, part.tunnels = stats.buffered, len(stats.tunnels)
+        part.streams = sum(tunnel.streams for tunnel in stats.tunnels)
+    return part
+
+
+def _service_part(snapshot: Snapshot, service: Service) -> ServicePart:
+    return ServicePart(
+        name=service.name,
+        protocol=service.protocol,
+        mode=service.mode or snapshot.mesh.mode,
+        instances=[_instance_part(snapshot, instance) for instance in service.instances],
+        intentions=[_intention_part(intention) for intention in service.intentions],
+    )
+
+
+def _instance_part(snapshot: Snapshot, instance: Instance) -> InstancePart:
+    host = snapshot.hosts.get(instance.host)
+    return InstancePart(
+        id=instance.id, host=instance.host, addresses=[str(address) for address in instance.addresses],
+        healthy=instance.healthy, is_local=instance.host == snapshot.mesh.host,
+        is_meshed=bool(host and host.tunnel_port),
+    )  # fmt: skip
+
+
+def _intention_part(intention: Intention) -> IntentionPart:
+    return IntentionPart(source=intention.source, destination=intention.destination, action=intention.action)
+
+
+def _certificate_part(keeper: Keeper, now: float) -> CertificatePart:
+    svid = keeper.svid
+    if svid is None:
+        return CertificatePart(service=keeper.service, state="missing", error=keeper.error)
+    return CertificatePart(
+        service=keeper.service,
+        state="valid" if now < svid.not_after.timestamp() else "expired",
+        spiffe_id=str(svid.spiffe_id),
+        serial=svid.serial,
+        not_before=svid.not_before.timestamp(),
+        not_after=svid.not_after.timestamp(),
+        error=keeper.error,
+    )
+
+
+def _is_ending(keeper: Keeper, now: float) -> bool:
+    assert keeper.svid is not None
+    begins, ends = keeper.svid.not_before.timestamp(), keeper.svid.not_after.timestamp()
+    return ends - now < (ends - begins) * _ENDING

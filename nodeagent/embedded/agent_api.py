@@ -1,0 +1,70 @@
+"""/v1/agent: the host of the caller's token, as if an agent of Consul's ran there."""
+
+import sqlite3
+
+from nodeagent import __version__
+from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
+from nodeagent.embedded.answers import service_json
+from nodeagent.embedded.asking import Answer, Ask
+from nodeagent.embedded.catalog_api import check_claims
+from nodeagent.embedded.database import Change
+from nodeagent.embedded.refusal import BadRequest, NotFound
+from nodeagent.embedded.registration import parse_agent_service
+from nodeagent.embedded.registrations import delete_service, put_service, read_node, read_services_of
+
+
+async def read_self(ask: Ask) -> Answer:
+    """GET /v1/agent/self: what clients need to know whom they talk to."""
+    ask.check(ReadMesh())
+    realm = ask.server.realm
+    name = ask.caller.node or ask.query.get("node", "")
+    stored = ask.server.store.read(lambda connection: read_node(connection, name))
+    config = {"Datacenter": realm.datacenter, "NodeName": name, "Server": True, "Version": __version__}
+    member = {"Name": name, "Addr": stored.value.address if stored else "", "Tags": {"dc": realm.datacenter}}
+    return Answer({"Config": config, "Member": member, "Meta": stored.value.meta if stored else {}})
+
+
+async def services(ask: Ask) -> Answer:
+    """GET /v1/agent/services: the host's services by ID."""
+    ask.check(ReadMesh())
+    name, datacenter = _node(ask), ask.server.realm.datacenter
+
+    def read(connection: sqlite3.Connection) -> dict[str, object]:
+        rows = read_services_of(connection, name)
+        return {row.value.id: service_json(row) | {"Datacenter": datacenter} for row in rows}
+
+    return Answer(ask.server.store.read(read))
+
+
+async def register(ask: Ask) -> Answer:
+    """PUT /v1/agent/service/register."""
+    row = parse_agent_service(await ask.json(), _node(ask))
+    ask.check(RegisterService(row.node, row.name))
+
+    def make(change: Change) -> None:
+        check_claims(ask, change.connection, row.node, row)
+        put_service(change, row)
+
+    await ask.server.store.write(make)
+    return Answer(b"")
+
+
+async def deregister(ask: Ask) -> Answer:
+    """PUT /v1/agent/service/deregister/:id."""
+    name, service_id = _node(ask), ask.path["id"]
+    ask.check(WriteNode(name))
+    if not await ask.server.store.write(lambda change: delete_service(change, name, service_id)):
+        raise NotFound(f"{name} has no service with the ID {service_id!r}: give the ID, not the name")
+    return Answer(b"")
+
+
+def _node(ask: Ask) -> str:
+    """The host that the request is about: the token's own, or for a management token the one in `?node=`.
+
+    Raises:
+        BadRequest: a management token says none.
+    """
+    name = ask.query.get("node", "") or ask.caller.node
+    if not name:
+        raise BadRequest("a management token belongs to no host: say which with ?node=, or use that host's token")
+    return name

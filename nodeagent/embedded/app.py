@@ -1,0 +1,134 @@
+"""What every request goes through: token, parameters, handler, answer; refusals as one sentence each."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+from aiohttp import web
+
+from nodeagent import limits
+from nodeagent.embedded.access import Caller
+from nodeagent.embedded.asking import Answer, Ask, Found, Server, Watch, authenticate, find
+from nodeagent.embedded.body import DEFAULT_NAMES
+from nodeagent.embedded.refusal import BadRequest, Forbidden, Missing, Refusal, TooLarge
+from nodeagent.embedded.registration import check_datacenter
+from nodeagent.embedded.routes import ALWAYS, ROUTES, Route
+from nodeagent.observe.log import open_log
+
+NOBODY = Caller("", "node")
+"""Who asks without a token where none is needed; entitled to nothing."""
+
+_SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Server": "nodeagent"}
+"""Values of the KV store are anybody's bytes, tokens must not rest in a cache, and versions are nobody's business."""
+
+
+def build_app(server: Server) -> web.Application:
+    """The catalog as an aiohttp application."""
+    app = web.Application(client_max_size=limits.ENTRY_BYTES)
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, _responder(server, route))
+    app.router.add_route("*", "/{path:.*}", _say_missing)
+    return app
+
+
+def secret_of(headers: Mapping[str, str]) -> str:
+    """The secret that a request carries; empty: none."""
+    scheme, _, bearer = headers.get("Authorization", "").partition(" ")
+    return headers.get("X-Consul-Token", "") or (bearer.strip() if scheme.lower() == "bearer" else "")
+
+
+def check_query(pairs: list[tuple[str, str]], route: Route, datacenter: str) -> dict[str, str]:
+    """The parameters by name; one that would be ignored is refused instead.
+
+    Raises:
+        BadRequest: one stands twice, or names another datacenter or namespace.
+        Missing: this catalog does not have it here.
+    """
+    query = dict(pairs)
+    if len(query) != len(pairs):
+        raise BadRequest("a parameter stands twice in the query")
+    if "token" in query:
+        raise BadRequest("a token in a URL ends up in logs: send it as X-Consul-Token")
+    for name in query:
+        if name not in ALWAYS and name not in route.params:
+            raise Missing(f"the parameter ?{name[:80]}= of {route.method} {route.path} is not implemented")
+    check_datacenter(query.get("dc", ""), datacenter)
+    for name in ("ns", "partition"):
+        if query.get(name, "") not in DEFAULT_NAMES:
+            raise BadRequest(f"?{name}={query[name][:80]}: only the default one exists here")
+    return query
+
+
+def _responder(server: Server, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def respond(request: web.Request) -> web.Response:
+        caller = NOBODY
+        try:
+            secret = secret_of(request.headers)
+            caller = NOBODY if route.is_open else authenticate(server, secret)
+            query = check_query(list(request.query.items()), route, server.realm.datacenter)
+            ask = Ask(server, caller, secret, query, request.match_info, _body_of(request))
+            return await _handled(ask, route)
+        except Refusal as refusal:
+            _note(refusal, caller, request)
+            return _said(refusal.status, str(refusal))
+        except web.HTTPException:
+            raise
+        except Exception as error:  # noqa: BLE001 - a client must never see a traceback, nor wait for an answer
+            open_log().error("request_failed", path=request.path, method=request.method, exc_info=error)
+            return _said(500, "the catalog failed at this request; its log says why")
+
+    return respond
+
+
+async def _handled(ask: Ask, route: Route) -> web.Response:
+    result = await route.handler(ask)
+    is_pretty = ask.flag("pretty") or ask.query.get("pretty") == ""
+    if isinstance(result, Watch):
+        found = await find(ask, result)
+        return _answered(found.answer, _index_headers(found), is_pretty=is_pretty)
+    return _answered(result, {}, is_pretty=is_pretty)
+
+
+def _answered(answer: Answer, headers: Mapping[str, str], *, is_pretty: bool) -> web.Response:
+    if isinstance(answer.body, bytes):
+        kind = "application/octet-stream" if answer.status == 200 else "text/plain"
+        return web.Response(body=answer.body, status=answer.status, content_type=kind, headers={**_SAFE, **headers})
+    text = msgspec.json.encode(answer.body)
+    if is_pretty:
+        text = msgspec.json.format(text, indent=4)
+    return web.Response(body=text, status=answer.status, content_type="application/json", headers={**_SAFE, **headers})
+
+
+def _index_headers(found: Found) -> dict[str, str]:
+    return {"X-Consul-Index": str(found.index), "X-Consul-KnownLeader": "true", "X-Consul-LastContact": "0"}
+
+
+def _body_of(request: web.Request) -> Callable[[], Awaitable[bytes]]:
+    async def read() -> bytes:
+        try:
+            async with asyncio.timeout(limits.CATALOG_BODY_S):
+                return await request.read()
+        except TimeoutError:
+            raise BadRequest(f"the body did not arrive within {limits.CATALOG_BODY_S:g} s") from None
+        except web.HTTPRequestEntityTooLarge:
+            raise TooLarge(f"the body is larger than {limits.ENTRY_BYTES} bytes") from None
+
+    return read
+
+
+def _note(refusal: Refusal, caller: Caller, request: web.Request) -> None:
+    """A known host that asks for what is not its own is an alarm; strangers are not: they could fill the log."""
+    if isinstance(refusal, Forbidden) and caller is not NOBODY:
+        open_log().warning(
+            "request_refused", accessor=caller.accessor, host=caller.node, path=request.path, error=str(refusal)
+        )
+
+
+def _said(status: int, sentence: str) -> web.Response:
+    return web.Response(text=sentence, status=status, headers=_SAFE)
+
+
+async def _say_missing(request: web.Request) -> web.Response:
+    if not request.path.startswith("/v1/"):
+        return _said(404, "the catalog's API is below /v1/")
+    return _said(501, f"{request.method} {request.path[:200]} is not implemented by this catalog")

@@ -1,0 +1,84 @@
+"""Request bodies: strict JSON into declared shapes; what is unknown or unsupported is refused by name."""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from nodeagent.embedded.refusal import BadRequest, Missing
+
+S = TypeVar("S", bound=msgspec.Struct)
+DEFAULT_NAMES = ("", "default")
+"""Namespace and partition: Consul's community edition knows no other."""
+
+
+def parse_object(text: bytes) -> dict[str, Any]:
+    """The JSON object in `text`. Duplicate keys, NaN and bottomless nesting are refused: readers differ about them.
+
+    Raises:
+        BadRequest: not such an object.
+    """
+    try:
+        value = json.loads(text.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply") from None
+    except ValueError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadRequest("the body must be a JSON object")
+    return value
+
+
+def shaped(value: Any, shape: type[S], unsupported: tuple[str, ...] = (), where: str = "") -> S:
+    """`value` as a `shape`; null means absent, as in Go clients.
+
+    Raises:
+        BadRequest: unknown key, wrong type or value.
+        Missing: a key of `unsupported` with more than an empty or default value.
+    """
+    if not isinstance(value, Mapping):
+        raise BadRequest(f"{where or 'the body'} must be a JSON object")
+    kept = {key: item for key, item in value.items() if item is not None}
+    for key in unsupported:
+        _check_unused(key, kept.pop(key, None), where)
+    try:
+        return msgspec.convert(kept, shape)
+    except msgspec.ValidationError as error:
+        raise BadRequest(_explain(str(error), shape, where)) from None
+
+
+def _check_unused(key: str, value: object, where: str) -> None:
+    if key in ("Namespace", "Partition") and value in DEFAULT_NAMES:
+        return
+    if value:
+        raise Missing(f"{_dotted(where, key)} is not implemented by this catalog: leave it out")
+
+
+def _explain(message: str, shape: type[msgspec.Struct], where: str) -> str:
+    what, _, path = message.partition(" - at `$")
+    key = _dotted(where, path.rstrip("`").lstrip("."))
+    unknown = re.search(r"unknown field `(.+?)`", what)
+    if not unknown:
+        return f"{key or 'the body'}: {what}"
+    near = difflib.get_close_matches(unknown[1].lower(), [name.lower() for name in shape.__struct_encode_fields__], n=1)
+    meant = next((name for name in shape.__struct_encode_fields__ if near and name.lower() == near[0]), "")
+    return f"{_dotted(key, unknown[1])}: no such key{f'; did you mean {meant}?' if meant else ''}"
+
+
+def _dotted(where: str, key: str) -> str:
+    return f"{where}.{key}" if where and key else where or key
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return made
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value")

@@ -1,0 +1,133 @@
+"""/v1/catalog, /v1/health, /v1/status: hosts, services and their instances."""
+
+import sqlite3
+
+from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode, check_claim
+from nodeagent.embedded.answers import flat_json, health_json, node_json, service_json
+from nodeagent.embedded.asking import Answer, Ask, Watch, watch
+from nodeagent.embedded.database import Change
+from nodeagent.embedded.registration import NodeRow, ServiceRow, parse_registration, parse_removal
+from nodeagent.embedded.registrations import (
+    NODES,
+    SERVICES,
+    delete_node,
+    delete_service,
+    holder_of,
+    node_topic,
+    put_node,
+    put_service,
+    read_instances,
+    read_names,
+    read_node,
+    read_nodes,
+    read_services_of,
+    service_topic,
+)
+
+
+async def register(ask: Ask) -> Answer:
+    """PUT /v1/catalog/register."""
+    asked = parse_registration(await ask.json(), ask.server.realm.datacenter)
+    if asked.node_row is not None or asked.service_row is None:
+        ask.check(WriteNode(asked.node))
+    if asked.service_row is not None:
+        ask.check(RegisterService(asked.node, asked.service_row.name))
+
+    def make(change: Change) -> None:
+        if asked.node_row is not None:
+            check_claims(ask, change.connection, asked.node_row.name, asked.node_row)
+            put_node(change, asked.node_row)
+        if asked.service_row is not None:
+            check_claims(ask, change.connection, asked.node, asked.service_row)
+            put_service(change, asked.service_row)
+
+    await ask.server.store.write(make)
+    return Answer(body=True)
+
+
+async def deregister(ask: Ask) -> Answer:
+    """PUT /v1/catalog/deregister: a host with all its services, or one service."""
+    asked = parse_removal(await ask.json(), ask.server.realm.datacenter)
+    ask.check(WriteNode(asked.node))
+    if asked.service_id:
+        await ask.server.store.write(lambda change: delete_service(change, asked.node, asked.service_id))
+    else:
+        await ask.server.store.write(lambda change: delete_node(change, asked.node))
+    return Answer(body=True)
+
+
+async def nodes(ask: Ask) -> Watch:
+    """GET /v1/catalog/nodes."""
+    ask.check(ReadMesh())
+    datacenter = ask.server.realm.datacenter
+    return watch((NODES,), lambda c: Answer([node_json(stored, datacenter) for stored in read_nodes(c)]))
+
+
+async def services(ask: Ask) -> Watch:
+    """GET /v1/catalog/services: names with tags."""
+    ask.check(ReadMesh())
+    return watch((SERVICES,), lambda c: Answer(read_names(c)))
+
+
+async def service(ask: Ask) -> Watch:
+    """GET /v1/catalog/service/:name: instances on one level."""
+    ask.check(ReadMesh())
+    name, tag, datacenter = ask.path["name"], ask.query.get("tag", ""), ask.server.realm.datacenter
+
+    def read(connection: sqlite3.Connection) -> Answer:
+        found = read_instances(connection, name)
+        return Answer([flat_json(n, s, datacenter) for n, s in found if not tag or tag in s.value.tags])
+
+    return watch((service_topic(name),), read)
+
+
+async def health(ask: Ask) -> Watch:
+    """GET /v1/health/service/:name. Without checks every instance is passing, so `?passing` leaves none out."""
+    ask.check(ReadMesh())
+    name, tag, datacenter = ask.path["name"], ask.query.get("tag", ""), ask.server.realm.datacenter
+
+    def read(connection: sqlite3.Connection) -> Answer:
+        found = read_instances(connection, name)
+        return Answer([health_json(n, s, datacenter) for n, s in found if not tag or tag in s.value.tags])
+
+    return watch((service_topic(name),), read)
+
+
+async def node(ask: Ask) -> Watch:
+    """GET /v1/catalog/node/:node: a host with its services by ID; null: there is none."""
+    return _node(ask, by_id=True)
+
+
+async def node_services(ask: Ask) -> Watch:
+    """GET /v1/catalog/node-services/:node: a host with its services as a list."""
+    return _node(ask, by_id=False)
+
+
+async def leader(ask: Ask) -> Answer:
+    """GET /v1/status/leader: this very server."""
+    return Answer(ask.server.listen)
+
+
+def check_claims(ask: Ask, connection: sqlite3.Connection, node: str, row: NodeRow | ServiceRow) -> None:
+    """Nothing, when every address of `row` may be said to be `node`'s.
+
+    Raises:
+        Forbidden: another host has one of them.
+    """
+    for ip in sorted(row.ips()):
+        check_claim(ask.caller, node, ip, holder_of(connection, ip, besides=node))
+
+
+def _node(ask: Ask, *, by_id: bool) -> Watch:
+    ask.check(ReadMesh())
+    name, datacenter = ask.path["node"], ask.server.realm.datacenter
+
+    def read(connection: sqlite3.Connection) -> Answer:
+        stored = read_node(connection, name)
+        if stored is None:
+            return Answer(None)
+        rows = [service_json(row) for row in read_services_of(connection, name)]
+        shown = {row["ID"]: row for row in rows} if by_id else rows
+        return Answer({"Node": node_json(stored, datacenter), "Services": shown})
+
+    return watch((node_topic(name),), read)

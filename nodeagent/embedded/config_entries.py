@@ -1,0 +1,92 @@
+"""The table of config entries, compare-and-set included."""
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from nodeagent.embedded.database import Change, Stored
+from nodeagent.embedded.entries import INTENTIONS
+from nodeagent.embedded.intentions import Row, rows_of
+from nodeagent.model.intention import ANY
+
+Entry = dict[str, Any]
+
+
+def kind_topic(kind: str) -> str:
+    """What a watch of all entries of a kind waits for."""
+    return f"entries:{kind}"
+
+
+def entry_topic(kind: str, name: str) -> str:
+    """What a watch of one entry waits for."""
+    return f"entry:{kind}/{name}"
+
+
+def put_entry(change: Change, entry: Entry, cas: int | None = None) -> bool:
+    """Stores an entry; whether `cas` allowed it (0: only if there is none yet). The same entry changes nothing.
+
+    Raises:
+        TooLarge: the table is full.
+    """
+    kind, name = entry["Kind"], entry["Name"]
+    known = read_entry(change.connection, kind, name)
+    if cas is not None and cas != (known.modify_index if known else 0):
+        return False
+    if known is not None and known.value == entry:
+        return True
+    if known is None:
+        change.check_room("entries")
+    index = change.index
+    change.connection.execute(
+        "INSERT INTO entries VALUES (?, ?, ?, ?, ?) ON CONFLICT (kind, name)"
+        " DO UPDATE SET body = excluded.body, modify_index = excluded.modify_index",
+        (kind, name, msgspec.json.encode(entry), index, index),
+    )
+    change.touch(kind_topic(kind), entry_topic(kind, name))
+    return True
+
+
+def delete_entry(change: Change, kind: str, name: str, cas: int | None = None) -> bool:
+    """Removes an entry; whether `cas` allowed it. What is not there needs no removal."""
+    known = read_entry(change.connection, kind, name)
+    if cas is not None and cas != (known.modify_index if known else 0):
+        return False
+    if known is not None:
+        change.connection.execute("DELETE FROM entries WHERE kind = ? AND name = ?", (kind, name))
+        change.touch(kind_topic(kind))
+        change.end(entry_topic(kind, name))
+    return True
+
+
+def read_entry(connection: sqlite3.Connection, kind: str, name: str) -> Stored[Entry] | None:
+    """One entry."""
+    sql = "SELECT body, create_index, modify_index FROM entries WHERE kind = ? AND name = ?"
+    row = connection.execute(sql, (kind, name)).fetchone()
+    return _stored(row) if row else None
+
+
+def read_entries(connection: sqlite3.Connection, kind: str) -> list[Stored[Entry]]:
+    """All entries of a kind, by name."""
+    sql = "SELECT body, create_index, modify_index FROM entries WHERE kind = ? ORDER BY name"
+    return [_stored(row) for row in connection.execute(sql, (kind,))]
+
+
+def read_intentions(connection: sqlite3.Connection) -> list[Row]:
+    """Every row of every service-intentions entry."""
+    return [row for stored in read_entries(connection, INTENTIONS) for row in rows_of(*stored)]
+
+
+def read_intentions_to(connection: sqlite3.Connection, destination: str) -> list[Row]:
+    """The rows that can decide who reaches `destination`: its own entry's and the wildcard's."""
+    found = [read_entry(connection, INTENTIONS, name) for name in dict.fromkeys((destination, ANY))]
+    return [row for stored in found if stored for row in rows_of(*stored)]
+
+
+def intention_topics(destination: str) -> tuple[str, ...]:
+    """What a watch of `read_intentions_to` waits for."""
+    return entry_topic(INTENTIONS, destination), entry_topic(INTENTIONS, ANY)
+
+
+def _stored(row: tuple[bytes, int, int]) -> Stored[Entry]:
+    return Stored(msgspec.json.decode(row[0]), row[1], row[2])

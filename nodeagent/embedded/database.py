@@ -1,0 +1,190 @@
+"""The SQLite file: its tables, how it is opened, and transactions that say what they changed.
+
+Every change takes the next number of one durable index, and notes it for each *topic* it concerns (`service:web`,
+`nodes`): that is what blocking queries compare with, so a watch of one service does not wake for another.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+from nodeagent import limits
+from nodeagent.embedded.refusal import StorageFailed, TooLarge
+from nodeagent.errors import CatalogError
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), trust_domain TEXT NOT NULL, datacenter TEXT NOT NULL,
+    idx INTEGER NOT NULL) STRICT;
+CREATE TABLE topics (topic TEXT PRIMARY KEY, idx INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE nodes (name TEXT PRIMARY KEY, body BLOB NOT NULL, create_index INTEGER NOT NULL,
+    modify_index INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE node_addresses (ip TEXT NOT NULL, node TEXT NOT NULL REFERENCES nodes (name) ON DELETE CASCADE,
+    PRIMARY KEY (ip, node)) STRICT, WITHOUT ROWID;
+CREATE INDEX node_addresses_by_node ON node_addresses (node);
+CREATE TABLE services (node TEXT NOT NULL REFERENCES nodes (name) ON DELETE CASCADE, id TEXT NOT NULL,
+    name TEXT NOT NULL, body BLOB NOT NULL, create_index INTEGER NOT NULL, modify_index INTEGER NOT NULL,
+    PRIMARY KEY (node, id)) STRICT, WITHOUT ROWID;
+CREATE INDEX services_by_name ON services (name);
+CREATE TABLE entries (kind TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL, create_index INTEGER NOT NULL,
+    modify_index INTEGER NOT NULL, PRIMARY KEY (kind, name)) STRICT, WITHOUT ROWID;
+CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL, flags INTEGER NOT NULL, create_index INTEGER NOT NULL,
+    modify_index INTEGER NOT NULL) STRICT;
+CREATE TABLE tokens (accessor TEXT PRIMARY KEY, secret_hash BLOB NOT NULL UNIQUE, kind TEXT NOT NULL,
+    node TEXT NOT NULL, services TEXT NOT NULL, description TEXT NOT NULL, created_at REAL NOT NULL,
+    create_index INTEGER NOT NULL) STRICT;
+CREATE TABLE roots (id TEXT PRIMARY KEY, cert_pem TEXT NOT NULL, key_pem TEXT NOT NULL, active INTEGER NOT NULL,
+    create_index INTEGER NOT NULL) STRICT;
+CREATE TABLE tls_root (one INTEGER PRIMARY KEY CHECK (one = 1), cert_pem TEXT NOT NULL, key_pem TEXT NOT NULL) STRICT;
+"""
+
+
+class Stored(NamedTuple, Generic[V]):
+    """A row with the numbers of the changes that made it."""
+
+    value: V
+    create_index: int
+    modify_index: int
+
+
+class Change:
+    """One transaction that writes. Owned by whoever runs it, until it is committed."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.touched: set[str] = set()
+        self._index = 0
+
+    @property
+    def index(self) -> int:
+        """The number of this change; taken when it is first asked for, so that what changes nothing takes none."""
+        if not self._index:
+            self._index = self.connection.execute("UPDATE state SET idx = idx + 1 RETURNING idx").fetchone()[0]
+        return self._index
+
+    def touch(self, *topics: str) -> None:
+        """Notes that these topics changed."""
+        for topic in topics:
+            self.touched.add(topic)
+            self.connection.execute("INSERT OR REPLACE INTO topics VALUES (?, ?)", (topic, self.index))
+
+    def end(self, *topics: str) -> None:
+        """Notes that these topics' things are gone.
+
+        One number per kind of topic remembers it, not one for each name that ever was: that would fill the disk.
+        """
+        for topic in topics:
+            self.connection.execute("DELETE FROM topics WHERE topic = ?", (topic,))
+            self.touch(_gone(topic))
+            self.touched.add(topic)
+
+    def check_room(self, table: str) -> None:
+        """Nothing, when one more row fits into `table`.
+
+        Raises:
+            TooLarge: names the limit.
+        """
+        count = self.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - our own words
+        if count >= limits.CATALOG_ROWS:
+            raise TooLarge(f"the catalog holds {count} {table}, which is its limit")
+
+
+def open_database(path: Path, *, create: bool = False) -> sqlite3.Connection:
+    """A connection to the catalog in `path`. An acknowledged write survives a kill and a power cut.
+
+    Raises:
+        CatalogError: there is none, or it is not ours or newer than this program.
+    """
+    if not create and not path.exists():
+        raise CatalogError(f"{path}: there is no catalog here; start one with: nodeagent catalog --data {path.parent}")
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=limits.CATALOG_LOCK_S, check_same_thread=False)
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error as error:
+        raise CatalogError(f"{path}: cannot be opened as a catalog: {error}") from error
+    if version == 0 and create:
+        commit(connection, _create_tables)
+    elif version != SCHEMA_VERSION:
+        connection.close()
+        raise CatalogError(f"{path}: is of version {version}, and this nodeagent knows version {SCHEMA_VERSION}")
+    return connection
+
+
+def commit(connection: sqlite3.Connection, write: Callable[[Change], T]) -> tuple[T, set[str]]:
+    """What `write` gives, and the topics it touched, once all of it is on the disk; else nothing of it is.
+
+    Raises:
+        StorageFailed: the disk is full or broken.
+    """
+    change = Change(connection)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            made = write(change)
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:  # something was raised
+                connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise storage_failed(error) from error
+    return made, change.touched
+
+
+def query(connection: sqlite3.Connection, ask: Callable[[sqlite3.Connection], T]) -> T:
+    """What `ask` finds in one consistent state of the catalog: the index must not be newer than the rows.
+
+    Raises:
+        StorageFailed: the disk is broken.
+    """
+    try:
+        connection.execute("BEGIN")
+        try:
+            return ask(connection)
+        finally:
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise StorageFailed(f"the catalog's database cannot be read ({_name_of(error)})") from error
+
+
+def index_of(connection: sqlite3.Connection, topics: Iterable[str]) -> int:
+    """The number of the last change of any of these topics; at least 1, as an index of 0 would not block."""
+    names = list(topics)
+    wanted = [*names, *{_gone(name) for name in names}]
+    marks = ",".join("?" * len(wanted))
+    found = dict(connection.execute(f"SELECT topic, idx FROM topics WHERE topic IN ({marks})", wanted))  # noqa: S608
+    return max((found.get(name, found.get(_gone(name), 1)) for name in names), default=1)
+
+
+def newest_index(connection: sqlite3.Connection) -> int:
+    """The number of the last change of all."""
+    return int(connection.execute("SELECT idx FROM state").fetchone()[0])
+
+
+def storage_failed(error: sqlite3.Error) -> StorageFailed:
+    """What to tell a writer when SQLite fails."""
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        return StorageFailed("not stored: the disk under the catalog's data is full; reads go on")
+    return StorageFailed(f"not stored: the catalog's database failed ({_name_of(error)})")
+
+
+def _create_tables(change: Change) -> None:
+    if change.connection.execute("PRAGMA user_version").fetchone()[0]:
+        return
+    for statement in _SCHEMA.split(";")[:-1]:
+        change.connection.execute(statement)
+    change.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _gone(topic: str) -> str:
+    return "gone:" + topic.partition(":")[0]
+
+
+def _name_of(error: sqlite3.Error) -> str:
+    return f"{getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}"

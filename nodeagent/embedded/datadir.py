@@ -1,0 +1,98 @@
+"""The directory that holds a catalog: one server at a time, secrets for its owner alone, files whole or not at all."""
+
+import fcntl
+import os
+from datetime import datetime
+from pathlib import Path
+
+from nodeagent.embedded.authority import Realm, found_realm, read_listener_root
+from nodeagent.embedded.database import Change, commit, open_database, query
+from nodeagent.embedded.refusal import Refusal
+from nodeagent.embedded.tokens import create_token
+from nodeagent.errors import CatalogError
+
+DATABASE = "catalog.db"
+MANAGEMENT_TOKEN = "management.token"  # noqa: S105 - a file's name
+TLS_CA = "tls-ca.pem"
+_LOCK = "catalog.lock"
+
+
+def lock_data(directory: Path) -> int:
+    """A descriptor that keeps other servers out for as long as it is open. Makes the directory.
+
+    Raises:
+        CatalogError: another server has it, or it cannot be made.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CatalogError(f"{directory}: cannot hold a catalog: {error}") from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(held, 20, 0).decode(errors="replace").strip()
+        os.close(held)
+        raise CatalogError(f"{directory}: another catalog (pid {pid}) serves it already; stop that one first") from None
+    os.ftruncate(held, 0)
+    os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
+    return held
+
+
+def prepare_data(directory: Path, datacenter: str, now: datetime) -> Realm:
+    """The realm kept in `directory`, made on the first start with its CA, and the files that people take from there.
+
+    Raises:
+        CatalogError: not ours, another datacenter's, or the disk is full or broken.
+    """
+    before = os.umask(0o077)  # the database holds the CA's key
+    try:
+        connection = open_database(directory / DATABASE, create=True)
+        try:
+            realm, _ = commit(connection, lambda change: _prepare(change, directory, datacenter, now))
+            root = query(connection, read_listener_root)
+        finally:
+            connection.close()
+        write_file(directory / TLS_CA, root.cert_pem, 0o644)
+    except (Refusal, OSError) as error:
+        raise CatalogError(f"{directory}: the catalog cannot start: {error}") from error
+    finally:
+        os.umask(before)
+    return realm
+
+
+def write_file(path: Path, text: str, mode: int) -> None:
+    """Writes a file that is there whole or not at all, also after a power cut.
+
+    Raises:
+        OSError: the disk is full or broken; what was there before still is.
+    """
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, mode)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        new.rename(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _prepare(change: Change, directory: Path, datacenter: str, now: datetime) -> Realm:
+    is_new = change.connection.execute("SELECT 1 FROM state").fetchone() is None
+    realm = found_realm(change, datacenter, now)
+    if is_new:
+        # The file comes before the commit: a crash between leaves a token that nobody knows, and the next start makes
+        # another. Later starts make none, so that an operator may move the file off the machine.
+        made = create_token(change, "management", now=now.timestamp(), description="made with the catalog")
+        write_file(directory / MANAGEMENT_TOKEN, made.secret + "\n", 0o600)
+    return realm

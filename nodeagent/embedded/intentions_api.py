@@ -1,0 +1,119 @@
+"""/v1/connect/intentions: who may call whom, pair by pair."""
+
+import sqlite3
+
+from nodeagent.embedded.access import ReadMesh, WriteMesh
+from nodeagent.embedded.asking import Answer, Ask, Watch, watch
+from nodeagent.embedded.config_entries import (
+    delete_entry,
+    intention_topics,
+    kind_topic,
+    put_entry,
+    read_entry,
+    read_intentions,
+    read_intentions_to,
+)
+from nodeagent.embedded.database import Change
+from nodeagent.embedded.entries import INTENTIONS
+from nodeagent.embedded.intentions import (
+    end_name,
+    in_order,
+    intention_json,
+    is_allowed,
+    match_rows,
+    with_source,
+    without_source,
+)
+from nodeagent.embedded.refusal import BadRequest
+
+_BODY_MARKS = (
+    "SourceName", "SourceNS", "DestinationName", "DestinationNS", "SourceType", "Precedence", "CreateIndex",
+    "ModifyIndex", "CreatedAt", "UpdatedAt", "ID", "Meta", "Hash",
+)  # fmt: skip
+"""What a client sends back of an intention that it read; the pair is in the query."""
+
+
+async def put(ask: Ask) -> Answer:
+    """PUT /v1/connect/intentions/exact?source=&destination=."""
+    ask.check(WriteMesh("intentions"))
+    source, destination = _pair(ask)
+    body = {key: value for key, value in (await ask.json()).items() if key not in _BODY_MARKS}
+    said = body | {"Name": source}
+
+    def make(change: Change) -> bool:
+        stored = read_entry(change.connection, INTENTIONS, destination)
+        return put_entry(change, with_source(stored.value if stored else None, destination, said))
+
+    return Answer(await ask.server.store.write(make))
+
+
+async def one(ask: Ask) -> Watch:
+    """GET /v1/connect/intentions/exact?source=&destination=."""
+    ask.check(ReadMesh())
+    source, destination = _pair(ask)
+
+    def read(connection: sqlite3.Connection) -> Answer:
+        for row in read_intentions_to(connection, destination):
+            if (row.source, row.destination) == (source, destination):
+                return Answer(intention_json(row))
+        return Answer(f"there is no intention {source} -> {destination}".encode(), 404)
+
+    return watch(intention_topics(destination)[:1], read)
+
+
+async def delete(ask: Ask) -> Answer:
+    """DELETE /v1/connect/intentions/exact?source=&destination=; what is not there needs no removal."""
+    ask.check(WriteMesh("intentions"))
+    source, destination = _pair(ask)
+
+    def make(change: Change) -> None:
+        stored = read_entry(change.connection, INTENTIONS, destination)
+        if stored is None:
+            return
+        left = without_source(stored.value, source)
+        if left is None:
+            delete_entry(change, INTENTIONS, destination)
+        else:
+            put_entry(change, left)
+
+    await ask.server.store.write(make)
+    return Answer({})
+
+
+async def every(ask: Ask) -> Watch:
+    """GET /v1/connect/intentions: all rows in the order of evaluation."""
+    ask.check(ReadMesh())
+    read = read_intentions
+    return watch((kind_topic(INTENTIONS),), lambda c: Answer([intention_json(row) for row in in_order(read(c))]))
+
+
+async def match(ask: Ask) -> Watch:
+    """GET /v1/connect/intentions/match?by=&name=: the rows that can decide about a service at one end."""
+    ask.check(ReadMesh())
+    by, name = ask.query.get("by", ""), end_name(ask.query.get("name", ""), "name")
+    if by == "destination":
+        return watch(
+            intention_topics(name),
+            lambda c: Answer({name: [intention_json(row) for row in in_order(read_intentions_to(c, name))]}),
+        )
+    if by != "source":
+        raise BadRequest("?by= must be source or destination")
+    return watch(
+        (kind_topic(INTENTIONS),),
+        lambda c: Answer({name: [intention_json(row) for row in match_rows(read_intentions(c), "source", name)]}),
+    )
+
+
+async def check(ask: Ask) -> Answer:
+    """GET /v1/connect/intentions/check?source=&destination=: whether a connection is allowed; by default it is not."""
+    ask.check(ReadMesh())
+    source, destination = _pair(ask)
+    rows = ask.server.store.read(lambda connection: read_intentions_to(connection, destination))
+    return Answer({"Allowed": is_allowed(rows, source, destination)})
+
+
+def _pair(ask: Ask) -> tuple[str, str]:
+    return (
+        end_name(ask.query.get("source", ""), "source"),
+        end_name(ask.query.get("destination", ""), "destination"),
+    )

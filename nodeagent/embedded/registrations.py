@@ -1,0 +1,176 @@
+"""The tables of hosts and services: what is written, what is read, and which watches it concerns."""
+
+import sqlite3
+from collections import defaultdict
+from typing import TypeVar
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.embedded.database import Change, Stored
+from nodeagent.embedded.refusal import BadRequest, TooLarge
+from nodeagent.embedded.registration import NodeRow, ServiceRow
+
+R = TypeVar("R", NodeRow, ServiceRow)
+
+NODES = "nodes"
+SERVICES = "services"
+"""Topic of the list of names and tags: not of addresses."""
+
+
+def node_topic(node: str) -> str:
+    """What a watch of one host's services waits for."""
+    return f"node:{node}"
+
+
+def service_topic(service: str) -> str:
+    """What a watch of one service's instances, and of their hosts, waits for."""
+    return f"service:{service}"
+
+
+def put_node(change: Change, row: NodeRow) -> None:
+    """Stores a host; the same row again changes nothing.
+
+    Raises:
+        TooLarge: the table is full.
+    """
+    known = read_node(change.connection, row.name)
+    if known is not None and known.value == row:
+        return
+    if known is None:
+        change.check_room("nodes")
+    index = change.index
+    change.connection.execute(
+        "INSERT INTO nodes VALUES (?, ?, ?, ?) ON CONFLICT (name)"
+        " DO UPDATE SET body = excluded.body, modify_index = excluded.modify_index",
+        (row.name, msgspec.json.encode(row), index, index),
+    )
+    change.connection.execute("DELETE FROM node_addresses WHERE node = ?", (row.name,))
+    change.connection.executemany("INSERT INTO node_addresses VALUES (?, ?)", [(ip, row.name) for ip in row.ips()])
+    services = {stored.value.name for stored in read_services_of(change.connection, row.name)}
+    change.touch(NODES, node_topic(row.name), *(service_topic(name) for name in services))
+
+
+def put_service(change: Change, row: ServiceRow) -> None:
+    """Stores an instance; the same row again changes nothing.
+
+    Raises:
+        BadRequest: its host is not registered.
+        TooLarge: the table or the host's share of it is full.
+    """
+    if read_node(change.connection, row.node) is None:
+        raise BadRequest(
+            f"{row.node} is not registered: the agent there does it when it starts (PUT /v1/catalog/register)"
+        )
+    known = read_service(change.connection, row.node, row.id)
+    if known is not None and known.value == row:
+        return
+    if known is None:
+        _check_share(change, row.node)
+    index = change.index
+    change.connection.execute(
+        "INSERT INTO services VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (node, id)"
+        " DO UPDATE SET name = excluded.name, body = excluded.body, modify_index = excluded.modify_index",
+        (row.node, row.id, row.name, msgspec.json.encode(row), index, index),
+    )
+    change.touch(service_topic(row.name), node_topic(row.node))
+    if known is None or (known.value.name, known.value.tags) != (row.name, row.tags):
+        change.touch(SERVICES)
+    if known is not None and known.value.name != row.name:
+        _end_or_touch(change, known.value.name)
+
+
+def delete_node(change: Change, node: str) -> bool:
+    """Removes a host and its services; whether there was one."""
+    if read_node(change.connection, node) is None:
+        return False
+    services = {stored.value.name for stored in read_services_of(change.connection, node)}
+    change.connection.execute("DELETE FROM nodes WHERE name = ?", (node,))
+    change.touch(NODES)
+    change.end(node_topic(node))
+    for name in sorted(services):
+        _end_or_touch(change, name)
+    if services:
+        change.touch(SERVICES)
+    return True
+
+
+def delete_service(change: Change, node: str, service_id: str) -> bool:
+    """Removes one instance; whether there was one."""
+    known = read_service(change.connection, node, service_id)
+    if known is None:
+        return False
+    change.connection.execute("DELETE FROM services WHERE node = ? AND id = ?", (node, service_id))
+    change.touch(node_topic(node), SERVICES)
+    _end_or_touch(change, known.value.name)
+    return True
+
+
+def read_node(connection: sqlite3.Connection, node: str) -> Stored[NodeRow] | None:
+    """One host."""
+    row = connection.execute("SELECT body, create_index, modify_index FROM nodes WHERE name = ?", (node,)).fetchone()
+    return _stored(row, NodeRow) if row else None
+
+
+def read_nodes(connection: sqlite3.Connection) -> list[Stored[NodeRow]]:
+    """All hosts, by name."""
+    rows = connection.execute("SELECT body, create_index, modify_index FROM nodes ORDER BY name")
+    return [_stored(row, NodeRow) for row in rows]
+
+
+def read_service(connection: sqlite3.Connection, node: str, service_id: str) -> Stored[ServiceRow] | None:
+    """One instance."""
+    sql = "SELECT body, create_index, modify_index FROM services WHERE node = ? AND id = ?"
+    row = connection.execute(sql, (node, service_id)).fetchone()
+    return _stored(row, ServiceRow) if row else None
+
+
+def read_services_of(connection: sqlite3.Connection, node: str) -> list[Stored[ServiceRow]]:
+    """All instances on one host, by ID."""
+    sql = "SELECT body, create_index, modify_index FROM services WHERE node = ? ORDER BY id"
+    return [_stored(row, ServiceRow) for row in connection.execute(sql, (node,))]
+
+
+def read_instances(connection: sqlite3.Connection, service: str) -> list[tuple[Stored[NodeRow], Stored[ServiceRow]]]:
+    """All instances of one service with their hosts, by host and ID."""
+    rows = connection.execute(
+        "SELECT n.body, n.create_index, n.modify_index, s.body, s.create_index, s.modify_index"
+        " FROM services s JOIN nodes n ON n.name = s.node WHERE s.name = ? ORDER BY s.node, s.id",
+        (service,),
+    )
+    return [(_stored(row[:3], NodeRow), _stored(row[3:], ServiceRow)) for row in rows]
+
+
+def read_names(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    """Every service's name with all its instances' tags."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for name, body in connection.execute("SELECT name, body FROM services ORDER BY name"):
+        found[name].update(msgspec.json.decode(body, type=ServiceRow).tags)
+    return {name: sorted(tags) for name, tags in found.items()}
+
+
+def holder_of(connection: sqlite3.Connection, ip: str, besides: str) -> str:
+    """The host, not `besides`, that has the address `ip`; empty: none has."""
+    sql = "SELECT node FROM node_addresses WHERE ip = ? AND node != ? ORDER BY node"
+    row = connection.execute(sql, (ip, besides)).fetchone()
+    return row[0] if row else ""
+
+
+def _check_share(change: Change, node: str) -> None:
+    change.check_room("services")
+    count = change.connection.execute("SELECT count(*) FROM services WHERE node = ?", (node,)).fetchone()[0]
+    if count >= limits.CATALOG_SERVICES_PER_HOST:
+        raise TooLarge(f"{node} has {count} services registered, which is the limit for one host")
+
+
+def _end_or_touch(change: Change, service: str) -> None:
+    """Notes that an instance of `service` went; whether it was the last one."""
+    left = change.connection.execute("SELECT 1 FROM services WHERE name = ? LIMIT 1", (service,)).fetchone()
+    if left:
+        change.touch(service_topic(service))
+    else:
+        change.end(service_topic(service))
+
+
+def _stored(row: tuple[bytes, int, int], shape: type[R]) -> Stored[R]:
+    return Stored(msgspec.json.decode(row[0], type=shape), row[1], row[2])

@@ -1,0 +1,69 @@
+"""The routes: every path of the API with its handler and the parameters that it takes."""
+
+from typing import NamedTuple
+
+from nodeagent.embedded import (
+    agent_api,
+    authority_api,
+    catalog_api,
+    config_api,
+    intentions_api,
+    kv_api,
+    tokens_api,
+)
+from nodeagent.embedded.asking import Handler
+
+
+class Route(NamedTuple):
+    """One path of the API."""
+
+    method: str
+    path: str
+    handler: Handler
+    params: tuple[str, ...] = ()
+    """What may stand in its query besides what may always."""
+    is_open: bool = False
+    """Answers without a token."""
+
+
+ALWAYS = ("dc", "ns", "partition", "pretty", "stale", "consistent", "cached")
+"""Consistency modes change nothing: there is one server, and what it answers is what it stored."""
+WAIT = ("index", "wait")
+PAIR = ("source", "destination", "source-type")
+
+ROUTES = (
+    Route("GET", "/v1/status/leader", catalog_api.leader, is_open=True),
+    Route("GET", "/v1/agent/self", agent_api.read_self, ("node",)),
+    Route("GET", "/v1/agent/services", agent_api.services, ("node",)),
+    Route("PUT", "/v1/agent/service/register", agent_api.register, ("node", "replace-existing-checks")),
+    Route("PUT", "/v1/agent/service/deregister/{id}", agent_api.deregister, ("node",)),
+    Route("PUT", "/v1/catalog/register", catalog_api.register),
+    Route("PUT", "/v1/catalog/deregister", catalog_api.deregister),
+    Route("GET", "/v1/catalog/nodes", catalog_api.nodes, WAIT),
+    Route("GET", "/v1/catalog/services", catalog_api.services, WAIT),
+    Route("GET", "/v1/catalog/service/{name}", catalog_api.service, (*WAIT, "tag")),
+    Route("GET", "/v1/catalog/node/{node}", catalog_api.node, WAIT),
+    Route("GET", "/v1/catalog/node-services/{node}", catalog_api.node_services, WAIT),
+    Route("GET", "/v1/health/service/{name}", catalog_api.health, (*WAIT, "tag", "passing")),
+    Route("PUT", "/v1/config", config_api.put, ("cas",)),
+    Route("GET", "/v1/config/{kind}", config_api.every, WAIT),
+    Route("GET", "/v1/config/{kind}/{name}", config_api.one, WAIT),
+    Route("DELETE", "/v1/config/{kind}/{name}", config_api.delete, ("cas",)),
+    Route("GET", "/v1/connect/intentions", intentions_api.every, WAIT),
+    Route("GET", "/v1/connect/intentions/match", intentions_api.match, (*WAIT, "by", "name")),
+    Route("GET", "/v1/connect/intentions/check", intentions_api.check, PAIR),
+    Route("GET", "/v1/connect/intentions/exact", intentions_api.one, (*WAIT, *PAIR)),
+    Route("PUT", "/v1/connect/intentions/exact", intentions_api.put, PAIR),
+    Route("DELETE", "/v1/connect/intentions/exact", intentions_api.delete, PAIR),
+    Route("GET", "/v1/kv/{key:.*}", kv_api.read, (*WAIT, "recurse", "keys", "separator", "raw")),
+    Route("PUT", "/v1/kv/{key:.*}", kv_api.put, ("cas", "flags")),
+    Route("DELETE", "/v1/kv/{key:.*}", kv_api.delete, ("cas", "recurse")),
+    Route("GET", "/v1/connect/ca/roots", authority_api.roots, WAIT),
+    Route("GET", "/v1/agent/connect/ca/roots", authority_api.roots, WAIT),
+    Route("PUT", "/v1/nodeagent/sign", authority_api.sign),
+    Route("PUT", "/v1/acl/token", tokens_api.create),
+    Route("GET", "/v1/acl/tokens", tokens_api.every),
+    Route("GET", "/v1/acl/token/self", tokens_api.read_self),
+    Route("GET", "/v1/acl/token/{accessor}", tokens_api.one),
+    Route("DELETE", "/v1/acl/token/{accessor}", tokens_api.delete),
+)

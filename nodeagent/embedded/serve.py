@@ -1,0 +1,167 @@
+"""The catalog's process: listen, answer, renew the certificate, stop cleanly."""
+
+import asyncio
+import ipaddress
+import logging
+import os
+import random
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from nodeagent import limits
+from nodeagent.embedded.app import build_app
+from nodeagent.embedded.asking import Server
+from nodeagent.embedded.authority import Realm, read_listener_root
+from nodeagent.embedded.datadir import DATABASE, TLS_CA, lock_data, prepare_data
+from nodeagent.embedded.store import Store
+from nodeagent.embedded.tls import FileTls, OwnTls, ServerTls
+from nodeagent.errors import CatalogError
+from nodeagent.model.address import Address
+from nodeagent.observe.log import open_log
+
+_LOOPBACK_NAMES = ("127.0.0.1", "::1", "localhost")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How a catalog is started."""
+
+    data: Path
+    listen: Address
+    datacenter: str = "dc1"
+    is_plain: bool = False
+    names: tuple[str, ...] = ()
+    """What clients call this server besides the address that it listens on."""
+    tls_files: tuple[Path, Path] | None = None
+    """The operator's certificate and key."""
+    leaf_ttl_s: float = limits.SVID_TTL_S
+
+
+async def serve_catalog(options: Options, announce: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT; says one line through `announce` when it answers.
+
+    Raises:
+        CatalogError: it cannot start: what is wrong, and the cure.
+    """
+    check_options(options)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    _prepare_process()
+    held = lock_data(options.data)
+    try:
+        realm = prepare_data(options.data, options.datacenter, _now())
+        store = Store(options.data / DATABASE)
+        try:
+            await _serve(options, realm, store, announce, stop)
+        finally:
+            await store.close()
+    finally:
+        os.close(held)
+
+
+def check_options(options: Options) -> None:
+    """Nothing, when the options fit together.
+
+    Raises:
+        CatalogError: they do not; with the cure.
+    """
+    ip = ipaddress.ip_address(options.listen.ip)
+    if options.is_plain and not ip.is_loopback:
+        raise CatalogError(f"--plain is for loopback addresses: on {ip} tokens would cross the network in clear")
+    if ip.is_unspecified and not (options.names or options.tls_files):
+        raise CatalogError(
+            f"--listen {ip}: say with --tls-name which addresses and names clients use, or give --tls-cert"
+        )
+
+
+def names_of(options: Options) -> tuple[str, ...]:
+    """What the server's own certificate is for."""
+    ip = ipaddress.ip_address(options.listen.ip)
+    own = () if ip.is_unspecified else (str(ip),)
+    return tuple(dict.fromkeys((*own, *options.names, *_LOOPBACK_NAMES)))
+
+
+async def _serve(
+    options: Options, realm: Realm, store: Store, announce: Callable[[str], None], stop: asyncio.Event
+) -> None:
+    listener = _listen(options.listen)
+    address = Address(*listener.getsockname()[:2])
+    tls = _tls_of(options, store)
+    ttl = timedelta(seconds=options.leaf_ttl_s)
+    server = Server(store, realm, str(address), ttl, _now, random.random)
+    runner = web.AppRunner(
+        build_app(server),
+        access_log=None,
+        handle_signals=False,
+        handler_cancellation=True,  # a client that goes away gives its blocking query's place back
+        shutdown_timeout=limits.CATALOG_STOP_S,
+    )
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener, ssl_context=tls.context if tls else None).start()
+        announce(_ready_line(options, realm, address))
+        await _until_stopped(stop, tls)
+        store.watchers.close()
+    finally:
+        await runner.cleanup()
+
+
+async def _until_stopped(stop: asyncio.Event, tls: ServerTls | None) -> None:
+    while not stop.is_set():
+        try:
+            async with asyncio.timeout(limits.CATALOG_TLS_CHECK_S):
+                await stop.wait()
+        except TimeoutError:
+            refresh_tls(tls, _now())
+
+
+def refresh_tls(tls: ServerTls | None, now: datetime) -> None:
+    """Renews the listener's certificate if it is due. A failure is said and tried again; the old one goes on."""
+    if tls is None:
+        return
+    try:
+        if tls.refresh(now):
+            open_log().info("catalog_certificate_renewed")
+    except CatalogError as error:
+        open_log().error("catalog_certificate_not_renewed", error=str(error))
+
+
+def _tls_of(options: Options, store: Store) -> ServerTls | None:
+    if options.is_plain:
+        return None
+    if options.tls_files:
+        return FileTls(*options.tls_files)
+    return OwnTls(store.read(read_listener_root), names_of(options), _now())
+
+
+def _listen(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.ip else socket.AF_INET
+    try:
+        return socket.create_server((address.ip, address.port), family=family, backlog=limits.ACCEPT_BACKLOG)
+    except OSError as error:
+        raise CatalogError(f"--listen {address}: {error.strerror or error}") from error
+
+
+def _ready_line(options: Options, realm: Realm, address: Address) -> str:
+    scheme = "http" if options.is_plain else "https"
+    pin = "" if options.is_plain or options.tls_files else f"; clients pin {options.data / TLS_CA}"
+    return f"catalog ready on {scheme}://{address} (trust domain {realm.trust_domain}){pin}"
+
+
+def _prepare_process() -> None:
+    """Every blocking query holds a descriptor; and aiohttp's tracebacks about malformed requests help nobody."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the CA's key passes through this process's memory
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

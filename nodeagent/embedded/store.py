@@ -1,0 +1,84 @@
+"""The catalog's data for the running server: reads at once, writes in turn, watchers woken after each.
+
+Reads run in the event loop: each is one or two indexed statements on pages that SQLite holds in memory, some
+microseconds, and WAL lets them go on while somebody writes; a thread would cost more than it saves. Writes wait for the
+disk (fsync), so they run in one thread of their own, one after another.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from nodeagent.embedded.database import Change, commit, open_database, query
+from nodeagent.embedded.refusal import StorageFailed
+from nodeagent.embedded.watchers import Watchers
+from nodeagent.observe.log import open_log
+
+T = TypeVar("T")
+
+UNTRUSTED = ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+"""After a failed fsync the kernel may drop what it could not write and call it clean: what the file holds is unknown."""
+
+
+class Store:
+    """Owned by the event loop of the server; closed by it."""
+
+    def __init__(self, path: Path) -> None:
+        self.watchers = Watchers()
+        self._reader = open_database(path)
+        self._writer = open_database(path)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="catalog-writer")
+        self._writes: set[asyncio.Task[object]] = set()
+        self._broken = ""
+
+    def read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        """What `ask` finds.
+
+        Raises:
+            StorageFailed: the disk is broken.
+        """
+        return query(self._reader, ask)
+
+    async def write(self, make: Callable[[Change], T]) -> T:
+        """What `make` gives, once it is on the disk. A caller that goes away stops neither the write nor the waking.
+
+        Raises:
+            StorageFailed: nothing was stored.
+        """
+        if self._broken:
+            raise StorageFailed(f"not stored: {self._broken}; this catalog only answers reads until it is restarted")
+        task = asyncio.ensure_future(self._write(make))
+        self._writes.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Ends when the last write has."""
+        await asyncio.gather(*self._writes, return_exceptions=True)
+        self._thread.shutdown()
+        self._reader.close()
+        self._writer.close()
+
+    async def _write(self, make: Callable[[Change], T]) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            made, touched = await loop.run_in_executor(self._thread, commit, self._writer, make)
+        except StorageFailed as failure:
+            self._note(failure)
+            raise
+        self.watchers.wake(touched)
+        return made
+
+    def _note(self, failure: StorageFailed) -> None:
+        name = getattr(failure.__cause__, "sqlite_errorname", "")
+        if name.startswith(UNTRUSTED):
+            self._broken = f"the disk failed ({name})"
+        open_log().error("catalog_write_failed", error=str(failure), read_only=bool(self._broken))
+
+    def _forget(self, task: asyncio.Task[object]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller may be gone: nobody else would look at it

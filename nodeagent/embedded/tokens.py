@@ -1,0 +1,102 @@
+"""The table of tokens. A secret is shown once, when it is made; only its hash is kept."""
+
+import hashlib
+import hmac
+import json
+import secrets
+import sqlite3
+import uuid
+from typing import Literal, NamedTuple
+
+from nodeagent.embedded.access import Caller
+from nodeagent.embedded.database import Change
+
+TOKENS = "tokens"
+SECRET_BYTES = 32  # 256 bits of chance: no dictionary reaches it, so one round of SHA-256 protects the stored hash
+
+
+class Token(NamedTuple):
+    """A token as it may be listed."""
+
+    caller: Caller
+    description: str
+    created_at: float
+    """Unix seconds."""
+    create_index: int
+
+
+class NewToken(NamedTuple):
+    """A token that was just made, with the secret that nobody will see again. The secret is not shown by `repr`."""
+
+    token: Token
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"NewToken({self.token!r}, secret=<redacted>)"
+
+
+def create_token(
+    change: Change,
+    kind: Literal["management", "node"],
+    *,
+    now: float,
+    node: str = "",
+    services: tuple[str, ...] = (),
+    description: str = "",
+) -> NewToken:
+    """A new token and its secret.
+
+    Raises:
+        TooLarge: the table is full.
+    """
+    change.check_room("tokens")
+    secret, accessor = secrets.token_hex(SECRET_BYTES), str(uuid.uuid4())
+    change.connection.execute(
+        "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (accessor, _hash(secret), kind, node, json.dumps(services), description, now, change.index),
+    )
+    change.touch(TOKENS)
+    return NewToken(Token(Caller(accessor, kind, node, services), description, now, change.index), secret)
+
+
+def delete_token(change: Change, accessor: str) -> bool:
+    """Revokes a token; whether there was one."""
+    if change.connection.execute("DELETE FROM tokens WHERE accessor = ?", (accessor,)).rowcount == 0:
+        return False
+    change.touch(TOKENS)
+    return True
+
+
+def find_caller(connection: sqlite3.Connection, secret: str) -> Caller | None:
+    """Whom the holder of `secret` speaks for; None: it is no token's.
+
+    The look-up is by hash, whose timing tells nothing about a secret; the hash is then compared in constant time.
+    """
+    wanted = _hash(secret)
+    row = connection.execute(f"{_SELECT} WHERE secret_hash = ?", (wanted,)).fetchone()
+    if row is None or not hmac.compare_digest(row[-1], wanted):
+        return None
+    return _token(row).caller
+
+
+def read_token(connection: sqlite3.Connection, accessor: str) -> Token | None:
+    """One token."""
+    row = connection.execute(f"{_SELECT} WHERE accessor = ?", (accessor,)).fetchone()
+    return _token(row) if row else None
+
+
+def read_tokens(connection: sqlite3.Connection) -> list[Token]:
+    """All tokens, oldest first."""
+    return [_token(row) for row in connection.execute(f"{_SELECT} ORDER BY create_index, accessor")]
+
+
+_SELECT = "SELECT accessor, kind, node, services, description, created_at, create_index, secret_hash FROM tokens"
+
+
+def _token(row: tuple[str, Literal["management", "node"], str, str, str, float, int, bytes]) -> Token:
+    accessor, kind, node, services, description, created_at, create_index, _ = row
+    return Token(Caller(accessor, kind, node, tuple(json.loads(services))), description, created_at, create_index)
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()

@@ -1,0 +1,123 @@
+"""/v1/acl/token: tokens, in a small form of Consul's: node and service identities, or global management."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from nodeagent.embedded.access import ManageTokens, ReadMesh
+from nodeagent.embedded.asking import Answer, Ask
+from nodeagent.embedded.body import shaped
+from nodeagent.embedded.entries import NameOrAny
+from nodeagent.embedded.refusal import BadRequest, NotFound
+from nodeagent.embedded.registration import Name
+from nodeagent.embedded.tokens import Token, create_token, delete_token, read_token, read_tokens
+
+MANAGEMENT = "global-management"
+
+
+class _Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """Keys as Consul writes them."""
+
+
+class _Policy(_Shape, frozen=True):
+    name: Literal["global-management"]
+
+
+class _Node(_Shape, frozen=True):
+    node_name: Name
+    datacenter: str = ""
+
+
+class _Service(_Shape, frozen=True):
+    service_name: NameOrAny
+
+
+class TokenRequest(_Shape, frozen=True):
+    """What a new token is to be for."""
+
+    description: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    node_identities: tuple[_Node, ...] = ()
+    service_identities: tuple[_Service, ...] = ()
+    policies: tuple[_Policy, ...] = ()
+
+    def check(self) -> None:
+        """Nothing, when it is for one host, or for management.
+
+        Raises:
+            BadRequest: for both, neither or several.
+        """
+        if bool(self.policies) == bool(self.node_identities) or len(self.node_identities) > 1:
+            raise BadRequest(f"give one NodeIdentities (with ServiceIdentities), or Policies [{{Name: {MANAGEMENT}}}]")
+        if self.policies and self.service_identities:
+            raise BadRequest("ServiceIdentities belong to a host's token: a management token may do everything")
+
+
+async def create(ask: Ask) -> Answer:
+    """PUT /v1/acl/token: the only answer that ever shows the secret."""
+    ask.check(ManageTokens())
+    asked = shaped(await ask.json(), TokenRequest, ("Local", "Roles", "ExpirationTTL", "ExpirationTime", "Namespace"))
+    asked.check()
+    node = asked.node_identities[0].node_name if asked.node_identities else ""
+    services = tuple(sorted({identity.service_name for identity in asked.service_identities}))
+    now = ask.server.now().timestamp()
+    made = await ask.server.store.write(
+        lambda change: create_token(
+            change,
+            "node" if node else "management",
+            now=now,
+            node=node,
+            services=services,
+            description=asked.description,
+        )
+    )
+    return Answer(token_json(made.token) | {"SecretID": made.secret})
+
+
+async def every(ask: Ask) -> Answer:
+    """GET /v1/acl/tokens."""
+    ask.check(ManageTokens())
+    return Answer([token_json(token) for token in ask.server.store.read(read_tokens)])
+
+
+async def one(ask: Ask) -> Answer:
+    """GET /v1/acl/token/:accessor."""
+    ask.check(ManageTokens())
+    return Answer(token_json(_found(ask, ask.path["accessor"])))
+
+
+async def read_self(ask: Ask) -> Answer:
+    """GET /v1/acl/token/self: what the caller's own token is for."""
+    ask.check(ReadMesh())
+    return Answer(token_json(_found(ask, ask.caller.accessor)))
+
+
+async def delete(ask: Ask) -> Answer:
+    """DELETE /v1/acl/token/:accessor: in force with the next request of its holder."""
+    ask.check(ManageTokens())
+    accessor = ask.path["accessor"]
+    if not await ask.server.store.write(lambda change: delete_token(change, accessor)):
+        raise NotFound(f"there is no token with the accessor {accessor!r}")
+    return Answer(body=True)
+
+
+def token_json(token: Token) -> dict[str, Any]:
+    """A token without its secret."""
+    caller = token.caller
+    return {
+        "AccessorID": caller.accessor,
+        "Description": token.description,
+        "NodeIdentities": [{"NodeName": caller.node}] if caller.node else [],
+        "ServiceIdentities": [{"ServiceName": name} for name in caller.services],
+        "Policies": [{"Name": MANAGEMENT}] if caller.kind == "management" else [],
+        "CreateTime": datetime.fromtimestamp(token.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "CreateIndex": token.create_index,
+        "ModifyIndex": token.create_index,
+    }
+
+
+def _found(ask: Ask, accessor: str) -> Token:
+    token = ask.server.store.read(lambda connection: read_token(connection, accessor))
+    if token is None:
+        raise NotFound(f"there is no token with the accessor {accessor!r}")
+    return token

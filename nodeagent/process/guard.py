@@ -1,0 +1,130 @@
+"""Interception while the agent runs: what the kernel's sets hold, the beat, and repair when somebody changed the rules."""
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from nodeagent.observe.log import open_log
+from nodeagent.process.capture import Capture
+from nodeagent.process.units import StampedUnit
+from redirect import kernel
+from redirect.elements import Elements
+from redirect.errors import RedirectError
+from redirect.settings import Settings
+
+_log = open_log()
+_SHOWN = 5  # differences or refused values in one log line
+
+Condition = Literal["active", "off", "failed", "repaired"]
+
+
+class Guard:
+    """The rules of this host as the agent needs them. Owned by the supervisor.
+
+    The calls into the kernel take some milliseconds each and are made from the supervisor's loop: it has no thread.
+    """
+
+    def __init__(self, settings: Settings | None) -> None:
+        """`settings`: None where interception is switched off; then nothing here touches the kernel."""
+        self.condition: Condition = "off"
+        self.detail = "intercept.enabled is false"
+        self.repairs = 0
+        self._settings = settings
+        self._elements = Elements(settings) if settings else None
+        self._capture = Capture()
+
+    def install(self, agent_cgroup: str) -> None:
+        """Puts the rules there if they are missing or different, and exempts our own cgroup.
+
+        Raises:
+            RedirectError: the kernel refused; the message says what, and the cure.
+        """
+        if self._settings is None or self._elements is None:
+            return
+        for change in kernel.apply(self._settings).changes:
+            _log.info("interception_changed", change=change)
+        missing = self._elements.set_agents([agent_cgroup])
+        if missing:
+            raise RedirectError(f"the agent's own cgroup {missing[0]!r} cannot be named in a rule; start it in another")
+        self.condition, self.detail = "active", ""
+
+    def capture(self, capture: Capture) -> None:
+        """From now on this is captured."""
+        if capture.refused:
+            _log.warning("capture_refused", values=capture.refused[:_SHOWN], number=len(capture.refused))
+        self._capture = capture
+        self._try("capture", lambda elements: elements.set_capture(capture.addresses, capture.ports))
+
+    def load_units(self, root: str, units: Iterable[StampedUnit]) -> bool:
+        """Whether the kernel's map now holds these units, whose paths are below the cgroup `root`."""
+        if self._elements is None:
+            return True
+        marks = {f"{root}/{unit.path}".lstrip("/"): unit.mark for unit in units}
+        return self._try("units", lambda elements: self._set_units(elements, marks))
+
+    def beat(self) -> None:
+        """New connections are captured for the next seconds."""
+        self._try("beat", Elements.beat)
+
+    def stop_beat(self) -> None:
+        """New connections are refused or let by from now on, as configured."""
+        self._try("stop_beat", Elements.stop_beat)
+
+    def check(self) -> None:
+        """Compares the rules with the plan and repairs them."""
+        if self._settings is None:
+            return
+        try:
+            drift = kernel.verify(self._settings)
+        except RedirectError as error:
+            self._fail("verify", error)
+            return
+        if drift:
+            self._repair("; ".join(drift[:_SHOWN]))
+        elif self.condition == "failed":
+            self.condition, self.detail = "active", ""
+
+    def close(self) -> None:
+        """Frees what belongs to libnftables; rules and elements stay."""
+        if self._elements:
+            self._elements.close()
+
+    def _set_units(self, elements: Elements, marks: dict[str, int]) -> None:
+        missing = elements.set_units(marks)
+        if missing:  # gone since we looked, or with a name that no rule can hold: found by the slower look-up
+            _log.info("units_not_stamped", paths=missing[:_SHOWN], number=len(missing))
+
+    def _try(self, what: str, act: Callable[[Elements], object]) -> bool:
+        """Whether it was done; a failure usually means that somebody took our table away: repair, then once more."""
+        if self._elements is None:
+            return False
+        try:
+            act(self._elements)
+        except RedirectError as error:
+            if not self._repair(f"{what}: {error}"):
+                return False
+            try:
+                act(self._elements)
+            except RedirectError as again:
+                self._fail(what, again)
+                return False
+        return True
+
+    def _repair(self, why: str) -> bool:
+        """Whether rules and elements are as they should be again."""
+        assert self._settings is not None
+        assert self._elements is not None
+        try:
+            report = kernel.apply(self._settings)
+            self._elements.restore()
+            self._elements.set_capture(self._capture.addresses, self._capture.ports)
+        except RedirectError as error:
+            self._fail("repair", error)
+            return False
+        self.repairs += 1
+        self.condition, self.detail = "repaired", why
+        _log.error("interception_repaired", why=why, changes=report.changes[:_SHOWN], repairs=self.repairs)
+        return True
+
+    def _fail(self, what: str, error: RedirectError) -> None:
+        self.condition, self.detail = "failed", f"{what}: {error}"
+        _log.error("interception_failed", what=what, error=str(error))

@@ -1,0 +1,88 @@
+"""Whether the workers are alive: who is asked, who is believed, who is replaced."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from nodeagent import limits
+from nodeagent.observe.log import open_log
+from nodeagent.process.worker_process import State
+from nodeagent.process.workers import Fleet
+
+_log = open_log()
+
+
+class Pulse(NamedTuple):
+    """One worker at one instant."""
+
+    number: int
+    state: State
+    born_at: float
+    answered_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the pulses mean."""
+
+    is_beating: bool
+    """Connections are being accepted by everyone who is supposed to."""
+    hung: tuple[int, ...]
+    """Workers to replace."""
+
+
+def judge(pulses: Sequence[Pulse], now: float) -> Verdict:
+    """Alive is an agent with at least one serving worker, all of whose serving workers have answered within ANSWER_S.
+
+    A worker that starts or drains does not count: its share is with the others, or waits in its queue for moments.
+    """
+    serving = [pulse for pulse in pulses if pulse.state == State.SERVING]
+    is_beating = bool(serving) and all(now - pulse.answered_at <= limits.ANSWER_S for pulse in serving)
+    hung = [pulse.number for pulse in serving if now - pulse.answered_at > limits.HUNG_S]
+    hung += [p.number for p in pulses if p.state == State.STARTING and now - p.born_at > limits.START_S]
+    return Verdict(is_beating, tuple(hung))
+
+
+class Heartbeat:
+    """Asks every worker each BEAT_S, and acts on the answers. Owned by the supervisor."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, fleet: Fleet, on_beat: Callable[[], None], on_alive: Callable[[], None]
+    ) -> None:
+        """`on_beat`: new connections will be served. `on_alive`: this process does what it should, also in a drain."""
+        self._loop = loop
+        self._fleet = fleet
+        self._on_beat = on_beat
+        self._on_alive = on_alive
+        self._number = 0
+        self._last_at = loop.time()
+        self.is_draining = False
+
+    async def run(self) -> None:
+        """Beats until cancelled."""
+        while True:
+            self.tick()
+            await asyncio.sleep(limits.BEAT_S)
+
+    def tick(self) -> None:
+        """One beat. After a pause of this very process (a stopped machine) nobody is judged: nobody was asked."""
+        now = self._loop.time()
+        was_asleep = now - self._last_at > 2 * limits.BEAT_S
+        self._last_at = now
+        if not was_asleep:
+            self._act(now)
+        self._number += 1
+        for worker in self._fleet.living():
+            worker.ping(self._number & 0xFFFFFFFF)
+
+    def _act(self, now: float) -> None:
+        workers = {worker.number: worker for worker in self._fleet.living()}
+        verdict = judge([Pulse(w.number, w.state, w.born_at, w.answered_at) for w in workers.values()], now)
+        for number in verdict.hung:
+            _log.error("worker_hung", worker=number, pid=workers[number].pid, state=str(workers[number].state))
+            workers[number].kill()
+        if verdict.is_beating and not self.is_draining:
+            self._on_beat()
+        if verdict.is_beating or self.is_draining:
+            self._on_alive()

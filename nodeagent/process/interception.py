@@ -1,0 +1,83 @@
+"""Configuration to what the redirect package understands."""
+
+import pwd
+import socket
+from urllib.parse import urlsplit
+
+from nodeagent import limits
+from nodeagent.config import Config
+from nodeagent.errors import ConfigError
+from redirect.settings import Settings
+
+
+def read_settings(config: Config) -> Settings:
+    """The settings of this host, with user and host names resolved now.
+
+    Raises:
+        ConfigError: a user or the catalog's host does not exist.
+    """
+    return settings_of(
+        config,
+        control_uid=uid_of("host.control_user", config.host.control_user),
+        worker_uid=uid_of("host.worker_user", config.host.worker_user),
+        catalog=resolve_catalog(config.catalog.address),
+    )
+
+
+def settings_of(
+    config: Config, *, control_uid: int, worker_uid: int, catalog: tuple[tuple[str, int], ...] = ()
+) -> Settings:
+    """What the configuration asks the kernel to capture. `catalog`: each (ip, port) at which the catalog answers."""
+    intercept = config.intercept
+    return Settings(
+        agent_uids=tuple(sorted({control_uid, worker_uid})),
+        cgroup_root=intercept.cgroup_root,
+        outbound_port=limits.OUTBOUND_PORT,
+        inbound_port=limits.INBOUND_PORT,
+        tunnel_port=limits.TUNNEL_PORT,
+        other_ports=_metrics_port(config.admin.metrics),
+        exclude_ports=intercept.exclude_ports,
+        exclude_cidrs=intercept.exclude_cidrs,
+        exclude_addresses=catalog,
+        mesh_cidrs=intercept.mesh_cidrs,
+        fail="open" if intercept.fail == "open" and not _is_strict_anywhere(config) else "closed",
+    )
+
+
+def uid_of(key: str, user: str | int) -> int:
+    """The uid of a user given by name or number.
+
+    Raises:
+        ConfigError: there is no such user; names the key.
+    """
+    if isinstance(user, int):
+        return user
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError as error:
+        raise ConfigError(f"{key}: there is no user {user!r} on this host; create it, or give a uid") from error
+
+
+def resolve_catalog(address: str) -> tuple[tuple[str, int], ...]:
+    """Every (ip, port) behind the catalog's URL.
+
+    Raises:
+        ConfigError: its host name cannot be resolved.
+    """
+    url = urlsplit(address)
+    try:
+        found = socket.getaddrinfo(url.hostname, url.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConfigError(f"catalog.address: {url.hostname} cannot be resolved: {error}") from error
+    return tuple(sorted({(str(row[4][0]), int(row[4][1])) for row in found}))
+
+
+def _is_strict_anywhere(config: Config) -> bool:
+    """Strict services are never reached around the agent, and the kernel cannot tell them apart by service."""
+    return "strict" in {config.host.mode, *(table.mode for table in config.service.values())}
+
+
+def _metrics_port(listen: str) -> tuple[int, ...]:
+    """The port in `127.0.0.1:15020`; none if metrics are off."""
+    port = listen.rpartition(":")[2]
+    return (int(port),) if port.isdecimal() else ()

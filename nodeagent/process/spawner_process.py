@@ -1,0 +1,117 @@
+"""The supervisor's side of the spawner: starts it, orders workers from it, starts it again when it ends."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from nodeagent.errors import FrameError
+from nodeagent.observe.log import open_log
+from nodeagent.process.child import Process, start_program
+from nodeagent.process.orders import Exited, Spawn, Spawned, SpawnerSetup, encode_setup, receive_order, send_order
+from nodeagent.process.restart import remember_exit, start_at
+
+_log = open_log()
+
+
+class SpawnerProcess:
+    """A spawner that is started again whenever it ends. Owned by the fleet."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, setup: SpawnerSetup, environ: Mapping[str, str],
+        on_spawned: Callable[[Spawned, int], None], on_exited: Callable[[int, int], None], on_lost: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """`on_spawned` gets the report and the pidfd; `on_exited` pid and code; `on_lost`: orders are lost, a new one runs."""
+        self._loop = loop
+        self._setup = setup
+        self._environ = {**environ, "UV_USE_IO_URING": "0"}  # no such call in a worker's filter: do not even try
+        self._on_spawned = on_spawned
+        self._on_exited = on_exited
+        self._on_lost = on_lost
+        self._exits: tuple[float, ...] = ()
+        self._process: Process | None = None
+        self._orders: socket.socket | None = None
+        self._is_wanted = True
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an order can be given."""
+        return self._orders is not None
+
+    def start(self) -> None:
+        """Starts the program; orders may be given at once, they wait until it has imported everything."""
+        if not self._is_wanted:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        memory = os.memfd_create("nodeagent-setup", os.MFD_CLOEXEC)
+        try:
+            os.write(memory, encode_setup(self._setup))
+            os.lseek(memory, 0, os.SEEK_SET)
+            arguments = [str(theirs.fileno()), str(memory)]
+            pid = start_program(
+                "nodeagent.process.spawner", arguments, (theirs.fileno(), memory), self._environ
+            )
+        finally:
+            theirs.close()
+            os.close(memory)
+        ours.setblocking(False)
+        self._orders = ours
+        self._loop.add_reader(ours, self._receive)
+        self._process = Process(self._loop, pid, os.pidfd_open(pid), self._end)
+
+    def order(self, spawn: Spawn, descriptors: Sequence[int]) -> bool:
+        """Whether the order was given."""
+        if self._orders is None:
+            return False
+        try:
+            send_order(self._orders, spawn, descriptors)
+        except OSError as error:
+            _log.warning("spawn_failed", worker=spawn.number, error=str(error))
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """Ends the spawner; workers that still live go on without it."""
+        self._is_wanted = False
+        self._close()
+        if self._process:
+            self._process.signal(signal.SIGTERM)
+            await self._process.ended.wait()
+
+    def _receive(self) -> None:
+        assert self._orders is not None
+        try:
+            while (received := receive_order(self._orders)) is not None:
+                match received.order:
+                    case Spawned():
+                        self._on_spawned(received.order, received.descriptors[0])
+                    case Exited(pid=pid, code=code):
+                        self._on_exited(pid, code)
+        except BlockingIOError:
+            return
+        except (FrameError, OSError) as error:
+            _log.error("spawner_confused", error=str(error))
+        if self._process:  # it closed its end, or cannot be understood: its end, which follows, starts another
+            self._process.signal(signal.SIGTERM)
+        self._close()
+
+    def _close(self) -> None:
+        if self._orders is not None:
+            self._loop.remove_reader(self._orders)
+            self._orders.close()
+            self._orders = None
+
+    def _end(self, code: int | None) -> None:
+        self._close()
+        if not self._is_wanted:
+            return
+        now = self._loop.time()
+        self._exits = remember_exit(self._exits, now)
+        next_at = start_at(self._exits, now)
+        _log.error("spawner_exited", code=code, restart_in_s=round(next_at - now, 3))
+        self._loop.call_at(next_at, self._restart)
+
+    def _restart(self) -> None:
+        self.start()
+        self._on_lost()

@@ -1,0 +1,224 @@
+"""Start-up as a list of steps: each makes one thing and leaves on the stack how it is undone."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nodeagent import limits
+from nodeagent.config import Config
+from nodeagent.errors import ConfigError
+from nodeagent.observe.log import open_log
+from nodeagent.process import preflight, privileges
+from nodeagent.process.cgroups import find_cgroup2_mount, own_cgroup
+from nodeagent.process.control_process import ControlProcess
+from nodeagent.process.guard import Guard
+from nodeagent.process.interception import resolve_catalog, settings_of
+from nodeagent.process.listeners import (
+    Family,
+    ListenerSocket,
+    bind_listeners,
+    check_ports_are_free,
+    close_listeners,
+    usable_families,
+)  # fmt: skip
+from nodeagent.process.notify import without_systemd
+from nodeagent.process.orders import SpawnerSetup
+from nodeagent.process.owner import CgroupIds, OwnerFinder
+from nodeagent.process.run_dir import lock_run_dir, prepare_run_dir
+from nodeagent.process.unit_map import UnitMap
+from nodeagent.process.workers import Fleet, FleetCalls
+from redirect.errors import RedirectError
+from redirect.settings import Settings
+
+_log = open_log()
+_CORES_USED = 4  # by workers, unless configured: more cores belong to the applications
+_PROC_SELF = Path("/proc/self")
+
+
+@dataclass(slots=True, eq=False)
+class Users:
+    """Whom the children run as."""
+
+    control: privileges.User
+    worker: privileges.User
+
+
+class Parts:
+    """What a running supervisor is made of, in the order in which it is made. Owned by the supervisor."""
+
+    loop: asyncio.AbstractEventLoop
+    users: Users
+    cgroups: Path
+    """The directory of `cgroup_root`."""
+    families: tuple[Family, ...]
+    listeners: list[tuple[ListenerSocket, ...]]
+    guard: Guard
+    owners: OwnerFinder
+    fleet: Fleet
+    units: UnitMap
+    control: ControlProcess
+
+    def __init__(self, config: Config, config_path: Path) -> None:
+        self.config = config
+        self.config_path = config_path
+        self.cgroup_root = config.intercept.cgroup_root.strip("/")
+        """This host's own below the mount; empty: the mount."""
+        self.environ = without_systemd(os.environ)
+        self.started_at = wall_clock()
+
+
+Step = Callable[[Parts, AsyncExitStack], None]
+
+
+def wall_clock() -> float:
+    """Unix seconds."""
+    return datetime.now(tz=UTC).timestamp()
+
+
+def start(parts: Parts, stack: AsyncExitStack) -> None:
+    """Everything started, in order.
+
+    Raises:
+        ConfigError: something that must be there is not; what was made is undone by the stack.
+    """
+    for step in STEPS:
+        step(parts, stack)
+
+
+def _check(parts: Parts, _stack: AsyncExitStack) -> None:
+    preflight.check_is_root()
+    host = parts.config.host
+    parts.users = Users(
+        control=privileges.resolve_user(host.control_user, "host.control_user"),
+        worker=privileges.resolve_user(host.worker_user, "host.worker_user"),
+    )
+    preflight.check_users(parts.users.control, parts.users.worker)
+    preflight.check_kernel(parts.config)
+    if preflight.backlog_limit() < limits.ACCEPT_BACKLOG:
+        _log.warning("backlog_limited", sysctl="net.core.somaxconn", limit=preflight.backlog_limit())
+
+
+def _lock(parts: Parts, stack: AsyncExitStack) -> None:
+    run_dir = Path(parts.config.admin.socket).parent
+    prepare_run_dir(run_dir, parts.users.control)
+    stack.callback(os.close, lock_run_dir(run_dir))
+
+
+def _bind(parts: Parts, stack: AsyncExitStack) -> None:
+    parts.families = usable_families()
+    if parts.families == (4,):
+        _log.warning("ipv6_missing", effect="IPv6 connections are not captured")
+    check_ports_are_free(parts.families)
+    parts.listeners = []
+    for _ in range(worker_count(parts.config, os.cpu_count() or 1)):
+        listeners = bind_listeners(parts.families)
+        stack.callback(close_listeners, listeners)
+        parts.listeners.append(listeners)
+
+
+def _drop(_parts: Parts, _stack: AsyncExitStack) -> None:
+    """After the look at who holds a port; the rest of this process's life is lived with less."""
+    privileges.keep_only(privileges.SUPERVISOR)
+    privileges.limit_resources()
+    privileges.adopt_orphans()
+
+
+def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
+    is_enabled = parts.config.intercept.enabled
+    try:
+        parts.guard = Guard(_settings(parts) if is_enabled else None)
+        stack.callback(parts.guard.close)
+        if is_enabled:
+            parts.guard.install(_own_cgroup())
+    except RedirectError as error:
+        raise ConfigError(f"interception cannot be put in place: {error}") from error
+
+
+def _settings(parts: Parts) -> Settings:
+    """What is to be captured. A catalog whose name cannot be resolved now does not keep the agent from starting."""
+    catalog: tuple[tuple[str, int], ...] = ()
+    try:
+        catalog = resolve_catalog(parts.config.catalog.address)
+    except ConfigError as error:
+        _log.warning("catalog_unresolved", error=str(error), effect="its address is exempt by port only")
+    users = parts.users
+    return settings_of(parts.config, control_uid=users.control.uid, worker_uid=users.worker.uid, catalog=catalog)
+
+
+def _find_owners(parts: Parts, stack: AsyncExitStack) -> None:
+    mount = find_cgroup2_mount((_PROC_SELF / "mountinfo").read_text(encoding="utf-8"))
+    parts.cgroups = mount / parts.cgroup_root
+    parts.owners = OwnerFinder(CgroupIds(parts.cgroups, parts.loop.time))
+    stack.callback(parts.owners.close)
+
+
+def _make_fleet(parts: Parts, _stack: AsyncExitStack) -> None:
+    setup = SpawnerSetup(parts.config, *parts.users.worker)
+    calls = FleetCalls(
+        find_owner=parts.owners.find,
+        marks=lambda: parts.units.marks(),  # noqa: PLW0108 - made by a later step
+        hand_over=lambda worker: parts.control.hand_over(worker),  # noqa: PLW0108 - made by a later step
+        wall_clock=wall_clock,
+    )
+    parts.fleet = Fleet(parts.loop, parts.families, setup, parts.environ, calls)
+
+
+def _follow_units(parts: Parts, stack: AsyncExitStack) -> None:
+    """Before the first worker is started, so that it is told every mark at its birth."""
+    parts.units = UnitMap(
+        parts.loop,
+        parts.cgroups,
+        parts.fleet.tell_units,
+        lambda units: parts.guard.load_units(parts.cgroup_root, units),
+    )
+    stack.callback(parts.units.close)
+    parts.units.start()
+
+
+def _make_control(parts: Parts, _stack: AsyncExitStack) -> None:
+    parts.control = ControlProcess(
+        parts.loop, parts.config_path, parts.users.control, parts.environ, parts.fleet.living, parts.guard.capture
+    )
+
+
+def _launch(parts: Parts, _stack: AsyncExitStack) -> None:
+    parts.control.start()
+    parts.fleet.start(parts.listeners)
+
+
+def _own_cgroup() -> str:
+    """Our own cgroup below the mount.
+
+    Raises:
+        ConfigError: the root, by which nobody can be told apart.
+    """
+    path = own_cgroup((_PROC_SELF / "cgroup").read_text(encoding="utf-8"))
+    if not path:
+        raise ConfigError(
+            "nodeagent runs in the root cgroup, where its own connections cannot be told from others: start it by"
+            " systemd, or in a cgroup of its own (mkdir CGROUP2/nodeagent.service; echo $$ > .../cgroup.procs)"
+        )
+    return path
+
+
+def worker_count(config: Config, cores: int) -> int:
+    """How many workers this host gets."""
+    return config.host.workers or min(cores, _CORES_USED)
+
+
+STEPS: tuple[Step, ...] = (
+    _check,
+    _lock,
+    _bind,
+    _drop,
+    _intercept,
+    _find_owners,
+    _make_fleet,
+    _follow_units,
+    _make_control,
+    _launch,
+)

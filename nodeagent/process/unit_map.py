@@ -1,0 +1,76 @@
+"""Keeps the kernel's map of units, and what workers know of it, in step with the cgroup tree."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nodeagent import limits
+from nodeagent.observe.log import open_log
+from nodeagent.process.cgroups import Scan, SliceWatch, scan_units
+from nodeagent.process.units import Marks, StampedUnit, UnitCgroup, stamped
+
+_log = open_log()
+
+
+class UnitMap:
+    """Follows the units below a cgroup root. Owned by the supervisor.
+
+    A unit that starts is in the kernel's map some milliseconds after its cgroup was made; who connects before is found
+    by the slower look-up.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, root: Path,
+        tell: Callable[[Mapping[int, str]], None], load: Callable[[tuple[StampedUnit, ...]], bool],
+    ) -> None:  # fmt: skip
+        """`tell` tells the workers what marks mean; `load` puts the map into the kernel, and says whether it is there."""
+        self._loop = loop
+        self._root = root
+        self._tell = tell
+        self._load = load
+        self._marks = Marks()
+        self._loaded: dict[str, UnitCgroup] | None = None
+        self._watched: set[int] = set()
+        """Of this moment's slices; one that was made anew under its old name has another number."""
+        self._watch = SliceWatch()
+
+    def start(self) -> None:
+        """Loads the units that exist and follows what comes."""
+        self._loop.add_reader(self._watch.fileno(), self._see_change)
+        self.follow()
+
+    def follow(self) -> None:
+        """Looks at the slices; tells and loads what is new. The workers know a mark before any connection has it."""
+        scan = self._scan()
+        changed = self._marks.follow(scan.units)
+        if changed:
+            self._tell(changed)
+        if scan.units != self._loaded and self._load(stamped(scan.units, self._marks)):
+            self._loaded = scan.units
+
+    def marks(self) -> dict[int, str]:
+        """Every mark that may be on a connection."""
+        return self._marks.all()
+
+    def __len__(self) -> int:
+        return len(self._loaded or ())
+
+    def close(self) -> None:
+        """Follows no more."""
+        self._loop.remove_reader(self._watch.fileno())
+        self._watch.close()
+
+    def _see_change(self) -> None:
+        self._watch.clear()
+        self.follow()
+
+    def _scan(self) -> Scan:
+        """The units, each slice watched before it was looked at, so that none can come unseen in between."""
+        for _ in range(limits.SLICE_LOOKS):
+            scan = scan_units(self._root)
+            watched = {watch for path in scan.slices if (watch := self._watch.watch(path))}
+            has_new = bool(watched - self._watched)
+            self._watched = watched
+            if not has_new:
+                break
+        return scan

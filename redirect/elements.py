@@ -1,0 +1,196 @@
+"""What changes while the agent runs: addresses, ports, cgroups and the beat, as set elements. One transaction per call."""
+
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+from redirect import nft as text
+from redirect.cgroup import element_of, read_mount
+from redirect.errors import RedirectError
+from redirect.libnftables import STATELESS, Nft
+from redirect.plan import AGENTS, ALIVE, ALIVE_S, LOCAL_PORTS, MAIN, MESH, UNITS
+from redirect.settings import Settings
+
+_MAPPED = bytes(10) + b"\xff\xff"  # of an IPv4 address in IPv6 form
+_TRIES = 5  # of a transaction that names cgroups: one may vanish while it is read
+_SETS = {4: f"set {MESH[4]}", 6: f"set {MESH[6]}"}
+_PORTS, _AGENTS, _ALIVE, _UNITS = f"set {LOCAL_PORTS}", f"set {AGENTS}", f"set {ALIVE}", f"map {UNITS}"
+
+
+class Elements:
+    """The elements of the installed table, owned by one supervisor, which closes it.
+
+    Remembers what it has set: a change of the catalog costs what changed, and `restore` can put all of it back.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._mount = read_mount()
+        self._nft = Nft()
+        self._capture: dict[str, frozenset[str]] = {}
+        self._agents: tuple[str, ...] = ()
+        self._units: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees what belongs to libnftables. The elements stay in the kernel."""
+        self._nft.close()
+
+    def set_capture(self, addresses: Iterable[str], ports: Iterable[int]) -> None:
+        """Connections to these addresses of other hosts, and to these ports of this host, are captured from now on.
+
+        Raises:
+            RedirectError: an address or port is none, or the kernel refused; then nothing has changed.
+        """
+        wanted = capture_elements(addresses, ports)
+        try:
+            self._run("".join(_change(heading, self._capture.get(heading), wanted[heading]) for heading in wanted))
+        except RedirectError:
+            # Somebody else has changed the sets, so what we remember is not what is there.
+            self._run("".join(text.render_fill(MAIN, heading, sorted(wanted[heading])) for heading in wanted))
+        self._capture = wanted
+
+    def set_agents(self, cgroup_paths: Iterable[str]) -> tuple[str, ...]:
+        """Processes of the agent's users in these cgroups (paths below the cgroup v2 mount) are exempt, and no others.
+
+        Gives the paths that could not be set because they are not there. Call it before any worker dials.
+        """
+        self._agents = tuple(cgroup_paths)
+        return self._fill_cgroups(_AGENTS, dict.fromkeys(self._agents, ""))
+
+    def set_units(self, marks_by_cgroup_path: Mapping[str, int]) -> tuple[str, ...]:
+        """Connections from these cgroups are stamped with these marks, and no others.
+
+        Gives the paths that could not be set because they are not there. All are written each time, as nft cannot
+        delete the element of a cgroup that is gone.
+
+        Raises:
+            RedirectError: a mark outside the settings' range, or the kernel refused.
+        """
+        first, last = self._settings.unit_marks
+        for path, mark in marks_by_cgroup_path.items():
+            if not first <= mark <= last:
+                raise RedirectError(f"mark {mark:#x} of {path}: not between {first:#x} and {last:#x}")
+        self._units = dict(marks_by_cgroup_path)
+        return self._fill_cgroups(_UNITS, _stamps(self._units))
+
+    def beat(self) -> None:
+        """The agent lives: for the next five seconds, captured connections go to it."""
+        # Delete needs the element to be there, and add alone does not renew its time.
+        alive = f"{text.FAMILY} {MAIN} {ALIVE}"
+        fresh = f"add element {alive} {{ tcp timeout {ALIVE_S}s }}\n"
+        self._run(f"{fresh}delete element {alive} {{ tcp }}\n{fresh}")
+
+    def stop_beat(self) -> None:
+        """The agent does not live: new connections are refused, or bypass it, from now on."""
+        self._run(text.render_fill(MAIN, _ALIVE, ()))
+
+    def restore(self) -> None:
+        """Writes everything that was set, but the beat, once more: for a table that was made anew."""
+        capture, self._capture = self._capture, {}
+        self._run("".join(text.render_fill(MAIN, heading, sorted(capture[heading])) for heading in capture))
+        self._capture = capture
+        self.set_agents(self._agents)
+        self.set_units(self._units)
+
+    def verify(self) -> tuple[str, ...]:
+        """How the elements in the kernel differ from what was set, as sentences; the beat is not looked at."""
+        listed = text.parse_table(self._run(f"list table {text.FAMILY} {MAIN}", flags=STATELESS)).bodies
+        cgroups = {_AGENTS: dict.fromkeys(self._agents, ""), _UNITS: _stamps(self._units)}
+        expected = self._capture | {heading: self._usable(values)[0] for heading, values in cgroups.items()}
+        return tuple(
+            sentence
+            for heading, elements in expected.items()
+            for sentence in _difference(heading, text.elements_in(listed.get(heading, ())), elements)
+        )
+
+    def _fill_cgroups(self, heading: str, values: Mapping[str, str]) -> tuple[str, ...]:
+        """Fills a set keyed by cgroup with those that exist; gives those that do not."""
+        for tries_left in reversed(range(_TRIES)):
+            elements, gone = self._usable(values)
+            try:
+                self._run(text.render_fill(MAIN, heading, sorted(elements)))
+            except RedirectError:
+                if not tries_left or self._usable(values)[1] == gone:
+                    raise
+            else:
+                break
+        return gone
+
+    def _usable(self, values: Mapping[str, str]) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Elements for the cgroups that exist, and the paths of those that do not or that no rule can name."""
+        elements: set[str] = set()
+        gone: list[str] = []
+        for path, value in values.items():
+            element = element_of(self._mount, path)
+            if element and Path(self._mount, path.strip("/")).is_dir():
+                elements.add(element + value)
+            else:
+                gone.append(path)
+        return frozenset(elements), tuple(gone)
+
+    def _run(self, commands: str, *, flags: int = 0) -> str:
+        if not commands:
+            return ""
+        try:
+            return self._nft.run(commands, flags=flags)
+        except RedirectError as error:
+            raise RedirectError(f"elements of table {text.FAMILY} {MAIN}: {error}; is it installed?") from error
+
+
+def capture_elements(addresses: Iterable[str], ports: Iterable[int]) -> dict[str, frozenset[str]]:
+    """The elements of each set, by its heading; IPv4 addresses in IPv6 form become what they are on the wire.
+
+    Raises:
+        RedirectError: names the value that is none.
+    """
+    families: dict[int, set[str]] = {4: set(), 6: set()}
+    for given in addresses:
+        family, address = _canonical(given)
+        families[family].add(address)
+    numbers = frozenset(ports)
+    for port in numbers:
+        if not 1 <= port <= 65535:
+            raise RedirectError(f"port {port}: not between 1 and 65535")
+    return {_SETS[4]: frozenset(families[4]), _SETS[6]: frozenset(families[6]), _PORTS: frozenset(map(str, numbers))}
+
+
+def _canonical(address: str) -> tuple[int, str]:
+    """Family and usual form. By inet_pton: module ipaddress takes 50 ms for 20,000 of them."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        packed = socket.inet_pton(family, address)
+    except (OSError, ValueError) as error:
+        raise RedirectError(f"{address!r} is no IP address") from error
+    if packed[:-4] == _MAPPED:
+        return 4, socket.inet_ntop(socket.AF_INET, packed[-4:])
+    return (4 if family == socket.AF_INET else 6), socket.inet_ntop(family, packed)
+
+
+def _stamps(units: Mapping[str, int]) -> dict[str, str]:
+    return {path: f" : {mark:#010x}" for path, mark in units.items()}
+
+
+def _difference(heading: str, found: frozenset[str], expected: frozenset[str]) -> Iterator[str]:
+    missing, foreign = sorted(expected - found), sorted(found - expected)
+    if heading in (_AGENTS, _UNITS):
+        # Listed as a number: a cgroup that is gone. It matches nothing and goes with the next change.
+        foreign = [element for element in foreign if element.startswith('"')]
+    if missing:
+        yield f"{heading}: elements missing: {len(missing)}, such as {missing[0]}"
+    if foreign:
+        yield f"{heading}: elements that are not ours: {len(foreign)}, such as {foreign[0]}"
+
+
+def _change(heading: str, before: frozenset[str] | None, wanted: frozenset[str]) -> str:
+    """The commands from one content to another; from an unknown one by filling anew."""
+    if before is None:
+        return text.render_fill(MAIN, heading, sorted(wanted))
+    dropped, added = sorted(before - wanted), sorted(wanted - before)
+    return text.render_drop(MAIN, heading, dropped) + text.render_add(MAIN, heading, added)

@@ -1,0 +1,100 @@
+"""Our tables in the kernel: read, compare with the plan, swap."""
+
+import difflib
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from redirect import nft as text
+from redirect.libnftables import STATELESS, TERSE, Nft, NothingThere
+from redirect.rules import Table
+
+_TWIN = "twin"
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """What turns an installed table, or none, into the planned one, and back."""
+
+    name: str
+    forward: str
+    back: str
+    emptied: tuple[str, ...]
+    """Headings of the sets that are new or made anew: whoever owns their elements has to add them again."""
+    is_new: bool
+
+
+def installed_names(nft: Nft) -> tuple[str, ...]:
+    """The names of all inet tables, ours and others'."""
+    return tuple(re.findall(rf"^table {text.FAMILY} (\S+)$", nft.run(f"list tables {text.FAMILY}"), re.MULTILINE))
+
+
+def leftover_twins(nft: Nft, table: str) -> tuple[str, ...]:
+    """Twins whose makers died before they removed them."""
+    return tuple(name for name in installed_names(nft) if re.fullmatch(rf"{table}(_keeper)?_{_TWIN}_\d+", name))
+
+
+def read_table(nft: Nft, name: str) -> text.Blocks | None:
+    """The table as the kernel has it, without counters and without elements; None if there is none."""
+    try:
+        return text.parse_table(nft.run(f"list table {text.FAMILY} {name}", flags=STATELESS | TERSE))
+    except NothingThere:
+        return None
+
+
+@lru_cache(maxsize=16)
+def reference(table: Table) -> text.Blocks:
+    """What `read_table` gives when exactly the planned table is installed, in the words of this host's nft.
+
+    Found by loading it for a moment under another name and dormant: packets never see it.
+    """
+    twin = f"{table.name}_{_TWIN}_{threading.get_native_id()}"
+    planned = text.parse_table(text.render_table(table))
+    with Nft() as nft:
+        nft.run(text.render_removal(twin) + text.render_blocks(twin, planned, dormant=True))
+        try:
+            listing = nft.run(f"list table {text.FAMILY} {twin}", flags=STATELESS | TERSE)
+        finally:
+            nft.run(text.render_removal(twin))
+    return text.awakened(text.parse_table(listing))
+
+
+def find_drift(nft: Nft, table: Table) -> Iterator[str]:
+    """How the installed table differs from the planned one, as sentences."""
+    found = read_table(nft, table.name)
+    if found is None:
+        yield f"table {text.FAMILY} {table.name} is missing"
+    else:
+        yield from text.differences(table.name, found, reference(table))
+
+
+def diff_table(nft: Nft, table: Table) -> Iterator[str]:
+    """The lines of a diff from the installed table, or none, to the planned one."""
+    found = read_table(nft, table.name)
+    if found is None:
+        yield from (f"+{line}" for line in text.render_table(table).splitlines())
+        return
+    installed, planned = (text.render_blocks(table.name, blocks).splitlines() for blocks in (found, reference(table)))
+    yield from difflib.unified_diff(installed, planned, f"installed/{table.name}", f"planned/{table.name}", lineterm="")
+
+
+def try_swap(nft: Nft, table: Table) -> Swap | None:
+    """How to get to the planned table from what is installed; None if it is there already."""
+    planned = text.parse_table(text.render_table(table))
+    found = read_table(nft, table.name)
+    if found is None:
+        forward, back = text.render_table(table), text.render_removal(table.name)
+        return Swap(table.name, forward, back, planned.sets, is_new=True)
+    expected = reference(table)
+    if found == expected:
+        return None
+    kept = {heading for heading in found.sets if found.bodies[heading] == expected.bodies.get(heading)}
+    return Swap(
+        table.name,
+        forward=text.render_swap(table.name, found=found, wanted=planned, kept=kept),
+        back=text.render_swap(table.name, found=planned, wanted=found, kept=kept),
+        emptied=tuple(heading for heading in planned.sets if heading not in kept),
+        is_new=False,
+    )

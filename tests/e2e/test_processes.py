@@ -1,0 +1,269 @@
+"""The agent's processes, run for real on one host: privileges, deaths and successors, owners of connections, the end."""
+
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeagent import limits
+from tests.e2e.support.solo import WORKER_UID, Solo, notify_socket
+from tests.e2e.support.waiting import wait_until
+
+EPERM = "EPERM"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Solo]:
+    """A host without an agent yet."""
+    with Solo(tmp_path) as solo:
+        yield solo
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """The fields of /proc/PID/status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def listening_inodes(host: Solo) -> list[tuple[str, str]]:
+    """(address, inode) of every listening socket of the host."""
+    tables = host.run(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).splitlines()
+    rows = [line.split() for line in tables]
+    return sorted((row[1], row[9]) for row in rows if len(row) > 9 and row[3] == "0A")
+
+
+def units_in_kernel(host: Solo) -> dict[str, int]:
+    """Unit -> mark, as the kernel stamps."""
+    text = host.run(["nft", "list", "map", "inet", "nodeagent", "units"])
+    return {name: int(mark, 16) for name, mark in re.findall(r'/([^/"]+\.service)" : (0x[0-9a-f]+)', text)}
+
+
+class TestPrivileges:
+    """Who may do what."""
+
+    def test_a_worker_holds_nothing_and_keeps_nothing_from_its_parents(self, host: Solo) -> None:
+        """No capability in any set, its own uid, no group, no new privileges, a filter, no core file, one thread."""
+        host.start_ready()
+        for number in (0, 1):
+            status = status_of(host.worker(number))
+            assert {status[f"Cap{name}"] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+            assert status["Uid"].split() == [str(WORKER_UID)] * 4
+            assert status["Gid"].split() == [str(WORKER_UID)] * 4
+            assert (status["Groups"], status["NoNewPrivs"], status["Seccomp"], status["Threads"]) == ("", "1", "2", "1")
+            limits_of = Path(f"/proc/{host.worker(number)}/limits").read_text()
+            assert re.search(r"Max core file size +0 +0 ", limits_of)
+
+    def test_the_supervisor_keeps_six_capabilities_and_the_spawner_three(self, host: Solo) -> None:
+        """What the tables in privileges.py say is what the kernel says."""
+        agent = host.start_ready()
+        assert int(status_of(agent.pid)["CapBnd"], 16) == sum(1 << bit for bit in (5, 6, 7, 8, 12, 13))
+        assert int(status_of(host.pids("nodeagent-spawn")[0])["CapBnd"], 16) == sum(1 << bit for bit in (6, 7, 8))
+
+    def test_a_worker_that_is_taken_over_can_do_nothing_but_tcp(self, host: Solo) -> None:
+        """No program, process, thread, trace, mount, packet socket, file; what a worker needs works."""
+        outcomes = host.run_python("tests.e2e.support.hostile")
+        needed = ("tcp", "read_file", "memfd", "late_import")
+        assert {name: outcomes.pop(name) for name in needed} == dict.fromkeys(needed, "worked")
+        assert outcomes.pop("thread") == "can't start new thread"
+        assert outcomes.pop("low_port") == "EACCES"
+        assert outcomes == dict.fromkeys(outcomes, EPERM)
+
+
+class TestDeaths:
+    """Whoever dies is replaced, and nobody else notices."""
+
+    def test_a_killed_workers_connections_wait_for_its_successor(self, host: Solo) -> None:
+        """Both workers are killed under load: no connect is refused, and the sockets are the very same."""
+        host.start_ready()
+        before = listening_inodes(host)
+        with Load(host) as load:
+            for number in (0, 1):
+                pid = host.worker(number)
+                wait_until(lambda: load.connected > 50, "load")
+                os.kill(pid, signal.SIGKILL)
+                wait_until(lambda: len(host.events("worker_ready")) >= 3 + number, "a successor serves")
+                assert host.worker(number) not in (0, pid)
+                load.connected = 0
+            wait_until(lambda: load.connected > 50, "load goes on")
+        assert load.refused == 0
+        assert listening_inodes(host) == before
+        assert [event["code"] for event in host.events("worker_exited")] == [-9, -9]
+
+    def test_a_successor_serves_within_the_promise(self, host: Solo) -> None:
+        """0.5 s are promised; the deadline is ten times that, the log says how long it took."""
+        host.start_ready()
+        os.kill(host.worker(0), signal.SIGKILL)
+        wait_until(lambda: len(host.events("worker_ready")) == 3, "a successor serves", deadline_s=5)
+
+    def test_workers_live_on_without_their_spawner_and_without_control(self, host: Solo) -> None:
+        """Both are started again; a worker that dies afterwards gets a successor."""
+        host.start_ready()
+        workers = [host.worker(0), host.worker(1)]
+        os.kill(host.pids("nodeagent-spawn")[0], signal.SIGKILL)
+        for event in host.events("control_started")[:1]:
+            os.kill(event["pid"], signal.SIGKILL)
+        wait_until(lambda: host.events("spawner_exited") and host.pids("nodeagent-spawn"), "a new spawner")
+        wait_until(lambda: len(host.events("control_started")) > 1, "a new control")
+        assert [host.worker(0), host.worker(1)] == workers
+        os.kill(workers[1], signal.SIGKILL)
+        wait_until(lambda: host.worker(1) not in (0, workers[1]), "a successor")
+        assert host.worker(0) == workers[0]
+
+    def test_a_hung_worker_is_replaced(self, host: Solo) -> None:
+        """A worker that does not answer for HUNG_S is killed."""
+        host.start_ready()
+        pid = host.worker(0)
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: host.events("worker_hung"), "it is noticed", deadline_s=limits.HUNG_S * 10)
+        wait_until(lambda: host.worker(0) not in (0, pid), "a successor")
+
+
+class TestUnits:
+    """The kernel's map follows the cgroup tree."""
+
+    def test_a_unit_is_stamped_from_its_first_moments_and_keeps_its_mark(self, host: Solo) -> None:
+        """A new unit, a nested slice, and a unit made again: its mark is its name's."""
+        shop = host.cgroup / "system.slice" / "shop.service"
+        shop.mkdir()
+        host.start_ready()
+        mark = units_in_kernel(host)["shop.service"]
+        assert mark & 0xFFFF0000 == limits.UNIT_MARK_BASE
+        nested = host.cgroup / "system.slice" / "system-db.slice" / "db@1.service"
+        nested.mkdir(parents=True)
+        wait_until(lambda: "db@1.service" in units_in_kernel(host), "the new unit is stamped")
+        shop.rmdir()
+        wait_until(lambda: "shop.service" not in units_in_kernel(host), "the unit is gone")
+        shop.mkdir()
+        wait_until(lambda: units_in_kernel(host).get("shop.service") == mark, "the same mark")
+
+    def test_users_units_are_not_stamped(self, host: Solo) -> None:
+        """A user may call a unit what she likes."""
+        (host.cgroup / "user.slice" / "user-1000.slice" / "user@1000.service" / "app.slice" / "web.service").mkdir(parents=True)
+        (host.cgroup / "machine.slice" / "web.service").mkdir(parents=True)
+        host.start_ready()
+        assert set(units_in_kernel(host)) == {"nodeagent.service"}
+
+
+class TestOwners:
+    """Whose is a connection that carries no stamp."""
+
+    def test_every_shape_of_connection_names_its_own_unit_or_none(self, host: Solo) -> None:
+        """IPv4, IPv6, mapped, nested, half closed, orphaned, rewritten port; time-wait, listeners and users' units name none."""
+        for path in ("system.slice/shop.service/worker/3", "system.slice/web.service"):
+            (host.cgroup / path).mkdir(parents=True)
+        (host.cgroup / "user.slice/user-1000.slice/user@1000.service/app.slice/web.service").mkdir(parents=True)
+        host.run(["ip", "neigh", "add", "10.90.1.2", "lladdr", "02:00:00:00:00:02", "dev", "v0"])
+        found = host.run_python("tests.e2e.support.owner_probe", str(host.cgroup), cgroup=host.unit)
+        shop, web = [2001, "shop.service"], [2002, "web.service"]
+        assert found["v4"] == found["v6"] == found["nested"] == found["half_closed"] == shop
+        assert found["mapped"] == web
+        assert found["user_slice"] == [1000, ""]
+        assert found["orphan"] == [-1, "shop.service"]
+        assert found["rewritten"]["ports"][0] != found["rewritten"]["ports"][1]
+        assert (found["rewritten"]["first"], found["rewritten"]["second"]) == (shop, web)
+        assert found["time_wait"]["answer"] == [-1, ""]
+        assert found["alien"] == [-1, ""]
+        assert found["listener"] is None
+
+
+class TestBeginningAndEnd:
+    """Refusals at the start, and what SIGTERM leaves."""
+
+    def test_sigterm_leaves_no_process_and_new_connections_are_refused(self, host: Solo) -> None:
+        """Exit 0; the beat ends at once, the rules stay."""
+        agent = host.start_ready()
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(timeout=60) == 0
+        assert host.agent_processes() == []
+        assert "elements" not in host.run(["nft", "list", "set", "inet", "nodeagent", "alive"])
+        assert host.events("supervisor_stopped")
+
+    def test_systemd_is_told_ready_alive_and_stopping(self, host: Solo, tmp_path: Path) -> None:
+        """READY comes once, when all serve; WATCHDOG follows each beat; STOPPING at the drain."""
+        with notify_socket(tmp_path) as sock:
+            environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "30000000"}
+            agent = host.start_ready(environ)
+            first = sock.recv(4096).decode()
+            while first == "WATCHDOG=1":
+                first = sock.recv(4096).decode()
+            assert first.startswith("READY=1\n")
+            assert sock.recv(4096) == b"WATCHDOG=1"
+            agent.send_signal(signal.SIGTERM)
+            told = b""
+            while b"STOPPING=1" not in told:
+                told = sock.recv(4096)
+            assert agent.wait(timeout=60) == 0
+
+    def test_a_second_agent_is_refused_and_names_the_first(self, host: Solo) -> None:
+        """One sentence, exit 1, and the first goes on."""
+        first = host.start_ready()
+        second = host.start()
+        assert second.wait(timeout=60) == 1
+        assert f"another nodeagent is running on this host (it holds /run/nodeagent, process {first.pid})" in host.log.read_text()
+        assert first.poll() is None
+
+    def test_a_taken_port_names_the_process_that_has_it(self, host: Solo) -> None:
+        """Also when that process would share it."""
+        code = (
+            "import socket,time; s=socket.socket(); s.setsockopt(1,15,1); s.bind(('127.0.0.1',15001)); s.listen();"
+            " print('ready',flush=True); time.sleep(1000)"
+        )
+        (host.cgroup / "system.slice" / "other.service").mkdir()
+        import subprocess
+
+        other = subprocess.Popen(
+            host.inside(["python3", "-c", code], host.cgroup / "system.slice" / "other.service"), stdout=subprocess.PIPE
+        )
+        assert other.stdout
+        assert other.stdout.readline() == b"ready\n"
+        agent = host.start()
+        assert agent.wait(timeout=60) == 1
+        assert f"port 15001 (outbound, IPv4) is taken by process {other.pid} (python3); end it first" in host.log.read_text()
+        other.kill()
+        other.wait()
+        other.stdout.close()
+
+    def test_interception_is_put_back_when_somebody_removes_it(self, host: Solo) -> None:
+        """Noticed at the next beat; the units are in the map again."""
+        host.start_ready()
+        host.run(["nft", "delete", "table", "inet", "nodeagent"])
+        wait_until(lambda: host.events("interception_repaired"), "it is repaired")
+        assert "nodeagent.service" in units_in_kernel(host)
+        assert "tcp" in host.run(["nft", "list", "set", "inet", "nodeagent", "alive"])
+
+
+class Load:
+    """Connects to the outbound listener without pause. Owned by one test."""
+
+    def __init__(self, host: Solo) -> None:
+        self.connected = self.refused = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(host,)) for _ in range(4)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, host: Solo) -> None:
+        host.enter_network()
+        while not self._stop.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", limits.OUTBOUND_PORT), timeout=30):
+                    self.connected += 1
+            except ConnectionRefusedError:
+                self.refused += 1
+            except ConnectionResetError:  # accepted, then reset: the worker has no snapshot
+                self.connected += 1
+            time.sleep(0.001)

@@ -1,0 +1,116 @@
+"""The switch that falls when the agent stops beating: refuse, or bypass; nothing hangs and nothing open is cut."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.netns import OTHER, SSH, WEB, WORKER_UID, Host, Workload, apply, ask, capture, start_agent, two_hosts
+from tests.support.eventually import eventually
+
+AT_ONCE_S = 1.0  # a reset takes microseconds; a dropped packet would take longer than this to be sent again
+ALIVE_S = 5.0
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[Host, Host]]:
+    """Two hosts with applications on registered and other ports."""
+    with two_hosts() as (host, peer):
+        for each in (host, peer):
+            for address in (each.ip4, each.ip6):
+                for port in (WEB, OTHER, SSH):
+                    each.listen("app", address, port)
+        yield host, peer
+
+
+def refused_at_once(caller: Host, address: str, port: int = WEB) -> bool:
+    """Whether the connection was reset, and without a wait; False if it was accepted."""
+    begun = time.monotonic()
+    try:
+        caller.connect(address, port)
+    except ConnectionRefusedError:
+        assert time.monotonic() - begun < AT_ONCE_S
+        return True
+    return False
+
+
+def test_without_a_beat_new_connections_are_refused_at_once(hosts: tuple[Host, Host]) -> None:
+    """Out, in and local; and everything that is never captured goes on as ever."""
+    host, peer = hosts
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    host.run(agent.elements.stop_beat)
+    for caller, address in ((host, peer.ip4), (host, peer.ip6), (peer, host.ip4), (peer, host.ip6), (host, host.ip4), (host, host.ip6)):
+        assert refused_at_once(caller, address)
+    assert Workload(host, "nodeagent.service", WORKER_UID).ask(peer.ip4, WEB) == "app:hello"
+    assert ask(host.connect(peer.ip4, SSH)) == "app:hello"
+    assert ask(peer.connect(host.ip4, SSH)) == "app:hello"
+    assert ask(peer.connect(host.ip4, OTHER)) == "app:hello"
+    assert ask(host.connect(host.ip4, OTHER)) == "app:hello"
+
+
+def test_a_beat_brings_capture_back_and_open_connections_never_notice(hosts: tuple[Host, Host]) -> None:
+    """Agent dead, agent alive, agent dead: what was open flows on through all of it."""
+    host, peer = hosts
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    kept = [host.connect(peer.ip4, WEB), host.connect(peer.ip6, WEB), peer.connect(host.ip4, WEB), peer.connect(host.ip6, WEB)]
+    for act, is_refused in ((agent.elements.stop_beat, True), (agent.elements.beat, False), (agent.elements.stop_beat, True)):
+        host.run(act)
+        assert [ask(connection) for connection in kept] == ["agent:hello"] * 4
+        assert refused_at_once(host, peer.ip4) is is_refused
+        assert refused_at_once(peer, host.ip6) is is_refused
+    host.run(agent.elements.beat)
+    assert ask(host.connect(peer.ip4, WEB)) == "agent:hello"
+    assert ask(peer.connect(host.ip4, WEB)) == "agent:hello"
+
+
+def test_the_switch_falls_by_itself(hosts: tuple[Host, Host]) -> None:
+    """Nobody has to be alive for it: five seconds after the last beat, and not while beats come."""
+    host, peer = hosts
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    begun = time.monotonic()
+    while time.monotonic() < begun + ALIVE_S + 1:
+        host.run(agent.elements.beat)
+        last_beat = time.monotonic()
+        with host.connect(peer.ip4, WEB) as connection:
+            assert ask(connection) == "agent:hello"
+    eventually(lambda: refused_at_once(host, peer.ip4), 10 * ALIVE_S, "the switch has fallen")
+    assert time.monotonic() - last_beat > ALIVE_S - 1
+
+
+def test_fail_open_lets_new_connections_bypass_a_dead_agent(hosts: tuple[Host, Host]) -> None:
+    """In every direction; a living agent gets them all."""
+    host, peer = hosts
+    agent = start_agent(host)
+    apply(host, fail="open")
+    capture(host, agent, peer)
+    calls = ((host, peer.ip4), (host, peer.ip6), (peer, host.ip4), (peer, host.ip6), (host, host.ip4), (host, host.ip6))
+    for act, answer in ((agent.elements.beat, "agent:hello"), (agent.elements.stop_beat, "app:hello"), (agent.elements.beat, "agent:hello")):
+        host.run(act)
+        assert [ask(caller.connect(address, WEB)) for caller, address in calls] == [answer] * 6
+
+
+def test_a_beat_without_listeners_refuses_at_once(hosts: tuple[Host, Host]) -> None:
+    """A defect of the agent must not turn into a bypass: nothing listens, so nothing is let through."""
+    host, peer = hosts
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    for listener in (*agent.outbound.values(), *agent.inbound.values()):
+        listener.close()
+    for caller, address in ((host, peer.ip4), (host, peer.ip6), (peer, host.ip4), (peer, host.ip6), (host, host.ip4)):
+        assert refused_at_once(caller, address)
+
+
+def test_a_fresh_table_refuses_what_is_configured_until_somebody_beats(hosts: tuple[Host, Host]) -> None:
+    """At boot the rules come before the agent: mesh networks are closed, not open, in between."""
+    host, peer = hosts
+    apply(host, mesh_cidrs=("10.78.0.0/24", "fd78::/64"))
+    assert refused_at_once(host, peer.ip4)
+    assert refused_at_once(host, peer.ip6)
+    assert ask(host.connect(peer.ip4, SSH)) == "app:hello"

@@ -1,0 +1,287 @@
+"""Apply, verify, roll back, remove: the kernel is as planned, or as it was."""
+
+import select
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from redirect import kernel
+from redirect.errors import RedirectError
+from redirect.settings import ReturnPath
+from tests.e2e.netns import (
+    WEB,
+    Host,
+    Workload,
+    apply,
+    ask,
+    capture,
+    record_path,
+    remove,
+    settings_for,
+    start_agent,
+    state_of,
+    two_hosts,
+)
+from tests.support.eventually import eventually
+
+NEW_RULE = 32  # RTM_NEWRULETWIN = "table inet nodeagent_twin_4711 { flags dormant; }"
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[Host, Host]]:
+    """Two fresh hosts."""
+    with two_hosts() as pair:
+        yield pair
+
+
+@pytest.fixture
+def host(hosts: tuple[Host, Host]) -> Host:
+    """A fresh host."""
+    return hosts[0]
+
+
+def verify(host: Host) -> tuple[str, ...]:
+    return host.run(kernel.verify, settings_for(host))
+
+
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_after_remove_now_all_is_as_before(hosts: tuple[Host, Host], value: str) -> None:
+    """Rules, policy rules, routes and sysctls, those of others included; also with connections open."""
+    host, peer = hosts
+    host.shell("sysctl", "-w", f"net.ipv4.tcp_fwmark_accept={value}")
+    host.shell("ip", "rule", "add", "fwmark", "0x77", "pref", "1331", "lookup", "200")
+    host.shell("ip", "route", "add", "203.0.113.0/24", "dev", "eth0", "table", "133")
+    host.shell("nft", "table inet others { chain c { type filter hook input priority 0; ct state new counter accept; }; }")
+    before = state_of(host)
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    assert ask(host.connect(peer.ip4, WEB)) == "agent:hello"
+    assert state_of(host) != before
+    remove(host, now=True)
+    assert state_of(host) == before
+    assert not record_path(host).exists()
+    assert remove(host, now=True) == kernel.Report()
+
+
+def test_what_was_there_already_stays(host: Host) -> None:
+    """A policy rule and a route that are just as ours but were there before are not removed."""
+    path = ReturnPath()
+    host.shell("ip", "route", "add", "local", "0.0.0.0/0", "dev", "lo", "src", "127.0.0.1", "table", str(path.table))
+    host.shell("ip", "rule", "add", "fwmark", hex(path.mark), "pref", str(path.preference), "lookup", str(path.table))
+    before = state_of(host)
+    apply(host)
+    apply(host, exclude_ports=(7000,))
+    remove(host, now=True)
+    assert state_of(host) == before
+
+
+def test_a_second_apply_changes_nothing(host: Host) -> None:
+    """Not even the handles of the rules."""
+    assert apply(host).changes
+    first = host.shell("nft", "-a", "list", "ruleset")
+    assert apply(host) == kernel.Report()
+    assert host.shell("nft", "-a", "list", "ruleset") == first
+    assert verify(host) == ()
+
+
+@pytest.mark.parametrize(
+    ("tamper", "sentence"),
+    [
+        ("nft delete table inet nodeagent", "table inet nodeagent is missing"),
+        ("nft flush ruleset", "table inet nodeagent_keeper is missing"),
+        ("nft flush chain inet nodeagent closed", "chain closed: missing: jump exempt"),
+        ("nft delete chain inet nodeagent_keeper translate", "chain translate is missing"),
+        ("nft insert rule inet nodeagent never accept", "chain never: not ours: accept"),
+        ("nft add chain inet nodeagent mine", "chain mine is not ours"),
+        ("nft add table inet nodeagent '{ flags dormant; }'", "not ours: flags dormant"),
+        ("ip rule del pref 1330", "policy rule (IPv4) 1330: fwmark 0x5b lookup 133: missing"),
+        ("ip -6 route flush table 133", "route (IPv6) local ::/0 dev lo table 133: missing"),
+        ("sysctl -w net.ipv4.tcp_fwmark_accept=0", "net.ipv4.tcp_fwmark_accept is 0, not 1"),
+    ],
+)
+def test_verify_names_the_drift_and_apply_repairs_it(host: Host, tamper: str, sentence: str) -> None:
+    """Whatever else changes our rules, the whole is compared and put back."""
+    apply(host)
+    host.shell("sh", "-c", tamper)
+    assert any(sentence in said for said in verify(host)), verify(host)
+    assert apply(host).changes
+    assert verify(host) == ()
+    assert "dormant" not in host.shell("nft", "list", "ruleset")
+
+
+def test_verify_names_a_foreign_rule_that_takes_our_mark(host: Host) -> None:
+    """Apply could not help there: it says so instead of installing a return path that leads elsewhere."""
+    host.shell("ip", "rule", "add", "fwmark", "0x5b/0xff", "pref", "100", "lookup", "200")
+    before = state_of(host)
+    with pytest.raises(RedirectError, match="another program at preference 100"):
+        apply(host)
+    assert state_of(host) == before
+
+
+def test_a_failure_in_the_middle_leaves_nothing_behind(host: Host) -> None:
+    """Here the sysctl cannot be written, after policy rules and routes are in place."""
+    before = state_of(host)
+    program = f"from redirect import kernel, settings; kernel.apply(settings.{settings_for(host)!r}, record_path=__import__('pathlib').Path({str(record_path(host))!r}))"
+    program = program.replace("return_path=ReturnPath", "return_path=settings.ReturnPath")
+    read_only = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"'
+    command = host.command("unshare", "-m", "sh", "-c", read_only, "sh", sys.executable, "-c", program)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "RedirectError: net.ipv4.tcp_fwmark_accept cannot be set to 1" in done.stderr
+    assert state_of(host) == before
+    assert not record_path(host).exists()
+
+
+@contextmanager
+def networkd(host: Host) -> Iterator[None]:
+    """Deletes foreign policy rules as soon as they appear, as systemd-networkd does by default."""
+    events = host.run(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    events.bind((0, 1 << 7))  # the group of IPv4 rules
+    here, there = socket.socketpair()
+
+    def watch() -> None:
+        while events in select.select([events, there], [], [])[0]:
+            if struct.unpack_from("=H", events.recv(65536), 4)[0] == NEW_RULE:
+                subprocess.run(host.command("ip", "rule", "del", "pref", "1330"), check=True)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        here.close()
+        watcher.join()
+        events.close()
+        there.close()
+
+
+def test_what_reads_back_differently_is_rolled_back(host: Host) -> None:
+    """A program that deletes our policy rule: nothing stays half installed, and the message says who it may be."""
+    before = state_of(host)
+    with networkd(host), pytest.raises(RedirectError, match="all was put back: policy rule .* systemd-networkd"):
+        apply(host)
+    assert state_of(host) == before
+    assert not record_path(host).exists()
+
+
+def test_a_change_that_reads_back_differently_leaves_the_rules_of_before(host: Host) -> None:
+    """Rolling back means the rules that were installed, not none."""
+    apply(host)
+    installed = state_of(host)["rules"]
+    host.shell("ip", "rule", "del", "pref", "1330")
+    with networkd(host), pytest.raises(RedirectError, match="all was put back"):
+        apply(host, exclude_ports=(7000,), fail="open")
+    assert state_of(host)["rules"] == installed
+
+
+def test_remove_keeps_what_open_connections_need_until_they_are_gone(hosts: tuple[Host, Host]) -> None:
+    """First the capturing rules go, later, with the last connection, the rest; an apply in between is no problem."""
+    host, peer = hosts
+    peer.listen("app", peer.ip4, WEB)
+    before = state_of(host)
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    with host.connect(peer.ip4, WEB) as connection:
+        assert ask(connection) == "agent:hello"
+        for _ in range(2):
+            report = remove(host)
+            assert "are open" in report.left[0]
+            assert "table inet nodeagent_keeper" in state_of(host)["rules"]
+            assert "1330" in state_of(host)["policy"]
+            assert ask(host.connect(peer.ip4, WEB)) == "app:hello"
+            assert ask(connection) == "agent:hello"
+            apply(host)
+        remove(host)
+        assert ask(connection) == "agent:hello"
+    eventually(lambda: not remove(host).left, 20, "nothing is left")
+    assert state_of(host) == before
+
+
+def test_remove_says_that_an_agent_still_runs(host: Host) -> None:
+    """It would put the rules back, and its peers may still call through it."""
+    before = state_of(host)
+    apply(host)
+    tunnel = host.listen("tunnel", host.ip4, 15008)
+    assert "stop it first" in remove(host).left[0]
+    assert "1330" in state_of(host)["policy"]
+    tunnel.close()
+    assert remove(host).left == ()
+    assert state_of(host) == before
+
+
+def test_elements_survive_a_change_of_rules(hosts: tuple[Host, Host]) -> None:
+    """Nothing has to be told again, and nothing is emptied."""
+    host, peer = hosts
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    host.run(agent.elements.set_units, {host.path_of("system.slice/web.service"): 0x5A000001})
+    assert apply(host, exclude_ports=(7000,)).emptied == ()
+    assert host.run(agent.elements.verify) == ()
+    assert Workload(host, "system.slice/web.service").ask(peer.ip4, WEB) == "agent:hello"
+    assert agent.learned(4).mark == 0x5A000001
+
+
+def test_tables_of_an_older_version_are_replaced_whole(host: Host) -> None:
+    """Chains and sets that the plan does not know go; sets that changed are made anew, and the report names them."""
+    old = """table inet nodeagent {
+        set mesh4 { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 }; }
+        set local_ports { type inet_service; elements = { 80 }; }
+        set gone { type ipv4_addr; }
+        chain out { type filter hook output priority 5; jump old; }
+        chain old { ip daddr @gone accept; ip daddr @mesh4 accept; }
+    }"""
+    host.shell("nft", old)
+    report = apply(host)
+    assert "set mesh4" in report.emptied
+    assert "set local_ports" not in report.emptied
+    assert verify(host) == ()
+    assert "80" in host.shell("nft", "list", "set", "inet", "nodeagent", "local_ports")
+
+
+def test_a_lost_record_is_no_obstacle(host: Host) -> None:
+    """Without it, what has our very form is taken for ours, and the sysctl's default for its value before."""
+    before = state_of(host)
+    apply(host)
+    record_path(host).write_text("no json", encoding="utf-8")
+    apply(host, exclude_ports=(7000,))
+    record_path(host).unlink()
+    remove(host)
+    assert state_of(host) == before
+
+
+def test_a_twin_that_a_killed_process_left_is_removed(host: Host) -> None:
+    """It is dormant and harms nobody; but nothing of ours stays."""
+    apply(host)
+    host.shell("nft", TWIN)
+    remove(host, now=True)
+    assert host.shell("nft", "list", "ruleset") == ""
+
+
+def test_two_at_once_do_not_disturb_each_other(host: Host) -> None:
+    """The supervisor repairs while an operator applies."""
+    running = [host.threads.submit(kernel.apply, settings_for(host), record_path=record_path(host)) for _ in range(2)]
+    assert sum(bool(future.result().changes) for future in running) == 1
+    assert verify(host) == ()
+
+
+def test_preview_is_a_diff_and_changes_nothing(host: Host) -> None:
+    """All is new at first, nothing after apply, and one line for one changed setting."""
+    before = state_of(host)
+    lines = host.run(kernel.preview, settings_for(host))
+    assert "+table inet nodeagent {" in lines
+    assert "+net.ipv4.tcp_fwmark_accept = 1" in lines
+    assert state_of(host) == before
+    apply(host)
+    installed = state_of(host)
+    assert host.run(kernel.preview, settings_for(host)) == ()
+    lines = host.run(kernel.preview, settings_for(host, fail="open"))
+    assert "-\tchain closed {" in lines
+    assert state_of(host) == installed

@@ -1,0 +1,147 @@
+"""Open connections stay open: through install, change, removal and repair, whoever speaks."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from redirect import kernel
+from tests.e2e.netns import (
+    OTHER,
+    WEB,
+    Host,
+    apply,
+    ask,
+    capture,
+    record_path,
+    remove,
+    settings_for,
+    start_agent,
+    two_hosts,
+)
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[Host, Host]]:
+    """Two fresh hosts: nothing on them has switched conntrack on."""
+    with two_hosts() as pair:
+        yield pair
+
+
+class Pair:
+    """Both ends of a connection that the tests hold, so that either can speak first."""
+
+    def __init__(self, client: Host, server: Host, address: str, port: int) -> None:
+        listener = server.run(socket.create_server, (address, port), family=_family(address))
+        self.client = client.connect(address, port)
+        self.server, _ = listener.accept()
+        self.server.settimeout(20)
+        listener.close()
+        client.stack.callback(self.server.close)
+
+    def check(self, *, server_first: bool) -> None:
+        """Bytes pass in both directions."""
+        first, second = (self.server, self.client) if server_first else (self.client, self.server)
+        for sender, receiver in ((first, second), (second, first)):
+            sender.sendall(b"ping")
+            assert receiver.recv(4, socket.MSG_WAITALL) == b"ping"
+
+
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def test_connections_from_before_survive_install_change_and_removal(hosts: tuple[Host, Host]) -> None:
+    """In both directions, both families, on registered ports, whichever end speaks first after each step."""
+    host, peer = hosts
+    addresses = [(host, peer, peer.ip4), (host, peer, peer.ip6), (peer, host, host.ip4), (peer, host, host.ip6)]
+    pairs = [Pair(client, server, address, port) for client, server, address in addresses for port in (WEB, OTHER)]
+    agent = start_agent(host)
+
+    def check() -> None:
+        for number, pair in enumerate(pairs):
+            pair.check(server_first=bool(number % 2))
+        for number, pair in enumerate(pairs):
+            pair.check(server_first=not number % 2)
+
+    def install() -> None:
+        apply(host)
+        host.run(agent.elements.restore)
+        capture(host, agent, peer)
+
+    def change() -> None:
+        apply(host, mesh_cidrs=("10.78.0.0/24", "fd78::/64"))
+        assert ask(host.connect(peer.ip4, WEB)) == "agent:hello"
+
+    check()
+    for step in (install, change, lambda: host.run(agent.elements.stop_beat), lambda: remove(host)):
+        step()
+        check()
+    install()
+    remove(host, now=True)
+    check()
+
+
+@pytest.mark.parametrize("server_first", [False, True])
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_first_packet_after_install_may_come_from_either_end(hosts: tuple[Host, Host], version: int, *, server_first: bool) -> None:
+    """On a host without conntrack, an answer looks like a new connection to it: the SYN condition tells them apart."""
+    host, peer = hosts
+    inward = Pair(peer, host, host.ip4 if version == 4 else host.ip6, OTHER)
+    outward = Pair(host, peer, peer.ip4 if version == 4 else peer.ip6, WEB)
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    inward.check(server_first=server_first)
+    outward.check(server_first=server_first)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_captured_connections_survive_change_removal_and_repair(hosts: tuple[Host, Host], version: int) -> None:
+    """Redirected and transparent ones, speaking in the gap, and again after the rules are back."""
+    host, peer = hosts
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    outward = host.connect(peer.ip4 if version == 4 else peer.ip6, WEB)
+    inward = peer.connect(host.ip4 if version == 4 else host.ip6, WEB)
+
+    def check() -> None:
+        assert ask(outward) == "agent:hello"
+        assert ask(inward) == "agent:hello"
+
+    check()
+    apply(host, exclude_ports=(7000,))
+    check()
+    host.shell("nft", "delete", "table", "inet", "nodeagent")
+    check()
+    assert "table inet nodeagent: installed" in apply(host).changes
+    check()
+    report = remove(host)
+    assert any("are open" in reason for reason in report.left)
+    check()
+
+
+def test_a_change_of_rules_opens_no_gap(hosts: tuple[Host, Host]) -> None:
+    """While rules are swapped, every new connection is captured: none slips by, none is refused."""
+    host, peer = hosts
+    peer.listen("app", peer.ip4, WEB)
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    for number in range(10):
+        changed = host.threads.submit(_change, host, number)
+        answers = {_answer(host, peer)}
+        while not changed.done():
+            answers.add(_answer(host, peer))
+        assert changed.result() == ("table inet nodeagent: rules replaced",)
+        assert answers == {"agent:hello"}
+
+
+def _answer(host: Host, peer: Host) -> str:
+    with host.connect(peer.ip4, WEB) as connection:
+        return ask(connection)
+
+
+def _change(host: Host, number: int) -> tuple[str, ...]:
+    return kernel.apply(settings_for(host, exclude_ports=(7000 + number,)), record_path=record_path(host)).changes

@@ -1,0 +1,165 @@
+"""What the catalog said, as decisions see it."""
+
+import random
+
+import pytest
+
+from nodeagent.catalog.compiler import Capture, capture_of, compile_snapshot, notes_of
+from nodeagent.catalog.state import CatalogState, InstanceRow, IntentionRow
+from nodeagent.model.address import Address
+from nodeagent.model.intention import Intention
+from nodeagent.model.service import Host, Instance
+from tests.support.mesh import CART, HOST1, HOST2, HOST3, HOSTS, WEB, config, instance, intention, mesh, state
+
+
+def test_the_snapshot_says_who_where_and_what() -> None:
+    """Names, modes, protocols, indexes."""
+    said = CatalogState(HOSTS, {"web": (instance(HOST2, 80),), "shop": (instance(HOST1, 9000),)}, (), {"web": "HTTP"}, "grpc")
+    snapshot = compile_snapshot(said, config('[service.web]\nmode = "observe"\n'), trust_domain="td", generation=7)
+    assert (7, "td", "host1", "strict") == (snapshot.generation, snapshot.mesh.trust_domain, snapshot.mesh.host, snapshot.mesh.mode)
+    assert ("http", "observe", "grpc", None) == (
+        snapshot.services["web"].protocol, snapshot.services["web"].mode,
+        snapshot.services["shop"].protocol, snapshot.services["shop"].mode,
+    )  # fmt: skip
+    assert "web" == snapshot.by_address[WEB].service.name
+    assert {9000} == set(snapshot.local_by_port)
+    assert HOST2 == snapshot.host_by_ip["fd77::2"]
+
+
+def test_intentions_are_sorted_by_what_they_decide() -> None:
+    """By destination; exact sources first, deny before allow, each once; wildcards are the mesh's."""
+    snapshot = mesh("* -> web allow", "shop -> web allow", "shop -> web deny", "shop -> web allow", "* -> * deny", "shop -> * allow")
+    assert [("shop", "deny"), ("shop", "allow"), ("*", "allow")] == [(i.source, i.action) for i in snapshot.services["web"].intentions]
+    assert (Intention("shop", "*", "allow"), Intention("*", "*", "deny")) == snapshot.wildcards
+
+
+def test_a_service_is_known_by_an_intention_alone() -> None:
+    """A policy can be written, and checked, before the first instance is there."""
+    assert () == mesh("shop -> later allow").services["later"].instances
+
+
+def test_the_order_of_the_rows_is_no_matter() -> None:
+    """The same facts, shuffled: the same snapshot."""
+    chance = random.Random(5)
+    said = state("* -> web allow", "shop -> web deny", "shop -> * allow", aaa=(instance(HOST2, 80), instance(HOST3, 80)))
+    one = compile_snapshot(said, config(), trust_domain="td", generation=1)
+    for _ in range(20):
+        rows = list(said.instances.items())
+        shuffled = CatalogState(
+            tuple(chance.sample(said.hosts, 3)),
+            {name: tuple(chance.sample(found, len(found))) for name, found in chance.sample(rows, len(rows))},
+            tuple(chance.sample(said.intentions, 3)),
+        )
+        assert one == compile_snapshot(shuffled, config(), trust_domain="td", generation=1)
+
+
+def test_names_that_no_service_can_have_are_left_out_and_noted() -> None:
+    """The rest of the mesh is not held up by one bad name."""
+    said = CatalogState(HOSTS, {"*": (instance(HOST2, 81),), "web": (instance(HOST2, 80),)}, (), {"web": "smtp"})
+    snapshot = compile_snapshot(said, config(), trust_domain="td", generation=1)
+    assert ["web"] == list(snapshot.services)
+    assert "tcp" == snapshot.services["web"].protocol
+    assert ("web: protocol 'smtp' is not known: taken as tcp", "'*' cannot be a service's name: left out") == notes_of(said)
+
+
+def test_what_an_entry_could_not_keep_is_noted() -> None:
+    """For log and check."""
+    assert ("n",) == notes_of(CatalogState(intentions=(IntentionRow("a", "b", "deny", "n"), IntentionRow("c", "b", "allow"))))
+
+
+MEETINGS = [
+    # what else is registered at web's address, and who decides there
+    ({"aaa": (instance(HOST2, 80),)}, "aaa"),
+    ({"zzz": (instance(HOST2, 80),)}, "web"),
+    ({"aaa": (instance(HOST2, 80, healthy=False),)}, "web"),
+    ({"aaa": (instance(HOST3, 80, ips=("10.77.0.2",)),)}, "web"),
+    ({"aaa": (instance(HOST1, 80, ips=("10.77.0.2",)),)}, "web"),
+    ({"aaa": (instance(HOST3, 80, ips=("10.77.0.2",)),), "web": (instance(HOST2, 80, healthy=False),)}, "web"),
+]
+
+
+@pytest.mark.parametrize(("others", "service"), MEETINGS)
+def test_two_claims_to_one_address_are_decided_in_one_way(others: dict, service: str) -> None:
+    """The owner of the address, then this host, then the healthy, then the name."""
+    assert service == mesh(**others).by_address[WEB].service.name
+
+
+def test_an_address_that_several_machines_have_is_this_one_s() -> None:
+    """A bridge's address is the same on each host: 172.17.0.1 means ours."""
+    shared = ("172.17.0.1",)
+    snapshot = mesh(aaa=(instance(HOST2, 99, ips=shared),), zzz=(instance(HOST1, 99, ips=shared),))
+    assert "zzz" == snapshot.by_address[Address("172.17.0.1", 99)].service.name
+
+
+def test_one_port_for_two_local_services_means_the_healthy_one_then_the_first() -> None:
+    """At local addresses that are not registered exactly."""
+    two = {"b": (instance(HOST1, 99, ips=("10.77.0.1",)),), "a": (instance(HOST1, 99, ips=("fd77::1",)),)}
+    assert "a" == mesh(**two).local_by_port[99].service.name
+    two["a"] = (instance(HOST1, 99, ips=("fd77::1",), healthy=False),)
+    assert "b" == mesh(**two).local_by_port[99].service.name
+
+
+def test_this_host_has_the_addresses_of_its_configuration() -> None:
+    """Nobody else can take them by registering a node, nor give it others."""
+    liar = Host("liar", ("10.77.0.1", "10.77.0.9"), 15008)
+    mine = Host("host1", ("10.77.0.2",), 15008)
+    said = CatalogState((liar, mine, HOST2), {})
+    snapshot = compile_snapshot(said, config(), trust_domain="td", generation=1)
+    owners = {ip: host.name for ip, host in snapshot.host_by_ip.items()}
+    assert {"10.77.0.1": "host1", "fd77::1": "host1", "10.77.0.2": "host2", "fd77::2": "host2", "10.77.0.9": "liar"} == owners
+    assert HOST1 == snapshot.hosts["host1"]
+
+
+def test_an_address_of_two_hosts_is_the_meshed_one_s() -> None:
+    """Clear text must not reach a meshed host because an old node entry lacks the marker."""
+    said = CatalogState((Host("a-old", ("10.77.0.2",), 0), HOST2), {})
+    assert HOST2 == compile_snapshot(said, config(), trust_domain="td", generation=1).host_by_ip["10.77.0.2"]
+
+
+def test_an_agent_that_only_a_health_answer_shows_counts() -> None:
+    """Two answers of the catalog are never quite of one moment: meanwhile nothing goes there in clear."""
+    unmarked = Host("host2", HOST2.addresses, 0)
+    for hosts in ((unmarked,), ()):
+        said = CatalogState(hosts, {"web": (instance(HOST2, 80),)})
+        assert HOST2 == compile_snapshot(said, config(), trust_domain="td", generation=1).hosts["host2"]
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1", "0.0.0.0", "::", "169.254.1.1", "fe80::1", "224.0.0.1", "ff02::1"])
+def test_addresses_that_mean_another_machine_to_everyone_are_nobody_s(ip: str) -> None:
+    """A registration on loopback is reachable on its own host alone."""
+    other = Host("h", (ip, "10.77.0.9"), 0)
+    said = CatalogState((other,), {"far": (instance(other, 99),), "near": (instance(HOST1, 98, ips=(ip,)),)})
+    snapshot = compile_snapshot(said, config(), trust_domain="td", generation=1)
+    assert ip not in snapshot.host_by_ip
+    assert (Address("10.77.0.9", 99),) == snapshot.services["far"].instances[0].addresses
+    assert "near" == snapshot.by_address[Address(ip, 98)].service.name == snapshot.local_by_port[98].service.name
+
+
+def test_a_local_registration_at_another_machine_s_address_opens_no_local_port() -> None:
+    """host1 cannot answer for an address of host2."""
+    assert {7000, 9000} == set(mesh(far=(instance(HOST1, 5000, ips=("10.77.0.2",)),)).local_by_port)
+
+
+def test_captured_are_the_other_hosts_foreign_instances_and_local_ports() -> None:
+    """Not this host's own addresses, which the kernel knows as local."""
+    extra = {"db": (instance(HOST2, 5432, ips=("10.99.0.2",)),), "own": (instance(HOST1, 77, ips=("10.99.0.1",)),)}
+    others = (*HOST2.addresses, *HOST3.addresses, "10.99.0.2")
+    assert Capture(tuple(sorted(others)), (77, 7000, 9000)) == capture_of(mesh(**extra))
+
+
+def test_a_claim_to_this_host_s_address_is_not_captured_as_foreign() -> None:
+    """Whoever registers a service at our address does not send our own traffic elsewhere."""
+    snapshot = mesh(evil=(instance(HOST2, 1234, ips=("10.77.0.1",)),))
+    assert "10.77.0.1" not in capture_of(snapshot).addresses
+    assert CART in snapshot.by_address
+
+
+def test_instances_without_addresses_are_kept_for_the_listing() -> None:
+    """They are registered, and nobody can be sent there."""
+    row = InstanceRow(Instance("x", "host2", ()), HOST2)
+    assert "x" == mesh(nowhere=(row,)).services["nowhere"].instances[0].id
+
+
+def test_intentions_in_words_are_rows() -> None:
+    """The tests' own shorthand says what it seems to say."""
+    assert IntentionRow("a", "*", "deny") == intention("a -> * deny")

@@ -1,0 +1,126 @@
+"""`nodeagent catalog token`: beside or without a running server, secrets shown once."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from nodeagent.cli.catalog import catalog, options_of, token_kind
+from nodeagent.cli.main import main
+from nodeagent.embedded.access import Caller
+from nodeagent.embedded.database import open_database
+from nodeagent.embedded.datadir import DATABASE, prepare_data
+from nodeagent.embedded.tokens import find_caller
+from nodeagent.model.address import Address
+
+
+@pytest.fixture
+def data(tmp_path):
+    prepare_data(tmp_path, "dc1", datetime.now(UTC))
+    return tmp_path
+
+
+def run(data, *argv):
+    return CliRunner().invoke(main, ["catalog", "--data", str(data), *argv])
+
+
+def caller_of(data, secret):
+    connection = open_database(data / DATABASE)
+    try:
+        return find_caller(connection, secret)
+    finally:
+        connection.close()
+
+
+def test_standard_output_is_the_secret_alone(data):
+    done = run(data, "token", "create", "--node", "host1", "--service", "web", "--service", "db")
+    assert done.exit_code == 0
+    caller = caller_of(data, done.stdout.strip())
+    assert (caller.node, caller.services) == ("host1", ("db", "web"))
+    assert done.stdout.strip() not in done.stderr
+    assert caller.accessor in done.stderr
+
+
+def test_a_secret_can_go_into_a_file(data, tmp_path):
+    out = tmp_path / "node.token"
+    done = run(data, "token", "create", "--node", "host1", "--any-service", "--out", str(out))
+    assert done.stdout == ""
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert caller_of(data, out.read_text().strip()).services == ("*",)
+
+
+def test_a_management_token_replaces_a_lost_one(data):
+    done = run(data, "token", "create", "--management", "--description", "new")
+    assert caller_of(data, done.stdout.strip()) == Caller(caller_of(data, done.stdout.strip()).accessor, "management")
+
+
+def test_tokens_are_listed_without_secrets(data):
+    secret = run(data, "token", "create", "--node", "host1", "--any-service").stdout.strip()
+    listed = run(data, "token", "list")
+    assert "host1" in listed.stdout
+    assert "any service" in listed.stdout
+    rows = json.loads(run(data, "token", "list", "-o", "json").stdout)["tokens"]
+    assert [row["NodeIdentities"] for row in rows] == [[], [{"NodeName": "host1"}]]
+    assert secret not in listed.stdout + json.dumps(rows)
+
+
+def test_a_revoked_token_is_nobodys(data):
+    secret = run(data, "token", "create", "--node", "host1", "--any-service").stdout.strip()
+    accessor = caller_of(data, secret).accessor
+    assert run(data, "token", "revoke", accessor).exit_code == 0
+    assert caller_of(data, secret) is None
+    again = run(data, "token", "revoke", accessor)
+    assert again.exit_code == 4
+    assert "token list" in again.stderr
+
+
+def test_without_a_catalog_there_is_a_cure(tmp_path):
+    done = run(tmp_path, "token", "list")
+    assert done.exit_code == 1
+    assert "start one with: nodeagent catalog --data" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        (),
+        ("--node", "host1"),
+        ("--service", "web"),
+        ("--node", "host1", "--service", "web", "--any-service"),
+        ("--management", "--node", "host1"),
+        ("--node", "a/b", "--any-service"),
+        ("--node", "host1", "--service", "*"),
+    ],
+)
+def test_contradictions_are_usage_errors(data, argv):
+    done = run(data, "token", "create", *argv)
+    assert done.exit_code == 2
+
+
+def test_token_kind():
+    said = {"host": None, "services": (), "any_service": False, "management": True, "description": "x"}
+    assert token_kind(**said) == {"kind": "management", "description": "x"}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("x", "is not an address"), ("10.0.0.1", "is not an address"), ("x:0", "IPv4 or IPv6")]
+)
+def test_a_bad_address_is_a_usage_error(data, text, sentence):
+    done = CliRunner().invoke(catalog, ["--data", str(data), "--listen", text])
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+
+
+def test_half_of_a_certificate_is_a_usage_error():
+    with pytest.raises(click.UsageError, match="go together"):
+        options_of(Path("/x"), tls_cert=Path("/c"), tls_key=None, plain=False, leaf_ttl=60, listen=Address("::1", 0))
+
+
+def test_plain_http_is_for_loopback(tmp_path):
+    done = run(tmp_path / "new", "--listen", "10.0.0.1:8500", "--plain")
+    assert done.exit_code == 1
+    assert "--plain is for loopback" in done.stderr
+    assert not (tmp_path / "new").exists()

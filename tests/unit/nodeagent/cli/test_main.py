@@ -1,0 +1,49 @@
+"""The `nodeagent` command."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from nodeagent import __version__
+from nodeagent.cli import main as cli
+from nodeagent.cli.main import COMMANDS, main
+
+
+def test_version_and_help_are_one_call_away() -> None:
+    """Both spellings of help; every command is listed with what it does."""
+    assert f"nodeagent, version {__version__}\n" == CliRunner().invoke(main, ["--version"]).output
+    for option in ("-h", "--help"):
+        shown = CliRunner().invoke(main, [option])
+        assert shown.exit_code == 0
+        assert [] == [name for name in COMMANDS if name not in shown.output]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_be_loaded_and_explains_itself(name: str) -> None:
+    """The table names nothing that is not there."""
+    shown = CliRunner().invoke(main, [name, "--help"])
+    assert (0, True) == (shown.exit_code, shown.output.startswith("Usage: main " + name))
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    """Exit code 2, and where to look."""
+    shown = CliRunner().invoke(main, ["frobnicate"])
+    assert cli.EXIT_USAGE == shown.exit_code
+    assert "No such command 'frobnicate'" in shown.output
+
+
+def test_our_own_errors_are_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No traceback for what the operator can put right."""
+    monkeypatch.setitem(COMMANDS, "broken", "tests.support.commands:broken")
+    shown = CliRunner().invoke(main, ["broken"])
+    assert (cli.EXIT_FAILED, "Error: host.mode: no such mode\n") == (shown.exit_code, shown.output)
+
+
+def test_only_the_module_of_the_command_is_loaded() -> None:
+    """Start-up is felt at every call: the version loads neither the data plane nor the catalog's server."""
+    code = "import sys; from nodeagent.cli.main import main\ntry: main(['--version'])\nexcept SystemExit: pass\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = done.stdout.split()
+    assert [] == [name for name in ("aiohttp", "uvloop", "ngh2", "rich", "pyroute2", "cryptography", "nodeagent.cli.run") if name in loaded]

@@ -1,0 +1,157 @@
+"""The catalog's client against a scripted catalog on loopback."""
+
+import asyncio
+import socket
+
+import pytest
+from aiohttp import web
+
+from nodeagent import limits
+from nodeagent.config import CatalogTable
+from nodeagent.control.consul import Catalog, CatalogRefused, service_path, tls_of
+from nodeagent.errors import CatalogError
+from tests.support.loop import run, until
+from tests.support.scripted_catalog import NODES, ScriptedCatalog, node
+
+CANARY = "canary-token-77aa"
+HOST1 = node("host1", "10.77.0.1")
+
+
+def client(peer: ScriptedCatalog, token_file: str = "") -> Catalog:
+    return Catalog(CatalogTable(peer.address, token_file=token_file), lambda: 1000.0)
+
+
+def test_an_answer_has_its_body_and_its_index() -> None:
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer) as catalog:
+            answer = await catalog.read(NODES)
+            assert (answer.body, answer.index, answer.is_filtered) == (b"[]", "10", False)
+            assert (catalog.failing_since, catalog.answered_at) == (None, 1000.0)
+
+    run(scene)
+
+
+def test_a_query_with_an_index_blocks_until_there_is_news() -> None:
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer) as catalog:
+            waiting = asyncio.create_task(catalog.read(NODES, 10))
+            await until(lambda: ("GET", NODES, "10") in peer.asked, "the query arrives")
+            assert not waiting.done()
+            peer.set(NODES, [HOST1])
+            assert b"host1" in (await waiting).body
+
+    run(scene)
+
+
+def test_the_token_goes_into_the_header_and_into_no_message(tmp_path) -> None:
+    path = tmp_path / "token"
+    path.write_text(CANARY)
+    seen = []
+
+    def script(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("X-Consul-Token"))
+        return web.Response(status=403, text="Permission denied")
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer, str(path)) as catalog:
+            peer.scripts[NODES] = script
+            with pytest.raises(CatalogRefused, match="403") as caught:
+                await catalog.read(NODES)
+            assert CANARY not in str(caught.value)
+            assert catalog.failing_since is None
+
+    run(scene)
+    assert seen == [CANARY]
+
+
+def test_a_put_sends_json() -> None:
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer) as catalog:
+            assert await catalog.put("/v1/config", {"Kind": "x"}) == b"true"
+            assert peer.written == [("/v1/config", {"Kind": "x"})]
+
+    run(scene)
+
+
+def big(_request: web.Request) -> web.Response:
+    return web.Response(body=b"x" * 4096)
+
+
+def leaderless(_request: web.Request) -> web.Response:
+    return web.Response(body=b"[]", headers={"X-Consul-KnownLeader": "false"})
+
+
+def elsewhere(_request: web.Request) -> web.Response:
+    return web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"})
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [(big, "more than 1000 bytes"), (leaderless, "no leader"), (elsewhere, "302")],
+)
+def test_answers_that_must_not_be_taken(monkeypatch, script, message: str) -> None:
+    monkeypatch.setattr(limits, "CATALOG_BODY_BYTES", 1000)
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer) as catalog:
+            peer.scripts[NODES] = script
+            with pytest.raises(CatalogError, match=message):
+                await catalog.read(NODES)
+
+    run(scene)
+
+
+def test_filtered_answers_say_so() -> None:
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer) as catalog:
+            peer.scripts[NODES] = lambda _: web.Response(
+                body=b"[]", headers={"X-Consul-Results-Filtered-By-ACLs": "true"}
+            )
+            assert (await catalog.read(NODES)).is_filtered
+
+    run(scene)
+
+
+def test_who_is_not_there_is_named_with_a_cure_and_recovery_wakes_who_rests() -> None:
+    async def scene() -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            port = closed.getsockname()[1]
+        async with ScriptedCatalog() as peer, Catalog(CatalogTable(f"http://127.0.0.1:{port}"), lambda: 5.0) as catalog:
+            with pytest.raises(CatalogError, match="is the catalog running"):
+                await catalog.read(NODES)
+            assert catalog.failing_since == 5.0
+            resting = asyncio.create_task(catalog.rest(3600))
+            await asyncio.sleep(0)
+            await peer.open(port)
+            await catalog.read(NODES)
+            await resting
+            assert catalog.failing_since is None
+
+    run(scene)
+
+
+def test_a_connection_that_says_nothing_is_given_up(monkeypatch) -> None:
+    monkeypatch.setattr(limits, "CATALOG_READ_MARGIN_S", 0.2)
+
+    async def scene() -> None:
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            async with Catalog(CatalogTable(f"http://127.0.0.1:{silent.getsockname()[1]}"), lambda: 0.0) as catalog:
+                with pytest.raises(CatalogError, match="no answer in time"):
+                    await catalog.read(NODES)
+
+    run(scene)
+
+
+def test_a_ca_file_without_a_certificate_is_an_error_that_names_it(tmp_path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("no certificate")
+    for name in (path, tmp_path / "missing.pem"):
+        with pytest.raises(CatalogError, match=name.name):
+            tls_of(CatalogTable("https://127.0.0.1:1", ca_file=str(name)))
+
+
+def test_names_are_quoted_in_paths() -> None:
+    assert service_path("/v1/health/service/", "a/b?c") == "/v1/health/service/a%2Fb%3Fc"

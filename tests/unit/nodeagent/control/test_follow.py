@@ -1,0 +1,206 @@
+"""From the catalog's answers to the mesh's state, against a scripted catalog."""
+
+import asyncio
+import contextlib
+
+import pytest
+from aiohttp import web
+
+from nodeagent import limits
+from nodeagent.config import CatalogTable
+from nodeagent.control.consul import Catalog
+from nodeagent.control.environment import Environment
+from nodeagent.control.follow import Follower
+from nodeagent.observe.metrics import Metrics
+from tests.support.loop import run, until
+from tests.support.mesh import config
+from tests.support.scripted_catalog import INTENTIONS, NODES, SERVICES, ScriptedCatalog, instance, node
+
+HOST1 = node("host1", "10.77.0.1", "fd77::1")
+HOST2 = node("host2", "10.77.0.2", "fd77::2")
+
+
+class Scene:
+    """A follower on host1, with a clock of the test's own."""
+
+    def __init__(self, peer: ScriptedCatalog) -> None:
+        self.peer = peer
+        self.now = 1000.0
+        env = Environment(lambda: self.now, lambda: 0.0)
+        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), env.now)
+        self.follower = Follower(config(), self.catalog, Metrics("1"), env)
+
+    def services(self) -> dict[str, int]:
+        state = self.follower.state()
+        return {name: len(rows) for name, rows in state.instances.items()} if state else {}
+
+    def pairs(self) -> list[str]:
+        state = self.follower.state()
+        return [f"{row.source} -> {row.destination}" for row in state.intentions] if state else []
+
+
+def played(script) -> None:
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer:
+            playing = Scene(peer)
+            async with playing.catalog:
+                peer.set(NODES, [HOST1, HOST2])
+                task = asyncio.create_task(playing.follower.run())
+                try:
+                    await script(playing, peer)
+                finally:
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+
+    run(scene)
+
+
+def db(count: int) -> list:
+    return [instance(HOST2, "db", 5000 + n, f"db{n}") for n in range(count)]
+
+
+def test_the_state_is_complete_when_every_service_was_heard() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", instance(HOST2, "web", 80))
+        peer.allow("shop -> web")
+        await until(lambda: scene.services() == {"web": 1}, "the service")
+        await until(lambda: scene.pairs() == ["shop -> web"], "the intention")
+        state = scene.follower.state()
+        assert state is not None
+        assert [host.name for host in state.hosts] == ["host1", "host2"]
+
+    played(script)
+
+
+def test_services_and_instances_are_followed_as_they_come_and_go() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", instance(HOST2, "web", 80))
+        await until(lambda: scene.services() == {"web": 1}, "one service")
+        peer.register("db", *db(2))
+        await until(lambda: scene.services() == {"web": 1, "db": 2}, "two services")
+        peer.set("/v1/health/service/web", [])
+        peer.set(SERVICES, {"db": []})
+        await until(lambda: scene.services() == {"db": 2}, "the single instance is gone at once")
+        assert scene.follower.alarms() == ()
+
+    played(script)
+
+
+def test_a_lost_majority_is_held_back_with_an_alarm_until_the_time_is_over() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("db", *db(4))
+        await until(lambda: scene.services() == {"db": 4}, "four instances")
+        peer.set("/v1/health/service/db", db(1))
+        await until(scene.follower.alarms, "the alarm")
+        assert scene.services() == {"db": 4}
+        scene.now += limits.HOLD_BACK_S
+        await until(lambda: scene.services() == {"db": 1}, "the end of the hold")
+        await until(lambda: not scene.follower.alarms(), "no alarm any more")
+
+    played(script)
+
+
+def test_a_catalog_that_does_not_show_this_host_is_not_believed_about_losses() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", instance(HOST2, "web", 80))
+        await until(lambda: scene.services() == {"web": 1}, "the service")
+        peer.scripts["/v1/catalog/register"] = lambda _: web.Response(status=403, text="no")
+        peer.set(NODES, [])
+        peer.set("/v1/health/service/web", [])
+        peer.set(SERVICES, {})
+        await until(lambda: "web" in scene.follower.held, "the alarm")
+        assert scene.services() == {"web": 1}
+        state = scene.follower.state()
+        assert state is not None
+        assert {host.name: host.tunnel_port for host in state.hosts} == {"host1": 15008, "host2": 15008}
+
+    played(script)
+
+
+@pytest.mark.parametrize("status", [200, 401, 404])
+def test_an_empty_intention_list_applies_at_once_when_the_token_may_read(status: int) -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.scripts["/v1/acl/token/self"] = lambda _: web.Response(status=status, text="{}")
+        peer.allow("shop -> web")
+        await until(lambda: scene.pairs() == ["shop -> web"], "the intention")
+        peer.allow()
+        await until(lambda: scene.pairs() == [], "no intention")
+
+    played(script)
+
+
+def test_an_empty_intention_list_for_a_dead_token_is_held_with_an_alarm() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.scripts["/v1/acl/token/self"] = lambda _: web.Response(status=403, text="ACL not found")
+        peer.allow("shop -> web")
+        await until(lambda: scene.pairs() == ["shop -> web"], "the intention")
+        peer.allow()
+        await until(scene.follower.alarms, "the alarm")
+        assert scene.pairs() == ["shop -> web"]
+        peer.scripts.clear()
+        await until(lambda: scene.pairs() == [], "the truth, once the token is good")
+        assert scene.follower.alarms() == ()
+
+    played(script)
+
+
+def test_garbage_keeps_what_was_known_and_is_shown() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.allow("shop -> web")
+        await until(lambda: scene.pairs() == ["shop -> web"], "the intention")
+        peer.set(INTENTIONS, [{"Name": "web", "Sources": [{"Name": "shop", "Action": "perhaps"}]}])
+        await until(scene.follower.complaints, "the complaint")
+        assert scene.pairs() == ["shop -> web"]
+        assert "perhaps" in scene.follower.complaints()[0]
+
+    played(script)
+
+
+def test_this_host_registers_itself_and_again_when_its_row_was_lost() -> None:
+    async def script(_scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.set(NODES, [HOST2])
+        await until(lambda: len(peer.written) == 1, "the registration")
+        assert peer.written[0][1]["NodeMeta"] == {"nodeagent": "15008;v1"}
+        peer.set(NODES, [HOST2, node("host1", "10.77.0.1", "fd77::1", marker="")])
+        await until(lambda: len(peer.written) == 2, "the marker is put back")
+
+    played(script)
+
+
+def test_a_refused_registration_stops_nothing_else() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.scripts["/v1/catalog/register"] = lambda _: web.Response(status=403, text="not yours")
+        peer.set(NODES, [HOST2])
+        await until(lambda: scene.follower.pulse_error, "the complaint")
+        assert "could not be registered" in scene.follower.pulse_error
+        assert scene.follower.state() is not None
+
+    played(script)
+
+
+def test_services_beyond_the_number_of_watches_are_polled(monkeypatch) -> None:
+    monkeypatch.setattr(limits, "CATALOG_WATCHES", 8 + 5 + 2)
+    monkeypatch.setattr("nodeagent.control.follow._POLLED", __import__("nodeagent.control.watch").control.watch.Rhythm(poll_s=0.05))
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        for number in range(5):
+            peer.register(f"s{number}", instance(HOST2, f"s{number}", 80 + number))
+        await until(lambda: len(scene.services()) == 5, "all services")
+        blocking = {path for _, path, index in peer.asked if index and "/health/" in path}
+        assert len(blocking) < 5
+        peer.set("/v1/health/service/s4", [])
+        await until(lambda: scene.services()["s4"] == 0, "the change of a polled one")
+
+    played(script)
+
+
+def test_silence_of_the_catalog_is_a_loss_too() -> None:
+    async def script(scene: Scene, _peer: ScriptedCatalog) -> None:
+        await until(lambda: scene.catalog.answered_at, "an answer")
+        assert scene.follower.lost_since is None
+        scene.now += 100
+        assert scene.follower.lost_since is not None
+        assert "has not answered" in scene.follower.why_lost
+
+    played(script)

@@ -1,0 +1,83 @@
+"""Which losses are believed."""
+
+import pytest
+
+from nodeagent.control.hold_back import HoldBack, is_suspicious, lost_rows, release_taken
+from tests.support.mesh import HOST2, HOST3, instance
+
+FOUR = tuple(instance(HOST2, port) for port in (1, 2, 3, 4))
+PAIR, ONE = FOUR[:2], FOUR[:1]
+
+
+def ids(rows) -> list[int]:
+    return sorted(row.instance.addresses[0].port for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("before", "answer", "expected"),
+    [
+        (FOUR, FOUR, False),
+        (FOUR, FOUR[:2], False),
+        (FOUR, FOUR[:1], True),
+        (FOUR, (), True),
+        (PAIR, ONE, False),
+        (ONE, (), True),
+        ((), FOUR, False),
+        ((), (), False),
+    ],
+)
+def test_more_than_half_is_suspicious(before, answer, expected: bool) -> None:
+    assert expected == is_suspicious(before, answer)
+
+
+def test_a_lost_majority_is_kept_until_the_hold_ends() -> None:
+    hold = HoldBack(hold_s=300, at_least=3)
+    first = hold.admit("db", FOUR, ONE, is_proven=True, now=1000)
+    assert (ids(first.rows), ids(first.lost)) == ([1, 2, 3, 4], [2, 3, 4])
+    assert "db: 3 of 4 instances vanished" in first.why
+    assert ids(hold.admit("db", first.rows, ONE, is_proven=True, now=1299).rows) == [1, 2, 3, 4]
+    last = hold.admit("db", first.rows, ONE, is_proven=True, now=1300)
+    assert (ids(last.rows), last.why) == ([1], "")
+
+
+def test_a_recovered_answer_ends_the_hold_and_a_later_loss_has_its_own() -> None:
+    hold = HoldBack(hold_s=300, at_least=3)
+    hold.admit("db", FOUR, (), is_proven=True, now=1000)
+    assert hold.admit("db", FOUR, FOUR, is_proven=True, now=1200).why == ""
+    assert hold.admit("db", FOUR, (), is_proven=True, now=1310).lost == FOUR
+
+
+@pytest.mark.parametrize("before", [ONE, PAIR])
+def test_the_last_of_one_or_two_instances_goes_at_once_when_the_catalog_proves_itself(before) -> None:
+    admitted = HoldBack().admit("web", before, (), is_proven=True, now=0)
+    assert (admitted.rows, admitted.why) == ((), "")
+
+
+def test_without_the_proof_even_a_single_instance_is_kept() -> None:
+    admitted = HoldBack(hold_s=300).admit("web", ONE, (), is_proven=False, now=0)
+    assert admitted.rows == ONE
+    assert "own registration" in admitted.why
+
+
+def test_new_instances_are_in_force_while_old_ones_are_held() -> None:
+    new = (instance(HOST3, 9),)
+    admitted = HoldBack().admit("db", FOUR, new, is_proven=True, now=0)
+    assert ids(admitted.rows) == [1, 2, 3, 4, 9]
+
+
+def test_lost_rows_are_told_by_host_and_id() -> None:
+    assert lost_rows((instance(HOST2, 1, id_="a"), instance(HOST3, 1, id_="a")), (instance(HOST3, 2, id_="a"),)) == (
+        instance(HOST2, 1, id_="a"),
+    )
+
+
+def test_a_held_address_that_another_instance_has_taken_is_let_go() -> None:
+    squatter = instance(HOST2, 4, id_="new")
+    instances = {"db": FOUR, "web": (squatter,)}
+    released = release_taken(instances, {"db": FOUR[1:]})
+    assert ids(released["db"]) == [1, 2, 3]
+    assert released["web"] == (squatter,)
+
+
+def test_nothing_held_changes_nothing() -> None:
+    assert release_taken({"db": FOUR}, {}) == {"db": FOUR}

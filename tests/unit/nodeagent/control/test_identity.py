@@ -1,0 +1,184 @@
+"""Certificates and roots, against a scripted CA."""
+
+import asyncio
+import contextlib
+
+import pytest
+from aiohttp import web
+
+from nodeagent.config import CatalogTable, Config
+from nodeagent.control.consul import Catalog
+from nodeagent.control.environment import real_environment
+from nodeagent.control.identity import Identity, services_spoken_for
+from nodeagent.model.identity import KeyRing
+from nodeagent.observe.metrics import Metrics
+from tests.support.loop import run, until
+from tests.support.mesh import config, mesh
+from tests.support.scripted_catalog import DOMAIN, ROOTS, ScriptedCatalog
+
+SIGN = "/v1/nodeagent/sign"
+ANY = config('[identity]\nunits = "any"\n')
+
+
+class Scene:
+    """An identity, and the rings that it handed out."""
+
+    def __init__(self, peer: ScriptedCatalog, settings: Config) -> None:
+        self.peer = peer
+        self.rings: list[KeyRing] = []
+        env = real_environment()
+        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), env.now)
+        self.metrics = Metrics("1")
+        self.identity = Identity(
+            settings, self.catalog, self.metrics, env, hand_out=self.rings.append, on_trust=lambda: None
+        )
+
+    def names(self) -> list[str]:
+        return [svid.service for svid in self.rings[-1].svids] if self.rings else []
+
+    def signed(self) -> int:
+        return sum(path == SIGN for path, _ in self.peer.written)
+
+
+def played(script, settings: Config = ANY) -> None:
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer:
+            playing = Scene(peer, settings)
+            async with playing.catalog:
+                task = asyncio.create_task(playing.identity.run())
+                try:
+                    await script(playing)
+                finally:
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ("", {"shop", "cart"}),
+        ('[[workload]]\nselector = "unix:uid:7"\nservice = "cron"\n', {"shop", "cart", "cron"}),
+        ('[identity]\nunits = ["backup.service", "mail"]\n', {"shop", "cart", "backup", "mail"}),
+        ('[identity]\nunits = "any"\n', {"shop", "cart"}),
+    ],
+)
+def test_services_of_this_host_are_those_registered_here_and_those_configured(extra: str, expected: set[str]) -> None:
+    assert expected == services_spoken_for(mesh(extra=extra), config(extra))
+
+
+def test_needed_certificates_are_fetched_and_handed_out_with_the_roots() -> None:
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset({"shop", "cart"}))
+        await until(lambda: scene.names() == ["cart", "shop"], "both certificates")
+        ring = scene.rings[-1]
+        assert (ring.trust_domain, ring.bundle_pem) == (DOMAIN, scene.peer.ca.cert_pem)
+        assert f"spiffe://{DOMAIN}/ns/default/dc/dc1/svc/shop" == str(scene.identity.keepers["shop"].svid.spiffe_id)
+
+    played(script)
+
+
+def test_keys_stay_here_and_show_nowhere() -> None:
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: scene.names() == ["shop"], "the certificate")
+        assert "PRIVATE KEY" not in repr(scene.rings) + str(scene.peer.written) + repr(scene.identity.keepers["shop"].svid)
+        assert "PRIVATE KEY" in scene.rings[-1].svids[0].key_pem
+
+    played(script)
+
+
+def test_a_worker_that_asks_gets_one_request_however_often_it_asks() -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.identity.trust, "the roots")
+        for _ in range(50):
+            scene.identity.ask("newcomer")
+        await until(lambda: scene.names() == ["newcomer"], "the certificate")
+        scene.identity.ask("newcomer")
+        assert scene.signed() == 1
+
+    played(script)
+
+
+@pytest.mark.parametrize("service", ["intruder", "../../x", ""])
+def test_a_service_that_the_configuration_does_not_name_is_not_asked_for(service: str) -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.identity.trust, "the roots")
+        scene.identity.ask(service)
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: scene.names() == ["shop"], "the certificate of another")
+        assert set(scene.identity.keepers) == {"shop"}
+
+    played(script, config())
+
+
+def test_a_refusal_is_shown_and_not_repeated_for_each_question() -> None:
+    async def script(scene: Scene) -> None:
+        scene.peer.scripts[SIGN] = lambda _: web.Response(status=403, text="it speaks for web")
+        scene.identity.ask("newcomer")
+        await until(lambda: "newcomer" in scene.identity.keepers and scene.identity.keepers["newcomer"].error, "the error")
+        assert "it speaks for web" in scene.identity.keepers["newcomer"].error
+        before = len(scene.peer.asked)
+        for _ in range(100):
+            scene.identity.ask("newcomer")
+        await asyncio.sleep(0)
+        assert len(scene.peer.asked) <= before + 1
+        scene.peer.scripts.clear()
+        await until(lambda: scene.names() == ["newcomer"], "the certificate, once the CA agrees")
+
+    played(script)
+
+
+def test_a_certificate_for_somebody_else_is_not_taken() -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from certs.spiffe import service_id
+
+    async def script(scene: Scene) -> None:
+        def sign_other(csr_pem: str) -> web.Response:
+            wrong = service_id(DOMAIN, "dc1", "admin")
+            chain = scene.peer.ca.sign(csr_pem, wrong, timedelta(hours=1), datetime.now(UTC))
+            return web.json_response({"CertPEM": chain})
+
+        scene.peer._sign = sign_other
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: "shop" in scene.identity.keepers and scene.identity.keepers["shop"].error, "the error")
+        assert scene.identity.keepers["shop"].svid is None
+
+    played(script)
+
+
+def test_a_service_that_left_this_host_loses_its_certificate() -> None:
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset({"shop", "cart"}))
+        await until(lambda: scene.names() == ["cart", "shop"], "both")
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: scene.names() == ["shop"], "one")
+        assert b'service="cart"' not in scene.metrics.render()
+
+    played(script)
+
+
+def test_new_roots_reach_the_workers_and_old_certificates_are_replaced() -> None:
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: scene.names() == ["shop"], "the certificate")
+        old = scene.rings[-1].svids[0].serial
+        roots = scene.peer.roots()
+        roots["Roots"][0]["ID"] = roots["ActiveRootID"] = "r2"
+        scene.peer.set(ROOTS, roots)
+        await until(lambda: scene.rings[-1].svids and scene.rings[-1].svids[0].serial != old, "another certificate")
+
+    played(script)
+
+
+def test_garbage_instead_of_roots_keeps_the_old_ones() -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.identity.trust, "the roots")
+        scene.peer.set(ROOTS, {"Roots": []})
+        await until(lambda: scene.identity.complaint, "the complaint")
+        assert scene.identity.trust.bundle.trust_domain == DOMAIN
+
+    played(script)

@@ -1,0 +1,129 @@
+"""One certificate kept fresh, with a clock of the test's own."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+from certs.bundle import TrustBundle
+from certs.csr import new_key_and_csr
+from certs.local_ca import LocalCa
+from certs.spiffe import service_id
+from certs.svid import Svid
+from nodeagent.control.environment import Environment
+from nodeagent.control.keeper import Keeper, Surroundings
+from nodeagent.control.trust import Trust
+from nodeagent.errors import CatalogError
+from tests.support.loop import run, until
+
+DOMAIN = "11111111-2222-3333-4444-555555555555.consul"
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+CA = LocalCa.create(DOMAIN, BEGIN)
+TRUST = Trust(TrustBundle(DOMAIN, (CA.cert_pem,)), "r1", frozenset({"r1"}))
+
+
+class Scene:
+    """A keeper whose CA says what the test wants."""
+
+    def __init__(self, *failures: Exception, trust: Trust | None = TRUST) -> None:
+        self.now = BEGIN.timestamp() + 60
+        self.trust = trust
+        self.failures = list(failures)
+        self.issued = self.changes = 0
+        world = Surroundings(
+            lambda: self.trust, self._issue, self._changed, self._rest, Environment(lambda: self.now, lambda: 0.0)
+        )
+        self.keeper = Keeper("web", world)
+
+    async def _issue(self, service: str, _trust: Trust) -> Svid:
+        if self.failures:
+            raise self.failures.pop(0)
+        spiffe_id = service_id(DOMAIN, "dc1", service)
+        key_pem, csr_pem = new_key_and_csr(spiffe_id)
+        self.issued += 1
+        now = datetime.fromtimestamp(self.now, tz=UTC)
+        return Svid.from_pem(CA.sign(csr_pem, spiffe_id, timedelta(hours=24), now), key_pem)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    async def _rest(self, _seconds: float) -> None:
+        await asyncio.sleep(0.01)
+
+    async def later(self, hours: float) -> None:
+        """The clock goes on, and the keeper looks at it."""
+        self.now += hours * 3600
+        self.keeper.bell.ring()
+        await asyncio.sleep(0.02)
+
+    @contextlib.asynccontextmanager
+    async def running(self):
+        task = asyncio.create_task(self.keeper.run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+def test_it_is_asked_for_at_once_and_kept_until_half_life() -> None:
+    async def scene() -> None:
+        async with Scene().running() as playing:
+            await until(lambda: playing.issued == 1, "the first")
+            await playing.later(11.5)
+            assert playing.issued == 1
+            await playing.later(1)
+            await until(lambda: playing.issued == 2, "the second")
+            assert playing.changes == 2
+
+    run(scene)
+
+
+def test_without_roots_nothing_is_asked() -> None:
+    async def scene() -> None:
+        async with Scene(trust=None).running() as playing:
+            await playing.later(0)
+            assert playing.issued == 0
+            playing.trust = TRUST
+            await playing.later(0)
+            await until(lambda: playing.issued == 1, "the first")
+
+    run(scene)
+
+
+def test_a_failed_renewal_keeps_the_valid_one_and_tries_again() -> None:
+    async def scene() -> None:
+        async with Scene().running() as playing:
+            await until(lambda: playing.issued == 1, "the first")
+            first = playing.keeper.svid
+            playing.failures = [CatalogError("the CA is away"), ValueError("a defect of ours")]
+            await playing.later(13)
+            await until(lambda: playing.issued == 2 and playing.keeper.svid is not first, "the renewal")
+            assert playing.keeper.error == ""
+
+    run(scene)
+
+
+def test_an_expired_one_is_withdrawn_while_the_ca_is_away() -> None:
+    async def scene() -> None:
+        async with Scene().running() as playing:
+            await until(lambda: playing.issued == 1, "the first")
+            playing.failures = [CatalogError("the CA is away")] * 100_000
+            await playing.later(30)
+            await until(lambda: playing.keeper.svid is None and playing.keeper.error, "the withdrawal")
+            assert (playing.changes, playing.keeper.error) == (2, "the CA is away")
+
+    run(scene)
+
+
+def test_one_whose_root_is_no_longer_listed_is_renewed_at_once() -> None:
+    async def scene() -> None:
+        async with Scene().running() as playing:
+            await until(lambda: playing.issued == 1, "the first")
+            playing.trust = Trust(TRUST.bundle, "r2", frozenset({"r2"}))
+            await playing.later(0)
+            await until(lambda: playing.issued == 2, "the second")
+            await playing.later(0)
+            assert playing.issued == 2
+
+    run(scene)

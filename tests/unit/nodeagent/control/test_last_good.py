@@ -1,0 +1,62 @@
+"""The snapshot on disk."""
+
+import os
+
+import pytest
+
+from nodeagent.control.last_good import LastGood, SpoiledError, parse_last_good, read_last_good, write_last_good
+from tests.support.mesh import state
+
+SAVED = LastGood(123.5, "test.consul", 7, state("shop -> web allow"))
+
+
+def test_what_was_written_is_read(tmp_path) -> None:
+    path = tmp_path / "snapshot"
+    write_last_good(path, SAVED)
+    assert read_last_good(path) == SAVED
+    assert os.listdir(tmp_path) == ["snapshot"]
+
+
+def test_a_second_write_replaces_the_first(tmp_path) -> None:
+    path = tmp_path / "snapshot"
+    write_last_good(path, SAVED)
+    write_last_good(path, LastGood(200.0, "test.consul", 8, state()))
+    again = read_last_good(path)
+    assert again is not None
+    assert (again.generation, again.state) == (8, state())
+
+
+def test_nothing_saved_is_none(tmp_path) -> None:
+    assert read_last_good(tmp_path / "snapshot") is None
+
+
+def spoil(raw: bytes) -> list[bytes]:
+    flipped = bytearray(raw)
+    flipped[len(raw) // 2] ^= 1
+    return [b"", raw[:10], raw[:-1], raw + b"x", bytes(flipped), b"nodeagent snapshot 2\n" + raw[21:], b"\0" * len(raw)]
+
+
+@pytest.mark.parametrize("kind", range(7))
+def test_a_spoiled_file_is_put_aside_and_not_read_again(tmp_path, kind: int) -> None:
+    path = tmp_path / "snapshot"
+    write_last_good(path, SAVED)
+    path.write_bytes(spoil(path.read_bytes())[kind])
+    with pytest.raises(SpoiledError, match=r"snapshot.spoiled"):
+        read_last_good(path)
+    assert read_last_good(path) is None
+    assert (tmp_path / "snapshot.spoiled").exists()
+
+
+def test_a_right_sum_over_another_shape_is_refused() -> None:
+    import hashlib
+
+    import msgspec
+
+    body = msgspec.msgpack.encode({"saved_at": "never"})
+    with pytest.raises(ValueError, match="saved_at"):
+        parse_last_good(b"nodeagent snapshot 1\n" + hashlib.sha256(body).digest() + body)
+
+
+def test_a_directory_that_cannot_be_written_is_an_os_error(tmp_path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        write_last_good(tmp_path / "missing" / "snapshot", SAVED)

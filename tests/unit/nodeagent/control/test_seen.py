@@ -1,0 +1,36 @@
+"""The pieces of the catalog."""
+
+from nodeagent.control.seen import Seen
+from tests.support.mesh import HOST1, HOST2, instance, intention
+
+
+def heard() -> Seen:
+    return Seen((HOST1, HOST2), ("web",), (intention("shop -> web allow"),), {"web": "http"}, "tcp")
+
+
+def test_nothing_is_complete_before_each_piece_was_heard() -> None:
+    assert set(Seen().missing()) == {
+        "nodes", "services", "service-intentions", "service-defaults", "proxy-defaults",
+    }  # fmt: skip
+    seen = heard()
+    assert seen.missing() == ("health of web",)
+    seen.instances["web"] = ()
+    assert seen.missing() == ()
+
+
+def test_state_has_every_piece() -> None:
+    seen = heard()
+    seen.instances["web"] = (instance(HOST2, 80),)
+    state = seen.state()
+    assert state.hosts == (HOST1, HOST2)
+    assert state.instances == {"web": (instance(HOST2, 80),)}
+    assert state.intentions == (intention("shop -> web allow"),)
+    assert (state.protocols, state.default_protocol) == ({"web": "http"}, "tcp")
+
+
+def test_a_service_that_is_no_longer_listed_is_watched_while_it_has_instances() -> None:
+    seen = heard()
+    seen.instances |= {"old": (instance(HOST2, 81),), "gone": ()}
+    assert seen.watched_names() == ("old", "web")
+    seen.forget_unlisted()
+    assert set(seen.instances) == {"old"}

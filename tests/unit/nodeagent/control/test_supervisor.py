@@ -1,0 +1,56 @@
+"""The channel to the supervisor."""
+
+from nodeagent.control.supervisor import Supervisor
+from nodeagent.observe.metrics import Metrics
+from nodeagent.wire.frames import CaptureFrame, WantSvid
+from tests.support.far_ends import FarEnd, supervisor_stats
+from tests.support.loop import run, until
+from tests.support.mesh import mesh
+
+
+def test_capture_is_told_once_and_again_when_it_changes() -> None:
+    async def scene() -> None:
+        with FarEnd() as end:
+            supervisor = Supervisor(Metrics("1"), lambda: 5.0)
+            supervisor.publish(mesh())
+            await supervisor.connect(end.given_away.dup())
+            supervisor.publish(mesh("shop -> web allow", generation=2))
+            supervisor.publish(mesh(generation=3, cart=()))
+            await until(lambda: len(end.messages) == 2, "two frames")
+            first, second = end.messages
+            assert isinstance(first, CaptureFrame)
+            assert isinstance(second, CaptureFrame)
+            assert first.ports == [7000, 9000]
+            assert second.ports == [9000]
+            assert "10.77.0.2" in first.addresses
+            assert "10.77.0.1" not in first.addresses
+            supervisor.close()
+            await supervisor.ended.wait()
+
+    run(scene)
+
+
+def test_its_word_is_kept_with_the_time() -> None:
+    async def scene() -> None:
+        with FarEnd() as end:
+            supervisor = Supervisor(Metrics("1"), lambda: 5.0)
+            await supervisor.connect(end.given_away.dup())
+            end.send(supervisor_stats("repaired"))
+            await until(lambda: supervisor.stats, "the figures")
+            assert supervisor.stats is not None
+            assert (supervisor.stats.interception, supervisor.heard_at) == ("repaired", 5.0)
+            supervisor.close()
+            await supervisor.ended.wait()
+
+    run(scene)
+
+
+def test_its_end_is_noticed_and_nonsense_ends_it() -> None:
+    async def scene() -> None:
+        with FarEnd() as end:
+            supervisor = Supervisor(Metrics("1"), lambda: 5.0)
+            await supervisor.connect(end.given_away.dup())
+            end.send(WantSvid("web"))
+            await supervisor.ended.wait()
+
+    run(scene)

@@ -1,0 +1,151 @@
+"""Blocking queries kept going, against a catalog that misbehaves."""
+
+import asyncio
+import contextlib
+
+import pytest
+from aiohttp import web
+
+from nodeagent import limits
+from nodeagent.config import CatalogTable
+from nodeagent.control.consul import Answer, Catalog
+from nodeagent.control.watch import Held, Rhythm, Watch
+from nodeagent.errors import CatalogError
+from nodeagent.observe.metrics import Metrics
+from tests.support.loop import run, until
+from tests.support.scripted_catalog import NODES, ScriptedCatalog
+
+QUICK = Rhythm(backoff_max_s=0.05)
+
+
+class Scene:
+    """A watch of NODES and what it applied."""
+
+    def __init__(self, peer: ScriptedCatalog, *failures: Exception, rhythm: Rhythm = QUICK) -> None:
+        self.peer = peer
+        self.applied: list[bytes] = []
+        self.failures = list(failures)
+        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), lambda: 0.0)
+        self.watch = Watch(self.catalog, NODES, self._apply, metrics=Metrics("1"), draw=lambda: 0.5, rhythm=rhythm)
+
+    async def _apply(self, answer: Answer) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.applied.append(answer.body)
+
+    @contextlib.asynccontextmanager
+    async def running(self):
+        async with self.catalog:
+            task = asyncio.create_task(self.watch.run())
+            try:
+                yield self
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    def indexes(self) -> list[str]:
+        return [index for _, path, index in self.peer.asked if path == NODES]
+
+
+def played(script, *failures: Exception, rhythm: Rhythm = QUICK):
+    """Runs `script(scene)` with a watch running."""
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, Scene(peer, *failures, rhythm=rhythm).running() as playing:
+            await script(playing)
+
+    run(scene)
+
+
+def test_changes_are_applied_as_they_come() -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.applied == [b"[]"], "the first answer")
+        scene.peer.set(NODES, [1])
+        await until(lambda: scene.applied == [b"[]", b"[1]"], "the change")
+        assert scene.indexes()[:2] == ["", "10"]
+
+    played(script)
+
+
+def test_a_new_index_with_the_same_content_is_not_a_change() -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.applied, "the first answer")
+        scene.peer.set(NODES, [])
+        await until(lambda: "11" in scene.indexes(), "the next query")
+        assert scene.applied == [b"[]"]
+
+    played(script)
+
+
+def test_an_index_that_goes_back_starts_again_with_a_full_read() -> None:
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, Scene(peer).running() as playing:
+            answers = iter([("50", [1]), ("7", [2]), ("7", [2])])
+
+            def answer(_request: web.Request) -> web.Response | None:
+                index, value = next(answers, ("", None))
+                return web.json_response(value, headers={"X-Consul-Index": index}) if index else None
+
+            peer.scripts[NODES] = answer
+            peer.values[NODES] = (7, [2])
+            await until(lambda: len(playing.indexes()) >= 4, "four queries")
+            assert playing.indexes()[:4] == ["", "50", "", "7"]
+            assert playing.applied == [b"[1]", b"[2]"]
+
+    run(scene)
+
+
+@pytest.mark.parametrize("header", [None, "0", "garbage", str(2**64)])
+def test_an_index_that_is_none_does_not_spin(header: str | None) -> None:
+    async def script(scene: Scene) -> None:
+        headers = {} if header is None else {"X-Consul-Index": header}
+        scene.peer.scripts[NODES] = lambda _: web.json_response([1], headers=headers)
+        await until(lambda: len(scene.indexes()) >= limits.CATALOG_BURST, "the burst")
+        began = asyncio.get_running_loop().time()
+        before = len(scene.indexes())
+        await until(lambda: len(scene.indexes()) >= before + 2, "two more")
+        assert asyncio.get_running_loop().time() - began > 0.5 / limits.CATALOG_RATE_PER_S
+
+    played(script)
+
+
+@pytest.mark.parametrize("failure", [CatalogError("garbage"), ValueError("a defect of ours")])
+def test_an_answer_that_cannot_be_applied_is_read_again_in_full(failure: Exception) -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.applied == [b"[]"], "the second try")
+        assert scene.indexes()[:2] == ["", ""]
+        assert scene.watch.error == ""
+
+    played(script, failure)
+
+
+def test_a_held_answer_is_shown_and_read_again() -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.watch.error == "too little", "the alarm")
+        scene.failures.clear()
+        await until(lambda: scene.applied, "the end of the hold")
+
+    played(script, *[Held("too little")] * 1000)
+
+
+def test_a_failing_catalog_keeps_the_index_and_is_asked_again() -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: "10" in scene.indexes(), "the blocking query")
+        broken = [web.Response(status=500, text="rpc error")]
+        scene.peer.scripts[NODES] = lambda _: broken.pop() if broken else None
+        scene.peer.set(NODES, [2])
+        await until(lambda: scene.applied[-1] == b"[2]", "the change after the failure")
+        assert "" not in scene.indexes()[1:]
+
+    played(script)
+
+
+def test_polled_paths_are_read_without_an_index() -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.applied, "the first answer")
+        scene.peer.set(NODES, [3])
+        await until(lambda: scene.applied[-1] == b"[3]", "the change")
+        assert set(scene.indexes()) == {""}
+
+    played(script, rhythm=Rhythm(poll_s=0.05))

@@ -1,0 +1,197 @@
+"""Control's side of the workers, against far ends on real sockets."""
+
+import asyncio
+import io
+import json
+import os
+import socket
+
+import pytest
+import structlog
+
+from nodeagent.control.workers import Workers
+from nodeagent.model.identity import KeyRing
+from nodeagent.observe.log import configure_log
+from nodeagent.observe.metrics import Metrics
+from nodeagent.wire.frames import CaptureFrame, DeltaFrame, KeysFrame, Records, SnapshotFrame, WantSvid
+from tests.support.far_ends import FarEnd, hand_over, ring_of, snapshot_of, worker, worker_stats
+from tests.support.loop import run, until
+from tests.support.mesh import mesh
+from tests.support.rows import denied, row
+
+RING = KeyRing("test.consul", "PEM", ())
+
+
+class Scene:
+    """Workers that accept from a handover socket."""
+
+    def __init__(self, *, log_all: bool = True) -> None:
+        self.wanted: list[str] = []
+        self.metrics = Metrics("1")
+        self.workers = Workers(self.metrics, log_all=log_all, want_svid=self.wanted.append)
+        self.supervisor, self.handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    async def __aenter__(self) -> "Scene":
+        self.task = asyncio.create_task(self.workers.accept(self.handover))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.supervisor.close()
+        await self.task
+        self.handover.close()
+        self.workers.close()
+        await until(lambda: not self.workers.links, "all links are gone")
+
+    async def join(self, end: FarEnd, number: int = 0, pid: int = 4001) -> None:
+        known = len(self.workers.links)
+        hand_over(self.supervisor, number, pid, end)
+        await until(lambda: len(self.workers.links) > known, "the worker is adopted")
+
+
+@pytest.fixture
+def log():
+    stream = io.BytesIO()
+    configure_log("control", stream=stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    structlog.reset_defaults()
+
+
+def test_a_new_worker_gets_keys_and_snapshot_and_then_only_what_changes() -> None:
+    async def scene() -> None:
+        with worker() as end:
+            async with Scene() as playing:
+                first, second = mesh(generation=1), mesh("shop -> web allow", generation=2)
+                playing.workers.publish(first)
+                playing.workers.publish_keys(RING)
+                await playing.join(end)
+                playing.workers.publish(second)
+                await until(lambda: len(end.messages) == 3, "three frames")
+                assert [type(m) for m in end.messages] == [KeysFrame, SnapshotFrame, DeltaFrame]
+                got = snapshot_of(end)
+                assert got is not None
+                assert (got.generation, got.services["web"]) == (2, second.services["web"])
+                assert ring_of(end) == RING
+
+    run(scene)
+
+
+def test_a_worker_that_came_before_the_first_snapshot_gets_it_whole() -> None:
+    async def scene() -> None:
+        with worker() as end:
+            async with Scene() as playing:
+                await playing.join(end)
+                playing.workers.publish(mesh(generation=1))
+                playing.workers.publish(mesh("shop -> web allow", generation=2))
+                await until(lambda: len(end.messages) == 2, "two frames")
+                assert [type(m) for m in end.messages] == [SnapshotFrame, DeltaFrame]
+
+    run(scene)
+
+
+def test_records_become_log_lines_metrics_and_the_list_of_closed(log) -> None:
+    async def scene() -> None:
+        with worker() as end:
+            async with Scene() as playing:
+                await playing.join(end)
+                end.send(Records([row(1), denied(2)], dropped=3))
+                await until(lambda: playing.workers.dropped == 3, "the records")
+                assert [r.id for r in playing.workers.closed.newest(10)[0]] == ["0-2", "0-1"]
+                assert b'reason="denied",source="shop"} 1.0' in playing.metrics.render()
+
+    run(scene)
+    closed = [line for line in log() if line["event"] == "connection_closed"]
+    assert [(line["id"], line["reason"]) for line in closed] == [("0-1", "ok"), ("0-2", "denied")]
+
+
+def test_without_connection_logging_refusals_are_logged_still(log) -> None:
+    async def scene() -> None:
+        with worker() as end:
+            async with Scene(log_all=False) as playing:
+                await playing.join(end)
+                end.send(Records([row(1), denied(2)]))
+                await until(lambda: playing.workers.closed.newest(10)[1] == 2, "the records")
+
+    run(scene)
+    assert [line["id"] for line in log() if line["event"] == "connection_closed"] == ["0-2"]
+
+
+def test_open_connections_are_asked_of_every_worker() -> None:
+    async def scene() -> None:
+        with worker([row(1, closed_at=0.0)]) as one, worker([row(2), row(3)]) as two:
+            async with Scene() as playing:
+                await playing.join(one, 0, 1)
+                await playing.join(two, 1, 2)
+                rows, total, unanswered = await playing.workers.open_connections(1)
+                assert (sorted(r.id for r in rows), total, unanswered) == (["0-1", "0-2"], 3, 0)
+
+    run(scene)
+
+
+def test_a_worker_that_does_not_answer_is_counted_and_not_waited_for(monkeypatch) -> None:
+    from nodeagent import limits
+
+    monkeypatch.setattr(limits, "API_ASK_S", 0.05)
+
+    async def scene() -> None:
+        with FarEnd() as mute, worker([row(2)]) as two:
+            async with Scene() as playing:
+                await playing.join(mute, 0, 1)
+                await playing.join(two, 1, 2)
+                rows, _, unanswered = await playing.workers.open_connections(10)
+                assert ([r.id for r in rows], unanswered) == (["0-2"], 1)
+
+    run(scene)
+
+
+def test_figures_and_wishes_reach_those_who_care() -> None:
+    async def scene() -> None:
+        with worker() as end:
+            async with Scene() as playing:
+                await playing.join(end)
+                end.send(worker_stats(connections=7))
+                end.send(WantSvid("shop"))
+                await until(lambda: playing.wanted == ["shop"], "the wish")
+                stats = playing.workers.links[0].stats
+                assert stats is not None
+                assert stats.connections == 7
+
+    run(scene)
+
+
+def test_a_worker_that_sends_what_is_not_its_to_send_is_cut() -> None:
+    async def scene() -> None:
+        with worker() as end:
+            async with Scene() as playing:
+                await playing.join(end)
+                end.send(CaptureFrame(["10.0.0.1"], []))
+                await until(lambda: not playing.workers.links, "the cut")
+
+    run(scene)
+
+
+def test_a_worker_that_does_not_read_is_cut_and_reported() -> None:
+    async def scene() -> None:
+        async with Scene() as playing:
+            ours, theirs = socket.socketpair()
+            await playing.workers.adopt(3, 4003, theirs)
+            for _ in range(40):
+                playing.workers.publish_keys(KeyRing("test.consul", "x" * (1 << 20)))
+            await until(lambda: playing.workers.cut, "the report")
+            assert "worker 3 (pid 4003) was cut off: it has not read" in playing.workers.cut
+            ours.close()
+
+    run(scene)
+
+
+def test_a_malformed_handover_is_refused_and_its_descriptor_closed() -> None:
+    async def scene() -> None:
+        with worker() as end:
+            async with Scene() as playing:
+                read, write = os.pipe()
+                socket.send_fds(playing.supervisor, [b"xx"], [write])
+                os.close(write)
+                await playing.join(end)
+                assert os.read(read, 1) == b""
+                os.close(read)
+
+    run(scene)

@@ -1,0 +1,84 @@
+"""Who may call whom."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.decide.authorize import Permit, authorize, deciding_intention
+from nodeagent.errors import Denied
+from tests.support.mesh import mesh
+
+NAMES = ("shop", "web", "cart")
+PATTERNS = (*NAMES, "*")
+
+
+@pytest.mark.parametrize(
+    ("intentions", "by"),
+    [
+        (["shop -> web allow"], "shop -> web (allow)"),
+        (["* -> web deny", "shop -> web allow"], "shop -> web (allow)"),
+        (["shop -> * deny", "* -> web allow"], "* -> web (allow)"),
+        (["* -> * deny", "shop -> * allow"], "shop -> * (allow)"),
+        (["* -> * allow"], "* -> * (allow)"),
+    ],
+)
+def test_the_most_specific_allow_permits(intentions: list[str], by: str) -> None:
+    """Exact before wildcard, destination before source; the permit names the intention."""
+    assert Permit("shop", "web", by) == authorize(mesh(*intentions), "shop", "web")
+
+
+@pytest.mark.parametrize(
+    ("intentions", "by"),
+    [
+        ([], "default deny"),
+        (["cart -> web allow", "shop -> cart allow"], "default deny"),
+        (["shop -> web deny", "* -> web allow"], r"shop -> web \(deny\)"),
+        (["* -> web deny", "shop -> * allow", "* -> * allow"], r"\* -> web \(deny\)"),
+        (["shop -> * deny", "* -> * allow"], r"shop -> \* \(deny\)"),
+        (["shop -> web allow", "shop -> web deny"], r"shop -> web \(deny\)"),
+    ],
+)
+def test_everything_else_is_denied_by_name(intentions: list[str], by: str) -> None:
+    """The refusal names what said no and the command that changes it; deny wins at equal rank."""
+    with pytest.raises(Denied, match=by) as refusal:
+        authorize(mesh(*intentions), "shop", "web")
+    assert "nodeagent intention allow shop web" in str(refusal.value)
+
+
+@pytest.mark.parametrize(("source", "destination"), [("", "web"), ("*", "web"), ("shop", "ghost"), ("shop", "*"), ("", "")])
+def test_who_is_no_service_gets_no_permit(source: str, destination: str) -> None:
+    """Even where all is allowed, a name that no service can have, or that is unknown, is refused."""
+    with pytest.raises(Denied):
+        authorize(mesh("* -> * allow"), source, destination)
+
+
+def oracle(rows: set[tuple[str, str, str]], source: str, destination: str) -> bool:
+    """The same rules written another way: four look-ups, the first that finds anything decides."""
+    for by_destination, by_source in itertools.product((destination, "*"), (source, "*")):
+        actions = {action for s, d, action in rows if (s, d) == (by_source, by_destination)}
+        if actions:
+            return actions == {"allow"}
+    return False
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(PATTERNS), st.sampled_from(PATTERNS), st.sampled_from(("allow", "deny"))), max_size=12),
+    st.randoms(use_true_random=False),
+)
+def test_any_set_of_intentions_decides_as_the_oracle_says(rows: list[tuple[str, str, str]], chance: object) -> None:
+    """Whatever the set and the order in which it came, every pair is decided as by an evaluator written apart."""
+    shuffled = list(rows)
+    chance.shuffle(shuffled)  # type: ignore[attr-defined]
+    one, other = (mesh(*(f"{s} -> {d} {action}" for s, d, action in order)) for order in (rows, shuffled))
+    assert one == other
+    for source, destination in itertools.product(NAMES, NAMES):
+        allowed = oracle(set(rows), source, destination)
+        decider = deciding_intention(one, source, destination)
+        assert allowed == (decider is not None and decider.action == "allow")
+        if allowed:
+            assert str(decider) == authorize(one, source, destination).by
+        else:
+            with pytest.raises(Denied):
+                authorize(one, source, destination)

@@ -1,0 +1,172 @@
+"""Requests: parameters, tokens and the rules of blocking queries."""
+
+import asyncio
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.embedded.asking import Answer, Found, authenticate, find, parse_wait, watch
+from nodeagent.embedded.database import newest_index
+from nodeagent.embedded.refusal import BadRequest, Forbidden, TooMany
+from nodeagent.embedded.tokens import delete_token
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("", 300),
+        ("10s", 10),
+        ("5m", 300),
+        ("1m30s", 90),
+        ("500ms", 0.5),
+        ("1.5s", 1.5),
+        ("10m", 600),
+        ("2h", 600),
+        ("0s", 300),
+    ],
+)
+def test_wait_is_consuls(text, seconds):
+    assert parse_wait(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["10", "s", "-1s", "1 s", "1d", "1s;", "1e9s", "\u0663s", "9" * 99 + "s"])
+def test_another_wait_is_refused(text):
+    with pytest.raises(BadRequest, match="is not a duration"):
+        parse_wait(text)
+
+
+@pytest.mark.parametrize(
+    ("query", "flag"), [({}, False), ({"x": ""}, True), ({"x": "1"}, True), ({"x": "false"}, False)]
+)
+def test_flag(desk, query, flag):
+    assert desk.ask(query=query).flag("x") is flag
+
+
+def test_number(desk):
+    assert desk.ask(query={"cas": "12"}).number("cas") == 12
+    assert desk.ask().number("cas") is None
+    for text in ("", "-1", "1_0", "0x1", "\u0661", "9" * 19):
+        with pytest.raises(BadRequest, match="is not a number"):
+            desk.ask(query={"cas": text}).number("cas")
+
+
+def test_tokens(desk):
+    assert authenticate(desk.server, desk.secret).kind == "management"
+    for secret, sentence in (("", "without a token"), ("x", "unknown or was revoked")):
+        with pytest.raises(Forbidden, match=sentence):
+            authenticate(desk.server, secret)
+
+
+def test_no_secret_in_a_repr(desk):
+    assert desk.secret not in repr(desk.ask())
+
+
+TOPIC = ("service:web",)
+WATCH = watch(TOPIC, lambda connection: Answer(newest_index(connection)))
+
+
+def touch(desk, topic="service:web"):
+    return desk.store.write(lambda change: change.touch(topic))
+
+
+def test_without_an_index_it_answers_at_once(desk):
+    found = asyncio.run(find(desk.ask(), WATCH))
+    assert isinstance(found, Found)
+    assert found.index == 1
+
+
+def test_with_an_older_index_it_answers_at_once(desk):
+    async def run():
+        await touch(desk)
+        return (await find(desk.ask(query={"index": "1"}), WATCH)).index
+
+    assert asyncio.run(run()) == 3
+
+
+def test_it_waits_for_its_own_topic_and_no_other(desk):
+    async def run():
+        waiting = asyncio.ensure_future(find(desk.ask(query={"index": "2"}), WATCH))
+        await touch(desk, "service:db")
+        assert not waiting.done()
+        await touch(desk)
+        return (await waiting).index
+
+    assert asyncio.run(run()) == 4
+
+
+def test_it_answers_when_the_time_is_up(desk):
+    async def run():
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        found = await find(desk.ask(query={"index": "2", "wait": "200ms"}), WATCH)
+        return found.index, loop.time() - began
+
+    index, took = asyncio.run(run())
+    assert index == 1
+    assert took >= 0.2
+
+
+def test_an_index_from_the_future_does_not_wait(desk):
+    """After a restored backup: the client sees the smaller index and starts anew."""
+    assert asyncio.run(find(desk.ask(query={"index": "999999"}), WATCH)).index == 1
+
+
+def test_a_revoked_token_gets_no_answer_to_its_waiting_query(desk):
+    async def run():
+        accessor = authenticate(desk.server, desk.secret).accessor
+        waiting = asyncio.ensure_future(find(desk.ask(query={"index": "2"}), WATCH))
+        await desk.store.write(lambda change: delete_token(change, accessor))
+        await touch(desk)
+        with pytest.raises(Forbidden, match="revoked"):
+            await waiting
+
+    asyncio.run(run())
+
+
+def test_a_stopping_server_lets_queries_go_and_holds_no_more(desk):
+    async def run():
+        waiting = asyncio.ensure_future(find(desk.ask(query={"index": "2"}), WATCH))
+        await asyncio.sleep(0)
+        desk.store.watchers.close()
+        await waiting
+        await find(desk.ask(query={"index": "2"}), WATCH)
+
+    asyncio.run(run())
+
+
+def test_a_token_holds_so_many_queries(desk, monkeypatch):
+    monkeypatch.setattr(limits, "BLOCKING_PER_TOKEN", 1)
+
+    async def run():
+        waiting = asyncio.ensure_future(find(desk.ask(query={"index": "2"}), WATCH))
+        await asyncio.sleep(0)
+        with pytest.raises(TooMany):
+            await find(desk.ask(query={"index": "2"}), WATCH)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        desk.store.watchers.close()
+        await find(desk.ask(query={"index": "2"}), WATCH)
+
+    asyncio.run(run())
+
+
+def test_an_index_is_never_zero(desk):
+    assert asyncio.run(find(desk.ask(), watch((), lambda _: Answer(None)))).index == 1
+
+
+def test_writes_between_reading_and_waiting_are_not_missed(desk):
+    """Many writers and one reader that always asks with what it saw: it ends with the last index."""
+
+    async def run():
+        async def follow():
+            seen = 0
+            while seen < 41:
+                seen = (await find(desk.ask(query={"index": str(seen)}), WATCH)).index
+            return seen
+
+        reader = asyncio.ensure_future(follow())
+        await asyncio.gather(*(touch(desk) for _ in range(40)))
+        return await reader
+
+    assert asyncio.run(run()) >= 41

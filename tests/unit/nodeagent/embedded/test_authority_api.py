@@ -1,0 +1,50 @@
+"""/v1/nodeagent/sign: certificates for a token's own services only."""
+
+import pytest
+
+from certs.csr import new_key_and_csr
+from certs.spiffe import service_id
+from certs.svid import Svid
+from nodeagent.embedded import authority_api
+from nodeagent.embedded.refusal import BadRequest, Forbidden, Missing
+from tests.unit.nodeagent.embedded.desk import HOST1, LAB, NOW, ROOT
+
+
+def made_for(desk, service):
+    return new_key_and_csr(service_id(desk.realm.trust_domain, "dc1", service))
+
+
+@pytest.mark.parametrize(
+    ("caller", "service"), [(HOST1, "web"), (HOST1, "shop"), (LAB, "anything"), (ROOT, "anything")]
+)
+def test_an_entitled_token_gets_a_certificate(desk, caller, service):
+    made = made_for(desk, service)
+    shown = desk.call(authority_api.sign, caller, {"CSR": made.csr_pem})
+    svid = Svid.from_pem(shown["CertPEM"], made.key_pem)
+    assert str(svid.spiffe_id) == shown["ServiceURI"] == str(service_id(desk.realm.trust_domain, "dc1", service))
+    assert (svid.not_after - NOW).total_seconds() == 24 * 3600
+    assert shown["Service"] == service
+
+
+def test_another_service_is_refused_naming_both(desk):
+    with pytest.raises(Forbidden, match="host1 may not get a certificate for service db: it speaks for web, shop"):
+        desk.call(authority_api.sign, HOST1, {"CSR": made_for(desk, "db").csr_pem})
+
+
+def test_a_request_for_one_under_the_name_of_another_is_refused(desk):
+    with pytest.raises(BadRequest, match=r"it asks for .*/svc/db, and the service web is"):
+        desk.call(authority_api.sign, HOST1, {"CSR": made_for(desk, "db").csr_pem, "Service": "web"})
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"CSR": ""}, {"CSR": "x", "Service": "web"}, {"CSR": 1}, {"CSR": "x", "SAN": "y"}]
+)
+def test_nonsense_is_refused(desk, body):
+    with pytest.raises((BadRequest, Missing)):
+        desk.call(authority_api.sign, HOST1, body)
+
+
+def test_roots_are_read_by_hosts(desk):
+    shown = desk.call(authority_api.roots, HOST1)
+    assert shown["TrustDomain"] == desk.realm.trust_domain
+    assert "PRIVATE" not in str(shown)

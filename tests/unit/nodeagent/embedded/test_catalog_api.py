@@ -1,0 +1,98 @@
+"""/v1/catalog and /v1/health: what a host's token may write, and what everybody reads."""
+
+import pytest
+
+from nodeagent.embedded import agent_api, catalog_api
+from nodeagent.embedded.refusal import BadRequest, Forbidden
+from tests.unit.nodeagent.embedded.desk import HOST1, HOST2
+
+NODE1 = {"Node": "host1", "Address": "10.0.0.1", "TaggedAddresses": {"lan_ipv6": "fd::1"}}
+NODE2 = {"Node": "host2", "Address": "10.0.0.2"}
+WEB = {"Service": "web", "ID": "web-1", "Port": 80, "Tags": ["blue"]}
+
+
+@pytest.fixture
+def filled(desk):
+    desk.call(catalog_api.register, HOST1, NODE1)
+    desk.call(catalog_api.register, HOST1, NODE1 | {"Service": WEB})
+    desk.call(catalog_api.register, HOST2, NODE2 | {"Service": {"Service": "db", "Port": 5432}})
+    return desk
+
+
+def test_registered_hosts_and_services_are_read(filled):
+    assert [n["Node"] for n in filled.call(catalog_api.nodes, HOST2)] == ["host1", "host2"]
+    assert filled.call(catalog_api.services) == {"db": [], "web": ["blue"]}
+    assert filled.call(catalog_api.service, name="web")[0]["ServicePort"] == 80
+    assert filled.call(catalog_api.health, name="web", query={"passing": ""})[0]["Service"]["ID"] == "web-1"
+    assert filled.call(catalog_api.health, name="nothing") == []
+
+
+@pytest.mark.parametrize(("tag", "count"), [("blue", 1), ("green", 0)])
+@pytest.mark.parametrize("handler", [catalog_api.service, catalog_api.health])
+def test_instances_are_chosen_by_tag(filled, handler, tag, count):
+    assert len(filled.call(handler, query={"tag": tag}, name="web")) == count
+
+
+def test_a_host_is_shown_with_its_services(filled):
+    assert list(filled.call(catalog_api.node, node="host1")["Services"]) == ["web-1"]
+    assert filled.call(catalog_api.node_services, node="host1")["Services"][0]["ID"] == "web-1"
+    assert filled.call(catalog_api.node, node="nobody") is None
+
+
+def test_a_service_alone_is_registered_on_a_known_host(filled):
+    body = {"Node": "host1", "SkipNodeUpdate": True, "Service": {"Service": "shop"}}
+    assert filled.call(catalog_api.register, HOST1, body) is True
+    with pytest.raises(BadRequest, match="host9 is not registered"):
+        filled.call(catalog_api.register, body=body | {"Node": "host9"})
+
+
+def test_services_and_hosts_go(filled):
+    filled.call(catalog_api.deregister, HOST1, {"Node": "host1", "ServiceID": "web-1"})
+    assert filled.call(catalog_api.health, name="web") == []
+    filled.call(catalog_api.deregister, HOST1, {"Node": "host1"})
+    assert [n["Node"] for n in filled.call(catalog_api.nodes)] == ["host2"]
+    assert filled.call(catalog_api.deregister, HOST1, {"Node": "host1"}) is True
+
+
+@pytest.mark.parametrize(
+    ("handler", "body", "sentence"),
+    [
+        (catalog_api.register, NODE2, "host1 may not change host2"),
+        (catalog_api.register, NODE1 | {"Service": {"Service": "payments"}}, "may not register service payments"),
+        (catalog_api.register, {"Node": "host2", "SkipNodeUpdate": True, "Service": WEB}, "may not change host2"),
+        (catalog_api.register, NODE1 | {"Address": "10.0.0.2"}, "may not claim 10.0.0.2: it belongs to host2"),
+        (catalog_api.register, NODE1 | {"TaggedAddresses": {"lan": "10.0.0.2"}}, "it belongs to host2"),
+        (catalog_api.register, NODE1 | {"Service": WEB | {"Address": "10.0.0.2"}}, "it belongs to host2"),
+        (catalog_api.deregister, {"Node": "host2"}, "may not change host2"),
+        (catalog_api.deregister, {"Node": "host2", "ServiceID": "db"}, "may not change host2"),
+        (agent_api.register, {"Name": "web", "Address": "10.0.0.2"}, "it belongs to host2"),
+    ],
+)
+def test_a_host_changes_nothing_of_another(filled, handler, body, sentence):
+    before = filled.call(catalog_api.nodes), filled.call(catalog_api.services)
+    with pytest.raises(Forbidden, match=sentence):
+        filled.call(handler, HOST1, body)
+    assert (filled.call(catalog_api.nodes), filled.call(catalog_api.services)) == before
+
+
+def test_a_refused_half_takes_the_other_half_with_it(filled):
+    """Host and service come in one request: all of it is stored, or none."""
+    body = NODE1 | {"Address": "10.0.0.9", "Service": WEB | {"Address": "10.0.0.2"}}
+    with pytest.raises(Forbidden):
+        filled.call(catalog_api.register, HOST1, body)
+    assert filled.call(catalog_api.node, node="host1")["Node"]["Address"] == "10.0.0.1"
+
+
+def test_each_list_has_an_index_of_its_own(filled):
+    web = filled.index(catalog_api.health, name="web")
+    hosts = filled.index(catalog_api.nodes)
+    filled.call(
+        catalog_api.register, HOST2, {"Node": "host2", "SkipNodeUpdate": True, "Service": {"Service": "db", "Port": 1}}
+    )
+    assert filled.index(catalog_api.health, name="web") == web
+    assert filled.index(catalog_api.nodes) == hosts
+    assert filled.index(catalog_api.health, name="db") > web
+
+
+def test_the_leader_is_this_server(desk):
+    assert desk.call(catalog_api.leader) == "127.0.0.1:8500"

@@ -1,0 +1,79 @@
+"""The data directory: one server, secrets for the owner alone, files whole or not at all."""
+
+import os
+from datetime import UTC, datetime
+
+import pytest
+
+from nodeagent.embedded.database import open_database, query
+from nodeagent.embedded.datadir import DATABASE, MANAGEMENT_TOKEN, TLS_CA, lock_data, prepare_data, write_file
+from nodeagent.embedded.tokens import find_caller, read_tokens
+from nodeagent.errors import CatalogError
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_the_first_start_makes_what_people_take_from_there(tmp_path):
+    realm = prepare_data(tmp_path, "dc1", NOW)
+    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in (DATABASE, MANAGEMENT_TOKEN, TLS_CA)}
+    assert modes == {DATABASE: 0o600, MANAGEMENT_TOKEN: 0o600, TLS_CA: 0o644}
+    connection = open_database(tmp_path / DATABASE)
+    assert find_caller(connection, (tmp_path / MANAGEMENT_TOKEN).read_text().strip()).kind == "management"
+    connection.close()
+    assert "PRIVATE" not in (tmp_path / TLS_CA).read_text()
+    assert realm.datacenter == "dc1"
+
+
+def test_later_starts_find_it_and_make_no_second_token(tmp_path):
+    first = prepare_data(tmp_path, "dc1", NOW)
+    (tmp_path / MANAGEMENT_TOKEN).unlink()
+    assert prepare_data(tmp_path, "dc1", NOW) == first
+    assert not (tmp_path / MANAGEMENT_TOKEN).exists()
+    connection = open_database(tmp_path / DATABASE)
+    assert len(query(connection, read_tokens)) == 1
+    connection.close()
+
+
+def test_another_datacenter_is_refused(tmp_path):
+    prepare_data(tmp_path, "dc1", NOW)
+    with pytest.raises(CatalogError, match="is of datacenter dc1"):
+        prepare_data(tmp_path, "dc2", NOW)
+
+
+def test_the_umask_is_left_as_it_was(tmp_path):
+    before = os.umask(0o022)
+    try:
+        prepare_data(tmp_path, "dc1", NOW)
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+
+
+def test_a_second_server_is_kept_out_and_told_by_whom(tmp_path):
+    held = lock_data(tmp_path / "new" / "catalog")
+    with pytest.raises(CatalogError, match=rf"another catalog \(pid {os.getpid()}\)"):
+        lock_data(tmp_path / "new" / "catalog")
+    os.close(held)
+    os.close(lock_data(tmp_path / "new" / "catalog"))
+
+
+def test_a_directory_that_cannot_be_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CatalogError, match="cannot hold a catalog"):
+        lock_data(tmp_path / "file" / "x")
+
+
+def test_a_file_is_replaced_whole_with_its_mode(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("old")
+    path.chmod(0o644)
+    write_file(path, "new", 0o600)
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_leaves_the_old(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_file(tmp_path / "x", "new", 0o600)
+    assert [file.name for file in tmp_path.iterdir()] == ["x"]

@@ -1,0 +1,74 @@
+"""The process's options; its life is tested whole in tests/e2e/test_catalog_contract.py."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from certs.server import ServerRoot
+from nodeagent.embedded.serve import Options, check_options, names_of, refresh_tls
+from nodeagent.embedded.tls import FileTls, OwnTls
+from nodeagent.errors import CatalogError
+from nodeagent.model.address import Address
+
+DATA = Path("/nowhere")
+
+
+def options(ip, **said):
+    return Options(data=DATA, listen=Address(ip, 8500), **said)
+
+
+@pytest.mark.parametrize(
+    ("ip", "said", "sentence"),
+    [
+        ("10.0.0.1", {"is_plain": True}, "--plain is for loopback addresses"),
+        ("0.0.0.0", {"is_plain": True}, "--plain is for loopback addresses"),
+        ("0.0.0.0", {}, "say with --tls-name"),
+        ("::", {}, "say with --tls-name"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(ip, said, sentence):
+    with pytest.raises(CatalogError, match=sentence):
+        check_options(options(ip, **said))
+
+
+@pytest.mark.parametrize(
+    ("ip", "said"),
+    [
+        ("127.0.0.1", {"is_plain": True}),
+        ("127.0.0.2", {"is_plain": True}),
+        ("::1", {"is_plain": True}),
+        ("10.0.0.1", {}),
+        ("0.0.0.0", {"names": ("catalog.example",)}),
+        ("::", {"tls_files": (DATA, DATA)}),
+    ],
+)
+def test_options_that_fit_are_taken(ip, said):
+    check_options(options(ip, **said))
+
+
+@pytest.mark.parametrize(
+    ("ip", "names", "result"),
+    [
+        ("10.0.0.1", (), ("10.0.0.1", "127.0.0.1", "::1", "localhost")),
+        ("127.0.0.1", ("c.example",), ("127.0.0.1", "c.example", "::1", "localhost")),
+        ("0.0.0.0", ("c.example",), ("c.example", "127.0.0.1", "::1", "localhost")),
+    ],
+)
+def test_the_certificate_is_for_what_clients_dial(ip, names, result):
+    assert names_of(options(ip, names=names)) == result
+
+
+def test_a_failed_renewal_is_said_and_survived(tmp_path, capsys):
+    now = datetime.now(UTC)
+    root = ServerRoot.create(now)
+    made = root.issue(("::1",), now)
+    (tmp_path / "c").write_text(made.cert_pem)
+    (tmp_path / "k").write_text(made.key_pem)
+    tls = FileTls(tmp_path / "c", tmp_path / "k")
+    (tmp_path / "c").unlink()
+    refresh_tls(tls, now)
+    refresh_tls(None, now)
+    refresh_tls(OwnTls(root, ("::1",), now), now + timedelta(days=89))
+    said = capsys.readouterr()
+    assert "catalog_certificate_not_renewed" in said.out + said.err

@@ -1,0 +1,34 @@
+"""What is sent to the catalog; sending it is tested in tests/e2e/test_lab.py."""
+
+from nodeagent.lab import catalog, layout
+
+(HOST,) = layout.hosts_of("lab", 77, 1)
+
+
+def test_a_service_is_registered_at_both_addresses() -> None:
+    """A call to either is a call to the service."""
+    assert catalog.service_entry(HOST, "web", 8080) == {
+        "ID": "web", "Name": "web", "Address": "10.77.0.1", "Port": 8080,
+        "TaggedAddresses": {
+            "lan_ipv4": {"Address": "10.77.0.1", "Port": 8080}, "lan_ipv6": {"Address": "fd77::1", "Port": 8080},
+        },
+    }  # fmt: skip
+
+
+def test_a_host_without_agent_has_no_marker() -> None:
+    """The marker is the agent's own to write: with it, callers would expect tunnels."""
+    assert catalog.node_entry(HOST) == {
+        "Node": "host1", "Address": "10.77.0.1", "TaggedAddresses": {"lan_ipv4": "10.77.0.1", "lan_ipv6": "fd77::1"},
+    }  # fmt: skip
+
+
+def test_a_protocol_is_declared_as_consul_declares_it() -> None:
+    """In the service's defaults."""
+    assert catalog.protocol_entry("web", "http") == {"Kind": "service-defaults", "Name": "web", "Protocol": "http"}
+
+
+def test_a_hosts_token_is_bound_to_its_name() -> None:
+    """Any service, for in the lab units name services; no other host."""
+    entry = catalog.token_entry(HOST)
+    assert entry["NodeIdentities"] == [{"NodeName": "host1"}]
+    assert entry["ServiceIdentities"] == [{"ServiceName": "*"}]

@@ -1,0 +1,22 @@
+"""Services of a lab; started and stopped for real in tests/e2e/test_lab.py."""
+
+import os
+
+from nodeagent.lab import layout, service
+from nodeagent.lab.state import Holder
+
+
+def test_nothing_runs_where_nothing_was_started() -> None:
+    """No cgroup is no process."""
+    (host,) = layout.hosts_of("no-such-lab", 99, 1)
+    assert not service.is_running(host, "web")
+
+
+def test_both_families_are_asked_who_listens() -> None:
+    """A server on ::  or 0.0.0.0 alike counts; seen in this process's own namespace."""
+    import socket
+
+    holder = Holder(os.getpid(), 0)
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.create_server((address, 0), family=family) as server:
+            assert server.getsockname()[1] in service._listening(holder)

@@ -1,0 +1,86 @@
+"""Metrics: declared in one table, bounded in number, totals that survive a worker."""
+
+import re
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from nodeagent.observe.metrics import TABLE, Metrics
+from nodeagent.wire.frames import SupervisorStats, TunnelRow, WorkerFacts, WorkerStats
+from tests.support.rows import denied, row
+
+
+def series(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
+    families = text_string_to_metric_families(metrics.render().decode())
+    samples = [sample for family in families for sample in family.samples if sample.name in TABLE]
+    return {(s.name, tuple(s.labels[label] for label in TABLE[s.name].labels)): s.value for s in samples}
+
+
+def stats(pid: int, opened: int, sent: int = 0) -> WorkerStats:
+    tunnels = [TunnelRow("shop", "web", "host2", "client", 3, 0.0)]
+    return WorkerStats(pid, 7, 4, {"outbound": opened}, sent, 0, tunnels, 0.01, 99)
+
+
+def test_names_and_labels_follow_the_conventions() -> None:
+    for name, metric in TABLE.items():
+        assert re.fullmatch(r"nodeagent_[a-z_]+", name)
+        assert (metric.kind == "counter") == name.endswith("_total")
+        assert metric.help.endswith(".")
+
+
+def test_a_closed_connection_is_counted_once_with_its_reason() -> None:
+    metrics = Metrics("1")
+    metrics.count_closed(row())
+    metrics.count_closed(denied())
+    found = series(metrics)
+    assert found["nodeagent_connections_total", ("outbound", "shop", "web", "ok")] == 1
+    assert found["nodeagent_connections_total", ("outbound", "shop", "web", "denied")] == 1
+    assert found["nodeagent_connection_bytes_total", ("shop", "web", "received")] == 40
+
+
+def test_names_beyond_the_cap_become_other_and_are_counted() -> None:
+    metrics = Metrics("1", pairs=2)
+    for number in range(50):
+        metrics.count_closed(row(source=f"s{number}"))
+    found = series(metrics)
+    totals = [key for key in found if key[0] == "nodeagent_connections_total"]
+    assert len(totals) == 3
+    assert found["nodeagent_connections_total", ("outbound", "other", "other", "ok")] == 48
+    assert found["nodeagent_label_overflow_total", ()] == 48
+
+
+def test_totals_go_on_when_a_worker_is_replaced() -> None:
+    metrics = Metrics("1")
+    metrics.set_worker(0, stats(100, 5, 50))
+    metrics.set_worker(0, stats(100, 8, 50))
+    metrics.forget_worker(0, 100)
+    metrics.set_worker(0, stats(200, 2, 1))
+    found = series(metrics)
+    assert found["nodeagent_opened_total", ("outbound",)] == 10
+    assert found["nodeagent_relayed_bytes_total", ("sent",)] == 51
+
+
+def test_gauges_of_a_worker_that_is_gone_are_gone() -> None:
+    metrics = Metrics("1")
+    metrics.set_worker(0, stats(100, 1))
+    assert series(metrics)["nodeagent_tunnels", ("0", "client")] == 1
+    metrics.forget_worker(0, 100)
+    assert not [key for key in series(metrics) if key[1][:1] == ("0",)]
+
+
+def test_gauges_stay_while_the_worker_of_that_number_drains_beside_its_successor() -> None:
+    metrics = Metrics("1")
+    metrics.set_worker(0, stats(100, 1))
+    metrics.set_worker(0, stats(200, 1))
+    metrics.forget_worker(0, 100)
+    assert series(metrics)["nodeagent_open_connections", ("0",)] == 4
+
+
+def test_supervisor_figures_are_taken_as_totals() -> None:
+    metrics = Metrics("1")
+    for repairs, restarts in ((1, 0), (3, 2), (3, 2)):
+        facts = [WorkerFacts(0, 10, 0.0, restarts, "serving")]
+        metrics.set_supervisor(SupervisorStats(1, "1", 0.0, "active", "", repairs, 0, facts))
+    found = series(metrics)
+    assert found["nodeagent_interception_active", ()] == 1
+    assert found["nodeagent_interception_repairs_total", ()] == 3
+    assert found["nodeagent_worker_restarts_total", ()] == 2

@@ -1,0 +1,76 @@
+"""Rows as log lines, and the bounded places where they wait."""
+
+import pytest
+
+from nodeagent.errors import Reason, Side
+from nodeagent.observe.record import ClosedRing, RecordQueue, close_row, concerns, is_refusal, log_fields
+from tests.support.rows import denied, row
+
+
+def test_log_line_has_what_is_known_and_nothing_blank() -> None:
+    fields = log_fields(row())
+    known = {"source": "shop", "destination": "web", "reason": "ok", "side": "none", "seconds": 0.5, "sent": 10}
+    assert known.items() <= fields.items()
+    assert "peer" not in fields
+    assert "uid" not in fields
+    assert "opened_at" not in fields
+
+
+def test_unidentified_caller_is_an_empty_source_in_the_log() -> None:
+    assert log_fields(row(source=""))["source"] == ""
+
+
+def test_closing_a_row_says_how_it_ended() -> None:
+    ended = close_row(row(closed_at=0.0), now=101.0, reason=Reason.DENIED, side=Side.MESH, error="no")
+    assert (ended.closed_at, ended.reason, ended.side, ended.error) == (101.0, Reason.DENIED, Side.MESH, "no")
+
+
+@pytest.mark.parametrize(
+    ("reason", "side", "expected"),
+    [
+        (Reason.OK, Side.NONE, False),
+        (Reason.DENIED, Side.MESH, True),
+        (Reason.LIMIT, Side.AGENT, True),
+        (Reason.DRAINED, Side.AGENT, False),
+        (Reason.UPSTREAM_REFUSED, Side.UPSTREAM, False),
+    ],
+)
+def test_refusals_are_those_of_mesh_and_agent(reason: Reason, side: Side, expected: bool) -> None:
+    assert expected == is_refusal(row(reason=reason, side=side))
+
+
+def test_a_row_concerns_both_its_services() -> None:
+    assert concerns(row(), "shop")
+    assert concerns(row(), "web")
+    assert concerns(row(), "")
+    assert not concerns(row(), "sho")
+
+
+def test_queue_gives_rows_in_order_and_in_batches() -> None:
+    queue = RecordQueue(limit=10, batch=2)
+    for number in range(3):
+        queue.append(row(number))
+    taken = [queue.take(), queue.take(), queue.take()]
+    assert [[r.id for r in records.rows] for records in taken[:2] if records] == [["0-0", "0-1"], ["0-2"]]
+    assert taken[2] is None
+
+
+def test_a_full_queue_drops_and_counts_the_new() -> None:
+    queue = RecordQueue(limit=2, batch=10)
+    for number in range(5):
+        queue.append(row(number))
+    records = queue.take()
+    assert records is not None
+    assert ([r.id for r in records.rows], records.dropped) == (["0-0", "0-1"], 3)
+    queue.append(row(9))
+    again = queue.take()
+    assert again is not None
+    assert again.dropped == 0
+
+
+def test_ring_keeps_the_newest_and_counts_all_it_has() -> None:
+    ring = ClosedRing(size=3)
+    ring.extend([row(1), denied(2), row(3), row(4, source="cart")])
+    assert [r.id for r in ring.newest(10)[0]] == ["0-4", "0-3", "0-2"]
+    rows, total = ring.newest(1, "shop")
+    assert ([r.id for r in rows], total) == (["0-3"], 2)

@@ -1,0 +1,58 @@
+"""What control may have captured, and what never."""
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.process.capture import NEVER_PORTS, Capture, check_capture, try_address
+from nodeagent.wire.frames import CaptureFrame
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("10.0.0.7", "10.0.0.7"),
+        ("fd77::0002", "fd77::2"),
+        ("::ffff:10.0.0.7", "10.0.0.7"),
+        ("240.0.0.5", "240.0.0.5"),
+        ("8.8.8.8", "8.8.8.8"),
+    ],
+)
+def test_ordinary_addresses_are_taken_in_their_one_spelling(text: str, address: str) -> None:
+    """Also virtual ones."""
+    assert try_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "0.0.0.0", "0.1.2.3", "::", "224.0.0.1", "ff02::1",
+        "169.254.169.254", "fe80::1", "fe80::1%eth0", "255.255.255.255", "10.0.0.0/8", "host", "", "10.0.0.7; flush ruleset",
+    ],
+)  # fmt: skip
+def test_addresses_that_would_cut_the_host_off_are_not(text: str) -> None:
+    """Loopback, unspecified, multicast, link-local with the metadata service, and what is no address."""
+    assert try_address(text) is None
+
+
+def test_a_frame_is_cleaned_value_by_value() -> None:
+    """One bad value does not cost the others; each is named for the log."""
+    frame = CaptureFrame(["10.0.0.2", "127.0.0.1", "10.0.0.1", "::ffff:10.0.0.2"], [8080, 22, 80, 0, 70000, 8080])
+    assert check_capture(frame) == Capture(
+        ("10.0.0.1", "10.0.0.2"), (80, 8080), ("address '127.0.0.1'", "port 22", "port 0", "port 70000")
+    )
+
+
+def test_the_agents_own_ports_and_the_way_in_are_never_captured() -> None:
+    """A service registered there by mistake does not lock anybody out, nor make a loop."""
+    assert check_capture(CaptureFrame([], sorted(NEVER_PORTS))).ports == ()
+    assert {22, 53, 8500, limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT, limits.METRICS_PORT} <= NEVER_PORTS
+
+
+def test_what_is_beyond_the_limits_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A control process that was taken over cannot fill the kernel's memory."""
+    monkeypatch.setattr(limits, "CAPTURE_ADDRESSES", 2)
+    monkeypatch.setattr(limits, "CAPTURE_PORTS", 1)
+    capture = check_capture(CaptureFrame(["10.0.0.1", "10.0.0.2", "10.0.0.3"], [80, 81]))
+    assert capture.addresses == ("10.0.0.1", "10.0.0.2")
+    assert capture.ports == (80,)
+    assert capture.refused == ("1 addresses beyond the limit of 2", "1 ports beyond the limit of 1")

@@ -1,0 +1,111 @@
+"""The cgroup tree, on directories that look like one."""
+
+import select
+from pathlib import Path
+
+import pytest
+
+from nodeagent.errors import ConfigError
+from nodeagent.process.cgroups import SliceWatch, find_cgroup2_mount, own_cgroup, scan_ids, scan_units
+
+
+@pytest.mark.parametrize(
+    ("line", "mount"),
+    [
+        ("30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw", "/sys/fs/cgroup"),
+        ("30 24 0:26 / /sys/fs/cgroup/unified rw - cgroup2 none rw", "/sys/fs/cgroup/unified"),
+        (r"30 24 0:26 / /mnt/a\040b rw - cgroup2 none rw", "/mnt/a b"),
+    ],
+)
+def test_the_mount_is_found_on_pure_and_hybrid_hosts(line: str, mount: str) -> None:
+    """Among others."""
+    other = "29 24 0:25 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"
+    assert find_cgroup2_mount(other + line + "\n") == Path(mount)
+
+
+def test_a_host_without_cgroup2_is_told_so() -> None:
+    """With the cure."""
+    with pytest.raises(ConfigError, match="mount -t cgroup2"):
+        find_cgroup2_mount("29 24 0:25 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("0::/system.slice/nodeagent.service\n", "system.slice/nodeagent.service"),
+        ("4:memory:/x\n0::/lab/host1\n", "lab/host1"),
+        ("0::/\n", ""),
+        ("", ""),
+    ],
+)
+def test_a_processs_own_cgroup_is_read(text: str, path: str) -> None:
+    """The line of version 2."""
+    assert own_cgroup(text) == path
+
+
+def tree(root: Path, *paths: str) -> None:
+    """Directories below `root`."""
+    for path in paths:
+        (root / path).mkdir(parents=True)
+
+
+def test_units_are_found_below_trusted_slices_only(tmp_path: Path) -> None:
+    """With their ids; what a unit or a user has below is not looked at."""
+    tree(
+        tmp_path, "system.slice/web.service/inner.service", "system.slice/system-db.slice/db@1.service",
+        "user.slice/user-1.slice/user@1.service/app.slice/evil.service", "machine.slice/evil.service", "init.scope",
+    )  # fmt: skip
+    (tmp_path / "cgroup.procs").write_text("")
+    (tmp_path / "file.service").write_text("")
+    scan = scan_units(tmp_path)
+    assert {unit: cgroup.path for unit, cgroup in scan.units.items()} == {
+        "web.service": "system.slice/web.service",
+        "db@1.service": "system.slice/system-db.slice/db@1.service",
+    }
+    assert scan.units["web.service"].cgroup_id == (tmp_path / "system.slice/web.service").stat().st_ino
+    assert set(scan.slices) == {tmp_path, tmp_path / "system.slice", tmp_path / "system.slice/system-db.slice"}
+
+
+def test_every_cgroup_has_an_id_and_those_of_no_unit_are_known_too(tmp_path: Path) -> None:
+    """So that a user's connection does not cost a look at the whole tree each time."""
+    tree(tmp_path, "system.slice/web.service/worker", "user.slice/web.service")
+    ids = scan_ids(tmp_path)
+    assert ids[(tmp_path / "system.slice/web.service/worker").stat().st_ino] == "web.service"
+    assert ids[(tmp_path / "user.slice/web.service").stat().st_ino] == ""
+    assert len(ids) == 5
+
+
+def test_a_tree_that_is_gone_has_no_units(tmp_path: Path) -> None:
+    """A cgroup may be removed while it is read."""
+    assert scan_units(tmp_path / "gone").units == {}
+    assert scan_ids(tmp_path / "gone") == {}
+
+
+def test_a_new_directory_in_a_watched_slice_is_told(tmp_path: Path) -> None:
+    """And after it was read, nothing until the next one."""
+    watch = SliceWatch()
+    try:
+        first = watch.watch(tmp_path)
+        assert first == watch.watch(tmp_path)
+        assert select.select([watch], [], [], 0)[0] == []
+        (tmp_path / "web.service").mkdir()
+        assert select.select([watch], [], [], 10)[0] == [watch]
+        watch.clear()
+        assert select.select([watch], [], [], 0)[0] == []
+        assert watch.watch(tmp_path / "gone") == 0
+    finally:
+        watch.close()
+
+
+def test_a_slice_that_was_made_anew_has_another_watch(tmp_path: Path) -> None:
+    """Its old watch died with it."""
+    watch = SliceWatch()
+    try:
+        path = tmp_path / "a.slice"
+        path.mkdir()
+        first = watch.watch(path)
+        path.rmdir()
+        path.mkdir()
+        assert watch.watch(path) not in (0, first)
+    finally:
+        watch.close()

@@ -1,0 +1,90 @@
+"""Processes by pidfd."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from nodeagent.process.child import Process, start_program
+from tests.support.loop import run
+
+
+async def ended(pid: int, after: signal.Signals | None = None) -> int | None:
+    """What `on_end` was told."""
+    codes: list[int | None] = []
+    process = Process(asyncio.get_running_loop(), pid, os.pidfd_open(pid), codes.append)
+    if after:
+        process.signal(after)
+    await process.ended.wait()
+    process.signal(signal.SIGKILL)  # no successor with the same number is hit
+    assert len(codes) == 1
+    return codes[0]
+
+
+def child(code: int | None) -> int:
+    """A child that exits with `code`, or waits for ever."""
+    pid = os.fork()
+    if pid == 0:
+        if code is None:
+            signal.pause()
+        os._exit(code or 0)
+    return pid
+
+
+@pytest.mark.parametrize("code", [0, 1, 70])
+def test_an_exit_code_is_told(code: int) -> None:
+    """And the child is reaped."""
+
+    async def scene() -> None:
+        pid = child(code)
+        assert await ended(pid) == code
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, 0)
+
+    run(scene)
+
+
+def test_a_signal_is_told_as_a_negative_number() -> None:
+    """As subprocess does."""
+
+    async def scene() -> None:
+        assert await ended(child(None), signal.SIGTERM) == -signal.SIGTERM
+
+    run(scene)
+
+
+def test_the_end_of_another_processs_child_is_seen_and_its_code_is_not() -> None:
+    """Only its parent knows it."""
+
+    async def scene() -> None:
+        read, write = os.pipe()
+        parent = os.fork()
+        if parent == 0:
+            grandchild = child(None)
+            os.write(write, str(grandchild).encode())
+            os.waitpid(grandchild, 0)
+            os._exit(0)
+        assert await ended(int(os.read(read, 20)), signal.SIGKILL) is None
+        os.waitpid(parent, 0)
+        os.close(read)
+        os.close(write)
+
+    run(scene)
+
+
+def test_a_program_gets_its_descriptors_its_environment_and_its_arguments() -> None:
+    """And nothing else of ours."""
+
+    async def scene() -> None:
+        read, write = os.pipe()
+        hidden = os.open("/dev/null", os.O_RDONLY)
+        os.set_inheritable(hidden, True)
+        pid = start_program("tests.support.tell", [str(write), str(hidden)], [write], {"MARK": "here", "PYTHONPATH": os.getcwd()})
+        os.close(write)
+        assert await ended(pid) == 0
+        assert os.read(read, 100) == b"here closed"
+        os.close(read)
+        os.close(hidden)
+
+    run(scene)

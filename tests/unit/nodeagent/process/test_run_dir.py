@@ -1,0 +1,55 @@
+"""The run directory and its lock."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from nodeagent.errors import ConfigError
+from nodeagent.process.privileges import User
+from nodeagent.process.run_dir import find_holder, lock_run_dir, prepare_run_dir
+
+CONTROL = User(64901, 64901)
+
+
+def test_the_directory_is_roots_and_control_may_add_to_it_only(tmp_path: Path) -> None:
+    """Sticky: what root keeps there cannot be replaced; a wrong owner is corrected."""
+    path = tmp_path / "nodeagent"
+    for _ in range(2):
+        prepare_run_dir(path, CONTROL)
+        found = path.stat()
+        assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, CONTROL.gid, 0o1775)
+        os.chown(path, CONTROL.uid, CONTROL.gid)
+
+
+def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    """With the cure."""
+    with pytest.raises(ConfigError, match="systemd-tmpfiles --create"):
+        prepare_run_dir(tmp_path / "gone" / "nodeagent", CONTROL)
+
+
+def test_only_one_holds_the_lock_and_the_other_is_told_who(tmp_path: Path) -> None:
+    """Until it lets go."""
+    first = lock_run_dir(tmp_path)
+    with pytest.raises(ConfigError, match=f"another nodeagent is running on this host .*process {os.getpid()}"):
+        lock_run_dir(tmp_path)
+    os.close(first)
+    os.close(lock_run_dir(tmp_path))
+
+
+def test_a_missing_directory_is_said(tmp_path: Path) -> None:
+    """It is not made by the lock."""
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        lock_run_dir(tmp_path / "gone")
+
+
+def test_the_holder_is_read_from_the_kernels_table() -> None:
+    """By inode; a lock of another kind is another lock."""
+    table = (
+        "1: POSIX  ADVISORY  WRITE 11 00:1c:77 0 EOF\n2: FLOCK  ADVISORY  WRITE 22 00:1c:77 0 EOF\n"
+        "3: FLOCK  ADVISORY  WRITE 33 00:1c:78 0 EOF\n"
+    )
+    assert find_holder(table, 77) == 22
+    assert find_holder(table, 79) == 0
+    assert find_holder("", 77) == 0

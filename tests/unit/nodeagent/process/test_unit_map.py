@@ -1,0 +1,118 @@
+"""The map of units follows a tree of directories."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from nodeagent import limits
+from nodeagent.process.unit_map import UnitMap
+from nodeagent.process.units import StampedUnit
+from tests.support.loop import run, until
+
+
+class Kernel:
+    """Remembers what it was told and loaded, in order. Owned by one test."""
+
+    def __init__(self, *, takes: bool = True) -> None:
+        self.log: list[object] = []
+        self.loaded: tuple[StampedUnit, ...] | None = None
+        self.takes = takes
+
+    def tell(self, units: Mapping[int, str]) -> None:
+        """As the fleet."""
+        self.log.append(dict(units))
+
+    def load(self, units: tuple[StampedUnit, ...]) -> bool:
+        """As the guard."""
+        self.log.append(units)
+        if self.takes:
+            self.loaded = units
+        return self.takes
+
+    def names(self) -> list[str]:
+        """Units in the map."""
+        return [row.unit for row in self.loaded or ()]
+
+
+def mark(number: int) -> int:
+    """The mark of the n-th unit."""
+    return limits.UNIT_MARK_BASE | number
+
+
+def test_workers_know_a_mark_before_the_kernel_stamps_it(tmp_path: Path) -> None:
+    """Told first, loaded second."""
+    (tmp_path / "system.slice/web.service").mkdir(parents=True)
+
+    async def scene() -> None:
+        kernel = Kernel()
+        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load)
+        units.start()
+        units.close()
+        row = StampedUnit("web.service", mark(1), "system.slice/web.service")
+        assert kernel.log == [{mark(1): "web.service"}, (row,)]
+        assert len(units) == 1
+        assert units.marks() == {mark(1): "web.service"}
+
+    run(scene)
+
+
+def test_units_that_come_and_go_are_followed_also_in_new_slices(tmp_path: Path) -> None:
+    """A slice is watched before it is looked at: a unit made at the same moment is not missed."""
+
+    async def scene() -> None:
+        kernel = Kernel()
+        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load)
+        units.start()
+        deep = tmp_path / "system.slice" / "system-db.slice" / "db@1.service"
+        deep.mkdir(parents=True)
+        await until(lambda: kernel.names() == ["db@1.service"], "the first unit")
+        (tmp_path / "system.slice" / "web.service").mkdir()
+        await until(lambda: kernel.names() == ["db@1.service", "web.service"], "the second unit")
+        deep.rmdir()
+        await until(lambda: kernel.names() == ["web.service"], "the first is gone")
+        deep.mkdir()
+        await until(lambda: kernel.names() == ["db@1.service", "web.service"], "it is back")
+        assert kernel.loaded
+        assert kernel.loaded[0].mark == mark(1)
+        units.close()
+
+    run(scene)
+
+
+def test_a_unit_made_again_between_two_looks_is_loaded_again(tmp_path: Path) -> None:
+    """Same name, same path, other cgroup: the kernel holds the number of the dead one."""
+    unit, other = tmp_path / "system.slice/web.service", tmp_path / "system.slice/other.service"
+    unit.mkdir(parents=True)
+
+    async def scene() -> None:
+        kernel = Kernel()
+        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load)
+        units.follow()
+        other.mkdir()  # so that the file system does not give the old number again
+        unit.rename(tmp_path / "kept")
+        unit.mkdir()
+        other.rmdir()
+        units.follow()
+        assert len([entry for entry in kernel.log if isinstance(entry, tuple)]) == 2
+        units.follow()
+        assert len([entry for entry in kernel.log if isinstance(entry, tuple)]) == 2
+        units.close()
+
+    run(scene)
+
+
+def test_what_the_kernel_did_not_take_is_tried_again_at_the_next_look(tmp_path: Path) -> None:
+    """The periodic look is enough."""
+    (tmp_path / "web.service").mkdir()
+
+    async def scene() -> None:
+        kernel = Kernel(takes=False)
+        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load)
+        units.follow()
+        assert len(units) == 0
+        kernel.takes = True
+        units.follow()
+        assert kernel.names() == ["web.service"]
+        units.close()
+
+    run(scene)

@@ -1,0 +1,176 @@
+"""A worker's states, and its requests, with the test at the worker's end of the channel."""
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.process.worker_process import TRANSITIONS, Event, State, WorkerProcess
+from nodeagent.wire import requests
+from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
+from tests.support.loop import run, until
+
+QUESTION = OwnerQuestion(7, b"\x0a\0\0\1", 40000, b"\x7f\0\0\1", 15001)
+
+
+class Scene:
+    """A worker whose process is this test. Owned by one test."""
+
+    def __init__(self) -> None:
+        self.ends: list[int | None] = []
+        self.ready = 0
+        self.worker = WorkerProcess(
+            asyncio.get_running_loop(), 3, 1, lambda question: OwnerAnswer(question.number, 1001, "shop.service"),
+            self._note_ready, lambda _worker, code: self.ends.append(code),
+        )  # fmt: skip
+        self.sock = self.worker.ends.supervisor.dup()
+        self.sock.setblocking(False)
+
+    def _note_ready(self) -> None:
+        self.ready += 1
+
+    def say(self, data: bytes) -> None:
+        """The worker says something."""
+        self.sock.send(data)
+
+    def hear(self) -> tuple[bytes, list[int]] | None:
+        """What the worker got; None: nothing yet."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self.sock, 600, 64)
+        except BlockingIOError:
+            return None
+        return data, descriptors
+
+
+def play(script: Any) -> None:
+    """Runs `script(scene)` on a loop."""
+
+    async def whole() -> None:
+        scene = Scene()
+        try:
+            await script(scene)
+        finally:
+            scene.worker.finish(None)
+            scene.sock.close()
+
+    run(whole)
+
+
+def test_a_dead_worker_is_never_alive_again_and_a_draining_one_never_serves() -> None:
+    """The table of states is closed."""
+    assert set(TRANSITIONS) == set(State)
+    assert TRANSITIONS[State.DEAD] == {}
+    assert State.SERVING not in TRANSITIONS[State.DRAINING].values()
+    assert all(Event.END in TRANSITIONS[state] for state in State if state != State.DEAD)
+
+
+def test_ready_makes_it_serve_and_a_second_ready_is_nonsense() -> None:
+    """A worker that speaks out of order is replaced."""
+
+    async def script(scene: Scene) -> None:
+        scene.say(requests.encode_beat(requests.READY))
+        await until(lambda: scene.worker.state == State.SERVING, "serving")
+        assert scene.ready == 1
+        scene.say(requests.encode_beat(requests.READY))
+        await until(lambda: scene.ends == [None], "given up")
+        assert scene.worker.state == State.DEAD
+
+    play(script)
+
+
+def test_a_pong_is_remembered() -> None:
+    """Which the heartbeat judges by."""
+
+    async def script(scene: Scene) -> None:
+        scene.worker.ping(5)
+        heard = await until(scene.hear, "the ping")
+        assert heard[0] == requests.encode_beat(requests.PING, 5)
+        before = scene.worker.answered_at
+        scene.say(requests.encode_beat(requests.PONG, 5))
+        await until(lambda: scene.worker.answered_at > before, "the pong")
+
+    play(script)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_sockets_come_in_one_batch(family: int) -> None:
+    """64 of them, transparent and marked."""
+
+    async def script(scene: Scene) -> None:
+        scene.say(requests.encode_family(requests.WANT_SOCKETS, family))
+        data, descriptors = await until(scene.hear, "the sockets")
+        assert requests.decode_family(data) == family
+        assert len(descriptors) == limits.PREPARED_SOCKETS
+        for descriptor in descriptors:
+            with socket.socket(fileno=descriptor) as sock:
+                assert sock.getsockopt(socket.SOL_SOCKET, 36) == limits.UPSTREAM_MARK
+
+    play(script)
+
+
+def test_an_owner_is_answered_with_the_questions_number() -> None:
+    """By whoever finds owners."""
+
+    async def script(scene: Scene) -> None:
+        scene.say(requests.encode_question(QUESTION))
+        data, _ = await until(scene.hear, "the answer")
+        assert requests.decode_answer(data) == OwnerAnswer(7, 1001, "shop.service")
+
+    play(script)
+
+
+def test_a_new_control_gets_a_channel_of_its_own() -> None:
+    """The worker gets the other end beside CONTROL."""
+
+    async def script(scene: Scene) -> None:
+        with scene.worker.renew_control() as ours:
+            data, descriptors = await until(scene.hear, "the channel")
+            assert data == requests.encode_beat(requests.CONTROL)
+            os.write(descriptors[0], b"x")
+            assert ours.recv(1) == b"x"
+            os.close(descriptors[0])
+
+    play(script)
+
+
+def test_marks_are_told() -> None:
+    """One message each."""
+
+    async def script(scene: Scene) -> None:
+        scene.worker.tell_unit(0x5A000001, "shop.service")
+        data, _ = await until(scene.hear, "the mark")
+        assert requests.decode_unit(data) == (0x5A000001, "shop.service")
+
+    play(script)
+
+
+@pytest.mark.parametrize("data", [b"\xff", bytes([requests.OWNER]), bytes([requests.WANT_OWNER]) + b"short", b"\x01\x05"])
+def test_nonsense_costs_the_worker_its_life(data: bytes) -> None:
+    """It is not ours any more."""
+
+    async def script(scene: Scene) -> None:
+        scene.say(data)
+        await until(lambda: scene.ends == [None], "given up")
+
+    play(script)
+
+
+def test_a_draining_worker_may_close_its_channel() -> None:
+    """Its end follows by itself."""
+
+    async def script(scene: Scene) -> None:
+        scene.worker.drain()
+        data, _ = await until(scene.hear, "the order")
+        assert data[0] == requests.DRAIN
+        scene.worker.ends.supervisor.close()
+        scene.say(requests.encode_beat(requests.DRAINED))
+        scene.sock.close()
+        lost = scene.worker._channel
+        await until(lambda: not lost._is_open, "the channel is closed")
+        assert scene.ends == []
+        assert scene.worker.state == State.DRAINING
+
+    play(script)

@@ -1,0 +1,223 @@
+"""Calls through a tunnel between two hosts' data planes: real TLS and sockets on loopback."""
+
+import asyncio
+import socket
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.errors import Denied, PeerIdentity, PeerUnreachable, UpstreamRefused
+from nodeagent.model.address import Address
+from nodeagent.model.intention import Intention
+from nodeagent.proxy.ends import StreamEnd
+from tests.support.twohosts import Client, TwoHosts, key_ring, run
+
+
+async def linked(hosts: TwoHosts) -> tuple[Client, socket.socket]:
+    """A client whose connection is relayed to the application, and the application's socket."""
+    accepting = asyncio.create_task(hosts.accept())
+    end = await hosts.call()
+    app, _ = await accepting
+    client = await hosts.client()
+    hosts.one.live.open(client.end, "outbound", Address("127.0.0.1", 1), "").link(end)
+    return client, app
+
+
+def test_bytes_and_ends_pass_in_both_directions() -> None:
+    """And both hosts record the same totals, once."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            loop = asyncio.get_running_loop()
+            client, app = await linked(hosts)
+            await loop.sock_sendall(client.sock, b"hello")
+            assert await loop.sock_recv(app, 100) == b"hello"
+            client.sock.shutdown(socket.SHUT_WR)
+            assert await loop.sock_recv(app, 100) == b""
+            await loop.sock_sendall(app, b"a longer answer")
+            app.close()
+            assert await loop.sock_recv(client.sock, 100) == b"a longer answer"
+            assert await loop.sock_recv(client.sock, 100) == b""
+            client.sock.close()
+            await asyncio.gather(hosts.one.live.is_empty.wait(), hosts.two.live.is_empty.wait())
+            for live in (hosts.one.live, hosts.two.live):
+                (row,) = live.records.take().rows
+                assert (row.sent, row.received, row.reason) == (5, 15, "ok")
+
+    run(work)
+
+
+@pytest.mark.parametrize("side", ["client", "application"])
+def test_a_reset_arrives_as_a_reset(side: str) -> None:
+    """From either side; the other sees ECONNRESET, not a clean end."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            client, app = await linked(hosts)
+            near, far = (client.sock, app) if side == "client" else (app, client.sock)
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            near.close()
+            with pytest.raises(ConnectionResetError):
+                await asyncio.get_running_loop().sock_recv(far, 100)
+            far.close()
+            await asyncio.gather(hosts.one.live.is_empty.wait(), hosts.two.live.is_empty.wait())
+            (row,) = hosts.two.live.records.take().rows
+            assert row.reason == ("reset_by_downstream" if side == "client" else "reset_by_upstream")
+
+    run(work)
+
+
+def test_the_callee_enforces_policy() -> None:
+    """Even where the caller's agent would have let it pass."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            stale = hosts.one.live.snapshot
+            hosts.follow(Intention("shop", "web", "deny"))
+            hosts.one.live.follow(stale)
+            with pytest.raises(Denied, match="401"):
+                await hosts.call()
+            (row,) = hosts.two.live.records.take().rows
+            assert (row.reason, row.source, row.destination) == ("denied", "shop", "web")
+
+    run(work)
+
+
+def test_a_dead_application_is_a_refused_upstream() -> None:
+    """503, and the sentence says where nothing listens."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            hosts.app.close()
+            with pytest.raises(UpstreamRefused, match="503"):
+                await hosts.call()
+            (row,) = hosts.two.live.records.take().rows
+            assert str(hosts.web) in row.error
+
+    run(work)
+
+
+def test_a_callee_with_another_identity_is_refused() -> None:
+    """A certificate of the right CA for another service is not the service that was asked for."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            ring = key_ring(hosts.ca, "shop")
+            svid = ring.svids[0]
+            disguised = type(svid)("web", svid.chain_pem, svid.key_pem, svid.not_after, svid.serial)
+            hosts.two.live.keys.replace(type(ring)(ring.trust_domain, ring.bundle_pem, (disguised,)))
+            with pytest.raises(PeerIdentity, match="svc/shop, not"):
+                await hosts.call()
+
+    run(work)
+
+
+def test_a_caller_of_another_ca_is_refused() -> None:
+    """The callee trusts its own roots only, and says so in its record."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts, TwoHosts() as strangers:
+            hosts.one.live.keys.replace(key_ring(strangers.ca, "shop"))
+            with pytest.raises(PeerIdentity, match="does not trust"):
+                await hosts.call()
+
+    run(work)
+
+
+def test_a_host_without_an_agent_is_unreachable() -> None:
+    """With the address and the likely cure."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            hosts.two.welcome.close()
+            hosts.door.close()
+            with pytest.raises(PeerUnreachable, match="is nodeagent running there"):
+                await hosts.call()
+
+    run(work)
+
+
+def test_many_calls_at_once_share_one_handshake() -> None:
+    """Single flight: a hundred callers, one tunnel."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            ends = await asyncio.gather(*(hosts.call() for _ in range(100)))
+            assert len(hosts.one.live.tunnels) == len(hosts.two.live.tunnels) == 1
+            assert len({end.stream.id for end in ends}) == 100
+
+    run(work)
+
+
+def test_more_streams_than_a_session_takes_open_another_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And beyond the tunnels of one key the caller is told of the limit."""
+    monkeypatch.setattr(limits, "STREAMS_PER_SESSION", 3)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            ends = [await hosts.call() for _ in range(7)]
+            assert len(hosts.one.live.tunnels) == 3
+            assert len(ends) == 7
+
+    run(work)
+
+
+def test_new_keys_open_a_fresh_tunnel_and_old_streams_live_on() -> None:
+    """After a renewal."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            loop = asyncio.get_running_loop()
+            client, app = await linked(hosts)
+            hosts.one.live.keys.replace(key_ring(hosts.ca, "shop"))
+            hosts.one.pool.retire_stale()
+            second: StreamEnd = await hosts.call()
+            assert len(hosts.one.live.tunnels) == 2
+            await loop.sock_sendall(client.sock, b"still here")
+            assert await loop.sock_recv(app, 100) == b"still here"
+            second.reset()
+
+    run(work)
+
+
+def test_a_lost_tunnel_resets_what_was_in_it() -> None:
+    """The client learns at once, and the record says that the peer was lost."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            client, app = await linked(hosts)
+            for tunnel in list(hosts.two.live.tunnels):
+                tunnel.transport.abort()
+            with pytest.raises(ConnectionResetError):
+                await asyncio.get_running_loop().sock_recv(client.sock, 100)
+            (row,) = hosts.one.live.records.take().rows
+            assert row.reason == "peer_lost"
+            app.close()
+
+    run(work)
+
+
+def test_a_slow_reader_holds_a_bounded_amount() -> None:
+    """The writer is paused; nothing is lost when the reader goes on."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            loop = asyncio.get_running_loop()
+            client, app = await linked(hosts)
+            payload = bytes(range(256)) * 80_000
+            writing = asyncio.create_task(loop.sock_sendall(client.sock, payload))
+            held = 0
+            for _ in range(2000):
+                await asyncio.sleep(0)
+                held = max(held, hosts.one.live.budget.used + hosts.two.live.budget.used)
+            assert not writing.done()
+            assert held <= 2 * (limits.STREAM_WINDOW_BYTES + 2 * limits.STREAM_QUEUE_BYTES)
+            got = bytearray()
+            while len(got) < len(payload):
+                got += await loop.sock_recv(app, 1 << 20)
+            await writing
+            assert bytes(got) == payload
+            app.close()
+            client.sock.close()
+
+    run(work)

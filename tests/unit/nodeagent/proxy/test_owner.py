@@ -1,0 +1,91 @@
+"""Who opened a captured connection."""
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from nodeagent.model.workload import NOBODY, Workload
+from nodeagent.proxy.owner import find_workload, stamped
+from nodeagent.proxy.supervisor import SupervisorChannel
+from nodeagent.wire import requests
+from tests.support.mesh import mesh
+from tests.support.twohosts import run
+
+UNITS = {0x5A000007: "shop.service"}
+BY_UID = '[[workload]]\nselector = "unix:uid:1001"\nservice = "cron"\n'
+
+
+class Marked:
+    """An accepted socket with a mark and addresses."""
+
+    def __init__(self, mark: int) -> None:
+        self.mark = mark
+
+    def getsockopt(self, level: int, option: int) -> int:
+        assert (level, option) == (socket.SOL_SOCKET, 36)
+        return self.mark
+
+    def getpeername(self) -> tuple[str, int]:
+        return ("10.77.0.1", 40000)
+
+    def getsockname(self) -> tuple[str, int]:
+        return ("127.0.0.1", 15001)
+
+
+def asked(mark: int, extra: str, uid: int, unit: str) -> tuple[Workload, list[requests.OwnerQuestion]]:
+    """The workload found, and what the supervisor was asked; it answers with (uid, unit)."""
+    questions: list[requests.OwnerQuestion] = []
+
+    async def work() -> Workload:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel = SupervisorChannel(ours, {})
+
+        def answer() -> None:
+            question = requests.decode_question(theirs.recv(512))
+            questions.append(question)
+            theirs.send(requests.encode_answer(requests.OwnerAnswer(question.number, uid, unit)))
+
+        asyncio.get_running_loop().add_reader(theirs.fileno(), answer)
+        found = await find_workload(Marked(mark), UNITS, mesh(extra=extra), channel)
+        channel.close()
+        asyncio.get_running_loop().remove_reader(theirs.fileno())
+        ours.close()
+        theirs.close()
+        return found
+
+    result: Any = run(work)
+    return result, questions
+
+
+def test_a_known_mark_names_the_unit_and_nobody_is_asked() -> None:
+    """The kernel stamped it at the SYN."""
+    assert asked(0x5A000007, "", 0, "") == (Workload("shop.service", how="stamp"), [])
+
+
+@pytest.mark.parametrize("mark", [0, 0x5A000008, 0x5B])
+def test_without_a_known_mark_the_supervisor_is_asked(mark: int) -> None:
+    """About this very connection: peer and listener."""
+    found, (question,) = asked(mark, "", 1001, "web.service")
+    assert found == Workload("web.service", 1001, "conntrack")
+    assert question[1:] == (b"\x0a\x4d\x00\x01", 40000, b"\x7f\x00\x00\x01", 15001)
+
+
+def test_nobody_is_nobody() -> None:
+    """No mark, no owner: unidentified."""
+    found, _ = asked(0, "", -1, "")
+    assert found == NOBODY
+
+
+def test_a_unit_of_no_service_is_looked_up_where_a_rule_knows_its_uid() -> None:
+    """Its mark alone says nothing about the uid."""
+    config = BY_UID + '[identity]\nunits = ["other"]\n'
+    found, questions = asked(0x5A000007, config, 1001, "")
+    assert found == Workload("shop.service", 1001, "conntrack")
+    assert len(questions) == 1
+
+
+def test_stamped_alone_never_asks() -> None:
+    """For destinations that no policy covers."""
+    assert stamped(Marked(0), UNITS) is NOBODY

@@ -1,0 +1,123 @@
+"""The worker's end of the channel to the supervisor."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.errors import LimitReached
+from nodeagent.proxy.supervisor import SupervisorChannel
+from nodeagent.wire import requests
+from tests.support.twohosts import give_sockets, run
+
+Work = Callable[[SupervisorChannel, socket.socket], Awaitable[None]]
+
+
+def with_channel(work: Work, units: dict[int, str] | None = None) -> None:
+    async def body() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.settimeout(5)
+        channel = SupervisorChannel(ours, {} if units is None else units)
+        await work(channel, theirs)
+        channel.close()
+        ours.close()
+        theirs.close()
+
+    run(body)
+
+
+async def turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_a_ping_is_answered_with_its_number() -> None:
+    """That is the heartbeat: it runs through the data path's own loop."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        theirs.send(requests.encode_beat(requests.PING, 77))
+        await turns()
+        answer = theirs.recv(512)
+        assert (answer[0], requests.decode_beat(answer)) == (requests.PONG, 77)
+
+    with_channel(work)
+
+
+def test_units_are_learnt_and_withdrawn() -> None:
+    """An empty name withdraws the mark."""
+    units: dict[int, str] = {}
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        theirs.send(requests.encode_unit(7, "shop.service"))
+        await turns()
+        assert units == {7: "shop.service"}
+        theirs.send(requests.encode_unit(7, ""))
+        await turns()
+        assert not units.get(7)
+
+    with_channel(work, units)
+
+
+def test_a_burst_of_callers_gets_sockets_in_batches() -> None:
+    """Two hundred at once, sixty-four a message."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        asyncio.get_running_loop().add_reader(theirs.fileno(), give_sockets, theirs)
+        socks = await asyncio.gather(*(channel.prepared_socket(4) for _ in range(200)))
+        assert len({sock.fileno() for sock in socks}) == 200
+        for sock in socks:
+            sock.close()
+        asyncio.get_running_loop().remove_reader(theirs.fileno())
+
+    with_channel(work)
+
+
+def test_a_silent_supervisor_is_a_limit_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No socket, no identity: the connection is refused or its caller unidentified."""
+    monkeypatch.setattr(limits, "PREPARED_WAIT_S", 0.01)
+    monkeypatch.setattr(limits, "IDENTIFY_S", 0.01)
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        with pytest.raises(LimitReached):
+            await channel.prepared_socket(6)
+        assert await channel.owner((b"\1\2\3\4", 1), (b"\1\2\3\4", 2)) == (0, -1, "")
+
+    with_channel(work)
+
+
+def test_a_late_answer_is_nobody_s() -> None:
+    """The question is gone; the answer to another number is not taken for it."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        asking = asyncio.create_task(channel.owner((b"\1\2\3\4", 1), (b"\1\2\3\4", 2)))
+        await turns()
+        number = requests.decode_question(theirs.recv(512)).number
+        theirs.send(requests.encode_answer(requests.OwnerAnswer(number + 1, 0, "root.service")))
+        theirs.send(requests.encode_answer(requests.OwnerAnswer(number, 1001, "shop.service")))
+        assert await asking == (number, 1001, "shop.service")
+
+    with_channel(work)
+
+
+def test_drain_loss_and_a_new_control_channel_are_told() -> None:
+    """Each once, through its callback."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        told: list[str] = []
+        channel.on_drain = lambda: told.append("drain")
+        channel.on_lost = lambda: told.append("lost")
+        channel.on_control = lambda sock: (told.append("control"), sock.close())
+        theirs.send(requests.encode_beat(requests.DRAIN))
+        ours, other = socket.socketpair()
+        socket.send_fds(theirs, [requests.encode_beat(requests.CONTROL)], [other.fileno()])
+        ours.close()
+        other.close()
+        await turns()
+        theirs.shutdown(socket.SHUT_RDWR)
+        while len(told) < 3:
+            await asyncio.sleep(0)
+        assert told == ["drain", "control", "lost"]
+
+    with_channel(work)

@@ -1,0 +1,110 @@
+"""Contexts from a key ring: TLS 1.3, both sides prove an SVID, nothing else is accepted."""
+
+import ssl
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from certs.local_ca import LocalCa
+from nodeagent.errors import NoSvid, PeerIdentity
+from nodeagent.proxy.tls import Keys, verify_peer
+from tests.support.twohosts import TRUST_DOMAIN, key_ring
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture(scope="module")
+def ca() -> LocalCa:
+    return LocalCa.create(TRUST_DOMAIN, NOW)
+
+
+def keys_of(ca: LocalCa, *services: str) -> Keys:
+    keys = Keys()
+    keys.replace(key_ring(ca, *services))
+    return keys
+
+
+def shaken(client: ssl.SSLContext, server: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """Both ends after a handshake in memory."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(back, there, server_hostname="x"), server.wrap_bio(there, back, server_side=True)
+    for _ in range(10):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    return ends
+
+
+def test_both_sides_prove_who_they_are(ca: LocalCa) -> None:
+    """TLS 1.3, h2, and the SPIFFE IDs of caller and callee."""
+    now = NOW.timestamp()
+    keys = keys_of(ca, "shop", "web")
+    client, server = shaken(keys.context("shop", is_server=False, now=now), keys.context("web", is_server=True, now=now))
+    assert client.version() == server.version() == "TLSv1.3"
+    assert str(verify_peer(client, now)).endswith("/svc/web")
+    assert str(verify_peer(server, now)).endswith("/svc/shop")
+
+
+def test_a_server_gives_no_session_to_resume(ca: LocalCa) -> None:
+    """Resumption would skip the client's authentication."""
+    context = keys_of(ca, "web").context("web", is_server=True, now=NOW.timestamp())
+    assert context.num_tickets == 0
+    assert context.options & ssl.OP_NO_TICKET
+
+
+def test_an_old_version_finds_nobody(ca: LocalCa) -> None:
+    """TLS 1.2 is refused by the context itself."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        shaken(client, keys_of(ca, "web").context("web", is_server=True, now=NOW.timestamp()))
+
+
+def test_a_client_without_a_certificate_is_refused(ca: LocalCa) -> None:
+    """Mutual means mutual."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.set_alpn_protocols(["h2"])
+    with pytest.raises(ssl.SSLError, match="certificate"):
+        shaken(client, keys_of(ca, "web").context("web", is_server=True, now=NOW.timestamp()))
+
+
+def test_a_stranger_s_ca_is_refused(ca: LocalCa) -> None:
+    """Same names, other roots."""
+    stranger = keys_of(LocalCa.create(TRUST_DOMAIN, NOW), "shop")
+    now = NOW.timestamp()
+    with pytest.raises(ssl.SSLError):
+        shaken(stranger.context("shop", is_server=False, now=now), keys_of(ca, "web").context("web", is_server=True, now=now))
+
+
+def test_no_or_expired_certificate_is_said(ca: LocalCa) -> None:
+    """Not an OpenSSL riddle: the reason no_svid, and where to look."""
+    keys = keys_of(ca, "shop")
+    with pytest.raises(NoSvid, match="no certificate for web"):
+        keys.context("web", is_server=True, now=NOW.timestamp())
+    with pytest.raises(NoSvid, match="expired"):
+        keys.context("shop", is_server=False, now=(NOW + timedelta(hours=2)).timestamp())
+
+
+def test_another_protocol_than_h2_is_refused(ca: LocalCa) -> None:
+    """OpenSSL lets an ALPN mismatch pass: we do not."""
+    now = NOW.timestamp()
+    keys = keys_of(ca, "shop", "web")
+    client_context = keys.context("shop", is_server=False, now=now)
+    client_context.set_alpn_protocols(["http/1.1"])
+    client, _ = shaken(client_context, keys.context("web", is_server=True, now=now))
+    with pytest.raises(PeerIdentity, match="does not speak h2"):
+        verify_peer(client, now)
+
+
+def test_contexts_are_made_once_per_key_ring(ca: LocalCa) -> None:
+    """And anew after a renewal."""
+    keys = keys_of(ca, "shop")
+    now = NOW.timestamp()
+    first = keys.context("shop", is_server=False, now=now)
+    assert keys.context("shop", is_server=False, now=now) is first
+    keys.replace(key_ring(ca, "shop"))
+    assert keys.context("shop", is_server=False, now=now) is not first

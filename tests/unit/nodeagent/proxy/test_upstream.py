@@ -1,0 +1,91 @@
+"""Connections that the agent opens itself."""
+
+import asyncio
+import socket
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.errors import UpstreamRefused
+from nodeagent.model.address import Address
+from nodeagent.proxy.upstream import connect_direct, connect_preserving, family_of, is_local
+from tests.support.twohosts import listening, run
+
+
+def test_local_addresses_are_known_by_binding() -> None:
+    """Loopback is here, a documentation address is not."""
+    assert is_local("127.0.0.1")
+    assert is_local("::1")
+    assert not is_local("192.0.2.1")
+    assert not is_local("2001:db8::1")
+
+
+def test_families() -> None:
+    """4 or 6."""
+    assert (family_of("10.0.0.1"), family_of("fd77::1")) == (4, 6)
+
+
+def test_a_direct_connection_comes_from_the_client_s_own_address() -> None:
+    """Which is local: no privilege is needed."""
+
+    async def work() -> None:
+        app = listening("127.0.0.1")
+        end = await connect_direct(Address(*app.getsockname()), "127.0.0.9")
+        conn, addr = app.accept()
+        assert addr[0] == "127.0.0.9"
+        end.reset()
+        conn.close()
+        app.close()
+
+    run(work)
+
+
+def test_a_dead_port_is_refused_with_a_cure() -> None:
+    """Not an OSError."""
+
+    async def work() -> None:
+        app = listening("127.0.0.1")
+        address = Address(*app.getsockname())
+        app.close()
+        with pytest.raises(UpstreamRefused, match="is the service running"):
+            await connect_direct(address, "")
+
+    run(work)
+
+
+def test_another_port_is_tried_where_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client's live connection may hold the very same tuple."""
+
+    async def work() -> None:
+        app = listening("127.0.0.1")
+        address = Address(*app.getsockname())
+        holder = socket.socket()
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        holder.connect(address)
+        taken = holder.getsockname()[1]
+        free = listening("127.0.0.1")
+        other = free.getsockname()[1]
+        free.close()
+        ports = iter((taken, other))
+        monkeypatch.setattr("random.randint", lambda *_: next(ports))
+        end = await connect_preserving(address, "127.0.0.1", fresh)
+        assert end.sock.getsockname()[1] == other
+        end.reset()
+        for sock in (holder, app):
+            sock.close()
+        await asyncio.sleep(0)
+
+    async def fresh(family: int) -> socket.socket:
+        assert family == 4
+        return socket.socket()
+
+    run(work)
+
+
+def test_upstream_ports_are_disjoint_from_the_kernel_s() -> None:
+    """A source-preserved connection must never meet an ordinary one."""
+    low, high = limits.UPSTREAM_PORTS
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        kernel_low = int(file.read().split()[0])
+    assert low < high < kernel_low

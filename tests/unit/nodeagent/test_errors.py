@@ -1,0 +1,28 @@
+"""Reasons of refusal: a closed set, each with its three facts."""
+
+import pytest
+
+from nodeagent import errors
+from nodeagent.errors import AgentError, Reason, Side
+
+AGENT_ERRORS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, AgentError)]
+
+
+@pytest.mark.parametrize("error", AGENT_ERRORS)
+def test_every_refusal_says_what_and_whose(error: type[AgentError]) -> None:
+    """Reason and side from the closed sets, which are also metric labels; a docstring that explains it."""
+    assert isinstance(error.reason, Reason)
+    assert error.side in set(Side) - {Side.NONE}
+    assert isinstance(error.retryable, bool)
+    assert error.__doc__
+
+
+def test_no_two_refusals_share_a_reason() -> None:
+    """Who reads the log can tell them apart."""
+    reasons = [error.reason for error in AGENT_ERRORS]
+    assert len(set(reasons)) == len(reasons)
+
+
+def test_policy_is_never_worth_a_retry() -> None:
+    """Another try of a denied call is the same call."""
+    assert not [error for error in AGENT_ERRORS if error.side is Side.MESH and error.retryable]

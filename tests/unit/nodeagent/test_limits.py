@@ -1,0 +1,22 @@
+"""Numbers that must fit one another."""
+
+from nodeagent import limits
+
+
+def test_limits_that_depend_on_each_other_agree() -> None:
+    """A change of one that breaks another is seen here."""
+    low, high = limits.UPSTREAM_PORTS
+    assert 1024 < low < high < 32_768
+    assert limits.PREPARED_LOW < limits.PREPARED_SOCKETS
+    assert limits.LOCAL_CONNECT_S < limits.CONNECT_S
+    assert limits.PING_S < limits.PING_TIMEOUT_S < limits.SESSION_IDLE_S
+    assert limits.CATALOG_BACKOFF_MIN_S < limits.CATALOG_BACKOFF_MAX_S
+    assert limits.RESTART_MIN_S < limits.RESTART_MAX_S < limits.RESTART_RESET_S
+    assert limits.BEAT_S < limits.ALIVE_S
+    assert limits.FEED_BYTES <= limits.STREAM_QUEUE_BYTES <= limits.STREAM_WINDOW_BYTES
+
+
+def test_every_limit_bounds_something() -> None:
+    """Zero or less would switch a part off by accident."""
+    numbers = {name: value for name, value in vars(limits).items() if name.isupper()}
+    assert {name for name, value in numbers.items() if not isinstance(value, tuple) and value <= 0} == set()

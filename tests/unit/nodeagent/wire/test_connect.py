@@ -1,0 +1,82 @@
+"""The head of a tunnelled connection and HBONE's statuses."""
+
+import pytest
+
+from nodeagent.errors import (
+    AgentError,
+    BadDestination,
+    Denied,
+    LimitReached,
+    Loop,
+    NoSnapshot,
+    PeerRefused,
+    Unidentified,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from nodeagent.model.address import Address
+from nodeagent.wire import connect
+
+
+@pytest.mark.parametrize("address", [Address("10.0.0.1", 80), Address("fd77::2", 5432)])
+def test_a_request_is_read_as_it_was_written(address: Address) -> None:
+    """IPv4 and IPv6."""
+    assert connect.read_request(connect.request_headers(address)) == (address, 1)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b":method", b"GET"), (b":authority", b"10.0.0.1:80")],
+        [(b":method", b"CONNECT")],
+        [(b":method", b"CONNECT"), (b":authority", b"web:80")],
+        [(b":method", b"CONNECT"), (b":authority", b"10.0.0.1")],
+        [(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:0")],
+        [(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:+80")],
+        [(b":method", b"CONNECT"), (b":authority", b"fd77::1:80")],
+        [(b":method", b"CONNECT"), (b":authority", b"\xff\xfe:80")],
+        [(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:80"), (b":authority", b"10.0.0.2:80")],
+        [(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:80"), (b"nodeagent-hops", b"-1")],
+        [(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:80"), (b"nodeagent-hops", b"1_0")],
+    ],
+)
+def test_what_is_no_plain_connect_is_a_bad_destination(headers: list[tuple[bytes, bytes]]) -> None:
+    """Other methods, no or several or malformed authorities, numbers that only int() would take."""
+    with pytest.raises(BadDestination):
+        connect.read_request(headers)
+
+
+def test_a_second_agent_on_the_way_is_a_loop() -> None:
+    """The caller's agent is the one hop that is allowed."""
+    with pytest.raises(Loop, match="2 agents"):
+        connect.read_request([(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:80"), (b"nodeagent-hops", b"2")])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "seen"),
+    [
+        (Denied("no"), b"401", Denied),
+        (Unidentified("who?"), b"401", Denied),
+        (BadDestination("where?"), b"400", BadDestination),
+        (Loop("again"), b"400", Loop),
+        (UpstreamRefused("down"), b"503", UpstreamRefused),
+        (UpstreamTimeout("slow"), b"503", UpstreamTimeout),
+        (LimitReached("full"), b"503", LimitReached),
+        (NoSnapshot("new"), b"503", UpstreamRefused),
+        (AgentError("bug"), b"503", UpstreamRefused),
+    ],
+)
+def test_refusals_cross_the_tunnel(error: AgentError, status: bytes, seen: type[AgentError]) -> None:
+    """Policy is 401, a bad destination 400, all else 503; the caller's agent sees the same kind of refusal."""
+    headers = connect.refusal_headers(error)
+    assert dict(headers)[b":status"] == status
+    with pytest.raises(seen):
+        connect.read_answer(headers)
+
+
+def test_only_200_is_success() -> None:
+    """Any other status is a refusal."""
+    connect.read_answer(connect.success_headers())
+    for status in (b"204", b"302", b"500", b"100"):
+        with pytest.raises(PeerRefused):
+            connect.read_answer([(b":status", status)])
