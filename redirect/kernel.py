@@ -191,11 +191,14 @@ def _change_sysctl(undo: ExitStack) -> Iterator[str]:
 
 
 def _change_tables(nft: Nft, swaps: Iterable[Swap], undo: ExitStack) -> Iterator[str]:
-    """All tables in one transaction."""
+    """All tables in one transaction; then those wake up that somebody had put to sleep."""
     swaps = tuple(swaps)
     if swaps:
         nft.run("".join(swap.forward for swap in swaps))
         undo.callback(nft.run, "".join(swap.back for swap in swaps))
+    for swap in (swap for swap in swaps if swap.is_asleep):
+        nft.run(text.render_waking(swap.name))
+        undo.callback(nft.run, text.render_sleeping(swap.name))
     yield from (f"table {text.FAMILY} {s.name}: {'installed' if s.is_new else 'rules replaced'}" for s in swaps)
 
 

@@ -59,6 +59,11 @@ class Blocks:
     bodies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
+    def is_dormant(self) -> bool:
+        """Whether packets do not see the table."""
+        return _DORMANT in self.head
+
+    @property
     def chains(self) -> tuple[str, ...]:
         """Headings of the chains."""
         return tuple(heading for heading in self.bodies if heading.startswith("chain "))
@@ -82,7 +87,7 @@ def render_table(table: Table) -> str:
 def render_blocks(name: str, blocks: Blocks, *, dormant: bool = False) -> str:
     """A table with this name and content; a dormant one is loaded, but no packet ever sees it."""
     lines = [f"table {FAMILY} {name} {{"]
-    lines += [f"\t{line}" for line in ((_DORMANT + ";",) if dormant else ()) + tuple(blocks.head)]
+    lines += [f"\t{line}" for line in (*blocks.head, *([_DORMANT] if dormant and not blocks.is_dormant else []))]
     for heading, body in blocks.bodies.items():
         lines += [f"\t{heading} {{", *(f"\t\t{line}" for line in body), "\t}", ""]
     if lines[-1] == "":
@@ -93,17 +98,27 @@ def render_blocks(name: str, blocks: Blocks, *, dormant: bool = False) -> str:
 def render_swap(name: str, *, found: Blocks, wanted: Blocks, kept: Iterable[str]) -> str:
     """One transaction from an installed table to another content.
 
-    Sets in `kept` are not touched, so what the agent has put into them stays; the others are made anew, empty.
+    Sets in `kept` are not touched, so what the agent has put into them stays; the others are made anew, empty. A
+    dormant table stays dormant.
     """
     kept = frozenset(kept)
     new = {heading: body for heading, body in wanted.bodies.items() if heading not in kept}
     return "\n".join([
-        f"add table {FAMILY} {name}",
         *(f"flush {_target(name, heading)}" for heading in found.chains),
         *(f"delete {_target(name, heading)}" for heading in found.chains),
         *(f"delete {_target(name, heading)}" for heading in found.sets if heading not in kept),
-        render_blocks(name, Blocks(wanted.head, new)),
+        render_blocks(name, Blocks(wanted.head, new), dormant=found.is_dormant),
     ])  # fmt: skip
+
+
+def render_waking(name: str) -> str:
+    """Makes a dormant table see packets. A transaction of its own: the kernel allows no other change beside it."""
+    return f"add table {FAMILY} {name}\n"
+
+
+def render_sleeping(name: str) -> str:
+    """Makes a table dormant."""
+    return render_blocks(name, Blocks(), dormant=True)
 
 
 def render_removal(name: str) -> str:

@@ -24,6 +24,8 @@ class Swap:
     emptied: tuple[str, ...]
     """Headings of the sets that are new or made anew: whoever owns their elements has to add them again."""
     is_new: bool
+    is_asleep: bool = False
+    """Somebody has made it dormant: it is to be woken afterwards."""
 
 
 def installed_names(nft: Nft) -> tuple[str, ...]:
@@ -97,4 +99,5 @@ def try_swap(nft: Nft, table: Table) -> Swap | None:
         back=text.render_swap(table.name, found=planned, wanted=found, kept=kept),
         emptied=tuple(heading for heading in planned.sets if heading not in kept),
         is_new=False,
+        is_asleep=found.is_dormant,
     )

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from nodeagent.cli.render import headers_option, output_option, show_json, show_
 from nodeagent.embedded.access import ANY_SERVICE
 from nodeagent.embedded.database import commit, open_database, query
 from nodeagent.embedded.datadir import DATABASE, write_file
+from nodeagent.embedded.log_stream import DroppingStream
 from nodeagent.embedded.refusal import Refusal
 from nodeagent.embedded.serve import Options, serve_catalog
 from nodeagent.embedded.tokens import NewToken, Token, create_token, delete_token, read_tokens
@@ -100,7 +102,7 @@ def options_of(
 
 
 def _serve(options: Options) -> None:
-    configure_log("catalog")
+    configure_log("catalog", stream=DroppingStream(sys.stderr.buffer))
     notifier = Notifier(os.environ, os.getpid())
 
     def announce(line: str) -> None:

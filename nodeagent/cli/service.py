@@ -32,7 +32,7 @@ def register(  # noqa: PLR0913 - click hands over one argument for each option
 ) -> None:
     """Register service NAME on this host: from then on its port takes mesh traffic, and needs intentions."""
     body = service_body(name, port, address, instance_id)
-    open_host(config_path, token_file).ask("PUT", "/v1/agent/service/register", body)
+    open_host(config_path, token_file).ask("PUT", "/v1/agent/service/register", body, node=_host_name(config_path))
     if protocol:
         _declare(open_operator(config_path, token_file), name, protocol)
     click.echo(f"registered: {body['ID']} at port {port}; who may call it: nodeagent intention allow SOURCE {name}")
@@ -44,7 +44,8 @@ def register(  # noqa: PLR0913 - click hands over one argument for each option
 @config_option
 def deregister(instance_id: str, config_path: Path, token_file: Path | None) -> None:
     """Remove the instance ID of this host."""
-    open_host(config_path, token_file).ask("PUT", f"/v1/agent/service/deregister/{segment(instance_id)}")
+    path = f"/v1/agent/service/deregister/{segment(instance_id)}"
+    open_host(config_path, token_file).ask("PUT", path, node=_host_name(config_path))
     click.echo(f"deregistered: {instance_id}")
 
 
@@ -55,8 +56,8 @@ def deregister(instance_id: str, config_path: Path, token_file: Path | None) -> 
 @config_option
 def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path | None) -> None:
     """What the catalog has for this host."""
-    host = load_config(config_path).host.name
-    answer = open_host(config_path, token_file).ask("GET", f"/v1/catalog/node/{segment(host)}") or {}
+    path = f"/v1/catalog/node/{segment(_host_name(config_path))}"
+    answer = open_host(config_path, token_file).ask("GET", path) or {}
     found = sorted((answer.get("Services") or {}).values(), key=lambda row: str(row.get("ID")))
     if output == "json":
         show_json({"apiVersion": "nodeagent/v1", "services": found})
@@ -83,6 +84,11 @@ def service_body(name: str, port: int, address: str, instance_id: str) -> dict[s
         except ValueError as error:
             raise CatalogError(f"--address: {error}") from error
     return body
+
+
+def _host_name(config_path: Path) -> str:
+    """Says to the embedded catalog which host is meant when the operator's token, which belongs to none, is used."""
+    return load_config(config_path).host.name
 
 
 def _declare(client: Client, name: str, protocol: str) -> None:

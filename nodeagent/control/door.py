@@ -12,7 +12,7 @@ from nodeagent.observe.log import open_log
 
 _UCRED = struct.Struct("=iII")
 _SO_PEERGROUPS = 59  # Linux 4.13; Python has no name for it
-_GROUP_BYTES = 4 * 65_536  # a process has at most NGROUPS_MAX groups
+_GROUP_BYTES = 1024  # the most that Python asks for: 256 groups
 _ACCEPT_REST_S = 0.1  # after accept failed for want of descriptors
 
 _log = open_log()
@@ -27,7 +27,7 @@ def may_read(sock: socket.socket, *, uids: Collection[int], gid: int) -> bool:
 
 
 def _groups(sock: socket.socket) -> tuple[int, ...]:
-    """The supplementary groups of the far end."""
+    """The supplementary groups of the far end; none when they are too many to be told."""
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)
     except OSError:

@@ -29,7 +29,7 @@ from nodeagent.observe.metrics import Metrics
 _NODES = "/v1/catalog/nodes"
 _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
-_FIXED_WATCHES = 8  # those below and the roots: they come off the number of services that can be watched
+_OTHER_WATCHES = 1  # the roots, which `identity` follows
 
 _log = open_log()
 
@@ -127,7 +127,7 @@ class Follower:
             del self._watches[path]
         for path, name in wanted.items():
             if path not in self._watches:
-                is_polled = len(self._watches) >= limits.CATALOG_WATCHES - _FIXED_WATCHES
+                is_polled = len(self._watches) >= limits.CATALOG_WATCHES - _OTHER_WATCHES
                 self._start(group, path, self._taker(name), _POLLED if is_polled else None)
 
     # --- what each answer means ------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import aiofastnet
 
-from certs.errors import CertificateError
 from certs.spiffe import service_id, service_sni
 from nodeagent import limits
 from nodeagent.errors import AgentError, LimitReached, PeerIdentity, PeerUnreachable
@@ -113,14 +112,15 @@ class TunnelPool:
         tunnel = Tunnel(live.budget, live.now(), None)
         tunnel.source, tunnel.destination, tunnel.peer = key.source, key.destination, key.host
         tunnel.serial = live.keys.serial(key.source)
+        sni = service_sni(key.destination, mesh.datacenter, live.keys.trust_domain)
         try:
-            transport, _ = await aiofastnet.create_connection(
-                asyncio.get_running_loop(), lambda: tunnel, sock=sock, ssl=context,
-                server_hostname=service_sni(key.destination, mesh.datacenter, live.keys.trust_domain),
-                ssl_handshake_timeout=limits.HANDSHAKE_S, ssl_shutdown_timeout=2,
-                ssl_incoming_bio_size=limits.TLS_BIO_BYTES, ssl_outgoing_bio_size=limits.TLS_BIO_BYTES,
-            )  # fmt: skip
-        except (OSError, CertificateError) as error:
+            async with asyncio.timeout(limits.HANDSHAKE_S):
+                transport, _ = await aiofastnet.create_connection(
+                    asyncio.get_running_loop(), lambda: tunnel, sock=sock, ssl=context, server_hostname=sni,
+                    ssl_handshake_timeout=limits.HANDSHAKE_S, ssl_shutdown_timeout=2,
+                    ssl_incoming_bio_size=limits.TLS_BIO_BYTES, ssl_outgoing_bio_size=limits.TLS_BIO_BYTES,
+                )  # fmt: skip
+        except (OSError, TimeoutError) as error:
             raise _explain(error, key) from error
         try:
             _demand(transport, key, mesh.datacenter, live)

@@ -76,10 +76,28 @@ def verify_peer(ssl_object: object, now: float) -> SpiffeId:
         raise PeerIdentity(f"the peer's certificate is not an SVID: {error}") from error
 
 
+class _TunnelContext(ssl.SSLContext):
+    """Verifies its peers, but does not say so to Python.
+
+    aiofastnet asks after each handshake, and where the answer is "required" it has Python parse the peer's certificate
+    by way of a temporary file. A worker may write no file, and nobody needs the result: `verify_peer` reads the DER.
+    """
+
+    @property
+    def verify_mode(self) -> ssl.VerifyMode:  # type: ignore[override]  # read-only on purpose
+        """What aiofastnet is told; OpenSSL itself was told CERT_REQUIRED by `demand_certificate`."""
+        return ssl.CERT_NONE
+
+    def demand_certificate(self) -> None:
+        """OpenSSL refuses a peer without a certificate, or with one that the bundle does not vouch for."""
+        setter = ssl.SSLContext.verify_mode.fset  # type: ignore[attr-defined]
+        setter(self, ssl.CERT_REQUIRED)
+
+
 def _make_context(svid: SvidKeys, bundle_pem: str, *, is_server: bool) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
+    context = _TunnelContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # identity is the URI SAN, checked by `verify_peer`
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.demand_certificate()
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET
     context.set_alpn_protocols([ALPN])

@@ -117,11 +117,12 @@ class Welcome:
         tunnel = Tunnel(live.budget, live.now(), self._on_request)
         tunnel.destination, tunnel.peer, tunnel.serial = service, host, live.keys.serial(service)
         tunnel.address = peer
-        transport, _ = await aiofastnet.connect_accepted_socket(
-            self._loop, lambda: tunnel, sock, ssl=context,
-            ssl_handshake_timeout=limits.HANDSHAKE_S, ssl_shutdown_timeout=2,
-            ssl_incoming_bio_size=limits.TLS_BIO_BYTES, ssl_outgoing_bio_size=limits.TLS_BIO_BYTES,
-        )  # fmt: skip
+        async with asyncio.timeout(limits.HANDSHAKE_S):
+            transport, _ = await aiofastnet.connect_accepted_socket(
+                self._loop, lambda: tunnel, sock, ssl=context,
+                ssl_handshake_timeout=limits.HANDSHAKE_S, ssl_shutdown_timeout=2,
+                ssl_incoming_bio_size=limits.TLS_BIO_BYTES, ssl_outgoing_bio_size=limits.TLS_BIO_BYTES,
+            )  # fmt: skip
         try:
             tunnel.source = self._caller(transport)
         except AgentError:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -84,13 +85,12 @@ class TestDeaths:
         before = listening_inodes(host)
         with Load(host) as load:
             for number in (0, 1):
+                load.go_on()
                 pid = host.worker(number)
-                wait_until(lambda: load.connected > 50, "load")
                 os.kill(pid, signal.SIGKILL)
-                wait_until(lambda: len(host.events("worker_ready")) >= 3 + number, "a successor serves")
-                assert host.worker(number) not in (0, pid)
-                load.connected = 0
-            wait_until(lambda: load.connected > 50, "load goes on")
+                wait_until(lambda pid=pid, number=number: host.worker(number) not in (0, pid), "a successor")
+            wait_until(lambda: len(host.events("worker_ready")) == 4, "both serve")
+            load.go_on()
         assert load.refused == 0
         assert listening_inodes(host) == before
         assert [event["code"] for event in host.events("worker_exited")] == [-9, -9]
@@ -246,7 +246,12 @@ class Load:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(host,)) for _ in range(4)]
 
-    def __enter__(self) -> "Load":
+    def go_on(self) -> None:
+        """Returns after some more connections."""
+        before = self.connected
+        wait_until(lambda: self.connected > before + 50, "load")
+
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

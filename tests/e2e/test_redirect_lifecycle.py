@@ -1,13 +1,8 @@
 """Apply, verify, roll back, remove: the kernel is as planned, or as it was."""
 
-import select
-import socket
-import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -30,6 +25,7 @@ from tests.e2e.netns import (
 )
 from tests.support.eventually import eventually
 
+TWIN = "table inet nodeagent_twin_4711 { flags dormant; }"
 NEW_RULE = 32  # RTM_NEWRULETWIN = "table inet nodeagent_twin_4711 { flags dormant; }"
 
 
@@ -116,13 +112,34 @@ def test_verify_names_the_drift_and_apply_repairs_it(host: Host, tamper: str, se
     assert "dormant" not in host.shell("nft", "list", "ruleset")
 
 
-def test_verify_names_a_foreign_rule_that_takes_our_mark(host: Host) -> None:
-    """Apply could not help there: it says so instead of installing a return path that leads elsewhere."""
+def shadow(host: Host) -> None:
+    """A policy rule of another program that takes our mark: apply cannot help that, and sees it when it reads back."""
     host.shell("ip", "rule", "add", "fwmark", "0x5b/0xff", "pref", "100", "lookup", "200")
+
+
+def test_what_reads_back_differently_is_rolled_back(host: Host) -> None:
+    """Everything was installed by then, and all of it is gone again; the message says why."""
+    shadow(host)
     before = state_of(host)
-    with pytest.raises(RedirectError, match="another program at preference 100"):
+    with pytest.raises(RedirectError, match=r"all was put back: .* another program at preference 100"):
         apply(host)
     assert state_of(host) == before
+    assert not record_path(host).exists()
+
+
+def test_a_change_that_reads_back_differently_leaves_the_rules_of_before(hosts: tuple[Host, Host]) -> None:
+    """Rolling back means the rules and elements that were installed, not none."""
+    host, peer = hosts
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    shadow(host)
+    before, record = state_of(host), record_path(host).read_text()
+    with pytest.raises(RedirectError, match="all was put back"):
+        apply(host, exclude_ports=(7001,), fail="open", return_path=ReturnPath(mark=0x5B, table=134, preference=1340))
+    assert state_of(host) == before
+    assert record_path(host).read_text() == record
+    assert ask(host.connect(peer.ip4, WEB)) == "agent:hello"
 
 
 def test_a_failure_in_the_middle_leaves_nothing_behind(host: Host) -> None:
@@ -136,48 +153,6 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(host: Host) -> None:
     assert "RedirectError: net.ipv4.tcp_fwmark_accept cannot be set to 1" in done.stderr
     assert state_of(host) == before
     assert not record_path(host).exists()
-
-
-@contextmanager
-def networkd(host: Host) -> Iterator[None]:
-    """Deletes foreign policy rules as soon as they appear, as systemd-networkd does by default."""
-    events = host.run(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW, 0)
-    events.bind((0, 1 << 7))  # the group of IPv4 rules
-    here, there = socket.socketpair()
-
-    def watch() -> None:
-        while events in select.select([events, there], [], [])[0]:
-            if struct.unpack_from("=H", events.recv(65536), 4)[0] == NEW_RULE:
-                subprocess.run(host.command("ip", "rule", "del", "pref", "1330"), check=True)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        here.close()
-        watcher.join()
-        events.close()
-        there.close()
-
-
-def test_what_reads_back_differently_is_rolled_back(host: Host) -> None:
-    """A program that deletes our policy rule: nothing stays half installed, and the message says who it may be."""
-    before = state_of(host)
-    with networkd(host), pytest.raises(RedirectError, match="all was put back: policy rule .* systemd-networkd"):
-        apply(host)
-    assert state_of(host) == before
-    assert not record_path(host).exists()
-
-
-def test_a_change_that_reads_back_differently_leaves_the_rules_of_before(host: Host) -> None:
-    """Rolling back means the rules that were installed, not none."""
-    apply(host)
-    installed = state_of(host)["rules"]
-    host.shell("ip", "rule", "del", "pref", "1330")
-    with networkd(host), pytest.raises(RedirectError, match="all was put back"):
-        apply(host, exclude_ports=(7000,), fail="open")
-    assert state_of(host)["rules"] == installed
 
 
 def test_remove_keeps_what_open_connections_need_until_they_are_gone(hosts: tuple[Host, Host]) -> None:
@@ -244,6 +219,18 @@ def test_tables_of_an_older_version_are_replaced_whole(host: Host) -> None:
     assert "set local_ports" not in report.emptied
     assert verify(host) == ()
     assert "80" in host.shell("nft", "list", "set", "inet", "nodeagent", "local_ports")
+
+
+def test_another_return_path_takes_the_place_of_the_old_one(host: Host) -> None:
+    """Marks and tables come from the settings: what an earlier apply added for others goes."""
+    before = state_of(host)
+    apply(host)
+    apply(host, return_path=ReturnPath(mark=0x5C, table=134, preference=1340))
+    assert "1330" not in state_of(host)["policy"]
+    assert "table 133" not in state_of(host)["routes"]
+    assert "fwmark 0x5c lookup 134" in state_of(host)["policy"]
+    remove(host)
+    assert state_of(host) == before
 
 
 def test_a_lost_record_is_no_obstacle(host: Host) -> None:

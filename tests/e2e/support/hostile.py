@@ -59,7 +59,7 @@ def _memfd() -> None:
 
 
 ATTEMPTS: dict[str, Callable[[], object]] = {
-    "execve": lambda: os.execv("/bin/true", ["true"]),  # noqa: S606
+    "execve": lambda: os.execv("/bin/true", ["true"]),
     "fork": os.fork,
     "thread": _thread,
     "ptrace": lambda: _call(_libc.ptrace(16, _PARENT, None, None)),
@@ -77,10 +77,10 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "udp_socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
     "unix_socket": lambda: socket.socket(socket.AF_UNIX),
     "netlink_socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0),
-    "write_file": lambda: os.open("/dev/shm/x", os.O_WRONLY | os.O_CREAT),  # noqa: S108
+    "write_file": lambda: os.open("/dev/shm/x", os.O_WRONLY | os.O_CREAT),
     "append_file": lambda: os.open("/proc/self/comm", os.O_RDWR),
-    "mkdir": lambda: os.mkdir("/dev/shm/x"),  # noqa: S108, PTH102
-    "unlink": lambda: os.unlink("/dev/shm/x"),  # noqa: S108, PTH108
+    "mkdir": lambda: os.mkdir("/dev/shm/x"),  # noqa: PTH102
+    "unlink": lambda: os.unlink("/dev/shm/x"),  # noqa: PTH108
     "set_mark": lambda: socket.socket().setsockopt(socket.SOL_SOCKET, 36, 0x5B),
     "low_port": lambda: socket.socket().bind(("127.0.0.1", 80)),
     "raise_limit": lambda: _call(_libc.prlimit(0, 7, (ctypes.c_ulong * 2)(1 << 30, 1 << 30), None)),

@@ -53,7 +53,7 @@ def test_each_worker_gets_a_socket_per_kind_and_family(ports: dict[str, int]) ->
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_port_that_somebody_listens_on_is_refused_by_name(ports: dict[str, int], shared: bool) -> None:
+def test_a_port_that_somebody_listens_on_is_refused_by_name(ports: dict[str, int], *, shared: bool) -> None:
     """Also where that program would share it with us."""
     with socket.socket() as other:
         if shared:

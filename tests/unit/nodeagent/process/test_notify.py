@@ -28,7 +28,7 @@ def test_the_address_is_a_path_or_abstract(value: str, address: str) -> None:
         ({"WATCHDOG_USEC": "soon"}, False),
     ],
 )
-def test_the_watchdog_is_fed_by_the_process_that_is_watched(environ: dict[str, str], watched: bool) -> None:
+def test_the_watchdog_is_fed_by_the_process_that_is_watched(environ: dict[str, str], *, watched: bool) -> None:
     """And by no other."""
     assert is_watched(environ, 7) is watched
 

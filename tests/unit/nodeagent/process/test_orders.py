@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_an_order_arrives_as_it_was_sent(pair: Pair, order: Order) -> None:
 
 def test_descriptors_travel_beside_it_and_do_not_leak_into_programs(pair: Pair) -> None:
     """Close-on-exec."""
-    with open(os.devnull) as file:
+    with Path(os.devnull).open() as file:
         send_order(pair[0], Spawned(1, 2, 3), [file.fileno()])
         received = receive_order(pair[1])
         assert received

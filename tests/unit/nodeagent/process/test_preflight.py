@@ -37,7 +37,7 @@ def test_who_is_not_root_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_capability_that_the_unit_withholds_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what it is for."""
     monkeypatch.setattr(preflight.privileges, "_status_field", lambda _name: "0000000000000000")
-    with pytest.raises(ConfigError, match="NET_ADMIN: nftables.*CapabilityBoundingSet="):
+    with pytest.raises(ConfigError, match=r"NET_ADMIN: nftables.*CapabilityBoundingSet="):
         preflight.check_is_root()
 
 

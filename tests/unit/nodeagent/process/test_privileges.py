@@ -1,5 +1,7 @@
 """Sets of capabilities, and users."""
 
+from pathlib import Path
+
 import pytest
 
 from nodeagent.errors import ConfigError
@@ -56,3 +58,11 @@ def test_root_and_strangers_are_refused_with_the_key(setting: str | int, message
     with pytest.raises(ConfigError, match=message) as caught:
         resolve_user(setting, "host.worker_user")
     assert str(caught.value).startswith("host.worker_user: ")
+
+
+def test_the_systemd_unit_grants_exactly_what_the_supervisor_keeps() -> None:
+    """One list, in two places that must agree."""
+    unit = Path(__file__).parents[4] / "systemd" / "nodeagent.service"
+    (line,) = (line for line in unit.read_text().splitlines() if line.startswith("CapabilityBoundingSet="))
+    granted = {name.removeprefix("CAP_") for name in line.partition("=")[2].split()}
+    assert granted == {reason.partition(":")[0] for reason in SUPERVISOR.values()}

@@ -1,0 +1,303 @@
+"""What every catalog must do over HTTP: the same suite for the embedded one and, later, for Consul itself.
+
+A backend is a name and a context manager that gives a Client with a management token, on an empty catalog. A real
+Consul is one more line in BACKENDS.
+"""
+
+import base64
+import contextlib
+import itertools
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from certs.bundle import TrustBundle
+from tests.e2e.catalog_process import ANSWER_S, Process
+
+NAMES = (f"svc{number}" for number in itertools.count())
+ROUND_S = 2.0  # of a blocking query that is to time out
+
+
+@contextlib.contextmanager
+def embedded(directory: Path):
+    with Process(directory / "data") as process:
+        yield process.client()
+
+
+BACKENDS = {"embedded": embedded}
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def catalog(request, tmp_path_factory):
+    with BACKENDS[request.param](tmp_path_factory.mktemp(request.param)) as client:
+        for number in (1, 2):
+            client.ok("PUT", "/v1/catalog/register", {"Node": f"host{number}", "Address": f"10.0.0.{number}"})
+        yield client
+
+
+@pytest.fixture
+def name():
+    return next(NAMES)
+
+
+def register(catalog, name, host="host1", port=80, **more):
+    body = {"Node": host, "SkipNodeUpdate": True, "Service": {"Service": name, "ID": name, "Port": port, **more}}
+    assert catalog.ok("PUT", "/v1/catalog/register", body) is True
+
+
+class Asking:
+    """A call that is under way in a thread of its own."""
+
+    def __init__(self, call):
+        self.began = time.monotonic()
+        self._thread = threading.Thread(target=self._run, args=(call,))
+        self._thread.start()
+
+    def _run(self, call):
+        self._answer = call()
+        self.seconds = time.monotonic() - self.began
+
+    def answer(self):
+        self._thread.join(ANSWER_S)
+        assert not self._thread.is_alive()
+        return self._answer
+
+
+# --- hosts and services --------------------------------------------------------------------------------------------
+
+
+def test_a_registered_instance_is_found_with_its_host(catalog, name):
+    register(
+        catalog, name, port=8080, Tags=["blue"], Meta={"k": "v"}, Weights={"Passing": 3, "Warning": 1},
+        TaggedAddresses={"lan_ipv4": {"Address": "10.0.0.1", "Port": 8080}},
+    )  # fmt: skip
+    (row,) = catalog.ok("GET", f"/v1/health/service/{name}?passing")
+    assert (row["Node"]["Node"], row["Node"]["Address"]) == ("host1", "10.0.0.1")
+    service = row["Service"]
+    assert (service["Service"], service["Port"], service["Tags"], service["Meta"]) == (name, 8080, ["blue"], {"k": "v"})
+    assert service["Weights"] == {"Passing": 3, "Warning": 1}
+    assert service["TaggedAddresses"]["lan_ipv4"] == {"Address": "10.0.0.1", "Port": 8080}
+    (flat,) = catalog.ok("GET", f"/v1/catalog/service/{name}")
+    assert (flat["Node"], flat["ServiceID"], flat["ServicePort"], flat["ServiceAddress"]) == ("host1", name, 8080, "")
+    assert catalog.ok("GET", "/v1/catalog/services")[name] == ["blue"]
+    assert catalog.ok("GET", "/v1/catalog/node/host1")["Services"][name]["Port"] == 8080
+    assert name in [s["ID"] for s in catalog.ok("GET", "/v1/catalog/node-services/host1")["Services"]]
+
+
+def test_a_host_keeps_its_addresses_and_meta(catalog):
+    body = {
+        "Node": "host3", "Address": "10.0.0.3", "TaggedAddresses": {"lan_ipv4": "10.0.0.3", "lan_ipv6": "fd77::3"},
+        "NodeMeta": {"nodeagent": "15008;v1"},
+    }  # fmt: skip
+    catalog.ok("PUT", "/v1/catalog/register", body)
+    found = {node["Node"]: node for node in catalog.ok("GET", "/v1/catalog/nodes")}["host3"]
+    assert (found["Address"], found["Meta"]) == ("10.0.0.3", {"nodeagent": "15008;v1"})
+    assert found["TaggedAddresses"]["lan_ipv6"] == "fd77::3"
+    catalog.ok("PUT", "/v1/catalog/deregister", {"Node": "host3"})
+    assert "host3" not in {node["Node"] for node in catalog.ok("GET", "/v1/catalog/nodes")}
+
+
+def test_an_instance_goes_and_the_other_stays(catalog, name):
+    register(catalog, name, "host1")
+    register(catalog, name, "host2")
+    catalog.ok("PUT", "/v1/catalog/deregister", {"Node": "host1", "ServiceID": name})
+    assert [row["Node"]["Node"] for row in catalog.ok("GET", f"/v1/health/service/{name}")] == ["host2"]
+
+
+def test_an_unknown_service_is_an_empty_list_with_an_index(catalog, name):
+    answer = catalog.get(f"/v1/health/service/{name}")
+    assert (answer.status, answer.json) == (200, [])
+    assert answer.index >= 1
+
+
+# --- blocking queries ----------------------------------------------------------------------------------------------
+
+
+def test_a_change_ends_a_blocking_query_early(catalog, name):
+    register(catalog, name)
+    before = catalog.get(f"/v1/health/service/{name}")
+    asking = Asking(lambda: catalog.get(f"/v1/health/service/{name}?index={before.index}&wait=50s"))
+    register(catalog, name, port=81)
+    answer = asking.answer()
+    assert answer.index > before.index
+    assert answer.json[0]["Service"]["Port"] == 81
+    assert asking.seconds < 50
+
+
+def test_a_first_registration_ends_a_query_for_what_is_not_there(catalog, name):
+    before = catalog.get(f"/v1/health/service/{name}")
+    asking = Asking(lambda: catalog.get(f"/v1/health/service/{name}?index={before.index}&wait=50s"))
+    register(catalog, name)
+    assert len(asking.answer().json) == 1
+
+
+def test_a_removal_ends_a_query_and_the_index_goes_on(catalog, name):
+    register(catalog, name)
+    before = catalog.get(f"/v1/health/service/{name}")
+    asking = Asking(lambda: catalog.get(f"/v1/health/service/{name}?index={before.index}&wait=50s"))
+    catalog.ok("PUT", "/v1/catalog/deregister", {"Node": "host1", "ServiceID": name})
+    answer = asking.answer()
+    assert answer.json == []
+    assert answer.index > before.index
+
+
+def test_a_change_of_another_service_ends_no_query(catalog, name):
+    register(catalog, name)
+    before = catalog.get(f"/v1/health/service/{name}")
+    asking = Asking(lambda: catalog.get(f"/v1/health/service/{name}?index={before.index}&wait={ROUND_S:g}s"))
+    register(catalog, next(NAMES))
+    answer = asking.answer()
+    assert asking.seconds >= ROUND_S
+    assert (answer.index, answer.json) == (before.index, before.json)
+
+
+def test_a_change_of_the_host_ends_the_queries_for_its_services(catalog, name):
+    catalog.ok("PUT", "/v1/catalog/register", {"Node": "host4", "Address": "10.0.0.4"})
+    register(catalog, name, "host4")
+    before = catalog.get(f"/v1/health/service/{name}")
+    asking = Asking(lambda: catalog.get(f"/v1/health/service/{name}?index={before.index}&wait=50s"))
+    catalog.ok("PUT", "/v1/catalog/register", {"Node": "host4", "Address": "10.0.0.44"})
+    assert asking.answer().json[0]["Node"]["Address"] == "10.0.0.44"
+    catalog.ok("PUT", "/v1/catalog/deregister", {"Node": "host4"})
+
+
+def test_an_old_index_answers_at_once_and_headers_say_there_is_a_leader(catalog, name):
+    register(catalog, name)
+    answer = catalog.get("/v1/catalog/nodes?index=1&wait=50s")
+    assert answer.headers["X-Consul-KnownLeader"] == "true"
+    assert int(answer.headers["X-Consul-LastContact"]) == 0
+
+
+def test_the_same_registration_again_moves_no_index(catalog, name):
+    register(catalog, name)
+    before = catalog.get(f"/v1/health/service/{name}").index
+    register(catalog, name)
+    assert catalog.get(f"/v1/health/service/{name}").index == before
+
+
+@pytest.mark.parametrize("query", ["index=x", "index=1&wait=soon"])
+def test_a_bad_query_is_400(catalog, query):
+    assert catalog.get(f"/v1/catalog/nodes?{query}").status == 400
+
+
+# --- config entries ------------------------------------------------------------------------------------------------
+
+
+def test_config_entries_are_kept_listed_and_removed(catalog, name):
+    entry = {"Kind": "service-defaults", "Name": name, "Protocol": "http"}
+    assert catalog.ok("PUT", "/v1/config", entry) is True
+    assert catalog.ok("GET", f"/v1/config/service-defaults/{name}")["Protocol"] == "http"
+    assert name in [row["Name"] for row in catalog.ok("GET", "/v1/config/service-defaults")]
+    assert catalog.delete(f"/v1/config/service-defaults/{name}").status == 200
+    assert catalog.get(f"/v1/config/service-defaults/{name}").status == 404
+
+
+def test_compare_and_set_of_config_entries(catalog, name):
+    entry = {"Kind": "service-defaults", "Name": name, "Protocol": "http"}
+    assert catalog.ok("PUT", "/v1/config?cas=0", entry) is True
+    assert catalog.ok("PUT", "/v1/config?cas=0", entry | {"Protocol": "grpc"}) is False
+    index = catalog.ok("GET", f"/v1/config/service-defaults/{name}")["ModifyIndex"]
+    assert catalog.ok("PUT", f"/v1/config?cas={index}", entry | {"Protocol": "grpc"}) is True
+    assert catalog.ok("GET", f"/v1/config/service-defaults/{name}")["Protocol"] == "grpc"
+
+
+def test_a_changed_entry_ends_the_query_for_its_kind(catalog, name):
+    before = catalog.get("/v1/config/service-intentions")
+    asking = Asking(lambda: catalog.get(f"/v1/config/service-intentions?index={before.index}&wait=50s"))
+    entry = {"Kind": "service-intentions", "Name": name, "Sources": [{"Name": "shop", "Action": "allow"}]}
+    catalog.ok("PUT", "/v1/config", entry)
+    found = {row["Name"]: row for row in asking.answer().json}[name]
+    assert (found["Sources"][0]["Name"], found["Sources"][0]["Precedence"]) == ("shop", 9)
+
+
+def test_an_unknown_kind_is_400(catalog):
+    assert catalog.put("/v1/config", {"Kind": "nonsense", "Name": "x"}).status == 400
+
+
+# --- intentions ----------------------------------------------------------------------------------------------------
+
+
+def decide(catalog, source, destination):
+    return catalog.ok("GET", f"/v1/connect/intentions/check?source={source}&destination={destination}")["Allowed"]
+
+
+def test_intentions_pair_by_pair(catalog, name):
+    exact = f"/v1/connect/intentions/exact?source=shop&destination={name}"
+    assert catalog.get(exact).status == 404
+    assert decide(catalog, "shop", name) is False
+    assert catalog.ok("PUT", exact, {"SourceType": "consul", "Action": "allow"}) is True
+    assert decide(catalog, "shop", name) is True
+    assert decide(catalog, "other", name) is False
+    found = catalog.ok("GET", exact)
+    assert (found["SourceName"], found["DestinationName"], found["Action"], found["Precedence"]) == (
+        "shop",
+        name,
+        "allow",
+        9,
+    )
+    assert catalog.delete(exact).status == 200
+    assert decide(catalog, "shop", name) is False
+    assert catalog.get(f"/v1/config/service-intentions/{name}").status == 404
+
+
+def test_the_most_specific_intention_decides(catalog, name):
+    exact = "/v1/connect/intentions/exact"
+    catalog.ok("PUT", f"{exact}?source=*&destination={name}", {"Action": "allow"})
+    catalog.ok("PUT", f"{exact}?source=cron&destination={name}", {"Action": "deny"})
+    assert (decide(catalog, "shop", name), decide(catalog, "cron", name)) == (True, False)
+    rows = catalog.ok("GET", f"/v1/connect/intentions/match?by=destination&name={name}")[name]
+    assert [(row["SourceName"], row["Precedence"]) for row in rows] == [("cron", 9), ("*", 8)]
+    assert {row["DestinationName"] for row in catalog.ok("GET", "/v1/connect/intentions")} >= {name}
+
+
+# --- KV ------------------------------------------------------------------------------------------------------------
+
+
+def test_values_are_kept_listed_and_removed(catalog, name):
+    assert catalog.ok("PUT", f"/v1/kv/{name}/a/1?flags=7", b"\x00\xffone") is True
+    catalog.ok("PUT", f"/v1/kv/{name}/b", b"two")
+    (row,) = catalog.ok("GET", f"/v1/kv/{name}/a/1")
+    assert (base64.b64decode(row["Value"]), row["Flags"]) == (b"\x00\xffone", 7)
+    assert catalog.get(f"/v1/kv/{name}/b?raw").text == "two"
+    assert [row["Key"] for row in catalog.ok("GET", f"/v1/kv/{name}/?recurse")] == [f"{name}/a/1", f"{name}/b"]
+    assert catalog.ok("GET", f"/v1/kv/{name}/?keys&separator=/") == [f"{name}/a/", f"{name}/b"]
+    assert catalog.ok("DELETE", f"/v1/kv/{name}/?recurse") is True
+    assert catalog.get(f"/v1/kv/{name}/b").status == 404
+
+
+def test_compare_and_set_of_values(catalog, name):
+    assert catalog.ok("PUT", f"/v1/kv/{name}?cas=0", b"1") is True
+    assert catalog.ok("PUT", f"/v1/kv/{name}?cas=0", b"2") is False
+    index = catalog.ok("GET", f"/v1/kv/{name}")[0]["ModifyIndex"]
+    assert catalog.ok("PUT", f"/v1/kv/{name}?cas={index}", b"2") is True
+
+
+@pytest.mark.parametrize("watched", ["{}/a", "{}/?recurse=1"])
+def test_a_changed_value_ends_queries_for_it_and_for_what_is_above(catalog, name, watched):
+    path = f"/v1/kv/{watched.format(name)}"
+    before = catalog.get(path)
+    sign = "&" if "?" in path else "?"
+    asking = Asking(lambda: catalog.get(f"{path}{sign}index={before.index}&wait=50s"))
+    catalog.ok("PUT", f"/v1/kv/{name}/a", b"1")
+    assert asking.answer().json[0]["Key"] == f"{name}/a"
+
+
+# --- CA ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/v1/connect/ca/roots", "/v1/agent/connect/ca/roots"])
+def test_roots_make_a_trust_bundle(catalog, path):
+    roots = catalog.ok("GET", path)
+    bundle = TrustBundle(roots["TrustDomain"], tuple(root["RootCert"] for root in roots["Roots"]))
+    assert bundle.trust_domain.endswith(".consul")
+    assert roots["ActiveRootID"] in [root["ID"] for root in roots["Roots"] if root["Active"]]
+
+
+def test_the_agent_tells_its_datacenter(catalog):
+    assert catalog.ok("GET", "/v1/agent/self")["Config"]["Datacenter"] == "dc1"
+
+
+def test_the_leader_is_told(catalog):
+    assert ":" in catalog.ok("GET", "/v1/status/leader")

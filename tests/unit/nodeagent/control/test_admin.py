@@ -1,0 +1,148 @@
+"""The admin API over its socket, in front of a whole control."""
+
+import os
+import socket
+import stat
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from nodeagent.control.admin import bind_socket
+from nodeagent.wire.frames import Records
+from tests.support.control_scene import ControlScene
+from tests.support.far_ends import ring_of, snapshot_of, worker_stats
+from tests.support.loop import run, until
+from tests.support.rows import denied, row
+
+
+def test_status_of_a_healthy_agent(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: (ring := ring_of(playing.worker)) and ring.svids, "the certificate")
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            playing.worker.send(worker_stats(connections=3))
+            async def answer() -> dict:
+                status, body = await playing.get("/v1/status")
+                assert status == 200
+                return body
+            body = await answer()
+            while not (body["healthy"] and body["workers"][0]["connections"] == 3):
+                body = await answer()
+            assert body["apiVersion"] == "nodeagent/v1"
+            assert (body["host"], body["mode"], body["problems"]) == ("host1", "strict", [])
+            assert body["workers"][0] | {"state": "serving", "generation": 1, "pid": 4001} == body["workers"][0]
+            assert body["interception"]["state"] == "active"
+            assert body["identity"]["certificates"] == 1
+
+    run(scene)
+
+
+def test_services_and_certs_are_what_the_agent_holds(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            playing.peer.allow("shop -> web")
+            await until(lambda: (s := snapshot_of(playing.worker)) and s.services["web"].intentions, "the intention")
+            await until(lambda: (ring := ring_of(playing.worker)) and ring.svids, "the certificate")
+            _, services = await playing.get("/v1/services")
+            web = next(service for service in services["services"] if service["name"] == "web")
+            assert web["instances"][0]["addresses"] == ["10.77.0.2:80", "[fd77::2]:80"]
+            assert web["instances"][0]["is_meshed"] is True
+            assert web["intentions"] == [{"source": "shop", "destination": "web", "action": "allow"}]
+            _, certs = await playing.get("/v1/certs")
+            assert [(c["service"], c["state"]) for c in certs["certificates"]] == [("shop", "valid")]
+            assert "PRIVATE" not in str(certs)
+
+    run(scene)
+
+
+def test_connections_open_and_closed_by_service_and_number(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            playing.worker.send(Records([row(1), denied(2), row(3, source="cart")]))
+            playing.worker.send(worker_stats())
+            async def closed(query: str) -> list[str]:
+                _, body = await playing.get(f"/v1/connections?closed=1{query}")
+                return [each["id"] for each in body["connections"]]
+            while len(await closed("")) < 3:
+                pass
+            assert await closed("") == ["0-3", "0-2", "0-1"]
+            assert await closed("&service=shop&limit=1") == ["0-2"]
+            status, body = await playing.get("/v1/connections")
+            assert (status, body["connections"], body["unanswered"]) == (200, [], 0)
+
+    run(scene)
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=999999999", "colour=red", "limit=-1"])
+def test_a_query_that_makes_no_sense_is_refused_in_our_words(tmp_path, query: str) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: os.path.exists(playing.socket), "the socket")
+            status, body = await playing.get(f"/v1/connections?{query}")
+            assert (status, "are known here" in body["error"]) == (400, True)
+
+    run(scene)
+
+
+def test_unknown_paths_and_methods_are_answered_as_json(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: os.path.exists(playing.socket), "the socket")
+            assert (await playing.get("/v2/status"))[0] == 404
+            status, body = await playing.get("/v1/status", "DELETE")
+            assert (status, body["apiVersion"]) == (405, "nodeagent/v1")
+
+    run(scene)
+
+
+def test_metrics_are_served_on_loopback_and_nothing_else_is(tmp_path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def fetch(path: str) -> tuple[int, bytes]:
+        import http.client
+
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read()
+        connection.close()
+        return response.status, body
+
+    async def scene() -> None:
+        import asyncio
+
+        async with ControlScene(tmp_path, metrics=f"127.0.0.1:{port}") as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            playing.worker.send(Records([denied(1)]))
+            status, body = await asyncio.to_thread(fetch, "/metrics")
+            assert status == 200
+            names = {family.name for family in text_string_to_metric_families(body.decode())}
+            assert {"nodeagent_snapshot_generation", "nodeagent_catalog_connected"} <= names
+            assert (await asyncio.to_thread(fetch, "/v1/status"))[0] == 404
+
+    run(scene)
+
+
+def test_the_socket_is_for_owner_and_group_and_replaces_an_old_one(tmp_path) -> None:
+    path = tmp_path / "api.sock"
+    for _ in range(2):
+        listener, gid = bind_socket(path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert gid == path.stat().st_gid
+        listener.close()
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_not_a_socket_is_not_replaced(tmp_path, kind: str) -> None:
+    path, other = tmp_path / "api.sock", tmp_path / "precious"
+    other.write_text("precious")
+    if kind == "link":
+        path.symlink_to(other)
+    else:
+        path.write_text("precious")
+    with pytest.raises(FileExistsError, match=r"admin.socket"):
+        bind_socket(path)
+    assert other.read_text() == "precious"

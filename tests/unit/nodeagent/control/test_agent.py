@@ -1,0 +1,72 @@
+"""Control as a whole, in this process."""
+
+import asyncio
+
+from nodeagent.control.agent import keep_running
+from nodeagent.control.environment import Environment
+from nodeagent.wire.frames import CaptureFrame, WantSvid
+from tests.support.control_scene import ControlScene
+from tests.support.far_ends import ring_of, snapshot_of
+from tests.support.loop import run, until
+from tests.support.scripted_catalog import ScriptedCatalog
+
+
+class Away(ScriptedCatalog):
+    """A catalog at whose address nobody is."""
+
+    async def open(self, port: int) -> None:
+        await super().open(port)
+        await self._site.stop()
+
+
+def test_a_change_in_the_catalog_reaches_the_worker_and_the_supervisor(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the first snapshot")
+            capture = await asyncio.to_thread(playing.supervisor.wait, CaptureFrame)
+            assert (capture.ports, "10.77.0.2" in capture.addresses) == ([9000], True)
+            playing.peer.allow("shop -> web")
+            await until(lambda: snapshot_of(playing.worker).services["web"].intentions, "the intention")
+
+    run(scene)
+
+
+def test_certificates_of_local_services_and_those_asked_for_reach_the_worker(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path, '[identity]\nunits = "any"\n') as playing:
+            await until(lambda: (ring := ring_of(playing.worker)) and ring.svids, "the service's own")
+            playing.worker.send(WantSvid("cron"))
+            await until(lambda: len(ring_of(playing.worker).svids) == 2, "the one asked for")
+            assert [svid.service for svid in ring_of(playing.worker).svids] == ["cron", "shop"]
+
+    run(scene)
+
+
+def test_it_starts_from_what_was_saved_when_the_catalog_is_away(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            playing.peer.allow("shop -> web")
+            await until(lambda: (tmp_path / "snapshot").exists(), "the file")
+            await until(lambda: snapshot_of(playing.worker).services["web"].intentions, "the intention")
+            status, answer = await playing.get("/v1/status")
+            assert (status, answer["catalog"]["source"]) == (200, "catalog")
+            await until(lambda: b"shop" in (tmp_path / "snapshot").read_bytes(), "the intention is saved")
+        async with ControlScene(tmp_path, peer=Away()) as playing:
+            snapshot = await until(lambda: snapshot_of(playing.worker), "the saved snapshot")
+            assert "web" in snapshot.services
+            status, answer = await playing.get("/v1/status")
+            assert (answer["catalog"]["source"], answer["catalog"]["connected"]) == ("saved", False)
+
+    run(scene)
+
+
+def test_a_part_that_fails_is_started_again() -> None:
+    tries = []
+
+    async def part() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ValueError("a defect of ours")
+
+    run(lambda: keep_running("part", part, Environment(lambda: 0.0, lambda: 0.99)))
+    assert len(tries) == 3

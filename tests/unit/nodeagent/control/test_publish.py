@@ -1,0 +1,130 @@
+"""Compile, hand out, save."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from nodeagent.control.last_good import read_last_good
+from nodeagent.control.publish import Publisher
+from nodeagent.model.snapshot import Snapshot
+from nodeagent.observe.metrics import Metrics
+from tests.support.loop import run, until
+from tests.support.mesh import config, state
+
+DOMAIN = "test.consul"
+
+
+class Scene:
+    """A publisher and what it handed out."""
+
+    def __init__(self, state_dir, *, mode: str = "strict") -> None:
+        self.out: list[Snapshot] = []
+        self.path = state_dir / "snapshot"
+        settings = config(f'[admin]\nstate_dir = "{state_dir}"\n', mode=mode)
+        self.publisher = Publisher(settings, Metrics("1"), self.out.append, lambda: 1000.0)
+
+    @contextlib.asynccontextmanager
+    async def saving(self):
+        task = asyncio.create_task(self.publisher.save())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+def test_each_change_is_handed_out_with_the_next_number(tmp_path) -> None:
+    scene = Scene(tmp_path)
+    scene.publisher.publish(state(), DOMAIN)
+    scene.publisher.publish(state("shop -> web allow"), DOMAIN)
+    assert [snapshot.generation for snapshot in scene.out] == [1, 2]
+    assert scene.out[1].services["web"].intentions != ()
+    assert scene.publisher.source == "catalog"
+
+
+def test_what_is_the_same_is_not_handed_out_again(tmp_path) -> None:
+    scene = Scene(tmp_path)
+    for _ in range(3):
+        scene.publisher.publish(state("shop -> web allow"), DOMAIN)
+    assert len(scene.out) == 1
+
+
+def test_what_is_in_force_is_saved_and_restored(tmp_path) -> None:
+    async def scene() -> None:
+        async with Scene(tmp_path).saving() as playing:
+            playing.publisher.publish(state("shop -> web allow"), DOMAIN)
+            saved = await until(lambda: playing.path.exists() and read_last_good(playing.path), "the file")
+            assert (saved.saved_at, saved.trust_domain, saved.generation) == (1000.0, DOMAIN, 1)
+        again = Scene(tmp_path)
+        assert again.publisher.restore() is not None
+        assert again.publisher.source == "saved"
+        assert again.out[0].services["web"].intentions != ()
+
+    run(scene)
+
+
+def test_the_restored_snapshot_obeys_the_configuration_of_now(tmp_path) -> None:
+    async def scene() -> None:
+        async with Scene(tmp_path, mode="permissive").saving() as playing:
+            playing.publisher.publish(state(), DOMAIN)
+            await until(playing.path.exists, "the file")
+        again = Scene(tmp_path, mode="strict")
+        again.publisher.restore()
+        assert again.out[0].mesh.mode == "strict"
+
+    run(scene)
+
+
+def test_the_catalog_goes_on_counting_where_the_file_stopped(tmp_path) -> None:
+    async def scene() -> None:
+        async with Scene(tmp_path).saving() as playing:
+            playing.publisher.publish(state(), DOMAIN)
+            await until(playing.path.exists, "the file")
+        again = Scene(tmp_path)
+        again.publisher.restore()
+        again.publisher.publish(state(), DOMAIN)
+        assert (len(again.out), again.publisher.source) == (1, "catalog")
+        again.publisher.publish(state("shop -> web allow"), DOMAIN)
+        assert again.out[-1].generation == 2
+
+    run(scene)
+
+
+def test_a_spoiled_file_is_an_alarm_and_nothing_more(tmp_path) -> None:
+    scene = Scene(tmp_path)
+    scene.path.write_bytes(b"garbage")
+    assert scene.publisher.restore() is None
+    assert (scene.out, scene.publisher.source) == ([], "none")
+    assert "renamed" in scene.publisher.errors["saved"]
+
+
+def test_a_disk_that_cannot_be_written_is_an_alarm_until_it_can(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("nodeagent.limits.LAST_GOOD_S", 0.01)
+
+    async def scene() -> None:
+        missing = tmp_path / "missing"
+        async with Scene(missing).saving() as playing:
+            playing.publisher.publish(state(), DOMAIN)
+            await until(lambda: "save" in playing.publisher.errors, "the alarm")
+            missing.mkdir()
+            playing.publisher.publish(state("shop -> web allow"), DOMAIN)
+            await until(lambda: not playing.publisher.errors, "no alarm")
+            assert playing.out[-1].generation == 2
+
+    run(scene)
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_only_the_newest_of_many_changes_needs_to_be_saved(tmp_path, count: int) -> None:
+    async def scene() -> None:
+        async with Scene(tmp_path).saving() as playing:
+            for number in range(count):
+                playing.publisher.publish(state(f"s{number} -> web allow"), DOMAIN)
+            await until(lambda: playing.path.exists() and read_last_good(playing.path), "the file")
+            saved = read_last_good(playing.path)
+            assert saved is not None
+            assert saved.generation == count
+
+    run(scene)

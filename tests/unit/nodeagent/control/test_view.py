@@ -1,0 +1,114 @@
+"""What is called a problem and what a warning."""
+
+import asyncio
+
+from aiohttp import web
+from msgspec.structs import replace
+
+from nodeagent import limits
+from nodeagent.wire.frames import SupervisorStats
+from tests.support.control_scene import ControlScene
+from tests.support.far_ends import ring_of, snapshot_of, supervisor_stats, worker_stats
+from tests.support.loop import run, until
+
+
+async def settled(playing: ControlScene) -> None:
+    await until(lambda: snapshot_of(playing.worker), "the snapshot")
+    await until(lambda: (ring := ring_of(playing.worker)) and ring.svids, "the certificate")
+
+
+async def told(playing: ControlScene, where: str, what: str) -> dict:
+    """The status, once `what` is among its problems or warnings."""
+    async with asyncio.timeout(30):
+        while True:
+            _, body = await playing.get("/v1/status")
+            if any(what in line for line in body[where]):
+                return body
+            await asyncio.sleep(0.02)
+
+
+def test_interception_that_failed_is_a_problem(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            playing.supervisor.send(supervisor_stats("failed", detail="no nft"))
+            body = await told(playing, "problems", "interception is failed: no nft")
+            assert body["healthy"] is False
+
+    run(scene)
+
+
+def test_no_serving_worker_is_a_problem(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            playing.supervisor.send(supervisor_stats(workers=[]))
+            await told(playing, "problems", "no worker is serving")
+
+    run(scene)
+
+
+def test_a_silent_supervisor_is_a_problem(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(limits, "ALIVE_S", 0.1)
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            await told(playing, "problems", "supervisor is silent")
+
+    run(scene)
+
+
+def test_a_catalog_out_of_reach_is_a_problem_and_what_is_in_force_has_an_age(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(limits, "CATALOG_LOST_S", 0.1)
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            await playing.peer._runner.cleanup()
+            body = await told(playing, "problems", "catalog is out of reach")
+            assert body["catalog"]["source"] == "catalog"
+            assert body["catalog"]["generation"] >= 1
+            await playing.peer._runner.setup()
+
+    run(scene)
+
+
+def test_a_certificate_that_is_refused_is_a_problem_that_says_why(tmp_path) -> None:
+    async def scene() -> None:
+        playing = ControlScene(tmp_path)
+        playing.peer.scripts["/v1/nodeagent/sign"] = lambda _: web.Response(status=403, text="not for shop")
+        async with playing:
+            body = await told(playing, "problems", "no certificate for shop")
+            assert body["identity"]["missing"] == ["shop"]
+
+    run(scene)
+
+
+def test_a_worker_that_is_late_is_a_warning(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            playing.worker.send(replace(worker_stats(), lag_s=0.5))
+            await told(playing, "warnings", "worker 0 is 0.50 s late")
+
+    run(scene)
+
+
+def test_a_worker_without_a_channel_is_shown_as_such(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            facts = supervisor_stats()
+            other = type(facts.workers[0])(1, 4002, 0.0, 3, "serving")
+            playing.supervisor.send(
+                SupervisorStats(4000, "0.1.0", 0.0, "active", "", 0, 2, [*facts.workers, other])
+            )
+            async with asyncio.timeout(30):
+                while len((body := (await playing.get("/v1/status"))[1])["workers"]) < 2:
+                    await asyncio.sleep(0.02)
+            assert [(w["number"], w["state"], w["restarts"]) for w in body["workers"]] == [
+                (0, "serving", 0), (1, "no_channel", 3),
+            ]  # fmt: skip
+
+    run(scene)

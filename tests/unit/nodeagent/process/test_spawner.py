@@ -1,0 +1,35 @@
+"""Helpers of the spawner. That it forks and confines is tried for real in test_spawner_process and in tests/e2e."""
+
+import socket
+
+import pytest
+
+from nodeagent.config import parse_config
+from nodeagent.process.orders import Spawn, SpawnerSetup
+from nodeagent.process.spawner import _exit_code, _worker_setup
+
+CONFIG = parse_config('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:8501"\n', "test")
+
+
+def test_descriptors_become_what_the_order_says_they_are() -> None:
+    """Two channels, then listeners in the order's order; none of them blocks."""
+    sockets = [socket.socket() for _ in range(4)]
+    descriptors = tuple(sock.detach() for sock in sockets)
+    spawn = Spawn(1, 5, (("outbound", 4), ("tunnel", 6)))
+    setup = _worker_setup(spawn, descriptors, SpawnerSetup(CONFIG, 64902, 64902))
+    assert (setup.number, setup.config) == (5, CONFIG)
+    assert (setup.supervisor.fileno(), setup.control.fileno()) == descriptors[:2]
+    assert [(x.kind, x.family, x.sock.fileno()) for x in setup.listeners] == [
+        ("outbound", 4, descriptors[2]),
+        ("tunnel", 6, descriptors[3]),
+    ]
+    for sock in (setup.supervisor, setup.control, *(listener.sock for listener in setup.listeners)):
+        assert sock.gettimeout() == 0
+        sock.close()
+
+
+@pytest.mark.parametrize(("code", "expected"), [(None, 0), (0, 0), (3, 3), ("why", 1)])
+def test_a_worker_that_exits_says_why(code: object, expected: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the interpreter would."""
+    assert _exit_code(SystemExit(code)) == expected
+    assert capsys.readouterr().err == ("why\n" if code == "why" else "")

@@ -1,0 +1,114 @@
+"""A real spawner, and workers without listeners."""
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+from nodeagent.config import parse_config
+from nodeagent.process.orders import Spawn, Spawned, SpawnerSetup
+from nodeagent.process.spawner_process import SpawnerProcess
+from tests.support.loop import run, until
+
+CONFIG = parse_config('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:8501"\n', "test")
+
+
+class Scene:
+    """A spawner and what it reported. Owned by one test."""
+
+    def __init__(self) -> None:
+        self.spawned: list[Spawned] = []
+        self.exited: list[tuple[int, int]] = []
+        self.lost = 0
+        self.spawner = SpawnerProcess(
+            asyncio.get_running_loop(), SpawnerSetup(CONFIG, 64902, 64902), dict(os.environ),
+            self._note_spawned, lambda pid, code: self.exited.append((pid, code)), self._note_lost,
+        )  # fmt: skip
+
+    def order(self, serial: int) -> tuple[socket.socket, socket.socket]:
+        """The supervisor's ends of a new worker's channels."""
+        pairs = [socket.socketpair(socket.AF_UNIX, kind) for kind in (socket.SOCK_SEQPACKET, socket.SOCK_STREAM)]
+        assert self.spawner.order(Spawn(serial, 0, ()), [theirs.fileno() for _, theirs in pairs])
+        for _, theirs in pairs:
+            theirs.close()
+        return pairs[0][0], pairs[1][0]
+
+    def _note_spawned(self, report: Spawned, pidfd: int) -> None:
+        os.close(pidfd)
+        self.spawned.append(report)
+
+    def _note_lost(self) -> None:
+        self.lost += 1
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it runs; a zombie, which its adopter has not reaped yet, does not."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
+
+
+def play(script: Any) -> None:
+    """Runs `script(scene)` with a spawner that is stopped afterwards."""
+
+    async def whole() -> None:
+        scene = Scene()
+        scene.spawner.start()
+        try:
+            await script(scene)
+        finally:
+            await scene.spawner.stop()
+
+    run(whole)
+
+
+def test_a_worker_is_forked_reported_and_reaped_with_its_code() -> None:
+    """It ends by itself, cleanly, when it loses its supervisor."""
+
+    async def script(scene: Scene) -> None:
+        ends = scene.order(17)
+        await until(lambda: scene.spawned, "the report")
+        report = scene.spawned[0]
+        assert (report.serial, report.number) == (17, 0)
+        await until(lambda: Path(f"/proc/{report.pid}/comm").read_text() == "nodeagent-w0\n", "its name")
+        for end in ends:
+            end.close()
+        await until(lambda: scene.exited == [(report.pid, 0)], "its end")
+
+    play(script)
+
+
+def test_a_spawner_that_dies_is_started_again_and_its_workers_live_on() -> None:
+    """Orders may be given again; who waited is told that they were lost."""
+
+    async def script(scene: Scene) -> None:
+        ends = scene.order(1)
+        await until(lambda: scene.spawned, "the first worker")
+        first = scene.spawned[0].pid
+        assert scene.spawner._process
+        os.kill(scene.spawner._process.pid, signal.SIGKILL)
+        await until(lambda: scene.lost == 1, "a new spawner")
+        assert is_alive(first)
+        more = scene.order(2)
+        await until(lambda: len(scene.spawned) == 2, "the second worker")
+        for end in (*ends, *more):
+            end.close()
+        await until(lambda: scene.exited == [(scene.spawned[1].pid, 0)], "its end")
+        await until(lambda: not is_alive(first), "the end of the first")
+
+    play(script)
+
+
+def test_a_stopped_spawner_takes_no_order_and_is_not_started_again() -> None:
+    """It was meant."""
+
+    async def script(scene: Scene) -> None:
+        await scene.spawner.stop()
+        assert not scene.spawner.is_running
+        assert not scene.spawner.order(Spawn(1, 0, ()), [])
+        assert scene.lost == 0
+
+    play(script)

@@ -1,0 +1,35 @@
+"""Start-up: the order of its steps, and what it refuses. The steps themselves are tried for real in tests/e2e."""
+
+from pathlib import Path
+
+import pytest
+
+from nodeagent.config import parse_config
+from nodeagent.errors import ConfigError
+from nodeagent.process import startup
+from nodeagent.process.startup import STEPS, worker_count
+
+TEXT = '[host]\nname = "h"\naddresses = ["10.0.0.1"]\nworkers = {}\n[catalog]\naddress = "https://c:8501"\n'
+
+
+@pytest.mark.parametrize(("setting", "cores", "count"), [(0, 1, 1), (0, 2, 2), (0, 64, 4), (3, 1, 3), (8, 2, 8)])
+def test_there_is_a_worker_per_core_and_at_most_four_unless_told_otherwise(setting: int, cores: int, count: int) -> None:
+    """More cores belong to the applications."""
+    assert worker_count(parse_config(TEXT.format(setting), "test"), cores) == count
+
+
+def test_power_is_dropped_before_anything_is_started_and_rules_stand_before_anybody_dials() -> None:
+    """The order is the meaning."""
+    names = [step.__name__ for step in STEPS]
+    assert names.index("_lock") < names.index("_bind") < names.index("_drop") < names.index("_intercept")
+    assert names.index("_intercept") < names.index("_follow_units") < names.index("_launch") == len(names) - 1
+
+
+def test_the_root_cgroup_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """There the agent's own connections could not be told from others."""
+    (tmp_path / "cgroup").write_text("0::/\n")
+    monkeypatch.setattr(startup, "_PROC_SELF", tmp_path)
+    with pytest.raises(ConfigError, match="runs in the root cgroup"):
+        startup._own_cgroup()
+    (tmp_path / "cgroup").write_text("0::/system.slice/nodeagent.service\n")
+    assert startup._own_cgroup() == "system.slice/nodeagent.service"

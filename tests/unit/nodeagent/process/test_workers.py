@@ -1,0 +1,105 @@
+"""A real fleet of workers, which have no listeners here."""
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+from nodeagent import limits
+from nodeagent.config import parse_config
+from nodeagent.process.orders import SpawnerSetup
+from nodeagent.process.worker_process import State, WorkerProcess
+from nodeagent.process.workers import Fleet, FleetCalls
+from nodeagent.wire.requests import OwnerAnswer
+from tests.support.loop import run, until
+
+CONFIG = parse_config('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:8501"\n', "test")
+
+
+class Scene:
+    """A fleet of two. Owned by one test."""
+
+    def __init__(self) -> None:
+        self.handed_over: list[tuple[int, int]] = []
+        calls = FleetCalls(
+            find_owner=lambda question: OwnerAnswer(question.number, -1, ""),
+            marks=lambda: {limits.UNIT_MARK_BASE | 1: "shop.service"},
+            hand_over=self._hand_over,
+            wall_clock=lambda: 1_700_000_000.0,
+        )
+        self.fleet = Fleet(asyncio.get_running_loop(), (), SpawnerSetup(CONFIG, 64902, 64902), dict(os.environ), calls)
+        self.fleet.start([(), ()])
+
+    def _hand_over(self, worker: WorkerProcess) -> None:
+        self.handed_over.append((worker.number, worker.pid))
+
+    def pids(self) -> list[int]:
+        """Of both slots."""
+        return [facts.pid for facts in self.fleet.facts()]
+
+
+def play(script: Any) -> None:
+    """Runs `script(scene)` once all workers serve; afterwards none is left."""
+
+    async def whole() -> None:
+        scene = Scene()
+        try:
+            await until(scene.fleet.are_all_serving, "all serve")
+            await script(scene)
+        finally:
+            await scene.fleet.drain(20, asyncio.Event())
+        assert scene.fleet.living() == []
+
+    run(whole)
+
+
+def test_each_slot_gets_a_worker_that_is_handed_to_control() -> None:
+    """And shown in `status`."""
+
+    async def script(scene: Scene) -> None:
+        facts = scene.fleet.facts()
+        assert [(f.number, f.state, f.restarts, f.started_at) for f in facts] == [
+            (0, "serving", 0, 1_700_000_000.0),
+            (1, "serving", 0, 1_700_000_000.0),
+        ]
+        assert sorted(scene.handed_over) == [(f.number, f.pid) for f in facts]
+
+    play(script)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_other_is_not_touched() -> None:
+    """The successor is handed to control, too."""
+
+    async def script(scene: Scene) -> None:
+        before = scene.pids()
+        os.kill(before[0], signal.SIGKILL)
+        await until(lambda: scene.pids()[0] not in (0, before[0]) and scene.fleet.are_all_serving(), "a successor")
+        assert scene.pids()[1] == before[1]
+        assert scene.fleet.facts()[0].restarts == 1
+        assert len(scene.handed_over) == 3
+
+    play(script)
+
+
+def test_a_drained_fleet_starts_nobody() -> None:
+    """Also when a worker dies in the drain; a second drain has nothing to do."""
+
+    async def script(scene: Scene) -> None:
+        await scene.fleet.drain(20, asyncio.Event())
+        assert [facts.state for facts in scene.fleet.facts()] == [str(State.DEAD)] * 2
+
+    play(script)
+
+
+def test_workers_that_do_not_end_are_cut() -> None:
+    """At the end of their grace, or at once when told."""
+
+    async def script(scene: Scene) -> None:
+        for pid in scene.pids():
+            os.kill(pid, signal.SIGSTOP)
+        cut = asyncio.Event()
+        cut.set()
+        await scene.fleet.drain(1000, cut)
+        assert scene.fleet.living() == []
+
+    play(script)
