@@ -23,7 +23,7 @@ IDENTIFY_S = 0.25  # conntrack and sock_diag take 80 us; whoever is unknown afte
 IDENTIFY_PENDING = 256  # questions to the supervisor in flight for one worker; beyond that callers are unidentified
 CONNECT_S = 5.0  # as Consul's ConnectTimeoutMs
 LOCAL_CONNECT_S = 1.0  # a source-preserved connection to a local application may meet a tuple in use: try another port
-LOCAL_CONNECT_TRIES = 3
+LOCAL_CONNECT_TRIES = 8  # workers walk the ports from random places and may walk side by side for a while
 KEEPALIVE_S = 180  # of application connections, as ztunnel: finds dead ends without cutting idle ones
 FAREWELL_S = 2.0  # for tunnels to say goodbye after the last connection of a drain
 LINGER_S = 30.0  # how long closed ends may take to deliver what is queued before they are cut
@@ -149,6 +149,8 @@ DECODE_ROWS = 250  # services or index rows decoded before a worker's loop gets 
 
 CATALOG_WAIT_MAX_S = 600.0  # as Consul: a longer `wait` becomes this
 CATALOG_BODY_S = 30.0  # for a request's body to arrive: a slow sender must not hold a handler for ever
+CATALOG_IDLE_S = 75.0  # a connection without a whole request is closed, as nginx does: idle strangers hold no descriptor
+CATALOG_TLS_BUFFER_BYTES = 32 * 1024  # two records; asyncio's own 256 KiB for each of 1,000 watches would be 256 MB
 CATALOG_ROWS = 100_000  # hosts, instances, entries, values, tokens, each: ten times what the agents are built for
 CATALOG_SERVICES_PER_HOST = 1000  # one stolen host token must not fill the table
 CATALOG_LOCK_S = 5.0  # the command line and the server write the same database; each write takes milliseconds

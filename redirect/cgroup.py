@@ -9,7 +9,7 @@ BELOW = "/sys/fs/cgroup"  # what libnftables puts before every path
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
 # What systemd allows in unit names, and the slash. A quote in a path would end nft's string and begin a command of ours.
-_SAFE = re.compile(r"[A-Za-z0-9:_.\\@/+~=,-]{1,1000}")
+_SAFE = re.compile(r"[A-Za-z0-9:_.\\@/-]{1,1000}")
 
 
 def read_mount() -> str:

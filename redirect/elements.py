@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +14,6 @@ from redirect.plan import AGENTS, ALIVE, ALIVE_S, LOCAL_PORTS, MAIN, MESH, UNITS
 from redirect.settings import Settings
 
 _MAPPED = bytes(10) + b"\xff\xff"  # of an IPv4 address in IPv6 form
-_TRIES = 5  # of a transaction that names cgroups: one may vanish while it is read
 _SETS = {4: f"set {MESH[4]}", 6: f"set {MESH[6]}"}
 _PORTS, _AGENTS, _ALIVE, _UNITS = f"set {LOCAL_PORTS}", f"set {AGENTS}", f"set {ALIVE}", f"map {UNITS}"
 
@@ -103,7 +103,10 @@ class Elements:
         """How the elements in the kernel differ from what was set, as sentences; the beat is not looked at."""
         listed = text.parse_table(self._run(f"list table {text.FAMILY} {MAIN}", flags=STATELESS)).bodies
         cgroups = {_AGENTS: dict.fromkeys(self._agents, ""), _UNITS: _stamps(self._units)}
-        expected = self._capture | {heading: self._usable(values)[0] for heading, values in cgroups.items()}
+        expected = self._capture | {
+            heading: self._elements_of({path: values[path] for path in self._identities(values)})
+            for heading, values in cgroups.items()
+        }
         return tuple(
             sentence
             for heading, elements in expected.items()
@@ -111,29 +114,35 @@ class Elements:
         )
 
     def _fill_cgroups(self, heading: str, values: Mapping[str, str]) -> tuple[str, ...]:
-        """Fills a set keyed by cgroup with those that exist; gives those that do not."""
-        for tries_left in reversed(range(_TRIES)):
-            elements, gone = self._usable(values)
+        """Fills a set keyed by cgroup with those that exist; gives the paths of the others.
+
+        A cgroup may end while nft reads its path. Then those that are not what they were are left out, until it works.
+        """
+        found = self._identities(values)
+        while True:
+            elements = self._elements_of({path: values[path] for path in found})
             try:
                 self._run(text.render_fill(MAIN, heading, sorted(elements)))
             except RedirectError:
-                if not tries_left or self._usable(values)[1] == gone:
+                now = self._identities(found)
+                unchanged = {path: identity for path, identity in found.items() if now.get(path) == identity}
+                if unchanged == found:
                     raise
+                found = unchanged
             else:
-                break
-        return gone
+                return tuple(path for path in values if path not in found)
 
-    def _usable(self, values: Mapping[str, str]) -> tuple[frozenset[str], tuple[str, ...]]:
-        """Elements for the cgroups that exist, and the paths of those that do not or that no rule can name."""
-        elements: set[str] = set()
-        gone: list[str] = []
-        for path, value in values.items():
-            element = element_of(self._mount, path)
-            if element and Path(self._mount, path.strip("/")).is_dir():
-                elements.add(element + value)
-            else:
-                gone.append(path)
-        return frozenset(elements), tuple(gone)
+    def _identities(self, paths: Iterable[str]) -> dict[str, int]:
+        """The numbers of those cgroups that exist and that a rule can name."""
+        found: dict[str, int] = {}
+        for path in paths:
+            if element_of(self._mount, path):
+                with suppress(FileNotFoundError):
+                    found[path] = Path(self._mount, path.strip("/")).stat().st_ino
+        return found
+
+    def _elements_of(self, values: Mapping[str, str]) -> frozenset[str]:
+        return frozenset(f"{element_of(self._mount, path)}{value}" for path, value in values.items())
 
     def _run(self, commands: str, *, flags: int = 0) -> str:
         if not commands:

@@ -11,6 +11,8 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 
+UNIT_TIMEOUT_S = 60  # the slowest takes two
+
 # A busy machine is no defect: hypothesis' own deadline measures wall-clock time.
 settings.register_profile(
     "nodeagent",
@@ -25,6 +27,13 @@ settings.load_profile("nodeagent")
 def pytest_configure(config: pytest.Config) -> None:
     """Markers that tests may carry."""
     config.addinivalue_line("markers", "slow: takes more than ten seconds; left out by script/test --fast")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test without hosts of its own that is not done within a minute hangs."""
+    for item in items:
+        if "e2e" not in item.path.parts and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(UNIT_TIMEOUT_S + FUZZ_EXAMPLES))
 
 
 @pytest.hookimpl(wrapper=True)

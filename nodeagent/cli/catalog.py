@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import click
 
@@ -102,7 +102,7 @@ def options_of(
 
 
 def _serve(options: Options) -> None:
-    configure_log("catalog", stream=DroppingStream(sys.stderr.buffer))
+    configure_log("catalog", stream=cast("BinaryIO", DroppingStream(sys.stderr.buffer)))
     notifier = Notifier(os.environ, os.getpid())
 
     def announce(line: str) -> None:

@@ -4,20 +4,21 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
+import msgspec
 
+from nodeagent.cli.render import output_option, show_json, show_table
+from nodeagent.control.report import API_VERSION
+from nodeagent.lab import enter, teardown
+from nodeagent.lab import status as statuses
 from nodeagent.lab.build import Plan
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.lab import Lab
 from nodeagent.lab.layout import AGENT, DEFAULT_NAME
+from nodeagent.lab.status import HostStatus, LabStatus
 from nodeagent.model.service import Mode, Protocol
-
-if TYPE_CHECKING:  # rich is slow to import, and most commands print no table
-    from rich.table import Table
-
-    from nodeagent.lab.status import HostStatus, LabStatus
 
 
 class _Command(click.Command):
@@ -53,6 +54,7 @@ class _WithCommand(_Command):
 
 
 _COMMAND = "nodeagent.lab.command"
+_HEADERS = ("HOST", "ADDRESSES", "AGENT", "SERVICE", "REGISTERED AT", "COMMAND")
 _name = click.option(
     "--name", default=DEFAULT_NAME, envvar="NODEAGENT_LAB", show_default=True, show_envvar=True, help="Which lab."
 )
@@ -100,8 +102,6 @@ def up(name: str, hosts: int, mode: Mode, workers: int, agents: bool) -> None:  
 @click.option("--all", "every", is_flag=True, help="Every lab of this machine.")
 def down(name: str, every: bool) -> None:  # noqa: FBT001 - click passes by name
     """Removes everything of a lab: processes, namespaces, rules, cgroups, files; also after a crash."""
-    from nodeagent.lab import teardown  # noqa: PLC0415 - needed here only
-
     for each in teardown.names() if every else (name,):
         found = teardown.take_down(each)
         click.echo(f"lab {each!r} is removed" if found else f"there was no lab {each!r}")
@@ -149,8 +149,6 @@ def exec_(ctx: click.Context, /, name: str, user: str, host: str, service: str) 
 
     HOST may be `hub`: the namespace with the bridge (br0) and the catalog.
     """
-    from nodeagent.lab import enter  # noqa: PLC0415 - needed here only
-
     argv = Lab(name).command(host, _command(ctx), service=service, user=user)
     sys.stdout.flush()
     os.execvpe(argv[0], argv, enter.environment())  # noqa: S606 - streams, signals, status and terminal are CMD's
@@ -177,51 +175,37 @@ def agent(name: str, host: str, action: str, follow: bool) -> None:  # noqa: FBT
 
 @lab.command()
 @click.option("--name", default=None, help="Only this lab; without it, all.")
-@click.option("-o", "--output", default="table", show_default=True, type=click.Choice(["table", "json"]))
+@output_option
 def status(name: str | None, output: str) -> None:
     """Shows labs, hosts, agents, services and addresses."""
-    import msgspec  # noqa: PLC0415 - needed here only
-
-    from nodeagent.lab import status as statuses  # noqa: PLC0415 - needed here only
-
     labs = statuses.read_all() if name is None else (statuses.read_status(name),)
     if output == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(labs), indent=2))
+        show_json({"apiVersion": API_VERSION, "labs": msgspec.to_builtins(labs)})
     else:
         _print_labs(labs)
     if name is not None and labs[0].broken:
         raise click.exceptions.Exit(1)
 
 
-def _print_labs(labs: "tuple[LabStatus, ...]") -> None:
-    from rich.console import Console  # noqa: PLC0415 - loaded for tables only
-    from rich.table import Table  # noqa: PLC0415
-
+def _print_labs(labs: tuple[LabStatus, ...]) -> None:
     if not labs:
         click.echo("no lab is up; start one with: nodeagent lab up")
     for each in labs:
-        click.echo(f"lab {each.name}: {each.broken or f'mode {each.mode}, catalog {_catalog_words(each)}'}")
-        if each.broken:
-            continue
-        table = Table("host", "addresses", "agent", "service", "registered at", "command", box=None, pad_edge=False)
-        for host in each.hosts:
-            _add_host(table, host)
-        Console(soft_wrap=True).print(table)
+        catalog = each.catalog if each.catalog_running else f"{each.catalog} (NOT running)"
+        click.echo(f"lab {each.name}: {each.broken or f'mode {each.mode}, catalog {catalog}'}")
+        if not each.broken:
+            show_table(_HEADERS, [row for host in each.hosts for row in _rows(host)])
 
 
-def _catalog_words(each: "LabStatus") -> str:
-    return each.catalog if each.catalog_running else f"{each.catalog} (NOT running)"
-
-
-def _add_host(table: "Table", host: "HostStatus") -> None:
-    first = (host.name, " ".join(host.addresses), host.agent + (f": {host.complaint}" if host.complaint else ""))
-    for entry in host.services or (None,):
-        what = ("-", "-", "-") if entry is None else (
-            entry.name if entry.running else f"{entry.name} (ended)", " ".join(entry.addresses) or "-",
-            " ".join(entry.command),
-        )  # fmt: skip
-        table.add_row(*first, *what)
-        first = ("", "", "")
+def _rows(host: HostStatus) -> list[tuple[str, ...]]:
+    """A line for each service of a host; the first one says what the host is."""
+    agent = host.agent + (f": {host.complaint}" if host.complaint else "")
+    services = [
+        (each.name if each.running else f"{each.name} (ended)", " ".join(each.addresses) or "-", " ".join(each.command))
+        for each in host.services
+    ] or [("-", "-", "-")]
+    heads = [(host.name, " ".join(host.addresses), agent), *[("", "", "")] * (len(services) - 1)]
+    return [head + service for head, service in zip(heads, services, strict=True)]
 
 
 def _command(ctx: click.Context) -> tuple[str, ...]:

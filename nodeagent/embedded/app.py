@@ -22,6 +22,18 @@ _SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Serv
 """Values of the KV store are anybody's bytes, tokens must not rest in a cache, and versions are nobody's business."""
 
 
+def build_runner(server: Server) -> web.AppRunner:
+    """The catalog, ready to be given a socket."""
+    return web.AppRunner(
+        build_app(server),
+        access_log=None,
+        handle_signals=False,
+        handler_cancellation=True,  # a client that goes away gives its blocking query's place back
+        keepalive_timeout=limits.CATALOG_IDLE_S,
+        shutdown_timeout=limits.CATALOG_STOP_S,
+    )
+
+
 def build_app(server: Server) -> web.Application:
     """The catalog as an aiohttp application."""
     app = web.Application(client_max_size=limits.ENTRY_BYTES)

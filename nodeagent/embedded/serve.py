@@ -8,6 +8,7 @@ import random
 import resource
 import signal
 import socket
+from asyncio import sslproto
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ import msgspec
 from aiohttp import web
 
 from nodeagent import limits
-from nodeagent.embedded.app import build_app
+from nodeagent.embedded.app import build_runner
 from nodeagent.embedded.asking import Server
 from nodeagent.embedded.authority import Realm, read_listener_root
 from nodeagent.embedded.datadir import DATABASE, TLS_CA, lock_data, prepare_data
@@ -96,13 +97,7 @@ async def _serve(
     tls = _tls_of(options, store)
     ttl = timedelta(seconds=options.leaf_ttl_s)
     server = Server(store, realm, str(address), ttl, _now, random.random)
-    runner = web.AppRunner(
-        build_app(server),
-        access_log=None,
-        handle_signals=False,
-        handler_cancellation=True,  # a client that goes away gives its blocking query's place back
-        shutdown_timeout=limits.CATALOG_STOP_S,
-    )
+    runner = build_runner(server)
     await runner.setup()
     try:
         await web.SockSite(runner, listener, ssl_context=tls.context if tls else None).start()
@@ -156,7 +151,8 @@ def _ready_line(options: Options, realm: Realm, address: Address) -> str:
 
 
 def _prepare_process() -> None:
-    """Every blocking query holds a descriptor; and aiohttp's tracebacks about malformed requests help nobody."""
+    """Every blocking query holds a descriptor and a TLS buffer; aiohttp's tracebacks about malformed requests help nobody."""
+    sslproto.SSLProtocol.max_size = limits.CATALOG_TLS_BUFFER_BYTES
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the CA's key passes through this process's memory

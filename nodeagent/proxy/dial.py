@@ -27,9 +27,14 @@ async def dial(sock: socket.socket, address: Address) -> None:
 
 async def _writable(sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    writable = loop.create_future()
-    loop.add_writer(sock, lambda: writable.done() or writable.set_result(None))
+    writable: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(sock, _settle, writable)
     try:
         await writable
     finally:
         loop.remove_writer(sock)
+
+
+def _settle(writable: asyncio.Future[None]) -> None:
+    if not writable.done():
+        writable.set_result(None)

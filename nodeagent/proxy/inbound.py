@@ -8,7 +8,7 @@ from nodeagent.proxy.outbound import note_way
 from nodeagent.proxy.relay import refusals
 from nodeagent.proxy.supervisor import SupervisorChannel
 from nodeagent.proxy.tunnel import Tunnel
-from nodeagent.proxy.upstream import connect_direct, connect_preserving
+from nodeagent.proxy.upstream import connect_direct, connect_preserving, upstream_ports
 from nodeagent.wire import connect
 from nodeagent.wire.stream import Headers, Stream, StreamHandler
 
@@ -19,6 +19,7 @@ class Inbound:
     def __init__(self, live: Live, supervisor: SupervisorChannel) -> None:
         self._live = live
         self._supervisor = supervisor
+        self._ports = upstream_ports()  # after the fork: each worker starts elsewhere
 
     def accept_stream(self, tunnel: Tunnel, stream: Stream, headers: Headers) -> StreamHandler:
         """A peer's workload calls: the stream's handler, which is served from here on."""
@@ -62,4 +63,4 @@ class Inbound:
         table = self._live.config.service.get(service)
         if table and not table.preserve_source:
             return await connect_direct(address, "")
-        return await connect_preserving(address, client_ip, self._supervisor.prepared_socket)
+        return await connect_preserving(address, client_ip, self._supervisor.prepared_socket, self._ports)

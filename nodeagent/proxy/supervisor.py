@@ -24,7 +24,7 @@ class SupervisorChannel:
         self._units = units
         self._stock: dict[int, deque[socket.socket]] = {4: deque(), 6: deque()}
         self._asked: set[int] = set()
-        self._waiters: dict[int, list[asyncio.Future[None]]] = {4: [], 6: []}
+        self._waiting: dict[int, deque[asyncio.Future[socket.socket]]] = {4: deque(), 6: deque()}
         self._questions: dict[int, asyncio.Future[OwnerAnswer]] = {}
         self._numbers = itertools.count(1)
         self._loop = asyncio.get_running_loop()
@@ -45,24 +45,19 @@ class SupervisorChannel:
         Raises:
             LimitReached: the supervisor sent none in time.
         """
-        stock = self._stock[family]
+        stock, waiting = self._stock[family], self._waiting[family]
         if len(stock) < limits.PREPARED_LOW:
             self.ask_sockets(family)
-        while not stock:
-            await self._refilled(family)
-        return stock.popleft()
-
-    async def _refilled(self, family: int) -> None:
-        waiter = self._loop.create_future()
-        self._waiters[family].append(waiter)
+        if stock and not waiting:
+            return stock.popleft()
+        waiter: asyncio.Future[socket.socket] = self._loop.create_future()
+        waiting.append(waiter)
         try:
             async with asyncio.timeout(limits.PREPARED_WAIT_S):
-                await waiter
+                return await waiter
         except TimeoutError:
-            raise LimitReached("the supervisor sent no socket for a source-preserved connection") from None
-        finally:
-            self._waiters[family].remove(waiter)
             self._asked.discard(family)
+            raise LimitReached("the supervisor sent no socket for a source-preserved connection") from None
 
     def ask_sockets(self, family: int) -> None:
         """Asks for a batch, once."""
@@ -113,8 +108,10 @@ class SupervisorChannel:
         if kind == requests.SOCKETS:
             family = requests.decode_family(data)
             self._asked.discard(family)
-            self._stock[family].extend(socket.socket(fileno=fd) for fd in fds)
-            self._wake(family)
+            for fd in fds:
+                self._hand_out(family, socket.socket(fileno=fd))
+            if self._waiting[family]:
+                self.ask_sockets(family)
         elif kind == requests.OWNER:
             self._answered(requests.decode_answer(data))
         elif kind == requests.PING:
@@ -127,13 +124,15 @@ class SupervisorChannel:
         elif kind == requests.DRAIN:
             self.on_drain()
 
-    def _wake(self, family: int) -> None:
-        """Lets as many waiters go on as there are sockets; each takes one in its own turn."""
-        waiting = [waiter for waiter in self._waiters[family] if not waiter.done()]
-        for waiter in waiting[: len(self._stock[family])]:
-            waiter.set_result(None)
-        if len(waiting) > len(self._stock[family]):
-            self.ask_sockets(family)
+    def _hand_out(self, family: int, sock: socket.socket) -> None:
+        """To whoever has waited longest and still does, else into the stock."""
+        waiting = self._waiting[family]
+        while waiting:
+            waiter = waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(sock)
+                return
+        self._stock[family].append(sock)
 
     def _answered(self, answer: OwnerAnswer) -> None:
         waiting = self._questions.get(answer.number)

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import random
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from nodeagent import limits
 from nodeagent.errors import UpstreamRefused, UpstreamTimeout
@@ -50,7 +50,9 @@ async def connect_direct(address: Address, client_ip: str) -> TcpEnd:
         raise
 
 
-async def connect_preserving(address: Address, client_ip: str, prepared: SocketSource) -> TcpEnd:
+async def connect_preserving(
+    address: Address, client_ip: str, prepared: SocketSource, ports: Iterator[int]
+) -> TcpEnd:
     """A connection to a local application that sees the remote client's address; answers come back through loopback.
 
     The port is not the client's own: a live connection of the client may have the same tuple. It is drawn from a range
@@ -63,7 +65,7 @@ async def connect_preserving(address: Address, client_ip: str, prepared: SocketS
         sock = await prepared(family_of(address.ip))
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((client_ip, random.randint(*limits.UPSTREAM_PORTS)))  # noqa: S311 - a free port, not a secret
+            sock.bind((client_ip, next(ports)))
             return await _connect(sock, address, limits.LOCAL_CONNECT_S)
         except (_TupleTaken, UpstreamTimeout, OSError) as error:
             sock.close()
@@ -73,6 +75,15 @@ async def connect_preserving(address: Address, client_ip: str, prepared: SocketS
             sock.close()
             raise
     raise AssertionError  # the loop returns or raises
+
+
+def upstream_ports() -> Iterator[int]:
+    """Ports in turn from a random one: the next is the one that was used longest ago, and workers hardly ever meet."""
+    low, high = limits.UPSTREAM_PORTS
+    first = random.randint(low, high)  # noqa: S311 - a free port, not a secret
+    yield from range(first, high + 1)
+    while True:
+        yield from range(low, high + 1)
 
 
 class _TupleTaken(Exception):

@@ -244,6 +244,7 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
             hosts.append(host)
         _ip("-n", hosts[0].name, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", hosts[1].name)
         for host in hosts:
+            _ip("-n", host.name, "link", "set", "eth0", "addrgenmode", "none")  # no link-local address that comes later
             _ip("-n", host.name, "addr", "add", f"{host.ip4}/24", "dev", "eth0")
             _ip("-n", host.name, "addr", "add", f"{host.ip6}/64", "dev", "eth0", "nodad")
             _ip("-n", host.name, "link", "set", "lo", "up")

@@ -21,6 +21,7 @@ from nodeagent.lab.teardown import take_down
 from tests.e2e.conftest import Capture, MakeLab
 from tests.e2e.support.remains import remains_of
 from tests.e2e.support.waiting import wait_until
+from tests.e2e.support.wire import Wire
 
 NODEAGENT = enter.nodeagent_command()
 HTTP = [sys.executable, "-m", "http.server", "--bind", "::"]
@@ -220,7 +221,7 @@ def test_a_taken_port_and_a_missing_program_are_refused_before_anything_starts(b
 def test_status_tells_programs_everything(bare: Lab) -> None:
     """Labs, hosts, addresses, agents, services."""
     bare.run("host2", "listed", [*HTTP, "8087"], port=8087)
-    (told,) = json.loads(nodeagent_lab("status", bare, "-o", "json").stdout)
+    (told,) = json.loads(nodeagent_lab("status", bare, "-o", "json").stdout)["labs"]
     second = bare.host("host2")
     assert (told["name"], told["mode"], told["catalog_running"]) == (bare.name, "strict", True)
     host = told["hosts"][1]
@@ -436,3 +437,108 @@ def test_twenty_hosts_are_up_in_seconds(name: str) -> None:
     assert lab.host("host20").ipv6.endswith("::20")
     assert get(lab, "host1", f"http://[{lab.host('host20').ipv6}]:8080/") == "200"
     assert load_state(name).hosts == 20
+
+
+# --- agents --------------------------------------------------------------------------------------------------------
+
+
+def test_a_service_is_in_force_when_run_returns(lab: Lab, wire: Wire, canary: str) -> None:
+    """The very first call to a new service meets policy: it is refused, and nothing of it leaves the host in clear."""
+    second = lab.host("host2")
+    for number, address in enumerate((second.ipv4, f"[{second.ipv6}]")):
+        port = 8101 + number
+        lab.run("host2", f"fresh{number}", [*HTTP, str(port)], port=port)
+        done = lab.exec("host1", "curl", "-sS", "-m", "10", f"http://{address}:{port}/?{canary}", service="shop")
+        assert done.returncode != 0, done.stdout
+    assert lab.exec("host1", "nodeagent", "intention", "allow", "shop", "fresh0").returncode == 0
+    url = f"http://{second.ipv4}:8101/?{canary}"
+    wait_until(lambda: lab.exec("host1", "curl", "-sf", "-m", "10", url, service="shop").returncode == 0, "allowed")
+    wire.assert_never_in_clear(canary)
+
+
+def test_every_command_works_inside_a_host(lab: Lab) -> None:
+    """As on a machine of its own, without options."""
+    for words in ("status", "connections", "services", "certs", "intention list", "intercept verify"):
+        done = lab.exec("host1", "nodeagent", *words.split())
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+
+
+def test_processes_have_the_users_of_the_configuration(lab: Lab) -> None:
+    """Workers and control are not root, in the lab either."""
+    uids = sorted(Path(f"/proc/{pid}").stat().st_uid for pid in lab.pids("host1", "nodeagent"))
+    assert {0, layout.CONTROL_UID, layout.WORKER_UID} == set(uids)
+    assert uids.count(layout.WORKER_UID) >= 2
+
+
+def test_an_agent_is_stopped_killed_and_started(lab: Lab) -> None:
+    """Each start is healthy when the command returns, in a new cgroup, as a restarted unit's."""
+    unit = cgroup.mount() / lab.host("host2").unit_cgroup("nodeagent")
+    seen = {unit.stat().st_ino}
+    for verbs in (("stop", "start"), ("kill", "start"), ("restart",)):
+        for verb in verbs:
+            done = nodeagent_agent(lab, "host2", verb)
+            assert done.returncode == 0, done.stderr
+            (_, told) = json.loads(nodeagent_lab("status", lab, "-o", "json").stdout)["labs"][0]["hosts"]
+            assert told["agent"] == ("stopped" if verb in {"stop", "kill"} else "healthy")
+        assert unit.stat().st_ino not in seen
+        seen.add(unit.stat().st_ino)
+    assert "runs already" in nodeagent_agent(lab, "host2", "start").stderr
+    assert '"event":"supervisor_ready"' in nodeagent_agent(lab, "host2", "logs").stdout
+
+
+def test_followed_logs_go_on(lab: Lab) -> None:
+    """Until the reader has enough."""
+    process = subprocess.Popen(
+        [NODEAGENT, "lab", "agent", "--name", lab.name, "host1", "logs", "-f"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.terminate()
+    process.stdout.close()
+    assert process.wait(20) == -signal.SIGTERM
+
+
+def test_mode_and_workers_are_as_asked(make_lab: MakeLab) -> None:
+    """One worker, observe: everything passes as without an agent."""
+    lab = make_lab(mode="observe", workers=1)
+    status = json.loads(lab.exec("host1", "nodeagent", "status", "-o", "json").stdout)
+    assert (status["mode"], len(status["workers"])) == ("observe", 1)
+    lab.run("host2", "web", [*HTTP, "8080"], port=8080)
+    assert get(lab, "host1", f"http://{lab.host('host2').ipv4}:8080/") == "200"
+
+
+def test_an_agent_that_cannot_start_takes_the_lab_down_and_says_why(name: str, tmp_path: Path) -> None:
+    """The end of its log is in the message."""
+    broken = tmp_path / "nodeagent"
+    broken.write_text(f"""#!/bin/sh
+[ "$1" != run ] || {{ echo the agent is out of order >&2; exit 1; }}
+exec {NODEAGENT} "$@"
+""")
+    broken.chmod(0o755)
+    (tmp_path / "python3").symlink_to(sys.executable)
+    env = {**os.environ, "PYTHONPATH": str(Path(layout.__file__).parents[2])}
+    script = "import sys; sys.executable = sys.argv.pop(1); from nodeagent.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "python3"), "lab", "up", "--name", name],
+        text=True, capture_output=True, timeout=60, check=False, env=env,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "the agent on host1 ended; its log ends:\n  the agent is out of order" in done.stderr
+    assert remains_of(name) == []
+
+
+def test_down_with_agents_leaves_nothing_behind(name: str) -> None:
+    """Rules, routes and sysctls were the hosts' own: the machine's are as before."""
+    before = machine() + Path("/proc/sys/net/ipv4/tcp_fwmark_accept").read_text()
+    lab = Lab.up(Plan(name))
+    lab.run("host2", "web", [*HTTP, "8080"], port=8080)
+    assert lab.exec("host1", "nodeagent", "intention", "allow", "shop", "web").returncode == 0
+    assert machine() + Path("/proc/sys/net/ipv4/tcp_fwmark_accept").read_text() == before
+    assert nodeagent_lab("down", name).returncode == 0
+    assert remains_of(name) == []
+    assert machine() + Path("/proc/sys/net/ipv4/tcp_fwmark_accept").read_text() == before
+
+
+def nodeagent_agent(lab: Lab, host: str, verb: str) -> subprocess.CompletedProcess[str]:
+    """`nodeagent lab agent`."""
+    return nodeagent_lab("agent", lab, host, verb)

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -124,6 +125,32 @@ class TestDeaths:
         wait_until(lambda: host.worker(0) not in (0, pid), "a successor")
 
 
+    def test_a_crashing_workers_share_goes_to_the_others_until_it_is_back(self, host: Solo) -> None:
+        """While its slot waits for long it leaves the listening group, so that no connection waits with it."""
+        host.start_ready()
+        before = listening_inodes(host)
+        while not any(event["restart_in_s"] > limits.VACANT_S for event in host.events("worker_exited")):
+            wait_until(lambda: host.worker(0), "it is there")
+            pid = host.worker(0)
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda pid=pid: any(event["pid"] == pid for event in host.events("worker_exited")), "it ended")
+        assert len(listening_inodes(host)) == len(before) // 2
+        with Load(host) as load:
+            load.go_on()
+            wait_until(lambda: len(listening_inodes(host)) == len(before) and host.worker(0), "it is back")
+            load.go_on()
+        assert load.refused == 0
+
+    def test_without_its_supervisor_everybody_ends_and_another_can_start(self, host: Solo) -> None:
+        """Nothing is left that would keep the ports."""
+        agent = host.start_ready()
+        agent.kill()
+        agent.wait()
+        wait_until(lambda: host.agent_processes() == [], "all have ended")
+        host.log.unlink()
+        host.start_ready()
+
+
 class TestUnits:
     """The kernel's map follows the cgroup tree."""
 
@@ -178,6 +205,8 @@ class TestBeginningAndEnd:
     def test_sigterm_leaves_no_process_and_new_connections_are_refused(self, host: Solo) -> None:
         """Exit 0; the beat ends at once, the rules stay."""
         agent = host.start_ready()
+        agent.send_signal(signal.SIGHUP)
+        wait_until(lambda: host.events("reload_ignored"), "SIGHUP is answered in the log")
         agent.send_signal(signal.SIGTERM)
         assert agent.wait(timeout=60) == 0
         assert host.agent_processes() == []
@@ -200,6 +229,13 @@ class TestBeginningAndEnd:
                 told = sock.recv(4096)
             assert agent.wait(timeout=60) == 0
 
+    def test_a_host_without_ipv6_goes_on_with_ipv4(self, host: Solo) -> None:
+        """And the log says what that means."""
+        host.run(["sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"])
+        host.start_ready()
+        assert host.events("ipv6_missing")
+        assert len(listening_inodes(host)) == 2 * 3
+
     def test_a_second_agent_is_refused_and_names_the_first(self, host: Solo) -> None:
         """One sentence, exit 1, and the first goes on."""
         first = host.start_ready()
@@ -214,12 +250,9 @@ class TestBeginningAndEnd:
             "import socket,time; s=socket.socket(); s.setsockopt(1,15,1); s.bind(('127.0.0.1',15001)); s.listen();"
             " print('ready',flush=True); time.sleep(1000)"
         )
-        (host.cgroup / "system.slice" / "other.service").mkdir()
-        import subprocess
-
-        other = subprocess.Popen(
-            host.inside(["python3", "-c", code], host.cgroup / "system.slice" / "other.service"), stdout=subprocess.PIPE
-        )
+        unit = host.cgroup / "system.slice" / "other.service"
+        unit.mkdir()
+        other = subprocess.Popen(host.inside(["python3", "-c", code], unit), stdout=subprocess.PIPE)
         assert other.stdout
         assert other.stdout.readline() == b"ready\n"
         agent = host.start()

@@ -37,10 +37,12 @@ class Console:
 
     def run(self, *commands: str) -> list[tuple[int, str]]:
         """(exit status, output) of each; `nft …` and the like may stand between ours."""
-        program = f"{shlex.quote(sys.executable)} -m nodeagent"
-        lines = [command.replace("nodeagent", program, 1) if command.startswith("nodeagent") else command for command in commands]
-        script = ["mount -t tmpfs tmpfs /run", f"printf %s {shlex.quote(self._config)} > /run/test.toml"]
-        script += [f"{{ {line}; }} 2>&1; printf '\\001%d\\002' $?" for line in lines]
+        script = [
+            "mount -t tmpfs tmpfs /run",
+            f"printf %s {shlex.quote(self._config)} > /run/test.toml",
+            f'nodeagent() {{ {shlex.quote(sys.executable)} -m nodeagent "$@"; }}',
+            *(f"{{ {command}; }} 2>&1; printf '\\001%d\\002' $?" for command in commands),
+        ]
         output = self._host.shell("unshare", "-m", "sh", "-c", "\n".join(script))
         parts = [part.rpartition("\001") for part in output.split("\002")[:-1]]
         return [(int(status), text.strip()) for text, _, status in parts]

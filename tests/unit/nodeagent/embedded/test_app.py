@@ -9,9 +9,10 @@ import re
 import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
+from aiohttp.web import TCPSite
 
 from nodeagent import limits
-from nodeagent.embedded.app import build_app, check_query, secret_of
+from nodeagent.embedded.app import build_app, build_runner, check_query, secret_of
 from nodeagent.embedded.refusal import BadRequest, Missing
 from nodeagent.embedded.routes import ROUTES, Route
 
@@ -113,6 +114,45 @@ def test_a_body_that_does_not_arrive_is_given_up(desk, monkeypatch):
     status, _, text = one(desk, "PUT", "/v1/config", data=never())
     assert status == 400
     assert "did not arrive" in text
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /v1/catalog/nodes HTTP/1.1\r\nX-Con"])
+def test_a_connection_without_a_whole_request_is_closed(desk, monkeypatch, begun):
+    monkeypatch.setattr(limits, "CATALOG_IDLE_S", 0.2)
+
+    async def run():
+        runner = build_runner(desk.server)
+        await runner.setup()
+        site = TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+        writer.write(begun)
+        async with asyncio.timeout(20):
+            said = await reader.read()
+        writer.close()
+        await runner.cleanup()
+        return said
+
+    assert asyncio.run(run()) == b""
+
+
+def test_a_client_that_goes_away_gives_its_place_back(desk):
+    async def run():
+        runner = build_runner(desk.server)
+        await runner.setup()
+        await TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/catalog/nodes?index=2&wait=10m"
+        async with ClientSession(headers={"X-Consul-Token": desk.secret}) as session:
+            asking = asyncio.ensure_future(session.get(url))
+            async with asyncio.timeout(20):
+                while not desk.store.watchers._open:  # noqa: ASYNC110 - it offers no event for it
+                    await asyncio.sleep(0.01)
+                asking.cancel()
+                while desk.store.watchers._open:  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.01)
+        await runner.cleanup()
+
+    asyncio.run(run())
 
 
 def test_keys_keep_their_characters(desk):

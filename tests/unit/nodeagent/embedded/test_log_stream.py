@@ -3,6 +3,7 @@
 import io
 from typing import cast
 
+import pytest
 import structlog
 
 from nodeagent.embedded.log_stream import DroppingStream
@@ -35,4 +36,5 @@ def test_a_buffer_that_cannot_be_flushed_raises_nothing():
     stream.write(b"line\n")
     stream.flush()
     assert stream.dropped == 1
-    full.detach().close()
+    with pytest.raises(OSError, match="space"):
+        full.close()

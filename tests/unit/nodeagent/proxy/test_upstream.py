@@ -1,6 +1,7 @@
 """Connections that the agent opens itself."""
 
 import asyncio
+import itertools
 import socket
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.errors import UpstreamRefused
 from nodeagent.model.address import Address
-from nodeagent.proxy.upstream import connect_direct, connect_preserving, family_of, is_local
+from nodeagent.proxy.upstream import connect_direct, connect_preserving, family_of, is_local, upstream_ports
 from tests.support.twohosts import listening, run
 
 
@@ -53,7 +54,7 @@ def test_a_dead_port_is_refused_with_a_cure() -> None:
     run(work)
 
 
-def test_another_port_is_tried_where_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_port_is_tried_where_one_is_taken() -> None:
     """A client's live connection may hold the very same tuple."""
 
     async def work() -> None:
@@ -67,9 +68,7 @@ def test_another_port_is_tried_where_one_is_taken(monkeypatch: pytest.MonkeyPatc
         free = listening("127.0.0.1")
         other = free.getsockname()[1]
         free.close()
-        ports = iter((taken, other))
-        monkeypatch.setattr("random.randint", lambda *_: next(ports))
-        end = await connect_preserving(address, "127.0.0.1", fresh)
+        end = await connect_preserving(address, "127.0.0.1", fresh, iter((taken, other)))
         assert end.sock.getsockname()[1] == other
         end.reset()
         for sock in (holder, app):
@@ -81,6 +80,14 @@ def test_another_port_is_tried_where_one_is_taken(monkeypatch: pytest.MonkeyPatc
         return socket.socket()
 
     run(work)
+
+
+def test_ports_are_walked_through_before_one_comes_again() -> None:
+    """The one that was used longest ago is next."""
+    low, high = limits.UPSTREAM_PORTS
+    ports = list(itertools.islice(upstream_ports(), 3 * (high - low)))
+    assert set(ports) == set(range(low, high + 1))
+    assert len(set(ports[-(high - low) :])) == high - low
 
 
 def test_upstream_ports_are_disjoint_from_the_kernel_s() -> None:
