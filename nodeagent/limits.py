@@ -50,9 +50,10 @@ TLS_BIO_BYTES = 33_024  # two records: 93 KiB a session after a burst instead of
 HOPS = 1  # agents that a connection may have passed before this one: the caller's
 CONNECTIONS_PER_WORKER = 9_000  # two descriptors each, below a hard limit of 20,000
 PREPARED_SOCKETS = 64  # made by the supervisor and sent in one message (0.95 ms)
-PREPARED_LOW = 16  # ask for more below this
-PREPARED_WAIT_S = 1.0  # for a batch, which takes a millisecond unless the supervisor is stuck
-UPSTREAM_PORTS = (10_240, 32_767)  # for source-preserved connections: disjoint from Linux's ephemeral 32768 to 60999
+PREPARED_LOW = 128  # more are asked for below this: on a busy machine the supervisor may answer some 10 ms later
+PREPARED_MAX = 512  # asked for at once, however many wait
+PREPARED_WAIT_S = 5.0  # for a batch, as for any connect; it takes a millisecond unless the machine is overloaded
+UPSTREAM_PORTS = (1024, 32_767)  # for source-preserved connections: disjoint from the ephemeral 32768 to 60999
 
 # --- processes -----------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,9 @@ def mount_of(mountinfo: str) -> str:
         if file_system.split(" ")[0] == "cgroup2" and (point == BELOW or point.startswith(BELOW + "/")):
             found = point
     if not found:
-        raise RedirectError(f"cgroup v2 is not mounted below {BELOW}; without it the agent and units cannot be told apart")
+        raise RedirectError(
+            f"cgroup v2 is not mounted below {BELOW}; without it the agent and units cannot be told apart"
+        )
     return found
 
 

@@ -102,14 +102,14 @@ def remove(*, now: bool = False, record_path: Path = RECORD_PATH) -> Report:
     so: call again later. With `now` everything goes and those connections break.
     """
     with locked_record(record_path) as file, Nft() as nft:
-        installed = [name for name in installed_names(nft) if name in (MAIN, KEEPER)]
+        names = installed_names(nft)
         record = file.read() or _lost_record(nft, ReturnPath())
-        if not installed and record == Record():
+        if not {MAIN, KEEPER} & {*names} and record == Record():
             return Report()
-        changes = [*_delete_tables(nft, [name for name in installed if name == MAIN])]
+        changes = [*_delete_tables(nft, {MAIN} & {*names})]
         left = () if now else tuple(_reasons_to_wait(record))
         if not left:
-            changes += _delete_tables(nft, [*(name for name in installed if name == KEEPER), *leftover_twins(nft, MAIN)])
+            changes += _delete_tables(nft, [*({KEEPER} & {*names}), *leftover_twins(names)])
             changes += _restore(record)
         file.write(record if left else None)
     return Report(tuple(changes), left=left)
@@ -208,7 +208,11 @@ def _find_all_drift(nft: Nft, settings: Settings) -> tuple[str, ...]:
     value = read_fwmark_accept()
     return (
         *(sentence for table in plan(settings) for sentence in find_drift(nft, table)),
-        *(f"{entry}: missing; does systemd-networkd delete it? ({_NETWORKD})" for entry in wanted if entry not in present),
+        *(
+            f"{entry}: missing; does systemd-networkd delete it? ({_NETWORKD})"
+            for entry in wanted
+            if entry not in present
+        ),
         *shadowing_rules(wanted),
         *([f"{NAME} is {value}, not {WANTED}: stamps do not reach the agent"] if value != WANTED else []),
     )

@@ -108,7 +108,9 @@ def _never(settings: Settings) -> tuple[Rule, ...]:
     rules = [Rule((_never_ports(settings),), Accept(), "ssh, DNS, Consul, the agent itself, excluded ports")]
     for family in FAMILIES:
         networks = _networks((*NEVER_NETWORKS, *settings.exclude_cidrs), family)
-        rules.append(Rule((ToNetworks(family, networks),), Accept(), "loopback, link-local, metadata, excluded networks"))
+        rules.append(
+            Rule((ToNetworks(family, networks),), Accept(), "loopback, link-local, metadata, excluded networks")
+        )
         endpoints = tuple(sorted({(a, p) for a, p in settings.exclude_addresses if _family(a) == family}))
         if endpoints:
             rules.append(Rule((ToEndpoints(family, endpoints),), Accept(), "the catalog"))
@@ -249,7 +251,9 @@ def _networks(texts: Iterable[str], family: Family) -> tuple[str, ...]:
     """Those of one family, overlaps merged: the kernel refuses overlapping ranges."""
     networks = [ipaddress.ip_network(text) for text in texts]
     if family == 4:
-        return tuple(map(str, ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv4Network))))
+        return tuple(
+            map(str, ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv4Network)))
+        )
     return tuple(map(str, ipaddress.collapse_addresses(n for n in networks if isinstance(n, ipaddress.IPv6Network))))
 
 

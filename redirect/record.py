@@ -14,7 +14,7 @@ from redirect.routing import Entry, LocalRoute, PolicyRule
 from redirect.settings import OUTBOUND_PORT, TUNNEL_PORT, ReturnPath
 
 RECORD_PATH = Path("/run/nodeagent/intercept.json")
-LOCK_S = 10.0  # an apply takes a tenth of a second; whoever holds the lock for longer hangs
+LOCK_S = 2.0  # an apply takes a tenth of a second; a supervisor that waits here does not beat, and has five
 _LOCK_RETRY_S = 0.02
 _VERSION = 1
 _BYTES_MAX = 65_536
@@ -104,7 +104,9 @@ def _open_locked(path: Path, wait_s: float) -> int:
             return descriptor
         os.close(descriptor)
         if time.monotonic() > deadline:
-            raise RedirectError(f"{path}: another process has been changing the rules for {wait_s:g} s; see `fuser {path}`")
+            raise RedirectError(
+                f"{path}: another process has been changing the rules for {wait_s:g} s; see `fuser {path}`"
+            )
         time.sleep(_LOCK_RETRY_S)
 
 

@@ -26,6 +26,9 @@ OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT = 15001, 15006, 15008  # as other meshe
 
 UNIT_MARKS = (0x5A000000, 0x5A00FFFF)  # what the stamp sets: one value per unit of this host
 
+_OWN_TABLES = (253, 254, 255)  # default, main, local
+_MAIN_PREFERENCE = 32766
+
 CGROUP_DEPTH = 4  # system.slice/web.service is two levels below the root; slices may be nested twice more
 
 
@@ -98,10 +101,18 @@ def _complaints(settings: Settings) -> Iterator[str]:
         yield f"agent ports {settings.agent_ports}: each must differ from the others"
     yield from _bad_networks((*settings.exclude_cidrs, *settings.mesh_cidrs))
     yield from _bad_networks(address for address, _ in settings.exclude_addresses)
+    yield from _bad_return_path(settings.return_path)
     first, last = settings.unit_marks
     mark = settings.return_path.mark
     if not 0 < first <= last <= 0xFFFFFFFF or not 0 < mark <= 0xFFFFFFFF or first <= mark <= last:
         yield f"marks {first:#x} to {last:#x} and {mark:#x}: must be a range and one value outside it"
+
+
+def _bad_return_path(path: ReturnPath) -> Iterator[str]:
+    if not 0 < path.table <= 0xFFFFFFFF or path.table in _OWN_TABLES:
+        yield f"routing table {path.table}: must be a number of its own, not one of the kernel's"
+    if not 0 < path.preference < _MAIN_PREFERENCE:
+        yield f"preference {path.preference}: must be between the kernel's local rule (0) and its main rule ({_MAIN_PREFERENCE})"
 
 
 def _bad_networks(texts: Iterable[str]) -> Iterator[str]:

@@ -33,7 +33,9 @@ class Dependents(NamedTuple):
 
 def read_sockets() -> tuple[TcpSocket, ...]:
     """Every TCP socket but those in time-wait, IPv4 and IPv6."""
-    requests = [_REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _STATES) for family in (socket.AF_INET, socket.AF_INET6)]
+    requests = [
+        _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _STATES) for family in (socket.AF_INET, socket.AF_INET6)
+    ]
     try:
         return tuple(decode_socket(row) for body in requests for row in exchange(SOCK_DIAG, _BY_FAMILY, DUMP, body))
     except OSError as error:

@@ -3,12 +3,13 @@
 import difflib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 from redirect import nft as text
 from redirect.libnftables import STATELESS, TERSE, Nft, NothingThere
+from redirect.plan import KEEPER, MAIN
 from redirect.rules import Table
 
 _TWIN = "twin"
@@ -33,9 +34,9 @@ def installed_names(nft: Nft) -> tuple[str, ...]:
     return tuple(re.findall(rf"^table {text.FAMILY} (\S+)$", nft.run(f"list tables {text.FAMILY}"), re.MULTILINE))
 
 
-def leftover_twins(nft: Nft, table: str) -> tuple[str, ...]:
-    """Twins whose makers died before they removed them."""
-    return tuple(name for name in installed_names(nft) if re.fullmatch(rf"{table}(_keeper)?_{_TWIN}_\d+", name))
+def leftover_twins(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the names that are twins whose makers died before they removed them."""
+    return tuple(name for name in names if re.fullmatch(rf"({MAIN}|{KEEPER})_{_TWIN}_\d+", name))
 
 
 def read_table(nft: Nft, name: str) -> text.Blocks | None:
@@ -84,14 +85,18 @@ def diff_table(nft: Nft, table: Table) -> Iterator[str]:
 
 def try_swap(nft: Nft, table: Table) -> Swap | None:
     """How to get to the planned table from what is installed; None if it is there already."""
-    planned = text.parse_table(text.render_table(table))
     found = read_table(nft, table.name)
     if found is None:
-        forward, back = text.render_table(table), text.render_removal(table.name)
-        return Swap(table.name, forward, back, planned.sets, is_new=True)
-    expected = reference(table)
+        planned = text.render_table(table)
+        return Swap(table.name, planned, text.render_removal(table.name), text.parse_table(planned).sets, is_new=True)
+    return swap_between(table, found, reference(table))
+
+
+def swap_between(table: Table, found: text.Blocks, expected: text.Blocks) -> Swap | None:
+    """How to get from one installed table to another; `expected` is what the planned one looks like in a listing."""
     if found == expected:
         return None
+    planned = text.parse_table(text.render_table(table))
     kept = {heading for heading in found.sets if found.bodies[heading] == expected.bodies.get(heading)}
     return Swap(
         table.name,

@@ -1,4 +1,4 @@
-"""The catalog's HTTP API for one command: address and CA from the configuration, the operator's token, every failure said."""
+"""The catalog's HTTP API for one command: address and CA from the configuration, and the operator's token."""
 
 import http.client
 import json
@@ -71,7 +71,9 @@ class Client:
         try:
             tls = ssl.create_default_context(cafile=self._table.ca_file or None)
         except (OSError, ssl.SSLError) as error:
-            raise CatalogError(f"catalog.ca_file {self._table.ca_file}: no certificate could be read: {error}") from error
+            raise CatalogError(
+                f"catalog.ca_file {self._table.ca_file}: no certificate could be read: {error}"
+            ) from error
         return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=_ANSWER_S, context=tls)
 
 
@@ -89,7 +91,9 @@ def open_host(config_path: Path, token_file: Path | None) -> Client:
     return Client(config.catalog, find_token(config, token_file if given or not own.exists() else own, os.environ))
 
 
-def find_token(config: Config, given: Path | None, environ: "os._Environ[str] | dict[str, str]", operator: Path = OPERATOR_TOKEN) -> str:
+def find_token(
+    config: Config, given: Path | None, environ: "os._Environ[str] | dict[str, str]", operator: Path = OPERATOR_TOKEN
+) -> str:
     """The token, from the first place that has one; empty where none has.
 
     Raises:

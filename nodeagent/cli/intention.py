@@ -83,7 +83,10 @@ def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path 
     """All intentions, the deciding ones first."""
     rows = read_intentions(open_operator(config_path, token_file))
     if output == "json":
-        shown = [{"source": r.source, "destination": r.destination, "action": r.action, "precedence": r.precedence} for r in rows]
+        shown = [
+            {"source": r.source, "destination": r.destination, "action": r.action, "precedence": r.precedence}
+            for r in rows
+        ]
         show_json({"apiVersion": "nodeagent/v1", "intentions": shown})
         return
     cells = [(row.source, row.destination, row.action, str(row.precedence)) for row in rows]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -90,13 +90,17 @@ def verify(config_path: Path, output: str) -> None:
     text = "\n".join(drift) or "The kernel does what the configuration says."
     _print(output, text, {"ok": not drift, "drift": drift})
     if drift:
-        _exit_failed()
+        click.get_current_context().exit(1)
 
 
 def _find_drift(config: Config) -> tuple[str, ...]:
     if config.intercept.enabled:
         return kernel.verify(read_settings(config))
-    return ("intercept.enabled is false, but rules are installed; run `nodeagent intercept remove`",) if kernel.show() else ()
+    return (
+        ("intercept.enabled is false, but rules are installed; run `nodeagent intercept remove`",)
+        if kernel.show()
+        else ()
+    )
 
 
 def _say_if_off(config: Config, output: str) -> bool:
@@ -107,10 +111,6 @@ def _say_if_off(config: Config, output: str) -> bool:
 
 def _print(output: str, text: str, data: dict[str, Any]) -> None:
     click.echo(json.dumps(data, indent=2) if output == "json" else text)
-
-
-def _exit_failed() -> NoReturn:
-    click.get_current_context().exit(1)
 
 
 @contextmanager

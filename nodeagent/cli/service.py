@@ -23,12 +23,21 @@ def service() -> None:
 @click.argument("name")
 @click.option("--port", type=click.IntRange(1, 65535), required=True, help="Where it listens.")
 @click.option("--address", default="", help="Where it listens; by default on every mesh address of this host.")
-@click.option("--protocol", type=click.Choice(["tcp", "http", "http2", "grpc"]), help="What it speaks; tcp if never said.")
+@click.option(
+    "--protocol", type=click.Choice(["tcp", "http", "http2", "grpc"]), help="What it speaks; tcp if never said."
+)
 @click.option("--id", "instance_id", default="", help="Names the instance; by default the service's name.")
 @token_option
 @config_option
 def register(  # noqa: PLR0913 - click hands over one argument for each option
-    *, name: str, port: int, address: str, protocol: str | None, instance_id: str, config_path: Path, token_file: Path | None
+    *,
+    name: str,
+    port: int,
+    address: str,
+    protocol: str | None,
+    instance_id: str,
+    config_path: Path,
+    token_file: Path | None,
 ) -> None:
     """Register service NAME on this host: from then on its port takes mesh traffic, and needs intentions."""
     body = service_body(name, port, address, instance_id)

@@ -28,7 +28,9 @@ def services(*, no_headers: bool, output: str, socket_path: str | None) -> None:
 
 def table_rows(service: ServicePart) -> list[list[str]]:
     """A line for each instance, or one for a service without any."""
-    callers = ", ".join(f"{intention.action} {intention.source}" for intention in service.intentions) or "nobody by name"
+    callers = (
+        ", ".join(f"{intention.action} {intention.source}" for intention in service.intentions) or "nobody by name"
+    )
     head = [service.name, service.protocol, service.mode]
     if not service.instances:
         return [[*head, "-", "-", "no instance", callers]]

@@ -110,9 +110,7 @@ async def list_connections(workers: Workers, query: Mapping[str, str]) -> Connec
         return ConnectionsAnswer(connections=rows, total=total)
     rows, total, unanswered = await workers.open_connections(limits.API_ROWS_MAX if service else limit)
     found = sorted((row for row in rows if concerns(row, service)), key=lambda row: -row.opened_at)
-    return ConnectionsAnswer(
-        connections=found[:limit], total=len(found) if service else total, unanswered=unanswered
-    )
+    return ConnectionsAnswer(connections=found[:limit], total=len(found) if service else total, unanswered=unanswered)
 
 
 def _application() -> web.Application:

@@ -163,7 +163,9 @@ def service_path(prefix: str, service: str) -> str:
     return prefix + quote(service, safe="")
 
 
-def _open_socket(info: tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]) -> socket.socket:
+def _open_socket(
+    info: tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]],
+) -> socket.socket:
     """A socket that notices a far end that is gone: a blocking query may be silent for five minutes."""
     sock = socket.socket(info[0], info[1], info[2])
     quarter = max(int(limits.CATALOG_DEAD_S / 4), 1)

@@ -23,6 +23,7 @@ from nodeagent.control.registration import is_registered, registration_of
 from nodeagent.control.seen import Seen
 from nodeagent.control.watch import Apply, Held, Rhythm, Watch
 from nodeagent.errors import CatalogError
+from nodeagent.model.service import Host
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 
@@ -50,6 +51,7 @@ class Follower:
         self._now = env.now
         self._draw = env.draw
         self._started_at = env.now()
+        self._registered_at = 0.0
         self._hold_back = HoldBack()
         self._watches: dict[str, Watch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -66,7 +68,7 @@ class Follower:
 
     @property
     def lost_since(self) -> float | None:
-        """Unix seconds since when the catalog is out of reach; None while it answers. Its silence counts as a failure."""
+        """Unix seconds since when the catalog is out of reach; None while it answers. Silence counts as a failure."""
         if self._catalog.failing_since is not None:
             return self._catalog.failing_since
         due_s = limits.CATALOG_PULSE_WAIT_S * 17 / 16 + limits.CATALOG_READ_MARGIN_S
@@ -136,7 +138,7 @@ class Follower:
         self.seen.hosts = parse_hosts(answer.body)
         self.changed.set()
         if not is_registered(self._config, self.seen.hosts):
-            await self._register()
+            await self._register(self.seen.hosts)
 
     async def _take_names(self, answer: Answer) -> None:
         self.seen.names = parse_service_names(answer.body)
@@ -154,7 +156,9 @@ class Follower:
     async def _take_intentions(self, answer: Answer) -> None:
         rows = parse_intentions(answer.body)
         if self.seen.intentions and not rows and (answer.is_filtered or not await self._may_read()):
-            why = "all intentions vanished and the token does not prove that it may read them: the old ones stay in force"
+            why = (
+                "all intentions vanished and the token does not prove that it may read them: the old ones stay in force"
+            )
             self.held["intentions"] = why
             raise Held(why)
         self.held.pop("intentions", None)
@@ -190,11 +194,23 @@ class Follower:
         try:
             await self._catalog.read("/v1/acl/token/self")
         except CatalogRefused as error:
-            return error.status in (401, 404, 405)  # ACLs are off; the embedded catalog, which refuses rather than filters
+            return error.status in (
+                401,
+                404,
+                405,
+            )  # ACLs are off; the embedded catalog, which refuses rather than filters
         return True
 
-    async def _register(self) -> None:
-        """Puts this host's row back; a refusal is shown and tried again with the next answer of the watch."""
+    async def _register(self, hosts: tuple[Host, ...]) -> None:
+        """Puts this host's row back; a refusal is shown and tried again with the next answer of the watch.
+
+        A row that is there and differs is replaced once a minute: two machines of one name would otherwise replace
+        each other's for ever, and wake every host of the mesh each time.
+        """
+        name, now = self._config.host.name, self._now()
+        if any(host.name == name for host in hosts) and now - self._registered_at < limits.CATALOG_COMPLAIN_S:
+            raise CatalogError(f"the catalog's row of {name} was changed by somebody; has another machine this name?")
+        self._registered_at = now
         try:
             await self._catalog.put("/v1/catalog/register", registration_of(self._config))
         except CatalogError as error:

@@ -59,7 +59,10 @@ class Identity:
         self._world = Surroundings(lambda: self.trust, self._issue, self._change, catalog.rest, env)
         self._roots = Watch(catalog, "/v1/connect/ca/roots", self._take_roots, metrics=metrics, draw=env.draw)
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._needed: frozenset[str] = frozenset()
+        self._needed: frozenset[str] | None = None
+        self._handed_out: KeyRing | None = None
+        self._is_settled = False
+        self._complained_at = 0.0
         self._on_demand: dict[str, None] = {}
         self._wanted_changed = asyncio.Event()
         self._ring_changed = asyncio.Event()
@@ -84,9 +87,9 @@ class Identity:
                 keeper.bell.ring()
             return
         if self._config.identity.units != "any" or not is_service_name(service):
-            _log.warning("svid_refused", service=service, error="this host's configuration names no such workload")
+            self._refuse(service, "this host's configuration names no such workload")
         elif len(self._on_demand) >= limits.SVID_ON_DEMAND:
-            _log.warning("svid_refused", service=service, error=f"{limits.SVID_ON_DEMAND} are held on demand already")
+            self._refuse(service, f"{limits.SVID_ON_DEMAND} are held on demand already")
         else:
             self._on_demand[service] = None
             self._wanted_changed.set()
@@ -117,7 +120,7 @@ class Identity:
 
     def _follow(self, group: asyncio.TaskGroup) -> None:
         """A keeper for each service that is needed or was asked for."""
-        wanted = self._needed | set(self._on_demand)
+        wanted = (self._needed or frozenset()) | set(self._on_demand)
         for name in self._tasks.keys() - wanted:
             self._tasks.pop(name).cancel()
             if self.keepers.pop(name).svid:
@@ -134,10 +137,28 @@ class Identity:
             await asyncio.sleep(limits.COMPILE_S)
             self._ring_changed.clear()
             ring = self.ring()
-            if ring:
+            if ring and ring != self._handed_out and self._has_settled():
+                self._handed_out = ring
                 self._hand_out(ring)
                 for svid in ring.svids:
                     self._metrics.set(_EXPIRY, svid.not_after, svid.service)
+
+    def _has_settled(self) -> bool:
+        """Whether each certificate that this host needs was asked for once.
+
+        Before, a ring would be a hole: after a restart of control the workers still hold the certificates of its
+        predecessor, and an early ring without them would take them away.
+        """
+        keepers = [self.keepers.get(name) for name in self._needed or ()]
+        tried = all(keeper and (keeper.svid or keeper.error) for keeper in keepers)
+        self._is_settled = self._is_settled or (self._needed is not None and tried)
+        return self._is_settled
+
+    def _refuse(self, service: str, why: str) -> None:
+        """Says so, but not for each of a worker's questions."""
+        if self._now() - self._complained_at >= limits.CATALOG_COMPLAIN_S:
+            self._complained_at = self._now()
+            _log.warning("svid_refused", service=service, error=why)
 
     def _change(self) -> None:
         self._ring_changed.set()

@@ -74,12 +74,14 @@ class Keeper:
         except (CatalogError, CertificateError) as error:
             await self._cope(str(error))
             return
-        except Exception as error:  # noqa: BLE001 - a defect must not end the keeper of a certificate; it is logged and retried
+        except Exception as error:  # noqa: BLE001 - a defect must not end the keeper: logged and retried
             _log.error("svid_failed", service=self.service, exc_info=True)
             await self._cope(f"{type(error).__name__}: {error}")
             return
         self._root_id, self._draw, self._failures, self.error = trust.active_id, self._world.env.draw(), 0, ""
-        _log.info("svid_issued", service=self.service, serial=self.svid.serial, not_after=self.svid.not_after.isoformat())
+        _log.info(
+            "svid_issued", service=self.service, serial=self.svid.serial, not_after=self.svid.not_after.isoformat()
+        )
         self._world.changed()
 
     def _withdraw(self) -> None:
@@ -91,9 +93,10 @@ class Keeper:
 
     async def _cope(self, error: str) -> None:
         self._failures += 1
-        if error != self.error:
+        is_news, self.error, self.failed_at = error != self.error, error, self._world.env.now()
+        if is_news:
             _log.warning("svid_not_issued", service=self.service, error=error)
-        self.error, self.failed_at = error, self._world.env.now()
+            self._world.changed()
         seconds = backoff_s(self._failures, self._world.env.draw(), limits.SVID_RENEW_RETRY_MAX_S)
         if self.svid:
             seconds = min(seconds, max(self.svid.not_after.timestamp() - self._world.env.now(), 0.05))

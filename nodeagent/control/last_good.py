@@ -1,7 +1,7 @@
 """What the catalog said last, on disk: an agent that starts without the catalog decides by it.
 
-The catalog's words are saved and not the snapshot compiled from them, so that a changed configuration of this host holds
-for them too.
+The catalog's words are saved and not the snapshot compiled from them, so that a changed configuration of this host
+holds for them too.
 """
 
 import hashlib

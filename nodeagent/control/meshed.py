@@ -1,7 +1,8 @@
 """Which hosts run an agent: those that say so, and for a while those that said so and are gone; pure.
 
-Towards a host without an agent clear text may be allowed. So the loss of a marker, by accident or by an attacker who may
-write to the catalog, must not take effect silently: the host stays meshed for HOLD_BACK_S, and `status` shows an alarm.
+Towards a host without an agent clear text may be allowed. So the loss of a marker, by accident or by an attacker who
+may write to the catalog, must not take effect silently: the host stays meshed for HOLD_BACK_S, and `status` shows an
+alarm.
 """
 
 from collections.abc import Iterable

@@ -62,7 +62,7 @@ class Watch:
                 await self._turn()
             except CatalogError as error:
                 await self._cope(error, loop.time())
-            except Exception as error:  # noqa: BLE001 - a defect in one watch must not end the others; it is logged and retried
+            except Exception as error:  # noqa: BLE001 - a defect must not end the other watches: logged and retried
                 _log.error("watch_failed", path=self.path, exc_info=True)
                 self._forget()
                 await self._cope(CatalogError(f"{self.path}: {type(error).__name__}: {error}"), loop.time())

@@ -202,5 +202,3 @@ async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Non
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-

@@ -68,15 +68,13 @@ def stop_agent(host: Host) -> None:
     supervisor = try_supervisor(host)
     if supervisor is not None:
         os.kill(supervisor, signal.SIGTERM)
-    if not cgroup.wait_empty(unit, limits.DRAIN_S + limits.LAB_STOP_S):
-        cgroup.kill(unit)
-    cgroup.remove(unit)
+    cgroup.wait_empty(unit, limits.DRAIN_S + limits.LAB_STOP_S)
+    cgroup.destroy(unit)
 
 
 def kill_agent(host: Host) -> None:
     """SIGKILL to every process of the agent at once: the crash to rehearse. Its rules stay."""
-    cgroup.kill(host.unit_cgroup(layout.AGENT))
-    cgroup.remove(host.unit_cgroup(layout.AGENT))
+    cgroup.destroy(host.unit_cgroup(layout.AGENT))
 
 
 def try_complaint(host: Host) -> str | None:

@@ -70,14 +70,11 @@ def pids(path: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def stop(path: str, grace_s: float) -> bool:
-    """SIGTERM to all in the cgroup, SIGKILL to what is left after `grace_s`; whether the SIGKILL was needed."""
+def terminate(path: str, grace_s: float) -> None:
+    """SIGTERM to all in the cgroup; returns when they are gone or `grace_s` has passed."""
     for pid in pids(path):
         _signal(pid, signal.SIGTERM)
-    if wait_empty(path, grace_s):
-        return False
-    kill(path)
-    return True
+    wait_empty(path, grace_s)
 
 
 def kill(path: str) -> None:
@@ -97,6 +94,24 @@ def kill(path: str) -> None:
             return
         if time.monotonic() > deadline:
             raise LabError(f"processes {pids(path)} in {mount() / path} do not die; look at them with ps")
+
+
+def destroy(path: str) -> None:
+    """Ends all in the cgroup and below, and removes it.
+
+    Again, if need be: a program that an interrupted command had just started may enter between the two.
+
+    Raises:
+        LabError: something does not go away.
+    """
+    deadline = time.monotonic() + limits.LAB_KILL_S
+    while True:
+        kill(path)
+        try:
+            return remove(path)
+        except LabError:
+            if time.monotonic() > deadline:
+                raise
 
 
 def wait_empty(path: str, seconds: float) -> bool:

@@ -46,8 +46,8 @@ def start_service(start: Start, holder: Holder, env: Mapping[str, str]) -> None:
 
 def stop_service(host: Host, service: str) -> None:
     """Ends every process of the unit, with grace, and removes its cgroup as systemd does."""
-    cgroup.stop(host.unit_cgroup(service), limits.LAB_STOP_S)
-    cgroup.remove(host.unit_cgroup(service))
+    cgroup.terminate(host.unit_cgroup(service), limits.LAB_STOP_S)
+    cgroup.destroy(host.unit_cgroup(service))
 
 
 def is_running(host: Host, service: str) -> bool:

@@ -27,8 +27,7 @@ def remove_lab(name: str) -> bool:
     """
     group = f"{layout.CGROUP}/{name}"
     found = (cgroup.mount() / group).exists() or layout.lab_directory(name).exists()
-    cgroup.kill(group)
-    cgroup.remove(group)
+    cgroup.destroy(group)
     for path in _mounts_below(layout.lab_directory(name), Path("/proc/self/mountinfo").read_text(encoding="utf-8")):
         enter.run_tool(["umount", "--lazy", path])  # an operator's: removing files through it would remove theirs
     if layout.lab_directory(name).exists():

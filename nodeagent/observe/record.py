@@ -58,7 +58,7 @@ class RecordQueue:
             self._rows.append(row)
 
     def take(self) -> Records | None:
-        """The oldest rows, at most a batch, with the number of rows dropped since the last call; None: nothing to say."""
+        """The oldest rows, at most a batch, and how many were dropped since the last call; None: nothing to say."""
         if not self._rows and not self._dropped:
             return None
         rows = [self._rows.popleft() for _ in range(min(self._batch, len(self._rows)))]

@@ -67,8 +67,8 @@ def resolve_catalog(address: str) -> tuple[tuple[str, int], ...]:
     url = urlsplit(address)
     try:
         found = socket.getaddrinfo(url.hostname, url.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConfigError(f"catalog.address: {url.hostname} cannot be resolved: {error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a port beyond 65535, or a name that no resolver takes
+        raise ConfigError(f"catalog.address: {address} cannot be resolved: {error}") from error
     return tuple(sorted({(str(row[4][0]), int(row[4][1])) for row in found}))
 
 

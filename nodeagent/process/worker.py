@@ -51,6 +51,7 @@ async def _serve(setup: WorkerSetup) -> None:
 def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What no one awaited: peers that vanish in a handshake are daily life, everything else is printed."""
     error = context.get("exception")
-    vanished = isinstance(error, OSError) or (isinstance(error, type) and issubclass(error, OSError))
+    kind = error if isinstance(error, type) else type(error)
+    vanished = issubclass(kind, (ConnectionError, TimeoutError))
     if not vanished:
         loop.default_exception_handler(context)

@@ -7,6 +7,7 @@ was closed. Back-pressure: an end that cannot deliver asks its peer to pause.
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from nodeagent import limits
@@ -62,6 +63,7 @@ class TcpEnd(asyncio.Protocol):
         self.relay: Watcher | None = None
         self.received = 0
         self.transport: Any = None
+        self.on_closed: Callable[[], None] = _nothing
         self.is_closed = False
         self._is_started = False
         self._early: list[bytes] = []
@@ -102,6 +104,7 @@ class TcpEnd(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: closed by either side, or reset by the application."""
         self.is_closed = True
+        self.on_closed()
         if self._linger:
             self._linger.cancel()
         is_clean = exc is None and (self._has_eof and self._has_finished)
@@ -168,6 +171,10 @@ class TcpEnd(asyncio.Protocol):
         if self._has_eof and self._has_finished and not self._linger:
             self.transport.close()
             self._linger = asyncio.get_running_loop().call_later(limits.LINGER_S, self.reset)
+
+
+def _nothing() -> None:
+    """Nobody waits for the end of this connection."""
 
 
 class StreamEnd:

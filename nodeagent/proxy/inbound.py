@@ -8,7 +8,7 @@ from nodeagent.proxy.outbound import note_way
 from nodeagent.proxy.relay import refusals
 from nodeagent.proxy.supervisor import SupervisorChannel
 from nodeagent.proxy.tunnel import Tunnel
-from nodeagent.proxy.upstream import connect_direct, connect_preserving, upstream_ports
+from nodeagent.proxy.upstream import PortPool, connect_direct, connect_preserving
 from nodeagent.wire import connect
 from nodeagent.wire.stream import Headers, Stream, StreamHandler
 
@@ -19,7 +19,7 @@ class Inbound:
     def __init__(self, live: Live, supervisor: SupervisorChannel) -> None:
         self._live = live
         self._supervisor = supervisor
-        self._ports = upstream_ports()  # after the fork: each worker starts elsewhere
+        self._ports = PortPool()  # after the fork: each worker has an order of its own
 
     def accept_stream(self, tunnel: Tunnel, stream: Stream, headers: Headers) -> StreamHandler:
         """A peer's workload calls: the stream's handler, which is served from here on."""

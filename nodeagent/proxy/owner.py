@@ -12,6 +12,7 @@ from nodeagent.model.workload import NOBODY, Workload
 from nodeagent.proxy.supervisor import SupervisorChannel
 
 SO_MARK = 36
+_CONNECTED = (1, 8)  # Linux, include/net/tcp_states.h: TCP_ESTABLISHED, TCP_CLOSE_WAIT
 
 
 def stamped(sock: Any, units: dict[int, str]) -> Workload:
@@ -33,9 +34,14 @@ async def find_workload(
     if workload is not NOBODY and (service_of(snapshot, workload) or not by_uid):
         return workload
     answer = await supervisor.owner(_packed(sock.getpeername()), _packed(sock.getsockname()))
-    if not answer.unit and answer.uid < 0:
+    if (not answer.unit and answer.uid < 0) or not _is_connected(sock):
         return workload
     return Workload(unit=answer.unit or workload.unit, uid=answer.uid, how="conntrack")
+
+
+def _is_connected(sock: Any) -> bool:
+    """Whether the connection is still the one that was asked about: after a reset, another may have its ports."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _CONNECTED
 
 
 def _packed(address: Any) -> tuple[bytes, int]:

@@ -50,7 +50,7 @@ class Plane:
             self._welcome.listen(sock)
             return
         factory = _Accepted.factory(self._outbound.serve if kind == "outbound" else self._inbound.serve_plaintext, self._live)
-        self._servers.append(await asyncio.get_running_loop().create_server(factory, sock=sock))
+        self._servers.append(await asyncio.get_running_loop().create_server(factory, sock=sock, backlog=limits.ACCEPT_BACKLOG))
 
     async def serve(self) -> None:
         """Serves until told to drain, then until the last connection has ended."""

@@ -23,7 +23,7 @@ class SupervisorChannel:
         self._is_lost = False
         self._units = units
         self._stock: dict[int, deque[socket.socket]] = {4: deque(), 6: deque()}
-        self._asked: set[int] = set()
+        self._coming = {4: 0, 6: 0}
         self._waiting: dict[int, deque[asyncio.Future[socket.socket]]] = {4: deque(), 6: deque()}
         self._questions: dict[int, asyncio.Future[OwnerAnswer]] = {}
         self._numbers = itertools.count(1)
@@ -46,8 +46,7 @@ class SupervisorChannel:
             LimitReached: the supervisor sent none in time.
         """
         stock, waiting = self._stock[family], self._waiting[family]
-        if len(stock) < limits.PREPARED_LOW:
-            self.ask_sockets(family)
+        self.ask_sockets(family)
         if stock and not waiting:
             return stock.popleft()
         waiter: asyncio.Future[socket.socket] = self._loop.create_future()
@@ -56,13 +55,14 @@ class SupervisorChannel:
             async with asyncio.timeout(limits.PREPARED_WAIT_S):
                 return await waiter
         except TimeoutError:
-            self._asked.discard(family)
+            self._coming[family] = 0
             raise LimitReached("the supervisor sent no socket for a source-preserved connection") from None
 
     def ask_sockets(self, family: int) -> None:
-        """Asks for a batch, once."""
-        if family not in self._asked:
-            self._asked.add(family)
+        """Asks for batches until what is here and on its way covers the next burst."""
+        wanted = limits.PREPARED_LOW + len(self._waiting[family]) - len(self._stock[family])
+        while self._coming[family] * limits.PREPARED_SOCKETS < min(wanted, limits.PREPARED_MAX):
+            self._coming[family] += 1
             self._send(requests.encode_family(requests.WANT_SOCKETS, family))
 
     async def owner(self, peer: tuple[bytes, int], listener: tuple[bytes, int]) -> OwnerAnswer:
@@ -87,7 +87,7 @@ class SupervisorChannel:
         try:
             self._sock.send(message)
         except BlockingIOError:
-            self._asked.clear()
+            self._coming = {4: 0, 6: 0}
         except OSError:
             self._lose()
 
@@ -107,11 +107,10 @@ class SupervisorChannel:
         kind = data[0]
         if kind == requests.SOCKETS:
             family = requests.decode_family(data)
-            self._asked.discard(family)
+            self._coming[family] = max(0, self._coming[family] - 1)
             for fd in fds:
                 self._hand_out(family, socket.socket(fileno=fd))
-            if self._waiting[family]:
-                self.ask_sockets(family)
+            self.ask_sockets(family)
         elif kind == requests.OWNER:
             self._answered(requests.decode_answer(data))
         elif kind == requests.PING:

@@ -2,12 +2,14 @@
 
 import asyncio
 import errno
+import functools
 import random
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable
 
 from nodeagent import limits
-from nodeagent.errors import UpstreamRefused, UpstreamTimeout
+from nodeagent.errors import LimitReached, UpstreamRefused, UpstreamTimeout
 from nodeagent.model.address import Address
 from nodeagent.proxy.dial import dial
 from nodeagent.proxy.ends import TcpEnd
@@ -50,40 +52,56 @@ async def connect_direct(address: Address, client_ip: str) -> TcpEnd:
         raise
 
 
-async def connect_preserving(
-    address: Address, client_ip: str, prepared: SocketSource, ports: Iterator[int]
-) -> TcpEnd:
+async def connect_preserving(address: Address, client_ip: str, prepared: SocketSource, ports: "PortPool") -> TcpEnd:
     """A connection to a local application that sees the remote client's address; answers come back through loopback.
 
-    The port is not the client's own: a live connection of the client may have the same tuple. It is drawn from a range
+    The port is not the client's own: a live connection of the client may have the same tuple. It comes from a range
     that the kernel uses for nobody else, and another one is tried if it is taken or silent.
 
     Raises:
-        UpstreamRefused, UpstreamTimeout: with the address and the likely cure.
+        UpstreamRefused, UpstreamTimeout, LimitReached: with the address and the likely cure.
     """
     for attempt in range(limits.LOCAL_CONNECT_TRIES):
-        sock = await prepared(family_of(address.ip))
+        sock, port = await prepared(family_of(address.ip)), ports.take()
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((client_ip, next(ports)))
-            return await _connect(sock, address, limits.LOCAL_CONNECT_S)
-        except (_TupleTaken, UpstreamTimeout, OSError) as error:
+            sock.bind((client_ip, port))
+            end = await _connect(sock, address, limits.LOCAL_CONNECT_S)
+        except BaseException as error:
             sock.close()
-            if attempt + 1 == limits.LOCAL_CONNECT_TRIES:
+            ports.give_back(port)
+            is_last = attempt + 1 == limits.LOCAL_CONNECT_TRIES
+            if is_last or not isinstance(error, (_TupleTaken, UpstreamTimeout, OSError)):
                 raise _explain(error, address) from error
-        except BaseException:
-            sock.close()
-            raise
+        else:
+            end.on_closed = functools.partial(ports.give_back, port)
+            return end
     raise AssertionError  # the loop returns or raises
 
 
-def upstream_ports() -> Iterator[int]:
-    """Ports in turn from a random one: the next is the one that was used longest ago, and workers hardly ever meet."""
-    low, high = limits.UPSTREAM_PORTS
-    first = random.randint(low, high)  # noqa: S311 - a free port, not a secret
-    yield from range(first, high + 1)
-    while True:
-        yield from range(low, high + 1)
+class PortPool:
+    """Ports for source-preserved connections: the one that was given back longest ago comes first. Owned by a worker.
+
+    In random order at first, as other workers take from the same range; what they hold is met by chance and skipped.
+    """
+
+    def __init__(self) -> None:
+        low, high = limits.UPSTREAM_PORTS
+        self._free = deque(random.sample(range(low, high + 1), high + 1 - low))
+
+    def take(self) -> int:
+        """A port that this worker does not use.
+
+        Raises:
+            LimitReached: it uses all of them.
+        """
+        if not self._free:
+            raise LimitReached(f"all {limits.UPSTREAM_PORTS} ports for connections to applications are in use")
+        return self._free.popleft()
+
+    def give_back(self, port: int) -> None:
+        """It is free again, and will rest as long as there are others."""
+        self._free.append(port)
 
 
 class _TupleTaken(Exception):
@@ -106,10 +124,10 @@ async def _connect(sock: socket.socket, address: Address, timeout_s: float) -> T
     return end
 
 
-def _explain(error: Exception, address: Address) -> Exception:
-    if isinstance(error, UpstreamTimeout):
-        return error
-    return UpstreamRefused(f"{address}: no free port to connect from ({error})")
+def _explain(error: BaseException, address: Address) -> BaseException:
+    if isinstance(error, (_TupleTaken, OSError)):
+        return UpstreamRefused(f"{address}: no free port to connect from")
+    return error
 
 
 def _new_socket(ip: str) -> socket.socket:

@@ -117,7 +117,9 @@ class Host:
         """An argument list that runs a command with the network of this host. Not `ip netns exec`: it remounts /sys."""
         return ["nsenter", f"--net=/run/netns/{self.name}", *command]
 
-    def listen(self, name: str, address: str, port: int, *, transparent: bool = False, redirected: bool = False) -> Listener:
+    def listen(
+        self, name: str, address: str, port: int, *, transparent: bool = False, redirected: bool = False
+    ) -> Listener:
         """A listener that is closed with the host."""
 
         def make() -> socket.socket:
@@ -167,7 +169,6 @@ class Agent:
     inbound: dict[int, Listener]
     elements: Elements
 
-
     def learned(self, version: int) -> Accepted:
         """What the agent learned of the redirected connection that came last; earlier ones are forgotten."""
         accepted = self.outbound[version].accepted
@@ -205,7 +206,10 @@ def remove(host: Host, *, now: bool = False) -> kernel.Report:
 
 def start_agent(host: Host, *, inbound: bool = True) -> Agent:
     """Listeners on loopback and open elements; no rule, no beat yet."""
-    outbound = {4: host.listen("agent", "127.0.0.1", 15001, redirected=True), 6: host.listen("agent", "::1", 15001, redirected=True)}
+    outbound = {
+        4: host.listen("agent", "127.0.0.1", 15001, redirected=True),
+        6: host.listen("agent", "::1", 15001, redirected=True),
+    }
     accepting = {}
     if inbound:
         accepting = {
@@ -319,8 +323,11 @@ def state_of(host: Host) -> dict[str, str]:
     return {
         "rules": host.shell("nft", "-s", "list", "ruleset"),
         "policy": host.shell("ip", "rule") + host.shell("ip", "-6", "rule"),
-        "routes": host.shell("ip", "route", "show", "table", "all") + host.shell("ip", "-6", "route", "show", "table", "all"),
-        "sysctls": host.shell("sysctl", "-a", "--pattern", "^net.(ipv4.tcp_fwmark_accept|ipv4.ip_forward|ipv4.conf|ipv6.conf)"),
+        "routes": host.shell("ip", "route", "show", "table", "all")
+        + host.shell("ip", "-6", "route", "show", "table", "all"),
+        "sysctls": host.shell(
+            "sysctl", "-a", "--pattern", "^net.(ipv4.tcp_fwmark_accept|ipv4.ip_forward|ipv4.conf|ipv6.conf)"
+        ),
     }
 
 

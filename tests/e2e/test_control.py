@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,7 @@ class Site:
         self.data = directory / "catalog"
         self.host = directory / "host1"
         self.host.mkdir()
-        for each in (directory, *directory.parents[:2]):
-            each.chmod(0o755)  # control's uid must be able to look into it
+        directory.chmod(0o755)  # control's uid must be able to look into it
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -49,7 +49,12 @@ class Site:
         return ControlProcess(self.host, f"https://127.0.0.1:{self.port}", self.ca, self.token, extra)
 
     def register(self, name: str, port: int, host: str = "host2", ip: str = "10.77.0.2") -> None:
-        body = {"Node": host, "Address": ip, "NodeMeta": {"nodeagent": "15008;v1"}, "Service": {"Service": name, "Port": port}}
+        body = {
+            "Node": host,
+            "Address": ip,
+            "NodeMeta": {"nodeagent": "15008;v1"},
+            "Service": {"Service": name, "Port": port},
+        }
         self.client.ok("PUT", "/v1/catalog/register", body)
 
     def run(self, *argv: str) -> subprocess.CompletedProcess:
@@ -64,17 +69,18 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path, request):
-    made = Site(tmp_path, *getattr(request, "param", ()))
-    with made.catalog:
-        yield made
-        if made.catalog.process.poll() is None:
-            made.catalog.end(signal.SIGKILL)
+def site(request):
+    with tempfile.TemporaryDirectory(prefix="nodeagent-control-") as directory:  # pytest's own is closed to other uids
+        made = Site(Path(directory), *getattr(request, "param", ()))
+        with made.catalog:
+            yield made
 
 
 def intentions(end, service: str) -> list[str]:
     snapshot = snapshot_of(end)
-    return [str(row) for row in snapshot.services[service].intentions] if snapshot and service in snapshot.services else []
+    return (
+        [str(row) for row in snapshot.services[service].intentions] if snapshot and service in snapshot.services else []
+    )
 
 
 def test_an_intention_written_by_the_command_is_at_the_worker_within_the_deadline(site: Site) -> None:
@@ -86,7 +92,7 @@ def test_an_intention_written_by_the_command_is_at_the_worker_within_the_deadlin
             done = site.operate("intention", verb, "shop", "web")
             assert done.returncode == 0, done.stderr
             assert "in force within a second" in done.stdout
-            eventually(lambda: intentions(end, "web") == expected, WITHIN_S, f"{verb} in force")  # noqa: B023
+            eventually(lambda now=expected: intentions(end, "web") == now, WITHIN_S, f"{verb} in force")
 
 
 def test_intention_check_names_the_decider_and_says_it_by_exit_status(site: Site) -> None:
@@ -110,7 +116,8 @@ def test_two_writers_of_one_entry_lose_nothing(site: Site) -> None:
         access = ["--config", str(site.host / "nodeagent.toml"), "--token-file", str(site.operator)]
         command = [sys.executable, "-m", "nodeagent", "intention", "allow", *access]
         writers = [
-            subprocess.Popen([*command, f"s{n}", "web"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for n in range(4)
+            subprocess.Popen([*command, f"s{n}", "web"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            for n in range(4)
         ]
         failed = [text for w in writers if (text := w.communicate(timeout=60)[1]) and w.returncode]
         assert failed == []
@@ -161,7 +168,13 @@ def test_a_catalog_that_was_killed_and_comes_back_is_followed_again(site: Site) 
 
 def test_it_starts_without_the_catalog_from_what_was_saved_and_says_so(site: Site) -> None:
     site.register("web", 80)
-    assert site.client.put("/v1/config", {"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": "shop", "Action": "allow"}]}).status == 200
+    assert (
+        site.client.put(
+            "/v1/config",
+            {"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": "shop", "Action": "allow"}]},
+        ).status
+        == 200
+    )
     with site.control() as control:
         end = control.join()
         eventually(lambda: intentions(end, "web"), 30, "the intention")
@@ -172,7 +185,9 @@ def test_it_starts_without_the_catalog_from_what_was_saved_and_says_so(site: Sit
         end = control.join()
         eventually(lambda: intentions(end, "web") == ["shop -> web (allow)"], WITHIN_S, "the saved snapshot")
         shown = eventually(
-            lambda: (s := site.run("status", "--socket", str(control.socket))).returncode == 1 and s.stdout, 30, "status"
+            lambda: (s := site.run("status", "--socket", str(control.socket))).returncode == 1 and s.stdout,
+            30,
+            "status",
         )
         assert "from the file saved" in shown
         assert "OUT OF REACH" in shown
@@ -216,12 +231,12 @@ def test_secrets_are_in_no_output_argument_or_environment(site: Site) -> None:
         )
         assert "spiffe://" in answers
         places = [answers, control.said(), (site.host / "snapshot").read_bytes().decode("latin-1")]
-        for name in ("cmdline", "environ"):
-            places.append(Path(f"/proc/{control.process.pid}/{name}").read_text(errors="replace"))
+        proc = Path(f"/proc/{control.process.pid}")
+        places += [(proc / name).read_text(errors="replace") for name in ("cmdline", "environ")]
         for place in places:
             assert site.token not in place
             assert secret not in place
-        assert Path(f"/proc/{control.process.pid}/status").read_text().count(f"Uid:\t{UID}\t{UID}\t{UID}\t{UID}") == 1
+        assert (proc / "status").read_text().count(f"Uid:\t{UID}\t{UID}\t{UID}\t{UID}") == 1
 
 
 def test_the_commands_show_the_agent_as_tables_and_as_json(site: Site) -> None:
@@ -232,7 +247,9 @@ def test_the_commands_show_the_agent_as_tables_and_as_json(site: Site) -> None:
         eventually(lambda: (r := ring_of(end)) and r.svids, 30, "the certificate")
         end.send(worker_stats(connections=1))
         at = ("--socket", str(control.socket))
-        healthy = eventually(lambda: (s := site.run("status", *at)).returncode == 0 and s.stdout, 30, "a healthy status")
+        healthy = eventually(
+            lambda: (s := site.run("status", *at)).returncode == 0 and s.stdout, 30, "a healthy status"
+        )
         assert "healthy" in healthy.splitlines()[0]
         assert json.loads(site.run("status", *at, "-o", "json").stdout)["workers"][0]["pid"] == 4001
         assert "10.77.0.2:80" in site.run("services", *at).stdout

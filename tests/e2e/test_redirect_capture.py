@@ -44,7 +44,9 @@ def beating(mesh: tuple[Host, Host, Agent]) -> None:
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("port", [WEB, OTHER])
-def test_a_call_to_a_mesh_host_reaches_the_agent_with_its_destination(mesh: tuple[Host, Host, Agent], version: int, port: int) -> None:
+def test_a_call_to_a_mesh_host_reaches_the_agent_with_its_destination(
+    mesh: tuple[Host, Host, Agent], version: int, port: int
+) -> None:
     """Every port of a mesh host, registered or not: the agent decides what to do with it."""
     host, peer, agent = mesh
     address = peer.ip4 if version == 4 else peer.ip6
@@ -60,7 +62,9 @@ def test_an_ipv4_call_from_an_ipv6_socket_is_an_ipv4_call(mesh: tuple[Host, Host
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_call_from_outside_to_a_registered_port_reaches_the_agent(mesh: tuple[Host, Host, Agent], version: int) -> None:
+def test_a_call_from_outside_to_a_registered_port_reaches_the_agent(
+    mesh: tuple[Host, Host, Agent], version: int
+) -> None:
     """The socket's own name is the destination, its peer the real client."""
     host, peer, agent = mesh
     address, caller = (host.ip4, peer.ip4) if version == 4 else (host.ip6, peer.ip6)
@@ -119,7 +123,11 @@ def test_settings_widen_and_narrow_what_is_captured() -> None:
             peer.listen("app", peer.ip6, port)
         host.listen("app", host.ip4, OTHER)
         agent = start_agent(host)
-        options = {"mesh_cidrs": ("10.78.0.0/24", "fd78::/64"), "exclude_ports": (OTHER,), "exclude_addresses": ((peer.ip4, 7000),)}
+        options = {
+            "mesh_cidrs": ("10.78.0.0/24", "fd78::/64"),
+            "exclude_ports": (OTHER,),
+            "exclude_addresses": ((peer.ip4, 7000),),
+        }
         apply(host, **options)
         host.run(agent.elements.beat)
         assert ask(host.connect(peer.ip4, WEB)) == "agent:hello"

@@ -66,7 +66,9 @@ def test_from_plan_to_removal(host: Host) -> None:
         "nodeagent intercept show",
     )
     assert [status for status, _ in results] == [1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]
-    unmeshed, plan, applied, again, no_plan, verified, shown, drift, removed, nothing, empty = (text for _, text in results)
+    unmeshed, plan, applied, again, no_plan, verified, shown, drift, removed, nothing, empty = (
+        text for _, text in results
+    )
     assert "table inet nodeagent is missing" in unmeshed
     assert "+\tchain out {" in plan
     assert "7000" in plan

@@ -41,7 +41,14 @@ def test_without_a_beat_new_connections_are_refused_at_once(hosts: tuple[Host, H
     apply(host)
     capture(host, agent, peer)
     host.run(agent.elements.stop_beat)
-    for caller, address in ((host, peer.ip4), (host, peer.ip6), (peer, host.ip4), (peer, host.ip6), (host, host.ip4), (host, host.ip6)):
+    for caller, address in (
+        (host, peer.ip4),
+        (host, peer.ip6),
+        (peer, host.ip4),
+        (peer, host.ip6),
+        (host, host.ip4),
+        (host, host.ip6),
+    ):
         assert refused_at_once(caller, address)
     assert Workload(host, "nodeagent.service", WORKER_UID).ask(peer.ip4, WEB) == "app:hello"
     assert ask(host.connect(peer.ip4, SSH)) == "app:hello"
@@ -56,8 +63,17 @@ def test_a_beat_brings_capture_back_and_open_connections_never_notice(hosts: tup
     agent = start_agent(host)
     apply(host)
     capture(host, agent, peer)
-    kept = [host.connect(peer.ip4, WEB), host.connect(peer.ip6, WEB), peer.connect(host.ip4, WEB), peer.connect(host.ip6, WEB)]
-    for act, is_refused in ((agent.elements.stop_beat, True), (agent.elements.beat, False), (agent.elements.stop_beat, True)):
+    kept = [
+        host.connect(peer.ip4, WEB),
+        host.connect(peer.ip6, WEB),
+        peer.connect(host.ip4, WEB),
+        peer.connect(host.ip6, WEB),
+    ]
+    for act, is_refused in (
+        (agent.elements.stop_beat, True),
+        (agent.elements.beat, False),
+        (agent.elements.stop_beat, True),
+    ):
         host.run(act)
         assert [ask(connection) for connection in kept] == ["agent:hello"] * 4
         assert refused_at_once(host, peer.ip4) is is_refused
@@ -90,7 +106,11 @@ def test_fail_open_lets_new_connections_bypass_a_dead_agent(hosts: tuple[Host, H
     apply(host, fail="open")
     capture(host, agent, peer)
     calls = ((host, peer.ip4), (host, peer.ip6), (peer, host.ip4), (peer, host.ip6), (host, host.ip4), (host, host.ip6))
-    for act, answer in ((agent.elements.beat, "agent:hello"), (agent.elements.stop_beat, "app:hello"), (agent.elements.beat, "agent:hello")):
+    for act, answer in (
+        (agent.elements.beat, "agent:hello"),
+        (agent.elements.stop_beat, "app:hello"),
+        (agent.elements.beat, "agent:hello"),
+    ):
         host.run(act)
         assert [ask(caller.connect(address, WEB)) for caller, address in calls] == [answer] * 6
 

@@ -37,8 +37,16 @@ def test_twenty_thousand_addresses(mesh: tuple[Host, Host, Agent]) -> None:
     """All of them are in the kernel; one more, one less and none at all work like the first."""
     host, peer, agent = mesh
     first = ipaddress.ip_address("10.100.0.0")
-    many = [str(first + number) for number in range(MANY)] + [str(ipaddress.ip_address("fd99::") + n) for n in range(MANY)]
-    for addresses, answer in ((many, "app"), ([*many, peer.ip4], "agent"), (many[1:], "app"), ([], "app"), ([peer.ip4], "agent")):
+    many = [str(first + number) for number in range(MANY)] + [
+        str(ipaddress.ip_address("fd99::") + n) for n in range(MANY)
+    ]
+    for addresses, answer in (
+        (many, "app"),
+        ([*many, peer.ip4], "agent"),
+        (many[1:], "app"),
+        ([], "app"),
+        ([peer.ip4], "agent"),
+    ):
         host.run(agent.elements.set_capture, addresses, [WEB])
         host.run(agent.elements.beat)
         assert host.run(agent.elements.verify) == ()
@@ -133,7 +141,11 @@ def test_a_cgroup_that_is_gone_or_cannot_be_named_is_left_out(mesh: tuple[Host, 
     host, peer, agent = mesh
     evil = 'system.slice/x" : 0x5a000009 }; delete table inet nodeagent; #.service'
     cgroup_of(host, evil).mkdir()
-    units = {host.path_of(WEB_UNIT): WEB_MARK, host.path_of("system.slice/gone.service"): 0x5A000008, host.path_of(evil): 0x5A000009}
+    units = {
+        host.path_of(WEB_UNIT): WEB_MARK,
+        host.path_of("system.slice/gone.service"): 0x5A000008,
+        host.path_of(evil): 0x5A000009,
+    }
     assert host.run(agent.elements.set_units, units) == (host.path_of("system.slice/gone.service"), host.path_of(evil))
     assert Workload(host, WEB_UNIT).ask(peer.ip4, WEB) == "agent:hello"
     assert agent.learned(4).mark == WEB_MARK
@@ -168,7 +180,9 @@ def test_without_a_table_the_message_says_so() -> None:
                 host.run(act)
 
 
-@pytest.mark.parametrize(("addresses", "ports"), [(["10.0.0.300"], []), ([], [0]), (["10.0.0.1; flush ruleset"], []), ([], [70000])])
+@pytest.mark.parametrize(
+    ("addresses", "ports"), [(["10.0.0.300"], []), ([], [0]), (["10.0.0.1; flush ruleset"], []), ([], [70000])]
+)
 def test_bad_values_change_nothing(mesh: tuple[Host, Host, Agent], addresses: list[str], ports: list[int]) -> None:
     """They are refused by name before anything is sent to the kernel."""
     host, peer, agent = mesh

@@ -79,7 +79,9 @@ def test_the_exemption_follows_a_restart_of_the_agent(mesh: tuple[Host, Host, Ag
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize(("unit", "mark"), [(WEB_UNIT, WEB_MARK), (SHOP_UNIT, SHOP_MARK), ("", 0)])
-def test_the_accepted_socket_carries_the_callers_stamp(mesh: tuple[Host, Host, Agent], unit: str, mark: int, version: int) -> None:
+def test_the_accepted_socket_carries_the_callers_stamp(
+    mesh: tuple[Host, Host, Agent], unit: str, mark: int, version: int
+) -> None:
     """Each unit its own; a process in no known unit has none."""
     host, peer, agent = mesh
     assert Workload(host, unit).ask(peer.ip4 if version == 4 else peer.ip6, WEB) == "agent:hello"
@@ -120,7 +122,9 @@ def test_a_forged_mark_does_not_pass_through_the_agents_own_door(mesh: tuple[Hos
 
 
 @pytest.mark.parametrize("address", ["203.0.113.7", "2001:db8::7"])
-def test_the_agents_mark_opens_no_way_around_policy_to_local_services(mesh: tuple[Host, Host, Agent], address: str) -> None:
+def test_the_agents_mark_opens_no_way_around_policy_to_local_services(
+    mesh: tuple[Host, Host, Agent], address: str
+) -> None:
     """With it every address is routed to this host, where services listen: a forger's SYN is routed again without it."""
     host, _, _ = mesh
     host.listen("app", "::" if ":" in address else "0.0.0.0", WEB)

@@ -53,7 +53,9 @@ def test_after_remove_now_all_is_as_before(hosts: tuple[Host, Host], value: str)
     host.shell("sysctl", "-w", f"net.ipv4.tcp_fwmark_accept={value}")
     host.shell("ip", "rule", "add", "fwmark", "0x77", "pref", "1331", "lookup", "200")
     host.shell("ip", "route", "add", "203.0.113.0/24", "dev", "eth0", "table", "133")
-    host.shell("nft", "table inet others { chain c { type filter hook input priority 0; ct state new counter accept; }; }")
+    host.shell(
+        "nft", "table inet others { chain c { type filter hook input priority 0; ct state new counter accept; }; }"
+    )
     before = state_of(host)
     agent = start_agent(host)
     apply(host)

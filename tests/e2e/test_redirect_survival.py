@@ -84,7 +84,9 @@ def test_connections_from_before_survive_install_change_and_removal(hosts: tuple
 
 @pytest.mark.parametrize("server_first", [False, True])
 @pytest.mark.parametrize("version", [4, 6])
-def test_the_first_packet_after_install_may_come_from_either_end(hosts: tuple[Host, Host], version: int, *, server_first: bool) -> None:
+def test_the_first_packet_after_install_may_come_from_either_end(
+    hosts: tuple[Host, Host], version: int, *, server_first: bool
+) -> None:
     """On a host without conntrack, an answer looks like a new connection to it: the SYN condition tells them apart."""
     host, peer = hosts
     inward = Pair(peer, host, host.ip4 if version == 4 else host.ip6, OTHER)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 from tests.support.eventually import eventually
 from tests.support.far_ends import FarEnd, hand_over, supervisor_stats, worker
@@ -34,7 +35,7 @@ class ControlProcess:
             os.chown(path, UID, UID)
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> "ControlProcess":
+    def __enter__(self) -> Self:
         self.supervisor = self._stack.enter_context(FarEnd())
         self.handover, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._stack.enter_context(self.handover)
@@ -51,7 +52,12 @@ class ControlProcess:
         theirs.close()
         far.close()
         self.supervisor.send(supervisor_stats())
-        eventually(self.socket.exists, 60, "the admin socket")
+        try:
+            eventually(lambda: self.socket.exists() or self.process.poll() is not None, 60, "the admin socket")
+            assert self.process.poll() is None, self.said()
+        except AssertionError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

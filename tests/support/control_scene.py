@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import http.client
 import json
-import os
 import socket
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from msgspec.structs import replace
 
@@ -23,16 +23,16 @@ HOST2 = node("host2", "10.77.0.2", "fd77::2")
 
 def settings(directory: Any, address: str, extra: str = "", metrics: str = "") -> Config:
     """host1's configuration with everything below `directory`."""
-    made = config(f'[admin]\nsocket = "{directory}/api.sock"\nstate_dir = "{directory}"\nmetrics = "{metrics}"\n{extra}')
+    made = config(
+        f'[admin]\nsocket = "{directory}/api.sock"\nstate_dir = "{directory}"\nmetrics = "{metrics}"\n{extra}'
+    )
     return replace(made, catalog=replace(made.catalog, address=address, token_file=""))
 
 
 class ControlScene:
     """Use with `async with`: control runs, a supervisor and one worker are connected."""
 
-    def __init__(
-        self, directory: Any, extra: str = "", metrics: str = "", peer: ScriptedCatalog | None = None
-    ) -> None:
+    def __init__(self, directory: Any, extra: str = "", metrics: str = "", peer: ScriptedCatalog | None = None) -> None:
         self.directory = directory
         self.socket = f"{directory}/api.sock"
         self.peer = peer or ScriptedCatalog()
@@ -40,7 +40,7 @@ class ControlScene:
         self._metrics = metrics
         self._stack = contextlib.AsyncExitStack()
 
-    async def __aenter__(self) -> "ControlScene":
+    async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.peer)
         self.peer.set(NODES, [HOST1, HOST2])
         self.peer.register("web", instance(HOST2, "web", 80))
@@ -55,7 +55,7 @@ class ControlScene:
         self.task = asyncio.create_task(run_control(made, theirs, self.supervisor.given_away.dup()))
         hand_over(ours, 0, 4001, self.worker)
         self.supervisor.send(supervisor_stats())
-        await until(lambda: os.path.exists(self.socket), "the admin socket")
+        await until(lambda: Path(self.socket).exists(), "the admin socket")
         return self
 
     async def __aexit__(self, *_: object) -> None:

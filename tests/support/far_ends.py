@@ -1,9 +1,10 @@
 """The far ends of control's channels, played by a test: supervisor and workers."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from nodeagent.catalog.codec import apply_delta, decode_delta, decode_snapshot
 from nodeagent.control.workers import HANDOVER
@@ -37,15 +38,13 @@ class FarEnd:
         self._on_message = on_message
         self._thread = threading.Thread(target=self._read, daemon=True)
 
-    def __enter__(self) -> "FarEnd":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
+        with contextlib.suppress(OSError):  # control has closed it already
             self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # control has closed it already
         self._thread.join(10)
         self.sock.close()
         self.given_away.close()
@@ -63,14 +62,12 @@ class FarEnd:
 
     def _read(self) -> None:
         reader = FrameReader()
-        try:
+        with contextlib.suppress(OSError):  # reset: the end
             while data := self.sock.recv(1 << 16):
                 for message in reader.feed(data):
                     self.messages.append(message)
                     if self._on_message:
                         self._on_message(self, message)
-        except OSError:
-            pass  # reset: the end
         self.ended.set()
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -40,7 +40,7 @@ class ScriptedCatalog:
         }.items():  # fmt: skip
             self.values[path] = self.index, value
 
-    async def __aenter__(self) -> "ScriptedCatalog":
+    async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_route("*", "/{rest:.*}", self._serve)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)

@@ -1,8 +1,8 @@
 """The admin API over its socket, in front of a whole control."""
 
-import os
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,10 +21,12 @@ def test_status_of_a_healthy_agent(tmp_path) -> None:
             await until(lambda: (ring := ring_of(playing.worker)) and ring.svids, "the certificate")
             await until(lambda: snapshot_of(playing.worker), "the snapshot")
             playing.worker.send(worker_stats(connections=3))
+
             async def answer() -> dict:
                 status, body = await playing.get("/v1/status")
                 assert status == 200
                 return body
+
             body = await answer()
             while not (body["healthy"] and body["workers"][0]["connections"] == 3):
                 body = await answer()
@@ -61,9 +63,11 @@ def test_connections_open_and_closed_by_service_and_number(tmp_path) -> None:
             await until(lambda: snapshot_of(playing.worker), "the snapshot")
             playing.worker.send(Records([row(1), denied(2), row(3, source="cart")]))
             playing.worker.send(worker_stats())
+
             async def closed(query: str) -> list[str]:
                 _, body = await playing.get(f"/v1/connections?closed=1{query}")
                 return [each["id"] for each in body["connections"]]
+
             while len(await closed("")) < 3:
                 pass
             assert await closed("") == ["0-3", "0-2", "0-1"]
@@ -78,7 +82,7 @@ def test_connections_open_and_closed_by_service_and_number(tmp_path) -> None:
 def test_a_query_that_makes_no_sense_is_refused_in_our_words(tmp_path, query: str) -> None:
     async def scene() -> None:
         async with ControlScene(tmp_path) as playing:
-            await until(lambda: os.path.exists(playing.socket), "the socket")
+            await until(lambda: Path(playing.socket).exists(), "the socket")
             status, body = await playing.get(f"/v1/connections?{query}")
             assert (status, "are known here" in body["error"]) == (400, True)
 
@@ -88,7 +92,7 @@ def test_a_query_that_makes_no_sense_is_refused_in_our_words(tmp_path, query: st
 def test_unknown_paths_and_methods_are_answered_as_json(tmp_path) -> None:
     async def scene() -> None:
         async with ControlScene(tmp_path) as playing:
-            await until(lambda: os.path.exists(playing.socket), "the socket")
+            await until(lambda: Path(playing.socket).exists(), "the socket")
             assert (await playing.get("/v2/status"))[0] == 404
             status, body = await playing.get("/v1/status", "DELETE")
             assert (status, body["apiVersion"]) == (405, "nodeagent/v1")

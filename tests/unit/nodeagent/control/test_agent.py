@@ -46,7 +46,7 @@ def test_it_starts_from_what_was_saved_when_the_catalog_is_away(tmp_path) -> Non
     async def scene() -> None:
         async with ControlScene(tmp_path) as playing:
             playing.peer.allow("shop -> web")
-            await until(lambda: (tmp_path / "snapshot").exists(), "the file")
+            await until((tmp_path / "snapshot").exists, "the file")
             await until(lambda: snapshot_of(playing.worker).services["web"].intentions, "the intention")
             status, answer = await playing.get("/v1/status")
             assert (status, answer["catalog"]["source"]) == (200, "catalog")

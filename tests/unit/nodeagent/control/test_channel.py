@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from typing import Self
 
 from nodeagent.control.channel import Channel
 from nodeagent.wire.frames import AskConnections, FrameReader, WantSvid, encode_frame
@@ -21,7 +22,7 @@ class Pair:
             raise ValueError("a defect of ours")
         self.heard.append(message)
 
-    async def __aenter__(self) -> "Pair":
+    async def __aenter__(self) -> Self:
         self.far, near = socket.socketpair()
         self.far.setblocking(False)
         await asyncio.get_running_loop().connect_accepted_socket(lambda: self.channel, near)

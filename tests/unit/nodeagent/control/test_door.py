@@ -3,6 +3,9 @@
 import asyncio
 import os
 import socket
+import tempfile
+from pathlib import Path
+from typing import NoReturn, Self
 
 import pytest
 from aiohttp import web
@@ -20,26 +23,18 @@ def test_the_kernels_word_about_the_far_end_decides() -> None:
         assert not may_read(ours, uids=(), gid=2**31)
 
 
-def test_a_supplementary_group_is_enough(tmp_path) -> None:
+def test_a_supplementary_group_is_enough() -> None:
     """Another uid, in the socket's group only by its supplementary groups, as an operator is."""
-    path = str(tmp_path / "sock")
-    with socket.socket(socket.AF_UNIX) as listener:
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        Path(directory).chmod(0o755)  # pytest's own directories are closed to other uids
+        path = f"{directory}/sock"
         listener.bind(path)
-        os.chmod(path, 0o666)
-        os.chmod(tmp_path, 0o755)
-        for parent in list(tmp_path.parents)[:2]:
-            os.chmod(parent, 0o755)
+        Path(path).chmod(0o666)
         listener.listen()
+        listener.settimeout(20)
         child = os.fork()
         if child == 0:
-            os.setgroups([64999])
-            os.setgid(64998)
-            os.setuid(64998)
-            client = socket.socket(socket.AF_UNIX)
-            client.connect(path)
-            client.recv(1)
-            os._exit(0)
-        listener.settimeout(20)
+            _connect_as(path, uid=64998, group=64999)
         near, _ = listener.accept()
         with near:
             assert may_read(near, uids={0}, gid=64999)
@@ -48,13 +43,24 @@ def test_a_supplementary_group_is_enough(tmp_path) -> None:
         os.waitpid(child, 0)
 
 
+def _connect_as(path: str, *, uid: int, group: int) -> NoReturn:
+    """In a child: connects, and ends when the other side does."""
+    os.setgroups([group])
+    os.setgid(uid)
+    os.setuid(uid)
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(path)
+    client.recv(1)
+    os._exit(0)
+
+
 class Scene:
     """A door before an application that says hello."""
 
     def __init__(self, *, admits: bool = True) -> None:
         self.admits = admits
 
-    async def __aenter__(self) -> "Scene":
+    async def __aenter__(self) -> Self:
         async def hello(_request: web.Request) -> web.Response:
             return web.Response(text="hello")
 
@@ -81,7 +87,7 @@ class Scene:
 
 
 @pytest.mark.parametrize(("admits", "expected"), [(True, True), (False, False)])
-def test_only_who_is_admitted_is_answered(admits: bool, expected: bool) -> None:
+def test_only_who_is_admitted_is_answered(*, admits: bool, expected: bool) -> None:
     async def scene() -> None:
         async with Scene(admits=admits) as playing:
             assert expected == (b"hello" in await playing.ask())

@@ -159,12 +159,27 @@ def test_garbage_keeps_what_was_known_and_is_shown() -> None:
 
 
 def test_this_host_registers_itself_and_again_when_its_row_was_lost() -> None:
-    async def script(_scene: Scene, peer: ScriptedCatalog) -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        for number in (1, 2):
+            peer.set(NODES, [HOST2])
+            await until(lambda now=number: len(peer.written) == now, "the registration")
+        assert peer.written[0][1]["NodeMeta"] == {"nodeagent": "15008;v1"}
+        scene.now += 60
+        peer.set(NODES, [HOST2, node("host1", "10.77.0.1", "fd77::1", marker="")])
+        await until(lambda: len(peer.written) == 3, "the marker is put back")
+
+    played(script)
+
+
+def test_two_machines_of_one_name_do_not_replace_each_other_for_ever() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         peer.set(NODES, [HOST2])
         await until(lambda: len(peer.written) == 1, "the registration")
-        assert peer.written[0][1]["NodeMeta"] == {"nodeagent": "15008;v1"}
-        peer.set(NODES, [HOST2, node("host1", "10.77.0.1", "fd77::1", marker="")])
-        await until(lambda: len(peer.written) == 2, "the marker is put back")
+        peer.set(NODES, [HOST2, node("host1", "10.77.0.9")])
+        await until(lambda: "another machine" in scene.follower.pulse_error, "the complaint")
+        assert len(peer.written) == 1
+        scene.now += 60
+        await until(lambda: len(peer.written) == 2, "the next try, a minute later")
 
     played(script)
 

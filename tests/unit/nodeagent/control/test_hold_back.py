@@ -26,7 +26,7 @@ def ids(rows) -> list[int]:
         ((), (), False),
     ],
 )
-def test_more_than_half_is_suspicious(before, answer, expected: bool) -> None:
+def test_more_than_half_is_suspicious(before, answer, *, expected: bool) -> None:
     assert expected == is_suspicious(before, answer)
 
 

@@ -84,7 +84,9 @@ def test_keys_stay_here_and_show_nowhere() -> None:
     async def script(scene: Scene) -> None:
         scene.identity.need(frozenset({"shop"}))
         await until(lambda: scene.names() == ["shop"], "the certificate")
-        assert "PRIVATE KEY" not in repr(scene.rings) + str(scene.peer.written) + repr(scene.identity.keepers["shop"].svid)
+        assert "PRIVATE KEY" not in repr(scene.rings) + str(scene.peer.written) + repr(
+            scene.identity.keepers["shop"].svid
+        )
         assert "PRIVATE KEY" in scene.rings[-1].svids[0].key_pem
 
     played(script)
@@ -92,6 +94,7 @@ def test_keys_stay_here_and_show_nowhere() -> None:
 
 def test_a_worker_that_asks_gets_one_request_however_often_it_asks() -> None:
     async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset())
         await until(lambda: scene.identity.trust, "the roots")
         for _ in range(50):
             scene.identity.ask("newcomer")
@@ -116,9 +119,12 @@ def test_a_service_that_the_configuration_does_not_name_is_not_asked_for(service
 
 def test_a_refusal_is_shown_and_not_repeated_for_each_question() -> None:
     async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset())
         scene.peer.scripts[SIGN] = lambda _: web.Response(status=403, text="it speaks for web")
         scene.identity.ask("newcomer")
-        await until(lambda: "newcomer" in scene.identity.keepers and scene.identity.keepers["newcomer"].error, "the error")
+        await until(
+            lambda: "newcomer" in scene.identity.keepers and scene.identity.keepers["newcomer"].error, "the error"
+        )
         assert "it speaks for web" in scene.identity.keepers["newcomer"].error
         before = len(scene.peer.asked)
         for _ in range(100):
@@ -146,6 +152,23 @@ def test_a_certificate_for_somebody_else_is_not_taken() -> None:
         scene.identity.need(frozenset({"shop"}))
         await until(lambda: "shop" in scene.identity.keepers and scene.identity.keepers["shop"].error, "the error")
         assert scene.identity.keepers["shop"].svid is None
+
+    played(script)
+
+
+def test_workers_keep_what_they_have_until_every_needed_certificate_was_asked_for() -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.identity.trust, "the roots")
+        scene.peer.scripts[SIGN] = lambda _: web.Response(status=500, text="busy")
+        scene.identity.ask("cron")
+        await until(lambda: "cron" in scene.identity.keepers and scene.identity.keepers["cron"].error, "a failure")
+        assert scene.rings == []
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: scene.rings, "a ring, once shop was refused as well")
+        assert scene.identity.keepers["shop"].error
+        assert len(scene.rings) == 1
+        scene.peer.scripts.clear()
+        await until(lambda: scene.names() == ["cron", "shop"], "both")
 
     played(script)
 

@@ -1,7 +1,5 @@
 """The snapshot on disk."""
 
-import os
-
 import pytest
 
 from nodeagent.control.last_good import LastGood, SpoiledError, parse_last_good, read_last_good, write_last_good
@@ -14,7 +12,7 @@ def test_what_was_written_is_read(tmp_path) -> None:
     path = tmp_path / "snapshot"
     write_last_good(path, SAVED)
     assert read_last_good(path) == SAVED
-    assert os.listdir(tmp_path) == ["snapshot"]
+    assert [each.name for each in tmp_path.iterdir()] == ["snapshot"]
 
 
 def test_a_second_write_replaces_the_first(tmp_path) -> None:

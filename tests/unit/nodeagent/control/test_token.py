@@ -1,7 +1,5 @@
 """The token in its file."""
 
-import os
-
 import pytest
 
 from nodeagent.control.token import TokenFile
@@ -48,7 +46,7 @@ def test_what_cannot_be_a_header_is_refused_without_being_shown(tmp_path, raw: b
 
 
 def test_a_directory_is_an_error_that_names_it(tmp_path) -> None:
-    with pytest.raises(CatalogError, match=os.path.basename(tmp_path)):
+    with pytest.raises(CatalogError, match=tmp_path.name):
         TokenFile(str(tmp_path)).read()
 
 

@@ -14,7 +14,9 @@ ONE, TWO = (LocalCa.create(DOMAIN, datetime.now(UTC)).cert_pem for _ in range(2)
 
 
 def answer(*roots: str, domain: str = DOMAIN) -> bytes:
-    rows = [{"ID": f"r{n}", "RootCert": root, "Active": n == 0, "IntermediateCerts": None} for n, root in enumerate(roots)]
+    rows = [
+        {"ID": f"r{n}", "RootCert": root, "Active": n == 0, "IntermediateCerts": None} for n, root in enumerate(roots)
+    ]
     return json.dumps({"ActiveRootID": "r0", "TrustDomain": domain, "Roots": rows}).encode()
 
 
@@ -26,7 +28,16 @@ def test_every_root_that_is_listed_is_believed() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", b"{}", b"[]", answer(), answer("no certificate"), answer(ONE, domain="other.consul"), answer(ONE)[:-9]],
+    [
+        b"",
+        b"<html>",
+        b"{}",
+        b"[]",
+        answer(),
+        answer("no certificate"),
+        answer(ONE, domain="other.consul"),
+        answer(ONE)[:-9],
+    ],
 )
 def test_anything_else_is_refused(body: bytes) -> None:
     with pytest.raises(CatalogError, match="/v1/connect/ca/roots"):

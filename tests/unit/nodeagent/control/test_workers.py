@@ -5,6 +5,7 @@ import io
 import json
 import os
 import socket
+from typing import Self
 
 import pytest
 import structlog
@@ -31,7 +32,7 @@ class Scene:
         self.workers = Workers(self.metrics, log_all=log_all, want_svid=self.wanted.append)
         self.supervisor, self.handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
-    async def __aenter__(self) -> "Scene":
+    async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(self.workers.accept(self.handover))
         return self
 

@@ -88,7 +88,11 @@ def test_subnets_of_half_made_labs_are_taken(base: Path) -> None:
 
 def test_one_command_at_a_time(base: Path) -> None:
     """The second is told who is busy; when the first is done, it may."""
-    with state.locked("lab", wait_s=0), pytest.raises(LabError, match="busy with the lab 'lab'"), state.locked("lab", 0):
+    with (
+        state.locked("lab", wait_s=0),
+        pytest.raises(LabError, match="busy with the lab 'lab'"),
+        state.locked("lab", 0),
+    ):
         pytest.fail("two commands had the lock")
     with state.locked("lab", wait_s=0):
         assert (layout.BASE / "lab.lock").exists()

@@ -35,7 +35,7 @@ def test_closing_a_row_says_how_it_ended() -> None:
         (Reason.UPSTREAM_REFUSED, Side.UPSTREAM, False),
     ],
 )
-def test_refusals_are_those_of_mesh_and_agent(reason: Reason, side: Side, expected: bool) -> None:
+def test_refusals_are_those_of_mesh_and_agent(reason: Reason, side: Side, *, expected: bool) -> None:
     assert expected == is_refusal(row(reason=reason, side=side))
 
 

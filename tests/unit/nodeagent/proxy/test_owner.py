@@ -18,12 +18,14 @@ BY_UID = '[[workload]]\nselector = "unix:uid:1001"\nservice = "cron"\n'
 
 
 class Marked:
-    """An accepted socket with a mark and addresses."""
+    """An accepted socket with a mark, addresses and a TCP state."""
 
-    def __init__(self, mark: int) -> None:
-        self.mark = mark
+    def __init__(self, mark: int, state: int = 1) -> None:
+        self.mark, self.state = mark, state
 
-    def getsockopt(self, level: int, option: int) -> int:
+    def getsockopt(self, level: int, option: int, size: int = 0) -> int | bytes:
+        if (level, option, size) == (socket.IPPROTO_TCP, socket.TCP_INFO, 1):
+            return bytes([self.state])
         assert (level, option) == (socket.SOL_SOCKET, 36)
         return self.mark
 
@@ -34,7 +36,7 @@ class Marked:
         return ("127.0.0.1", 15001)
 
 
-def asked(mark: int, extra: str, uid: int, unit: str) -> tuple[Workload, list[requests.OwnerQuestion]]:
+def asked(mark: int, extra: str, uid: int, unit: str, state: int = 1) -> tuple[Workload, list[requests.OwnerQuestion]]:
     """The workload found, and what the supervisor was asked; it answers with (uid, unit)."""
     questions: list[requests.OwnerQuestion] = []
 
@@ -48,7 +50,7 @@ def asked(mark: int, extra: str, uid: int, unit: str) -> tuple[Workload, list[re
             theirs.send(requests.encode_answer(requests.OwnerAnswer(question.number, uid, unit)))
 
         asyncio.get_running_loop().add_reader(theirs.fileno(), answer)
-        found = await find_workload(Marked(mark), UNITS, mesh(extra=extra), channel)
+        found = await find_workload(Marked(mark, state), UNITS, mesh(extra=extra), channel)
         channel.close()
         asyncio.get_running_loop().remove_reader(theirs.fileno())
         ours.close()
@@ -70,6 +72,12 @@ def test_without_a_known_mark_the_supervisor_is_asked(mark: int) -> None:
     found, (question,) = asked(mark, "", 1001, "web.service")
     assert found == Workload("web.service", 1001, "conntrack")
     assert question[1:] == (b"\x0a\x4d\x00\x01", 40000, b"\x7f\x00\x00\x01", 15001)
+
+
+def test_a_connection_that_was_reset_meanwhile_is_nobody_s() -> None:
+    """Its ports may be another workload's by now."""
+    found, _ = asked(0, "", 1001, "web.service", state=7)
+    assert found == NOBODY
 
 
 def test_nobody_is_nobody() -> None:

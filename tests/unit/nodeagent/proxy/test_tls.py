@@ -10,12 +10,10 @@ from nodeagent.errors import NoSvid, PeerIdentity
 from nodeagent.proxy.tls import Keys, verify_peer
 from tests.support.twohosts import TRUST_DOMAIN, key_ring
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture(scope="module")
 def ca() -> LocalCa:
-    return LocalCa.create(TRUST_DOMAIN, NOW)
+    return LocalCa.create(TRUST_DOMAIN, datetime.now(UTC))
 
 
 def keys_of(ca: LocalCa, *services: str) -> Keys:
@@ -39,7 +37,7 @@ def shaken(client: ssl.SSLContext, server: ssl.SSLContext) -> tuple[ssl.SSLObjec
 
 def test_both_sides_prove_who_they_are(ca: LocalCa) -> None:
     """TLS 1.3, h2, and the SPIFFE IDs of caller and callee."""
-    now = NOW.timestamp()
+    now = datetime.now(UTC).timestamp()
     keys = keys_of(ca, "shop", "web")
     client, server = shaken(keys.context("shop", is_server=False, now=now), keys.context("web", is_server=True, now=now))
     assert client.version() == server.version() == "TLSv1.3"
@@ -49,7 +47,7 @@ def test_both_sides_prove_who_they_are(ca: LocalCa) -> None:
 
 def test_a_server_gives_no_session_to_resume(ca: LocalCa) -> None:
     """Resumption would skip the client's authentication."""
-    context = keys_of(ca, "web").context("web", is_server=True, now=NOW.timestamp())
+    context = keys_of(ca, "web").context("web", is_server=True, now=datetime.now(UTC).timestamp())
     assert context.num_tickets == 0
     assert context.options & ssl.OP_NO_TICKET
 
@@ -60,7 +58,7 @@ def test_an_old_version_finds_nobody(ca: LocalCa) -> None:
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError):
-        shaken(client, keys_of(ca, "web").context("web", is_server=True, now=NOW.timestamp()))
+        shaken(client, keys_of(ca, "web").context("web", is_server=True, now=datetime.now(UTC).timestamp()))
 
 
 def test_a_client_without_a_certificate_is_refused(ca: LocalCa) -> None:
@@ -69,13 +67,13 @@ def test_a_client_without_a_certificate_is_refused(ca: LocalCa) -> None:
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     client.set_alpn_protocols(["h2"])
     with pytest.raises(ssl.SSLError, match="certificate"):
-        shaken(client, keys_of(ca, "web").context("web", is_server=True, now=NOW.timestamp()))
+        shaken(client, keys_of(ca, "web").context("web", is_server=True, now=datetime.now(UTC).timestamp()))
 
 
 def test_a_stranger_s_ca_is_refused(ca: LocalCa) -> None:
     """Same names, other roots."""
-    stranger = keys_of(LocalCa.create(TRUST_DOMAIN, NOW), "shop")
-    now = NOW.timestamp()
+    stranger = keys_of(LocalCa.create(TRUST_DOMAIN, datetime.now(UTC)), "shop")
+    now = datetime.now(UTC).timestamp()
     with pytest.raises(ssl.SSLError):
         shaken(stranger.context("shop", is_server=False, now=now), keys_of(ca, "web").context("web", is_server=True, now=now))
 
@@ -84,14 +82,14 @@ def test_no_or_expired_certificate_is_said(ca: LocalCa) -> None:
     """Not an OpenSSL riddle: the reason no_svid, and where to look."""
     keys = keys_of(ca, "shop")
     with pytest.raises(NoSvid, match="no certificate for web"):
-        keys.context("web", is_server=True, now=NOW.timestamp())
+        keys.context("web", is_server=True, now=datetime.now(UTC).timestamp())
     with pytest.raises(NoSvid, match="expired"):
-        keys.context("shop", is_server=False, now=(NOW + timedelta(hours=2)).timestamp())
+        keys.context("shop", is_server=False, now=(datetime.now(UTC) + timedelta(hours=2)).timestamp())
 
 
 def test_another_protocol_than_h2_is_refused(ca: LocalCa) -> None:
     """OpenSSL lets an ALPN mismatch pass: we do not."""
-    now = NOW.timestamp()
+    now = datetime.now(UTC).timestamp()
     keys = keys_of(ca, "shop", "web")
     client_context = keys.context("shop", is_server=False, now=now)
     client_context.set_alpn_protocols(["http/1.1"])
@@ -103,7 +101,7 @@ def test_another_protocol_than_h2_is_refused(ca: LocalCa) -> None:
 def test_contexts_are_made_once_per_key_ring(ca: LocalCa) -> None:
     """And anew after a renewal."""
     keys = keys_of(ca, "shop")
-    now = NOW.timestamp()
+    now = datetime.now(UTC).timestamp()
     first = keys.context("shop", is_server=False, now=now)
     assert keys.context("shop", is_server=False, now=now) is first
     keys.replace(key_ring(ca, "shop"))

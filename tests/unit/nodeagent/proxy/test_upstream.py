@@ -1,15 +1,16 @@
 """Connections that the agent opens itself."""
 
 import asyncio
-import itertools
 import socket
+from collections import deque
+from pathlib import Path
 
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import UpstreamRefused
+from nodeagent.errors import LimitReached, UpstreamRefused
 from nodeagent.model.address import Address
-from nodeagent.proxy.upstream import connect_direct, connect_preserving, family_of, is_local, upstream_ports
+from nodeagent.proxy.upstream import PortPool, connect_direct, connect_preserving, family_of, is_local
 from tests.support.twohosts import listening, run
 
 
@@ -68,7 +69,8 @@ def test_another_port_is_tried_where_one_is_taken() -> None:
         free = listening("127.0.0.1")
         other = free.getsockname()[1]
         free.close()
-        end = await connect_preserving(address, "127.0.0.1", fresh, iter((taken, other)))
+        ports = Ports(taken, other)
+        end = await connect_preserving(address, "127.0.0.1", fresh, ports)
         assert end.sock.getsockname()[1] == other
         end.reset()
         for sock in (holder, app):
@@ -82,17 +84,52 @@ def test_another_port_is_tried_where_one_is_taken() -> None:
     run(work)
 
 
-def test_ports_are_walked_through_before_one_comes_again() -> None:
-    """The one that was used longest ago is next."""
-    low, high = limits.UPSTREAM_PORTS
-    ports = list(itertools.islice(upstream_ports(), 3 * (high - low)))
-    assert set(ports) == set(range(low, high + 1))
-    assert len(set(ports[-(high - low) :])) == high - low
+class Ports(PortPool):
+    """Only these, in this order."""
+
+    def __init__(self, *ports: int) -> None:
+        super().__init__()
+        self._free = deque(ports)
+
+
+def test_a_port_rests_as_long_as_there_are_others() -> None:
+    """Its last connection may still be in TIME_WAIT."""
+    ports = Ports(1, 2, 3)
+    first = ports.take()
+    ports.give_back(first)
+    assert [ports.take() for _ in range(3)] == [2, 3, 1]
+    with pytest.raises(LimitReached, match="in use"):
+        ports.take()
+
+
+def test_a_port_is_given_back_when_its_connection_ends() -> None:
+    """Or could not be made."""
+
+    async def work() -> None:
+        app = listening("127.0.0.1")
+        address = Address(*app.getsockname())
+        ports = PortPool()
+        end = await connect_preserving(address, "127.0.0.1", prepared, ports)
+        port = end.sock.getsockname()[1]
+        assert port not in ports._free
+        end.reset()
+        while port not in ports._free:
+            await asyncio.sleep(0)
+        app.close()
+        with pytest.raises(UpstreamRefused):
+            await connect_preserving(address, "127.0.0.1", prepared, ports)
+        low, high = limits.UPSTREAM_PORTS
+        assert sorted(ports._free) == list(range(low, high + 1))
+
+    async def prepared(family: int) -> socket.socket:
+        assert family == 4
+        return socket.socket()
+
+    run(work)
 
 
 def test_upstream_ports_are_disjoint_from_the_kernel_s() -> None:
     """A source-preserved connection must never meet an ordinary one."""
     low, high = limits.UPSTREAM_PORTS
-    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
-        kernel_low = int(file.read().split()[0])
+    kernel_low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert low < high < kernel_low

@@ -1,0 +1,75 @@
+"""The agent asked over its socket."""
+
+import http.server
+import socket
+import socketserver
+import threading
+
+import click
+import msgspec
+import pytest
+
+from nodeagent.cli.agent_api import AgentUnreachableError, ask, find_socket, parse_answer
+from nodeagent.control.report import ConnectionsAnswer, ErrorAnswer
+
+EMPTY = ConnectionsAnswer(connections=[], total=0)
+
+
+def test_the_socket_is_the_given_the_configured_or_the_usual(tmp_path) -> None:
+    config = tmp_path / "nodeagent.toml"
+    assert find_socket("/x", config) == "/x"
+    assert find_socket(None, config) == "/run/nodeagent/api.sock"
+    config.write_text(
+        '[host]\nname="h"\naddresses=["10.0.0.1"]\n[catalog]\naddress="https://c:1"\n[admin]\nsocket="/y"\n'
+    )
+    assert find_socket(None, config) == "/y"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = msgspec.json.encode(EMPTY)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+        self.server.asked.append(self.path)
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_an_answer_is_decoded_and_the_query_is_sent(tmp_path) -> None:
+    path = str(tmp_path / "sock")
+    with socketserver.UnixStreamServer(path, _Handler) as server:
+        server.asked = []
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        answer = ask("/v1/connections", ConnectionsAnswer, socket_path=path, query={"service": "a b"})
+        thread.join(20)
+    assert (answer, server.asked) == (EMPTY, ["/v1/connections?service=a+b"])
+
+
+def test_no_agent_is_exit_status_3_with_a_cure(tmp_path) -> None:
+    with pytest.raises(AgentUnreachableError, match="systemctl start nodeagent") as caught:
+        ask("/v1/status", ConnectionsAnswer, socket_path=str(tmp_path / "sock"))
+    assert caught.value.exit_code == 3
+
+
+def test_a_socket_without_a_listener_says_that_the_agent_has_ended(tmp_path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "sock"))
+    with pytest.raises(AgentUnreachableError, match="has ended"):
+        ask("/v1/status", ConnectionsAnswer, socket_path=str(tmp_path / "sock"))
+
+
+def test_the_agents_own_error_is_shown() -> None:
+    with pytest.raises(click.ClickException, match="400 limit"):
+        parse_answer(400, msgspec.json.encode(ErrorAnswer(error="400 limit")), ConnectionsAnswer)
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (200, b"{}"), (500, b"oops"), (200, b"")])
+def test_anything_else_is_an_error_of_ours(status: int, body: bytes) -> None:
+    with pytest.raises(click.ClickException, match="cannot be read"):
+        parse_answer(status, body, ConnectionsAnswer)

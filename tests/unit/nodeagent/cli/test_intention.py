@@ -1,0 +1,109 @@
+"""Intentions as they are written, read and decided."""
+
+import pytest
+from click.testing import CliRunner
+
+from nodeagent.cli.catalog_api import Client, NotThereError
+from nodeagent.cli.intention import change, intention, read_intentions, verdict, with_source, without_source
+from nodeagent.config import CatalogTable
+from nodeagent.errors import CatalogError
+from nodeagent.model.intention import Intention
+from tests.support.mesh import mesh
+
+SHOP = Intention("shop", "web", "allow")
+ENTRY = {
+    "Kind": "service-intentions", "Name": "web", "Meta": {"owner": "ops"}, "ModifyIndex": 7, "CreateIndex": 3,
+    "Sources": [{"Name": "cart", "Action": "deny", "Precedence": 9}],
+}  # fmt: skip
+
+
+class Ledger(Client):
+    """A catalog in a variable; each answer to a write is taken from `verdicts`."""
+
+    def __init__(self, entry: dict | None, *verdicts: bool) -> None:
+        super().__init__(CatalogTable("http://127.0.0.1:1"), "")
+        self.entry = entry
+        self.verdicts = list(verdicts)
+        self.calls: list[tuple[str, str, object, dict]] = []
+
+    def ask(self, method: str, path: str, body: object = None, **query: str) -> object:
+        self.calls.append((method, path, body, query))
+        if method == "GET":
+            if self.entry is None:
+                raise NotThereError(path)
+            return self.entry if path.endswith("/web") else [self.entry]
+        return self.verdicts.pop(0)
+
+
+def test_a_new_entry_has_its_kind_and_the_one_source() -> None:
+    assert with_source(None, SHOP) == {
+        "Kind": "service-intentions", "Name": "web", "Sources": [{"Name": "shop", "Action": "allow"}],
+    }  # fmt: skip
+
+
+def test_other_sources_and_fields_stay_as_they_were() -> None:
+    changed = with_source(ENTRY, SHOP)
+    assert changed["Meta"] == {"owner": "ops"}
+    assert changed["Sources"] == [ENTRY["Sources"][0], {"Name": "shop", "Action": "allow"}]
+    assert "ModifyIndex" not in changed
+
+
+def test_a_source_that_is_there_is_replaced() -> None:
+    changed = with_source(ENTRY, Intention("cart", "web", "allow"))
+    assert changed["Sources"] == [{"Name": "cart", "Action": "allow"}]
+
+
+def test_the_last_source_takes_the_entry_with_it() -> None:
+    assert without_source(ENTRY, "cart", "web") is None
+    two = with_source(ENTRY, SHOP)
+    assert [source["Name"] for source in without_source(two, "cart", "web")["Sources"]] == ["shop"]
+
+
+@pytest.mark.parametrize("entry", [None, ENTRY])
+def test_deleting_what_is_not_there_is_an_error(entry: dict | None) -> None:
+    with pytest.raises(CatalogError, match="no intention shop -> web"):
+        without_source(entry, "shop", "web")
+
+
+def test_a_write_carries_the_index_that_was_read_and_is_tried_again() -> None:
+    ledger = Ledger(ENTRY, False, True)
+    change(ledger, "web", lambda entry: with_source(entry, SHOP))
+    writes = [call for call in ledger.calls if call[0] == "PUT"]
+    assert [call[3] for call in writes] == [{"cas": "7"}, {"cas": "7"}]
+
+
+def test_a_first_write_must_be_the_first() -> None:
+    ledger = Ledger(None, True)
+    change(ledger, "web", lambda entry: with_source(entry, SHOP))
+    assert ledger.calls[-1][3] == {"cas": "0"}
+
+
+def test_an_entry_without_sources_is_deleted() -> None:
+    ledger = Ledger(ENTRY, True)
+    change(ledger, "web", lambda entry: without_source(entry, "cart", "web"))
+    assert ledger.calls[-1][:2] == ("DELETE", "/v1/config/service-intentions/web")
+
+
+def test_writing_against_others_is_given_up_with_a_word() -> None:
+    with pytest.raises(CatalogError, match="try again"):
+        change(Ledger(ENTRY, *[False] * 5), "web", lambda entry: with_source(entry, SHOP))
+
+
+def test_intentions_are_read_in_the_order_of_precedence() -> None:
+    entry = with_source(with_source(ENTRY, Intention("*", "web", "deny")), SHOP)
+    assert [str(row) for row in read_intentions(Ledger(entry))] == [
+        "cart -> web (deny)", "shop -> web (allow)", "* -> web (deny)",
+    ]  # fmt: skip
+
+
+def test_the_verdict_is_the_agents_own() -> None:
+    snapshot = mesh("* -> web allow", "cart -> web deny")
+    assert verdict(snapshot, "shop", "web") == (True, "allowed: shop -> web by the intention * -> web (allow)")
+    assert verdict(snapshot, "cart", "web")[0] is False
+    assert "default deny" in verdict(snapshot, "shop", "legacy")[1]
+
+
+def test_a_name_that_cannot_be_is_a_usage_error() -> None:
+    result = CliRunner().invoke(intention, ["allow", "sh op", "web"])
+    assert result.exit_code == 2
+    assert "cannot be a service's name" in result.output

@@ -1,0 +1,57 @@
+"""`nodeagent intercept`: usage and configuration errors; what it does to a kernel is in tests/e2e/test_redirect_cli.py."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nodeagent.cli.main import main
+
+COMMANDS = ("plan", "apply", "show", "remove", "verify")
+OFF = """
+[host]
+name = "host1"
+addresses = ["10.77.0.1"]
+[catalog]
+address = "https://127.0.0.1:8501"
+[intercept]
+enabled = false
+"""
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    """Exit status and everything that was printed."""
+    result = CliRunner().invoke(main, ["intercept", *arguments])
+    return result.exit_code, result.output
+
+
+def test_every_command_is_listed_and_takes_the_same_options() -> None:
+    """Scripts need not know which of them reads the file."""
+    assert all(command in run("--help")[1] for command in COMMANDS)
+    for command in COMMANDS:
+        status, text = run(command, "--help")
+        assert status == 0
+        assert "--config" in text
+        assert "--output" in text
+    assert "--now" in run("remove", "--help")[1]
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "verify"])
+def test_a_configuration_that_cannot_be_read_is_one_line(command: str) -> None:
+    """With the file's name."""
+    assert run(command, "--config", "/nowhere/nodeagent.toml")[0] == 1
+    assert "/nowhere/nodeagent.toml" in run(command, "--config", "/nowhere/nodeagent.toml")[1]
+
+
+@pytest.mark.parametrize("command", ["plan", "apply"])
+def test_interception_that_is_off_needs_no_kernel(command: str, tmp_path: Path) -> None:
+    """Neither users nor catalog have to exist then."""
+    path = tmp_path / "off.toml"
+    path.write_text(OFF, encoding="utf-8")
+    assert run(command, "--config", str(path)) == (0, "intercept.enabled is false: nothing is captured on this host\n")
+    assert run(command, "--config", str(path), "-o", "json") == (0, '{\n  "enabled": false\n}\n')
+
+
+def test_an_unknown_output_is_a_usage_error() -> None:
+    """Exit status 2, as everywhere."""
+    assert run("show", "-o", "yaml")[0] == 2

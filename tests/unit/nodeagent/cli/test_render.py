@@ -1,0 +1,63 @@
+"""Answers on a terminal and in a pipe."""
+
+import json
+
+import pytest
+
+from nodeagent.cli.render import align, duration, instant, printable, show_json, show_table, size
+from nodeagent.control.report import ErrorAnswer
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600, "1 h 0 min"), (86_399, "23 h 59 min"), (200_000, "2 d")],
+)
+def test_durations_are_short(seconds: float, expected: str) -> None:
+    assert expected == duration(seconds)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (2**30, "1.0 GiB"), (2**52, "4096.0 TiB")],
+)
+def test_sizes_are_short(number: int, expected: str) -> None:
+    assert expected == size(number)
+
+
+def test_no_time_is_a_dash() -> None:
+    assert instant(0) == "-"
+    assert instant(1_700_000_000) == "2023-11-14 22:13:20"
+
+
+def test_what_a_terminal_would_obey_is_not_sent_to_it() -> None:
+    assert printable("a\x1b[31mb\r\nü") == "a?[31mb??ü"
+
+
+def test_columns_are_padded_and_lines_have_no_trailing_blanks() -> None:
+    assert align([["A", "BB"], ["long", "b"]]) == ["A     BB", "long  b"]
+    assert align([]) == []
+
+
+def test_a_pipe_gets_aligned_text(capsys) -> None:
+    show_table(["NAME", "AT"], [["web", "[fd77::2]:80"]])
+    show_table(["NAME", "AT"], [["web", "x"]], no_headers=True)
+    assert capsys.readouterr().out == "NAME  AT\nweb   [fd77::2]:80\nweb  x\n"
+
+
+def test_a_terminal_gets_the_same_cells(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    show_table(["NAME", "AT"], [["web", "[fd77::2]:80"]])
+    show_table(["NAME", "AT"], [])
+    out = capsys.readouterr().out
+    assert "[fd77::2]:80" in out
+    assert "NAME" in out
+
+
+def test_json_is_indented_and_versioned(capsys) -> None:
+    show_json(ErrorAnswer(error="x"))
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"apiVersion": "nodeagent/v1", "error": "x"}
+    assert out.startswith("{\n  ")

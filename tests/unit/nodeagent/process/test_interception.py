@@ -1,0 +1,92 @@
+"""From configuration to settings of the redirect package."""
+
+import os
+import pwd
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.config import Config, parse_config
+from nodeagent.errors import ConfigError
+from nodeagent.process.interception import read_settings, resolve_catalog, settings_of, uid_of
+from redirect.settings import Settings
+
+BASE = """
+[host]
+name = "host1"
+addresses = ["10.77.0.1"]
+control_user = 64901
+worker_user = 64902
+{host}
+[catalog]
+address = "https://127.0.0.1:8501"
+[intercept]
+{intercept}
+[admin]
+metrics = "{metrics}"
+"""
+
+
+def config(host: str = "", intercept: str = "", metrics: str = "127.0.0.1:15020", more: str = "") -> Config:
+    """A configuration with these lines in it."""
+    return parse_config(BASE.format(host=host, intercept=intercept, metrics=metrics) + more, "test.toml")
+
+
+def settings(given: Config) -> Settings:
+    """Its settings."""
+    return settings_of(given, control_uid=64901, worker_uid=64902, catalog=(("127.0.0.1", 8501),))
+
+
+def test_every_setting_of_the_file_arrives() -> None:
+    """And the agent's own ports are those of limits.py."""
+    lines = 'exclude_ports = [9100]\nexclude_cidrs = ["10.1.0.0/16"]\nmesh_cidrs = ["10.77.0.0/24"]\ncgroup_root = "lab/x/host1"'
+    assert settings(config(intercept=lines)) == Settings(
+        agent_uids=(64901, 64902), cgroup_root="lab/x/host1", outbound_port=limits.OUTBOUND_PORT,
+        inbound_port=limits.INBOUND_PORT, tunnel_port=limits.TUNNEL_PORT, other_ports=(15020,), exclude_ports=(9100,),
+        exclude_cidrs=("10.1.0.0/16",), exclude_addresses=(("127.0.0.1", 8501),), mesh_cidrs=("10.77.0.0/24",),
+    )  # fmt: skip
+
+
+def test_metrics_that_are_off_have_no_port() -> None:
+    """The only port of the agent that may be missing."""
+    assert settings(config(metrics="")).other_ports == ()
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "fail"),
+    [
+        ('mode = "observe"', "", "open"),
+        ('mode = "permissive"', "", "open"),
+        ('mode = "strict"', "", "closed"),
+        ("", "", "closed"),
+        ('mode = "permissive"', '[service.db]\nmode = "strict"\n', "closed"),
+        ('mode = "permissive"', '[service.db]\nmode = "observe"\n', "open"),
+    ],
+)
+def test_a_dead_agent_is_bypassed_only_where_nothing_is_strict(host: str, more: str, fail: str) -> None:
+    """A strict service is never reached in clear, whatever `fail` says."""
+    assert settings(config(host=host, intercept='fail = "open"', more=more)).fail == fail
+
+
+def test_users_are_found_by_name_or_taken_by_number() -> None:
+    """An unknown name is refused with key and cure."""
+    me = pwd.getpwuid(os.getuid())
+    assert uid_of("host.control_user", me.pw_name) == me.pw_uid
+    assert uid_of("host.control_user", 64901) == 64901
+    with pytest.raises(ConfigError, match=r"host\.worker_user: there is no user 'no-such-user'"):
+        uid_of("host.worker_user", "no-such-user")
+
+
+def test_every_address_of_the_catalog_is_found() -> None:
+    """A host name may have several; IPv6 in brackets; what can be none is refused by key."""
+    assert resolve_catalog("https://127.0.0.1:8501") == (("127.0.0.1", 8501),)
+    assert resolve_catalog("https://[::1]:8501/") == (("::1", 8501),)
+    assert ("127.0.0.1", 8500) in resolve_catalog("http://localhost:8500")
+    for bad in ("https://a..b:8501", "https://127.0.0.1:99999"):
+        with pytest.raises(ConfigError, match=r"catalog\.address: .* cannot be resolved"):
+            resolve_catalog(bad)
+
+
+def test_read_settings_resolves_what_the_file_names() -> None:
+    """Users and catalog, in one go."""
+    assert read_settings(config()) == settings(config())

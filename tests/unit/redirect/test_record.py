@@ -1,0 +1,83 @@
+"""The record on disk: what it holds, who may hold it, what a damaged one means."""
+
+import fcntl
+import stat
+from pathlib import Path
+
+import pytest
+
+from redirect.errors import RedirectError
+from redirect.record import Record, decode_record, encode_record, locked_record
+from redirect.routing import LocalRoute, PolicyRule
+
+RECORD = Record((LocalRoute(4, 133), PolicyRule(6, 0x5B, 1330, 133)), "0", 15001, 15008, 0x5B)
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    """Entries by kind, and the sysctl's value before, or that it was not changed."""
+    assert decode_record(encode_record(RECORD)) == RECORD
+    assert decode_record(encode_record(Record())) == Record()
+
+
+def test_a_record_stays_until_it_is_emptied(tmp_path: Path) -> None:
+    """It is root's alone, and gone when there is nothing to remember."""
+    path = tmp_path / "new" / "intercept.json"
+    with locked_record(path) as file:
+        assert file.read() is None
+        file.write(RECORD)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with locked_record(path) as file:
+        assert file.read() == RECORD
+        file.write(Record())
+        assert file.read() == Record()
+        file.write(None)
+    assert not path.exists()
+
+
+def test_an_unused_lock_leaves_no_file(tmp_path: Path) -> None:
+    """Also when what was done under it failed."""
+    path = tmp_path / "intercept.json"
+    with pytest.raises(ZeroDivisionError), locked_record(path):
+        raise ZeroDivisionError
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "7", '{"version": 2}', '{"version": 1, "entries": [["rule", 1]]}', "\xff\xfe"]
+)
+def test_what_cannot_be_understood_is_no_record(tmp_path: Path, text: str) -> None:
+    """And no reason to refuse: rules must be removable after a crash."""
+    path = tmp_path / "intercept.json"
+    path.write_bytes(text.encode("latin-1"))
+    with locked_record(path) as file:
+        assert file.read() is None
+
+
+def test_a_second_process_waits_and_then_gives_up_with_a_cure(tmp_path: Path) -> None:
+    """Who hangs is found by `fuser`."""
+    path = tmp_path / "intercept.json"
+    with path.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(RedirectError, match="fuser"), locked_record(path, wait_s=0.05):
+            pass
+    with locked_record(path, wait_s=0.05) as file:
+        assert file.read() is None
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """Instead of an errno."""
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(RedirectError, match=r"file/intercept\.json cannot be opened"),
+        locked_record(tmp_path / "file" / "intercept.json"),
+    ):
+        pass
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """Whoever can write there shall not make root write elsewhere."""
+    target = tmp_path / "target"
+    (tmp_path / "intercept.json").symlink_to(target)
+    with pytest.raises(RedirectError, match="cannot be opened"), locked_record(tmp_path / "intercept.json"):
+        pass
+    assert not target.exists()
