@@ -14,15 +14,12 @@ from redirect.errors import RedirectError
 from redirect.libnftables import Nft
 from redirect.plan import KEEPER, MAIN, plan
 from redirect.record import RECORD_PATH, Record, locked_record
-from redirect.routing import Entry, add_entry, delete_entry, present_entries, shadowing_rules, wanted_entries
+from redirect.routing import Entry, add_entry, delete_entry, find_entry_drift, present_entries, wanted_entries
 from redirect.rules import Table
 from redirect.settings import ReturnPath, Settings
 from redirect.sockets import find_dependents, read_sockets
-from redirect.sysctl import KERNEL_DEFAULT, NAME, WANTED, read_fwmark_accept, write_fwmark_accept
-from redirect.tables import Swap, diff_table, find_drift, installed_names, leftover_twins, try_swap
-
-# The settings of networkd.conf that keep it from deleting what other programs have added.
-_NETWORKD = "ManageForeignRoutingPolicyRules=no, ManageForeignRoutes=no"
+from redirect.sysctl import SYSCTLS, read_sysctls, unmet, write_sysctl
+from redirect.tables import Swap, diff_table, find_table_drift, installed_names, leftover_twins, try_swap
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ def apply(settings: Settings, *, record_path: Path = RECORD_PATH) -> Report:
         file.write(_next_record(settings, before))
         changes = [
             *_change_entries(settings.return_path, before, undo),
-            *_change_sysctl(undo),
+            *_change_sysctls(undo),
             *_change_tables(nft, swaps, undo),
         ]
         drift = _find_all_drift(nft, settings)
@@ -83,7 +80,7 @@ def preview(settings: Settings) -> tuple[str, ...]:
     """
     wanted = wanted_entries(settings.return_path)
     present = present_entries(wanted)
-    value = read_fwmark_accept()
+    values = read_sysctls()
     with Nft() as nft:
         for table in plan(settings):
             _judged_swap(nft, table)
@@ -91,14 +88,14 @@ def preview(settings: Settings) -> tuple[str, ...]:
     return (
         *tables,
         *(f"+{entry}" for entry in wanted if entry not in present),
-        *([f"-{NAME} = {value}", f"+{NAME} = {WANTED}"] if value != WANTED else []),
+        *(line for s, value in unmet(values) for line in (f"-{s.name} = {value}", f"+{s.name} = {s.wanted}")),
     )
 
 
 def remove(*, now: bool = False, record_path: Path = RECORD_PATH) -> Report:
     """Takes the capturing rules away at once, and the rest when nothing depends on it any more.
 
-    While redirected connections are open, the keeper table, the return path and the sysctl stay, and the report says
+    While redirected connections are open, the keeper table, the return path and the sysctls stay, and the report says
     so: call again later. With `now` everything goes and those connections break.
     """
     with locked_record(record_path) as file, Nft() as nft:
@@ -116,13 +113,14 @@ def remove(*, now: bool = False, record_path: Path = RECORD_PATH) -> Report:
 
 
 def show() -> str:
-    """The installed tables with counters and elements, and the return path; empty if nothing is installed."""
+    """The installed tables with counters and elements, return path and sysctls; empty if nothing is installed."""
     with Nft() as nft:
         tables = [nft.run(f"list table {text.FAMILY} {n}") for n in installed_names(nft) if n in (MAIN, KEEPER)]
     if not tables:
         return ""
     present = present_entries(wanted_entries(ReturnPath()))
-    return "\n".join([*tables, *map(str, present), f"{NAME} = {read_fwmark_accept()}", ""])
+    sysctls = (f"{name} = {value}" for name, value in read_sysctls().items())
+    return "\n".join([*tables, *map(str, present), *sysctls, ""])
 
 
 # --- helpers: one thing each, in the order of apply, then of remove ------------------------------------------------
@@ -140,17 +138,17 @@ def _lost_record(nft: Nft, path: ReturnPath) -> Record:
     """What an earlier apply must have done if its record is lost; nothing if there was none."""
     if not {MAIN, KEEPER} & {*installed_names(nft)}:
         return Record()
-    return Record(present_entries(wanted_entries(path)), fwmark_accept=KERNEL_DEFAULT)
+    return Record(present_entries(wanted_entries(path)), sysctls={s.name: s.kernel_default for s in SYSCTLS})
 
 
 def _next_record(settings: Settings, before: Record) -> Record:
     """What is ours after this apply: what was ours and stays, and what is not there yet."""
     wanted = wanted_entries(settings.return_path)
     foreign = {*present_entries(wanted)} - {*before.entries}
-    current = read_fwmark_accept()
+    changing = {sysctl.name: value for sysctl, value in unmet(read_sysctls())}
     return Record(
         entries=tuple(entry for entry in wanted if entry not in foreign),
-        fwmark_accept=current if before.fwmark_accept is None and current != WANTED else before.fwmark_accept,
+        sysctls=changing | dict(before.sysctls),
         outbound_port=settings.outbound_port,
         tunnel_port=settings.tunnel_port,
         upstream_mark=settings.return_path.mark,
@@ -182,12 +180,11 @@ def _make_present(entry: Entry) -> None:
         add_entry(entry)
 
 
-def _change_sysctl(undo: ExitStack) -> Iterator[str]:
-    current = read_fwmark_accept()
-    if current != WANTED:
-        write_fwmark_accept(WANTED)
-        undo.callback(write_fwmark_accept, current)
-        yield f"{NAME}: {current} -> {WANTED}"
+def _change_sysctls(undo: ExitStack) -> Iterator[str]:
+    for sysctl, current in unmet(read_sysctls()):
+        write_sysctl(sysctl, sysctl.wanted)
+        undo.callback(write_sysctl, sysctl, current)
+        yield f"{sysctl.name}: {current} -> {sysctl.wanted}"
 
 
 def _change_tables(nft: Nft, swaps: Iterable[Swap], undo: ExitStack) -> Iterator[str]:
@@ -203,18 +200,10 @@ def _change_tables(nft: Nft, swaps: Iterable[Swap], undo: ExitStack) -> Iterator
 
 
 def _find_all_drift(nft: Nft, settings: Settings) -> tuple[str, ...]:
-    wanted = wanted_entries(settings.return_path)
-    present = present_entries(wanted)
-    value = read_fwmark_accept()
     return (
-        *(sentence for table in plan(settings) for sentence in find_drift(nft, table)),
-        *(
-            f"{entry}: missing; does systemd-networkd delete it? ({_NETWORKD})"
-            for entry in wanted
-            if entry not in present
-        ),
-        *shadowing_rules(wanted),
-        *([f"{NAME} is {value}, not {WANTED}: stamps do not reach the agent"] if value != WANTED else []),
+        *(sentence for table in plan(settings) for sentence in find_table_drift(nft, table)),
+        *find_entry_drift(wanted_entries(settings.return_path)),
+        *(f"{s.name} is {value}, not {s.wanted}: {s.without}" for s, value in unmet(read_sysctls())),
     )
 
 
@@ -242,6 +231,9 @@ def _restore(record: Record) -> Iterator[str]:
     for entry in reversed([entry for entry in record.entries if entry in present]):
         delete_entry(entry)
         yield f"{entry}: removed"
-    if record.fwmark_accept is not None and read_fwmark_accept() != record.fwmark_accept:
-        write_fwmark_accept(record.fwmark_accept)
-        yield f"{NAME}: {WANTED} -> {record.fwmark_accept}"
+    values = read_sysctls()
+    for sysctl in (sysctl for sysctl in SYSCTLS if sysctl.name in record.sysctls):
+        before = record.sysctls[sysctl.name]
+        if values[sysctl.name] != before:
+            write_sysctl(sysctl, before)
+            yield f"{sysctl.name}: {values[sysctl.name]} -> {before}"

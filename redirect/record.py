@@ -4,19 +4,22 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from redirect.errors import RedirectError
 from redirect.routing import Entry, LocalRoute, PolicyRule
+from redirect.rules import Family
 from redirect.settings import OUTBOUND_PORT, TUNNEL_PORT, ReturnPath
+from redirect.sysctl import SYSCTLS
 
 RECORD_PATH = Path("/run/nodeagent/intercept.json")
 LOCK_S = 2.0  # an apply takes a tenth of a second; a supervisor that waits here does not beat, and has five
 _LOCK_RETRY_S = 0.02
-_VERSION = 1
+_VERSION = 2  # 1 knew one sysctl, tcp_fwmark_accept, as a field of its own
 _BYTES_MAX = 65_536
 
 
@@ -26,8 +29,8 @@ class Record:
 
     entries: tuple[Entry, ...] = ()
     """Policy rules and routes that apply added; those that were there before are not ours to remove."""
-    fwmark_accept: str | None = None
-    """The sysctl's value before apply changed it; None if it did not."""
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    """Name -> value before apply changed it; none that it did not change."""
     outbound_port: int = OUTBOUND_PORT
     tunnel_port: int = TUNNEL_PORT
     upstream_mark: int = ReturnPath().mark
@@ -78,29 +81,51 @@ def encode_record(record: Record) -> str:
     """The record as JSON."""
     entries = [["rule" if isinstance(e, PolicyRule) else "route", *e] for e in record.entries]
     return json.dumps({
-        "version": _VERSION, "entries": entries, "fwmark_accept": record.fwmark_accept, "outbound_port": record.outbound_port,
+        "version": _VERSION, "entries": entries, "sysctls": dict(record.sysctls), "outbound_port": record.outbound_port,
         "tunnel_port": record.tunnel_port, "upstream_mark": record.upstream_mark,
     })  # fmt: skip
 
 
 def decode_record(text: str) -> Record:
-    """The record in this JSON.
+    """The record in this JSON; also one that an older version wrote.
 
     Raises:
         ValueError, TypeError, KeyError: it is not one of ours.
     """
     data = json.loads(text)
-    if data["version"] != _VERSION:
+    if data["version"] not in (1, _VERSION):
         raise ValueError(f"record version {data['version']}")
-    entries = tuple(PolicyRule(*rest) if kind == "rule" else LocalRoute(*rest) for kind, *rest in data["entries"])
-    return Record(entries, data["fwmark_accept"], data["outbound_port"], data["tunnel_port"], data["upstream_mark"])
+    return Record(
+        entries=tuple(_decode_entry(*entry) for entry in data["entries"]),
+        sysctls=_decode_sysctls(data),
+        outbound_port=int(data["outbound_port"]),
+        tunnel_port=int(data["tunnel_port"]),
+        upstream_mark=int(data["upstream_mark"]),
+    )
+
+
+def _decode_entry(kind: str, family: Family, *numbers: int) -> Entry:
+    if family not in (4, 6) or not all(isinstance(number, int) for number in numbers):
+        raise ValueError(f"{kind} of family {family} with {numbers}")
+    return PolicyRule(family, *numbers) if kind == "rule" else LocalRoute(family, *numbers)
+
+
+def _decode_sysctls(data: dict[str, Any]) -> dict[str, str]:
+    """Of those that are ours to restore: what else a file may name is never written."""
+    if data["version"] == 1:
+        before = {"net.ipv4.tcp_fwmark_accept": data["fwmark_accept"]} if data["fwmark_accept"] else {}
+    else:
+        before = data["sysctls"]
+    return {s.name: str(int(before[s.name])) for s in SYSCTLS if s.name in before}
 
 
 def _open_locked(path: Path, wait_s: float) -> int:
     deadline = time.monotonic() + wait_s
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        if _try_lock(descriptor):
+        if _is_planted(descriptor):
+            path.unlink(missing_ok=True)
+        elif _try_lock(descriptor):
             return descriptor
         os.close(descriptor)
         if time.monotonic() > deadline:
@@ -108,6 +133,12 @@ def _open_locked(path: Path, wait_s: float) -> int:
                 f"{path}: another process has been changing the rules for {wait_s:g} s; see `fuser {path}`"
             )
         time.sleep(_LOCK_RETRY_S)
+
+
+def _is_planted(descriptor: int) -> bool:
+    """Whether another user has made the file, or a second name for one of ours: the directory is not ours alone."""
+    found = os.fstat(descriptor)
+    return found.st_uid != os.geteuid() or found.st_nlink > 1
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -4,39 +4,32 @@ The agent's SYN towards a local application carries a mark, the application's so
 bring its packets back to this host although they are addressed to the caller's.
 """
 
-import errno
 import socket
-import struct
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from redirect.errors import RedirectError
-from redirect.netlink import CREATE, DUMP, ROUTE, decode_numbers, encode_numbers, exchange
+from redirect.rtnetlink import use_iproute
 from redirect.rules import Family
 from redirect.settings import ReturnPath
 
 _AF: dict[Family, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
 _ANYWHERE: dict[Family, str] = {4: "0.0.0.0/0", 6: "::/0"}
-_FROM: dict[Family, str] = {4: " src 127.0.0.1", 6: ""}
 _NO_IPV6 = Path("/proc/sys/net/ipv6/conf/lo/disable_ipv6")
 
-# family, destination bits, source bits, tos, table, then for a route: protocol, scope, type; for a rule: 0, 0, action; flags
-_HEADER = struct.Struct("=BBBBBBBBI")
-_NEW_RULE, _DELETE_RULE, _GET_RULE = 32, 33, 34
-_NEW_ROUTE, _DELETE_ROUTE, _GET_ROUTE = 24, 25, 26
-_RULE_PRIORITY, _RULE_MARK, _RULE_TABLE, _RULE_MASK = 6, 10, 15, 16
-_ROUTE_OUT, _ROUTE_SOURCE, _ROUTE_TABLE = 4, 7, 15
-_STATIC, _HOST_SCOPE, _LOCAL, _LOOK_UP = 4, 254, 2, 1
-_LOOPBACK = 1  # index of `lo` in every network namespace
-_EXACTLY = 0xFFFFFFFF
 # For an application that forges our mark on a socket without an address. The kernel would take the destination's for
 # it, and the connection would hang; with this one it is captured like any other. IPv6 chooses better by itself.
-_SOURCE: dict[Family, dict[int, int]] = {
-    4: {_ROUTE_SOURCE: int.from_bytes(socket.inet_aton("127.0.0.1"), sys.byteorder)},
-    6: {},
-}
+_SOURCE: dict[Family, str | None] = {4: "127.0.0.1", 6: None}
+_LOCAL = 2  # type of route: deliver here
+_LOOPBACK = 1  # index of `lo` in every network namespace
+_EXACTLY = 0xFFFFFFFF
+_INVERTED = 0x2  # flag of a rule: `not`
+
+# The settings of networkd.conf that keep it from deleting what other programs have added.
+_NETWORKD = "ManageForeignRoutingPolicyRules=no, ManageForeignRoutes=no"
+
+Result = TypeVar("Result")
 
 
 class PolicyRule(NamedTuple):
@@ -58,7 +51,8 @@ class LocalRoute(NamedTuple):
     table: int
 
     def __str__(self) -> str:
-        return f"route (IPv{self.family}) local {_ANYWHERE[self.family]} dev lo table {self.table}{_FROM[self.family]}"
+        source = f" src {_SOURCE[self.family]}" if _SOURCE[self.family] else ""
+        return f"route (IPv{self.family}) local {_ANYWHERE[self.family]} dev lo table {self.table}{source}"
 
 
 Entry = PolicyRule | LocalRoute
@@ -75,16 +69,15 @@ def wanted_entries(path: ReturnPath) -> tuple[Entry, ...]:
 
 def present_entries(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """Those that the kernel has."""
-    return tuple(entry for entry in entries if any(_matches(entry, found) for found in _similar(entry)))
+    entries = tuple(entries)
+    if not entries:
+        return ()
+    return _listed(lambda iproute: tuple(entry for entry in entries if _has(iproute, entry)))
 
 
-def shadowing_rules(entries: Iterable[Entry]) -> Iterator[str]:
-    """Policy rules of others that catch our mark first, as sentences."""
-    for ours in entries:
-        if isinstance(ours, PolicyRule):
-            for found in _similar(ours):
-                if shadows(found, ours):
-                    yield f"{ours}: a rule of another program at preference {found.numbers.get(_RULE_PRIORITY, 0)} takes that mark first"
+def find_entry_drift(entries: Iterable[Entry]) -> tuple[str, ...]:
+    """Those that the kernel does not have, and policy rules of others that come in their way, as sentences."""
+    return _listed(lambda iproute: tuple(sentence for entry in entries for sentence in _drift_of(iproute, entry)))
 
 
 def add_entry(entry: Entry) -> None:
@@ -93,7 +86,7 @@ def add_entry(entry: Entry) -> None:
     Raises:
         RedirectError: the kernel refused.
     """
-    _change(entry, "added", _NEW_RULE if isinstance(entry, PolicyRule) else _NEW_ROUTE, CREATE)
+    _change(entry, "add", "added")
 
 
 def delete_entry(entry: Entry) -> None:
@@ -102,72 +95,94 @@ def delete_entry(entry: Entry) -> None:
     Raises:
         RedirectError: the kernel refused.
     """
-    _change(entry, "deleted", _DELETE_RULE if isinstance(entry, PolicyRule) else _DELETE_ROUTE, 0)
+    _change(entry, "del", "deleted")
 
 
-class Found(NamedTuple):
-    """A rule or route as the kernel lists it."""
+class FoundRule(NamedTuple):
+    """What a policy rule in the kernel makes of marks."""
 
-    header: tuple[int, ...]
-    numbers: dict[int, int]
+    mark: int
+    mask: int
+    """0: it does not look at the mark."""
+    preference: int
+    table: int
+    is_inverted: bool = False
+    """It takes every packet but those."""
 
 
-def shadows(found: Found, ours: PolicyRule) -> bool:
-    """Whether a foreign rule names our mark and comes before ours, or at the same place with another table."""
-    mark, mask = found.numbers.get(_RULE_MARK), found.numbers.get(_RULE_MASK, _EXACTLY)
-    if mark is None or _matches(ours, found) or found.numbers.get(_RULE_PRIORITY, 0) > ours.preference:
+def shadows(found: FoundRule, ours: PolicyRule) -> bool:
+    """Whether a foreign rule takes packets by our mark and comes before ours, or at the same place with another table."""
+    if not found.mask or is_ours(found, ours) or found.preference > ours.preference:
         return False
-    return ours.mark & mask == mark
+    return (ours.mark & found.mask == found.mark) is not found.is_inverted
 
 
-def encode_entry(entry: Entry) -> bytes:
-    """The entry as the kernel takes it."""
+def is_ours(found: FoundRule, ours: PolicyRule) -> bool:
+    """Whether the rule in the kernel is exactly the one that we add."""
+    return found == FoundRule(ours.mark, _EXACTLY, ours.preference, ours.table)
+
+
+def arguments_of(entry: Entry) -> dict[str, Any]:
+    """The entry as pyroute2 takes it."""
     family = _AF[entry.family]
     if isinstance(entry, PolicyRule):
-        numbers = {
-            _RULE_PRIORITY: entry.preference, _RULE_MARK: entry.mark, _RULE_MASK: _EXACTLY, _RULE_TABLE: entry.table
-        }  # fmt: skip
-        return _HEADER.pack(family, 0, 0, 0, 0, 0, 0, _LOOK_UP, 0) + encode_numbers(numbers)
-    scope = _HOST_SCOPE if entry.family == 4 else 0
-    header = _HEADER.pack(family, 0, 0, 0, 0, _STATIC, scope, _LOCAL, 0)
-    return header + encode_numbers(_route_numbers(entry))
+        numbers = {"priority": entry.preference, "fwmark": entry.mark, "fwmask": _EXACTLY, "table": entry.table}
+        return {"family": family, **numbers}
+    route = {"type": "local", "dst": _ANYWHERE[entry.family], "oif": _LOOPBACK, "table": entry.table, "proto": "static"}
+    source = _SOURCE[entry.family]
+    return {"family": family, **route, **({"scope": "host", "prefsrc": source} if source else {})}
 
 
-def _route_numbers(route: LocalRoute) -> dict[int, int]:
-    return {_ROUTE_OUT: _LOOPBACK, _ROUTE_TABLE: route.table} | _SOURCE[route.family]
+# --- helpers: what the kernel has; `iproute` is an open IPRoute, which has no types --------------------------------
 
 
-def decode_entry(body: bytes) -> Found:
-    """A rule or route from a listing."""
-    return Found(_HEADER.unpack_from(body), decode_numbers(body[_HEADER.size :]))
-
-
-def _change(entry: Entry, verb: str, kind: int, flags: int) -> None:
+def _listed(look: Callable[[Any], Result]) -> Result:
     try:
-        exchange(ROUTE, kind, flags, encode_entry(entry))
+        return use_iproute(look)
     except OSError as error:
-        raise RedirectError(f"{entry}: cannot be {verb}: {error.strerror}; is `lo` up, and is this root?") from error
+        raise RedirectError(f"policy rules or routes cannot be listed: {error.strerror}") from error
 
 
-def _similar(entry: Entry) -> Iterator[Found]:
-    """The kernel's rules of the same family, or the routes of the same table."""
-    is_rule = isinstance(entry, PolicyRule)
-    body = _HEADER.pack(_AF[entry.family], *[0] * 8)
-    if not is_rule:
-        body += encode_numbers({_ROUTE_TABLE: entry.table})
+def _change(entry: Entry, command: str, done: str) -> None:
+    kind = "rule" if isinstance(entry, PolicyRule) else "route"
     try:
-        yield from map(decode_entry, exchange(ROUTE, _GET_RULE if is_rule else _GET_ROUTE, DUMP, body))
+        use_iproute(lambda iproute: getattr(iproute, kind)(command, **arguments_of(entry)))
     except OSError as error:
-        if error.errno != errno.ENOENT:  # what a table says in which there never was a route
-            raise RedirectError(f"policy rules or routes cannot be listed: {error.strerror}") from error
+        raise RedirectError(f"{entry}: cannot be {done}: {error.strerror}; is `lo` up, and is this root?") from error
 
 
-def _matches(entry: Entry, found: Found) -> bool:
-    if isinstance(entry, LocalRoute):
-        is_anywhere_local = (found.header[1], found.header[7]) == (0, _LOCAL)
-        return is_anywhere_local and _route_numbers(entry).items() <= found.numbers.items()
-    fields = (_RULE_PRIORITY, _RULE_MARK, _RULE_MASK, _RULE_TABLE)
-    return tuple(map(found.numbers.get, fields)) == (entry.preference, entry.mark, _EXACTLY, entry.table)
+def _drift_of(iproute: Any, entry: Entry) -> Iterator[str]:
+    if not _has(iproute, entry):
+        yield f"{entry}: missing; does systemd-networkd delete it? ({_NETWORKD})"
+    if isinstance(entry, PolicyRule):
+        for found in _rules(iproute, entry.family):
+            if shadows(found, entry):
+                yield f"{entry}: a rule of another program at preference {found.preference} takes that mark first"
+
+
+def _has(iproute: Any, entry: Entry) -> bool:
+    if isinstance(entry, PolicyRule):
+        return any(is_ours(found, entry) for found in _rules(iproute, entry.family))
+    # Without a dump_filter of its own, pyroute2 lists the routes of all tables and compares them itself: 60 us each.
+    routes = tuple(iproute.route("dump", family=_AF[entry.family], table=entry.table, dump_filter=None))
+    return any(_is_ours_route(found, entry) for found in routes)
+
+
+def _is_ours_route(found: Any, ours: LocalRoute) -> bool:
+    numbers = (found["dst_len"], found["type"], found.get_attr("RTA_TABLE"), found.get_attr("RTA_OIF"))
+    source = _SOURCE[ours.family]
+    return numbers == (0, _LOCAL, ours.table, _LOOPBACK) and source in (None, found.get_attr("RTA_PREFSRC"))
+
+
+def _rules(iproute: Any, family: Family) -> tuple[FoundRule, ...]:
+    return tuple(map(_rule_in, tuple(iproute.rule("dump", family=_AF[family]))))
+
+
+def _rule_in(found: Any) -> FoundRule:
+    mark, mask, preference, table = (
+        found.get_attr(name) or 0 for name in ("FRA_FWMARK", "FRA_FWMASK", "FRA_PRIORITY", "FRA_TABLE")
+    )
+    return FoundRule(mark, mask, preference, table, is_inverted=bool(found["flags"] & _INVERTED))
 
 
 def _families() -> tuple[Family, ...]:

@@ -64,7 +64,7 @@ def reference(table: Table) -> text.Blocks:
     return text.awakened(text.parse_table(listing))
 
 
-def find_drift(nft: Nft, table: Table) -> Iterator[str]:
+def find_table_drift(nft: Nft, table: Table) -> Iterator[str]:
     """How the installed table differs from the planned one, as sentences."""
     found = read_table(nft, table.name)
     if found is None:

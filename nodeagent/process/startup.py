@@ -152,7 +152,7 @@ def _settings(parts: Parts) -> Settings:
 def _find_owners(parts: Parts, stack: AsyncExitStack) -> None:
     mount = find_cgroup2_mount((_PROC_SELF / "mountinfo").read_text(encoding="utf-8"))
     parts.cgroups = mount / parts.cgroup_root
-    parts.owners = OwnerFinder(CgroupIds(parts.cgroups, parts.loop.time))
+    parts.owners = OwnerFinder(CgroupIds(parts.cgroups, parts.loop.time), parts.loop.call_later)
     stack.callback(parts.owners.close)
 
 

@@ -16,6 +16,9 @@ from nodeagent.process.listeners import make_prepared_socket
 from nodeagent.wire import requests
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
 
+FindOwner = Callable[[OwnerQuestion, Callable[[OwnerAnswer], None]], None]
+"""Answers a worker's question, now or a little later."""
+
 _log = open_log()
 
 
@@ -60,7 +63,7 @@ class WorkerProcess:
     """A worker from the order to its end. Owned by the fleet."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, number: int, serial: int, find_owner: Callable[[OwnerQuestion], OwnerAnswer],
+        self, loop: asyncio.AbstractEventLoop, number: int, serial: int, find_owner: FindOwner,
         on_ready: Callable[[], None], on_end: Callable[["WorkerProcess", int | None], None],
     ) -> None:  # fmt: skip
         self.number = number
@@ -159,7 +162,9 @@ class WorkerProcess:
             self._channel.send(answer, _prepared(family))
 
     def _answer_owner(self, data: bytes) -> None:
-        answer = self._find_owner(requests.decode_question(data))
+        self._find_owner(requests.decode_question(data), self._tell_owner)
+
+    def _tell_owner(self, answer: OwnerAnswer) -> None:
         self._channel.send(requests.encode_answer(answer))
 
     def _note_pong(self, data: bytes) -> None:

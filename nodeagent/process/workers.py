@@ -14,9 +14,8 @@ from nodeagent.process.listeners import Family, ListenerSocket, bind_listeners, 
 from nodeagent.process.orders import Spawn, Spawned, SpawnerSetup
 from nodeagent.process.restart import remember_exit, start_at
 from nodeagent.process.spawner_process import SpawnerProcess
-from nodeagent.process.worker_process import State, WorkerProcess
+from nodeagent.process.worker_process import FindOwner, State, WorkerProcess
 from nodeagent.wire.frames import WorkerFacts
-from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
 
 _log = open_log()
 
@@ -38,7 +37,7 @@ class Slot:
 class FleetCalls:
     """What the fleet needs of others."""
 
-    find_owner: Callable[[OwnerQuestion], OwnerAnswer]
+    find_owner: FindOwner
     marks: Callable[[], Mapping[int, str]]
     """Every mark that a worker must know."""
     hand_over: Callable[[WorkerProcess], None]

@@ -50,7 +50,7 @@ class Tunnel(asyncio.Protocol):
     def retire(self) -> None:
         """No new streams; closes when the open ones have ended."""
         self.session.shut_down()
-        self._close_if_unused()
+        self._flush()
 
     def lose(self, why: str) -> None:
         """Gives the peer up: every stream is told, the transport is cut."""
@@ -69,11 +69,10 @@ class Tunnel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
         self._heard_at = self._loop.time()
+        if self.session.streams:  # answers to our own pings are no use
+            self._used_at = self._heard_at
         self.session.receive(data)
         self._flush()
-        if not self.session.streams:
-            self._used_at = self._heard_at
-            self._close_if_unused()
 
     def eof_received(self) -> bool:
         """The peer closed; a session has no half."""
@@ -122,6 +121,8 @@ class Tunnel(asyncio.Protocol):
             self.transport.close()
         elif self.session.has_output:
             self.on_output()
+        elif self.session.is_closing and not self.session.streams:
+            self.transport.close()
 
     # --- liveness ----------------------------------------------------------------------------------------------------
 
@@ -146,9 +147,3 @@ class Tunnel(asyncio.Protocol):
             self.session.ping()
         else:
             self._pings = 0
-
-    def _close_if_unused(self) -> None:
-        if self.session.is_closing and not self.session.streams and self.transport:
-            self._flush()
-            if self.transport:
-                self.transport.close()

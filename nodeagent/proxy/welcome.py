@@ -1,6 +1,7 @@
 """Tunnels that peers open: who may knock, which certificate they are shown, who they prove to be."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections import Counter
@@ -101,9 +102,7 @@ class Welcome:
             service = self._service_asked_for(hello)
             await self._control.ensure_svid(service)
         except BaseException as error:
-            if isinstance(error, Refused):
-                _say(sock, error.alert)
-            sock.close()
+            _part(sock, error.alert if isinstance(error, Refused) else b"")
             raise
         return service
 
@@ -210,13 +209,12 @@ def _settle(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-def _say(sock: socket.socket, alert: bytes) -> None:
-    """A refused peer learns why; whether it listens is its affair."""
-    try:
+def _part(sock: socket.socket, alert: bytes) -> None:
+    """Closes, and tells a peer that can understand it why. What it sent is read: else the kernel would reset instead."""
+    with contextlib.suppress(OSError):
+        sock.recv(limits.HELLO_BYTES)
         sock.send(alert)
-        sock.shutdown(socket.SHUT_WR)
-    except OSError:
-        return
+    sock.close()
 
 
 def _explain(error: Exception, peer: Address, host: str) -> AgentError:

@@ -203,10 +203,14 @@ def test_services_beyond_the_number_of_watches_are_polled(monkeypatch) -> None:
         for number in range(5):
             peer.register(f"s{number}", instance(HOST2, f"s{number}", 80 + number))
         await until(lambda: len(scene.services()) == 5, "all services")
-        blocking = {path for _, path, index in peer.asked if index and "/health/" in path}
-        assert len(blocking) == 2
+
+        def blocking() -> set[str]:
+            return {path for _, path, index in peer.asked if index and "/health/" in path}
+
+        await until(lambda: len(blocking()) == 2, "two blocking queries")
         peer.set("/v1/health/service/s4", [])
         await until(lambda: scene.services()["s4"] == 0, "the change of a polled one")
+        assert len(blocking()) == 2
 
     played(script)
 

@@ -145,10 +145,10 @@ def test_a_client_that_goes_away_gives_its_place_back(desk):
         async with ClientSession(headers={"X-Consul-Token": desk.secret}) as session:
             asking = asyncio.ensure_future(session.get(url))
             async with asyncio.timeout(20):
-                while not desk.store.watchers._open:  # noqa: ASYNC110 - it offers no event for it
+                while not desk.store.watchers._open:
                     await asyncio.sleep(0.01)
                 asking.cancel()
-                while desk.store.watchers._open:  # noqa: ASYNC110 - as above
+                while desk.store.watchers._open:
                     await asyncio.sleep(0.01)
         await runner.cleanup()
 

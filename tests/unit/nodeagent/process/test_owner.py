@@ -1,5 +1,6 @@
 """From a cgroup id to a unit. The look-ups in the kernel are tried for real in tests/e2e."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,29 +22,80 @@ class Clock:
         return self.now
 
 
+def make_unit(root: Path, path: str) -> int:
+    """A new cgroup of a unit; its id."""
+    unit = root / path
+    unit.mkdir(parents=True)
+    return unit.stat().st_ino
+
+
+def find(finder: OwnerFinder, number: int) -> list[OwnerAnswer]:
+    """Asks; what was told comes into the list."""
+    told: list[OwnerAnswer] = []
+    finder.find(OwnerQuestion(number, b"\x7f\0\0\1", 1, b"\x7f\0\0\1", 15001), told.append)
+    return told
+
+
+@pytest.fixture
+def owner(monkeypatch: pytest.MonkeyPatch) -> Callable[[sock_diag.Owner], None]:
+    """Sets what the kernel says of the next connection."""
+
+    def say(owner: sock_diag.Owner) -> None:
+        monkeypatch.setattr(OwnerFinder, "_find", lambda *_: owner)
+
+    return say
+
+
 def test_a_cgroup_that_is_new_is_found_by_one_look(tmp_path: Path) -> None:
     """And what is known costs none."""
     clock = Clock()
     ids = CgroupIds(tmp_path, clock)
-    first = tmp_path / "system.slice" / "web.service"
-    first.mkdir(parents=True)
-    assert ids.unit_of(first.stat().st_ino) == "web.service"
-    second = tmp_path / "system.slice" / "shop.service" / "child"
-    second.mkdir(parents=True)
+    first = make_unit(tmp_path, "system.slice/web.service")
+    assert ids.try_unit(first) == "web.service"
+    second = make_unit(tmp_path, "system.slice/shop.service/child")
     clock.now += limits.RESCAN_S
-    assert ids.unit_of(second.stat().st_ino) == "shop.service"
+    assert ids.try_unit(second) == "shop.service"
 
 
 def test_unknown_cgroups_cannot_make_us_look_all_the_time(tmp_path: Path) -> None:
-    """Within RESCAN_S of a look, an unknown id is nobody's."""
+    """Within RESCAN_S of a look nobody can say whose an unknown id is: neither anybody's nor nobody's."""
     clock = Clock()
     ids = CgroupIds(tmp_path, clock)
-    assert ids.unit_of(1) == ""
-    unit = tmp_path / "web.service"
-    unit.mkdir()
-    assert ids.unit_of(unit.stat().st_ino) == ""
+    assert ids.try_unit(1) == ""
+    unit = make_unit(tmp_path, "web.service")
+    assert ids.try_unit(unit) is None
+    assert ids.wait_s == limits.RESCAN_S
     clock.now += limits.RESCAN_S
-    assert ids.unit_of(unit.stat().st_ino) == "web.service"
+    assert ids.try_unit(unit) == "web.service"
+
+
+def test_units_that_start_together_are_all_named(
+    tmp_path: Path, owner: Callable[[sock_diag.Owner], None], deferred: list[tuple[float, Callable[[], None]]]
+) -> None:
+    """Who calls from a cgroup newer than the last look waits for the next; one look answers all who wait."""
+    finder = OwnerFinder(CgroupIds(tmp_path, Clock()), lambda seconds, act: deferred.append((seconds, act)))
+    try:
+        owner(sock_diag.Owner(0, make_unit(tmp_path, "a.service")))
+        assert find(finder, 1) == [OwnerAnswer(1, 0, "a.service")]
+        late = []
+        for number, name in ((2, "b.service"), (3, "c.service")):
+            owner(sock_diag.Owner(7, make_unit(tmp_path, name)))
+            late.append(find(finder, number))
+        owner(sock_diag.Owner(7, 1))
+        late.append(find(finder, 4))
+        assert late == [[], [], []]
+        ((seconds, act),) = deferred
+        assert seconds == limits.RESCAN_S
+        act()
+        assert late == [[OwnerAnswer(2, 7, "b.service")], [OwnerAnswer(3, 7, "c.service")], [OwnerAnswer(4, 7, "")]]
+    finally:
+        finder.close()
+
+
+@pytest.fixture
+def deferred() -> list[tuple[float, Callable[[], None]]]:
+    """What was put off: for how long, and what."""
+    return []
 
 
 def test_a_question_that_the_kernel_refuses_names_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,19 +106,22 @@ def test_a_question_that_the_kernel_refuses_names_nobody(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(sock_diag, "find_row", refuse)
     monkeypatch.setattr("nodeagent.process.conntrack.find_original", refuse)
-    finder = OwnerFinder(CgroupIds(tmp_path, Clock()))
+    finder = OwnerFinder(CgroupIds(tmp_path, Clock()), never)
     try:
-        answer = finder.find(OwnerQuestion(7, b"\x7f\0\0\1", 1, b"\x7f\0\0\1", 15001))
+        assert find(finder, 7) == [OwnerAnswer(7, -1, "")]
     finally:
         finder.close()
-    assert answer == OwnerAnswer(7, -1, "")
 
 
 def test_a_connection_that_conntrack_does_not_know_is_nobodys(tmp_path: Path) -> None:
     """Asked of the real kernel."""
-    finder = OwnerFinder(CgroupIds(tmp_path, Clock()))
+    finder = OwnerFinder(CgroupIds(tmp_path, Clock()), never)
     try:
-        answer = finder.find(OwnerQuestion(7, b"\x7f\0\0\1", 1, b"\x7f\0\0\1", 15001))
+        assert find(finder, 7) == [OwnerAnswer(7, -1, "")]
     finally:
         finder.close()
-    assert answer == OwnerAnswer(7, -1, "")
+
+
+def never(seconds: float, act: Callable[[], None]) -> None:
+    """Nothing is put off here."""
+    raise AssertionError((seconds, act))

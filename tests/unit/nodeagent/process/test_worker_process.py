@@ -23,7 +23,7 @@ class Scene:
         self.ends: list[int | None] = []
         self.ready = 0
         self.worker = WorkerProcess(
-            asyncio.get_running_loop(), 3, 1, lambda question: OwnerAnswer(question.number, 1001, "shop.service"),
+            asyncio.get_running_loop(), 3, 1, lambda asked, tell: tell(OwnerAnswer(asked.number, 1001, "shop.service")),
             self._note_ready, lambda _worker, code: self.ends.append(code),
         )  # fmt: skip
         self.sock = self.worker.ends.supervisor.dup()

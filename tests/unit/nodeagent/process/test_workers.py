@@ -22,7 +22,7 @@ class Scene:
     def __init__(self) -> None:
         self.handed_over: list[tuple[int, int]] = []
         calls = FleetCalls(
-            find_owner=lambda question: OwnerAnswer(question.number, -1, ""),
+            find_owner=lambda question, tell: tell(OwnerAnswer(question.number, -1, "")),
             marks=lambda: {limits.UNIT_MARK_BASE | 1: "shop.service"},
             hand_over=self._hand_over,
             wall_clock=lambda: 1_700_000_000.0,

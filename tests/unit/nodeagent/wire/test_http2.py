@@ -185,7 +185,7 @@ def test_after_a_shutdown_notice_the_client_opens_nothing_more(pair: Pair) -> No
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n" * 3, b"\x00" * 100, b"\xff" * 64])
 def test_garbage_ends_the_session(pair: Pair, garbage: bytes) -> None:
     """It fails with a sentence, and the streams are told when the transport goes."""
-    caller, callee = pair.open()
+    _, callee = pair.open()
     pair.server.receive(garbage)
     pair.server.data_to_send()
     assert pair.server.failure

@@ -1,0 +1,67 @@
+"""What the agents of a lab say, and how policy is set in it."""
+
+from pathlib import Path
+
+from nodeagent import limits
+from nodeagent.control.report import ConnectionsAnswer, ServicesAnswer, Status, WorkerPart
+from nodeagent.lab.ask import ask_agent
+from nodeagent.lab.lab import Lab
+from nodeagent.lab.layout import Host
+from nodeagent.model.outcome import ConnectionRow
+from tests.e2e.support.waiting import wait_until
+
+
+def allow(lab: Lab, source: str, destination: str) -> None:
+    """Lets `source` call `destination`; in force in every worker of every host when this returns."""
+    done = lab.exec("host1", "nodeagent", "intention", "allow", source, destination)
+    assert done.returncode == 0, done.stderr
+    for host in lab.state.members:
+        wait_until(lambda host=host: _is_in_force(host, source, destination), f"{source} may call {destination}")
+
+
+def open_rows(lab: Lab, host: str) -> list[ConnectionRow]:
+    """Connections that are open at the agent of a host, the newest first."""
+    return _rows(lab.host(host), "0")
+
+
+def closed_rows(lab: Lab, host: str, since: float = 0.0) -> list[ConnectionRow]:
+    """Connections that ended lately and were opened since then, the newest first; none is missing when it is quiet."""
+    return [row for row in _rows(lab.host(host), "1") if row.opened_at >= since]
+
+
+def workers(lab: Lab, host: str) -> list[WorkerPart]:
+    """The workers of `nodeagent status`."""
+    return ask_agent(lab.host(host), "/v1/status", Status).workers
+
+
+def all_workers(lab: Lab) -> list[WorkerPart]:
+    """Of all hosts."""
+    return [worker for host in lab.state.members for worker in workers(lab, host.name)]
+
+
+def wait_quiet(lab: Lab) -> None:
+    """Until no agent has a connection, a stream in a tunnel, or a byte for one: nothing leaks."""
+    wait_until(
+        lambda: not any(worker.connections or worker.streams or worker.buffered for worker in all_workers(lab)),
+        "all connections have ended at all agents",
+    )
+
+
+def pss_kib(pid: int) -> int:
+    """What memory of this machine a process takes up: shared pages are divided among those who share them."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def _rows(host: Host, closed: str) -> list[ConnectionRow]:
+    path = f"/v1/connections?limit={limits.API_ROWS_MAX}&closed={closed}"
+    return ask_agent(host, path, ConnectionsAnswer).connections
+
+
+def _is_in_force(host: Host, source: str, destination: str) -> bool:
+    services = ask_agent(host, "/v1/services", ServicesAnswer).services
+    known = {(entry.source, entry.action) for part in services if part.name == destination for entry in part.intentions}
+    if (source, "allow") not in known:
+        return False
+    # A worker answers its questions and takes its changes in one order: after this answer it has the change.
+    return ask_agent(host, "/v1/connections?limit=1", ConnectionsAnswer).unanswered == 0

@@ -1,0 +1,256 @@
+"""The other host's agent restarts, crashes, drains or goes silent: what that costs, and what it does not."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.lab.lab import Lab
+from tests.e2e.conftest import Capture, MakeLab
+from tests.e2e.support import look
+from tests.e2e.support.echo import Echo, speaks
+from tests.e2e.support.unit import Unit, is_reset
+from tests.support.eventually import eventually
+
+WEB = 8080
+CALLERS = [f"caller{number}" for number in range(8)]
+NewUnit = Callable[..., Unit]
+
+
+@pytest.fixture(scope="module")
+def pair(make_lab: MakeLab) -> Lab:
+    """Two hosts with two workers each; everybody may call `web` on host2, and `back` on host1."""
+    lab = make_lab()
+    for host, name in (("host2", "web"), ("host1", "back")):
+        lab.register(host, name, WEB)
+        look.allow(lab, "*", name)
+    return lab
+
+
+@pytest.fixture
+def unit(pair: Lab) -> Iterator[NewUnit]:
+    """`unit(host, service)`: closed when the test ends."""
+    with ExitStack() as stack:
+        yield lambda *names: stack.enter_context(Unit(pair, *names))
+
+
+@pytest.fixture
+def echo(pair: Lab, unit: NewUnit) -> Iterator[Echo]:
+    """`web`, which echoes."""
+    with Echo(unit("host2", "web").listen("::", WEB)) as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def text(pair: Lab, capture: Capture, canary: str) -> Iterator[bytes]:
+    """What the tests send; in no test is it readable between the hosts."""
+    wire = capture(pair)
+    yield canary.encode()
+    wire.assert_never_in_clear(canary)
+
+
+def target(lab: Lab) -> tuple[str, int]:
+    """Where `web` is."""
+    return lab.host("host2").ipv4, WEB
+
+
+class Load:
+    """Calls again and again in a thread: connect, echo, close. Its end says how each call went."""
+
+    def __init__(self, caller: Unit, address: tuple[str, int], text: bytes) -> None:
+        self.outcomes: list[str] = []
+        self._caller, self._address, self._text = caller, address, text
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def wait_more(self, count: int) -> None:
+        """Returns when `count` more calls have succeeded."""
+        wanted = self.outcomes.count("ok") + count
+        eventually(lambda: self.outcomes.count("ok") >= wanted, look.WITHIN_S, f"{count} more calls")
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                with self._caller.connect(*self._address) as sock:
+                    self.outcomes.append("ok" if speaks(sock, self._text) else "reset")
+            except OSError as error:
+                self.outcomes.append(type(error).__name__)
+
+
+# --- shares ----------------------------------------------------------------------------------------------------------
+
+
+def test_both_workers_get_their_share_on_both_hosts(pair: Lab, unit: NewUnit, echo: Echo, text: bytes) -> None:
+    """The kernel spreads connections on the caller's host, and tunnels on the callee's."""
+    clients = [caller.connect(*target(pair)) for caller in (unit("host1", name) for name in CALLERS) for _ in range(8)]
+    assert all(speaks(client, text) for client in clients)
+    for host in ("host1", "host2"):
+        rows = look.open_rows(pair, host)
+        assert len(rows) == len(clients)
+        assert {row["id"].partition("-")[0] for row in rows} == {"0", "1"}
+
+
+# --- the peer's agent ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["stop_agent", "kill_agent"])
+def test_a_restarted_peer_is_called_again_at_once(pair: Lab, unit: NewUnit, echo: Echo, text: bytes, end: str) -> None:
+    """Whether it drained or crashed: the first call after its return works."""
+    shop = unit("host1", "shop")
+    with shop.connect(*target(pair)) as before:
+        assert speaks(before, text)
+        if end == "kill_agent":
+            pair.kill_agent("host2")
+            assert is_reset(before)
+    if end == "stop_agent":
+        pair.stop_agent("host2")
+    pair.start_agent("host2")
+    began = time.monotonic()
+    assert speaks(shop.connect(*target(pair)), text)
+    assert time.monotonic() - began < limits.CONNECT_S
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+def test_a_killed_worker_takes_only_its_own_connections(
+    pair: Lab, unit: NewUnit, echo: Echo, text: bytes, host: str
+) -> None:
+    """Under load, on either host: those of the other worker go on, nobody is refused, its successor serves."""
+    clients = [caller.connect(*target(pair)) for caller in (unit("host1", name) for name in CALLERS) for _ in range(8)]
+    assert all(speaks(client, text) for client in clients)
+    lost = [row for row in look.open_rows(pair, host) if row["id"].startswith("0-")]
+    assert 0 < len(lost) < len(clients)
+    with Load(unit("host1", "busy"), target(pair), text) as load:
+        load.wait_more(20)
+        killed = look.kill_worker(pair, host, 0)
+        load.wait_more(50)
+        eventually(lambda: look.worker_pids(pair, host).get(0, killed) != killed, look.WITHIN_S, "its successor")
+        load.wait_more(20)
+    alive = [client for client in clients if speaks(client, text)]
+    assert len(clients) - len(alive) == len(lost)
+    assert set(load.outcomes) <= {"ok", "reset"}
+    assert load.outcomes.count("reset") <= 1, "one call may have been in the worker's hands"
+    if host == "host2":
+        reasons = {line["reason"] for line in look.log_lines(pair, "host1")[-200:] if line["reason"] != "ok"}
+        assert "peer_lost" in reasons
+
+
+# --- drain ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+def test_a_drain_lets_a_transfer_finish_and_refuses_new_calls_at_once(
+    pair: Lab, unit: NewUnit, echo: Echo, text: bytes, host: str
+) -> None:
+    """The agent is told to stop on the caller's or the callee's host while a connection is open."""
+    shop = unit("host1", "shop")
+    open_one = shop.connect(*target(pair))
+    assert speaks(open_one, text)
+    stopping = threading.Thread(target=pair.stop_agent, args=[host])
+    stopping.start()
+    try:
+        eventually(lambda: look.log_lines(pair, host, "drain_started")[-1:], look.WITHIN_S, "the drain")
+        eventually(lambda: not answers(shop, target(pair), text), look.WITHIN_S, "new calls are refused")
+        began = time.monotonic()
+        assert not answers(shop, target(pair), text)
+        assert time.monotonic() - began < 1.0, "refused, but not at once"
+        assert all(speaks(open_one, text * 1000) for _ in range(200))
+        open_one.close()
+        began = time.monotonic()
+        stopping.join(limits.DRAIN_S)
+        assert time.monotonic() - began < limits.DRAIN_S / 2, "it waited although nothing was open"
+    finally:
+        open_one.close()
+        stopping.join()
+        pair.start_agent(host)
+    assert answers(shop, target(pair), text)
+
+
+def answers(caller: Unit, address: tuple[str, int], text: bytes) -> bool:
+    """Whether a new call gets an answer; a reset or refusal is none."""
+    with suppress(ConnectionError), caller.connect(*address) as sock:
+        return speaks(sock, text)
+    return False
+
+
+# --- silence -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def partition(pair: Lab) -> Iterator[Callable[[str], None]]:
+    """`partition("on")`: the bridge drops everything between the two hosts without a word; `"off"`: no more."""
+
+    def nft(command: str) -> None:
+        done = pair.exec("hub", "nft", command)
+        assert done.returncode == 0, done.stderr
+
+    def switch(to: str) -> None:
+        nft("flush chain bridge partition forward" if to == "off" else "add rule bridge partition forward counter drop")
+
+    nft("add table bridge partition; add chain bridge partition forward { type filter hook forward priority 0; }")
+    yield switch
+    nft("delete table bridge partition")
+
+
+def retransmits(lab: Lab) -> bool:
+    """Whether a tunnel of host1 has sent the same bytes again, more than once."""
+    shown = lab.exec("host1", "ss", "-tinH", "dport", "=", f":{limits.TUNNEL_PORT}").stdout
+    return "backoff:" in shown and "backoff:1 " not in shown
+
+
+def test_a_short_partition_costs_nothing(
+    pair: Lab, unit: NewUnit, echo: Echo, text: bytes, partition: Callable[[str], None]
+) -> None:
+    """What is sent meanwhile arrives when the way is free again."""
+    client = unit("host1", "shop").connect(*target(pair))
+    assert speaks(client, text)
+    partition("on")
+    client.sendall(text)
+    eventually(lambda: retransmits(pair), look.WITHIN_S, "the tunnel tries again")
+    partition("off")
+    assert client.recv(len(text)) == text
+    assert speaks(client, text)
+
+
+@pytest.mark.slow
+def test_a_long_partition_ends_connections_by_name_and_the_next_call_works(
+    pair: Lab, unit: NewUnit, echo: Echo, text: bytes, partition: Callable[[str], None]
+) -> None:
+    """Silent peers are given up on both hosts; calls meanwhile fail fast; nothing lingers after the healing."""
+    shop, quiet = unit("host1", "shop"), unit("host1", "quiet")
+    busy, idle = shop.connect(*target(pair)), quiet.connect(*target(pair))
+    assert speaks(busy, text)
+    assert speaks(idle, text)
+    before = {host: len(look.log_lines(pair, host)) for host in ("host1", "host2")}
+    partition("on")
+    began = time.monotonic()
+    busy.sendall(text)
+    for sock in (busy, idle):
+        sock.settimeout(2 * limits.PEER_TIMEOUT_S)
+        assert is_reset(sock)
+    assert time.monotonic() - began < limits.PING_TIMEOUT_S + 2 * limits.PING_S
+    began = time.monotonic()
+    failing = [shop.connect(*target(pair)) for _ in range(10)]
+    assert all(is_reset(sock) for sock in failing)
+    assert time.monotonic() - began < limits.CONNECT_S + 2, "they waited for one attempt each"
+    eventually(lambda: echo.open == 0, look.WITHIN_S, "the application is told")
+    partition("off")
+    assert speaks(shop.connect(*target(pair)), text)
+    reasons = {host: reasons_since(pair, host, before[host]) for host in before}
+    assert reasons["host1"] == ["peer_lost"] * 2 + ["peer_unreachable"] * 10
+    assert reasons["host2"] == ["peer_lost"] * 2
+
+
+def reasons_since(lab: Lab, host: str, line: int) -> list[str]:
+    """How connections ended that did not end well, sorted."""
+    return sorted(row["reason"] for row in look.log_lines(lab, host)[line:] if row["reason"] != "ok")

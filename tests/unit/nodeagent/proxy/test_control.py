@@ -1,0 +1,148 @@
+"""The worker's end of the channel to control."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from nodeagent.catalog.codec import encode_delta, encode_snapshot
+from nodeagent.catalog.diff import diff
+from nodeagent.model.outcome import ConnectionRow
+from nodeagent.proxy.control import ControlChannel
+from nodeagent.proxy.live import Live
+from nodeagent.wire.frames import (
+    AskConnections,
+    Connections,
+    DeltaFrame,
+    FrameReader,
+    Message,
+    Records,
+    SnapshotFrame,
+    WantSvid,
+    WorkerStats,
+    encode_frame,
+)
+from tests.support.mesh import mesh
+from tests.support.twohosts import config_of, run
+
+
+class Far:
+    """Control's end: sends frames, reads those that come."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+        self.channel = ControlChannel(live, lambda lag: WorkerStats(1, live.generation, 0, {}, 0, 0, [], lag, 0))
+        self.reader = FrameReader()
+        self.seen: list[Message] = []
+        self.open()
+
+    def open(self) -> None:
+        ours, self.sock = socket.socketpair()
+        self.sock.setblocking(False)
+        self.channel.attach(ours)
+
+    def send(self, message: Message) -> None:
+        self.sock.sendall(encode_frame(message))
+
+    async def next(self, kind: type[Message]) -> Any:
+        while True:
+            for message in self.seen:
+                if isinstance(message, kind):
+                    self.seen.remove(message)
+                    return message
+            data = await asyncio.get_running_loop().sock_recv(self.sock, 65536)
+            self.seen.extend(self.reader.feed(data))
+
+
+def with_channel(work: Callable[[Far], Awaitable[None]]) -> None:
+    async def body() -> None:
+        far = Far(Live(1, config_of("host1", "127.0.0.1")))
+        await work(far)
+        far.channel._detach()
+        far.sock.close()
+
+    run(body)
+
+
+async def until(fact: Callable[[], bool]) -> None:
+    while not fact():
+        await asyncio.sleep(0)
+
+
+def test_a_snapshot_and_the_deltas_after_it_are_followed() -> None:
+    """In order; the worker's figures tell the generation."""
+
+    async def work(far: Far) -> None:
+        first, second = mesh("shop -> web allow"), mesh("shop -> web deny", generation=2)
+        far.send(SnapshotFrame(encode_snapshot(first)))
+        far.send(DeltaFrame(encode_delta(diff(first, second))))
+        await until(lambda: far.live.generation == 2)
+        assert far.live.snapshot.services["web"].intentions[0].action == "deny"
+        while (await far.next(WorkerStats)).generation != 2:
+            pass
+
+    with_channel(work)
+
+
+def test_a_delta_that_does_not_follow_changes_nothing() -> None:
+    """The old snapshot stays in force; the next whole one is taken."""
+
+    async def work(far: Far) -> None:
+        far.send(SnapshotFrame(encode_snapshot(mesh(generation=1))))
+        far.send(DeltaFrame(encode_delta(diff(mesh(generation=5), mesh("shop -> web allow", generation=6)))))
+        far.send(AskConnections(1, 10))
+        await far.next(Connections)
+        assert far.live.generation == 1
+        far.send(SnapshotFrame(encode_snapshot(mesh(generation=7))))
+        await until(lambda: far.live.generation == 7)
+
+    with_channel(work)
+
+
+def test_records_go_out_in_batches() -> None:
+    """All of them, in order."""
+
+    async def work(far: Far) -> None:
+        for number in range(1200):
+            far.live.records.append(ConnectionRow(id=str(number), direction="outbound", client="", original_dst="", opened_at=0))
+        got: list[str] = []
+        while len(got) < 1200:
+            records: Records = await far.next(Records)
+            got += [row.id for row in records.rows]
+        assert got == [str(number) for number in range(1200)]
+
+    with_channel(work)
+
+
+def test_garbage_closes_the_channel_and_a_new_one_is_taken() -> None:
+    """Control may be started anew at any time; the worker keeps its snapshot."""
+
+    async def work(far: Far) -> None:
+        far.send(SnapshotFrame(encode_snapshot(mesh(generation=3))))
+        await until(lambda: far.live.generation == 3)
+        far.sock.sendall(b"\xff" * 64)
+        await until(lambda: far.channel._sock is None)
+        far.sock.close()
+        far.reader = FrameReader()
+        far.open()
+        far.send(AskConnections(9, 10))
+        assert (await far.next(Connections)).number == 9
+        assert far.live.generation == 3
+
+    with_channel(work)
+
+
+def test_a_missing_certificate_is_asked_for_once() -> None:
+    """However many callers wait for it."""
+
+    async def work(far: Far) -> None:
+        waiting = [asyncio.create_task(far.channel.ensure_svid("shop")) for _ in range(5)]
+        assert (await far.next(WantSvid)).service == "shop"
+        await far.next(WorkerStats)
+        assert not [message for message in far.seen if isinstance(message, WantSvid)]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert far.channel._waiting == {}
+
+    with_channel(work)

@@ -1,0 +1,107 @@
+"""What comes from outside: streams in a tunnel and clear text."""
+
+import asyncio
+import socket
+
+import pytest
+
+from nodeagent.errors import PlaintextRefused, Reason
+from nodeagent.model.address import Address
+from nodeagent.model.outcome import ConnectionRow
+from nodeagent.proxy.call import Caller
+from nodeagent.proxy.inbound import Inbound
+from nodeagent.wire.stream import Headers
+from tests.support.twohosts import TwoHosts, run
+
+
+async def answered(hosts: TwoHosts, headers: Headers) -> tuple[bytes, ConnectionRow]:
+    """The status of a hand-made stream from shop to web, and what host2 recorded."""
+    end = await hosts.call()
+    end.reset()
+    (tunnel,) = hosts.one.live.tunnels
+    while hosts.two.live.relays:
+        await asyncio.sleep(0)
+    hosts.two.live.records.take()
+    end.head = asyncio.get_running_loop().create_future()
+    stream = tunnel.session.open(headers, end)
+    status = dict(await end.head)[b":status"]
+    stream.reset()
+    while not (records := hosts.two.live.records.take()):
+        await asyncio.sleep(0)
+    return status, records.rows[0]
+
+
+@pytest.mark.parametrize(
+    ("authority", "extra", "status", "reason"),
+    [
+        (b"127.0.0.2:22", [], b"400", Reason.BAD_DESTINATION),
+        (b"127.0.0.1:80", [], b"400", Reason.BAD_DESTINATION),
+        (b"web:80", [], b"400", Reason.BAD_DESTINATION),
+        (b"", [], b"400", Reason.BAD_DESTINATION),
+        (None, [(b"nodeagent-hops", b"2")], b"400", Reason.LOOP),
+    ],
+)
+def test_a_tunnel_is_no_open_proxy(
+    authority: bytes | None, extra: Headers, status: bytes, reason: Reason
+) -> None:
+    """Only registered addresses of this host, and only from the first agent on the way."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            target = str(hosts.web).encode() if authority is None else authority
+            headers = [(b":method", b"CONNECT"), (b":authority", target or b"x"), *extra]
+            got, row = await answered(hosts, headers)
+            assert (got, row.reason, row.source) == (status, reason, "shop")
+
+    run(work)
+
+
+def test_the_application_sees_the_callers_address() -> None:
+    """Of the host at the other end of the tunnel, with a port from our own range."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            accepting = asyncio.create_task(hosts.accept())
+            await hosts.call()
+            _, (ip, port) = await accepting
+            assert ip == "127.0.0.1"
+            assert 1024 <= port <= 32767
+
+    run(work)
+
+
+def test_clear_text_is_refused_in_strict_mode() -> None:
+    """With a reset, and a record that names service and cure."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            live = hosts.two.live
+            client = await hosts.client()
+            snapshot = live.snapshot
+            found = next(iter(snapshot.by_address.values()))
+            here = Address(*client.end.sock.getsockname())
+            live.follow(type(snapshot)(2, snapshot.mesh, snapshot.services, snapshot.hosts, (), {here: found}, {}, {}))
+            await Inbound(live, hosts.two.supervisor).serve_plaintext(client.end)
+            with pytest.raises(ConnectionResetError):
+                await asyncio.get_running_loop().sock_recv(client.sock, 1)
+            (row,) = live.records.take().rows
+            assert (row.direction, row.reason) == ("plaintext", PlaintextRefused.reason)
+            assert "permissive" in row.error
+
+    run(work)
+
+
+def test_a_client_that_leaves_while_the_application_is_dialled_is_no_defect() -> None:
+    """The late upstream is reset."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            end = await hosts.call()
+            end.reset()
+            app, _ = await hosts.accept()
+            with pytest.raises(ConnectionResetError):
+                await asyncio.get_running_loop().sock_recv(app, 1)
+            assert isinstance(hosts.one.caller, Caller)
+            assert isinstance(app, socket.socket)
+
+    run(work)

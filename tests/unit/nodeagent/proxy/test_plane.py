@@ -1,0 +1,63 @@
+"""A worker's data plane as a whole: ready, serving, draining."""
+
+import asyncio
+import socket
+
+from nodeagent.proxy.plane import Plane
+from nodeagent.wire import requests
+from tests.support.twohosts import config_of, listening, run
+
+
+async def said(sock: socket.socket, kind: int) -> None:
+    """Returns when the worker has said `kind`."""
+    loop = asyncio.get_running_loop()
+    while (await loop.sock_recv(sock, 512))[0] != kind:
+        pass
+
+
+def test_it_says_ready_drains_when_told_and_says_so() -> None:
+    """A connection that waits for its refusal is answered before the end; the listener takes no more."""
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        ours, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control, far = socket.socketpair()
+        supervisor.setblocking(False)
+        plane = Plane(1, config_of("host1", "127.0.0.1"), ours, control)
+        listener = listening("127.0.0.1")
+        keeper = listener.dup()
+        await plane.listen("outbound", listener)
+        door = listening("127.0.0.1")
+        await plane.listen("tunnel", door)
+        serving = asyncio.create_task(plane.serve())
+        await said(supervisor, requests.READY)
+        client = socket.socket()
+        client.setblocking(False)
+        await loop.sock_connect(client, keeper.getsockname())
+        try:
+            assert await loop.sock_recv(client, 1) == b"", "without a snapshot it is refused"
+        except ConnectionResetError:
+            supervisor.send(requests.encode_beat(requests.DRAIN))
+        await said(supervisor, requests.DRAINED)
+        await serving
+        for sock in (ours, supervisor, control, far, keeper, client, door):
+            sock.close()
+
+    run(work)
+
+
+def test_a_worker_without_a_supervisor_finishes() -> None:
+    """It serves what is open and ends; nobody would watch over it."""
+
+    async def work() -> None:
+        ours, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control, far = socket.socketpair()
+        plane = Plane(1, config_of("host1", "127.0.0.1"), ours, control)
+        serving = asyncio.create_task(plane.serve())
+        await asyncio.sleep(0)
+        supervisor.close()
+        await serving
+        for sock in (ours, control, far):
+            sock.close()
+
+    run(work)

@@ -1,0 +1,102 @@
+"""Which tunnel a call gets."""
+
+import asyncio
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.errors import LimitReached, NoSvid, PeerUnreachable
+from nodeagent.model.identity import KeyRing
+from nodeagent.proxy.pool import TunnelKey
+from nodeagent.wire.frames import KeysFrame
+from tests.support.twohosts import TRUST_DOMAIN, TwoHosts, key_ring, run
+
+
+def key_of(hosts: TwoHosts) -> TunnelKey:
+    address, port = hosts.door.getsockname()
+    return TunnelKey("shop", "web", hosts.web._replace(ip=address, port=port), "host2")
+
+
+def test_everybody_waits_for_the_same_attempt_and_shares_its_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty callers towards a host that is away: one handshake, fifty sentences; the next call tries again."""
+    monkeypatch.setattr(limits, "HANDSHAKE_S", 0.2)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            hosts.two.welcome.close()
+            calls = (hosts.one.pool.tunnel(key_of(hosts)) for _ in range(50))
+            failed = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(error) for error in failed} == {PeerUnreachable}
+            hosts.door.setblocking(False)
+            knocks = 0
+            while True:
+                try:
+                    hosts.door.accept()[0].close()
+                except BlockingIOError:
+                    break
+                knocks += 1
+            assert knocks == 1
+            hosts.two.welcome.listen(hosts.door)
+            assert (await hosts.one.pool.tunnel(key_of(hosts))).has_room
+
+    run(work)
+
+
+def test_a_full_pool_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams times sessions, then the sentence that says so."""
+    monkeypatch.setattr(limits, "STREAMS_PER_SESSION", 1)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            for _ in range(limits.SESSIONS_PER_KEY):
+                await hosts.call()
+            with pytest.raises(LimitReached, match="full"):
+                await hosts.call()
+
+    run(work)
+
+
+def test_the_tunnel_with_the_fewest_streams_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that two sessions share the load."""
+    monkeypatch.setattr(limits, "STREAMS_PER_SESSION", 2)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            ends = [await hosts.call() for _ in range(3)]
+            monkeypatch.setattr(limits, "STREAMS_PER_SESSION", 100)
+            first = await hosts.one.pool.tunnel(key_of(hosts))
+            assert len(first.session.streams) == 1
+            assert len(ends) == 3
+
+    run(work)
+
+
+def test_a_certificate_that_comes_in_time_is_waited_for() -> None:
+    """A workload's first call asks control for its certificate."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            ring = key_ring(hosts.ca, "shop")
+            hosts.one.live.keys.replace(KeyRing(TRUST_DOMAIN, ring.bundle_pem))
+            calling = asyncio.create_task(hosts.call())
+            while not hosts.one.control._waiting:
+                await asyncio.sleep(0)
+            await hosts.one.control._take(KeysFrame(ring))
+            assert (await calling).stream is not None
+
+    run(work)
+
+
+
+
+def test_a_certificate_that_never_comes_is_no_svid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a hang."""
+    monkeypatch.setattr(limits, "SVID_WAIT_S", 0.02)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            hosts.one.live.keys.replace(KeyRing(TRUST_DOMAIN, ""))
+            with pytest.raises(NoSvid, match="nodeagent certs"):
+                await hosts.call()
+
+    run(work)

@@ -1,0 +1,106 @@
+"""A tunnel's own affairs: liveness, retirement, what it says of itself."""
+
+import asyncio
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.proxy.tunnel import Tunnel
+from nodeagent.wire.stream import LOST, Budget
+from tests.support.twohosts import TwoHosts, run
+
+
+async def gone(tunnel: Tunnel) -> None:
+    """Returns when the tunnel's connection has closed."""
+    lost = asyncio.Event()
+    tunnel.on_lost.append(lambda _: lost.set())
+    if tunnel.transport:
+        await lost.wait()
+
+
+def test_it_says_what_it_carries() -> None:
+    """Both sides, for `status`."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            await hosts.call()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            assert (ours.row().source, ours.row().destination, ours.row().peer) == ("shop", "web", "host2")
+            assert (ours.row().side, ours.row().streams) == ("client", 1)
+            assert (theirs.row().source, theirs.row().destination, theirs.row().peer) == ("shop", "web", "host1")
+            assert theirs.row().side == "server"
+
+    run(work)
+
+
+def test_a_retired_tunnel_closes_when_its_last_stream_has_ended() -> None:
+    """Not before, and both sides."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            end = await hosts.call()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            ours.retire()
+            await hosts.accept()
+            assert ours.transport is not None
+            end.reset()
+            await asyncio.gather(gone(ours), gone(theirs))
+            await asyncio.gather(hosts.one.live.is_quiet.wait(), hosts.two.live.is_quiet.wait())
+
+    run(work)
+
+
+def test_a_peer_that_answers_pings_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long nothing is said."""
+    monkeypatch.setattr(limits, "PING_S", 0.01)
+    monkeypatch.setattr(limits, "PING_TIMEOUT_S", 5.0)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            await hosts.call()
+            (ours,) = hosts.one.live.tunnels
+            while ours.session.pongs < 3:
+                await asyncio.sleep(0.005)
+            assert ours.transport is not None
+
+    run(work)
+
+
+def test_a_peer_that_answers_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its streams are told that it is lost."""
+    monkeypatch.setattr(limits, "PING_S", 0.01)
+    monkeypatch.setattr(limits, "PING_TIMEOUT_S", 0.03)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            end = await hosts.call()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            theirs.transport.pause_reading()
+            await gone(ours)
+            assert end.reset_code == LOST
+
+    run(work)
+
+
+def test_an_unused_tunnel_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the side that opened it."""
+    monkeypatch.setattr(limits, "PING_S", 0.01)
+    monkeypatch.setattr(limits, "SESSION_IDLE_S", 0.02)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            end = await hosts.call()
+            (ours,) = hosts.one.live.tunnels
+            end.reset()
+            await gone(ours)
+
+    run(work)
+
+
+def test_before_it_is_connected_it_has_no_room() -> None:
+    """A stream must not be queued into nothing."""
+
+    async def work() -> None:
+        assert not Tunnel(Budget(), 0.0, None).has_room
+
+    run(work)
