@@ -5,9 +5,10 @@ bring its packets back to this host although they are addressed to the caller's.
 """
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from redirect.errors import RedirectError
 from redirect.rtnetlink import use_iproute
@@ -28,8 +29,6 @@ _INVERTED = 0x2  # flag of a rule: `not`
 
 # The settings of networkd.conf that keep it from deleting what other programs have added.
 _NETWORKD = "ManageForeignRoutingPolicyRules=no, ManageForeignRoutes=no"
-
-Result = TypeVar("Result")
 
 
 class PolicyRule(NamedTuple):
@@ -72,12 +71,19 @@ def present_entries(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     entries = tuple(entries)
     if not entries:
         return ()
-    return _listed(lambda iproute: tuple(entry for entry in entries if _has(iproute, entry)))
+    seen = _read(entries)
+    return tuple(entry for entry in entries if entry in seen)
 
 
 def find_entry_drift(entries: Iterable[Entry]) -> tuple[str, ...]:
     """Those that the kernel does not have, and policy rules of others that come in their way, as sentences."""
-    return _listed(lambda iproute: tuple(sentence for entry in entries for sentence in _drift_of(iproute, entry)))
+    entries = tuple(entries)
+    seen = _read(entries)
+    missing = (
+        f"{entry}: missing; does systemd-networkd delete it? ({_NETWORKD})" for entry in entries if entry not in seen
+    )
+    shadowed = (sentence for entry in entries if isinstance(entry, PolicyRule) for sentence in seen.shadowing(entry))
+    return (*missing, *shadowed)
 
 
 def add_entry(entry: Entry) -> None:
@@ -110,15 +116,33 @@ class FoundRule(NamedTuple):
     """It takes every packet but those."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the kernel has of the kind that was asked for."""
+
+    rules: Mapping[Family, tuple[FoundRule, ...]]
+    routes: frozenset[LocalRoute]
+
+    def __contains__(self, entry: Entry) -> bool:
+        if isinstance(entry, LocalRoute):
+            return entry in self.routes
+        return any(_is(found, entry) for found in self.rules[entry.family])
+
+    def shadowing(self, ours: PolicyRule) -> Iterator[str]:
+        """Foreign rules that take our mark first, as sentences."""
+        for found in self.rules[ours.family]:
+            if shadows(found, ours):
+                yield f"{ours}: a rule of another program at preference {found.preference} takes that mark first; give it a higher one"
+
+
 def shadows(found: FoundRule, ours: PolicyRule) -> bool:
     """Whether a foreign rule takes packets by our mark and comes before ours, or at the same place with another table."""
-    if not found.mask or is_ours(found, ours) or found.preference > ours.preference:
+    if not found.mask or _is(found, ours) or found.preference > ours.preference:
         return False
     return (ours.mark & found.mask == found.mark) is not found.is_inverted
 
 
-def is_ours(found: FoundRule, ours: PolicyRule) -> bool:
-    """Whether the rule in the kernel is exactly the one that we add."""
+def _is(found: FoundRule, ours: PolicyRule) -> bool:
     return found == FoundRule(ours.mark, _EXACTLY, ours.preference, ours.table)
 
 
@@ -136,13 +160,6 @@ def arguments_of(entry: Entry) -> dict[str, Any]:
 # --- helpers: what the kernel has; `iproute` is an open IPRoute, which has no types --------------------------------
 
 
-def _listed(look: Callable[[Any], Result]) -> Result:
-    try:
-        return use_iproute(look)
-    except OSError as error:
-        raise RedirectError(f"policy rules or routes cannot be listed: {error.strerror}") from error
-
-
 def _change(entry: Entry, command: str, done: str) -> None:
     kind = "rule" if isinstance(entry, PolicyRule) else "route"
     try:
@@ -151,24 +168,28 @@ def _change(entry: Entry, command: str, done: str) -> None:
         raise RedirectError(f"{entry}: cannot be {done}: {error.strerror}; is `lo` up, and is this root?") from error
 
 
-def _drift_of(iproute: Any, entry: Entry) -> Iterator[str]:
-    if not _has(iproute, entry):
-        yield f"{entry}: missing; does systemd-networkd delete it? ({_NETWORKD})"
-    if isinstance(entry, PolicyRule):
-        for found in _rules(iproute, entry.family):
-            if shadows(found, entry):
-                yield f"{entry}: a rule of another program at preference {found.preference} takes that mark first"
+def _read(entries: Iterable[Entry]) -> Seen:
+    """What there is of the entries' kinds and families."""
+    rules = {entry.family for entry in entries if isinstance(entry, PolicyRule)}
+    routes = [entry for entry in entries if isinstance(entry, LocalRoute)]
+    try:
+        return use_iproute(
+            lambda iproute: Seen(
+                rules={family: _rules(iproute, family) for family in rules},
+                routes=frozenset(route for route in routes if _has(iproute, route)),
+            )
+        )
+    except OSError as error:
+        raise RedirectError(f"policy rules or routes cannot be listed: {error.strerror}") from error
 
 
-def _has(iproute: Any, entry: Entry) -> bool:
-    if isinstance(entry, PolicyRule):
-        return any(is_ours(found, entry) for found in _rules(iproute, entry.family))
+def _has(iproute: Any, ours: LocalRoute) -> bool:
     # Without a dump_filter of its own, pyroute2 lists the routes of all tables and compares them itself: 60 us each.
-    routes = tuple(iproute.route("dump", family=_AF[entry.family], table=entry.table, dump_filter=None))
-    return any(_is_ours_route(found, entry) for found in routes)
+    routes = tuple(iproute.route("dump", family=_AF[ours.family], table=ours.table, dump_filter=None))
+    return any(_is_route(found, ours) for found in routes)
 
 
-def _is_ours_route(found: Any, ours: LocalRoute) -> bool:
+def _is_route(found: Any, ours: LocalRoute) -> bool:
     numbers = (found["dst_len"], found["type"], found.get_attr("RTA_TABLE"), found.get_attr("RTA_OIF"))
     source = _SOURCE[ours.family]
     return numbers == (0, _LOCAL, ours.table, _LOOPBACK) and source in (None, found.get_attr("RTA_PREFSRC"))

@@ -38,7 +38,7 @@ class Caller:
 
     async def _answer(self, end: StreamEnd, via: Via) -> None:
         try:
-            async with asyncio.timeout(limits.ANSWER_S):
+            async with asyncio.timeout(limits.CALL_ANSWER_S):
                 headers = await end.head
         except TimeoutError:
             raise UpstreamTimeout(f"the callee's agent gave no answer about {via.address} in time") from None

@@ -4,7 +4,7 @@ from nodeagent.decide.inbound import decide_plaintext, decide_stream
 from nodeagent.model.address import Address, OriginalDst, canonical_ip
 from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
 from nodeagent.proxy.live import Live
-from nodeagent.proxy.outbound import note_way
+from nodeagent.proxy.outbound import caller_of, note_way
 from nodeagent.proxy.relay import refusals
 from nodeagent.proxy.supervisor import SupervisorChannel
 from nodeagent.proxy.tunnel import Tunnel
@@ -31,10 +31,12 @@ class Inbound:
     async def serve_plaintext(self, client: TcpEnd) -> None:
         """Carries a connection that arrived in clear to the application, where the mode allows it."""
         live = self._live
-        peer, name = client.sock.getpeername(), client.sock.getsockname()
-        addr = Address(canonical_ip(peer[0]), peer[1])
+        addr, name = caller_of(client.sock), client.sock.getsockname()
         dst = OriginalDst(Address(canonical_ip(name[0]), name[1]))
         relay = live.open(client, "plaintext", addr, str(dst))
+        if not addr.port:
+            client.reset()
+            return
         with refusals(relay, live):
             live.check_room()
             via = decide_plaintext(live.snapshot, dst)

@@ -36,9 +36,11 @@ class Outbound:
     async def serve(self, client: TcpEnd) -> None:
         """Carries one captured connection to where it was going; the relay records how it went."""
         live = self._live
-        addr = Address(canonical_ip(client.sock.getpeername()[0]), client.sock.getpeername()[1])
-        dst = original_dst(client.sock)
+        addr, dst = caller_of(client.sock), original_dst(client.sock)
         relay = live.open(client, "outbound", addr, str(dst))
+        if not addr.port:
+            client.reset()
+            return
         with refusals(relay, live):
             live.check_room()
             snapshot = live.snapshot
@@ -72,6 +74,15 @@ class Outbound:
         if here and dst.port in _OWN_PORTS:
             raise Loop(f"{dst} is a port of the agent itself; nothing may call it")
         return here
+
+
+def caller_of(sock: Any) -> Address:
+    """Who opened the connection; port 0: it was reset before we looked, and the kernel no longer says."""
+    try:
+        ip, port = sock.getpeername()[:2]
+    except OSError:
+        return Address("0.0.0.0", 0)  # noqa: S104 - nobody
+    return Address(canonical_ip(ip), port)
 
 
 def original_dst(sock: Any) -> OriginalDst:

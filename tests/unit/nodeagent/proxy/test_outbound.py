@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 
 import pytest
 
@@ -9,7 +10,7 @@ from nodeagent.errors import Reason
 from nodeagent.model.address import Address
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.snapshot import Snapshot
-from nodeagent.proxy.outbound import Outbound, original_dst
+from nodeagent.proxy.outbound import Outbound, caller_of, original_dst
 from tests.support.twohosts import Client, TwoHosts, run
 
 UNIT = 0x5A000001
@@ -50,6 +51,34 @@ def test_without_redirection_the_destination_is_the_listener_s_own_address() -> 
         assert original_dst(accepted) == Address(ip, server.getsockname()[1])
         for sock in (client, accepted, server):
             sock.close()
+
+
+def test_a_caller_that_has_reset_the_connection_is_nobody() -> None:
+    """The kernel no longer says who it was: port 0, which no caller has."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, peer = server.accept()
+        with accepted:
+            assert caller_of(accepted) == Address(*peer)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            assert caller_of(accepted).port == 0
+
+
+def test_a_connection_that_was_reset_before_it_is_served_ends_with_a_row() -> None:
+    """It is closed, and nobody is asked about it."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            client, _ = await captured(hosts)
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sock.close()
+            assert await served(hosts, client) is None
+            while not (records := hosts.one.live.records.take()):
+                await asyncio.sleep(0)
+            assert records.rows[0].reason == Reason.RESET_BY_DOWNSTREAM
+
+    run(work)
 
 
 def test_an_unidentified_caller_is_refused_with_a_reset() -> None:
