@@ -17,6 +17,8 @@ _MAPPED = bytes(10) + b"\xff\xff"  # of an IPv4 address in IPv6 form
 _SETS = {4: f"set {MESH[4]}", 6: f"set {MESH[6]}"}
 _PORTS, _AGENTS, _ALIVE, _UNITS = f"set {LOCAL_PORTS}", f"set {AGENTS}", f"set {ALIVE}", f"map {UNITS}"
 
+Identity = tuple[str, int]  # the path of a cgroup, and the number that the kernel knows it by
+
 
 class Elements:
     """The elements of the installed table, owned by one supervisor, which closes it.
@@ -31,6 +33,8 @@ class Elements:
         self._capture: dict[str, frozenset[str]] = {}
         self._agents: tuple[str, ...] = ()
         self._units: dict[str, int] = {}
+        self._filled: dict[str, dict[str, Identity]] = {}
+        """By heading: each element that was written, and whose it was."""
 
     def __enter__(self) -> Self:
         return self
@@ -100,18 +104,21 @@ class Elements:
         self.set_units(self._units)
 
     def verify(self) -> tuple[str, ...]:
-        """How the elements in the kernel differ from what was set, as sentences; the beat is not looked at."""
+        """How the elements in the kernel differ from what was set, as sentences; the beat is not looked at.
+
+        A cgroup that is gone, or was made anew since, is no difference: its element went with it.
+        """
         listed = text.parse_table(self._run(f"list table {text.FAMILY} {MAIN}", flags=STATELESS)).bodies
-        cgroups = {_AGENTS: dict.fromkeys(self._agents, ""), _UNITS: _stamps(self._units)}
-        expected = self._capture | {
-            heading: self._elements_of({path: values[path] for path in self._identities(values)})
-            for heading, values in cgroups.items()
-        }
-        return tuple(
-            sentence
-            for heading, elements in expected.items()
-            for sentence in _difference(heading, text.elements_in(listed.get(heading, ())), elements)
-        )
+        sentences: list[str] = []
+        for heading, elements in self._capture.items():
+            sentences += _difference(heading, text.elements_in(listed.get(heading, ())), elements, elements)
+        for heading, filled in self._filled.items():
+            now = self._identities(path for path, _ in filled.values())
+            alive = frozenset(element for element, (path, number) in filled.items() if now.get(path) == number)
+            # Listed as a number: a cgroup that is gone. It matches nothing and goes with the next change.
+            found = (element for element in text.elements_in(listed.get(heading, ())) if element.startswith('"'))
+            sentences += _difference(heading, frozenset(found), alive, frozenset(filled))
+        return tuple(sentences)
 
     def _fill_cgroups(self, heading: str, values: Mapping[str, str]) -> tuple[str, ...]:
         """Fills a set keyed by cgroup with those that exist; gives the paths of the others.
@@ -120,7 +127,7 @@ class Elements:
         """
         found = self._identities(values)
         while True:
-            elements = self._elements_of({path: values[path] for path in found})
+            elements = {f"{element_of(self._mount, path)}{values[path]}": (path, found[path]) for path in found}
             try:
                 self._run(text.render_fill(MAIN, heading, sorted(elements)))
             except RedirectError:
@@ -130,6 +137,7 @@ class Elements:
                     raise
                 found = unchanged
             else:
+                self._filled[heading] = elements
                 return tuple(path for path in values if path not in found)
 
     def _identities(self, paths: Iterable[str]) -> dict[str, int]:
@@ -140,9 +148,6 @@ class Elements:
                 with suppress(FileNotFoundError):
                     found[path] = Path(self._mount, path.strip("/")).stat().st_ino
         return found
-
-    def _elements_of(self, values: Mapping[str, str]) -> frozenset[str]:
-        return frozenset(f"{element_of(self._mount, path)}{value}" for path, value in values.items())
 
     def _run(self, commands: str, *, flags: int = 0) -> str:
         if not commands:
@@ -186,11 +191,10 @@ def _stamps(units: Mapping[str, int]) -> dict[str, str]:
     return {path: f" : {mark:#010x}" for path, mark in units.items()}
 
 
-def _difference(heading: str, found: frozenset[str], expected: frozenset[str]) -> Iterator[str]:
-    missing, foreign = sorted(expected - found), sorted(found - expected)
-    if heading in (_AGENTS, _UNITS):
-        # Listed as a number: a cgroup that is gone. It matches nothing and goes with the next change.
-        foreign = [element for element in foreign if element.startswith('"')]
+def _difference(
+    heading: str, found: frozenset[str], expected: frozenset[str], possible: frozenset[str]
+) -> Iterator[str]:
+    missing, foreign = sorted(expected - found), sorted(found - possible)
     if missing:
         yield f"{heading}: elements missing: {len(missing)}, such as {missing[0]}"
     if foreign:

@@ -28,9 +28,10 @@ class Sysctl(NamedTuple):
 SYSCTLS = (
     # Accepted sockets inherit the mark of the SYN.
     Sysctl("net.ipv4.tcp_fwmark_accept", "1", "0", "stamps do not reach the agent"),
-    # The agent dials local applications from the caller's address, whose ports wait here for 60 s when the caller
-    # closes first. With this they serve again after one second; the default does that between loopback addresses only.
-    Sysctl("net.ipv4.tcp_tw_reuse", "1", "2", "a caller gets some 500 new connections per second, not more"),
+    # A direct connection takes two ports of one address, the caller's and the agent's, and both rest for 60 s when the
+    # caller closes first. With this for one; the default says so of loopback addresses only. Ports that the agent
+    # chooses by itself, as for source-preserved connections, serve again at once in any case.
+    Sysctl("net.ipv4.tcp_tw_reuse", "1", "2", "200 direct connections per second to one port use up all ports"),
 )
 
 

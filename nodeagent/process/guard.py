@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+from nodeagent import limits
 from nodeagent.observe.log import open_log
 from nodeagent.process.capture import Capture
 from nodeagent.process.units import StampedUnit
@@ -31,6 +32,7 @@ class Guard:
         self._settings = settings
         self._elements = Elements(settings) if settings else None
         self._capture = Capture()
+        self._checks = 0
 
     def install(self, agent_cgroup: str) -> None:
         """Puts the rules there if they are missing or different, and exempts our own cgroup.
@@ -70,11 +72,17 @@ class Guard:
         self._try("stop_beat", Elements.stop_beat)
 
     def check(self) -> None:
-        """Compares the rules with the plan and repairs them."""
-        if self._settings is None:
+        """Compares the rules with the plan, and the sets with what they should hold, and repairs them.
+
+        An address or port that is missing from a set is traffic in clear.
+        """
+        if self._settings is None or self._elements is None:
             return
+        self._checks += 1
         try:
             drift = kernel.verify(self._settings)
+            if not drift and self._checks % checks_per_look(len(self._capture.addresses)) == 0:
+                drift = self._elements.verify()
         except RedirectError as error:
             self._fail("verify", error)
             return
@@ -128,3 +136,8 @@ class Guard:
     def _fail(self, what: str, error: RedirectError) -> None:
         self.condition, self.detail = "failed", f"{what}: {error}"
         _log.error("interception_failed", what=what, error=str(error))
+
+
+def checks_per_look(addresses: int) -> int:
+    """At how many checks the sets are looked into once: listing them must not keep this process busy."""
+    return 1 + addresses // limits.ADDRESSES_PER_LOOK

@@ -43,6 +43,7 @@ def run_worker(setup: WorkerSetup) -> None:
 async def _serve(setup: WorkerSetup) -> None:
     asyncio.get_running_loop().set_exception_handler(_complain)
     plane = Plane(setup.number, setup.config, setup.supervisor, setup.control)
+    await plane.informed()  # what waits in its predecessor's queues is not refused for want of a snapshot
     for listener in setup.listeners:
         await plane.listen(listener.kind, listener.sock)
     await plane.serve()

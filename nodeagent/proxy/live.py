@@ -38,6 +38,7 @@ class Live:
         self.opened: Counter[str] = Counter()
         self.budget = Budget()
         self.tunnels: set[Tunnel] = set()
+        self.has_snapshot = asyncio.Event()
         self.is_empty = asyncio.Event()
         self.is_quiet = asyncio.Event()
         self._note_quiet()
@@ -67,6 +68,7 @@ class Live:
     def follow(self, snapshot: Snapshot) -> None:
         """New connections are decided by `snapshot` from here on."""
         self._snapshot = snapshot
+        self.has_snapshot.set()
 
     def now(self) -> float:
         """Unix seconds: the worker's only wall clock."""

@@ -52,6 +52,12 @@ class Plane:
         factory = _Accepted.factory(self._outbound.serve if kind == "outbound" else self._inbound.serve_plaintext, self._live)
         self._servers.append(await asyncio.get_running_loop().create_server(factory, sock=sock, backlog=limits.ACCEPT_BACKLOG))
 
+    async def informed(self) -> None:
+        """Returns when there is a snapshot to decide by; when none comes, to refuse and say so is better than silence."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.SNAPSHOT_WAIT_S):
+                await self._live.has_snapshot.wait()
+
     async def serve(self) -> None:
         """Serves until told to drain, then until the last connection has ended."""
         self._supervisor.ready()

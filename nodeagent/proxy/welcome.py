@@ -51,9 +51,11 @@ class Welcome:
         self._loop.add_reader(sock.fileno(), self._accept, sock)
 
     def close(self) -> None:
-        """Takes no more connections."""
+        """Takes no more connections: with its last holder gone, the kernel refuses them."""
         while self._listeners:
-            self._loop.remove_reader(self._listeners.pop().fileno())
+            sock = self._listeners.pop()
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS_PER_TURN):

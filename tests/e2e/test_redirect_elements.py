@@ -115,6 +115,7 @@ def test_a_restarted_unit_is_stamped_once_the_map_is_set_again(mesh: tuple[Host,
         cgroup_of(host, WEB_UNIT).rmdir()
         assert host.run(agent.elements.verify) == ()
         cgroup_of(host, WEB_UNIT).mkdir()
+        assert host.run(agent.elements.verify) == ()
 
 
 def test_units_may_be_nested_and_oddly_named(mesh: tuple[Host, Host, Agent]) -> None:

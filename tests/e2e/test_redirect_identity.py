@@ -22,6 +22,7 @@ from tests.e2e.netns import (
     start_agent,
     two_hosts,
 )
+from tests.support.eventually import eventually
 
 AGENT_UNIT, WEB_UNIT, SHOP_UNIT = "nodeagent.service", "system.slice/web.service", "system.slice/shop.service"
 WEB_MARK, SHOP_MARK = 0x5A000007, 0x5A000008
@@ -143,3 +144,14 @@ def test_the_agents_mark_brings_answers_to_a_foreign_address_back(mesh: tuple[Ho
     assert agent.ask(address, 18080) == "local:hello"
     accepted = application.accepted.get(timeout=DEADLINE_S)
     assert (accepted.peer[0], accepted.mark) == (foreign, UPSTREAM_MARK)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_callers_port_serves_again_soon_after_it_closed(mesh: tuple[Host, Host, Agent], version: int) -> None:
+    """It is bound by number: then the kernel does not make it wait for sixty seconds."""
+    host, peer, _ = mesh
+    address, foreign = (host.ip4, peer.ip4) if version == 4 else (host.ip6, peer.ip6)
+    host.listen("local", address, 18081)
+    agent = Workload(host, AGENT_UNIT, uid=0, mark=UPSTREAM_MARK, source=(foreign, 42000))
+    for _ in range(3):
+        eventually(lambda: agent.ask(address, 18081) == "local:hello", DEADLINE_S, "the port serves")

@@ -1,8 +1,11 @@
 """Apply, verify, roll back, remove: the kernel is as planned, or as it was."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -10,6 +13,7 @@ from redirect import kernel
 from redirect.errors import RedirectError
 from redirect.settings import ReturnPath
 from tests.e2e.netns import (
+    DEADLINE_S,
     WEB,
     Host,
     Workload,
@@ -26,7 +30,6 @@ from tests.e2e.netns import (
 from tests.support.eventually import eventually
 
 TWIN = "table inet nodeagent_twin_4711 { flags dormant; }"
-NEW_RULE = 32  # RTM_NEWRULETWIN = "table inet nodeagent_twin_4711 { flags dormant; }"
 
 
 @pytest.fixture
@@ -46,11 +49,11 @@ def verify(host: Host) -> tuple[str, ...]:
     return host.run(kernel.verify, settings_for(host))
 
 
-@pytest.mark.parametrize("value", ["0", "1"])
-def test_after_remove_now_all_is_as_before(hosts: tuple[Host, Host], value: str) -> None:
+@pytest.mark.parametrize(("accept", "reuse"), [("0", "2"), ("1", "1"), ("0", "0")])
+def test_after_remove_now_all_is_as_before(hosts: tuple[Host, Host], accept: str, reuse: str) -> None:
     """Rules, policy rules, routes and sysctls, those of others included; also with connections open."""
     host, peer = hosts
-    host.shell("sysctl", "-w", f"net.ipv4.tcp_fwmark_accept={value}")
+    host.shell("sysctl", "-w", f"net.ipv4.tcp_fwmark_accept={accept}", f"net.ipv4.tcp_tw_reuse={reuse}")
     host.shell("ip", "rule", "add", "fwmark", "0x77", "pref", "1331", "lookup", "200")
     host.shell("ip", "route", "add", "203.0.113.0/24", "dev", "eth0", "table", "133")
     host.shell(
@@ -102,6 +105,7 @@ def test_a_second_apply_changes_nothing(host: Host) -> None:
         ("ip rule del pref 1330", "policy rule (IPv4) 1330: fwmark 0x5b lookup 133: missing"),
         ("ip -6 route flush table 133", "route (IPv6) local ::/0 dev lo table 133: missing"),
         ("sysctl -w net.ipv4.tcp_fwmark_accept=0", "net.ipv4.tcp_fwmark_accept is 0, not 1"),
+        ("sysctl -w net.ipv4.tcp_tw_reuse=2", "net.ipv4.tcp_tw_reuse is 2, not 1"),
     ],
 )
 def test_verify_names_the_drift_and_apply_repairs_it(host: Host, tamper: str, sentence: str) -> None:
@@ -112,6 +116,43 @@ def test_verify_names_the_drift_and_apply_repairs_it(host: Host, tamper: str, se
     assert apply(host).changes
     assert verify(host) == ()
     assert "dormant" not in host.shell("nft", "list", "ruleset")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_ports_of_ended_connections_serve_again_after_a_second(hosts: tuple[Host, Host], version: int) -> None:
+    """The kernel's default keeps them for sixty; here a host has two ports and makes six connections."""
+    host, peer = hosts
+    address = peer.ip4 if version == 4 else peer.ip6
+    peer.listen("app", address, WEB)
+    host.shell("sysctl", "-w", "net.ipv4.ip_local_port_range=40000 40001")
+    apply(host)
+
+    def is_answered() -> bool:
+        with suppress(OSError), host.connect(address, WEB) as connection:
+            return ask(connection) == "app:hello"
+        return False
+
+    for _ in range(6):
+        eventually(is_answered, DEADLINE_S, "a port serves again")
+
+
+def test_other_tables_full_of_routes_cost_nothing(host: Host) -> None:
+    """The kernel picks our table's routes: comparing all of a router's would stop the supervisor's beat."""
+    apply(host)
+    before = cpu_of(host, verify)
+    batch = "".join(f"route add 198.18.{number // 250}.{number % 250} dev lo table 200\n" for number in range(10_000))
+    subprocess.run(host.command("ip", "-batch", "-"), input=batch, text=True, check=True)
+    assert cpu_of(host, verify) < before + 0.2
+
+
+def cpu_of(host: Host, act: Callable[[Host], object]) -> float:
+    """CPU seconds of this process for doing it, the best of three."""
+    seconds = []
+    for _ in range(3):
+        begun = time.process_time()
+        act(host)
+        seconds.append(time.process_time() - begun)
+    return min(seconds)
 
 
 def shadow(host: Host) -> None:
@@ -246,6 +287,20 @@ def test_a_lost_record_is_no_obstacle(host: Host) -> None:
     assert state_of(host) == before
 
 
+def test_a_record_of_an_older_version_is_understood(host: Host) -> None:
+    """It knew one sysctl: the other is recorded by the next apply, and both are restored."""
+    host.shell("sysctl", "-w", "net.ipv4.tcp_tw_reuse=0")
+    before = state_of(host)
+    apply(host)
+    host.shell("sysctl", "-w", "net.ipv4.tcp_tw_reuse=0")
+    record = json.loads(record_path(host).read_text())
+    older = {name: value for name, value in record.items() if name != "sysctls"}
+    record_path(host).write_text(json.dumps(older | {"version": 1, "fwmark_accept": "0"}))
+    assert apply(host).changes == ("net.ipv4.tcp_tw_reuse: 0 -> 1",)
+    remove(host)
+    assert state_of(host) == before
+
+
 def test_a_twin_that_a_killed_process_left_is_removed(host: Host) -> None:
     """It is dormant and harms nobody; but nothing of ours stays."""
     apply(host)
@@ -267,6 +322,7 @@ def test_preview_is_a_diff_and_changes_nothing(host: Host) -> None:
     lines = host.run(kernel.preview, settings_for(host))
     assert "+table inet nodeagent {" in lines
     assert "+net.ipv4.tcp_fwmark_accept = 1" in lines
+    assert lines[-2:] == ("-net.ipv4.tcp_tw_reuse = 2", "+net.ipv4.tcp_tw_reuse = 1")
     assert state_of(host) == before
     apply(host)
     installed = state_of(host)

@@ -15,10 +15,10 @@ DEADLINE_S = 20.0
 class App:
     """SERVICE on a host, on both families, registered; serves in a thread until the `with` block ends."""
 
-    def __init__(self, lab: Lab, host: str, service: str, *ports: int) -> None:
+    def __init__(self, lab: Lab, host: str, service: str, port: int) -> None:
         self.heard: list[tuple[str, str]] = []
         """(line, address of the caller)."""
-        self._lab, self._host, self._service, self._ports = lab, host, service, ports
+        self._lab, self._host, self._service, self._port = lab, host, service, port
         self._stack = ExitStack()
         self._selector = selectors.DefaultSelector()
         self._buffers: dict[socket.socket, bytes] = {}
@@ -31,15 +31,15 @@ class App:
         self._stack.enter_context(read)
         self._selector.register(read, selectors.EVENT_READ, "stop")
         place = self._lab.host(self._host)
-        for port in self._ports:
-            for address in (place.ipv4, place.ipv6):
-                listener = unit.listen(address, port)
-                listener.setblocking(False)
-                self._selector.register(listener, selectors.EVENT_READ, "listener")
-        self._thread.start()
+        for address in (place.ipv4, place.ipv6):
+            listener = unit.listen(address, self._port)
+            listener.setblocking(False)
+            self._selector.register(listener, selectors.EVENT_READ, "listener")
         self._stack.callback(self._close_connections)
+        self._thread.start()
         self._stack.callback(self._thread.join, DEADLINE_S)
         self._stack.enter_context(write)
+        self._lab.register(self._host, self._service, self._port)
         return self
 
     def __exit__(self, *_: object) -> None:

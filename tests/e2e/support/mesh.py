@@ -13,20 +13,18 @@ from tests.e2e.support.waiting import wait_until
 
 def allow(lab: Lab, source: str, destination: str) -> None:
     """Lets `source` call `destination`; in force in every worker of every host when this returns."""
-    done = lab.exec("host1", "nodeagent", "intention", "allow", source, destination)
-    assert done.returncode == 0, done.stderr
-    for host in lab.state.members:
-        wait_until(lambda host=host: _is_in_force(host, source, destination), f"{source} may call {destination}")
+    _intend(lab, "allow", source, destination)
 
 
-def open_rows(lab: Lab, host: str) -> list[ConnectionRow]:
-    """Connections that are open at the agent of a host, the newest first."""
-    return _rows(lab.host(host), "0")
+def deny(lab: Lab, source: str, destination: str) -> None:
+    """Forbids it, as surely."""
+    _intend(lab, "deny", source, destination)
 
 
-def closed_rows(lab: Lab, host: str, since: float = 0.0) -> list[ConnectionRow]:
-    """Connections that ended lately and were opened since then, the newest first; none is missing when it is quiet."""
-    return [row for row in _rows(lab.host(host), "1") if row.opened_at >= since]
+def closed_rows(lab: Lab, host: str) -> list[ConnectionRow]:
+    """Connections that ended lately, the newest first."""
+    path = f"/v1/connections?limit={limits.API_ROWS_MAX}&closed=1"
+    return ask_agent(lab.host(host), path, ConnectionsAnswer).connections
 
 
 def workers(lab: Lab, host: str) -> list[WorkerPart]:
@@ -41,9 +39,11 @@ def all_workers(lab: Lab) -> list[WorkerPart]:
 
 def wait_quiet(lab: Lab) -> None:
     """Until no agent has a connection, a stream in a tunnel, or a byte for one: nothing leaks."""
+    hosts = lab.state.members
+    wait_until(lambda: not any(_open_now(host) for host in hosts), "all connections have ended at all agents")
     wait_until(
         lambda: not any(worker.connections or worker.streams or worker.buffered for worker in all_workers(lab)),
-        "all connections have ended at all agents",
+        "no worker has a stream or holds a byte",
     )
 
 
@@ -53,15 +53,25 @@ def pss_kib(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def _rows(host: Host, closed: str) -> list[ConnectionRow]:
-    path = f"/v1/connections?limit={limits.API_ROWS_MAX}&closed={closed}"
-    return ask_agent(host, path, ConnectionsAnswer).connections
+def _intend(lab: Lab, action: str, source: str, destination: str) -> None:
+    done = lab.exec("host1", "nodeagent", "intention", action, source, destination)
+    assert done.returncode == 0, done.stderr
+    for host in lab.state.members:
+        wait_until(
+            lambda host=host: _is_in_force(host, (source, action), destination), f"{action} {source} -> {destination}"
+        )
 
 
-def _is_in_force(host: Host, source: str, destination: str) -> bool:
+def _open_now(host: Host) -> int:
+    """Connections, counted by the workers now; the figures of `status` are up to a second old."""
+    answer = ask_agent(host, "/v1/connections?limit=1", ConnectionsAnswer)
+    return answer.total + answer.unanswered
+
+
+def _is_in_force(host: Host, wanted: tuple[str, str], destination: str) -> bool:
     services = ask_agent(host, "/v1/services", ServicesAnswer).services
     known = {(entry.source, entry.action) for part in services if part.name == destination for entry in part.intentions}
-    if (source, "allow") not in known:
+    if wanted not in known:
         return False
     # A worker answers its questions and takes its changes in one order: after this answer it has the change.
     return ask_agent(host, "/v1/connections?limit=1", ConnectionsAnswer).unanswered == 0

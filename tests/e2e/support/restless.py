@@ -1,9 +1,9 @@
 """One process that goes from unit to unit: makes a unit's cgroup, enters it and calls, all within a millisecond.
 
 A socket belongs for ever to the cgroup in which it was made. Runs inside a host; prints JSON: what each call was answered.
-Usage: restless.py CGROUP_ROOT ORDERS, where ORDERS is JSON: rows of [unit path, address, port, line, how].
-how: `ask` waits for the answer, after all calls were made; `leave` sends and closes at once; `again` asks, from a unit
-whose old cgroup is removed first, as by a restart.
+Usage: restless.py MOUNT ROOT, with JSON on standard input: rows of [cgroup below ROOT, address, port, line, how].
+how: `ask` reads the answer after all calls were made; `leave` sends and closes at once; `again` first removes the old
+cgroup, as a restart does, and reads the answer before it goes on.
 """
 
 import errno
@@ -16,11 +16,10 @@ from pathlib import Path
 DEADLINE_S = 20.0
 
 
-def main(root: Path, orders: list[tuple[str, str, int, str, str]]) -> list[str]:
+def main(mount: Path, root: Path, orders: list[tuple[str, str, int, str, str]]) -> list[str]:
     """All calls, each made before any answer is read; then the answers, in the order of the calls."""
     home = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
-    mount = Path(str(root).removesuffix(str(root).partition("/nodeagent-lab/")[2])).parent
-    calls = [_call(root / unit, address, port, line, how) for unit, address, port, line, how in orders]
+    calls = [_call(root / cgroup, address, port, line, how) for cgroup, address, port, line, how in orders]
     _enter(mount / home)
     return [_answer(call) if isinstance(call, socket.socket) else call for call in calls]
 
@@ -38,10 +37,10 @@ def _call(unit: Path, address: str, port: int, line: str, how: str) -> socket.so
         sock.sendall(f"{line}\n".encode())
     except OSError as error:
         return _name(error)
-    if how != "leave":
+    if how == "ask":
         return sock
-    sock.close()
-    return "left"
+    with sock:
+        return _answer(sock) if how == "again" else "left"
 
 
 def _answer(sock: socket.socket) -> str:
@@ -60,4 +59,4 @@ def _enter(cgroup: Path) -> None:
 
 
 if __name__ == "__main__":
-    json.dump(main(Path(sys.argv[1]), json.loads(sys.argv[2])), sys.stdout)
+    json.dump(main(Path(sys.argv[1]), Path(sys.argv[2]), json.load(sys.stdin)), sys.stdout)

@@ -1,6 +1,8 @@
 """The record on disk: what it holds, who may hold it, what a damaged one means."""
 
 import fcntl
+import json
+import os
 import stat
 from pathlib import Path
 
@@ -10,13 +12,29 @@ from redirect.errors import RedirectError
 from redirect.record import Record, decode_record, encode_record, locked_record
 from redirect.routing import LocalRoute, PolicyRule
 
-RECORD = Record((LocalRoute(4, 133), PolicyRule(6, 0x5B, 1330, 133)), "0", 15001, 15008, 0x5B)
+ACCEPT, REUSE = "net.ipv4.tcp_fwmark_accept", "net.ipv4.tcp_tw_reuse"
+RECORD = Record((LocalRoute(4, 133), PolicyRule(6, 0x5B, 1330, 133)), {ACCEPT: "0", REUSE: "2"}, 15001, 15008, 0x5B)
+OLDER = {"version": 1, "entries": [], "outbound_port": 15001, "tunnel_port": 15008, "upstream_mark": 91}
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
     """Entries by kind, and the sysctl's value before, or that it was not changed."""
     assert decode_record(encode_record(RECORD)) == RECORD
     assert decode_record(encode_record(Record())) == Record()
+
+
+@pytest.mark.parametrize(("before", "sysctls"), [("0", {ACCEPT: "0"}), (None, {})])
+def test_a_record_of_version_1_is_read(before: str | None, sysctls: dict[str, str]) -> None:
+    """It knew one sysctl, and said None where apply had not changed it."""
+    assert decode_record(json.dumps(OLDER | {"fwmark_accept": before})) == Record(sysctls=sysctls)
+
+
+def test_what_is_not_ours_to_restore_is_not_read() -> None:
+    """Whatever a file says, remove writes no other setting, and no value that is no number."""
+    newer = OLDER | {"version": 2}
+    assert decode_record(json.dumps(newer | {"sysctls": {"kernel.core_pattern": "|/tmp/x"}})) == Record()
+    with pytest.raises(ValueError, match="x"):
+        decode_record(json.dumps(newer | {"sysctls": {ACCEPT: "x"}}))
 
 
 def test_a_record_stays_until_it_is_emptied(tmp_path: Path) -> None:
@@ -43,8 +61,13 @@ def test_an_unused_lock_leaves_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "7", '{"version": 2}', '{"version": 1, "entries": [["rule", 1]]}', "\xff\xfe"]
-)
+    "text",
+    [
+        "", "{", "[]", "7", '{"version": 2}', '{"version": 3}', '{"version": 1, "entries": [["rule", 1]]}', "\xff\xfe",
+        json.dumps(OLDER | {"fwmark_accept": "0", "entries": [["rule", 5, 91, 1330, 133]]}),
+        json.dumps(OLDER | {"fwmark_accept": "0", "entries": [["route", 4, "133"]]}),
+    ],
+)  # fmt: skip
 def test_what_cannot_be_understood_is_no_record(tmp_path: Path, text: str) -> None:
     """And no reason to refuse: rules must be removable after a crash."""
     path = tmp_path / "intercept.json"
@@ -81,3 +104,18 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(RedirectError, match="cannot be opened"), locked_record(tmp_path / "intercept.json"):
         pass
     assert not target.exists()
+
+
+def test_a_file_that_somebody_else_planted_is_replaced(tmp_path: Path) -> None:
+    """The agent's unprivileged processes can make files in that directory: root believes none of them."""
+    path, other = tmp_path / "intercept.json", tmp_path / "other"
+    path.write_text(encode_record(RECORD))
+    os.chown(path, 64901, 64901)
+    with locked_record(path) as file:
+        assert file.read() is None
+    other.write_text("stays")
+    path.hardlink_to(other)
+    with locked_record(path) as file:
+        file.write(RECORD)
+    assert other.read_text() == "stays"
+    assert path.stat().st_uid == 0

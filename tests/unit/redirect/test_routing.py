@@ -1,14 +1,15 @@
-"""Entries of the return path: as words, as bytes, and what foreign rules do to them."""
+"""Entries of the return path: as words, as arguments, and what foreign rules do to them."""
 
 import pytest
 
 from redirect.routing import (
     Entry,
-    Found,
+    FoundRule,
     LocalRoute,
     PolicyRule,
-    decode_entry,
-    encode_entry,
+    Seen,
+    arguments_of,
+    find_entry_drift,
     present_entries,
     shadows,
     wanted_entries,
@@ -16,7 +17,8 @@ from redirect.routing import (
 from redirect.settings import ReturnPath
 
 RULE = PolicyRule(4, 0x5B, 1330, 133)
-PRIORITY, MARK, TABLE, MASK = 6, 10, 15, 16
+OURS = FoundRule(0x5B, 0xFFFFFFFF, 1330, 133)
+NOWHERE = (LocalRoute(4, 3_999_999_999), PolicyRule(6, 0x7FFFFFF1, 31_999, 3_999_999_999))
 
 
 def test_routes_come_before_the_rules_that_lead_to_them() -> None:
@@ -42,31 +44,52 @@ def test_an_entry_reads_as_ip_shows_it(entry: Entry, words: str) -> None:
     assert str(entry) == words
 
 
-def test_a_rule_is_encoded_with_its_exact_mark() -> None:
+def test_a_rule_takes_the_exact_mark() -> None:
     """Without a mask, other bits of the mark would be ignored."""
-    found = decode_entry(encode_entry(RULE))
-    assert found.numbers == {PRIORITY: 1330, MARK: 0x5B, MASK: 0xFFFFFFFF, TABLE: 133}
-    assert found.header[0] == 2
+    assert arguments_of(RULE) == {"family": 2, "priority": 1330, "fwmark": 0x5B, "fwmask": 0xFFFFFFFF, "table": 133}
 
 
-def test_what_is_not_there_is_not_present() -> None:
+def test_only_the_ipv4_route_names_a_source() -> None:
+    """IPv6 chooses better by itself."""
+    assert arguments_of(LocalRoute(4, 133))["prefsrc"] == "127.0.0.1"
+    assert "prefsrc" not in arguments_of(LocalRoute(6, 133))
+
+
+def test_what_is_not_there_is_not_present_but_drift() -> None:
     """Asked of the kernel; nobody has such a table."""
-    assert present_entries([LocalRoute(4, 3_999_999_999), PolicyRule(6, 0x7FFFFFF1, 31_999, 3_999_999_999)]) == ()
+    assert present_entries(NOWHERE) == ()
+    assert [sentence.partition(": missing")[0] for sentence in find_entry_drift(NOWHERE)] == list(map(str, NOWHERE))
+    assert present_entries([]) == find_entry_drift([]) == ()
+
+
+def test_a_rule_is_there_if_it_is_exactly_ours() -> None:
+    """Another mask, table or place, or the opposite, is another program's."""
+    others = (
+        OURS._replace(mask=0xFF), OURS._replace(table=134), OURS._replace(preference=1331),
+        OURS._replace(is_inverted=True),
+    )  # fmt: skip
+    assert RULE in Seen({4: (*others, OURS)}, frozenset())
+    assert RULE not in Seen({4: others}, frozenset())
 
 
 @pytest.mark.parametrize(
-    ("numbers", "expected"),
+    ("found", "expected"),
     [
-        ({PRIORITY: 100, MARK: 0x5B, MASK: 0xFF, TABLE: 200}, True),
-        ({PRIORITY: 1330, MARK: 0x5B, MASK: 0xFFFFFFFF, TABLE: 200}, True),
-        ({MARK: 0x5B, MASK: 0xFFFFFFFF, TABLE: 200}, True),
-        ({PRIORITY: 1330, MARK: 0x5B, MASK: 0xFFFFFFFF, TABLE: 133}, False),
-        ({PRIORITY: 1331, MARK: 0x5B, MASK: 0xFFFFFFFF, TABLE: 200}, False),
-        ({PRIORITY: 100, MARK: 0x77, MASK: 0xFFFFFFFF, TABLE: 200}, False),
-        ({PRIORITY: 100, MARK: 0x40000, MASK: 0xFF0000, TABLE: 52}, False),
-        ({PRIORITY: 0, TABLE: 255}, False),
+        (FoundRule(0x5B, 0xFF, 100, 200), True),
+        (FoundRule(0x5B, 0xFFFFFFFF, 1330, 200), True),
+        (FoundRule(0x5B, 0xFFFFFFFF, 0, 200), True),
+        (FoundRule(0, 0xFF00, 100, 200), True),  # fwmark 0/0xff00
+        (FoundRule(0xCA6C, 0xFFFFFFFF, 1329, 51820, is_inverted=True), True),  # as wg-quick's
+        (OURS, False),
+        (FoundRule(0x5B, 0xFFFFFFFF, 1331, 200), False),
+        (FoundRule(0x77, 0xFFFFFFFF, 100, 200), False),
+        (FoundRule(0x40000, 0xFF0000, 100, 52), False),
+        (FoundRule(0x5B, 0xFFFFFFFF, 100, 200, is_inverted=True), False),
+        (FoundRule(0, 0, 0, 255), False),
+        (FoundRule(0, 0, 100, 200, is_inverted=True), False),
     ],
 )
-def test_a_foreign_rule_that_takes_our_mark_first_is_seen(numbers: dict[int, int], *, expected: bool) -> None:
-    """Others' masks can meet our mark; rules behind ours, or for other marks, do no harm."""
-    assert shadows(Found((2,) + (0,) * 8, numbers), RULE) is expected
+def test_a_foreign_rule_that_takes_our_mark_first_is_seen(found: FoundRule, *, expected: bool) -> None:
+    """Others' masks can meet our mark; rules behind ours, for other marks, or that look at none, are no concern of ours."""
+    assert shadows(found, RULE) is expected
+    assert any("another program" in said for said in Seen({4: (found, OURS)}, frozenset()).shadowing(RULE)) is expected

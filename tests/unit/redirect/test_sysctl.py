@@ -1,8 +1,28 @@
-"""The one sysctl; writing it is tested on hosts of their own."""
+"""The settings as a table; writing them is tested on hosts of their own."""
 
-from redirect.sysctl import KERNEL_DEFAULT, WANTED, read_fwmark_accept
+import pytest
+
+from redirect.errors import RedirectError
+from redirect.sysctl import SYSCTLS, Sysctl, read_sysctls, unmet, write_sysctl
+
+ACCEPT, REUSE = SYSCTLS
 
 
-def test_the_kernel_has_it() -> None:
-    """Since Linux 3.15; it is a switch."""
-    assert read_fwmark_accept() in (WANTED, KERNEL_DEFAULT)
+def test_the_kernel_has_all_of_them() -> None:
+    """Each is a small number."""
+    values = read_sysctls()
+    assert list(values) == [ACCEPT.name, REUSE.name]
+    assert all(value in ("0", "1", "2") for value in values.values())
+
+
+def test_only_what_differs_is_unmet() -> None:
+    """With the value that it has."""
+    assert list(unmet({ACCEPT.name: "0", REUSE.name: "1"})) == [(ACCEPT, "0")]
+    assert list(unmet({ACCEPT.name: "1", REUSE.name: "2"})) == [(REUSE, "2")]
+    assert list(unmet({ACCEPT.name: "1", REUSE.name: "1"})) == []
+
+
+def test_what_cannot_be_written_is_named_with_the_cure() -> None:
+    """As in a container."""
+    with pytest.raises(RedirectError, match=r"net\.none cannot be set to 1: .*is /proc/sys writable"):
+        write_sysctl(Sysctl("net.none", "1", "0", ""), "1")

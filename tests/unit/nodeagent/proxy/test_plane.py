@@ -3,9 +3,13 @@
 import asyncio
 import socket
 
+from nodeagent import limits
+from nodeagent.catalog.codec import encode_snapshot
+from nodeagent.model.address import Address
 from nodeagent.proxy.plane import Plane
 from nodeagent.wire import requests
-from tests.support.twohosts import config_of, listening, run
+from nodeagent.wire.frames import SnapshotFrame, encode_frame
+from tests.support.twohosts import config_of, listening, run, snapshot_of
 
 
 async def said(sock: socket.socket, kind: int) -> None:
@@ -41,6 +45,28 @@ def test_it_says_ready_drains_when_told_and_says_so() -> None:
         await said(supervisor, requests.DRAINED)
         await serving
         for sock in (ours, supervisor, control, far, keeper, client, door):
+            sock.close()
+
+    run(work)
+
+
+def test_it_accepts_when_it_can_decide_and_without_a_snapshot_after_a_while() -> None:
+    """What waits in its queues is not refused while the first snapshot is on its way."""
+
+    async def work() -> None:
+        ours, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control, far = socket.socketpair()
+        plane = Plane(1, config_of("host1", "127.0.0.1"), ours, control)
+        began = asyncio.get_running_loop().time()
+        await plane.informed()
+        assert asyncio.get_running_loop().time() - began >= limits.SNAPSHOT_WAIT_S
+        web = Address("127.0.0.2", 80)
+        far.sendall(encode_frame(SnapshotFrame(encode_snapshot(snapshot_of("host1", 15008, web)))))
+        await asyncio.get_running_loop().create_task(plane._live.has_snapshot.wait())
+        began = asyncio.get_running_loop().time()
+        await plane.informed()
+        assert asyncio.get_running_loop().time() - began < limits.SNAPSHOT_WAIT_S
+        for sock in (ours, supervisor, control, far):
             sock.close()
 
     run(work)

@@ -23,7 +23,9 @@ def test_everybody_waits_for_the_same_attempt_and_shares_its_failure(monkeypatch
 
     async def work() -> None:
         async with TwoHosts() as hosts:
+            silent = hosts.door.dup()
             hosts.two.welcome.close()
+            hosts.door = silent  # connections are made, and nobody takes them
             calls = (hosts.one.pool.tunnel(key_of(hosts)) for _ in range(50))
             failed = await asyncio.gather(*calls, return_exceptions=True)
             assert {type(error) for error in failed} == {PeerUnreachable}

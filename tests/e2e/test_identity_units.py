@@ -1,0 +1,165 @@
+"""Whose a connection is: units that are new, restarted, short-lived, nested, or only named like another."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from nodeagent.lab import cgroup
+from nodeagent.lab.lab import Lab
+from tests.e2e.support import look
+from tests.e2e.support.app import App
+from tests.e2e.support.callers import Order, call, call_from, marks_in_kernel
+from tests.e2e.support.unit import Unit
+from tests.e2e.support.wire import Wire
+from tests.support.eventually import eventually
+
+WEB, SHOP_ONLY = 8080, 8081
+UNITS = 50
+
+
+@pytest.fixture(scope="module")
+def web(lab: Lab) -> Iterator[App]:
+    """A service on host2 that everybody may call: who it was is in the records."""
+    with App(lab, "host2", "web", WEB) as app:
+        look.allow(lab, "*", "web")
+        yield app
+
+
+@pytest.fixture(scope="module")
+def till(lab: Lab) -> Iterator[App]:
+    """A service on host2 that only `shop` may call."""
+    with App(lab, "host2", "till", SHOP_ONLY) as app:
+        look.allow(lab, "shop", "till")
+        yield app
+
+
+def address(lab: Lab, number: int) -> str:
+    """Of host2: both families in turn."""
+    place = lab.host("host2")
+    return place.ipv6 if number % 2 else place.ipv4
+
+
+def line_of(canary: str, number: int) -> str:
+    """A line that is known by its length, which the records show."""
+    return f"{canary} ".ljust(100 + number, ".")
+
+
+def sources(lab: Lab, host: str, count: int, direction: str, *, first: int = 0) -> dict[int, str]:
+    """Number of the line -> who sent it, by the records of a host; each line was sent once."""
+    sizes = range(101 + first, 101 + first + count)
+
+    def rows() -> list[tuple[int, str]]:
+        lines = (line for line in look.log_lines(lab, host) if line["direction"] == direction and line["sent"] in sizes)
+        return [(line["sent"] - 101, line["source"]) for line in lines]
+
+    eventually(lambda: len(rows()) >= count, look.WITHIN_S, f"{count} records on {host}")
+    assert len(rows()) == count
+    return dict(rows())
+
+
+def test_a_unit_that_starts_and_calls_at_once_is_itself(lab: Lab, web: App, wire: Wire, canary: str) -> None:
+    """Many new units within milliseconds, each calling before anybody could have told the kernel of it."""
+    orders: list[Order] = [
+        (f"system.slice/new{n}.service", address(lab, n), WEB, line_of(canary, n), "ask") for n in range(UNITS)
+    ]
+    assert call_from(lab, "host1", orders) == [f"app:{order[3].strip()}" for order in orders]
+    expected = {number: f"new{number}" for number in range(UNITS)}
+    assert sources(lab, "host1", UNITS, "outbound") == expected
+    assert sources(lab, "host2", UNITS, "tunnel") == expected, "what the callee was shown by certificate"
+    wire.assert_never_in_clear(canary)
+
+
+def test_a_restarted_unit_is_itself_at_once(lab: Lab, web: App, wire: Wire, canary: str) -> None:
+    """Its name is the old one and its cgroup a new one, again and again."""
+    count, first = 20, 100
+    path = "system.slice/again.service"
+    (cgroup.mount() / lab.host("host1").cgroup / path).mkdir()
+    eventually(lambda: "again" in marks_in_kernel(lab, "host1"), look.WITHIN_S, "the unit is in the kernel's map")
+    orders: list[Order] = [(path, address(lab, n), WEB, line_of(canary, first + n), "again") for n in range(count)]
+    assert call_from(lab, "host1", orders) == [f"app:{order[3]}" for order in orders]
+    assert sources(lab, "host1", count, "outbound", first=first) == {first + n: "again" for n in range(count)}
+    wire.assert_never_in_clear(canary)
+
+
+def test_a_client_that_connects_sends_and_closes_at_once_is_identified(
+    lab: Lab, till: App, wire: Wire, canary: str
+) -> None:
+    """The socket is gone when the agent looks; its SYN was stamped."""
+    count, first = 200, 200
+    path = "system.slice/shop.service"
+    (cgroup.mount() / lab.host("host1").cgroup / path).mkdir()
+    eventually(lambda: "shop" in marks_in_kernel(lab, "host1"), look.WITHIN_S, "the unit is in the kernel's map")
+    orders: list[Order] = [
+        (path, address(lab, n), SHOP_ONLY, line_of(canary, first + n), "leave") for n in range(count)
+    ]  # fmt: skip
+    assert call_from(lab, "host1", orders) == ["left"] * count
+    lines = {order[3] for order in orders}
+    eventually(lambda: lines <= set(till.lines), look.WITHIN_S, "every line has arrived")
+    assert sources(lab, "host1", count, "outbound", first=first) == {first + n: "shop" for n in range(count)}
+    wire.assert_never_in_clear(canary)
+
+
+def test_a_new_unit_that_is_gone_at_once_is_itself_or_nobody(lab: Lab, till: App, wire: Wire, canary: str) -> None:
+    """Nothing is left that could be asked, so it may be unidentified; it is never the unit that called before it."""
+    count, first = 60, 400
+    shop = "system.slice/shop.service"
+    orders: list[Order] = [
+        (f"system.slice/brief{n}.service" if n % 2 else shop, address(lab, n), SHOP_ONLY, line_of(canary, first + n), "leave")
+        for n in range(count)
+    ]  # fmt: skip
+    assert call_from(lab, "host1", orders) == ["left"] * count
+    found = sources(lab, "host1", count, "outbound", first=first)
+    for number in range(1, count, 2):
+        assert found[first + number] in (f"brief{number}", ""), number
+        assert orders[number][3] not in till.lines
+    wire.assert_never_in_clear(canary)
+
+
+LOOKALIKES = {
+    "system.slice/shop.service": "shop",
+    "system.slice/shop.service/worker/3": "shop",
+    "system.slice/system-shop.slice/shop.service": "shop",
+    "user.slice/user-1000.slice/user@1000.service/app.slice/shop.service": "",
+    "user.slice/shop.service": "",
+    "machine.slice/shop.service": "",
+    "init.scope/shop.service": "",
+    "system.slice/mallory.service/shop.service": "mallory",
+    "system.slice/mallory.service/system.slice/shop.service": "mallory",
+    "system.slice/mallory.service/user.slice/shop.service": "mallory",
+    "system.slice/shop.service.scope": "",
+    "system.slice/shop": "",
+}
+
+
+def test_only_the_host_s_own_unit_of_that_name_is_the_service(lab: Lab, till: App, wire: Wire, canary: str) -> None:
+    """Users, containers and delegated subtrees may call their cgroups what they like; at once, and when all are known."""
+    for first in (500, 600):
+        orders: list[Order] = [
+            (path, address(lab, n), SHOP_ONLY, line_of(canary, first + n), "ask") for n, path in enumerate(LOOKALIKES)
+        ]
+        answers = call_from(lab, "host1", orders)
+        expected = {first + n: source for n, source in enumerate(LOOKALIKES.values())}
+        assert sources(lab, "host1", len(orders), "outbound", first=first) == expected
+        assert {n for n, answer in enumerate(answers, first) if answer.startswith("app:")} == {
+            n for n, source in expected.items() if source == "shop"
+        }
+        eventually(lambda: {"shop", "mallory"} <= set(marks_in_kernel(lab, "host1")), look.WITHIN_S, "both are known")
+    wire.assert_never_in_clear(canary)
+
+
+@pytest.mark.parametrize(("end", "restarted"), [("stop_agent", "host1"), ("kill_agent", "host2")])
+def test_a_restarted_agent_is_exempt_and_calls_nobody_through_itself(
+    lab: Lab, till: App, wire: Wire, canary: str, end: str, restarted: str
+) -> None:
+    """It has a new cgroup under the old path: what it dials itself, peers and applications, must not come back to it."""
+    getattr(lab, end)(restarted)
+    lab.start_agent(restarted)
+    before = [len(look.log_lines(lab, host)) for host in ("host1", "host2")]
+    with Unit(lab, "host1", "shop") as shop:
+        answers = [call(shop, address(lab, number), SHOP_ONLY, canary) for number in range(4)]
+    assert answers == [f"app:{canary}"] * 4
+    for host, known in zip(("host1", "host2"), before, strict=True):
+        eventually(lambda at=host, n=known: len(look.log_lines(lab, at)) >= n + 4, look.WITHIN_S, f"records on {host}")
+        rows = look.log_lines(lab, host)[known:]
+        assert [(row["source"], row["reason"]) for row in rows] == [("shop", "ok")] * 4, "no call of the agent's own"
+    wire.assert_never_in_clear(canary)

@@ -1,0 +1,67 @@
+"""While an agent runs, what somebody takes out of the kernel's sets is back within the drift interval."""
+
+import time
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.lab.lab import Lab
+from tests.e2e.support.lab import HTTP
+from tests.e2e.support.look import log_lines, status
+from tests.support.eventually import eventually
+
+PORT = 8080
+WITHIN_S = 10 * limits.DRIFT_S
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shop(lab: Lab) -> None:
+    """A service on the second host, so that there is something to capture on both."""
+    lab.run("host2", "shop", [*HTTP, str(PORT)], port=PORT)
+    for host, element in (("host1", f"mesh4 {{ {lab.host('host2').ipv4} }}"), ("host2", f"local_ports {{ {PORT} }}")):
+        eventually(lambda host=host, element=element: has(lab, host, element), WITHIN_S, f"{element} on {host}")
+
+
+def has(lab: Lab, host: str, element: str) -> bool:
+    """Whether the kernel of that host has it."""
+    return lab.exec(host, "nft", "get", "element", "inet", "nodeagent", element).returncode == 0
+
+
+def repairs(lab: Lab, host: str) -> int:
+    """What `nodeagent status` counts."""
+    number: int = status(lab, host)["interception"]["repairs"]
+    return number
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_deleted_address_is_captured_again(lab: Lab, family: int) -> None:
+    """Until then, calls to it are in clear: the log and the counter say that it happened."""
+    peer = lab.host("host2")
+    address = peer.ipv4 if family == 4 else peer.ipv6
+    assert_is_put_back(lab, "host1", f"mesh{family}", str(address))
+
+
+def test_a_deleted_port_is_captured_again(lab: Lab) -> None:
+    """Until then, callers from outside reach the application around the agent."""
+    assert_is_put_back(lab, "host2", "local_ports", str(PORT))
+
+
+def assert_is_put_back(lab: Lab, host: str, name: str, value: str) -> None:
+    element = f"{name} {{ {value} }}"
+    before = repairs(lab, host)
+    assert lab.exec(host, "nft", "delete", "element", "inet", "nodeagent", element).returncode == 0
+    assert not has(lab, host, element)
+    eventually(lambda: has(lab, host, element), WITHIN_S, f"{element} is back")
+    eventually(lambda: repairs(lab, host) == before + 1, WITHIN_S, "the repair is counted")
+    last = log_lines(lab, host, "interception_repaired")[-1]
+    assert f"set {name}: elements missing: 1, such as {value}" in last["why"]
+    assert last["repairs"] == before + 1
+
+
+def test_units_that_come_and_go_are_no_drift(lab: Lab) -> None:
+    """A restarted unit takes its element along; that is no reason to put everything back."""
+    before = repairs(lab, "host1")
+    end = time.monotonic() + 2 * limits.DRIFT_S
+    while time.monotonic() < end:
+        assert lab.exec("host1", "true", service="cron").returncode == 0
+    assert repairs(lab, "host1") == before
