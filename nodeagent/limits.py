@@ -24,7 +24,8 @@ IDENTIFY_PENDING = 256  # questions to the supervisor in flight for one worker; 
 CONNECT_S = 5.0  # as Consul's ConnectTimeoutMs
 LOCAL_CONNECT_S = 1.0  # a source-preserved connection to a local application may meet a tuple in use: try another port
 LOCAL_CONNECT_TRIES = 8  # workers walk the ports from random places and may walk side by side for a while
-KEEPALIVE_S = 180  # of application connections, as ztunnel: finds dead ends without cutting idle ones
+KEEPALIVE_S = 25  # of application connections: conntrack forgets a half-closed one after 60 silent seconds (Linux's
+# default); then it breaks, and what its client sends goes past the agent. Two probes in that time. As NAT devices need.
 FAREWELL_S = 2.0  # for tunnels to say goodbye after the last connection of a drain
 LINGER_S = 30.0  # how long closed ends may take to deliver what is queued before they are cut
 CALL_ANSWER_S = 15.0  # of the callee's agent to a CONNECT: its own tries to reach the application take less

@@ -232,7 +232,7 @@ def _restore(record: Record) -> Iterator[str]:
         delete_entry(entry)
         yield f"{entry}: removed"
     values = read_sysctls()
-    for sysctl in (sysctl for sysctl in SYSCTLS if sysctl.name in record.sysctls):
+    for sysctl in (sysctl for sysctl in SYSCTLS if sysctl.name in record.sysctls.keys() & values.keys()):
         before = record.sysctls[sysctl.name]
         if values[sysctl.name] != before:
             write_sysctl(sysctl, before)

@@ -24,10 +24,14 @@ class Sysctl(NamedTuple):
         return _ROOT / self.name.replace(".", "/")
 
 
-# "ipv4" in both names covers IPv6 too.
+# "ipv4" in the names that begin with tcp_ covers IPv6 too.
 SYSCTLS = (
     # Accepted sockets inherit the mark of the SYN.
     Sysctl("net.ipv4.tcp_fwmark_accept", "1", "0", "stamps do not reach the agent"),
+    # So does the kernel's own answer where nobody listens. Without the mark it leaves for the caller's host, and the
+    # agent, which dials local applications from the caller's address, waits for it in vain.
+    Sysctl("net.ipv4.fwmark_reflect", "1", "0", "calls to an application that is down hang for seconds"),
+    Sysctl("net.ipv6.fwmark_reflect", "1", "0", "calls to an application that is down hang for seconds"),
     # A direct connection takes two ports of one address, the caller's and the agent's, and both rest for 60 s when the
     # caller closes first. With this for one; the default says so of loopback addresses only. Ports that the agent
     # chooses by itself, as for source-preserved connections, serve again at once in any case.
@@ -36,13 +40,14 @@ SYSCTLS = (
 
 
 def read_sysctls() -> dict[str, str]:
-    """Each setting's value by its name, in the network namespace of the calling thread.
+    """Each setting's value by its name, in the network namespace of the calling thread; those of IPv6 where it is.
 
     Raises:
         RedirectError: this kernel does not have one of them.
     """
     try:
-        return {sysctl.name: sysctl.path.read_text(encoding="ascii").strip() for sysctl in SYSCTLS}
+        there = (sysctl for sysctl in SYSCTLS if sysctl.path.parent.exists())
+        return {sysctl.name: sysctl.path.read_text(encoding="ascii").strip() for sysctl in there}
     except OSError as error:
         raise RedirectError(f"sysctl cannot be read: {error}") from error
 
@@ -61,4 +66,5 @@ def write_sysctl(sysctl: Sysctl, value: str) -> None:
 
 def unmet(values: Mapping[str, str]) -> Iterator[tuple[Sysctl, str]]:
     """Each setting whose value is not the wanted one, and that value."""
-    return ((sysctl, values[sysctl.name]) for sysctl in SYSCTLS if values[sysctl.name] != sysctl.wanted)
+    there = (sysctl for sysctl in SYSCTLS if sysctl.name in values)
+    return ((sysctl, values[sysctl.name]) for sysctl in there if values[sysctl.name] != sysctl.wanted)

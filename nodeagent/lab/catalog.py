@@ -25,12 +25,12 @@ def data_directory(hub: Host) -> Path:
 
 
 def start_catalog(hub: Host, holder: Holder) -> None:
-    """Starts the catalog in the hub and returns when it answers.
+    """Starts the catalog in the hub, anew or with the data it has, and returns when it answers.
 
     Raises:
         LabError: it ended or did not answer in time; with the end of its log.
     """
-    data_directory(hub).mkdir(mode=0o700)
+    data_directory(hub).mkdir(mode=0o700, exist_ok=True)
     listen = f"{hub.ipv4}:{layout.CATALOG_PORT}"
     command = [enter.nodeagent_command(), "catalog", "--data", str(data_directory(hub)), "--listen", listen]
     inside = enter.inside(holder.pid, command, at="/")

@@ -21,7 +21,7 @@ Condition = Literal["active", "off", "failed", "repaired"]
 class Guard:
     """The rules of this host as the agent needs them. Owned by the supervisor.
 
-    The calls into the kernel take some milliseconds each and are made from the supervisor's loop: it has no thread.
+    The calls into the kernel take some milliseconds each and are made from the supervisor's loop, which waits for them.
     """
 
     def __init__(self, settings: Settings | None) -> None:

@@ -122,15 +122,15 @@ class TcpEnd(asyncio.Protocol):
             self.peer.resume()
 
     def start(self) -> None:
-        """Passes on what came early and reads on."""
+        """Reads on, and passes on what came early: the peer may have enough already and pause us again."""
         self._is_started = True
+        self.resume()
         early, self._early = self._early, []
         if self.peer:
             for data in early:
                 self.peer.send(data)
             if self._has_eof:
                 self.peer.finish()
-        self.resume()
 
     def refuse(self, error: AgentError) -> None:
         """TCP has no words: the application sees a reset."""

@@ -5,7 +5,7 @@ from nodeagent.model.address import Address, OriginalDst, canonical_ip
 from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.outbound import caller_of, note_way
-from nodeagent.proxy.relay import refusals
+from nodeagent.proxy.relay import Relay, refusals
 from nodeagent.proxy.supervisor import SupervisorChannel
 from nodeagent.proxy.tunnel import Tunnel
 from nodeagent.proxy.upstream import PortPool, connect_direct, connect_preserving
@@ -22,10 +22,17 @@ class Inbound:
         self._ports = PortPool()  # after the fork: each worker has an order of its own
 
     def accept_stream(self, tunnel: Tunnel, stream: Stream, headers: Headers) -> StreamHandler:
-        """A peer's workload calls: the stream's handler, which is served from here on."""
+        """A peer's workload calls: the stream's handler, which is served from here on.
+
+        The relay is there before anything else can happen to the stream: the peer may reset it in the next bytes.
+        """
         end = StreamEnd()
         end.stream = stream
-        self._live.spawn(self._serve_stream(tunnel, end, headers))
+        authority = dict(headers).get(b":authority", b"").decode("ascii", "replace")
+        relay = self._live.open(end, "tunnel", tunnel.address, authority)
+        row = relay.row
+        row.source, row.how, row.destination, row.peer = tunnel.source, "certificate", tunnel.destination, tunnel.peer
+        self._live.spawn(self._serve_stream(tunnel, relay, stream, headers))
         return end
 
     async def serve_plaintext(self, client: TcpEnd) -> None:
@@ -44,20 +51,18 @@ class Inbound:
             relay.row.destination = via.service
             relay.link(await self._reach(via.address, addr.ip, via.service))
 
-    async def _serve_stream(self, tunnel: Tunnel, end: StreamEnd, headers: Headers) -> None:
+    async def _serve_stream(self, tunnel: Tunnel, relay: Relay, stream: Stream, headers: Headers) -> None:
         """Carries one stream to the application. This is where policy is enforced."""
         live = self._live
-        relay = live.open(end, "tunnel", tunnel.address, dict(headers).get(b":authority", b"").decode("ascii", "replace"))
-        row = relay.row
-        row.source, row.how, row.destination, row.peer = tunnel.source, "certificate", tunnel.destination, tunnel.peer
+        if relay.is_over:
+            return
         with refusals(relay, live):
             live.check_room()
             asked = connect.read_request(headers)
             via = decide_stream(live.snapshot, tunnel.source, tunnel.destination, asked.authority)
-            note_way(row, via, live.snapshot)
+            note_way(relay.row, via, live.snapshot)
             upstream = await self._reach(via.address, tunnel.address.ip, via.service)
-            if end.stream:
-                end.stream.respond(connect.success_headers())
+            stream.respond(connect.success_headers())
             relay.link(upstream)
 
     async def _reach(self, address: Address, client_ip: str, service: str) -> End:

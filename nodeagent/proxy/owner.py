@@ -6,7 +6,6 @@ Never the peer's port alone: REDIRECT rewrites source ports, and another workloa
 import socket
 from typing import Any
 
-from nodeagent.decide.identify import service_of
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.model.workload import NOBODY, Workload
 from nodeagent.proxy.supervisor import SupervisorChannel
@@ -26,17 +25,26 @@ async def find_workload(
 ) -> Workload:
     """The workload behind a captured connection, as surely as the kernel knows it.
 
-    The supervisor is asked where the mark says nothing, or names a unit that speaks as no service while rules by uid
-    might still know the process.
+    The supervisor is asked where the mark says nothing, or where a rule by uid comes first: who a process is must not
+    depend on whether its connection was stamped in time.
     """
     workload = stamped(sock, units)
-    by_uid = any(rule.selector.kind == "unix:uid" for rule in snapshot.mesh.workloads)
-    if workload is not NOBODY and (service_of(snapshot, workload) or not by_uid):
+    if workload is not NOBODY and not _does_uid_matter(snapshot, workload):
         return workload
     answer = await supervisor.owner(_packed(sock.getpeername()), _packed(sock.getsockname()))
     if (not answer.unit and answer.uid < 0) or not _is_connected(sock):
         return workload
     return Workload(unit=answer.unit or workload.unit, uid=answer.uid, how="conntrack")
+
+
+def _does_uid_matter(snapshot: Snapshot, workload: Workload) -> bool:
+    """Whether a rule by uid stands before the first that knows the unit."""
+    for rule in snapshot.mesh.workloads:
+        if rule.selector.kind == "unix:uid":
+            return True
+        if rule.selector.matches(workload):
+            return False
+    return False
 
 
 def _is_connected(sock: Any) -> bool:

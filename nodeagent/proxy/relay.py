@@ -31,6 +31,11 @@ class Relay:
         self._is_settled = False
         downstream.relay = self
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended and was recorded."""
+        return bool(self.row.closed_at)
+
     def link(self, upstream: End) -> None:
         """Joins both ends; payload flows from here on. An upstream that comes too late is reset."""
         if self.downstream not in self._open:
@@ -87,7 +92,7 @@ class Relay:
         return (Reason.RESET_BY_DOWNSTREAM if end is self.downstream else Reason.RESET_BY_UPSTREAM), side
 
     def _finish(self) -> None:
-        if not self.row.closed_at:
+        if not self.is_over:
             self.count()
             self.row.closed_at = self._book.now()
             self._book.close(self)

@@ -64,7 +64,7 @@ class StreamOwner(Protocol):
 class Stream:
     """One stream of a session, seen by whoever relays it."""
 
-    __slots__ = ("_ending", "_queue", "_session", "handler", "id", "is_closed", "queued", "unread")
+    __slots__ = ("_ending", "_queue", "_session", "_taken", "handler", "id", "is_closed", "queued", "unread")
 
     def __init__(self, session: StreamOwner, stream_id: int) -> None:
         self.id = stream_id
@@ -74,6 +74,7 @@ class Stream:
         self.is_closed = False
         self._session = session
         self._queue: deque[bytes] = deque()
+        self._taken = 0  # bytes of the first in the queue that were given away: cutting it each time would copy the rest
         self._ending = False
 
     @property
@@ -113,12 +114,15 @@ class Stream:
 
     def next_chunk(self, size: int) -> bytes:
         """Takes at most `size` bytes off the queue."""
-        chunk = self._queue.popleft()
-        if len(chunk) > size:
-            self._queue.appendleft(chunk[size:])
-            chunk = chunk[:size]
-        while self._queue and len(chunk) + len(self._queue[0]) <= size:
-            chunk += self._queue.popleft()
+        first, start = self._queue[0], self._taken
+        chunk = first[start : start + size]
+        if start + size < len(first):
+            self._taken = start + size
+        else:
+            self._queue.popleft()
+            self._taken = 0
+            while self._queue and len(chunk) + len(self._queue[0]) <= size:
+                chunk += self._queue.popleft()
         self.queued -= len(chunk)
         return chunk
 
@@ -130,6 +134,6 @@ class Stream:
     def close(self) -> int:
         """Marks it gone and drops the queue; the number of bytes that were held."""
         held = self.queued + self.unread
-        self.is_closed, self.queued, self.unread = True, 0, 0
+        self.is_closed, self.queued, self.unread, self._taken = True, 0, 0, 0
         self._queue.clear()
         return held

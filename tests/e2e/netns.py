@@ -326,7 +326,7 @@ def state_of(host: Host) -> dict[str, str]:
         "routes": host.shell("ip", "route", "show", "table", "all")
         + host.shell("ip", "-6", "route", "show", "table", "all"),
         "sysctls": host.shell(
-            "sysctl", "-a", "--pattern", "^net.(ipv4.tcp_fwmark_accept|ipv4.tcp_tw_reuse|ipv4.ip_forward|ipv4.conf|ipv6.conf)"
+            "sysctl", "-a", "--pattern", "^net.(ipv4.tcp_fwmark_accept|ipv4.tcp_tw_reuse|ipv[46].fwmark_reflect|ipv4.ip_forward|ipv4.conf|ipv6.conf)"
         ),
     }
 

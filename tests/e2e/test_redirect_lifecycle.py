@@ -106,6 +106,7 @@ def test_a_second_apply_changes_nothing(host: Host) -> None:
         ("ip -6 route flush table 133", "route (IPv6) local ::/0 dev lo table 133: missing"),
         ("sysctl -w net.ipv4.tcp_fwmark_accept=0", "net.ipv4.tcp_fwmark_accept is 0, not 1"),
         ("sysctl -w net.ipv4.tcp_tw_reuse=2", "net.ipv4.tcp_tw_reuse is 2, not 1"),
+        ("sysctl -w net.ipv6.fwmark_reflect=0", "net.ipv6.fwmark_reflect is 0, not 1"),
     ],
 )
 def test_verify_names_the_drift_and_apply_repairs_it(host: Host, tamper: str, sentence: str) -> None:
@@ -288,15 +289,16 @@ def test_a_lost_record_is_no_obstacle(host: Host) -> None:
 
 
 def test_a_record_of_an_older_version_is_understood(host: Host) -> None:
-    """It knew one sysctl: the other is recorded by the next apply, and both are restored."""
-    host.shell("sysctl", "-w", "net.ipv4.tcp_tw_reuse=0")
+    """It knew one sysctl: the others are recorded by the next apply, and all are restored."""
+    others = ("net.ipv4.fwmark_reflect=0", "net.ipv6.fwmark_reflect=0", "net.ipv4.tcp_tw_reuse=0")
+    host.shell("sysctl", "-w", *others)
     before = state_of(host)
     apply(host)
-    host.shell("sysctl", "-w", "net.ipv4.tcp_tw_reuse=0")
+    host.shell("sysctl", "-w", *others)
     record = json.loads(record_path(host).read_text())
     older = {name: value for name, value in record.items() if name != "sysctls"}
     record_path(host).write_text(json.dumps(older | {"version": 1, "fwmark_accept": "0"}))
-    assert apply(host).changes == ("net.ipv4.tcp_tw_reuse: 0 -> 1",)
+    assert apply(host).changes == tuple(other.replace("=", ": ") + " -> 1" for other in others)
     remove(host)
     assert state_of(host) == before
 

@@ -326,7 +326,12 @@ def test_a_client_that_reset_before_the_agent_looked_leaves_a_row_and_nothing_el
     assert "Traceback" not in meshed.host("host1").log("nodeagent").read_text()
 
 
-def test_nobody_listening_is_an_accept_and_a_reset(meshed: Lab) -> None:
-    """The one difference that interception cannot avoid: the README says so."""
+@pytest.mark.parametrize("family", [4, 6])
+def test_nobody_listening_is_an_accept_and_a_reset_at_once(meshed: Lab, family: int) -> None:
+    """The one difference that interception cannot avoid: the README says so. The callee's kernel refuses, no timer runs."""
+    before = {row.id for row in mesh.closed_rows(meshed, "host1")}
+    host = meshed.host("host2")
     with start_peer(meshed, "host1", "shop") as client:
-        assert client.is_reset(meshed.host("host2").ipv4, PORT)
+        assert client.is_reset(host.ipv4 if family == 4 else host.ipv6, PORT)
+    (row,) = rows_since(meshed, "host1", before, 1)
+    assert (row.reason, row.side, row.path) == ("upstream_refused", "upstream", "tunnel")

@@ -1,5 +1,7 @@
 """Many connections in few tunnels: nobody waits for anybody else, and nobody is refused for want of a stream."""
 
+import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -128,3 +130,28 @@ def test_more_connections_than_a_tunnel_takes_are_not_refused(one: Lab, unit: Ne
         eventually(lambda at=host: look.total(one, at, "connections") == 0, look.WITHIN_S, f"{host} has let go")
     eventually(lambda: echo.open == 0, look.WITHIN_S, "the application saw every end")
     assert echo.resets == 0
+
+
+def test_clients_that_reset_at_once_leave_nothing_behind(one: Lab, unit: NewUnit, echo: Echo, text: bytes) -> None:
+    """Before or after the agent has looked: no traceback, no task, and each has its record."""
+    before = len(look.log_lines(one, "host1"))
+    shop = unit("host1", "hasty")
+    clients = shop.sockets(1000)
+    worker = look.worker_pids(one, "host1")[0]
+    for number, client in enumerate(clients):
+        if number == 800:  # those that come now are over before they are accepted
+            os.kill(worker, signal.SIGSTOP)
+        client.connect(target(one))
+        if number % 2:
+            client.sendall(text)
+        reset(client)
+    os.kill(worker, signal.SIGCONT)
+    for host in ("host1", "host2"):
+        eventually(lambda at=host: look.total(one, at, "connections") == 0, look.WITHIN_S, f"all have ended on {host}")
+    eventually(lambda: len(look.log_lines(one, "host1")) - before >= len(clients), look.WITHIN_S, "their records")
+    rows = look.log_lines(one, "host1")[before:]
+    assert len(rows) == len(clients)
+    assert {row["reason"] for row in rows} <= {"reset_by_downstream", "unidentified"}
+    for host in ("host1", "host2"):
+        assert "Traceback" not in one.host(host).log("nodeagent").read_text()
+    assert speaks(shop.connect(*target(one)), text)

@@ -170,6 +170,35 @@ def test_tcp_passes_bytes_and_the_end_of_one_direction() -> None:
     run(work)
 
 
+def test_a_peer_that_is_full_of_early_payload_stops_the_reading() -> None:
+    """Or an application that sends without end would fill this worker's memory."""
+
+    class Full(Script):
+        def send(self, data: bytes) -> None:
+            self.said.append(("send", data))
+            if self.peer:
+                self.peer.pause()
+
+    async def work() -> None:
+        end, _, far = await tcp_pair()
+        end.peer = peer = Full()
+        peer.peer = end
+        end.data_received(b"early")
+        end.start()
+        far.send(b"later")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert peer.said == [("send", b"early")]
+        end.resume()
+        while len(peer.said) < 2:
+            await asyncio.sleep(0)
+        assert peer.said[1] == ("send", b"later")
+        end.reset()
+        far.close()
+
+    run(work)
+
+
 def test_tcp_reports_a_reset_and_makes_one() -> None:
     """RST in is an unclean close, reset() is RST out."""
 

@@ -9,6 +9,7 @@ from nodeagent.errors import PlaintextRefused, Reason
 from nodeagent.model.address import Address
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.call import Caller
+from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.inbound import Inbound
 from nodeagent.wire.stream import Headers
 from tests.support.twohosts import TwoHosts, run
@@ -52,6 +53,29 @@ def test_a_tunnel_is_no_open_proxy(
             headers = [(b":method", b"CONNECT"), (b":authority", target or b"x"), *extra]
             got, row = await answered(hosts, headers)
             assert (got, row.reason, row.source) == (status, reason, "shop")
+
+    run(work)
+
+
+def test_a_stream_that_is_reset_at_once_is_recorded_and_holds_nothing() -> None:
+    """A peer that opens and resets streams as fast as it can must not leave connections behind."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            end = await hosts.call()
+            end.reset()
+            (tunnel,) = hosts.one.live.tunnels
+            request = [(b":method", b"CONNECT"), (b":authority", str(hosts.web).encode())]
+            for _ in range(20):
+                stream = tunnel.session.open(request, StreamEnd())
+                opening = tunnel.session.data_to_send()
+                stream.reset()
+                tunnel.transport.write(opening + tunnel.session.data_to_send())
+            while hosts.two.live.opened["tunnel"] < 21 or hosts.two.live.relays:
+                await asyncio.sleep(0)
+            rows = hosts.two.live.records.take().rows
+            assert [row.reason for row in rows] == [Reason.RESET_BY_DOWNSTREAM] * 21
+            assert hosts.two.live.budget.used == 0
 
     run(work)
 

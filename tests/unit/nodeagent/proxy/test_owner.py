@@ -94,6 +94,19 @@ def test_a_unit_of_no_service_is_looked_up_where_a_rule_knows_its_uid() -> None:
     assert len(questions) == 1
 
 
+def test_a_rule_by_uid_goes_before_the_unit_s_own_name() -> None:
+    """Rules are read in their order, whether or not the connection was stamped in time."""
+    found, questions = asked(0x5A000007, BY_UID, 1001, "shop.service")
+    assert found == Workload("shop.service", 1001, "conntrack")
+    assert len(questions) == 1
+
+
+def test_a_rule_by_unit_that_comes_first_decides_without_a_question() -> None:
+    """The mark is enough."""
+    by_unit = '[[workload]]\nselector = "systemd:id:shop.service"\nservice = "till"\n'
+    assert asked(0x5A000007, by_unit + BY_UID, 1001, "") == (Workload("shop.service", how="stamp"), [])
+
+
 def test_stamped_alone_never_asks() -> None:
     """For destinations that no policy covers."""
     assert stamped(Marked(0), UNITS) is NOBODY
