@@ -15,6 +15,7 @@ from certs.errors import CertificateError
 from certs.spiffe import SpiffeId
 
 BACKDATED = timedelta(seconds=60)  # clocks of hosts differ: a certificate must be valid on a host that is a bit behind
+BACKDATED_SHARE = 4  # of a short life: at most a quarter, or it would be due for renewal (at half) when it is born
 ROOT_LIFE = timedelta(days=3650)  # Consul's root: ten years
 _SIGNING, _SPEAKING = (
     x509.KeyUsage(
@@ -80,17 +81,20 @@ def leaf_builder(
 ) -> x509.CertificateBuilder:
     """A leaf below the root `root_pem`, without subject and names; it never outlives the root.
 
+    It begins a little before `now`, in whole seconds as certificates count: BACKDATED, or a quarter of a short life.
+
     Raises:
         CertificateError: the root has ended, or ends before the leaf could begin.
     """
     root = x509.load_pem_x509_certificate(root_pem.encode())
     if not root.not_valid_before_utc <= now < root.not_valid_after_utc:
         raise CertificateError(f"the root certificate is not valid at {now:%Y-%m-%d %H:%M:%S} UTC")
+    backdated = min(BACKDATED, timedelta(seconds=ttl // timedelta(seconds=BACKDATED_SHARE)))
     root_key_id = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return (
         x509.CertificateBuilder(issuer_name=root.subject, public_key=public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(max(now - BACKDATED, root.not_valid_before_utc))
+        .not_valid_before(max(now - backdated, root.not_valid_before_utc))
         .not_valid_after(min(now + ttl, root.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_SPEAKING, critical=True)

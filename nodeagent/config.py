@@ -4,21 +4,24 @@ import difflib
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import msgspec
 
 from nodeagent import limits
 from nodeagent.errors import ConfigError
-from nodeagent.model.service import Mode
+from nodeagent.model.address import canonical_ip, parse_address
+from nodeagent.model.service import NAME_PATTERN, NAME_RULE, Mode, is_service_name, name_complaint
 from nodeagent.model.snapshot import Mesh, Units
 from nodeagent.model.workload import WorkloadRule, parse_selector
 
 DEFAULT_PATH = Path("/etc/nodeagent/nodeagent.toml")
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?\Z")]
+_SHARED_DIRECTORIES = ("/", "/run", "/var/run", "/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - refused, not used
+
+Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME_PATTERN}\Z")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
@@ -29,7 +32,7 @@ class HostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     """The node's name in the catalog."""
     addresses: tuple[str, ...]
-    """This host's mesh addresses, IPv4 and IPv6; the first is the node's address in the catalog."""
+    """This host's mesh addresses, IPv4 and IPv6, all of them; the first is the node's address in the catalog."""
     datacenter: Name = "dc1"
     mode: Mode = "strict"
     workers: Annotated[int, msgspec.Meta(ge=0, le=limits.WORKERS_MAX)] = 0
@@ -153,6 +156,32 @@ def parse_config(text: str, where: str) -> Config:
     return config
 
 
+def why_never_captured(config: Config, port: int) -> str:
+    """Why a service at this port of this host would be reached past the agent; empty where it would not."""
+    if not config.intercept.enabled:
+        return ""  # nothing is captured, which is told as such
+    if port in limits.NEVER_CAPTURED_PORTS:
+        return f"port {port} is never captured (ssh, DNS and Consul must work without the agent); use another port"
+    if port in config.intercept.exclude_ports:
+        return f"port {port} is in intercept.exclude_ports; take it out of there, or use another port"
+    if port in agent_ports(config):
+        return f"port {port} is the agent's own; use another port"
+    return ""
+
+
+def agent_ports(config: Config) -> tuple[int, ...]:
+    """Where the agent itself listens."""
+    metrics = (parse_address(config.admin.metrics).port,) if config.admin.metrics else ()
+    return (limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT, *metrics)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the one of `known` that was probably meant, else nothing."""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""
+
+
 def mesh_of(config: Config, trust_domain: str) -> Mesh:
     """What of the configuration decisions depend on."""
     return Mesh(
@@ -169,14 +198,44 @@ def mesh_of(config: Config, trust_domain: str) -> Mesh:
 
 def _complaints(config: Config) -> Iterator[str]:
     """What the types cannot say, each with key and cure."""
-    yield from _bad_values("host.addresses", config.host.addresses, ipaddress.ip_address, "an IP address")
-    if not config.host.addresses:
-        yield 'host.addresses: give at least one address of this host, such as ["10.0.0.1"]'
+    yield from _address_complaints(config.host.addresses)
     for key in ("exclude_cidrs", "mesh_cidrs"):
         yield from _bad_values(f"intercept.{key}", getattr(config.intercept, key), ipaddress.ip_network, "a CIDR")
     for number, workload in enumerate(config.workload):
         yield from _bad_values(f"workload[{number}].selector", (workload.selector,), parse_selector, "a selector")
+    yield from _unit_complaints(config.identity.units)
     yield from _catalog_complaints(config.catalog)
+    yield from _admin_complaints(config)
+
+
+def _address_complaints(addresses: tuple[str, ...]) -> Iterator[str]:
+    yield from _bad_values("host.addresses", addresses, ipaddress.ip_address, "an IP address")
+    if not addresses:
+        yield 'host.addresses: give at least one address of this host, such as ["10.0.0.1"]'
+    if len(addresses) > limits.HOST_ADDRESSES:
+        yield f"host.addresses: {len(addresses)} addresses; the catalog takes {limits.HOST_ADDRESSES} of a host"
+    if len({canonical_ip(text) for text in addresses}) < len(addresses):
+        yield "host.addresses: one of them stands there twice; leave it out once"
+
+
+def _unit_complaints(units: str | tuple[str, ...]) -> Iterator[str]:
+    for unit in units if isinstance(units, tuple) else ():
+        if not is_service_name(unit.removesuffix(".service")):
+            yield (
+                f"identity.units: {name_complaint(unit.removesuffix('.service'))}; "
+                f'or name its service in a [[workload]] with selector = "systemd:id:{unit}"'
+            )
+
+
+def _admin_complaints(config: Config) -> Iterator[str]:
+    path = PurePosixPath(config.admin.socket)
+    if not path.is_absolute() or str(path.parent) in _SHARED_DIRECTORIES or ".." in path.parts:
+        yield f"admin.socket: {config.admin.socket!r} is not below a directory of the agent's own, as /run/nodeagent is"
+    if config.admin.metrics:
+        yield from _bad_values("admin.metrics", (config.admin.metrics,), parse_address, "ip:port or [ipv6]:port")
+        ports = agent_ports(config)
+        if ports[-1] in ports[:-1]:
+            yield f"admin.metrics: port {ports[-1]} is another one of the agent's own; {limits.METRICS_PORT} is usual"
 
 
 def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
@@ -189,6 +248,8 @@ def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
 
 def _bad_values(key: str, values: tuple[str, ...], parse: object, what: str) -> Iterator[str]:
     for value in values:
+        if "%" in value:  # Python takes a zone; neither the catalog nor the kernel's rules know one
+            yield f"{key}: {value!r} has a zone (%); leave it out, or give an address that needs none"
         try:
             parse(value)  # type: ignore[operator]
         except ValueError as error:
@@ -200,6 +261,8 @@ def _explain(message: str) -> str:
     what, _, path = message.partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
     unknown = re.search(r"unknown field `(.+?)`", what)
+    if NAME_PATTERN in what:
+        return f"{message.rpartition('`$.')[2].rstrip('`')}: not a name: use {NAME_RULE}"
     if not unknown:
         return f"{key or 'the file'}: {what}"
     return f"{key + '.' if key else ''}{unknown[1]}: no such setting{_did_you_mean(key, unknown[1])}"
@@ -214,8 +277,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
 def _did_you_mean(key: str, name: str) -> str:
     table = _TABLES.get(re.split(r"[.\[]", key)[0], Config)
     known = table.__struct_fields__
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
+    return suggest(name, known) or f"; known here: {', '.join(known)}"
 
 
 __all__ = ["Config", "Units", "load_config", "mesh_of", "parse_config"]

@@ -156,5 +156,17 @@ class CatalogError(Exception):
     """The catalog answered something that cannot be used; the message says what and where."""
 
 
+class CatalogUnreachable(CatalogError):
+    """The catalog is not there."""
+
+
+class CatalogTimeout(CatalogError):
+    """The catalog did not answer in time."""
+
+
+class NotInCatalog(CatalogError):
+    """The catalog has no such thing."""
+
+
 class FrameError(Exception):
     """A message between our own processes is not one: the channel is closed."""

@@ -31,6 +31,8 @@ MARKER = "nodeagent"
 """Key of the node meta by which an agent says that it takes tunnels; its value is `15008;v1`."""
 
 LAN_TAGS = ("lan", "lan_ipv4", "lan_ipv6")
+"""Consul's own labels of addresses that count inside the mesh."""
+_FURTHER_TAG = re.compile(r"lan_ipv[46]_[0-9]{1,2}", re.ASCII)
 _MARKER_FORM = re.compile(r"([0-9]{1,5});v1(?:;.*)?", re.ASCII | re.DOTALL)
 
 
@@ -85,6 +87,16 @@ def parse_service_names(body: bytes) -> tuple[str, ...]:
     names = decode(body, dict[str, list[str] | None], where) or {}
     within(len(names), limits.CATALOG_SERVICES, where)
     return tuple(sorted(filter(is_service_name, names)))
+
+
+def parse_unusable_names(body: bytes) -> tuple[str, ...]:
+    """The names in the same answer that are left out, sorted: services that are called past the mesh.
+
+    Raises:
+        CatalogError: as `parse_hosts`.
+    """
+    names = decode(body, dict[str, list[str] | None], "/v1/catalog/services") or {}
+    return tuple(sorted(name for name in names if not is_service_name(name)))
 
 
 def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
@@ -151,6 +163,11 @@ def parse_proxy_defaults(body: bytes) -> str:
     return ""
 
 
+def is_lan_tag(tag: str) -> bool:
+    """Whether an address under this label counts inside the mesh: Consul's own, or a host's second (`lan_ipv4_2`)."""
+    return tag in LAN_TAGS or _FURTHER_TAG.fullmatch(tag) is not None
+
+
 def tunnel_port_of(marker: str) -> int:
     """The port in an agent's marker, `15008;v1`; 0 where the text is no marker of a version that we speak."""
     match = _MARKER_FORM.fullmatch(marker)
@@ -161,7 +178,7 @@ def tunnel_port_of(marker: str) -> int:
 def _host(row: NodeRow, path: str, where: str) -> Host:
     """A machine with its addresses, IPv4 first, and its agent's port."""
     tagged = row.tagged_addresses or {}
-    texts = {"Address": row.address} | {f"TaggedAddresses.{tag}": tagged[tag] for tag in LAN_TAGS if tag in tagged}
+    texts = {"Address": row.address} | {f"TaggedAddresses.{tag}": ip for tag, ip in tagged.items() if is_lan_tag(tag)}
     found = {ip_of(text, f"{path}.{key}", where) for key, text in texts.items()} - {""}
     return Host(
         name=name_of(row.node, f"{path}.Node", where),
@@ -190,7 +207,7 @@ def _addresses(service: ServiceRow, host: Host, path: str, where: str) -> tuple[
     own = ip_of(service.address, f"{path}.Address", where)
     found = {Address(ip, port) for ip in ([own] if own else host.addresses)}
     for tag, at in (service.tagged_addresses or {}).items():
-        if tag in LAN_TAGS:
+        if is_lan_tag(tag):
             key = f"{path}.TaggedAddresses.{tag}"
             found.add(Address(ip_of(at.address, f"{key}.Address", where), port_of(at.port, f"{key}.Port", where) or port))
     return tuple(sorted((a for a in found if a.ip and a.port), key=lambda a: (":" in a.ip, a)))

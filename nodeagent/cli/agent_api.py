@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import socket
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -10,13 +9,11 @@ from urllib.parse import urlencode
 import click
 import msgspec
 
-from nodeagent.cli.main import EXIT_UNREACHABLE
+from nodeagent.cli.main import EXIT_TIMEOUT, EXIT_UNREACHABLE
 from nodeagent.config import DEFAULT_PATH, AdminTable, load_config
+from nodeagent.control import unix_http
 from nodeagent.control.report import ErrorAnswer
 from nodeagent.errors import ConfigError
-
-_ANSWER_S = 10.0
-_ANSWER_BYTES = 256 * 1024 * 1024  # 20,000 connections are 20 MB
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
@@ -32,18 +29,10 @@ class AgentUnreachableError(click.ClickException):
     exit_code = EXIT_UNREACHABLE
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket. Owned by one call."""
+class AgentSilentError(click.ClickException):
+    """The agent is there and does not answer in time: exit status 5."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_ANSWER_S)
-        self._path = path
-
-    def connect(self) -> None:
-        """http.client's: opens the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_ANSWER_S)
-        self.sock.connect(self._path)
+    exit_code = EXIT_TIMEOUT
 
 
 def find_socket(given: str | None, config: Path = DEFAULT_PATH) -> str:
@@ -60,20 +49,17 @@ def ask(path: str, kind: type[Answer], *, socket_path: str | None, query: dict[s
     """The agent's answer to GET `path`.
 
     Raises:
-        AgentUnreachableError: it does not answer; says why and what to do.
+        AgentUnreachableError, AgentSilentError: it does not answer; says why and what to do.
         ClickException: it answered with an error.
     """
     where = find_socket(socket_path)
-    connection = _UnixConnection(where)
     try:
-        connection.request("GET", path + (f"?{urlencode(query)}" if query else ""))
-        response = connection.getresponse()
-        body = response.read(_ANSWER_BYTES)
+        status, body = unix_http.get(where, path + (f"?{urlencode(query)}" if query else ""))
+    except TimeoutError as error:
+        raise AgentSilentError(f"the agent at {where} did not answer in time; see: journalctl -u nodeagent") from error
     except (OSError, http.client.HTTPException) as error:
         raise AgentUnreachableError(_explain(where, error)) from error
-    finally:
-        connection.close()
-    return parse_answer(response.status, body, kind)
+    return parse_answer(status, body, kind)
 
 
 def parse_answer(status: int, body: bytes, kind: type[Answer]) -> Answer:

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -15,9 +15,9 @@ import click
 from nodeagent import limits
 from nodeagent.cli.main import EXIT_NOT_FOUND
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
-from nodeagent.embedded.access import ANY_SERVICE
-from nodeagent.embedded.database import commit, open_database, query
-from nodeagent.embedded.datadir import DATABASE, write_file
+from nodeagent.embedded.access import ANY_SERVICE, parse_claimable
+from nodeagent.embedded.database import Change, commit, open_database, query
+from nodeagent.embedded.datadir import DATABASE, check_directory, write_file
 from nodeagent.embedded.log_stream import DroppingStream
 from nodeagent.embedded.refusal import Refusal
 from nodeagent.embedded.serve import Options, serve_catalog
@@ -29,7 +29,7 @@ from nodeagent.model.service import is_service_name
 from nodeagent.observe.log import configure_log
 from nodeagent.process.notify import Notifier
 
-DEFAULT_DATA = "/var/lib/nodeagent/catalog"
+DEFAULT_DATA = "/var/lib/nodeagent-catalog"  # not below the agent's own directory, which its control process may change
 
 
 def _listen_address(_ctx: click.Context, _param: click.Parameter, value: str) -> Address:
@@ -48,6 +48,16 @@ def _named(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
         if name is not None and not is_service_name(name):
             raise click.BadParameter(f"{name!r}: use letters, digits, '.', '-' and '_', at most 128")
     return value
+
+
+def _claimable(_ctx: click.Context, _param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """click's: addresses and CIDRs as tokens name them, else a usage error."""
+    if len(value) > limits.TOKEN_ADDRESSES:
+        raise click.BadParameter(f"at most {limits.TOKEN_ADDRESSES} of them: use CIDRs")
+    try:
+        return tuple(dict.fromkeys(map(parse_claimable, value)))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 _file = click.Path(path_type=Path, dir_okay=False)
@@ -124,6 +134,14 @@ def token() -> None:
 @click.option("--node", "host", callback=_named, help="The host that the token is for.")
 @click.option("--service", "services", callback=_named, multiple=True, help="A service that it may speak for.")
 @click.option("--any-service", is_flag=True, help="It may speak for any service. For labs.")
+@click.option(
+    "--address",
+    "addresses",
+    callback=_claimable,
+    multiple=True,
+    metavar="IP|CIDR",
+    help="An address that it may register. Without: those of the host's first registration, and no others.",
+)
 @click.option("--management", is_flag=True, help="Instead: a token that may do everything.")
 @click.option("--description", default="", help="A note for `token list`.")
 @click.option("--out", type=_file, help="Write the secret to this file (0600) instead of standard output.")
@@ -131,12 +149,15 @@ def token() -> None:
 def create(data: Path, /, out: Path | None, **asked: Any) -> None:
     """Make a token and show its secret, this once."""
     kind = token_kind(**asked)
+
+    def make(change: Change) -> NewToken:
+        # The secret is handed out before the commit: where it cannot be, there must be no token that nobody can use.
+        made = create_token(change, now=_now_s(), **kind)
+        _hand_out(made, out)
+        return made
+
     with _database(data) as connection:
-        made, _ = commit(connection, lambda change: create_token(change, now=_now_s(), **kind))
-    if out is None:
-        click.echo(made.secret)
-    else:
-        write_file(out, made.secret + "\n", 0o600)
+        made, _ = commit(connection, make)
     click.echo(_made_line(made), err=True)
 
 
@@ -151,7 +172,7 @@ def list_(data: Path, *, no_headers: bool, output: str) -> None:
     if output == "json":
         show_json({"apiVersion": "nodeagent/v1", "tokens": [token_json(each) for each in found]})
         return
-    headers = ("ACCESSOR", "HOST", "SERVICES", "CREATED", "DESCRIPTION")
+    headers = ("ACCESSOR", "HOST", "SERVICES", "ADDRESSES", "CREATED", "DESCRIPTION")
     show_table(headers, [_cells(each) for each in found], no_headers=no_headers)
 
 
@@ -169,7 +190,13 @@ def revoke(data: Path, accessor: str) -> None:
 
 
 def token_kind(
-    *, host: str | None, services: tuple[str, ...], any_service: bool, management: bool, description: str
+    *,
+    host: str | None,
+    services: tuple[str, ...],
+    addresses: tuple[str, ...],
+    any_service: bool,
+    management: bool,
+    description: str,
 ) -> dict[str, Any]:
     """What a new token is for, as `create_token` takes it.
 
@@ -177,20 +204,25 @@ def token_kind(
         click.UsageError: the options contradict each other.
     """
     if management:
-        if host or services or any_service:
-            raise click.UsageError("--management goes without --node, --service and --any-service")
+        if host or services or addresses or any_service:
+            raise click.UsageError("--management goes without --node, --service, --any-service and --address")
         return {"kind": "management", "description": description}
     if not host:
         raise click.UsageError("say for which host, with --node NAME")
     if bool(services) == any_service:
         raise click.UsageError("give either --service (as often as needed) or --any-service")
     chosen = (ANY_SERVICE,) if any_service else tuple(sorted(set(services)))
-    return {"kind": "node", "node": host, "services": chosen, "description": description}
+    return {"kind": "node", "node": host, "services": chosen, "addresses": addresses, "description": description}
 
 
 @contextmanager
 def _database(data: Path) -> Iterator[sqlite3.Connection]:
     """The catalog's database; refusals become one line."""
+    try:
+        with suppress(FileNotFoundError):  # opening the database says it, with the cure
+            check_directory(data)
+    except OSError as error:
+        raise CatalogError(f"{data}: {error.strerror}") from error
     connection = open_database(data / DATABASE)
     try:
         yield connection
@@ -198,6 +230,16 @@ def _database(data: Path) -> Iterator[sqlite3.Connection]:
         raise CatalogError(f"{data}: {error}") from error
     finally:
         connection.close()
+
+
+def _hand_out(made: NewToken, out: Path | None) -> None:
+    if out is None:
+        click.echo(made.secret)
+        return
+    try:
+        write_file(out, made.secret + "\n", 0o600)
+    except OSError as error:
+        raise CatalogError(f"--out {out}: cannot be written, so no token was made: {error.strerror}") from error
 
 
 def _made_line(made: NewToken) -> str:
@@ -210,13 +252,20 @@ def _cells(listed: Token) -> tuple[str, ...]:
     caller = listed.caller
     created = datetime.fromtimestamp(listed.created_at, UTC).strftime("%Y-%m-%d %H:%M")
     host = caller.node or "(management)"
-    return (caller.accessor, host, _services(listed), created, listed.description)
+    return (caller.accessor, host, _services(listed), _addresses(listed), created, listed.description)
 
 
 def _services(listed: Token) -> str:
     if ANY_SERVICE in listed.caller.services:
         return "any service"
     return " ".join(listed.caller.services) or "-"
+
+
+def _addresses(listed: Token) -> str:
+    caller = listed.caller
+    if caller.is_unbound:
+        return "(its first)"
+    return " ".join(caller.addresses or caller.fixed) or "-"
 
 
 def _now_s() -> float:

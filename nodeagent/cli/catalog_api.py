@@ -1,7 +1,6 @@
 """The catalog's HTTP API for one command: address and CA from the configuration, and the operator's token."""
 
 import http.client
-import json
 import os
 import ssl
 from pathlib import Path
@@ -10,8 +9,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import click
 
-from nodeagent import limits
 from nodeagent.config import DEFAULT_PATH, CatalogTable, Config, load_config
+from nodeagent.control.json_http import exchange
 from nodeagent.errors import CatalogError
 
 OPERATOR_TOKEN = Path("/etc/nodeagent/operator.token")
@@ -28,10 +27,6 @@ token_option = click.option(
 )  # fmt: skip
 
 
-class NotThereError(CatalogError):
-    """The catalog has no such thing."""
-
-
 class Client:
     """A connection to the catalog for one command. Never shown: its repr names the address alone."""
 
@@ -46,22 +41,13 @@ class Client:
         """The catalog's answer, decoded.
 
         Raises:
-            NotThereError: it answered 404.
-            CatalogError: it cannot be reached, refused, or answered something that is not JSON.
+            CatalogError: and its kinds, as `exchange`; also for a CA file that cannot be read.
         """
-        connection = self._open()
+        target = path + (f"?{urlencode(query)}" if query else "")
         try:
-            target = path + (f"?{urlencode(query)}" if query else "")
-            payload = None if body is None else json.dumps(body).encode()
-            headers = {"X-Consul-Token": self._token} if self._token else {}
-            connection.request(method, target, payload, headers)
-            response = connection.getresponse()
-            data = response.read(limits.CATALOG_BODY_BYTES)
-        except (OSError, http.client.HTTPException) as error:
-            raise CatalogError(f"the catalog at {self._table.address}: {explain(error, self._table)}") from error
-        finally:
-            connection.close()
-        return parse_answer(response.status, data, path)
+            return exchange(self._open(), self._token, method, target, body)
+        except CatalogError as error:
+            raise type(error)(f"{self._table.address}: {error}") from error
 
     def _open(self) -> http.client.HTTPConnection:
         parts = urlsplit(self._table.address)
@@ -105,39 +91,11 @@ def find_token(
     wanted = given or (Path(named) if named else None)
     if wanted is not None:
         return _read(wanted)
-    for path in (operator, Path(config.catalog.token_file)):
-        if config.catalog.token_file and path.exists() and os.access(path, os.R_OK):
+    own = config.catalog.token_file
+    for path in (operator, Path(own)) if own else (operator,):
+        if path.exists() and os.access(path, os.R_OK):
             return _read(path)
     return ""
-
-
-def parse_answer(status: int, data: bytes, path: str) -> Any:
-    """What an answer says.
-
-    Raises:
-        NotThereError, CatalogError: as `Client.ask`.
-    """
-    if status != http.HTTPStatus.OK:
-        said = data[:300].decode("utf-8", "replace").strip()
-        if status == http.HTTPStatus.NOT_FOUND:
-            raise NotThereError(f"{path}: {said or 'not found'}")
-        cure = "; give another token with --token-file" if status in (401, 403) else ""
-        raise CatalogError(f"the catalog answered {status}: {said}{cure}")
-    try:
-        return json.loads(data) if data.strip() else None
-    except ValueError as error:
-        raise CatalogError(f"{path}: the catalog's answer is not JSON: {error}") from error
-
-
-def explain(error: Exception, table: CatalogTable) -> str:
-    """A failure to reach the catalog, with its cure."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message}); is catalog.ca_file {table.ca_file} its CA?"
-    if isinstance(error, ConnectionRefusedError):
-        return "nobody listens there; is the catalog running?"
-    if isinstance(error, TimeoutError):
-        return "no answer in time; is the way to it filtered?"
-    return f"{error or type(error).__name__}"
 
 
 def segment(name: str) -> str:

@@ -9,14 +9,14 @@ import click
 
 from nodeagent.catalog.compiler import compile_snapshot
 from nodeagent.catalog.state import CatalogState, parse_intentions
-from nodeagent.cli.catalog_api import Client, NotThereError, config_option, open_operator, segment, token_option
+from nodeagent.cli.catalog_api import Client, config_option, open_operator, segment, token_option
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table, warn
 from nodeagent.config import load_config
 from nodeagent.decide.authorize import authorize
-from nodeagent.errors import CatalogError, Denied
+from nodeagent.errors import CatalogError, Denied, NotInCatalog
 from nodeagent.model.intention import ANY, Intention
-from nodeagent.model.service import is_service_name
+from nodeagent.model.service import is_service_name, name_complaint
 from nodeagent.model.snapshot import Snapshot
 
 _ENTRIES = "/v1/config/service-intentions"
@@ -29,7 +29,7 @@ Entry = dict[str, Any]
 def _named(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     """click's: the service's name or `*`, else a usage error."""
     if value != ANY and not is_service_name(value):
-        raise click.BadParameter(f"{value!r} cannot be a service's name: letters, digits, - . _; or '*' for all")
+        raise click.BadParameter(f"{name_complaint(value)}; or '*' for all")
     return value
 
 
@@ -50,18 +50,25 @@ def _pair(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_replace_option = click.option(
+    "--replace", is_flag=True, help="Also where the intention has rules for HTTP requests, which are lost then."
+)
+
+
 @intention.command()
+@_replace_option
 @_pair
-def allow(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
+def allow(*, replace: bool, source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
     """Let SOURCE call DESTINATION."""
-    _set(config_path, token_file, Intention(source, destination, "allow"))
+    _set(open_operator(config_path, token_file), config_path, Intention(source, destination, "allow"), replace=replace)
 
 
 @intention.command()
+@_replace_option
 @_pair
-def deny(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
+def deny(*, replace: bool, source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
     """Forbid SOURCE to call DESTINATION, whatever less specific intentions say."""
-    _set(config_path, token_file, Intention(source, destination, "deny"))
+    _set(open_operator(config_path, token_file), config_path, Intention(source, destination, "deny"), replace=replace)
 
 
 @intention.command()
@@ -98,7 +105,7 @@ def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path 
 def check(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
     """Whether SOURCE may call DESTINATION, and which intention says so.
 
-    Exit status: 0 allowed, 1 denied.
+    Exit status: 0 allowed, 1 denied, 3 the catalog is out of reach.
     """
     client = open_operator(config_path, token_file)
     is_allowed, why = verdict(read_mesh(client, config_path), source, destination)
@@ -156,33 +163,50 @@ def _warn_unknown(client: Client, *services: str) -> None:
 # --- changes -------------------------------------------------------------------------------------------------------
 
 
-def _set(config_path: Path, token_file: Path | None, row: Intention) -> None:
-    client = open_operator(config_path, token_file)
-    change(client, row.destination, lambda entry: with_source(entry, row))
+def _set(client: Client, config_path: Path, row: Intention, *, replace: bool) -> None:
+    change(client, row.destination, lambda entry: with_source(entry, row, replace=replace))
     click.echo(f"written: {row}")
     _warn_unknown(client, row.source, row.destination)
     _show_in_force(client, config_path, row.source, row.destination)
 
 
-def with_source(entry: Entry | None, row: Intention) -> Entry:
-    """The entry in which this source has this action, and every other says what it said."""
-    kept = [source for source in (entry or {}).get("Sources") or [] if source.get("Name") != row.source]
+def with_source(entry: Entry | None, row: Intention, *, replace: bool = False) -> Entry:
+    """The entry in which this source has this action, and every other says what it said.
+
+    Raises:
+        CatalogError: the source has rules for HTTP requests, and they may not be replaced.
+    """
+    sources = (entry or {}).get("Sources") or []
+    old: Entry = next((source for source in sources if _is_source(source, row.source)), {})
+    if old.get("Permissions") and not replace:
+        raise CatalogError(
+            f"{row.source} -> {row.destination} has rules for HTTP requests: they are lost with --replace"
+        )
+    new = {key: value for key, value in old.items() if key != "Permissions"} | {
+        "Name": row.source,
+        "Action": row.action,
+    }
+    kept = [source for source in sources if not _is_source(source, row.source)]
     base = {key: value for key, value in (entry or {}).items() if key not in _MARKS}
-    return {"Kind": "service-intentions", "Name": row.destination} | base | {
-        "Sources": [*kept, {"Name": row.source, "Action": row.action}]
-    }  # fmt: skip
+    return {"Kind": "service-intentions", "Name": row.destination} | base | {"Sources": [*kept, new]}
+
+
+def _is_source(source: Entry, name: str) -> bool:
+    """Whether this is the mesh's own service of that name: another peer, partition or namespace has its own."""
+    is_own = all(source.get(key, "") in ("", "default") for key in ("Namespace", "Partition"))
+    return source.get("Name") == name and is_own and not source.get("Peer") and not source.get("SamenessGroup")
 
 
 def without_source(entry: Entry | None, source: str, destination: str) -> Entry | None:
     """The entry without this source; None when nothing remains of it.
 
     Raises:
-        CatalogError: there is no such intention.
+        NotInCatalog: there is no such intention.
     """
     sources = (entry or {}).get("Sources") or []
-    kept = [known for known in sources if known.get("Name") != source]
+    kept = [known for known in sources if not _is_source(known, source)]
     if len(kept) == len(sources):
-        raise CatalogError(f"there is no intention {source} -> {destination}; see: nodeagent intention list")
+        raise NotInCatalog(f"there is no intention {source} -> {destination}; see: nodeagent intention list")
     base = {key: value for key, value in (entry or {}).items() if key not in _MARKS}
     return base | {"Sources": kept} if kept else None
 
@@ -197,7 +221,7 @@ def change(client: Client, destination: str, edit: Callable[[Entry | None], Entr
     for _ in range(_TRIES):
         try:
             before: Entry | None = client.ask("GET", path)
-        except NotThereError:
+        except NotInCatalog:
             before = None
         index = str((before or {}).get("ModifyIndex", 0))
         after = edit(before)

@@ -1,6 +1,5 @@
 """`nodeagent intercept`: the kernel's rules, shown, installed, compared and removed."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,10 +7,15 @@ from typing import Any
 
 import click
 
+from nodeagent.cli.render import output_option, show_json
 from nodeagent.config import DEFAULT_PATH, Config, load_config
+from nodeagent.control.report import API_VERSION
 from nodeagent.process.interception import read_settings
+from nodeagent.process.saved_capture import try_saved_capture
 from redirect import kernel
+from redirect.elements import Elements
 from redirect.errors import RedirectError
+from redirect.settings import Settings
 
 OFF = "intercept.enabled is false: nothing is captured on this host"
 
@@ -19,7 +23,6 @@ _config_option = click.option(
     "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True,
     help="The agent's configuration.",
 )  # fmt: skip
-_output_option = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 
 
 @click.group()
@@ -29,7 +32,7 @@ def intercept() -> None:
 
 @intercept.command()
 @_config_option
-@_output_option
+@output_option
 def plan(config_path: Path, output: str) -> None:
     """Show what apply would change, after the kernel has judged it. Changes nothing."""
     config = load_config(config_path)
@@ -44,20 +47,23 @@ def plan(config_path: Path, output: str) -> None:
 
 @intercept.command()
 @_config_option
-@_output_option
+@output_option
 def apply(config_path: Path, output: str) -> None:
     """Install the rules, or bring them up to date: whole or not at all. Open connections stay as they are."""
     config = load_config(config_path)
     if _say_if_off(config, output):
         return
     with _plain_errors():
-        report = kernel.apply(read_settings(config))
-    _print(output, "\n".join(report.changes) or "Nothing to change.", {"enabled": True, "changes": report.changes})
+        settings = read_settings(config)
+        report = kernel.apply(settings)
+        refilled = _refill(settings, Path(config.admin.state_dir)) if report.emptied else ()
+    changes = (*report.changes, *refilled)
+    _print(output, "\n".join(changes) or "Nothing to change.", {"enabled": True, "changes": changes})
 
 
 @intercept.command()
 @_config_option
-@_output_option
+@output_option
 def show(config_path: Path, output: str) -> None:
     """Show what is installed, with counters and elements."""
     del config_path  # what is installed does not depend on the file; the option is there for scripts
@@ -69,7 +75,7 @@ def show(config_path: Path, output: str) -> None:
 @intercept.command()
 @click.option("--now", is_flag=True, help="Remove everything, and break redirected connections that are still open.")
 @_config_option
-@_output_option
+@output_option
 def remove(now: bool, config_path: Path, output: str) -> None:  # noqa: FBT001 - click gives flags by name
     """Remove the rules. What keeps open connections alive stays until they have ended: run it again then, or use --now."""
     del config_path  # what was installed is on record, so a broken file is no obstacle
@@ -81,7 +87,7 @@ def remove(now: bool, config_path: Path, output: str) -> None:  # noqa: FBT001 -
 
 @intercept.command()
 @_config_option
-@_output_option
+@output_option
 def verify(config_path: Path, output: str) -> None:
     """Compare the kernel with the plan; exit status 1 and a sentence for each difference."""
     config = load_config(config_path)
@@ -91,6 +97,16 @@ def verify(config_path: Path, output: str) -> None:
     _print(output, text, {"ok": not drift, "drift": drift})
     if drift:
         click.get_current_context().exit(1)
+
+
+def _refill(settings: Settings, state_dir: Path) -> Iterator[str]:
+    """Fills sets that were made anew with what was captured last: until an agent has compiled, that goes nowhere in clear."""
+    capture = try_saved_capture(state_dir)
+    if capture is None:
+        return
+    with Elements(settings) as elements:
+        elements.set_capture(capture.addresses, capture.ports)
+    yield f"captured as before: {len(capture.addresses)} addresses, {len(capture.ports)} ports of this host"
 
 
 def _find_drift(config: Config) -> tuple[str, ...]:
@@ -110,7 +126,10 @@ def _say_if_off(config: Config, output: str) -> bool:
 
 
 def _print(output: str, text: str, data: dict[str, Any]) -> None:
-    click.echo(json.dumps(data, indent=2) if output == "json" else text)
+    if output == "json":
+        show_json({"apiVersion": API_VERSION, **data})
+    else:
+        click.echo(text)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from nodeagent import __version__
-from nodeagent.errors import AgentError, CatalogError, ConfigError
+from nodeagent.errors import AgentError, CatalogError, CatalogTimeout, CatalogUnreachable, ConfigError, NotInCatalog
 
 COMMANDS = {
     "run": "nodeagent.cli.run:run",
@@ -22,6 +22,11 @@ COMMANDS = {
 }
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_NOT_FOUND, EXIT_TIMEOUT = 1, 2, 3, 4, 5
+
+EXIT_OF: dict[type[Exception], int] = {
+    CatalogUnreachable: EXIT_UNREACHABLE, NotInCatalog: EXIT_NOT_FOUND, CatalogTimeout: EXIT_TIMEOUT,
+}  # fmt: skip
+"""Where it is not EXIT_FAILED."""
 
 
 class _Lazy(click.Group):
@@ -40,11 +45,12 @@ class _Lazy(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command; our own errors become one line on stderr and exit code 1."""
+        """Runs the command; our own errors become one line on stderr and an exit code."""
         try:
             return super().invoke(ctx)
         except (ConfigError, CatalogError, AgentError) as error:
-            raise click.ClickException(str(error)) from error
+            click.ClickException(str(error)).show()
+            ctx.exit(EXIT_OF.get(type(error), EXIT_FAILED))
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -6,10 +6,10 @@ import click
 
 from nodeagent.cli.catalog_api import Client, config_option, open_host, open_operator, segment, token_option
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
-from nodeagent.config import load_config
-from nodeagent.errors import CatalogError
+from nodeagent.config import Config, load_config, why_never_captured
+from nodeagent.errors import CatalogError, ConfigError
 from nodeagent.model.address import canonical_ip
-from nodeagent.model.service import is_service_name
+from nodeagent.model.service import is_service_name, name_complaint
 
 HEADERS = ("ID", "SERVICE", "ADDRESS", "PORT")
 
@@ -41,6 +41,7 @@ def register(  # noqa: PLR0913 - click hands over one argument for each option
 ) -> None:
     """Register service NAME on this host: from then on its port takes mesh traffic, and needs intentions."""
     body = service_body(name, port, address, instance_id)
+    check_captured(load_config(config_path), port)
     open_host(config_path, token_file).ask("PUT", "/v1/agent/service/register", body, node=_host_name(config_path))
     if protocol:
         _declare(open_operator(config_path, token_file), name, protocol)
@@ -85,7 +86,7 @@ def service_body(name: str, port: int, address: str, instance_id: str) -> dict[s
         CatalogError: the name or address cannot be.
     """
     if not is_service_name(name):
-        raise CatalogError(f"{name!r} cannot be a service's name: letters, digits, - . _, 128 at most")
+        raise CatalogError(name_complaint(name))
     body: dict[str, object] = {"Name": name, "ID": instance_id or name, "Port": port}
     if address:
         try:
@@ -93,6 +94,17 @@ def service_body(name: str, port: int, address: str, instance_id: str) -> dict[s
         except ValueError as error:
             raise CatalogError(f"--address: {error}") from error
     return body
+
+
+def check_captured(config: Config, port: int) -> None:
+    """Nothing, if the kernel brings calls to this port of this host to the agent.
+
+    Raises:
+        ConfigError: it does not: such a service would be called by anybody, in clear, and its intentions mean nothing.
+    """
+    why = why_never_captured(config, port)
+    if why:
+        raise ConfigError(f"a service there would not be protected: {why}")
 
 
 def _host_name(config_path: Path) -> str:

@@ -14,7 +14,7 @@ from nodeagent.control.report import CatalogPart, IdentityPart, InterceptionPart
 def status(output: str, socket_path: str | None) -> None:
     """How the agent of this host is.
 
-    Exit status: 0 healthy, 1 somebody must act, 3 the agent does not answer.
+    Exit status: 0 healthy, 1 somebody must act, 3 no agent is there, 5 it does not answer in time.
     """
     answer = ask("/v1/status", Status, socket_path=socket_path)
     if output == "json":

@@ -22,7 +22,7 @@ from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 
-_LOOK_AGAIN_S = 5.0  # while something is held back, so that the hold ends without a word of the catalog
+_LOOK_AGAIN_S = 5.0  # while something is held back or a defect kept a change out: neither needs a word of the catalog
 
 _log = open_log()
 
@@ -50,7 +50,7 @@ class Control:
         """What was saved before this process started is in force until the catalog is heard."""
         saved = self.publisher.restore()
         if saved:
-            self.follower.meshed.remember(saved.state.hosts)
+            self.follower.remember(saved.state)
 
     async def compile(self) -> None:
         """Compiles and publishes after each change, for ever; changes that come together go together."""
@@ -58,13 +58,20 @@ class Control:
             await self._next_change()
             await asyncio.sleep(limits.COMPILE_S)
             self.follower.changed.clear()
-            state, trust = self.follower.state(), self.identity.trust
-            if state is not None and trust is not None:
-                self.publisher.publish(state, trust.bundle.trust_domain)
+            try:
+                self._publish()
+            except Exception as error:  # noqa: BLE001 - a defect must not hide that what is in force is old
+                self.publisher.blame(error)
+
+    def _publish(self) -> None:
+        state, trust = self.follower.state(), self.identity.trust
+        if state is not None and trust is not None:
+            self.publisher.publish(state, trust.bundle.trust_domain)
 
     async def _next_change(self) -> None:
+        look_again = self.follower.alarms() or self.publisher.is_behind
         try:
-            async with asyncio.timeout(_LOOK_AGAIN_S if self.follower.alarms() else None):
+            async with asyncio.timeout(_LOOK_AGAIN_S if look_again else None):
                 await self.follower.changed.wait()
         except TimeoutError:
             return

@@ -17,12 +17,12 @@ class Channel(asyncio.Protocol):
 
     def __init__(
         self, on_message: Callable[[Message], None], on_closed: Callable[[str], None],
-        backlog_bytes: int = limits.CHANNEL_BACKLOG_BYTES,
+        backlog_bytes: int = limits.CHANNEL_BACKLOG_BYTES, frame_bytes: int = limits.FRAME_BYTES,
     ) -> None:  # fmt: skip
         self._on_message = on_message
         self._on_closed = on_closed
         self._backlog_bytes = backlog_bytes
-        self._reader = FrameReader()
+        self._reader = FrameReader(frame_bytes)
         self._transport: asyncio.Transport | None = None
         self._why = ""
 

@@ -40,6 +40,10 @@ class CatalogRefused(CatalogError):
         self.status = status
 
 
+class CatalogUnusable(CatalogError):
+    """The catalog is there and its answer cannot be taken."""
+
+
 class Catalog:
     """A client of one catalog. Owned by control; `async with` closes its connections."""
 
@@ -53,6 +57,9 @@ class Catalog:
         self.failing_since: float | None = None
         """Unix seconds of the first of the failures to reach it; None while it answers."""
         self.answered_at = 0.0
+        """Unix seconds of its last answer, whatever it was."""
+        self.confirmed_at = 0.0
+        """Unix seconds of the last answer that could be taken."""
         self.error = ""
 
     async def __aenter__(self) -> Self:
@@ -66,7 +73,8 @@ class Catalog:
 
         Raises:
             CatalogRefused: the catalog answered with another status than 200.
-            CatalogError: it could not be reached, or its answer could not be taken.
+            CatalogUnusable: its answer could not be taken.
+            CatalogError: it could not be reached.
         """
         if not index:
             return await self._ask("GET", path, {}, None, limits.CATALOG_READ_MARGIN_S)
@@ -86,6 +94,10 @@ class Catalog:
         """Waits, but not longer than until the catalog is there again."""
         await self._recovery.rest(seconds)
 
+    def wake(self) -> None:
+        """Ends the rests: the catalog is well again."""
+        self._recovery.ring()
+
     async def _ask(
         self, method: str, path: str, params: dict[str, str], body: bytes | None, head_s: float
     ) -> Answer:  # fmt: skip
@@ -97,16 +109,14 @@ class Catalog:
                 )
             async with response, asyncio.timeout(limits.CATALOG_READ_MARGIN_S):
                 answer = await _take(response, path)
-        except CatalogRefused as error:
-            if error.status < 500:
-                self._succeed()
-            else:
-                await self._fail(error)
+        except (CatalogRefused, CatalogUnusable):
+            self._succeed()  # it is there: what it says to one question says nothing about the others
             raise
         except (TimeoutError, OSError, aiohttp.ClientError, CatalogError) as error:
             await self._fail(error)
             raise CatalogError(f"{self._base}{path}: {self.error}") from error
         self._succeed()
+        self.confirmed_at = self.answered_at
         return answer
 
     def _headers(self) -> dict[str, str]:
@@ -135,8 +145,7 @@ class Catalog:
         self.answered_at, self.error = self._now(), ""
         if self.failing_since is not None:
             self.failing_since = None
-            self._recovery.ring()
-            self._recovery = Bell()
+            self.wake()
 
     async def _fail(self, error: Exception) -> None:
         self.error = _explain(error, self._table)
@@ -183,7 +192,7 @@ async def _take(response: aiohttp.ClientResponse, path: str) -> Answer:
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         body += chunk
         if len(body) > limits.CATALOG_BODY_BYTES:
-            raise CatalogError(f"an answer of more than {limits.CATALOG_BODY_BYTES} bytes; refused")
+            raise CatalogUnusable(f"{path}: an answer of more than {limits.CATALOG_BODY_BYTES} bytes; refused")
     if response.status != 200:
         said = bytes(body[:_SHOWN_CHARS]).decode("utf-8", "replace").strip()
         raise CatalogRefused(f"the catalog answered {response.status} to {path}: {said}", response.status)

@@ -1,6 +1,7 @@
 """The path of a change: watches hear it, pieces become a CatalogState, and whoever publishes is told."""
 
 import asyncio
+from typing import NoReturn
 
 import msgspec
 
@@ -13,6 +14,7 @@ from nodeagent.catalog.state import (
     parse_proxy_defaults,
     parse_service_defaults,
     parse_service_names,
+    parse_unusable_names,
 )
 from nodeagent.config import Config
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, service_path
@@ -28,7 +30,7 @@ from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 
 _NODES = "/v1/catalog/nodes"
-_PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S)
+_PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S, is_pulse=True)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
 _OTHER_WATCHES = 1  # the roots, which `identity` follows
 
@@ -51,6 +53,7 @@ class Follower:
         self._now = env.now
         self._draw = env.draw
         self._started_at = env.now()
+        self._is_complete = False
         self._registered_at = 0.0
         self._hold_back = HoldBack()
         self._watches: dict[str, Watch] = {}
@@ -64,7 +67,7 @@ class Follower:
     @property
     def confirmed_at(self) -> float:
         """Unix seconds of the catalog's last word: what is in force was true then."""
-        return self._catalog.answered_at
+        return self._catalog.confirmed_at
 
     @property
     def lost_since(self) -> float | None:
@@ -89,11 +92,27 @@ class Follower:
         return pulse.error if pulse else ""
 
     def state(self) -> CatalogState | None:
-        """The mesh as the catalog describes it; None until all of it was heard once."""
+        """The mesh as the catalog describes it; None until all of it was heard once: a part would be a hole in it.
+
+        From then on a service that is new and cannot be read is left out, rather than that no change takes effect.
+        """
         if self.seen.missing():
+            return None
+        self._is_complete = self._is_complete or all(map(self._is_given_up, self.seen.unheard()))
+        if not self._is_complete:
             return None
         state = self.seen.state()
         return msgspec.structs.replace(state, hosts=self.meshed.admit(state.hosts, self._now()))
+
+    def remember(self, state: CatalogState) -> None:
+        """Takes over what was saved before this process started."""
+        self.meshed.remember(state.hosts)
+        self.seen.saved = dict(state.instances)
+
+    def _is_given_up(self, service: str) -> bool:
+        """Whether a service cannot be read, and something is saved for it to go on by."""
+        watch = self._watches.get(_health_path(service))
+        return service in self.seen.saved and watch is not None and bool(watch.error)
 
     def alarms(self) -> tuple[str, ...]:
         """What is held back, in words."""
@@ -123,7 +142,7 @@ class Follower:
     def _follow_services(self, group: asyncio.TaskGroup) -> None:
         """One health watch for each service; those beyond CATALOG_WATCHES are read now and then instead."""
         self.seen.forget_unlisted()
-        wanted = {service_path("/v1/health/service/", name): name for name in self.seen.watched_names()}
+        wanted = {_health_path(name): name for name in self.seen.watched_names()}
         for path in [p for p in self._watches if p.startswith("/v1/health/") and p not in wanted]:
             self._tasks.pop(path).cancel()
             del self._watches[path]
@@ -142,6 +161,7 @@ class Follower:
 
     async def _take_names(self, answer: Answer) -> None:
         self.seen.names = parse_service_names(answer.body)
+        self.seen.unusable = parse_unusable_names(answer.body)
         self._services_changed.set()
         self.changed.set()
 
@@ -155,15 +175,19 @@ class Follower:
 
     async def _take_intentions(self, answer: Answer) -> None:
         rows = parse_intentions(answer.body)
-        if self.seen.intentions and not rows and (answer.is_filtered or not await self._may_read()):
-            why = (
-                "all intentions vanished and the token does not prove that it may read them: the old ones stay in force"
+        if answer.is_filtered:  # a deny may be among what is missing: nothing of such an answer is safe to take
+            self._hold_intentions(
+                "the catalog left out intentions that the token may not read; give it intentions:read"
             )
-            self.held["intentions"] = why
-            raise Held(why)
+        if self.seen.intentions and not rows and not await self._may_read():
+            self._hold_intentions("all intentions vanished and the token does not prove that it may read them")
         self.held.pop("intentions", None)
         self.seen.intentions = rows
         self.changed.set()
+
+    def _hold_intentions(self, what: str) -> NoReturn:
+        self.held["intentions"] = f"{what}; those known before stay in force"
+        raise Held(self.held["intentions"])
 
     def _taker(self, service: str) -> Apply:
         async def take(answer: Answer) -> None:
@@ -194,11 +218,8 @@ class Follower:
         try:
             await self._catalog.read("/v1/acl/token/self")
         except CatalogRefused as error:
-            return error.status in (
-                401,
-                404,
-                405,
-            )  # ACLs are off; the embedded catalog, which refuses rather than filters
+            # 401: ACLs are off. 404 and 405: the embedded catalog, which refuses rather than filters.
+            return error.status in (401, 404, 405)
         return True
 
     async def _register(self, hosts: tuple[Host, ...]) -> None:
@@ -216,3 +237,7 @@ class Follower:
         except CatalogError as error:
             raise CatalogError(f"this host could not be registered: {error}") from error
         _log.info("host_registered", host=self._config.host.name)
+
+
+def _health_path(service: str) -> str:
+    return service_path("/v1/health/service/", service)

@@ -17,6 +17,7 @@ from nodeagent.control.trust import Trust
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
 
+_CLOCKS = "are the clocks of this host and of the CA right?"
 _NAP_S = 60.0  # the longest rest at once: a machine that was suspended must look at its clock again
 
 _log = open_log()
@@ -70,7 +71,7 @@ class Keeper:
     async def _renew(self, trust: Trust) -> None:
         """Asks the CA; a failure keeps what there is and rests."""
         try:
-            self.svid = await self._world.issue(self.service, trust)
+            svid = await self._world.issue(self.service, trust)
         except (CatalogError, CertificateError) as error:
             await self._cope(str(error))
             return
@@ -78,10 +79,18 @@ class Keeper:
             _log.error("svid_failed", service=self.service, exc_info=True)
             await self._cope(f"{type(error).__name__}: {error}")
             return
-        self._root_id, self._draw, self._failures, self.error = trust.active_id, self._world.env.draw(), 0, ""
-        _log.info(
-            "svid_issued", service=self.service, serial=self.svid.serial, not_after=self.svid.not_after.isoformat()
-        )
+        now, draw = self._world.env.now(), self._world.env.draw()
+        step = next_step(svid, datetime.fromtimestamp(now, tz=UTC), draw)
+        if not isinstance(step, Expired):
+            self._take(svid, trust.active_id, draw)
+        if isinstance(step, Keep):
+            self._failures, self.error = 0, ""
+        else:  # another one would be no better, and asked for at once, for ever
+            await self._cope(f"it was due for renewal when it came, for it ends at {svid.not_after}: {_CLOCKS}")
+
+    def _take(self, svid: Svid, root_id: str, draw: float) -> None:
+        self.svid, self._root_id, self._draw = svid, root_id, draw
+        _log.info("svid_issued", service=self.service, serial=svid.serial, not_after=svid.not_after.isoformat())
         self._world.changed()
 
     def _withdraw(self) -> None:
@@ -98,8 +107,8 @@ class Keeper:
             _log.warning("svid_not_issued", service=self.service, error=error)
             self._world.changed()
         seconds = backoff_s(self._failures, self._world.env.draw(), limits.SVID_RENEW_RETRY_MAX_S)
-        if self.svid:
-            seconds = min(seconds, max(self.svid.not_after.timestamp() - self._world.env.now(), 0.05))
+        if self.svid:  # in half of what is left there is time for one more try
+            seconds = min(seconds, max((self.svid.not_after.timestamp() - self._world.env.now()) / 2, 0.05))
         resting = {asyncio.ensure_future(self.bell.rest(seconds)), asyncio.ensure_future(self._world.rest(seconds))}
         try:
             await asyncio.wait(resting, return_when=asyncio.FIRST_COMPLETED)

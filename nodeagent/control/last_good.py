@@ -5,13 +5,13 @@ holds for them too.
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 import msgspec
 
 from nodeagent import limits
 from nodeagent.catalog.state import CatalogState
+from nodeagent.control.durable import replace_file
 
 _MAGIC = b"nodeagent snapshot 1\n"
 _SUM_BYTES = 32
@@ -38,17 +38,7 @@ def write_last_good(path: Path, saved: LastGood) -> None:
         OSError: the directory cannot be written.
     """
     body = msgspec.msgpack.encode(saved)
-    fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        file.write(_MAGIC + hashlib.sha256(body).digest() + body)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    replace_file(path, _MAGIC + hashlib.sha256(body).digest() + body, 0o644)  # nothing in it is secret
 
 
 def read_last_good(path: Path) -> LastGood | None:

@@ -37,6 +37,9 @@ class Publisher:
         self._hand_out = hand_out
         self._now = now
         self._path = Path(config.admin.state_dir) / "snapshot"
+        self.is_behind = False
+        """A defect of ours kept the last change out of force: it is worth another try."""
+        self._generation = 0
         self._compiled: tuple[CatalogState, str] | None = None
         self._unsaved: LastGood | None = None
         self._to_save = asyncio.Event()
@@ -57,18 +60,29 @@ class Publisher:
         """Puts into force what the catalog says; what does not compile changes nothing."""
         now = self._now()
         if self.source == "catalog" and self._compiled == (state, trust_domain):
+            self._settle()
             return
-        generation = self.snapshot.generation + 1 if self.snapshot else 1
         try:
-            self._enforce(state, trust_domain, generation, now, "catalog")
+            self._enforce(state, trust_domain, self._generation + 1, now, "catalog")
         except CatalogError as error:
             self.errors["compile"] = str(error)
             _log.error("snapshot_rejected", error=str(error))
             return
-        self.errors.pop("compile", None)
+        self._settle()
         assert self.snapshot is not None
         self._unsaved = LastGood(now, trust_domain, self.snapshot.generation, state)
         self._to_save.set()
+
+    def blame(self, error: Exception) -> None:
+        """Takes note of a defect that kept a change out of force."""
+        self.is_behind = True
+        self.errors["compile"] = f"a defect: {type(error).__name__}: {error}; the agent's log says more"
+        _log.error("snapshot_failed", exc_info=error)
+
+    def _settle(self) -> None:
+        """What the catalog says is in force."""
+        self.is_behind = False
+        self.errors.pop("compile", None)
 
     async def save(self) -> None:
         """Writes what is in force to disk, for ever; the newest only, and not more often than LAST_GOOD_S."""
@@ -80,20 +94,24 @@ class Publisher:
                 await asyncio.to_thread(write_last_good, self._path, self._unsaved)
                 self.errors.pop("save", None)
             except OSError as error:
+                self._to_save.set()
+                if "save" not in self.errors:
+                    _log.error("snapshot_not_saved", error=str(error))
                 self.errors["save"] = f"{self._path}: the snapshot could not be saved: {error.strerror}"
-                _log.error("snapshot_not_saved", error=str(error))
             await asyncio.sleep(limits.LAST_GOOD_S)
 
     def _enforce(self, state: CatalogState, trust_domain: str, generation: int, heard_at: float, source: str) -> None:
         """Compiles and hands out; a snapshot that differs only in its number is not handed out."""
         snapshot = compile_snapshot(state, self._config, trust_domain=trust_domain, generation=generation)
+        if not self.snapshot or not is_empty(diff(self.snapshot, snapshot)):
+            self._put_into_force(snapshot, heard_at, source)
         self._compiled, self.source, self.heard_at = (state, trust_domain), source, heard_at
         self.notes = notes_of(state)
-        old = self.snapshot
-        if old and is_empty(diff(old, snapshot)):
-            return
-        self.snapshot = snapshot
+
+    def _put_into_force(self, snapshot: Snapshot, heard_at: float, source: str) -> None:
+        self._generation = snapshot.generation  # first: a number that some worker may have seen is not given again
         self._hand_out(snapshot)
+        self.snapshot = snapshot
         self._metrics.set("nodeagent_snapshot_generation", snapshot.generation)
         self._metrics.set("nodeagent_snapshot_compiled_timestamp_seconds", heard_at)
         _log.info("snapshot_compiled", generation=snapshot.generation, services=len(snapshot.services),

@@ -12,18 +12,23 @@ from nodeagent.model.service import Host
 def registration_of(config: Config) -> dict[str, object]:
     """The body for `/v1/catalog/register`."""
     addresses = [canonical_ip(ip) for ip in config.host.addresses]
-    tagged = {}
-    for version in (4, 6):
-        found = [ip for ip in addresses if ipaddress.ip_address(ip).version == version]
-        if found:
-            tagged[f"lan_ipv{version}"] = found[0]
     return {
         "Datacenter": config.host.datacenter,
         "Node": config.host.name,
         "Address": addresses[0],
-        "TaggedAddresses": tagged,
+        "TaggedAddresses": _tagged(addresses),
         "NodeMeta": {MARKER: f"{limits.TUNNEL_PORT};v1"},
     }
+
+
+def _tagged(addresses: list[str]) -> dict[str, str]:
+    """Each address by label: Consul's own for the first of a family, ours (`lan_ipv4_2`) for those that follow."""
+    tagged = {}
+    for version in (4, 6):
+        found = [ip for ip in addresses if ipaddress.ip_address(ip).version == version]
+        for number, ip in enumerate(found, 1):
+            tagged[f"lan_ipv{version}" + (f"_{number}" if number > 1 else "")] = ip
+    return tagged
 
 
 def is_registered(config: Config, hosts: tuple[Host, ...]) -> bool:

@@ -20,21 +20,29 @@ class Seen:
     instances: dict[str, Rows] = field(default_factory=dict)
     held: dict[str, Rows] = field(default_factory=dict)
     """Those of `instances` that the last answer no longer had."""
+    saved: dict[str, Rows] = field(default_factory=dict)
+    """What was known of instances before this process started; counts for a service that was not heard yet."""
+    unusable: tuple[str, ...] = ()
+    """Names in the catalog that no service of the mesh can have."""
 
     def missing(self) -> tuple[str, ...]:
-        """What must be heard before the mesh can be compiled for the first time: a part of it would be a hole in it."""
+        """Which of the lists were not heard yet: without one of them nothing can be compiled."""
         named = {
             "nodes": self.hosts, "services": self.names, "service-intentions": self.intentions,
             "service-defaults": self.protocols, "proxy-defaults": self.default_protocol,
         }  # fmt: skip
-        silent = [f"health of {name}" for name in self.names or () if name not in self.instances]
-        return (*(name for name, value in named.items() if value is None), *silent)
+        return tuple(name for name, value in named.items() if value is None)
+
+    def unheard(self) -> tuple[str, ...]:
+        """The services that are listed and whose instances were not heard yet."""
+        return tuple(name for name in self.names or () if name not in self.instances)
 
     def state(self) -> CatalogState:
         """All of it as one value; what is missing counts as empty."""
+        saved = {name: self.saved[name] for name in self.unheard() if name in self.saved}
         return CatalogState(
             hosts=self.hosts or (),
-            instances=release_taken(self.instances, self.held),
+            instances=release_taken(saved | self.instances, self.held),
             intentions=self.intentions or (),
             protocols=dict(self.protocols or {}),
             default_protocol=self.default_protocol or "",
@@ -48,3 +56,7 @@ class Seen:
         """Drops what is neither listed nor has instances."""
         for name in self.instances.keys() - set(self.watched_names()):
             del self.instances[name]
+        for name in self.held.keys() - self.instances.keys():
+            del self.held[name]
+        for name in self.saved.keys() - set(self.unheard()):
+            del self.saved[name]

@@ -41,4 +41,9 @@ def parse_roots(body: bytes) -> Trust:
         bundle = TrustBundle(answer.trust_domain, tuple(root.root_cert for root in answer.roots))
     except (msgspec.MsgspecError, CertificateError) as error:
         raise CatalogError(f"/v1/connect/ca/roots: {error}") from error
-    return Trust(bundle, answer.active_root_id, frozenset(root.id for root in answer.roots))
+    ids = frozenset(root.id for root in answer.roots)
+    if answer.active_root_id not in ids:
+        raise CatalogError(
+            f"/v1/connect/ca/roots: the active root {answer.active_root_id[:80]!r} is not among the roots"
+        )
+    return Trust(bundle, answer.active_root_id, ids)

@@ -1,11 +1,12 @@
 """The state of this agent as the admin API's types: reads, decides nothing but what is called a problem."""
 
+import ipaddress
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodeagent import __version__, limits
-from nodeagent.config import Config
+from nodeagent.config import Config, why_never_captured
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
 from nodeagent.control.identity import Identity
@@ -27,8 +28,9 @@ from nodeagent.control.report import (
 )
 from nodeagent.control.supervisor import Supervisor
 from nodeagent.control.workers import Workers
+from nodeagent.model.address import parse_address
 from nodeagent.model.intention import Intention
-from nodeagent.model.service import Instance, Service
+from nodeagent.model.service import Instance, Service, name_complaint
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.wire.frames import WorkerFacts, WorkerStats
 
@@ -117,10 +119,25 @@ class View:
         if self.identity.complaint:
             yield self.identity.complaint
         for keeper in self.identity.keepers.values():
-            if keeper.svid and _is_ending(keeper, self.env.now()):
-                yield f"the certificate of {keeper.service} ends soon and was not renewed: {keeper.error or 'no error'}"
+            if keeper.svid and (keeper.error or _is_ending(keeper, self.env.now())):
+                yield f"the certificate of {keeper.service} was not renewed: {keeper.error or 'it ends soon'}"
+        yield from self._open_warnings()
         yield from self._worker_warnings()
         yield from self.publisher.notes
+
+    def _open_warnings(self) -> Iterator[str]:
+        """What is not protected, and who may read what the agent tells."""
+        unusable = self.follower.seen.unusable
+        if unusable:
+            more = f" (and {len(unusable) - 1} more services)" if len(unusable) > 1 else ""
+            yield f"in the catalog and not in the mesh{more}: {name_complaint(unusable[0])}"
+        snapshot = self.publisher.snapshot
+        for port, (service, _) in sorted(snapshot.local_by_port.items()) if snapshot else ():
+            if why := why_never_captured(self.config, port):
+                yield f"{service.name} is called past the agent, by anybody: {why}"
+        metrics = self.config.admin.metrics
+        if metrics and not ipaddress.ip_address(parse_address(metrics).ip).is_loopback:
+            yield f"admin.metrics: whoever reaches {metrics} reads who talks to whom; 127.0.0.1 is for this host alone"
 
     def _worker_warnings(self) -> Iterator[str]:
         if self.workers.cut:

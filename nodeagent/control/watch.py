@@ -30,6 +30,8 @@ class Rhythm:
     poll_s: float = 0.0
     """0: blocking queries; else plain reads this far apart."""
     backoff_max_s: float = limits.CATALOG_BACKOFF_MAX_S
+    is_pulse: bool = False
+    """After a failure it asks without waiting for a change: any answer shows that the catalog is back."""
 
 
 class Watch:
@@ -51,6 +53,8 @@ class Watch:
         self._index = 0
         self._applied = b""
         self._failures = 0
+        self._was_broken = False
+        """The catalog itself failed the last time (no leader, say): who else rests for that may wake when it is well."""
         self._complained_at = -limits.CATALOG_COMPLAIN_S
 
     async def run(self) -> NoReturn:
@@ -69,7 +73,8 @@ class Watch:
 
     async def _turn(self) -> None:
         """One query; what it says is applied if it says something new."""
-        answer = await self._catalog.read(self.path, self._index, self._rhythm.wait_s)
+        index = 0 if self._rhythm.is_pulse and self._failures else self._index
+        answer = await self._catalog.read(self.path, index, self._rhythm.wait_s)
         digest = hashlib.blake2b(answer.body, digest_size=16).digest()
         is_new = digest != self._applied
         if is_new:
@@ -80,7 +85,9 @@ class Watch:
                 raise
             self._applied = digest
         self._metrics.add("nodeagent_catalog_answers_total", 1, "changed" if is_new else "same")
-        self._failures, self.error = 0, ""
+        if self._was_broken:
+            self._catalog.wake()
+        self._failures, self.error, self._was_broken = 0, "", False
         self._index = 0 if self._rhythm.poll_s else next_index(self._index, answer.index)
         if self._rhythm.poll_s:
             await asyncio.sleep(self._rhythm.poll_s * (0.5 + self._draw()))
@@ -92,6 +99,7 @@ class Watch:
     async def _cope(self, error: CatalogError, at: float) -> None:
         """Shows the failure, says so once a minute, and rests."""
         self._failures += 1
+        self._was_broken = isinstance(error, CatalogRefused) and error.status >= 500
         self.error = str(error)
         outcome = "held" if isinstance(error, Held) else "refused" if isinstance(error, CatalogRefused) else "failed"
         self._metrics.add("nodeagent_catalog_answers_total", 1, outcome)

@@ -76,9 +76,12 @@ class Workers:
     async def adopt(self, number: int, pid: int, sock: socket.socket) -> None:
         """Starts to serve a worker: its keys and its snapshot go out at once."""
         link = Link(number, pid)
-        link.channel = Channel(lambda message: self._hear(link, message), lambda why: self._lose(link, why))
+        link.channel = Channel(
+            lambda message: self._hear(link, message), lambda why: self._lose(link, why),
+            frame_bytes=limits.WORKER_FRAME_BYTES,
+        )  # fmt: skip
+        self.links.append(link)  # before the wait, in which the worker may die and be taken out again
         await asyncio.get_running_loop().connect_accepted_socket(lambda: _channel_of(link), sock)
-        self.links.append(link)
         if self._ring:
             link.channel.send(KeysFrame(self._ring))
         if self._snapshot:
@@ -112,15 +115,15 @@ class Workers:
 
     async def open_connections(self, limit: int) -> tuple[list[ConnectionRow], int, int]:
         """At most `limit` open connections of each worker, how many there are, and how many workers did not answer."""
-        self._question += 1
+        self._question = question = self._question + 1  # another one may be put while this one waits
         waiting = {link: asyncio.get_running_loop().create_future() for link in self.links}
         for link, future in waiting.items():
-            link.asked[self._question] = future
-            _channel_of(link).send(AskConnections(self._question, limit))
+            link.asked[question] = future
+            _channel_of(link).send(AskConnections(question, limit))
         if waiting:
             await asyncio.wait(waiting.values(), timeout=limits.API_ASK_S)
         for link in waiting:
-            link.asked.pop(self._question, None)
+            link.asked.pop(question, None)
         answers = [f.result() for f in waiting.values() if f.done() and not f.cancelled()]
         rows = [row for answer in answers for row in answer.rows]
         return rows, sum(answer.total for answer in answers), len(waiting) - len(answers)
@@ -132,7 +135,7 @@ class Workers:
                 self._record(message)
             case WorkerStats():
                 link.stats = message
-                self._metrics.set_worker(link.number, message)
+                self._metrics.set_worker(link.number, link.pid, message)
             case Connections():
                 future = link.asked.get(message.number)
                 if future and not future.done():

@@ -45,8 +45,9 @@ def find_destination(snapshot: Snapshot, dst: OriginalDst, *, dst_is_local: bool
     dst_is_local: the address is one of this machine's, whether the catalog knows it or not.
     """
     # 1) A registered address means that very instance: databases and clusters have roles.
+    #    Not at an address of this machine, though, where another host claims it: what listens here is ours.
     exact = snapshot.by_address.get(dst)
-    if exact is not None:
+    if exact is not None and not (dst_is_local and exact.instance.host != snapshot.mesh.host):
         return _to_service(snapshot, exact, dst, is_here=dst_is_local)
     # 2) At any of its addresses this machine answers for what is registered here on that port.
     by_port = snapshot.local_by_port.get(dst.port) if dst_is_local else None

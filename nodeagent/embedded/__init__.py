@@ -1,7 +1,7 @@
 """The embedded catalog server: Consul's HTTP API over SQLite, with tokens and the CA, for those without a Consul.
 
-refusal access body registration entries intentions answers         decisions and shapes (pure)
-database registrations config_entries values tokens authority       what SQLite holds, one family of tables each
-store watchers asking *_api routes app                              requests: watch, read, write, answer
-datadir tls log_stream serve                                        the process
+refusal names access body registration entries intentions answers          decisions and shapes (pure)
+database registrations config_entries values tokens claims authority       what SQLite holds, one family of tables each
+store watchers pace asking *_api routes app                                requests: watch, read, write, answer
+datadir tls log_stream serve                                               the process
 """

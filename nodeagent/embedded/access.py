@@ -1,5 +1,6 @@
 """Who may do what in the catalog: one pure function over a caller and an act."""
 
+import ipaddress
 from typing import Literal, assert_never
 
 import msgspec
@@ -7,6 +8,9 @@ import msgspec
 from nodeagent.embedded.refusal import Forbidden
 
 ANY_SERVICE = "*"
+FIRST, MANAGED = 0, 200
+"""Titles to an address: of whom the operator did not name but who came first, and of management. Between are those that a
+token names, the better the longer the prefix."""
 HOST_READABLE = "nodeagent/"
 """The only part of the KV store that a host may read: its own configuration lives there, and others keep secrets."""
 
@@ -21,6 +25,15 @@ class Caller(msgspec.Struct, frozen=True):
     """The one host that a node token is bound to."""
     services: tuple[str, ...] = ()
     """What a node token may register and get certificates for; `*`: anything (labs)."""
+    addresses: tuple[str, ...] = ()
+    """Addresses and CIDRs that the operator named for a node token to claim."""
+    fixed: tuple[str, ...] = ()
+    """Where none were named: the addresses that its first registration of its host claimed."""
+
+    @property
+    def is_unbound(self) -> bool:
+        """Whether the first registration is yet to say which addresses this token may claim."""
+        return self.kind == "node" and not (self.addresses or self.fixed)
 
     def __str__(self) -> str:
         return f"the token of {self.node}" if self.kind == "node" else "the management token"
@@ -97,18 +110,41 @@ def check_access(caller: Caller, act: Act) -> None:
             assert_never(act)
 
 
-def check_claim(caller: Caller, node: str, ip: str, holder: str) -> None:
-    """Nothing, when `caller` may say that `node` has the address `ip`, which the host `holder` has (empty: none).
+def title_of(caller: Caller, ip: str, *, is_host: bool) -> int:
+    """By what title `caller` claims the address `ip`, for a host or for a service; the greater one wins.
 
-    A stolen host token must not draw another host's address to itself.
+    A stolen host token must not draw an address to itself that is not its host's.
 
     Raises:
-        Forbidden: names both hosts.
+        Forbidden: it may not; with the cure.
     """
-    if caller.kind == "node" and holder not in ("", node):
-        raise Forbidden(
-            f"{caller} may not claim {ip}: it belongs to {holder}; if {holder} is gone, deregister it first"
-        )
+    if caller.kind == "management":
+        return MANAGED
+    address = ipaddress.ip_address(ip)
+    networks = [ipaddress.ip_network(text) for text in caller.addresses]
+    prefixes = [network.prefixlen for network in networks if address in network]
+    if prefixes:
+        return 1 + max(prefixes)
+    if ip in caller.fixed or (is_host and caller.is_unbound):
+        return FIRST
+    own = ", ".join(caller.addresses or caller.fixed) or "the addresses of its host"
+    raise Forbidden(
+        f"{caller} may not claim {ip}: it is for {own}; that takes a management token, or one made with --address {ip}"
+    )
+
+
+def parse_claimable(text: str) -> str:
+    """The one spelling of an address or CIDR that a token may name.
+
+    Raises:
+        ValueError: not one, or with bits beyond its prefix.
+    """
+    network = ipaddress.ip_network(text)
+    if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None:
+        raise ValueError(f"{text!r} is an IPv4 address in IPv6 clothes: write it as IPv4")
+    if "%" in text:
+        raise ValueError(f"{text!r} names an interface: it is an address of one link, not of the mesh")
+    return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
 
 
 def _check_node(caller: Caller, node: str) -> None:

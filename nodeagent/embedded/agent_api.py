@@ -6,11 +6,11 @@ from nodeagent import __version__
 from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
 from nodeagent.embedded.answers import service_json
 from nodeagent.embedded.asking import Answer, Ask
-from nodeagent.embedded.catalog_api import check_claims
-from nodeagent.embedded.database import Change
+from nodeagent.embedded.catalog_api import note_displaced
+from nodeagent.embedded.claims import register_service
 from nodeagent.embedded.refusal import BadRequest, NotFound
 from nodeagent.embedded.registration import parse_agent_service
-from nodeagent.embedded.registrations import delete_service, put_service, read_node, read_services_of
+from nodeagent.embedded.registrations import delete_service, read_node, read_services_of
 
 
 async def read_self(ask: Ask) -> Answer:
@@ -40,12 +40,7 @@ async def register(ask: Ask) -> Answer:
     """PUT /v1/agent/service/register."""
     row = parse_agent_service(await ask.json(), _node(ask))
     ask.check(RegisterService(row.node, row.name))
-
-    def make(change: Change) -> None:
-        check_claims(ask, change.connection, row.node, row)
-        put_service(change, row)
-
-    await ask.server.store.write(make)
+    note_displaced(ask, await ask.server.store.write(lambda change: register_service(change, ask.caller, row)))
     return Answer(b"")
 
 

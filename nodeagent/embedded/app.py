@@ -77,6 +77,8 @@ def _responder(server: Server, route: Route) -> Callable[[web.Request], Awaitabl
         try:
             secret = secret_of(request.headers)
             caller = NOBODY if route.is_open else authenticate(server, secret)
+            if route.method != "GET":
+                server.pace.take(caller.accessor, asyncio.get_running_loop().time())
             query = check_query(list(request.query.items()), route, server.realm.datacenter)
             ask = Ask(server, caller, secret, query, request.match_info, _body_of(request))
             return await _handled(ask, route)

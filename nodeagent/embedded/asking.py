@@ -13,6 +13,7 @@ from nodeagent.embedded.access import Act, Caller, check_access
 from nodeagent.embedded.authority import Realm
 from nodeagent.embedded.body import parse_object
 from nodeagent.embedded.database import index_of, newest_index
+from nodeagent.embedded.pace import Pace
 from nodeagent.embedded.refusal import BadRequest, Forbidden
 from nodeagent.embedded.store import Store
 from nodeagent.embedded.tokens import find_caller
@@ -58,6 +59,7 @@ class Server:
     leaf_ttl: timedelta
     now: Callable[[], datetime]
     draw: Callable[[], float]
+    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, slots=True)

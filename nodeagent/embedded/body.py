@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from nodeagent.embedded.names import decode_name
 from nodeagent.embedded.refusal import BadRequest, Missing
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -16,7 +17,9 @@ DEFAULT_NAMES = ("", "default")
 
 
 def parse_object(text: bytes) -> dict[str, Any]:
-    """The JSON object in `text`. Duplicate keys, NaN and bottomless nesting are refused: readers differ about them.
+    """The JSON object in `text`.
+
+    Duplicate keys, NaN, halves of characters and bottomless nesting are refused: readers differ about them.
 
     Raises:
         BadRequest: not such an object.
@@ -29,6 +32,8 @@ def parse_object(text: bytes) -> dict[str, Any]:
         raise BadRequest(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise BadRequest("the body must be a JSON object")
+    if b"\\ud" in text.lower():
+        _check_characters(value)
     return value
 
 
@@ -45,7 +50,7 @@ def shaped(value: Any, shape: type[S], unsupported: tuple[str, ...] = (), where:
     for key in unsupported:
         _check_unused(key, kept.pop(key, None), where)
     try:
-        return msgspec.convert(kept, shape)
+        return msgspec.convert(kept, shape, dec_hook=decode_name)
     except msgspec.ValidationError as error:
         raise BadRequest(_explain(str(error), shape, where)) from None
 
@@ -73,11 +78,19 @@ def _dotted(where: str, key: str) -> str:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ValueError(f"the key {key[:80]!r} stands twice")
+        made[key] = value
     return made
+
+
+def _check_characters(value: dict[str, Any]) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise BadRequest("the body is not JSON: it has half of a surrogate pair, which is no character") from None
 
 
 def _no_constant(name: str) -> Any:

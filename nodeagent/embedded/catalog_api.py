@@ -2,20 +2,18 @@
 
 import sqlite3
 
-from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode, check_claim
+from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
 from nodeagent.embedded.answers import flat_json, health_json, node_json, service_json
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
+from nodeagent.embedded.claims import Holder, register_node, register_service
 from nodeagent.embedded.database import Change
-from nodeagent.embedded.registration import NodeRow, ServiceRow, parse_registration, parse_removal
+from nodeagent.embedded.registration import parse_registration, parse_removal
 from nodeagent.embedded.registrations import (
     NODES,
     SERVICES,
     delete_node,
     delete_service,
-    holder_of,
     node_topic,
-    put_node,
-    put_service,
     read_instances,
     read_names,
     read_node,
@@ -23,6 +21,7 @@ from nodeagent.embedded.registrations import (
     read_services_of,
     service_topic,
 )
+from nodeagent.observe.log import open_log
 
 
 async def register(ask: Ask) -> Answer:
@@ -33,15 +32,11 @@ async def register(ask: Ask) -> Answer:
     if asked.service_row is not None:
         ask.check(RegisterService(asked.node, asked.service_row.name))
 
-    def make(change: Change) -> None:
-        if asked.node_row is not None:
-            check_claims(ask, change.connection, asked.node_row.name, asked.node_row)
-            put_node(change, asked.node_row)
-        if asked.service_row is not None:
-            check_claims(ask, change.connection, asked.node, asked.service_row)
-            put_service(change, asked.service_row)
+    def make(change: Change) -> list[Holder]:
+        gone = [] if asked.node_row is None else register_node(change, ask.caller, asked.node_row)
+        return gone + ([] if asked.service_row is None else register_service(change, ask.caller, asked.service_row))
 
-    await ask.server.store.write(make)
+    note_displaced(ask, await ask.server.store.write(make))
     return Answer(body=True)
 
 
@@ -108,14 +103,10 @@ async def leader(ask: Ask) -> Answer:
     return Answer(ask.server.listen)
 
 
-def check_claims(ask: Ask, connection: sqlite3.Connection, node: str, row: NodeRow | ServiceRow) -> None:
-    """Nothing, when every address of `row` may be said to be `node`'s.
-
-    Raises:
-        Forbidden: another host has one of them.
-    """
-    for ip in sorted(row.ips()):
-        check_claim(ask.caller, node, ip, holder_of(connection, ip, besides=node))
+def note_displaced(ask: Ask, gone: list[Holder]) -> None:
+    """Says whose claims had to go: a mistake of the operator's, or an intruder's host."""
+    for holder in gone:
+        open_log().warning("claim_displaced", by=ask.caller.node, accessor=ask.caller.accessor, claim=str(holder))
 
 
 def _node(ask: Ask, *, by_id: bool) -> Watch:

@@ -16,16 +16,16 @@ from nodeagent.errors import CatalogError
 T = TypeVar("T")
 V = TypeVar("V")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), trust_domain TEXT NOT NULL, datacenter TEXT NOT NULL,
     idx INTEGER NOT NULL) STRICT;
 CREATE TABLE topics (topic TEXT PRIMARY KEY, idx INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE nodes (name TEXT PRIMARY KEY, body BLOB NOT NULL, create_index INTEGER NOT NULL,
     modify_index INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE node_addresses (ip TEXT NOT NULL, node TEXT NOT NULL REFERENCES nodes (name) ON DELETE CASCADE,
-    PRIMARY KEY (ip, node)) STRICT, WITHOUT ROWID;
-CREATE INDEX node_addresses_by_node ON node_addresses (node);
+CREATE TABLE addresses (ip TEXT NOT NULL, node TEXT NOT NULL REFERENCES nodes (name) ON DELETE CASCADE,
+    service TEXT NOT NULL, title INTEGER NOT NULL, PRIMARY KEY (ip, node, service)) STRICT, WITHOUT ROWID;
+CREATE INDEX addresses_by_owner ON addresses (node, service);
 CREATE TABLE services (node TEXT NOT NULL REFERENCES nodes (name) ON DELETE CASCADE, id TEXT NOT NULL,
     name TEXT NOT NULL, body BLOB NOT NULL, create_index INTEGER NOT NULL, modify_index INTEGER NOT NULL,
     PRIMARY KEY (node, id)) STRICT, WITHOUT ROWID;
@@ -36,7 +36,7 @@ CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB NOT NULL, flags INTEGER NOT NU
     modify_index INTEGER NOT NULL) STRICT;
 CREATE TABLE tokens (accessor TEXT PRIMARY KEY, secret_hash BLOB NOT NULL UNIQUE, kind TEXT NOT NULL,
     node TEXT NOT NULL, services TEXT NOT NULL, description TEXT NOT NULL, created_at REAL NOT NULL,
-    create_index INTEGER NOT NULL) STRICT;
+    create_index INTEGER NOT NULL, addresses TEXT NOT NULL, fixed TEXT NOT NULL) STRICT;
 CREATE TABLE roots (id TEXT PRIMARY KEY, cert_pem TEXT NOT NULL, key_pem TEXT NOT NULL, active INTEGER NOT NULL,
     create_index INTEGER NOT NULL) STRICT;
 CREATE TABLE tls_root (one INTEGER PRIMARY KEY CHECK (one = 1), cert_pem TEXT NOT NULL, key_pem TEXT NOT NULL) STRICT;

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 from datetime import datetime
 from pathlib import Path
 
@@ -21,11 +22,12 @@ def lock_data(directory: Path) -> int:
     """A descriptor that keeps other servers out for as long as it is open. Makes the directory.
 
     Raises:
-        CatalogError: another server has it, or it cannot be made.
+        CatalogError: another server has it, it cannot be made, or others could change it.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        check_directory(directory)
+        held = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CatalogError(f"{directory}: cannot hold a catalog: {error}") from error
     try:
@@ -39,6 +41,26 @@ def lock_data(directory: Path) -> int:
     return held
 
 
+def check_directory(directory: Path) -> None:
+    """Nothing, when nobody else can put other files in the place of the catalog's: it holds the CA's key, and root opens it.
+
+    Raises:
+        CatalogError: names the directory that somebody else can change, and the cure.
+        OSError: there is none.
+    """
+    real = directory.resolve(strict=True)
+    for each in (real, *real.parents):
+        status = each.stat()
+        if status.st_uid != os.geteuid() and (each == real or status.st_uid != 0):
+            raise CatalogError(
+                f"{each}: belongs to uid {status.st_uid}, who could exchange the catalog in {directory}: run this as that"
+                f" user, or keep the catalog below directories of root's"
+            )
+        is_shared = status.st_mode & stat.S_ISVTX and each != real  # as /tmp: only owners rename there
+        if status.st_mode & 0o022 and not is_shared:
+            raise CatalogError(f"{each}: others may write there and exchange the catalog: run chmod go-w {each}")
+
+
 def prepare_data(directory: Path, datacenter: str, now: datetime) -> Realm:
     """The realm kept in `directory`, made on the first start with its CA, and the files that people take from there.
 
@@ -47,6 +69,7 @@ def prepare_data(directory: Path, datacenter: str, now: datetime) -> Realm:
     """
     before = os.umask(0o077)  # the database holds the CA's key
     try:
+        _close_to_others(directory)
         connection = open_database(directory / DATABASE, create=True)
         try:
             realm, _ = commit(connection, lambda change: _prepare(change, directory, datacenter, now))
@@ -85,6 +108,19 @@ def write_file(path: Path, text: str, mode: int) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _close_to_others(directory: Path) -> None:
+    """A database that was copied back from a backup may be readable by all."""
+    for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"):
+        try:
+            descriptor = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
 
 
 def _prepare(change: Change, directory: Path, datacenter: str, now: datetime) -> Realm:

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from nodeagent.embedded.body import shaped
+from nodeagent.embedded.names import Name, NameOrAny
 from nodeagent.embedded.refusal import BadRequest
-from nodeagent.embedded.registration import Meta, Name
+from nodeagent.embedded.registration import Meta
 from nodeagent.model.intention import ANY, Intention
 
 MARKS = ("CreateIndex", "ModifyIndex", "Hash")
@@ -16,7 +17,6 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Protocol = Literal["tcp", "http", "http2", "grpc"]
 Action = Literal["allow", "deny"]
 Table = dict[str, Any]
-NameOrAny = Annotated[str, msgspec.Meta(pattern=r"^(\*|[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?)\Z")]
 Pattern = Annotated[str, msgspec.Meta(max_length=2048)]
 
 
@@ -188,10 +188,12 @@ def _normal_sources(entry: _Intentions) -> list[dict[str, Any]]:
     if not entry.sources:
         raise BadRequest("Sources: give at least one; to remove the intentions, delete the entry")
     made = [normal_source(source, entry.name, f"Sources[{n}]") for n, source in enumerate(entry.sources)]
-    names = [source["Name"] for source in made]
-    for number, name in enumerate(names):
-        if name in names[:number]:
+    seen: set[str] = set()
+    for number, source in enumerate(made):
+        name = source["Name"]
+        if name in seen:
             raise BadRequest(f"Sources[{number}]: the source {name} stands twice; exactly one row decides a pair")
+        seen.add(name)
     return sorted_sources(made)
 
 

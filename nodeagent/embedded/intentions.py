@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-import msgspec
-
 from nodeagent.embedded.body import DEFAULT_NAMES
-from nodeagent.embedded.entries import INTENTIONS, NameOrAny, normal_source, sorted_sources
+from nodeagent.embedded.entries import INTENTIONS, normal_source, sorted_sources
 from nodeagent.embedded.refusal import BadRequest
 from nodeagent.model.intention import ANY
+from nodeagent.model.service import is_service_name
 
 Entry = dict[str, Any]
 
@@ -88,10 +87,9 @@ def end_name(text: str, key: str) -> str:
     *namespaces, name = text.split("/")
     if len(namespaces) > 2 or any(namespace not in DEFAULT_NAMES[1:] for namespace in namespaces):
         raise BadRequest(f"?{key}={text[:80]}: only the namespace and partition default exist here")
-    try:
-        return msgspec.convert(name, NameOrAny)
-    except msgspec.ValidationError:
-        raise BadRequest(f"?{key}= must be the name of a service, or {ANY}") from None
+    if name != ANY and not is_service_name(name):
+        raise BadRequest(f"?{key}= must be the name of a service, or {ANY}")
+    return name
 
 
 def intention_json(row: Row) -> dict[str, Any]:

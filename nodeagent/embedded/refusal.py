@@ -32,7 +32,7 @@ class TooLarge(Refusal):
 
 
 class TooMany(Refusal):
-    """The caller holds too many blocking queries open."""
+    """The caller holds too many blocking queries open, or writes too fast."""
 
     status = 429
 

@@ -7,10 +7,10 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.embedded.body import shaped
+from nodeagent.embedded.names import Name
 from nodeagent.embedded.refusal import BadRequest
 from nodeagent.model.address import canonical_ip
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?\Z")]
 Key = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{1,128}\Z")]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Tag = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{1,255}\Z")]
@@ -95,26 +95,24 @@ class Removal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"
     datacenter: str = ""
 
 
-class _AgentService(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+class _Instance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal", kw_only=True):
+    """What both ways to register an instance have in common; each has another key for its name."""
+
+    id: Key | None = msgspec.field(name="ID", default=None)
+    port: Port = 0
+    address: str = ""
+    tags: Tags = ()
+    meta: Meta = {}
+    weights: Weights = Weights()
+    tagged_addresses: dict[str, TaggedAddress] = {}
+
+
+class _AgentService(_Instance, frozen=True, kw_only=True):
     name: Name
-    id: Key | None = msgspec.field(name="ID", default=None)
-    port: Port = 0
-    address: str = ""
-    tags: Tags = ()
-    meta: Meta = {}
-    weights: Weights = Weights()
-    tagged_addresses: dict[str, TaggedAddress] = {}
 
 
-class _CatalogService(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+class _CatalogService(_Instance, frozen=True, kw_only=True):
     service: Name
-    id: Key | None = msgspec.field(name="ID", default=None)
-    port: Port = 0
-    address: str = ""
-    tags: Tags = ()
-    meta: Meta = {}
-    weights: Weights = Weights()
-    tagged_addresses: dict[str, TaggedAddress] = {}
 
 
 class _Register(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
@@ -180,17 +178,18 @@ def _node_row(asked: _Register) -> NodeRow:
     if not asked.address:
         raise BadRequest("Address: give the host's IP address, or SkipNodeUpdate")
     tagged = {label: _ip(ip, f"TaggedAddresses.{label}") for label, ip in _labelled(asked.tagged_addresses, "")}
-    return NodeRow(asked.node, asked.id, _ip(asked.address, "Address"), tagged, asked.node_meta)
+    return NodeRow(str(asked.node), asked.id, _ip(asked.address, "Address"), tagged, asked.node_meta)
 
 
-def _service_row(asked: _AgentService | _CatalogService, name: str, node: str, where: str) -> ServiceRow:
+def _service_row(asked: _Instance, name: str, node: str, where: str) -> ServiceRow:
     tagged = {
         label: TaggedAddress(_ip(at.address, f"{where}TaggedAddresses.{label}.Address"), at.port)
         for label, at in _labelled(asked.tagged_addresses, where)
     }
     address = _ip(asked.address, f"{where}Address") if asked.address else ""
+    name = str(name)
     return ServiceRow(
-        node, asked.id or name, name, asked.port, address, asked.tags, asked.meta, asked.weights, tagged
+        str(node), asked.id or name, name, asked.port, address, asked.tags, asked.meta, asked.weights, tagged
     )  # fmt: skip
 
 

@@ -32,21 +32,19 @@ def put_node(change: Change, row: NodeRow) -> None:
     """Stores a host; the same row again changes nothing.
 
     Raises:
-        TooLarge: the table is full.
+        TooLarge: the row is too large, or the table is full.
     """
     known = read_node(change.connection, row.name)
     if known is not None and known.value == row:
         return
     if known is None:
         change.check_room("nodes")
-    index = change.index
+    body, index = _body(row), change.index
     change.connection.execute(
         "INSERT INTO nodes VALUES (?, ?, ?, ?) ON CONFLICT (name)"
         " DO UPDATE SET body = excluded.body, modify_index = excluded.modify_index",
-        (row.name, msgspec.json.encode(row), index, index),
+        (row.name, body, index, index),
     )
-    change.connection.execute("DELETE FROM node_addresses WHERE node = ?", (row.name,))
-    change.connection.executemany("INSERT INTO node_addresses VALUES (?, ?)", [(ip, row.name) for ip in row.ips()])
     services = {stored.value.name for stored in read_services_of(change.connection, row.name)}
     change.touch(NODES, node_topic(row.name), *(service_topic(name) for name in services))
 
@@ -56,7 +54,7 @@ def put_service(change: Change, row: ServiceRow) -> None:
 
     Raises:
         BadRequest: its host is not registered.
-        TooLarge: the table or the host's share of it is full.
+        TooLarge: the row is too large, or the table or the host's share of it is full.
     """
     if read_node(change.connection, row.node) is None:
         raise BadRequest(
@@ -67,11 +65,11 @@ def put_service(change: Change, row: ServiceRow) -> None:
         return
     if known is None:
         _check_share(change, row.node)
-    index = change.index
+    body, index = _body(row), change.index
     change.connection.execute(
         "INSERT INTO services VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (node, id)"
         " DO UPDATE SET name = excluded.name, body = excluded.body, modify_index = excluded.modify_index",
-        (row.node, row.id, row.name, msgspec.json.encode(row), index, index),
+        (row.node, row.id, row.name, body, index, index),
     )
     change.touch(service_topic(row.name), node_topic(row.node))
     if known is None or (known.value.name, known.value.tags) != (row.name, row.tags):
@@ -101,6 +99,7 @@ def delete_service(change: Change, node: str, service_id: str) -> bool:
     if known is None:
         return False
     change.connection.execute("DELETE FROM services WHERE node = ? AND id = ?", (node, service_id))
+    change.connection.execute("DELETE FROM addresses WHERE node = ? AND service = ?", (node, service_id))
     change.touch(node_topic(node), SERVICES)
     _end_or_touch(change, known.value.name)
     return True
@@ -149,11 +148,13 @@ def read_names(connection: sqlite3.Connection) -> dict[str, list[str]]:
     return {name: sorted(tags) for name, tags in found.items()}
 
 
-def holder_of(connection: sqlite3.Connection, ip: str, besides: str) -> str:
-    """The host, not `besides`, that has the address `ip`; empty: none has."""
-    sql = "SELECT node FROM node_addresses WHERE ip = ? AND node != ? ORDER BY node"
-    row = connection.execute(sql, (ip, besides)).fetchone()
-    return row[0] if row else ""
+def _body(row: NodeRow | ServiceRow) -> bytes:
+    body = msgspec.json.encode(row)
+    if len(body) > limits.CATALOG_ROW_BYTES:
+        raise TooLarge(
+            f"{row.name}: {len(body)} bytes of tags, meta and addresses, more than {limits.CATALOG_ROW_BYTES}"
+        )
+    return body
 
 
 def _check_share(change: Change, node: str) -> None:

@@ -1,6 +1,7 @@
 """The catalog's process: listen, answer, renew the certificate, stop cleanly."""
 
 import asyncio
+import ctypes
 import ipaddress
 import logging
 import os
@@ -27,6 +28,7 @@ from nodeagent.errors import CatalogError
 from nodeagent.model.address import Address
 from nodeagent.observe.log import open_log
 
+_PR_SET_DUMPABLE = 4
 _LOOPBACK_NAMES = ("127.0.0.1", "::1", "localhost")
 
 
@@ -155,7 +157,9 @@ def _prepare_process() -> None:
     sslproto.SSLProtocol.max_size = limits.CATALOG_TLS_BUFFER_BYTES
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the CA's key passes through this process's memory
+    # The CA's key passes through this process's memory: no core file, and no look into it for others of our uid.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
 
 

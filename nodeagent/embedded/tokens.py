@@ -6,7 +6,7 @@ import json
 import secrets
 import sqlite3
 import uuid
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from nodeagent.embedded.access import Caller
 from nodeagent.embedded.database import Change
@@ -35,13 +35,14 @@ class NewToken(NamedTuple):
         return f"NewToken({self.token!r}, secret=<redacted>)"
 
 
-def create_token(
+def create_token(  # noqa: PLR0913 - a word for each column
     change: Change,
     kind: Literal["management", "node"],
     *,
     now: float,
     node: str = "",
     services: tuple[str, ...] = (),
+    addresses: tuple[str, ...] = (),
     description: str = "",
 ) -> NewToken:
     """A new token and its secret.
@@ -52,11 +53,20 @@ def create_token(
     change.check_room("tokens")
     secret, accessor = secrets.token_hex(SECRET_BYTES), str(uuid.uuid4())
     change.connection.execute(
-        "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (accessor, _hash(secret), kind, node, json.dumps(services), description, now, change.index),
-    )
+        "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '[]')",
+        (
+            accessor, _hash(secret), kind, node, json.dumps(services), description, now, change.index,
+            json.dumps(addresses),
+        ),
+    )  # fmt: skip
     change.touch(TOKENS)
-    return NewToken(Token(Caller(accessor, kind, node, services), description, now, change.index), secret)
+    return NewToken(Token(Caller(accessor, kind, node, services, addresses), description, now, change.index), secret)
+
+
+def fix_addresses(change: Change, accessor: str, addresses: tuple[str, ...]) -> None:
+    """From now on these are the addresses that a token may claim for which the operator named none."""
+    change.connection.execute("UPDATE tokens SET fixed = ? WHERE accessor = ?", (json.dumps(addresses), accessor))
+    change.touch(TOKENS)
 
 
 def delete_token(change: Change, accessor: str) -> bool:
@@ -90,12 +100,16 @@ def read_tokens(connection: sqlite3.Connection) -> list[Token]:
     return [_token(row) for row in connection.execute(f"{_SELECT} ORDER BY create_index, accessor")]
 
 
-_SELECT = "SELECT accessor, kind, node, services, description, created_at, create_index, secret_hash FROM tokens"
+_SELECT = (
+    "SELECT accessor, kind, node, services, addresses, fixed, description, created_at, create_index, secret_hash"
+    " FROM tokens"
+)
 
 
-def _token(row: tuple[str, Literal["management", "node"], str, str, str, float, int, bytes]) -> Token:
-    accessor, kind, node, services, description, created_at, create_index, _ = row
-    return Token(Caller(accessor, kind, node, tuple(json.loads(services))), description, created_at, create_index)
+def _token(row: tuple[Any, ...]) -> Token:
+    accessor, kind, node, *lists, description, created_at, create_index, _ = row
+    services, addresses, fixed = (tuple(json.loads(text)) for text in lists)
+    return Token(Caller(accessor, kind, node, services, addresses, fixed), description, created_at, create_index)
 
 
 def _hash(secret: str) -> bytes:

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from nodeagent.embedded.access import ManageTokens, ReadMesh
+from nodeagent import limits
+from nodeagent.embedded.access import ManageTokens, ReadMesh, parse_claimable
 from nodeagent.embedded.asking import Answer, Ask
 from nodeagent.embedded.body import shaped
-from nodeagent.embedded.entries import NameOrAny
+from nodeagent.embedded.names import Name, NameOrAny
 from nodeagent.embedded.refusal import BadRequest, NotFound
-from nodeagent.embedded.registration import Name
 from nodeagent.embedded.tokens import Token, create_token, delete_token, read_token, read_tokens
 
 MANAGEMENT = "global-management"
@@ -40,6 +40,8 @@ class TokenRequest(_Shape, frozen=True):
     node_identities: tuple[_Node, ...] = ()
     service_identities: tuple[_Service, ...] = ()
     policies: tuple[_Policy, ...] = ()
+    addresses: Annotated[tuple[str, ...], msgspec.Meta(max_length=limits.TOKEN_ADDRESSES)] = ()
+    """Addresses and CIDRs that it may claim; Consul has no such key."""
 
     def check(self) -> None:
         """Nothing, when it is for one host, or for management.
@@ -49,8 +51,21 @@ class TokenRequest(_Shape, frozen=True):
         """
         if bool(self.policies) == bool(self.node_identities) or len(self.node_identities) > 1:
             raise BadRequest(f"give one NodeIdentities (with ServiceIdentities), or Policies [{{Name: {MANAGEMENT}}}]")
-        if self.policies and self.service_identities:
-            raise BadRequest("ServiceIdentities belong to a host's token: a management token may do everything")
+        if self.policies and (self.service_identities or self.addresses):
+            raise BadRequest(
+                "ServiceIdentities and Addresses belong to a host's token: a management token may do everything"
+            )
+
+    def claimable(self) -> tuple[str, ...]:
+        """The addresses, each in its one spelling.
+
+        Raises:
+            BadRequest: one is none.
+        """
+        try:
+            return tuple(dict.fromkeys(map(parse_claimable, self.addresses)))
+        except ValueError as error:
+            raise BadRequest(f"Addresses: {error}") from None
 
 
 async def create(ask: Ask) -> Answer:
@@ -58,9 +73,9 @@ async def create(ask: Ask) -> Answer:
     ask.check(ManageTokens())
     asked = shaped(await ask.json(), TokenRequest, ("Local", "Roles", "ExpirationTTL", "ExpirationTime", "Namespace"))
     asked.check()
-    node = asked.node_identities[0].node_name if asked.node_identities else ""
-    services = tuple(sorted({identity.service_name for identity in asked.service_identities}))
-    now = ask.server.now().timestamp()
+    node = str(asked.node_identities[0].node_name) if asked.node_identities else ""
+    services = tuple(sorted({str(identity.service_name) for identity in asked.service_identities}))
+    addresses, now = asked.claimable(), ask.server.now().timestamp()
     made = await ask.server.store.write(
         lambda change: create_token(
             change,
@@ -68,6 +83,7 @@ async def create(ask: Ask) -> Answer:
             now=now,
             node=node,
             services=services,
+            addresses=addresses,
             description=asked.description,
         )
     )
@@ -109,6 +125,8 @@ def token_json(token: Token) -> dict[str, Any]:
         "Description": token.description,
         "NodeIdentities": [{"NodeName": caller.node}] if caller.node else [],
         "ServiceIdentities": [{"ServiceName": name} for name in caller.services],
+        "Addresses": caller.addresses,
+        "FixedAddresses": caller.fixed,
         "Policies": [{"Name": MANAGEMENT}] if caller.kind == "management" else [],
         "CreateTime": datetime.fromtimestamp(token.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "CreateIndex": token.create_index,

@@ -1,7 +1,6 @@
 """The lab's catalog: starting it in the hub, its tokens, and speaking its HTTP API from outside."""
 
 import http.client
-import json
 import socket
 import ssl
 import time
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nodeagent import limits
+from nodeagent.control.json_http import exchange
+from nodeagent.errors import CatalogError
 from nodeagent.lab import cgroup, enter, layout
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import Host
@@ -66,20 +67,9 @@ def call(hub: Host, holder: Holder, token: str, method: str, path: str, body: ob
     """
     connection = _Connection(holder.pid, hub, ssl.create_default_context(cadata=ca_pem(hub)))
     try:
-        data = None if body is None else json.dumps(body)
-        connection.request(method, path, data, {"X-Consul-Token": token})
-        answer = connection.getresponse()
-        text = answer.read().decode("utf-8", errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        raise LabError(f"the catalog at {layout.catalog_url(hub)} does not answer: {error}") from error
-    finally:
-        connection.close()
-    if answer.status != http.HTTPStatus.OK:
-        raise LabError(f"the catalog refused {method} {path} ({answer.status}): {text.strip()}")
-    try:
-        return json.loads(text) if text.strip() else None
-    except ValueError as error:
-        raise LabError(f"the catalog answered {method} {path} with something that is not JSON: {text[:80]}") from error
+        return exchange(connection, token, method, path, body)
+    except CatalogError as error:
+        raise LabError(f"{layout.catalog_url(hub)}: {error}") from error
 
 
 def token_entry(host: Host) -> Mapping[str, object]:
@@ -88,27 +78,29 @@ def token_entry(host: Host) -> Mapping[str, object]:
         "Description": f"the agent of {host.name}",
         "NodeIdentities": [{"NodeName": host.name}],
         "ServiceIdentities": [{"ServiceName": "*"}],
+        "Addresses": [host.ipv4, host.ipv6],
     }
 
 
 def node_entry(host: Host) -> Mapping[str, object]:
     """The body that registers a host which runs no agent: no marker, so no tunnel is expected there."""
-    addresses = {"lan_ipv4": host.ipv4, "lan_ipv6": host.ipv6}
-    return {"Node": host.name, "Address": host.ipv4, "TaggedAddresses": addresses}
+    return {"Node": host.name, "Address": host.ipv4, "TaggedAddresses": _lan_addresses(host)}
 
 
 def service_entry(host: Host, service: str, port: int) -> Mapping[str, object]:
     """The body that registers a service at every address of its host."""
-    addresses = {
-        "lan_ipv4": {"Address": host.ipv4, "Port": port},
-        "lan_ipv6": {"Address": host.ipv6, "Port": port},
-    }
+    addresses = {label: {"Address": ip, "Port": port} for label, ip in _lan_addresses(host).items()}
     return {"ID": service, "Name": service, "Address": host.ipv4, "Port": port, "TaggedAddresses": addresses}
 
 
 def protocol_entry(service: str, protocol: str) -> Mapping[str, object]:
     """The config entry that declares a service's protocol."""
     return {"Kind": "service-defaults", "Name": service, "Protocol": protocol}
+
+
+def _lan_addresses(host: Host) -> dict[str, str]:
+    """A host's two addresses under the labels that Consul has for each family."""
+    return {"lan_ipv4": host.ipv4, "lan_ipv6": host.ipv6}
 
 
 class _Connection(http.client.HTTPSConnection):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nodeagent import limits
 from nodeagent.lab.errors import LabError
+from nodeagent.model.service import is_service_name, name_complaint
 
 BASE = Path("/run/nodeagent-lab")
 """Every lab's directory, state file and lock are below it; it is gone when the last lab is."""
@@ -27,7 +28,6 @@ CONTROL_UID, WORKER_UID = 64901, 64902  # numbers without an account, above thos
 FIRST_SUBNET, LAST_SUBNET = 77, 99  # two decimal digits, so that 10.77.0.1 and fd77::1 are seen to belong together
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-_SERVICE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,126}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,8 @@ def checked_service(name: str) -> str:
     Raises:
         LabError: it cannot, or it is the agent's own unit.
     """
-    if not _SERVICE.fullmatch(name):
-        raise LabError(f"{name!r} cannot name a service: use letters, digits, and inner '-', '_' and '.'")
+    if not is_service_name(name):
+        raise LabError(name_complaint(name))
     if name == AGENT:
         raise LabError(f"{AGENT}.service is the agent's own unit; use `nodeagent lab agent`")
     return name

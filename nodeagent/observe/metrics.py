@@ -1,12 +1,12 @@
 """Every metric of the agent, in one table, and the only code that touches them."""
 
 import contextlib
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from nodeagent import limits
-from nodeagent.model.outcome import ConnectionRow
+from nodeagent.model.outcome import ConnectionRow, Direction
 from nodeagent.wire.frames import SupervisorStats, WorkerStats
 
 OTHER = "other"
@@ -66,6 +66,7 @@ class Metrics:
         self._pairs: set[tuple[str, str]] = set()
         self._pairs_max = pairs
         self._totals: dict[tuple[str, int], dict[tuple[str, str], float]] = {}
+        self._gone: set[tuple[str, int]] = set()
         self.set("nodeagent_build_info", 1, version)
 
     def render(self) -> bytes:
@@ -99,30 +100,46 @@ class Metrics:
         assert isinstance(seconds, Histogram)
         seconds.labels(row.direction).observe(max(row.closed_at - row.opened_at, 0.0))
 
-    def set_worker(self, number: int, stats: WorkerStats) -> None:
-        """Takes a worker's figures of this second; its totals count from its own start."""
+    def set_worker(self, number: int, pid: int, stats: WorkerStats) -> None:
+        """Takes a worker's figures of this second; its totals count from its own start.
+
+        Number and pid are the supervisor's word. What the worker says of itself names no series.
+        """
         worker = str(number)
+        key = (worker, pid)
+        if key not in self._totals:
+            self._forget_gone(worker)
+        self._gone.discard(key)
         self.set("nodeagent_open_connections", stats.connections, worker)
         self.set("nodeagent_worker_lag_seconds", stats.lag_s, worker)
         self.set("nodeagent_worker_buffered_bytes", stats.buffered, worker)
         self.set("nodeagent_worker_generation", stats.generation, worker)
         for side in ("client", "server"):
             self.set("nodeagent_tunnels", sum(t.side == side for t in stats.tunnels), worker, side)
-        key = (worker, stats.pid)
-        for direction, total in stats.opened.items():
-            self._rise(key, ("nodeagent_opened_total", direction), total)
+        for direction in get_args(Direction):
+            if direction in stats.opened:
+                self._rise(key, ("nodeagent_opened_total", direction), stats.opened[direction])
         self._rise(key, ("nodeagent_relayed_bytes_total", "sent"), stats.sent)
         self._rise(key, ("nodeagent_relayed_bytes_total", "received"), stats.received)
 
     def forget_worker(self, number: int, pid: int) -> None:
-        """A worker is gone: its gauges end, what it counted stays."""
+        """A worker is gone, or its channel: its gauges end, what it counted stays, and it may come back with its totals."""
         worker = str(number)
-        if self._totals.pop((worker, pid), None) is None or any(name == worker for name, _ in self._totals):
+        if (worker, pid) not in self._totals:
+            return
+        self._gone.add((worker, pid))
+        if any(name == worker for name, _ in self._totals.keys() - self._gone):
             return
         for name in ("open_connections", "worker_lag_seconds", "worker_buffered_bytes", "worker_generation"):
             self.drop(f"nodeagent_{name}", worker)
         for side in ("client", "server"):
             self.drop("nodeagent_tunnels", worker, side)
+
+    def _forget_gone(self, worker: str) -> None:
+        """A new process of this number: those that went before it do not come back."""
+        for key in [key for key in self._gone if key[0] == worker]:
+            self._gone.remove(key)
+            del self._totals[key]
 
     def set_supervisor(self, stats: SupervisorStats) -> None:
         """Takes the supervisor's figures of this second."""

@@ -1,11 +1,14 @@
 """What control may have captured: each value is checked here, because control talks to the network and is not root."""
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from nodeagent import limits
 from nodeagent.model.address import canonical_ip
 from nodeagent.wire.frames import CaptureFrame
+
+Value = TypeVar("Value", str, int)
 
 NEVER_PORTS = frozenset({
     22,  # the way back in when all else fails
@@ -23,6 +26,8 @@ class Capture:
     ports: tuple[int, ...] = ()
     refused: tuple[str, ...] = ()
     """Values that were left out, as words for the log."""
+    overflow: str = ""
+    """What was beyond the limits and not even looked at; empty: nothing."""
 
 
 def check_capture(frame: CaptureFrame) -> Capture:
@@ -37,12 +42,35 @@ def check_capture(frame: CaptureFrame) -> Capture:
             refused.append(f"address {text[:64]!r}")
     ports = {port for port in frame.ports[: limits.CAPTURE_PORTS] if 0 < port <= 65535 and port not in NEVER_PORTS}
     refused += [f"port {port}" for port in frame.ports[: limits.CAPTURE_PORTS] if port not in ports]
-    left_out = len(frame.addresses) - limits.CAPTURE_ADDRESSES
-    if left_out > 0:
-        refused.append(f"{left_out} addresses beyond the limit of {limits.CAPTURE_ADDRESSES}")
-    if len(frame.ports) > limits.CAPTURE_PORTS:
-        refused.append(f"{len(frame.ports) - limits.CAPTURE_PORTS} ports beyond the limit of {limits.CAPTURE_PORTS}")
-    return Capture(tuple(sorted(addresses)), tuple(sorted(ports)), tuple(refused))
+    beyond = [
+        f"{given - limit} {what} beyond the limit of {limit}"
+        for what, given, limit in (
+            ("addresses", len(frame.addresses), limits.CAPTURE_ADDRESSES),
+            ("ports", len(frame.ports), limits.CAPTURE_PORTS),
+        )
+        if given > limit
+    ]
+    return Capture(tuple(sorted(addresses)), tuple(sorted(ports)), tuple(refused), "; ".join(beyond))
+
+
+def follow_capture(before: Capture, said: Capture) -> Capture:
+    """What is captured after `before`: what was said; where that was cut off nothing is let go, as far as there is room.
+
+    What is captured and should not be is refused or passed on by a worker; what is not captured and should be goes in clear.
+    """
+    if not said.overflow:
+        return said
+    return replace(
+        said,
+        addresses=_joined(before.addresses, said.addresses, limits.CAPTURE_ADDRESSES),
+        ports=_joined(before.ports, said.ports, limits.CAPTURE_PORTS),
+    )
+
+
+def _joined(before: tuple[Value, ...], more: tuple[Value, ...], limit: int) -> tuple[Value, ...]:
+    known = set(before)
+    fresh = [value for value in more if value not in known]
+    return tuple(sorted([*before, *fresh[: max(0, limit - len(before))]]))
 
 
 def try_address(text: str) -> str | None:

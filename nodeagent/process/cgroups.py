@@ -68,13 +68,20 @@ def scan_units(root: Path) -> Scan:
 
 
 def scan_ids(root: Path) -> dict[int, str]:
-    """Cgroup id -> unit, for every cgroup below `root`, also those that belong to no unit; at most CGROUPS_MAX."""
+    """Cgroup id -> unit, for every cgroup of a unit below `root`; at most CGROUPS_MAX.
+
+    Only slices that hold units, and units, are looked into: a user may have more cgroups than there is time for.
+    """
     found: dict[int, str] = {}
-    waiting = [root]
+    waiting = [(root, "")]
     while waiting and len(found) < limits.CGROUPS_MAX:
-        for entry in _directories(waiting.pop()):
-            found[entry.inode()] = unit_of(os.path.relpath(entry.path, root))
-            waiting.append(Path(entry.path))
+        directory, unit = waiting.pop()
+        for entry in _directories(directory):
+            of = unit or unit_of(entry.name)
+            if of:
+                found[entry.inode()] = of
+            if of or is_trusted_slice(entry.name):
+                waiting.append((Path(entry.path), of))
     return found
 
 

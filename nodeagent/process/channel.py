@@ -2,6 +2,7 @@
 
 import array
 import asyncio
+import errno
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ from typing import NamedTuple
 from nodeagent import limits
 from nodeagent.errors import FrameError
 from nodeagent.wire import requests
+
+PASSING = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""Errors that are no fault of the other end: too many descriptors open, or on their way to processes of ours."""
 
 
 class Outgoing(NamedTuple):
@@ -35,6 +39,7 @@ class WorkerChannel:
         self._on_message = on_message
         self._on_lost = on_lost
         self._waiting: deque[Outgoing] = deque()
+        self._retry: asyncio.TimerHandle | None = None
         self._is_open = True
         sock.setblocking(False)
         loop.add_reader(sock, self._receive)
@@ -62,6 +67,8 @@ class WorkerChannel:
         self._is_open = False
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
+        if self._retry:
+            self._retry.cancel()
         self._socket.close()
         for waiting in self._waiting:
             _close(waiting.sockets)
@@ -76,7 +83,11 @@ class WorkerChannel:
                 self._loop.add_writer(self._socket, self._flush)
                 return
             except OSError as error:
-                self._lose(f"cannot be written to: {error.strerror}")
+                if error.errno not in PASSING:
+                    self._lose(f"cannot be written to: {error.strerror}")
+                    return
+                self._loop.remove_writer(self._socket)
+                self._retry = self._loop.call_later(limits.RESEND_S, self._flush)
                 return
             self._waiting.popleft()
             _close(sockets)

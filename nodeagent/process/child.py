@@ -5,10 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 OnEnd = Callable[[int | None], None]
 """What is told when a process has ended: its exit code, or minus the signal; None: only its parent knows."""
+
+
+START_ERRORS = (OSError, subprocess.SubprocessError)
+"""What a start fails with for want of descriptors, processes or memory: that may pass, so it is tried again."""
 
 
 class Process:
@@ -46,7 +51,7 @@ def start_program(
     """The pid of `python -m module`, with these descriptors open; `become` runs in the child before the program.
 
     Raises:
-        OSError: it could not be started.
+        OSError, subprocess.SubprocessError: it could not be started (START_ERRORS).
     """
     command = [sys.executable, "-P", "-m", module, *arguments]  # -P: the working directory is not searched for modules
     process = subprocess.Popen(
@@ -58,6 +63,34 @@ def start_program(
     )
     process.returncode = 0  # its end is seen and reaped by pidfd
     return process.pid
+
+
+@contextmanager
+def closing_memory(name: str, content: bytes) -> Iterator[int]:
+    """A descriptor of `content` in memory, at its start, for a program that is given it; ours is closed at the end.
+
+    Raises:
+        OSError: no descriptor or memory is left.
+    """
+    with os.fdopen(os.memfd_create(name, os.MFD_CLOEXEC), "wb") as file:
+        file.write(content)
+        file.seek(0)  # which flushes
+        yield file.fileno()
+
+
+def watch_program(loop: asyncio.AbstractEventLoop, pid: int, on_end: OnEnd) -> Process:
+    """The program that was just started.
+
+    Raises:
+        OSError: no descriptor is left for it; it was ended.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)  # our child and not reaped yet: the number is still its own
+        os.waitpid(pid, 0)
+        raise
+    return Process(loop, pid, pidfd, on_end)
 
 
 def _reap(pidfd: int) -> int | None:

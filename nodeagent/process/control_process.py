@@ -2,21 +2,26 @@
 
 import array
 import asyncio
-import os
 import signal
 import socket
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from nodeagent import limits
+from nodeagent.config import Config
 from nodeagent.errors import FrameError
 from nodeagent.observe.log import open_log
 from nodeagent.process import privileges
 from nodeagent.process.capture import Capture, check_capture
-from nodeagent.process.child import Process, start_program
+from nodeagent.process.channel import PASSING
+from nodeagent.process.child import START_ERRORS, Process, closing_memory, start_program, watch_program
 from nodeagent.process.restart import remember_exit, start_at
-from nodeagent.process.worker_process import WorkerProcess
+from nodeagent.process.worker_process import State, WorkerProcess
 from nodeagent.wire.frames import CaptureFrame, FrameReader, Message, SupervisorStats, encode_frame
 
 _log = open_log()
@@ -24,17 +29,27 @@ _HANDOVER = struct.Struct("=II")  # worker's number, pid; beside it: one descrip
 _READ_BYTES = 256 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How control is started."""
+
+    config: Config
+    """That was checked: each control decides by it, whatever has become of the file meanwhile."""
+    config_path: Path
+    """Where it was read, for whoever looks at the process."""
+    user: privileges.User
+    environ: Mapping[str, str]
+
+
 class ControlProcess:
     """Control, started again whenever it ends; traffic goes on without it. Owned by the supervisor."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, config_path: Path, user: privileges.User, environ: Mapping[str, str],
+        self, loop: asyncio.AbstractEventLoop, program: Program,
         workers: Callable[[], list[WorkerProcess]], on_capture: Callable[[Capture], None],
     ) -> None:  # fmt: skip
         self._loop = loop
-        self._config_path = config_path
-        self._user = user
-        self._environ = environ
+        self._program = program
         self._workers = workers
         self._on_capture = on_capture
         self._exits: tuple[float, ...] = ()
@@ -43,6 +58,8 @@ class ControlProcess:
         self._handover: socket.socket | None = None
         self._frames = FrameReader(limits.CONTROL_FRAME_BYTES)
         self._unsent = b""
+        self._late: set[WorkerProcess] = set()
+        """Workers whose channel could not be passed yet."""
         self._is_wanted = True
 
     @property
@@ -51,37 +68,63 @@ class ControlProcess:
         return self._process.pid if self._process and not self._process.ended.is_set() else 0
 
     def start(self) -> None:
-        """Starts it and gives it a channel to every worker that lives."""
+        """Starts it and gives it a channel to every worker that lives; one that cannot start is tried again as one that ended."""
         if not self._is_wanted:
             return
-        self._channel, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._handover, handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._frames, self._unsent = FrameReader(limits.CONTROL_FRAME_BYTES), b""
-        fds = (handover.fileno(), channel.fileno())
-        arguments = ["--config", str(self._config_path), "--handover-fd", str(fds[0]), "--supervisor-fd", str(fds[1])]
-        with channel, handover:
-            pid = start_program("nodeagent.control", arguments, fds, self._environ, self._become)
-        self._process = Process(self._loop, pid, os.pidfd_open(pid), self._end)
-        for ours in (self._channel, self._handover):
-            ours.setblocking(False)
-        self._loop.add_reader(self._channel, self._receive)
-        _log.info("control_started", pid=pid)
+        try:
+            self._launch()
+        except START_ERRORS as error:
+            _log.error("control_not_started", error=str(error))
+            self._end(None)
+            return
+        _log.info("control_started", pid=self.pid)
         for worker in self._workers():
             if worker.pid:
                 self.hand_over(worker)
 
     def hand_over(self, worker: WorkerProcess) -> None:
         """Gives control its end of the channel to a worker: the one the worker was born with, or a new one."""
-        if self._handover is None:
+        if self._handover is None or not worker.pid or worker.state == State.DEAD:
             return
-        passed = worker.for_control or worker.renew_control()
-        worker.for_control = None
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [passed.fileno()]))]
         try:
-            with passed:
-                self._handover.sendmsg([_HANDOVER.pack(worker.number, worker.pid)], rights)
+            worker.for_control = worker.for_control or worker.renew_control()
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [worker.for_control.fileno()]))]
+            self._handover.sendmsg([_HANDOVER.pack(worker.number, worker.pid)], rights)
         except OSError as error:
-            self._replace(f"takes no worker: {error.strerror}")
+            if error.errno in PASSING:
+                self._late.add(worker)
+                self._loop.call_later(limits.RESEND_S, self._hand_over_late, worker)
+            else:
+                self._replace(f"takes no worker: {error.strerror}")
+            return
+        self._late.discard(worker)
+        worker.for_control.close()
+        worker.for_control = None
+
+    def _hand_over_late(self, worker: WorkerProcess) -> None:
+        """Unless its channel has been handed over meanwhile."""
+        if worker in self._late:
+            self._late.remove(worker)
+            self.hand_over(worker)
+
+    def _launch(self) -> None:
+        """Raises one of START_ERRORS; `_close` closes what is open then."""
+        program = self._program
+        with ExitStack() as theirs:
+            self._channel, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            theirs.enter_context(channel)
+            self._handover, handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            theirs.enter_context(handover)
+            config = theirs.enter_context(closing_memory("nodeagent-config", msgspec.msgpack.encode(program.config)))
+            fds = {"--config-fd": config, "--handover-fd": handover.fileno(), "--supervisor-fd": channel.fileno()}
+            options = [f"{option}={fd}" for option, fd in fds.items()]
+            arguments = [f"--config={program.config_path}", *options]
+            pid = start_program("nodeagent.control", arguments, tuple(fds.values()), program.environ, self._become)
+        self._process = watch_program(self._loop, pid, self._end)
+        self._frames, self._unsent = FrameReader(limits.CONTROL_FRAME_BYTES), b""
+        for ours in (self._channel, self._handover):
+            ours.setblocking(False)
+        self._loop.add_reader(self._channel, self._receive)
 
     def tell(self, stats: SupervisorStats) -> None:
         """Sends the figures; those that do not fit into the channel are left out, the next ones say it all."""
@@ -110,7 +153,7 @@ class ControlProcess:
 
     def _become(self) -> None:
         privileges.limit_resources()
-        privileges.become(self._user)
+        privileges.become(self._program.user)
 
     def _receive(self) -> None:
         assert self._channel is not None

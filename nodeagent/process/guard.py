@@ -5,7 +5,7 @@ from typing import Literal
 
 from nodeagent import limits
 from nodeagent.observe.log import open_log
-from nodeagent.process.capture import Capture
+from nodeagent.process.capture import Capture, follow_capture
 from nodeagent.process.units import StampedUnit
 from redirect import kernel
 from redirect.elements import Elements
@@ -26,13 +26,30 @@ class Guard:
 
     def __init__(self, settings: Settings | None) -> None:
         """`settings`: None where interception is switched off; then nothing here touches the kernel."""
-        self.condition: Condition = "off"
-        self.detail = "intercept.enabled is false"
+        self._rules: Condition = "off"
+        self._why = "intercept.enabled is false"
         self.repairs = 0
         self._settings = settings
         self._elements = Elements(settings) if settings else None
         self._capture = Capture()
         self._checks = 0
+
+    @property
+    def condition(self) -> Condition:
+        """What `status` shows: `failed` also while not everything that should be is captured."""
+        return "failed" if self._capture.overflow and self._rules != "off" else self._rules
+
+    @property
+    def detail(self) -> str:
+        """Why it is so."""
+        if not self._capture.overflow or self._rules in ("off", "failed"):
+            return self._why
+        return f"not everything is captured: {self._capture.overflow}"
+
+    @property
+    def is_standing(self) -> bool:
+        """Whether the rules are as they should be, or none are wanted."""
+        return self._rules != "failed"
 
     def install(self, agent_cgroup: str) -> None:
         """Puts the rules there if they are missing or different, and exempts our own cgroup.
@@ -47,14 +64,16 @@ class Guard:
         missing = self._elements.set_agents([agent_cgroup])
         if missing:
             raise RedirectError(f"the agent's own cgroup {missing[0]!r} cannot be named in a rule; start it in another")
-        self.condition, self.detail = "active", ""
+        self._rules, self._why = "active", ""
 
     def capture(self, capture: Capture) -> None:
         """From now on this is captured."""
         if capture.refused:
             _log.warning("capture_refused", values=capture.refused[:_SHOWN], number=len(capture.refused))
-        self._capture = capture
-        self._try("capture", lambda elements: elements.set_capture(capture.addresses, capture.ports))
+        if capture.overflow:
+            _log.error("capture_overflow", beyond=capture.overflow, effect="connections to them may pass in clear")
+        wanted = self._capture = follow_capture(self._capture, capture)
+        self._try("capture", lambda elements: elements.set_capture(wanted.addresses, wanted.ports))
 
     def load_units(self, root: str, units: Iterable[StampedUnit]) -> bool:
         """Whether the kernel's map now holds these units, whose paths are below the cgroup `root`."""
@@ -88,8 +107,8 @@ class Guard:
             return
         if drift:
             self._repair("; ".join(drift[:_SHOWN]))
-        elif self.condition == "failed":
-            self.condition, self.detail = "active", ""
+        elif self._rules == "failed":
+            self._rules, self._why = "active", ""
 
     def close(self) -> None:
         """Frees what belongs to libnftables; rules and elements stay."""
@@ -129,12 +148,12 @@ class Guard:
             self._fail("repair", error)
             return False
         self.repairs += 1
-        self.condition, self.detail = "repaired", why
+        self._rules, self._why = "repaired", why
         _log.error("interception_repaired", why=why, changes=report.changes[:_SHOWN], repairs=self.repairs)
         return True
 
     def _fail(self, what: str, error: RedirectError) -> None:
-        self.condition, self.detail = "failed", f"{what}: {error}"
+        self._rules, self._why = "failed", f"{what}: {error}"
         _log.error("interception_failed", what=what, error=str(error))
 
 

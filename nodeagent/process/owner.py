@@ -9,7 +9,8 @@ from nodeagent.observe.log import open_log
 from nodeagent.process import conntrack, sock_diag
 from nodeagent.process.cgroups import scan_ids
 from nodeagent.process.conntrack import Flow
-from nodeagent.process.netlink import NetlinkError, NetlinkSocket
+from nodeagent.process.netlink import NetlinkSocket
+from nodeagent.process.seldom import Seldom
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
 
 _log = open_log()
@@ -24,28 +25,49 @@ class CgroupIds:
     """cgroup id -> unit, looked at anew when an id is not known, but not all the time. Owned by the supervisor."""
 
     def __init__(self, root: Path, clock: Callable[[], float]) -> None:
+        self.clock = clock
         self._root = root
-        self._clock = clock
         self._units: dict[int, str] = {}
+        self._strangers: set[int] = set()
+        """Ids that a look did not find. The kernel gives none twice, so they are in no unit for ever."""
         self._looked_at = float("-inf")
 
     @property
     def wait_s(self) -> float:
         """Seconds until the tree may be looked at again."""
-        return max(0.0, self._looked_at + limits.RESCAN_S - self._clock())
+        return max(0.0, self._looked_at + limits.RESCAN_S - self.clock())
 
     def try_unit(self, cgroup_id: int) -> str | None:
-        """The unit; empty when the cgroup belongs to none or is gone; None: only another look can tell, after `wait_s`."""
-        if cgroup_id not in self._units:
+        """The unit; empty when the cgroup belongs to none or is gone; None: only another look can tell, after `wait_s`.
+
+        Raises:
+            OSError: the tree could not be read.
+        """
+        if cgroup_id not in self._units and cgroup_id not in self._strangers:
             if self.wait_s:
                 return None
             self.look()
-        return self._units.get(cgroup_id, "")
+        return self.seen_unit(cgroup_id)
+
+    def seen_unit(self, cgroup_id: int) -> str:
+        """The unit of a cgroup that is older than the last look; who was not seen there is not looked for again."""
+        unit = self._units.get(cgroup_id, "")
+        if not unit:
+            if len(self._strangers) >= limits.CGROUPS_MAX:
+                self._strangers.clear()
+            self._strangers.add(cgroup_id)
+        return unit
 
     def look(self) -> None:
-        """Looks at the whole tree."""
-        self._units = scan_ids(self._root)
-        self._looked_at = self._clock()
+        """Looks at the whole tree.
+
+        Raises:
+            OSError: it could not be read; not tried again before RESCAN_S either.
+        """
+        try:
+            self._units = scan_ids(self._root)
+        finally:
+            self._looked_at = self.clock()
 
 
 class _Waiting(NamedTuple):
@@ -66,6 +88,7 @@ class OwnerFinder:
         self._ids = ids
         self._defer = defer
         self._waiting: list[_Waiting] = []
+        self._complaint = Seldom(ids.clock)
         self._conntrack = NetlinkSocket(conntrack.NETLINK_NETFILTER)
         self._sock_diag = NetlinkSocket(sock_diag.NETLINK_SOCK_DIAG)
 
@@ -78,10 +101,10 @@ class OwnerFinder:
         reply = Flow(question.listener_ip, question.listener_port, question.peer_ip, question.peer_port)
         try:
             owner = self._find(reply)
-        except NetlinkError as error:
-            _log.warning("owner_query_failed", error=str(error))
-            owner = sock_diag.NOBODY
-        unit = self._ids.try_unit(owner.cgroup_id) if owner.cgroup_id else ""
+            unit = self._ids.try_unit(owner.cgroup_id) if owner.cgroup_id else ""
+        except OSError as error:
+            self._complain(error)
+            owner, unit = sock_diag.NOBODY, ""
         if unit is not None:
             tell(OwnerAnswer(question.number, owner.uid, unit))
             return
@@ -95,11 +118,21 @@ class OwnerFinder:
         self._sock_diag.close()
 
     def _answer_waiting(self) -> None:
-        """One look for all; who is unknown even now is in no unit of this host."""
-        self._ids.look()
+        """One look for all; who is unknown even now is in no unit of this host. Without a look nobody is known."""
         waiting, self._waiting = self._waiting, []
+        try:
+            self._ids.look()
+        except OSError as error:
+            self._complain(error)
+            for number, _, tell in waiting:
+                tell(OwnerAnswer(number, sock_diag.NOBODY.uid, ""))
+            return
         for number, owner, tell in waiting:
-            tell(OwnerAnswer(number, owner.uid, self._ids.try_unit(owner.cgroup_id) or ""))
+            tell(OwnerAnswer(number, owner.uid, self._ids.seen_unit(owner.cgroup_id)))
+
+    def _complain(self, error: OSError) -> None:
+        if self._complaint.is_due():
+            _log.warning("owner_query_failed", error=str(error), effect="connections are unidentified")
 
     def _find(self, reply: Flow) -> sock_diag.Owner:
         original = conntrack.find_original(self._conntrack, reply)

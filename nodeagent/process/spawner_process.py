@@ -1,14 +1,13 @@
 """The supervisor's side of the spawner: starts it, orders workers from it, starts it again when it ends."""
 
 import asyncio
-import os
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from nodeagent.errors import FrameError
 from nodeagent.observe.log import open_log
-from nodeagent.process.child import Process, start_program
+from nodeagent.process.child import START_ERRORS, Process, closing_memory, start_program, watch_program
 from nodeagent.process.orders import Exited, Spawn, Spawned, SpawnerSetup, encode_setup, receive_order, send_order
 from nodeagent.process.restart import remember_exit, start_at
 
@@ -40,25 +39,32 @@ class SpawnerProcess:
         return self._orders is not None
 
     def start(self) -> None:
-        """Starts the program; orders may be given at once, they wait until it has imported everything."""
+        """Starts the program; orders may be given at once, they wait until it has imported everything.
+
+        One that cannot be started now is tried again as one that ended.
+        """
         if not self._is_wanted:
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        memory = os.memfd_create("nodeagent-setup", os.MFD_CLOEXEC)
         try:
-            os.write(memory, encode_setup(self._setup))
-            os.lseek(memory, 0, os.SEEK_SET)
-            arguments = [str(theirs.fileno()), str(memory)]
-            pid = start_program(
-                "nodeagent.process.spawner", arguments, (theirs.fileno(), memory), self._environ
-            )
-        finally:
-            theirs.close()
-            os.close(memory)
+            self._launch()
+        except START_ERRORS as error:
+            _log.error("spawner_not_started", error=str(error))
+            self._end(None)
+
+    def _launch(self) -> None:
+        """Raises one of START_ERRORS; nothing is left open then."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs, closing_memory("nodeagent-setup", encode_setup(self._setup)) as memory:
+                fds = (theirs.fileno(), memory)
+                pid = start_program("nodeagent.process.spawner", [*map(str, fds)], fds, self._environ)
+            self._process = watch_program(self._loop, pid, self._end)
+        except BaseException:
+            ours.close()
+            raise
         ours.setblocking(False)
         self._orders = ours
         self._loop.add_reader(ours, self._receive)
-        self._process = Process(self._loop, pid, os.pidfd_open(pid), self._end)
 
     def order(self, spawn: Spawn, descriptors: Sequence[int]) -> bool:
         """Whether the order was given."""
@@ -114,4 +120,5 @@ class SpawnerProcess:
 
     def _restart(self) -> None:
         self.start()
-        self._on_lost()
+        if self.is_running:
+            self._on_lost()

@@ -13,8 +13,9 @@ from nodeagent.config import Config
 from nodeagent.errors import ConfigError
 from nodeagent.observe.log import open_log
 from nodeagent.process import preflight, privileges
+from nodeagent.process.capture import Capture
 from nodeagent.process.cgroups import find_cgroup2_mount, own_cgroup
-from nodeagent.process.control_process import ControlProcess
+from nodeagent.process.control_process import ControlProcess, Program
 from nodeagent.process.guard import Guard
 from nodeagent.process.interception import resolve_catalog, settings_of
 from nodeagent.process.listeners import (
@@ -29,6 +30,7 @@ from nodeagent.process.notify import without_systemd
 from nodeagent.process.orders import SpawnerSetup
 from nodeagent.process.owner import CgroupIds, OwnerFinder
 from nodeagent.process.run_dir import lock_run_dir, prepare_run_dir
+from nodeagent.process.saved_capture import try_saved_capture
 from nodeagent.process.unit_map import UnitMap
 from nodeagent.process.workers import Fleet, FleetCalls
 from redirect.errors import RedirectError
@@ -54,6 +56,8 @@ class Parts:
     users: Users
     cgroups: Path
     """The directory of `cgroup_root`."""
+    saved: Capture | None
+    """What was captured before this process started."""
     families: tuple[Family, ...]
     listeners: list[tuple[ListenerSocket, ...]]
     guard: Guard
@@ -108,6 +112,16 @@ def _lock(parts: Parts, stack: AsyncExitStack) -> None:
     stack.callback(os.close, lock_run_dir(run_dir))
 
 
+def _recall(parts: Parts, _stack: AsyncExitStack) -> None:
+    """As a member of control's group, to whom the directory belongs: root without its capabilities may not look into it."""
+    groups = os.getgroups()
+    os.setgroups([parts.users.control.gid])
+    try:
+        parts.saved = try_saved_capture(Path(parts.config.admin.state_dir))
+    finally:
+        os.setgroups(groups)
+
+
 def _bind(parts: Parts, stack: AsyncExitStack) -> None:
     parts.families = usable_families()
     if parts.families == (4,):
@@ -134,6 +148,8 @@ def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
         stack.callback(parts.guard.close)
         if is_enabled:
             parts.guard.install(_own_cgroup())
+            if parts.saved:
+                parts.guard.capture(parts.saved)
     except RedirectError as error:
         raise ConfigError(f"interception cannot be put in place: {error}") from error
 
@@ -180,9 +196,8 @@ def _follow_units(parts: Parts, stack: AsyncExitStack) -> None:
 
 
 def _make_control(parts: Parts, _stack: AsyncExitStack) -> None:
-    parts.control = ControlProcess(
-        parts.loop, parts.config_path, parts.users.control, parts.environ, parts.fleet.living, parts.guard.capture
-    )
+    program = Program(parts.config, parts.config_path, parts.users.control, parts.environ)
+    parts.control = ControlProcess(parts.loop, program, parts.fleet.living, parts.guard.capture)
 
 
 def _launch(parts: Parts, _stack: AsyncExitStack) -> None:
@@ -213,6 +228,7 @@ def worker_count(config: Config, cores: int) -> int:
 STEPS: tuple[Step, ...] = (
     _check,
     _lock,
+    _recall,
     _bind,
     _drop,
     _intercept,

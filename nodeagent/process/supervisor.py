@@ -74,7 +74,7 @@ class Supervisor:
     async def _announce(self) -> None:
         """Tells systemd once everybody serves."""
         fleet, guard = self._parts.fleet, self._parts.guard
-        while not fleet.are_all_serving() or guard.condition == "failed":
+        while not fleet.are_all_serving() or not guard.is_standing:
             fleet.changed.clear()
             await fleet.changed.wait()
         self._heartbeat.tick()

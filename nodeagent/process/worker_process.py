@@ -3,7 +3,9 @@
 import asyncio
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ from nodeagent.observe.log import open_log
 from nodeagent.process.channel import WorkerChannel
 from nodeagent.process.child import Process
 from nodeagent.process.listeners import make_prepared_socket
+from nodeagent.process.seldom import Seldom
 from nodeagent.wire import requests
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
 
@@ -59,13 +62,26 @@ class Ends(NamedTuple):
         self.control.close()
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerCalls:
+    """What a worker's process needs of others."""
+
+    find_owner: FindOwner
+    on_ready: Callable[[], None]
+    renew: Callable[["WorkerProcess"], None]
+    """It has no channel to control: makes one and hands both ends over."""
+    on_end: Callable[["WorkerProcess", int | None], None]
+
+
 class WorkerProcess:
     """A worker from the order to its end. Owned by the fleet."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, number: int, serial: int, find_owner: FindOwner,
-        on_ready: Callable[[], None], on_end: Callable[["WorkerProcess", int | None], None],
-    ) -> None:  # fmt: skip
+    def __init__(self, loop: asyncio.AbstractEventLoop, number: int, serial: int, calls: WorkerCalls) -> None:
+        """Makes its channels.
+
+        Raises:
+            OSError: no descriptor is left.
+        """
         self.number = number
         self.serial = serial
         """Of the order for it."""
@@ -77,13 +93,16 @@ class WorkerProcess:
         self.for_control: socket.socket | None = None
         """Control's end of the worker's other channel, until it is handed over."""
         self._loop = loop
-        self._find_owner = find_owner
-        self._on_ready = on_ready
-        self._on_end = on_end
+        self._calls = calls
         self._process: Process | None = None
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.for_control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.ends = Ends(theirs, control)
+        self._said: set[int] = set()
+        """Kinds of messages that came and may come once."""
+        self._renew_at = float("-inf")
+        self._renewal: asyncio.TimerHandle | None = None
+        self._asks: deque[int] = deque()
+        """Families of the batches that are still to be made."""
+        self._complaint = Seldom(loop.time)
+        ours, self.for_control, self.ends = _make_channels()
         self._channel = WorkerChannel(loop, ours, self._hear, self._lose)
         self._handlers: Mapping[int, Callable[[bytes], None]] = {
             requests.WANT_SOCKETS: self._give_sockets,
@@ -91,6 +110,7 @@ class WorkerProcess:
             requests.PONG: self._note_pong,
             requests.READY: self._note_ready,
             requests.DRAINED: self._note_drained,
+            requests.RENEW: self._renew_soon,
         }
 
     def spawned(self, pid: int, pidfd: int) -> None:
@@ -113,7 +133,11 @@ class WorkerProcess:
         self._channel.send(requests.encode_beat(requests.DRAIN))
 
     def renew_control(self) -> socket.socket:
-        """Control's end of a new channel between this worker and control; the worker gets the other."""
+        """Control's end of a new channel between this worker and control; the worker gets the other.
+
+        Raises:
+            OSError: no descriptor is left.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._channel.send(requests.encode_beat(requests.CONTROL), [theirs])
         return ours
@@ -132,9 +156,13 @@ class WorkerProcess:
         self._move(Event.END)
         self._channel.close()
         self.ends.close()
+        self._asks.clear()
+        if self._renewal:
+            self._renewal.cancel()
         if self.for_control:
             self.for_control.close()
-        self._on_end(self, code)
+            self.for_control = None
+        self._calls.on_end(self, code)
 
     def _see_end(self, code: int | None) -> None:
         """By pidfd. The code is the spawner's to tell, which does so at once; without a spawner nobody knows it."""
@@ -156,13 +184,56 @@ class WorkerProcess:
             self.kill()
 
     def _give_sockets(self, data: bytes) -> None:
+        """Notes the ask; one batch is made per turn of the loop."""
         family = requests.decode_family(data)
+        if len(self._asks) < limits.PREPARED_ASKS:
+            self._asks.append(family)
+            if len(self._asks) == 1:
+                self._loop.call_soon(self._give_batch)
+
+    def _give_batch(self) -> None:
+        if not self._asks:
+            return
+        family = self._asks[0]
         answer = requests.encode_family(requests.SOCKETS, family)
+        is_whole = True
         if not self._channel.has_waiting(answer):
-            self._channel.send(answer, _prepared(family))
+            batch = self._prepared(family)
+            is_whole = len(batch) == limits.PREPARED_SOCKETS
+            self._channel.send(answer, batch)
+        # The ask stays in the queue as long as it holds back the next.
+        self._loop.call_later(0 if is_whole else limits.PREPARED_AGAIN_S, self._give_next)
+
+    def _give_next(self) -> None:
+        if self._asks:
+            self._asks.popleft()
+        self._give_batch()
+
+    def _prepared(self, family: int) -> list[socket.socket]:
+        """A batch; fewer when this process runs out of descriptors, so that the worker is not left waiting."""
+        batch: list[socket.socket] = []
+        try:
+            for _ in range(limits.PREPARED_SOCKETS):
+                batch.append(make_prepared_socket(family))  # noqa: PERF401 - what was made before a failure is kept
+        except OSError as error:
+            if self._complaint.is_due():
+                _log.error("prepared_sockets_failed", worker=self.number, family=family, made=len(batch), error=str(error))
+        return batch
+
+    def _renew_soon(self, data: bytes) -> None:
+        """At once, but not more often than each RENEW_S; asked meanwhile, once more at the end of it."""
+        requests.decode_beat(data)
+        if self._renewal is None:
+            self._renewal = self._loop.call_at(max(self._renew_at, self._loop.time()), self._renew)
+
+    def _renew(self) -> None:
+        self._renewal = None
+        self._renew_at = self._loop.time() + limits.RENEW_S
+        _log.warning("worker_lost_control", worker=self.number, pid=self.pid)
+        self._calls.renew(self)
 
     def _answer_owner(self, data: bytes) -> None:
-        self._find_owner(requests.decode_question(data), self._tell_owner)
+        self._calls.find_owner(requests.decode_question(data), self._tell_owner)
 
     def _tell_owner(self, answer: OwnerAnswer) -> None:
         self._channel.send(requests.encode_answer(answer))
@@ -171,14 +242,24 @@ class WorkerProcess:
         requests.decode_beat(data)
         self.answered_at = self._loop.time()
 
-    def _note_ready(self, _data: bytes) -> None:
+    def _note_ready(self, data: bytes) -> None:
+        self._expect_once(data)
         self._move(Event.READY)
         self.answered_at = self._loop.time()
         _log.info("worker_ready", worker=self.number, pid=self.pid, seconds=round(self.answered_at - self.born_at, 3))
-        self._on_ready()
+        self._calls.on_ready()
 
-    def _note_drained(self, _data: bytes) -> None:
+    def _note_drained(self, data: bytes) -> None:
+        self._expect_once(data)
+        if self.state != State.DRAINING:
+            raise FrameError(f"drained while {self.state}")
         _log.info("worker_drained", worker=self.number, pid=self.pid)
+
+    def _expect_once(self, data: bytes) -> None:
+        """Each makes a line in the log: a worker that was taken over does not fill the disk by it."""
+        if data[0] in self._said:
+            raise FrameError(f"kind {data[0]} for the second time")
+        self._said.add(data[0])
 
     def _move(self, event: Event) -> None:
         state = TRANSITIONS[self.state].get(event)
@@ -187,12 +268,13 @@ class WorkerProcess:
         self.state = state
 
 
-def _prepared(family: int) -> list[socket.socket]:
-    """A batch; fewer when this process runs out of descriptors, so that the worker is not left waiting."""
-    batch: list[socket.socket] = []
+def _make_channels() -> tuple[socket.socket, socket.socket, Ends]:
+    """Our end of the channel to the worker, control's end of its other one, and the worker's two."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        for _ in range(limits.PREPARED_SOCKETS):
-            batch.append(make_prepared_socket(family))  # noqa: PERF401 - what was made before a failure is kept
-    except OSError as error:
-        _log.error("prepared_sockets_failed", family=family, made=len(batch), error=str(error))
-    return batch
+        for_control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
+    return ours, for_control, Ends(theirs, control)

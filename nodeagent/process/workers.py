@@ -14,7 +14,7 @@ from nodeagent.process.listeners import Family, ListenerSocket, bind_listeners, 
 from nodeagent.process.orders import Spawn, Spawned, SpawnerSetup
 from nodeagent.process.restart import remember_exit, start_at
 from nodeagent.process.spawner_process import SpawnerProcess
-from nodeagent.process.worker_process import FindOwner, State, WorkerProcess
+from nodeagent.process.worker_process import FindOwner, State, WorkerCalls, WorkerProcess
 from nodeagent.wire.frames import WorkerFacts
 
 _log = open_log()
@@ -41,7 +41,7 @@ class FleetCalls:
     marks: Callable[[], Mapping[int, str]]
     """Every mark that a worker must know."""
     hand_over: Callable[[WorkerProcess], None]
-    """Passes a worker's channel on to control."""
+    """Passes a worker's channel, its first or a new one, on to control."""
     wall_clock: Callable[[], float]
 
 
@@ -58,6 +58,7 @@ class Fleet:
         self._loop = loop
         self._families = families
         self._calls = calls
+        self._worker_calls = WorkerCalls(calls.find_owner, self.changed.set, calls.hand_over, self._note_end)
         self._spawner = SpawnerProcess(loop, setup, environ, self._note_spawned, self._note_exited, self._order_again)
         self._serials = itertools.count(1)
         self._is_wanted = True
@@ -132,7 +133,12 @@ class Fleet:
     def _start(self, slot: Slot) -> None:
         if not self._is_wanted:
             return
-        worker = WorkerProcess(self._loop, slot.number, next(self._serials), self._calls.find_owner, self.changed.set, self._note_end)
+        try:
+            worker = WorkerProcess(self._loop, slot.number, next(self._serials), self._worker_calls)
+        except OSError as error:
+            _log.error("worker_not_started", worker=slot.number, error=str(error))
+            self._start_again(slot)
+            return
         slot.worker, slot.started_at = worker, self._calls.wall_clock()
         for mark, unit in self._calls.marks().items():
             worker.tell_unit(mark, unit)
@@ -140,7 +146,7 @@ class Fleet:
             self._order(slot, worker)
 
     def _order(self, slot: Slot, worker: WorkerProcess) -> None:
-        """Asks the spawner; a worker whose order is not given is ordered again when there is a new spawner."""
+        """Asks the spawner; a worker whose order cannot be given is given up, and its successor is ordered."""
         try:
             slot.listeners = slot.listeners or bind_listeners(self._families)
         except (ConfigError, OSError) as error:
@@ -151,6 +157,8 @@ class Fleet:
         descriptors = [end.fileno() for end in (*worker.ends, *(listener.sock for listener in slot.listeners))]
         if self._spawner.order(spawn, descriptors):
             worker.ends.close()
+        else:
+            worker.finish(None)
 
     def _order_again(self) -> None:
         """After a new spawner was started: what its predecessor was asked for and did not report."""
@@ -174,17 +182,21 @@ class Fleet:
                 worker.finish(code)
 
     def _note_end(self, worker: WorkerProcess, code: int | None) -> None:
-        slot = self.slots[worker.number]
         self.changed.set()
+        if self._is_wanted:
+            delay_s = self._start_again(self.slots[worker.number])
+            _log.error("worker_exited", worker=worker.number, pid=worker.pid, code=code, restart_in_s=round(delay_s, 3))
+        else:
+            _log.info("worker_exited", worker=worker.number, pid=worker.pid, code=code)
+
+    def _start_again(self, slot: Slot) -> float:
+        """In how many seconds the slot's next worker is started."""
         now = self._loop.time()
-        if not self._is_wanted:
-            _log.info("worker_exited", worker=slot.number, pid=worker.pid, code=code)
-            return
         slot.exits = remember_exit(slot.exits, now)
         slot.restarts += 1
         next_at = start_at(slot.exits, now)
-        _log.error("worker_exited", worker=slot.number, pid=worker.pid, code=code, restart_in_s=round(next_at - now, 3))
         if next_at - now > limits.VACANT_S and self.serving():
             close_listeners(slot.listeners)
             slot.listeners = ()
         self._loop.call_at(next_at, self._start, slot)
+        return next_at - now

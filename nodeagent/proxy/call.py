@@ -4,7 +4,7 @@ import asyncio
 
 from nodeagent import limits
 from nodeagent.decide.outbound import Via
-from nodeagent.errors import PeerLost, UpstreamTimeout
+from nodeagent.errors import Denied, PeerLost, UpstreamTimeout
 from nodeagent.model.address import Address
 from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.pool import TunnelKey, TunnelPool
@@ -23,8 +23,8 @@ class Caller:
         Raises:
             AgentError: no tunnel, or the callee's agent said no.
         """
-        assert via.permit is not None, "a tunnel needs a permit"
-        assert via.peer is not None, "a tunnel needs a peer"
+        if via.permit is None or via.peer is None:
+            raise Denied(f"{source} -> {via.service}: a tunnel needs a permit and a peer")
         key = TunnelKey(source, via.service, Address(via.address.ip, via.peer.tunnel_port), via.peer.name)
         tunnel = await self._pool.tunnel(key)
         end = StreamEnd()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from nodeagent import limits
 from nodeagent.catalog.codec import apply_delta, decode_delta, decode_steps
-from nodeagent.errors import CatalogError, FrameError, NoSvid
+from nodeagent.errors import FrameError, NoSvid
 from nodeagent.proxy.live import Live
 from nodeagent.wire.frames import (
     AskConnections,
@@ -33,6 +33,7 @@ class ControlChannel:
 
     def __init__(self, live: Live, stats: Callable[[float], WorkerStats]) -> None:
         self.on_keys: Callable[[], None] = lambda: None
+        self.on_detached: Callable[[], None] = lambda: None
         self._live = live
         self._stats = stats
         self._loop = asyncio.get_running_loop()
@@ -40,11 +41,13 @@ class ControlChannel:
         self._reader = FrameReader()
         self._unsent = bytearray()
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._asked_at: dict[str, float] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._stats_due = self._loop.time()
         live.spawn(self._work())
         self._loop.call_soon(self._send_records)
         self._loop.call_soon(self._send_stats)
+        self._loop.call_later(limits.RENEW_S, self._renew)
 
     def attach(self, sock: socket.socket) -> None:
         """Talks through `sock` from now on; a channel that was there before is closed."""
@@ -61,20 +64,28 @@ class ControlChannel:
         """
         if self._live.keys.serial(service):
             return
-        waiter = self._loop.create_future()
+        waiter: asyncio.Future[None] = self._loop.create_future()
         waiting = self._waiting.setdefault(service, [])
         waiting.append(waiter)
-        if len(waiting) == 1:
-            self._send(WantSvid(service))
         try:
             async with asyncio.timeout(limits.SVID_WAIT_S):
-                await waiter
+                while not waiter.done():
+                    self._want(service)
+                    await asyncio.wait((waiter,), timeout=limits.SVID_ASK_S)
         except TimeoutError:
             raise NoSvid(f"this host has no certificate for {service} and got none in time; see nodeagent certs") from None
         finally:
             waiting.remove(waiter)
             if not waiting:
                 self._waiting.pop(service, None)
+                self._asked_at.pop(service, None)
+
+    def _want(self, service: str) -> None:
+        """Asks control for a certificate, once in a while however many wait: it may be away, or have refused."""
+        now = self._loop.time()
+        if now - self._asked_at.get(service, -limits.SVID_ASK_S) >= limits.SVID_ASK_S:
+            self._asked_at[service] = now
+            self._send(WantSvid(service))
 
     # --- in ----------------------------------------------------------------------------------------------------------
 
@@ -98,8 +109,9 @@ class ControlChannel:
             message = await self._inbox.get()
             try:
                 await self._take(message)
-            except CatalogError as error:  # control sends a whole snapshot when the generation does not follow
+            except Exception as error:  # noqa: BLE001 - whatever it was: a fresh channel begins with a whole snapshot
                 self._live.report(error)
+                self._detach()
 
     async def _take(self, message: Message) -> None:
         match message:
@@ -187,3 +199,11 @@ class ControlChannel:
             self._sock.close()
             self._sock = None
         self._unsent.clear()
+        while not self._inbox.empty():
+            self._inbox.get_nowait()
+
+    def _renew(self) -> None:
+        """Without a channel, this worker would serve for ever from what it knows now: asks for one until there is."""
+        self._loop.call_later(limits.RENEW_S, self._renew)
+        if self._sock is None:
+            self.on_detached()

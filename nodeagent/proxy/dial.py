@@ -1,4 +1,4 @@
-"""Connecting a socket without asking a resolver."""
+"""What uvloop would do in a thread, or not at all: connecting and waiting for a plain socket."""
 
 import asyncio
 import errno
@@ -19,22 +19,34 @@ async def dial(sock: socket.socket, address: Address) -> None:
     """
     error = sock.connect_ex(tuple(address))
     if error == errno.EINPROGRESS:
-        await _writable(sock)
+        await writable(sock)
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
         raise OSError(error, os.strerror(error))
 
 
-async def _writable(sock: socket.socket) -> None:
+async def writable(sock: socket.socket) -> None:
+    """Returns when `sock` may be written to, or has failed."""
     loop = asyncio.get_running_loop()
-    writable: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(sock, _settle, writable)
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(sock, _settle, ready)
     try:
-        await writable
+        await ready
     finally:
         loop.remove_writer(sock)
 
 
-def _settle(writable: asyncio.Future[None]) -> None:
-    if not writable.done():
-        writable.set_result(None)
+async def readable(sock: socket.socket) -> None:
+    """Returns when `sock` has as much to read as its SO_RCVLOWAT asks for, or was closed."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(sock, _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
+
+
+def _settle(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -5,6 +5,7 @@ was closed. Back-pressure: an end that cannot deliver asks its peer to pause.
 """
 
 import asyncio
+import functools
 import socket
 import struct
 from collections.abc import Callable
@@ -15,7 +16,11 @@ from nodeagent.errors import AgentError
 from nodeagent.wire import connect
 from nodeagent.wire.stream import CANCEL, CONNECT_ERROR, LOST, NO_ERROR, Headers, Stream
 
-_LINGER_RESET = struct.pack("ii", 1, 0)
+LINGER_RESET = struct.pack("ii", 1, 0)
+"""For SO_LINGER: close with a reset. Source: socket(7)."""
+_CLOSED = 7  # Linux, include/net/tcp_states.h: TCP_CLOSE
+_ACKED = struct.Struct("=Q")  # Linux, include/uapi/linux/tcp.h: tcp_info.tcpi_bytes_acked
+_ACKED_AT, _ACKED_END = 120, 128
 
 
 class End(Protocol):
@@ -25,6 +30,12 @@ class End(Protocol):
     relay: "Watcher | None"
     received: int
     """Bytes that came out of this end."""
+    is_closed: bool
+    """Nothing comes or goes here any more."""
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether it closed because the tunnel around it was lost."""
 
     def start(self) -> None:
         """The peer is there: payload flows."""
@@ -69,7 +80,15 @@ class TcpEnd(asyncio.Protocol):
         self._early: list[bytes] = []
         self._has_eof = False
         self._has_finished = False
+        self._is_paused = False
+        self._was_cut = False
         self._linger: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
+
+    @property
+    def was_lost(self) -> bool:
+        """A TCP connection is in no tunnel."""
+        return False
 
     @property
     def sock(self) -> Any:
@@ -80,9 +99,6 @@ class TcpEnd(asyncio.Protocol):
         """asyncio: the transport is there; nothing is passed on before both ends are."""
         self.transport = transport
         self.transport.pause_reading()
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, limits.KEEPALIVE_S)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, limits.KEEPALIVE_S)
 
     def data_received(self, data: bytes) -> None:
         """asyncio: payload from the application. uvloop reads once although it was asked to pause."""
@@ -105,9 +121,12 @@ class TcpEnd(asyncio.Protocol):
         """asyncio: closed by either side, or reset by the application."""
         self.is_closed = True
         self.on_closed()
-        if self._linger:
-            self._linger.cancel()
-        is_clean = exc is None and (self._has_eof and self._has_finished)
+        for timer in (self._linger, self._look):
+            if timer:
+                timer.cancel()
+        if self.peer:
+            self.peer.resume()  # what it holds for us will not be delivered: its window goes back
+        is_clean = exc is None and self._has_eof and self._has_finished and not self._was_cut
         if self.relay:
             self.relay.end_closed(self, "" if is_clean else f"connection reset ({exc or 'aborted'})")
 
@@ -153,16 +172,21 @@ class TcpEnd(asyncio.Protocol):
     def reset(self) -> None:
         """RST to the application."""
         if not self.is_closed:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
             self.transport.abort()
 
     def pause(self) -> None:
         """The peer cannot deliver: stop reading from the application."""
-        if not self.is_closed:
-            self.transport.pause_reading()
+        if self.is_closed:
+            return
+        self._is_paused = True
+        self.transport.pause_reading()
+        if not self._look:
+            self._look = asyncio.get_running_loop().call_later(limits.KEEPALIVE_S, self._look_for_reset)
 
     def resume(self) -> None:
         """Read from the application."""
+        self._is_paused = False
         if not self.is_closed:
             self.transport.resume_reading()
 
@@ -170,7 +194,27 @@ class TcpEnd(asyncio.Protocol):
         """Both FINs are exchanged or queued: close, and cut a peer that never reads the rest."""
         if self._has_eof and self._has_finished and not self._linger:
             self.transport.close()
-            self._linger = asyncio.get_running_loop().call_later(limits.LINGER_S, self.reset)
+            self._wait_for_delivery(before=-1)
+
+    def _wait_for_delivery(self, *, before: int) -> None:
+        """A slow reader gets all the time it needs; one that took nothing for LINGER_S is cut."""
+        taken = _ACKED.unpack_from(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_END), _ACKED_AT)[0]
+        if taken > before:
+            loop = asyncio.get_running_loop()
+            self._linger = loop.call_later(limits.LINGER_S, functools.partial(self._wait_for_delivery, before=taken))
+        else:
+            self._was_cut = True
+            self.reset()
+
+    def _look_for_reset(self) -> None:
+        """While reading is paused, nobody would tell us of a reset."""
+        self._look = None
+        if self.is_closed or not self._is_paused:
+            return
+        if self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CLOSED:
+            self.transport.abort()
+        else:
+            self._look = asyncio.get_running_loop().call_later(limits.KEEPALIVE_S, self._look_for_reset)
 
 
 def _nothing() -> None:
@@ -190,10 +234,15 @@ class StreamEnd:
         self._early: list[bytes] = []
         self._has_eof = False
         self._has_finished = False
-        self._is_closed = False
+        self.is_closed = False
         self._is_paused = False
         self._is_full = False
         self._unpaid = 0
+
+    @property
+    def was_lost(self) -> bool:
+        """The whole session went away."""
+        return self.reset_code == LOST
 
     def start(self) -> None:
         """Passes on what came before the peer was there."""
@@ -205,9 +254,13 @@ class StreamEnd:
 
     def refuse(self, error: AgentError) -> None:
         """Answers the CONNECT with HBONE's status for such a refusal."""
-        if not self._is_closed and self.stream:
-            self._is_closed = True
+        if not self.is_closed and self.stream:
+            self.is_closed = True
             self.stream.respond(connect.refusal_headers(error), end=True)
+            held = sum(map(len, self._early))
+            self._early.clear()
+            if held:
+                self.stream.consume(held)
 
     # --- told by the session ---------------------------------------------------------------------------------------
 
@@ -219,7 +272,9 @@ class StreamEnd:
     def on_data(self, data: bytes) -> None:
         """Payload from the tunnel."""
         self.received += len(data)
-        if self.peer:
+        if self.is_closed and self.stream:
+            self.stream.consume(len(data))  # refused: whatever still comes is for nobody
+        elif self.peer:
             self._deliver(data)
         else:
             self._early.append(data)
@@ -234,7 +289,7 @@ class StreamEnd:
     def on_reset(self, code: int) -> None:
         """RST_STREAM from the peer, or the tunnel is lost."""
         self.reset_code = code
-        self._is_closed = True
+        self.is_closed = True
         why = "the tunnel was lost" if code == LOST else f"stream reset by the peer (HTTP/2 code {code})"
         if not self.head.done():
             self.head.set_exception(ConnectionResetError(why))
@@ -253,7 +308,7 @@ class StreamEnd:
     def send(self, data: bytes) -> None:
         """Into the tunnel."""
         stream = self.stream
-        if self._is_closed or not stream:
+        if self.is_closed or not stream:
             return
         stream.write(data)
         if stream.is_full and not self._is_full and self.peer:
@@ -269,8 +324,8 @@ class StreamEnd:
 
     def reset(self) -> None:
         """RST_STREAM: the far application sees a reset."""
-        if not self._is_closed and self.stream:
-            self._is_closed = True
+        if not self.is_closed and self.stream:
+            self.is_closed = True
             self.stream.reset(CONNECT_ERROR if self._has_finished else CANCEL)
             if self.relay:
                 self.relay.end_closed(self, "reset")
@@ -297,7 +352,7 @@ class StreamEnd:
             self.stream.consume(unpaid)
 
     def _close_if_done(self) -> None:
-        if self._has_eof and self._has_finished and not self._is_closed:
-            self._is_closed = True
+        if self._has_eof and self._has_finished and not self.is_closed:
+            self.is_closed = True
             if self.relay:
                 self.relay.end_closed(self, "")

@@ -1,10 +1,12 @@
 """The path of a connection that comes from outside: a stream in a peer's tunnel, or clear text."""
 
 from nodeagent.decide.inbound import decide_plaintext, decide_stream
+from nodeagent.decide.route import ToService, find_destination
+from nodeagent.errors import BadDestination, PeerIdentity
 from nodeagent.model.address import Address, OriginalDst, canonical_ip
 from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
 from nodeagent.proxy.live import Live
-from nodeagent.proxy.outbound import caller_of, note_way
+from nodeagent.proxy.outbound import caller_of, note_way, refuse_loops
 from nodeagent.proxy.relay import Relay, refusals
 from nodeagent.proxy.supervisor import SupervisorChannel
 from nodeagent.proxy.tunnel import Tunnel
@@ -46,9 +48,11 @@ class Inbound:
             return
         with refusals(relay, live):
             live.check_room()
+            refuse_loops(dst)
+            to = find_destination(live.snapshot, dst, dst_is_local=True)
+            relay.row.destination = to.service.name if isinstance(to, ToService) else ""
             via = decide_plaintext(live.snapshot, dst)
             note_way(relay.row, via, live.snapshot)
-            relay.row.destination = via.service
             relay.link(await self._reach(via.address, addr.ip, via.service))
 
     async def _serve_stream(self, tunnel: Tunnel, relay: Relay, stream: Stream, headers: Headers) -> None:
@@ -58,6 +62,8 @@ class Inbound:
             return
         with refusals(relay, live):
             live.check_room()
+            if tunnel.has_expired:
+                raise PeerIdentity(f"a certificate of the tunnel from {tunnel.source} on {tunnel.peer} has ended")
             asked = connect.read_request(headers)
             via = decide_stream(live.snapshot, tunnel.source, tunnel.destination, asked.authority)
             note_way(relay.row, via, live.snapshot)
@@ -67,6 +73,8 @@ class Inbound:
 
     async def _reach(self, address: Address, client_ip: str, service: str) -> End:
         """The application, which sees the caller's address unless its service is told otherwise."""
+        if (":" in address.ip) != (":" in client_ip):
+            raise BadDestination(f"{address} was asked for in a tunnel of the other IP family")
         table = self._live.config.service.get(service)
         if table and not table.preserve_source:
             return await connect_direct(address, "")

@@ -22,7 +22,7 @@ from nodeagent.proxy.tls import Keys
 from nodeagent.proxy.tunnel import Tunnel
 from nodeagent.wire.stream import Budget
 
-_DEFECTS_REPORTED = 20
+_DEFECTS_A_MINUTE = 20
 
 
 class Live:
@@ -47,6 +47,7 @@ class Live:
         self._closed_sent = 0
         self._closed_received = 0
         self._defects = 0
+        self._defects_minute = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -142,6 +143,9 @@ class Live:
 
     def report(self, error: Exception) -> None:
         """A defect's traceback goes to standard error; a flood of them does not."""
+        minute = int(self.now() // 60)
+        if minute != self._defects_minute:
+            self._defects_minute, self._defects = minute, 0
         self._defects += 1
-        if self._defects <= _DEFECTS_REPORTED:
+        if self._defects <= _DEFECTS_A_MINUTE:
             traceback.print_exception(error, file=sys.stderr)

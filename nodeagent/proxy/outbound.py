@@ -6,6 +6,7 @@ from typing import Any
 
 from nodeagent import limits
 from nodeagent.decide.identify import service_of
+from nodeagent.decide.mode import mode_of
 from nodeagent.decide.outbound import Via, decide_outbound
 from nodeagent.decide.route import ToService, find_destination
 from nodeagent.errors import Loop
@@ -71,8 +72,8 @@ class Outbound:
         """
         host = snapshot.host_by_ip.get(dst.ip)
         here = host.name == snapshot.mesh.host if host else is_local(dst.ip)
-        if here and dst.port in _OWN_PORTS:
-            raise Loop(f"{dst} is a port of the agent itself; nothing may call it")
+        if here:
+            refuse_loops(dst)
         return here
 
 
@@ -83,6 +84,16 @@ def caller_of(sock: Any) -> Address:
     except OSError:
         return Address("0.0.0.0", 0)  # noqa: S104 - nobody
     return Address(canonical_ip(ip), port)
+
+
+def refuse_loops(dst: Address) -> None:
+    """Refuses what would come back to this agent for ever. dst: an address of this host.
+
+    Raises:
+        Loop: it is a port of the agent.
+    """
+    if dst.port in _OWN_PORTS:
+        raise Loop(f"{dst} is a port of the agent itself; nothing may call it")
 
 
 def original_dst(sock: Any) -> OriginalDst:
@@ -116,5 +127,6 @@ def note_caller(row: ConnectionRow, source: str, workload: Workload, destination
 def note_way(row: ConnectionRow, via: Via, snapshot: Snapshot) -> None:
     """Writes down what was decided."""
     row.path, row.upstream = via.path, str(via.address)
-    row.permit = via.permit.by if via.permit else via.note
+    row.permit = "; ".join(filter(None, (via.permit.by if via.permit else "", via.note)))
+    row.mode = mode_of(snapshot, via.service)
     row.generation = snapshot.generation

@@ -17,6 +17,7 @@ from nodeagent.proxy.live import Live
 from nodeagent.proxy.outbound import Outbound
 from nodeagent.proxy.pool import TunnelPool
 from nodeagent.proxy.supervisor import SupervisorChannel
+from nodeagent.proxy.upstream import keep_alive
 from nodeagent.proxy.welcome import Welcome
 from nodeagent.wire.frames import WorkerStats
 
@@ -40,6 +41,7 @@ class Plane:
         self._supervisor.on_drain = self._supervisor.on_lost = self._stop.set
         self._supervisor.on_control = self._control.attach
         self._control.on_keys = self._renew
+        self._control.on_detached = self._supervisor.renew_control
         self._control.attach(control)
         for family in (4, 6):
             self._supervisor.ask_sockets(family)
@@ -49,6 +51,7 @@ class Plane:
         if kind == "tunnel":
             self._welcome.listen(sock)
             return
+        keep_alive(sock)  # inherited by what it accepts
         factory = _Accepted.factory(self._outbound.serve if kind == "outbound" else self._inbound.serve_plaintext, self._live)
         self._servers.append(await asyncio.get_running_loop().create_server(factory, sock=sock, backlog=limits.ACCEPT_BACKLOG))
 
@@ -73,9 +76,21 @@ class Plane:
         for tunnel in list(self._live.tunnels):
             tunnel.retire()
         await self._live.is_empty.wait()
-        with contextlib.suppress(TimeoutError):  # the last ends of streams are still on their way out
-            async with asyncio.timeout(limits.FAREWELL_S):
-                await self._live.is_quiet.wait()
+        await self._farewell()
+
+    async def _farewell(self) -> None:
+        """Lets tunnels deliver what their streams still hold, for as long as any of it moves."""
+        held = -1
+        while self._held() != held:
+            held = self._held()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limits.FAREWELL_S):
+                    await self._live.is_quiet.wait()
+                    return
+
+    def _held(self) -> int:
+        """Bytes that streams have queued for peers."""
+        return sum(stream.queued for tunnel in self._live.tunnels for stream in tunnel.session.streams.values())
 
     def _renew(self) -> None:
         """New keys: tunnels of an older certificate finish what they carry."""

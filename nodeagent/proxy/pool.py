@@ -5,6 +5,7 @@ certificate is the caller's identity.
 """
 
 import asyncio
+import functools
 import socket
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,8 +19,9 @@ from nodeagent.model.address import Address
 from nodeagent.proxy.control import ControlChannel
 from nodeagent.proxy.dial import dial
 from nodeagent.proxy.live import Live
-from nodeagent.proxy.tls import verify_peer
+from nodeagent.proxy.tls import distrust, reason_of, verify_peer
 from nodeagent.proxy.tunnel import Tunnel
+from nodeagent.proxy.upstream import new_socket
 
 
 class TunnelKey(NamedTuple):
@@ -108,43 +110,41 @@ class TunnelPool:
         mesh = live.snapshot.mesh
         await self._control.ensure_svid(key.source)
         context = live.keys.context(key.source, is_server=False, now=live.now())
-        sock = await _connect(key)
-        tunnel = Tunnel(live.budget, live.now(), None)
+        tunnel = Tunnel(live.budget, live.now, None)
         tunnel.source, tunnel.destination, tunnel.peer = key.source, key.destination, key.host
-        tunnel.serial = live.keys.serial(key.source)
+        tunnel.serial, tunnel.expires_at = live.keys.serial(key.source), live.keys.expires_at(key.source)
+        tunnel.on_connected = functools.partial(_demand, key=key, datacenter=mesh.datacenter, live=live)
+        sock = await _connect(key)
         sni = service_sni(key.destination, mesh.datacenter, live.keys.trust_domain)
         try:
             async with asyncio.timeout(limits.HANDSHAKE_S):
-                transport, _ = await aiofastnet.create_connection(
+                await aiofastnet.create_connection(
                     asyncio.get_running_loop(), lambda: tunnel, sock=sock, ssl=context, server_hostname=sni,
                     ssl_handshake_timeout=limits.HANDSHAKE_S, ssl_shutdown_timeout=2,
                     ssl_incoming_bio_size=limits.TLS_BIO_BYTES, ssl_outgoing_bio_size=limits.TLS_BIO_BYTES,
                 )  # fmt: skip
         except (OSError, TimeoutError) as error:
             raise _explain(error, key) from error
-        try:
-            _demand(transport, key, mesh.datacenter, live)
-        except AgentError:
-            transport.abort()
-            raise
+        if tunnel.refusal:
+            raise tunnel.refusal
         return tunnel
 
 
-def _demand(transport: asyncio.Transport, key: TunnelKey, datacenter: str, live: Live) -> None:
+def _demand(tunnel: Tunnel, *, key: TunnelKey, datacenter: str, live: Live) -> None:
     """The callee must prove exactly the service that was asked for.
 
     Raises:
         PeerIdentity: it proved another one.
     """
-    proved = verify_peer(transport.get_extra_info("ssl_object"), live.now())
+    proved, expires_at = verify_peer(tunnel.transport.get_extra_info("ssl_object"), live.now())
+    tunnel.expires_at = min(tunnel.expires_at, expires_at)
     expected = service_id(live.keys.trust_domain, datacenter, key.destination)
     if proved != expected:
         raise PeerIdentity(f"{key.host} at {key.peer} proved to be {proved}, not {expected}")
 
 
 async def _connect(key: TunnelKey) -> socket.socket:
-    family = socket.AF_INET6 if ":" in key.peer.ip else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock = new_socket(key.peer.ip)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.PEER_TIMEOUT_S * 1000))
     try:
@@ -165,8 +165,5 @@ async def _connect(key: TunnelKey) -> socket.socket:
 def _explain(error: Exception, key: TunnelKey) -> AgentError:
     """A handshake that failed: the peer's certificate, or the peer itself."""
     where = f"{key.host} at {key.peer}"
-    verify = getattr(error, "verify_message", "")
-    if verify:
-        return PeerIdentity(f"{where} showed a certificate that this mesh does not trust: {verify}")
-    why = getattr(error, "reason", "") or str(error) or type(error).__name__
-    return PeerUnreachable(f"{where} refused the tunnel ({why}); does it have a certificate for {key.destination}?")
+    cure = f"does it have a certificate for {key.destination}?"
+    return distrust(error, where) or PeerUnreachable(f"{where} refused the tunnel ({reason_of(error)}); {cure}")

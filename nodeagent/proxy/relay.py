@@ -44,6 +44,9 @@ class Relay:
         self.upstream = upstream
         self._open.append(upstream)
         upstream.relay = self
+        if upstream.is_closed:  # reset after it had answered, before anybody listened
+            self.end_closed(upstream, "reset while it was being joined", lost=upstream.was_lost)
+            return
         upstream.peer, self.downstream.peer = self.downstream, upstream
         upstream.start()
         self.downstream.start()

@@ -35,6 +35,10 @@ class SupervisorChannel:
         """Tells the supervisor that this worker accepts connections."""
         self._send(requests.encode_beat(requests.READY))
 
+    def renew_control(self) -> None:
+        """Asks for a new channel to control: the old one broke on this side."""
+        self._send(requests.encode_beat(requests.RENEW))
+
     def drained(self) -> None:
         """Tells the supervisor that the last connection has ended."""
         self._send(requests.encode_beat(requests.DRAINED))
@@ -88,8 +92,10 @@ class SupervisorChannel:
             self._sock.send(message)
         except BlockingIOError:
             self._coming = {4: 0, 6: 0}
-        except OSError:
+        except (BrokenPipeError, ConnectionError):
             self._lose()
+        except OSError:  # no memory for it now; every message is asked for, or sent, again
+            self._coming = {4: 0, 6: 0}
 
     def _read(self) -> None:
         try:
@@ -110,7 +116,10 @@ class SupervisorChannel:
             self._coming[family] = max(0, self._coming[family] - 1)
             for fd in fds:
                 self._hand_out(family, socket.socket(fileno=fd))
-            self.ask_sockets(family)
+            if len(fds) == limits.PREPARED_SOCKETS:
+                self.ask_sockets(family)
+            else:
+                self._loop.call_later(limits.PREPARED_REST_S, self.ask_sockets, family)
         elif kind == requests.OWNER:
             self._answered(requests.decode_answer(data))
         elif kind == requests.PING:

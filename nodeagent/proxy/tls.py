@@ -7,6 +7,9 @@ expects Python's own SSL object crashes the interpreter.
 import os
 import ssl
 from datetime import UTC, datetime
+from typing import NamedTuple
+
+from cryptography import x509
 
 from certs.errors import CertificateError
 from certs.spiffe import SpiffeId
@@ -32,14 +35,21 @@ class Keys:
 
     def replace(self, ring: KeyRing) -> None:
         """Uses `ring` for all handshakes from now on."""
-        self._ring = ring
-        self._svids = {svid.service: svid for svid in ring.svids}
-        self._contexts.clear()
+        svids = {svid.service: svid for svid in ring.svids}
+        is_same_bundle = ring.bundle_pem == self._ring.bundle_pem
+        kept = {name for name, svid in svids.items() if is_same_bundle and svid == self._svids.get(name)}
+        self._contexts = {key: context for key, context in self._contexts.items() if key[0] in kept}
+        self._ring, self._svids = ring, svids
 
     def serial(self, service: str) -> str:
         """Of the service's current SVID, to tell sessions of an older one; empty without one."""
         svid = self._svids.get(service)
         return svid.serial if svid else ""
+
+    def expires_at(self, service: str) -> float:
+        """When the service's current SVID ends, in Unix seconds; 0 without one."""
+        svid = self._svids.get(service)
+        return svid.not_after if svid else 0.0
 
     def context(self, service: str, *, is_server: bool, now: float) -> ssl.SSLContext:
         """The context in which this host speaks as `service`. now: Unix seconds.
@@ -58,7 +68,15 @@ class Keys:
         return context
 
 
-def verify_peer(ssl_object: object, now: float) -> SpiffeId:
+class Peer(NamedTuple):
+    """Who the other end of a tunnel is, and until when."""
+
+    spiffe_id: SpiffeId
+    expires_at: float
+    """Unix seconds."""
+
+
+def verify_peer(ssl_object: object, now: float) -> Peer:
     """Who the other end proved to be. OpenSSL has verified the chain; this checks the leaf by SPIFFE's rules.
 
     Raises:
@@ -71,7 +89,8 @@ def verify_peer(ssl_object: object, now: float) -> SpiffeId:
     if not der:
         raise PeerIdentity("the peer showed no certificate")
     try:
-        return peer_spiffe_id(der, datetime.fromtimestamp(now, UTC))
+        spiffe_id = peer_spiffe_id(der, datetime.fromtimestamp(now, UTC))
+        return Peer(spiffe_id, x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp())
     except CertificateError as error:
         raise PeerIdentity(f"the peer's certificate is not an SVID: {error}") from error
 
@@ -117,3 +136,14 @@ def _load_from_memory(context: ssl.SSLContext, svid: SvidKeys) -> None:
         context.load_cert_chain(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)
+
+
+def distrust(error: Exception, where: str) -> PeerIdentity | None:
+    """What to say of a handshake that OpenSSL ended because of the peer's certificate; None if that was not why."""
+    verify = getattr(error, "verify_message", "")
+    return PeerIdentity(f"{where} showed a certificate that this mesh does not trust: {verify}") if verify else None
+
+
+def reason_of(error: Exception) -> str:
+    """The shortest true word for a failed handshake: OpenSSL's errors come without text."""
+    return getattr(error, "reason", "") or str(error) or type(error).__name__

@@ -5,27 +5,35 @@ lives and given up if it does not answer.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
 from nodeagent import limits
+from nodeagent.errors import AgentError
 from nodeagent.model.address import Address
 from nodeagent.wire.frames import TunnelRow
 from nodeagent.wire.http2 import Session
 from nodeagent.wire.stream import Budget, Headers, Stream, StreamHandler
 
 OnRequest = Callable[["Tunnel", Stream, Headers], StreamHandler]
+Clock = Callable[[], float]
+"""Unix seconds."""
 
 
 class Tunnel(asyncio.Protocol):
     """Owned by the pool that opened it or by the welcome that accepted it."""
 
-    def __init__(self, budget: Budget, now: float, on_request: OnRequest | None) -> None:
+    def __init__(self, budget: Budget, now: Clock, on_request: OnRequest | None) -> None:
         self.transport: Any = None
         self.source = self.destination = self.peer = self.serial = ""
         self.address = Address("", 0)
         self.on_lost: list[Callable[[Tunnel], None]] = []
-        self.opened_at = now
+        self.on_connected: Callable[[Tunnel], None] = lambda _: None
+        self.refusal: AgentError | None = None
+        self.expires_at = math.inf
+        self.opened_at = now()
+        self._now = now
         self._is_client = on_request is None
         self._on_request = on_request
         self._budget = budget
@@ -40,7 +48,12 @@ class Tunnel(asyncio.Protocol):
     @property
     def has_room(self) -> bool:
         """Whether another stream fits."""
-        return bool(self.transport) and self.session.has_room
+        return bool(self.transport) and self.session.has_room and not self.has_expired
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether a certificate that opened it has ended: it may finish what it carries and take nothing new."""
+        return self._now() >= self.expires_at
 
     def row(self) -> TunnelRow:
         """For `status`."""
@@ -61,8 +74,15 @@ class Tunnel(asyncio.Protocol):
     # --- told by asyncio ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """TLS is up. The peer's identity is checked by whoever opened or accepted it, before any stream."""
+        """TLS is up. Who the peer is, is found out before its first byte is read."""
         self.transport = transport
+        try:
+            self.on_connected(self)
+        except AgentError as error:
+            self.refusal = error
+            self.session.lose(str(error))
+            transport.abort()  # type: ignore[attr-defined]  # a Transport, whatever the base class says
+            return
         self._pulse = self._loop.call_later(limits.PING_S, self._check)
         self.on_output()
 
@@ -111,17 +131,24 @@ class Tunnel(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._is_flush_due = False
-        if not self.transport or self._is_paused:
+        if not self.transport or (self._is_paused and not self.session.failure):
             return
         data = self.session.data_to_send()
         if data:
             self.transport.write(data)
         if self.session.failure:
-            self.session.lose(self.session.failure)
-            self.transport.close()
+            self._give_up()
         elif self.session.has_output:
             self.on_output()
         elif self.session.is_closing and not self.session.streams:
+            self.transport.close()
+
+    def _give_up(self) -> None:
+        """The session has failed: its farewell is on the way, unless the peer takes nothing."""
+        self.session.lose(self.session.failure)
+        if self._is_paused:
+            self.transport.abort()
+        else:
             self.transport.close()
 
     # --- liveness ----------------------------------------------------------------------------------------------------
@@ -136,10 +163,15 @@ class Tunnel(asyncio.Protocol):
         elif self.session.streams:
             self._used_at = now
             self._ask(silent_s)
-        elif now - self._used_at > limits.SESSION_IDLE_S and self._is_client:
+        elif self.has_expired or now - self._used_at > self._idle_s:
             self.retire()
         else:
             self._ask(silent_s)
+
+    @property
+    def _idle_s(self) -> float:
+        """Whoever opened it closes it; the other side does so for a peer that does not."""
+        return limits.SESSION_IDLE_S * (1 if self._is_client else 2)
 
     def _ask(self, silent_s: float) -> None:
         if silent_s >= limits.PING_S / 2:

@@ -27,7 +27,7 @@ def family_of(ip: str) -> int:
 
 def is_local(ip: str) -> bool:
     """Whether `ip` is an address of this host: only such an address can be bound without privilege."""
-    with socket.socket(_af(ip), socket.SOCK_STREAM) as probe:
+    with new_socket(ip) as probe:
         try:
             probe.bind((ip, 0))
         except OSError:
@@ -41,15 +41,15 @@ async def connect_direct(address: Address, client_ip: str) -> TcpEnd:
     Raises:
         UpstreamRefused, UpstreamTimeout: with the address and the likely cure.
     """
-    sock = _new_socket(address.ip)
+    sock = new_socket(address.ip)
     sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
     try:
         if client_ip and _same_family(client_ip, address.ip):
             sock.bind((client_ip, 0))
         return await _connect(sock, address, limits.CONNECT_S)
-    except BaseException:
+    except BaseException as error:
         sock.close()
-        raise
+        raise _explain(error, address) from error
 
 
 async def connect_preserving(address: Address, client_ip: str, prepared: SocketSource, ports: "PortPool") -> TcpEnd:
@@ -111,6 +111,7 @@ class _TupleTaken(Exception):
 async def _connect(sock: socket.socket, address: Address, timeout_s: float) -> TcpEnd:
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
+    keep_alive(sock)
     try:
         async with asyncio.timeout(timeout_s):
             await dial(sock, address)
@@ -130,8 +131,23 @@ def _explain(error: BaseException, address: Address) -> BaseException:
     return error
 
 
-def _new_socket(ip: str) -> socket.socket:
-    return socket.socket(_af(ip), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+def new_socket(ip: str) -> socket.socket:
+    """A socket for connections to or from `ip`.
+
+    Raises:
+        LimitReached: this process has as many descriptors as it may.
+    """
+    try:
+        return socket.socket(_af(ip), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        raise LimitReached(f"no socket for a connection to {ip}: {error.strerror}; raise host.workers") from error
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Finds dead ends of idle connections; what a listener accepts inherits it."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, limits.KEEPALIVE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, limits.KEEPALIVE_S)
 
 
 def _af(ip: str) -> socket.AddressFamily:

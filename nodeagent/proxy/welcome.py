@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
-import struct
 from collections import Counter
 
 import aiofastnet
@@ -15,14 +15,15 @@ from nodeagent.errors import AgentError, PeerIdentity
 from nodeagent.model.address import Address, canonical_ip
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.control import ControlChannel
+from nodeagent.proxy.dial import readable
+from nodeagent.proxy.ends import LINGER_RESET
 from nodeagent.proxy.live import Live
-from nodeagent.proxy.tls import ALPN, verify_peer
+from nodeagent.proxy.tls import ALPN, distrust, reason_of, verify_peer
 from nodeagent.proxy.tunnel import OnRequest, Tunnel
 from nodeagent.wire import client_hello
 from nodeagent.wire.client_hello import ClientHello, HelloError
 
 _ACCEPTS_PER_TURN = 64
-_RESET = struct.pack("ii", 1, 0)
 
 
 class Refused(Exception):
@@ -42,6 +43,7 @@ class Welcome:
         self._on_request = on_request
         self._loop = asyncio.get_running_loop()
         self._knocking: Counter[str] = Counter()
+        self._knocks = itertools.count(1)
         self._listeners: list[socket.socket] = []
 
     def listen(self, sock: socket.socket) -> None:
@@ -63,21 +65,35 @@ class Welcome:
                 sock, peer = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            except OSError as error:  # out of descriptors: the kernel keeps the queue, the next turn tries again
+            except OSError as error:  # out of descriptors: the kernel keeps the queue meanwhile
                 self._live.report(error)
+                self._rest(listener)
                 return
             self._knock(sock, canonical_ip(peer[0]), peer[1])
+
+    def _rest(self, listener: socket.socket) -> None:
+        """Looks away for a moment: asking a full process again and again helps nobody."""
+        self._loop.remove_reader(listener.fileno())
+        self._loop.call_later(limits.ACCEPT_REST_S, self._wake, listener)
+
+    def _wake(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            self._loop.add_reader(listener.fileno(), self._accept, listener)
 
     def _knock(self, sock: socket.socket, ip: str, port: int) -> None:
         """Only hosts of the mesh may spend our CPU on a handshake, and each only so many at a time."""
         sock.setblocking(False)
         hosts = self._live.snapshot.host_by_ip if self._live.generation else {}
-        if ip not in hosts or self._knocking[ip] >= limits.HANDSHAKES_PER_SOURCE:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if ip not in hosts or self._knocking[ip] >= limits.HANDSHAKES_PER_SOURCE or self._has_enough(ip):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
             sock.close()
             return
         self._knocking[ip] += 1
         self._live.spawn(self._let_in(sock, Address(ip, port), hosts[ip].name))
+
+    def _has_enough(self, ip: str) -> bool:
+        """Whether the peer holds as many tunnels as one peer may."""
+        return sum(tunnel.address.ip == ip for tunnel in self._live.tunnels) >= limits.TUNNELS_PER_PEER
 
     async def _let_in(self, sock: socket.socket, peer: Address, host: str) -> None:
         try:
@@ -115,20 +131,18 @@ class Welcome:
         except AgentError:
             sock.close()
             raise
-        tunnel = Tunnel(live.budget, live.now(), self._on_request)
-        tunnel.destination, tunnel.peer, tunnel.serial = service, host, live.keys.serial(service)
-        tunnel.address = peer
+        tunnel = Tunnel(live.budget, live.now, self._on_request)
+        tunnel.destination, tunnel.peer, tunnel.address = service, host, peer
+        tunnel.serial, tunnel.expires_at = live.keys.serial(service), live.keys.expires_at(service)
+        tunnel.on_connected = self._name_caller
         async with asyncio.timeout(limits.HANDSHAKE_S):
-            transport, _ = await aiofastnet.connect_accepted_socket(
+            await aiofastnet.connect_accepted_socket(
                 self._loop, lambda: tunnel, sock, ssl=context,
                 ssl_handshake_timeout=limits.HANDSHAKE_S, ssl_shutdown_timeout=2,
                 ssl_incoming_bio_size=limits.TLS_BIO_BYTES, ssl_outgoing_bio_size=limits.TLS_BIO_BYTES,
             )  # fmt: skip
-        try:
-            tunnel.source = self._caller(transport)
-        except AgentError:
-            transport.abort()
-            raise
+        if tunnel.refusal:
+            raise tunnel.refusal
         live.keep_tunnel(tunnel)
 
     def _service_asked_for(self, hello: ClientHello) -> str:
@@ -151,23 +165,24 @@ class Welcome:
             raise Refused(client_hello.ALERT_UNRECOGNIZED_NAME, f"{service} is not registered on this host")
         return service
 
-    def _caller(self, transport: asyncio.Transport) -> str:
-        """The service that the peer proved to be.
+    def _name_caller(self, tunnel: Tunnel) -> None:
+        """Writes down which service the peer proved to be, before its first stream is read.
 
         Raises:
             PeerIdentity: none, or not of this mesh.
         """
         mesh, keys = self._live.snapshot.mesh, self._live.keys
-        proved = verify_peer(transport.get_extra_info("ssl_object"), self._live.now())
+        proved, expires_at = verify_peer(tunnel.transport.get_extra_info("ssl_object"), self._live.now())
+        tunnel.expires_at = min(tunnel.expires_at, expires_at)
         try:
-            return service_name(proved, trust_domain=keys.trust_domain, datacenter=mesh.datacenter)
+            tunnel.source = service_name(proved, trust_domain=keys.trust_domain, datacenter=mesh.datacenter)
         except CertificateError as error:
             raise PeerIdentity(str(error)) from error
 
     def _record(self, peer: Address, host: str, error: AgentError) -> None:
         now = self._live.now()
         row = ConnectionRow(
-            id=f"{self._live.number}-knock", direction="tunnel", client=str(peer), original_dst="", opened_at=now,
+            id=f"{self._live.number}-knock-{next(self._knocks)}", direction="tunnel", client=str(peer), original_dst="", opened_at=now,
             closed_at=now, peer=host, reason=error.reason, side=error.side, error=str(error),
         )  # fmt: skip
         self._live.records.append(row)
@@ -181,7 +196,7 @@ async def read_hello(sock: socket.socket) -> ClientHello:
     """
     needed = 0
     while True:
-        await _readable(sock)
+        await readable(sock)
         head = sock.recv(limits.HELLO_BYTES, socket.MSG_PEEK)
         if len(head) <= needed and needed:
             raise HelloError("the peer closed in the middle of its ClientHello")
@@ -194,21 +209,6 @@ async def read_hello(sock: socket.socket) -> ClientHello:
         # Wakes us when the whole record is there, or when the peer has closed: never for each byte.
         needed = len(head)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, found.total)
-
-
-async def _readable(sock: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(sock.fileno(), _settle, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(sock.fileno())
-
-
-def _settle(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 def _part(sock: socket.socket, alert: bytes) -> None:
@@ -224,8 +224,5 @@ def _explain(error: Exception, peer: Address, host: str) -> AgentError:
         return error
     if isinstance(error, Refused):
         return PeerIdentity(f"{host} at {peer} was refused: {error}")
-    verify = getattr(error, "verify_message", "")
-    if verify:
-        return PeerIdentity(f"{host} at {peer} showed a certificate that this mesh does not trust: {verify}")
-    why = getattr(error, "reason", "") or str(error) or type(error).__name__
-    return PeerIdentity(f"{host} at {peer} did not finish a tunnel handshake: {why}")
+    where = f"{host} at {peer}"
+    return distrust(error, where) or PeerIdentity(f"{where} did not finish a tunnel handshake: {reason_of(error)}")

@@ -81,8 +81,9 @@ class Session:
 
     def ping(self) -> None:
         """Asks the peer whether it lives; `pongs` counts the answers."""
-        self._connection.ping()
-        self._handler.on_output()
+        if not self.failure:
+            self._connection.ping()
+            self._handler.on_output()
 
     def shut_down(self) -> None:
         """No more streams are opened here, and the peer of a server is told; those that are open go on."""

@@ -15,6 +15,10 @@ WANT_OWNER = 2
 PONG = 3
 READY = 4
 DRAINED = 5
+RENEW = 6
+"""A beat: this worker has no channel to control. The answer is a CONTROL, soon if not at once."""
+RENEW = 6
+"""A beat: the worker has no channel to control any more and wants one."""
 # supervisor -> worker
 SOCKETS = 17
 OWNER = 18
@@ -22,7 +26,7 @@ PING = 19
 UNIT = 20
 DRAIN = 21
 CONTROL = 22
-"""A beat with one descriptor: the channel to a control process that was started anew. Replaces the one that broke."""
+"""A beat with one descriptor: the channel to control, which was started anew or asked for. Replaces the one that broke."""
 
 MESSAGE_BYTES_MAX = 512
 _UNIT_BYTES_MAX = 256
@@ -106,7 +110,7 @@ def decode_unit(data: bytes) -> tuple[int, str]:
 
 
 def encode_beat(kind: int, number: int = 0) -> bytes:
-    """PING, PONG, READY, DRAIN, DRAINED or CONTROL."""
+    """PING, PONG, READY, DRAIN, DRAINED, RENEW or CONTROL."""
     return _BEAT.pack(kind, number)
 
 

@@ -106,7 +106,7 @@ def test_intention_check_names_the_decider_and_says_it_by_exit_status(site: Site
         assert (allowed.returncode, "* -> web (allow)" in allowed.stdout) == (0, True)
         listed = json.loads(site.operate("intention", "list", "-o", "json").stdout)
         assert listed["intentions"] == [{"source": "*", "destination": "web", "action": "allow", "precedence": 8}]
-        assert site.operate("intention", "delete", "shop", "web").returncode == 1
+        assert site.operate("intention", "delete", "shop", "web").returncode == 4
         assert site.operate("intention", "allow", "no/name", "web").returncode == 2
 
 

@@ -133,12 +133,15 @@ def test_the_callee_says_no_though_the_caller_s_agent_has_not_heard(mesh: Mesh, 
         entry = {"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": "shop", "Action": DENY}]}
         mesh.lab.catalog("PUT", "/v1/config", entry)
         eventually(lambda: in_force(mesh.lab.host("host2")) == {SHOP_WEB: DENY}, WITHIN_S, "host2 has heard")
-        heard = len(mesh.web.heard)
+        eventually(lambda: not look.open_rows(mesh.lab, "host2"), WITHIN_S, "the first call has ended")
+        known, heard = len(look.log_lines(mesh.lab, "host1")), len(mesh.web.heard)
         assert [call(mesh.shop, mesh.address, WEB, canary) for _ in range(AGAIN)] == ["reset"] * AGAIN
         assert len(mesh.web.heard) == heard
     finally:
         os.kill(control, signal.SIGCONT)
-    rows = look.closed(mesh.lab, "host1", AGAIN, error="the callee's agent refused with status 401 (denied)")
+    eventually(lambda: len(look.log_lines(mesh.lab, "host1")) >= known + AGAIN, WITHIN_S, "records")
+    rows = look.log_lines(mesh.lab, "host1")[known:]
+    assert {row["error"] for row in rows} == {"the callee's agent refused with status 401 (denied)"}
     assert {(row["reason"], row["path"], row["permit"]) for row in rows} == {
         ("denied", "tunnel", "shop -> web (allow)")
     }

@@ -90,7 +90,7 @@ def test_the_same_as_json(host: Host) -> None:
     assert "chain pre" in plan["planned"]
     assert "+table inet nodeagent {" in plan["diff"]
     assert "table inet nodeagent: installed" in applied["changes"]
-    assert verified == {"ok": True, "drift": []}
+    assert verified == {"apiVersion": "nodeagent/v1", "ok": True, "drift": []}
     assert shown["installed"] is True
     assert removed["left"] == []
 

@@ -67,6 +67,14 @@ def test_redis_serves_fifty_clients(lab: Lab, redis: list[str], wire: Wire, cana
     wire.assert_never_in_clear(canary)
 
 
+def test_redis_serves_a_new_connection_for_each_request(lab: Lab, redis: list[str], wire: Wire, canary: str) -> None:
+    """Opened, used once and closed by the client, 50 at a time."""
+    command = ["-k", "0", "-n", "1500", "SET", canary, canary]
+    assert len(benchmark(lab, redis, *command)) == 1
+    assert_all_ended_well(lab, "redis")
+    wire.assert_never_in_clear(canary)
+
+
 def test_redis_pushes_to_a_subscriber(lab: Lab, redis: list[str], wire: Wire, canary: str) -> None:
     """A connection on which the server speaks whenever it likes."""
     subscriber = lab.popen("host1", ["redis-cli", *redis, "SUBSCRIBE", "news"], service="shop", stdout=-1, text=True)

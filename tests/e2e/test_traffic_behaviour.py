@@ -6,6 +6,7 @@ one agent on one host.
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
@@ -13,11 +14,9 @@ from typing import NamedTuple
 import pytest
 
 from nodeagent.lab.lab import Lab
-from nodeagent.model.outcome import ConnectionRow
 from tests.e2e.conftest import Capture, MakeLab
 from tests.e2e.support import mesh
 from tests.e2e.support.peers import Pair, start_peer
-from tests.e2e.support.waiting import wait_until
 
 PORT = 7000
 MEBIBYTE = 1 << 20
@@ -284,22 +283,10 @@ def stopped_workers(lab: Lab, host: str) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def rows_since(lab: Lab, host: str, before: set[str], count: int) -> list[ConnectionRow]:
-    """The rows of so many connections that have ended since; `before`: the ids known then."""
-    found: list[ConnectionRow] = []
-
-    def are_there() -> bool:
-        found[:] = [row for row in mesh.closed_rows(lab, host) if row.id not in before]
-        return len(found) >= count
-
-    wait_until(are_there, f"{count} connections have ended")
-    return found
-
-
 def test_a_client_that_was_gone_before_the_agent_looked_is_heard(meshed: Lab, capture: Capture, canary: str) -> None:
     """It is identified although no process and no socket of it is left."""
     wire = capture(meshed)
-    before = {row.id for row in mesh.closed_rows(meshed, "host1")}
+    began = time.time()
     with peers(meshed) as pair:
         with stopped_workers(meshed, "host1"), start_peer(meshed, "host1", "shop") as client:
             client.do("connect", "a", pair.ip, pair.port)
@@ -307,20 +294,20 @@ def test_a_client_that_was_gone_before_the_agent_looked_is_heard(meshed: Lab, ca
         pair.server.do("accept", "a")
         assert pair.server.do("recv", "a", 1000) == f"{canary}<EOF>"
         pair.server.do("close", "a")
-    (row,) = rows_since(meshed, "host1", before, 1)
+    (row,) = mesh.calls_since(meshed, "host1", began)
     assert (row.source, row.reason, row.sent) == ("shop", "ok", len(canary))
     wire.assert_never_in_clear(canary)
 
 
 def test_a_client_that_reset_before_the_agent_looked_leaves_a_row_and_nothing_else(meshed: Lab) -> None:
     """Its end is closed, nobody calls it a defect, and the agent goes on."""
-    before = {row.id for row in mesh.closed_rows(meshed, "host1")}
+    began = time.time()
     with peers(meshed) as pair:
         with stopped_workers(meshed, "host1"):
             for number in range(20):
                 pair.client.do("connect", str(number), pair.ip, pair.port)
                 pair.client.do("reset", str(number))
-        rows = rows_since(meshed, "host1", before, 20)
+        rows = mesh.calls_since(meshed, "host1", began, 20)
         assert {(row.reason, row.side, row.path) for row in rows} == {("reset_by_downstream", "downstream", "none")}
         assert pair.open()
     assert "Traceback" not in meshed.host("host1").log("nodeagent").read_text()
@@ -329,9 +316,9 @@ def test_a_client_that_reset_before_the_agent_looked_leaves_a_row_and_nothing_el
 @pytest.mark.parametrize("family", [4, 6])
 def test_nobody_listening_is_an_accept_and_a_reset_at_once(meshed: Lab, family: int) -> None:
     """The one difference that interception cannot avoid: the README says so. The callee's kernel refuses, no timer runs."""
-    before = {row.id for row in mesh.closed_rows(meshed, "host1")}
+    began = time.time()
     host = meshed.host("host2")
     with start_peer(meshed, "host1", "shop") as client:
         assert client.is_reset(host.ipv4 if family == 4 else host.ipv6, PORT)
-    (row,) = rows_since(meshed, "host1", before, 1)
+    (row,) = mesh.calls_since(meshed, "host1", began)
     assert (row.reason, row.side, row.path) == ("upstream_refused", "upstream", "tunnel")

@@ -1,14 +1,14 @@
 """Caller and callee on one host: identity and policy as anywhere, no tunnel, and nothing of it on the wire."""
 
+import time
+
 import pytest
 
 from nodeagent import limits
 from nodeagent.lab.lab import Lab
 from nodeagent.lab.wire import read_streams
-from nodeagent.model.outcome import ConnectionRow
 from tests.e2e.support import mesh
 from tests.e2e.support.peers import Pair, start_peer
-from tests.e2e.support.waiting import wait_until
 from tests.e2e.support.wire import Wire
 
 PORT = 7200
@@ -19,25 +19,6 @@ def policy(lab: Lab) -> None:
     """`echo` is registered on host2, and shop may call it."""
     lab.register("host2", "echo", PORT)
     mesh.allow(lab, "shop", "echo")
-
-
-def next_row(lab: Lab, caller: str, before: set[str]) -> ConnectionRow:
-    """What host2's agent wrote down about that caller's connection that was not there before."""
-    found: list[ConnectionRow] = []
-
-    def is_there() -> bool:
-        rows = mesh.closed_rows(lab, "host2")
-        found[:] = [row for row in rows if (row.direction, row.source) == ("outbound", caller) and row.id not in before]
-        return bool(found)
-
-    wait_until(is_there, f"a connection of {caller or 'nobody'} has ended")
-    (row,) = found
-    return row
-
-
-def known(lab: Lab) -> set[str]:
-    """Connections that host2's agent remembers."""
-    return {row.id for row in mesh.closed_rows(lab, "host2")}
 
 
 def bytes_in_tunnels(wire: Wire) -> int:
@@ -65,12 +46,13 @@ def test_a_permitted_call_is_local_and_leaves_the_host_only_as_tls(
     """It takes no tunnel; the same call from the other host does, and neither is readable on the wire."""
     host, other = lab.host("host2"), lab.host("host1")
     ip, remote = (host.ipv4, other.ipv4) if family == 4 else (host.ipv6, other.ipv6)
-    text, before = canary * 2000, known(lab)
+    text, began = canary * 2000, time.time()
     with start_peer(lab, "host2", "echo", str(PORT)) as server:
         with start_peer(lab, "host2", "shop") as client:
             assert talk(Pair(client, server, ip, PORT), text) == ip
-        row = next_row(lab, "shop", before)
-        assert (row.path, row.destination, row.unit, row.reason) == ("local", "echo", "shop.service", "ok")
+        (row,) = mesh.calls_since(lab, "host2", began)
+        assert (row.source, row.unit, row.destination) == ("shop", "shop.service", "echo")
+        assert (row.path, row.reason) == ("local", "ok")
         assert (row.permit, row.sent, row.received) == ("shop -> echo (allow)", len(text), len(text))
         assert bytes_in_tunnels(wire) < len(text)
         with start_peer(lab, "host1", "shop") as client:
@@ -83,11 +65,11 @@ def test_a_permitted_call_is_local_and_leaves_the_host_only_as_tls(
 @pytest.mark.parametrize(("caller", "reason"), [("thief", "denied"), ("", "unidentified")])
 def test_a_call_without_permit_is_reset(lab: Lab, caller: str, reason: str) -> None:
     """Also by a neighbour, and the application never hears of it."""
-    before = known(lab)
+    began = time.time()
     with start_peer(lab, "host2", "echo", str(PORT)) as server, start_peer(lab, "host2", caller) as client:
         assert client.is_reset(lab.host("host2").ipv4, PORT)
-        row = next_row(lab, caller, before)
-        assert (row.reason, row.path, row.destination) == (reason, "none", "echo")
+        (row,) = mesh.calls_since(lab, "host2", began)
+        assert (row.source, row.reason, row.path, row.destination) == (caller, reason, "none", "echo")
         with start_peer(lab, "host2", "shop") as permitted:
             assert talk(Pair(permitted, server, lab.host("host2").ipv4, PORT), "hello")
 
@@ -96,12 +78,11 @@ def test_a_call_without_permit_is_reset(lab: Lab, caller: str, reason: str) -> N
 def test_a_permit_that_is_taken_away_is_gone_for_local_calls_too(lab: Lab) -> None:
     """Of new connections."""
     mesh.allow(lab, "guest", "echo")
-    before = known(lab)
+    began = time.time()
     with start_peer(lab, "host2", "echo", str(PORT)) as server, start_peer(lab, "host2", "guest") as client:
         pair = Pair(client, server, lab.host("host2").ipv4, PORT)
         assert talk(pair, "hello")
-        assert next_row(lab, "guest", before).reason == "ok"
         mesh.deny(lab, "guest", "echo")
-        before = known(lab)
         assert client.is_reset(pair.ip, PORT)
-        assert next_row(lab, "guest", before).reason == "denied"
+        refused, allowed = mesh.calls_since(lab, "host2", began, 2)
+        assert (allowed.reason, refused.reason) == ("ok", "denied")

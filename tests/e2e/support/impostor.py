@@ -50,12 +50,12 @@ class Impostor:
         token = self._lab.node_token(self._host)
         return self._write(key + self._lab.catalog("PUT", "/v1/nodeagent/sign", {"CSR": csr}, token=token)["CertPEM"])
 
-    def forged(self, *, ca: LocalCa | None = None, **wrong: Any) -> Path:
+    def forged(self, by: LocalCa | None = None, **wrong: Any) -> Path:
         """A certificate for `shop` by the mesh's own CA, or by another, that is right but for what is said.
 
         wrong: as `mint` takes it.
         """
-        ca = ca or self._stolen_ca()
+        ca = by or self._stolen_ca()
         now, key = datetime.now(UTC), ec.generate_private_key(ec.SECP256R1())
         root = x509.load_pem_x509_certificate(ca.cert_pem.encode())
         (issuer,) = root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)

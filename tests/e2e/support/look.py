@@ -45,14 +45,16 @@ def log_lines(lab: Lab, host: str, event: str = "connection_closed") -> list[dic
     return [line for line in lines if line["event"] == event]
 
 
+def with_facts(lab: Lab, host: str, **facts: object) -> list[dict[str, Any]]:
+    """The log lines of ended connections that have these facts, now."""
+    return [line for line in log_lines(lab, host) if facts.items() <= line.items()]
+
+
 def closed(lab: Lab, host: str, count: int, **facts: object) -> list[dict[str, Any]]:
     """The log lines of ended connections that have these facts, once there are `count`; exactly so many."""
-
-    def found() -> list[dict[str, Any]]:
-        return [line for line in log_lines(lab, host) if facts.items() <= line.items()]
-
-    eventually(lambda: len(found()) >= count, WITHIN_S, f"{count} lines with {facts} on {host}")
-    rows = found()
+    what = f"{count} lines with {facts} on {host}"
+    eventually(lambda: len(with_facts(lab, host, **facts)) >= count, WITHIN_S, what)
+    rows = with_facts(lab, host, **facts)
     assert len(rows) == count, rows
     return rows
 

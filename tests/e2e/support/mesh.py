@@ -27,6 +27,20 @@ def closed_rows(lab: Lab, host: str) -> list[ConnectionRow]:
     return ask_agent(lab.host(host), path, ConnectionsAnswer).connections
 
 
+def calls_since(lab: Lab, host: str, began: float, count: int = 1) -> list[ConnectionRow]:
+    """So many connections that workloads of the host have opened since then, when all of them have ended."""
+    found: list[ConnectionRow] = []
+
+    def have_ended() -> bool:
+        rows = closed_rows(lab, host)
+        found[:] = [row for row in rows if row.direction == "outbound" and row.opened_at >= began]
+        return len(found) >= count
+
+    wait_until(have_ended, f"{count} connections have ended on {host}")
+    assert len(found) == count
+    return found
+
+
 def workers(lab: Lab, host: str) -> list[WorkerPart]:
     """The workers of `nodeagent status`."""
     return ask_agent(lab.host(host), "/v1/status", Status).workers

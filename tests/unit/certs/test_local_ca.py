@@ -13,6 +13,7 @@ from certs.bundle import TrustBundle
 from certs.csr import new_key_and_csr, private_key_pem
 from certs.errors import CertificateError
 from certs.local_ca import BACKDATED, LocalCa, leaf_builder, signed_pem
+from certs.rotation import Keep, next_step
 from certs.spiffe import parse_spiffe_id
 from certs.svid import Svid, load_chain
 from certs.verify import peer_spiffe_id
@@ -31,6 +32,16 @@ def test_leaf_passes_the_spiffe_rules_for_its_day():
     leaf = sign()
     assert peer_spiffe_id(leaf.public_bytes(Encoding.DER), NOW) == WEB_ID
     assert (leaf.not_valid_before_utc, leaf.not_valid_after_utc) == (NOW - BACKDATED, NOW + DAY)
+
+
+@pytest.mark.parametrize(("ttl", "before"), [(4, 1), (10, 2), (90, 22), (240, 60), (86_400, 60)])
+def test_a_short_life_begins_a_quarter_before_and_is_not_due_at_birth(ttl, before):
+    """Else its holder asks for another at once, for ever."""
+    leaf = sign(ttl=timedelta(seconds=ttl))
+    assert leaf.not_valid_before_utc == NOW - timedelta(seconds=before)
+    svid = Svid(WEB_ID, "01", leaf.not_valid_before_utc, leaf.not_valid_after_utc, "", "")
+    late_in_its_second = NOW + timedelta(milliseconds=999)
+    assert isinstance(next_step(svid, late_in_its_second, 0.0), Keep)
 
 
 def test_serials_are_random():

@@ -9,7 +9,7 @@ import click
 import msgspec
 import pytest
 
-from nodeagent.cli.agent_api import AgentUnreachableError, ask, find_socket, parse_answer
+from nodeagent.cli.agent_api import AgentSilentError, AgentUnreachableError, ask, find_socket, parse_answer
 from nodeagent.control.report import ConnectionsAnswer, ErrorAnswer
 
 EMPTY = ConnectionsAnswer(connections=[], total=0)
@@ -20,9 +20,9 @@ def test_the_socket_is_the_given_the_configured_or_the_usual(tmp_path) -> None:
     assert find_socket("/x", config) == "/x"
     assert find_socket(None, config) == "/run/nodeagent/api.sock"
     config.write_text(
-        '[host]\nname="h"\naddresses=["10.0.0.1"]\n[catalog]\naddress="https://c:1"\n[admin]\nsocket="/y"\n'
+        '[host]\nname="h"\naddresses=["10.0.0.1"]\n[catalog]\naddress="https://c:1"\n[admin]\nsocket="/y/z"\n'
     )
-    assert find_socket(None, config) == "/y"
+    assert find_socket(None, config) == "/y/z"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -62,6 +62,16 @@ def test_a_socket_without_a_listener_says_that_the_agent_has_ended(tmp_path) -> 
         dead.bind(str(tmp_path / "sock"))
     with pytest.raises(AgentUnreachableError, match="has ended"):
         ask("/v1/status", ConnectionsAnswer, socket_path=str(tmp_path / "sock"))
+
+
+def test_an_agent_that_says_nothing_is_exit_status_5(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("nodeagent.control.unix_http._ANSWER_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "sock"))
+        silent.listen()
+        with pytest.raises(AgentSilentError, match="in time") as caught:
+            ask("/v1/status", ConnectionsAnswer, socket_path=str(tmp_path / "sock"))
+    assert caught.value.exit_code == 5
 
 
 def test_the_agents_own_error_is_shown() -> None:

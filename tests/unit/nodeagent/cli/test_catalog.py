@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.cli.catalog import catalog, options_of, token_kind
+from nodeagent.cli.catalog import DEFAULT_DATA, catalog, options_of, token_kind
 from nodeagent.cli.main import main
 from nodeagent.embedded.access import Caller
 from nodeagent.embedded.database import open_database
@@ -52,6 +52,52 @@ def test_a_secret_can_go_into_a_file(data, tmp_path):
     assert caller_of(data, out.read_text().strip()).services == ("*",)
 
 
+def test_a_token_names_addresses(data):
+    done = run(
+        data, "token", "create", "--node", "host1", "--any-service", "--address", "10.0.0.1", "--address", "fd00::/64"
+    )
+    assert caller_of(data, done.stdout.strip()).addresses == ("10.0.0.1", "fd00::/64")
+    assert "10.0.0.1 fd00::/64" in run(data, "token", "list").stdout
+
+
+@pytest.mark.parametrize("where", ["absent/node.token", "directory"])
+def test_a_secret_that_cannot_be_handed_out_leaves_no_token(data, tmp_path, where):
+    (tmp_path / "directory").mkdir()
+    done = run(data, "token", "create", "--node", "host1", "--any-service", "--out", str(tmp_path / where))
+    assert done.exit_code != 0
+    assert "host1" not in run(data, "token", "list").stdout
+
+
+def test_an_unwritable_file_is_named(data, tmp_path):
+    done = run(data, "token", "create", "--node", "host1", "--any-service", "--out", str(tmp_path / "absent" / "x"))
+    assert done.exit_code == 1
+    assert "absent/x: cannot be written, so no token was made: No such file" in done.stderr
+
+
+def test_a_catalog_that_others_may_exchange_is_not_opened(data):
+    data.chmod(0o777)
+    done = run(data, "token", "create", "--management")
+    assert done.exit_code == 1
+    assert "others may write there" in done.stderr
+
+
+def test_a_path_that_cannot_be_a_directory_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run(tmp_path / "file" / "x", "token", "list")
+    assert (done.exit_code, "Not a directory" in done.stderr) == (1, True)
+
+
+def test_the_default_directory_is_not_the_agents():
+    """The control process owns /var/lib/nodeagent: were it taken over, it could exchange the catalog."""
+    assert not DEFAULT_DATA.startswith("/var/lib/nodeagent/")
+
+
+def test_certificates_live_long_enough_not_to_be_due_at_birth(data):
+    done = CliRunner().invoke(catalog, ["--data", str(data), "--leaf-ttl", "1"])
+    assert done.exit_code == 2
+    assert "--leaf-ttl" in done.stderr
+
+
 def test_a_management_token_replaces_a_lost_one(data):
     done = run(data, "token", "create", "--management", "--description", "new")
     assert caller_of(data, done.stdout.strip()) == Caller(caller_of(data, done.stdout.strip()).accessor, "management")
@@ -91,6 +137,9 @@ def test_without_a_catalog_there_is_a_cure(tmp_path):
         ("--service", "web"),
         ("--node", "host1", "--service", "web", "--any-service"),
         ("--management", "--node", "host1"),
+        ("--management", "--address", "10.0.0.1"),
+        ("--node", "host1", "--any-service", "--address", "10.0.0.1/8"),
+        ("--node", "host1", "--any-service", "--address", "host1.example"),
         ("--node", "a/b", "--any-service"),
         ("--node", "host1", "--service", "*"),
     ],
@@ -101,7 +150,7 @@ def test_contradictions_are_usage_errors(data, argv):
 
 
 def test_token_kind():
-    said = {"host": None, "services": (), "any_service": False, "management": True, "description": "x"}
+    said = {"host": None, "services": (), "addresses": (), "any_service": False, "management": True, "description": "x"}
     assert token_kind(**said) == {"kind": "management", "description": "x"}
 
 

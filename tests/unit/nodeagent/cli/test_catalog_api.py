@@ -1,16 +1,15 @@
 """The catalog asked by a command."""
 
 import asyncio
-import json
-import ssl
+import socket
 
 import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
-from nodeagent.cli.catalog_api import Client, NotThereError, explain, find_token, parse_answer, segment
+from nodeagent.cli.catalog_api import Client, find_token, segment
 from nodeagent.config import CatalogTable, Config
-from nodeagent.errors import CatalogError
+from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable
 from tests.support.loop import run
 from tests.support.mesh import config
 from tests.support.scripted_catalog import ScriptedCatalog
@@ -39,6 +38,15 @@ def test_the_token_comes_from_the_first_place_that_has_one(tmp_path) -> None:
     assert find_token(settings(own), operator, environ, operator) == "operator"
 
 
+def test_a_host_without_a_token_of_its_own_still_has_its_operators(tmp_path) -> None:
+    operator = tmp_path / "operator.token"
+    operator.write_text("operator\n")
+    made = config()
+    without = replace(made, catalog=replace(made.catalog, token_file=""))
+    assert find_token(without, None, {}, operator) == "operator"
+    assert find_token(without, None, {}, tmp_path / "none") == ""
+
+
 def test_a_named_token_file_that_is_missing_is_an_error(tmp_path) -> None:
     with pytest.raises(CatalogError, match=r"missing.token"):
         find_token(settings(""), tmp_path / "missing.token", {}, tmp_path / "none")
@@ -63,8 +71,18 @@ def test_calls_send_token_query_and_json() -> None:
 
 
 def test_nobody_there_names_the_address() -> None:
-    with pytest.raises(CatalogError, match=r"127.0.0.1:1: nobody listens there"):
+    with pytest.raises(CatalogUnreachable, match=r"127.0.0.1:1: nobody listens there"):
         Client(CatalogTable("http://127.0.0.1:1"), "").ask("GET", "/v1/config")
+
+
+def test_somebody_who_says_nothing_is_given_up(monkeypatch) -> None:
+    monkeypatch.setattr("nodeagent.cli.catalog_api._ANSWER_S", 0.05)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(CatalogTimeout, match=f"{address}: no answer in time"):
+            Client(CatalogTable(address), "").ask("GET", "/v1/config")
 
 
 def test_a_ca_file_without_a_certificate_is_named(tmp_path) -> None:
@@ -72,26 +90,6 @@ def test_a_ca_file_without_a_certificate_is_named(tmp_path) -> None:
     path.write_text("nothing")
     with pytest.raises(CatalogError, match=r"ca.pem"):
         Client(CatalogTable("https://127.0.0.1:1", ca_file=str(path)), "").ask("GET", "/v1/config")
-
-
-def test_refusals_say_what_the_catalog_said_and_how_to_go_on() -> None:
-    with pytest.raises(CatalogError, match="403: not yours; give another token"):
-        parse_answer(403, b"not yours", "/v1/config")
-    with pytest.raises(NotThereError):
-        parse_answer(404, b"", "/v1/config/x/y")
-    with pytest.raises(CatalogError, match="not JSON"):
-        parse_answer(200, b"<html>", "/v1/config")
-    assert parse_answer(200, b"", "/v1/x") is None
-    assert parse_answer(200, json.dumps([1]).encode(), "/v1/x") == [1]
-
-
-def test_failures_to_connect_name_the_cure() -> None:
-    table = CatalogTable("https://c:1", ca_file="/ca.pem")
-    wrong = ssl.SSLCertVerificationError("x")
-    wrong.verify_message = "self-signed"
-    assert "/ca.pem its CA?" in explain(wrong, table)
-    assert "filtered" in explain(TimeoutError(), table)
-    assert explain(OSError("odd"), table) == "odd"
 
 
 def test_names_are_quoted_in_paths() -> None:

@@ -3,10 +3,10 @@
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.cli.catalog_api import Client, NotThereError
+from nodeagent.cli.catalog_api import Client
 from nodeagent.cli.intention import change, intention, read_intentions, verdict, with_source, without_source
 from nodeagent.config import CatalogTable
-from nodeagent.errors import CatalogError
+from nodeagent.errors import CatalogError, NotInCatalog
 from nodeagent.model.intention import Intention
 from tests.support.mesh import mesh
 
@@ -30,7 +30,7 @@ class Ledger(Client):
         self.calls.append((method, path, body, query))
         if method == "GET":
             if self.entry is None:
-                raise NotThereError(path)
+                raise NotInCatalog(path)
             return self.entry if path.endswith("/web") else [self.entry]
         return self.verdicts.pop(0)
 
@@ -103,7 +103,38 @@ def test_the_verdict_is_the_agents_own() -> None:
     assert "default deny" in verdict(snapshot, "shop", "legacy")[1]
 
 
+RULED = {"Sources": [{"Name": "shop", "Permissions": [{"Action": "allow", "HTTP": {"PathPrefix": "/"}}], "Precedence": 9}]}
+
+
+def test_rules_for_requests_are_replaced_only_when_that_is_asked_for() -> None:
+    with pytest.raises(CatalogError, match=r"shop -> web has rules for HTTP requests: they are lost with --replace"):
+        with_source(RULED, SHOP)
+    assert with_source(RULED, SHOP, replace=True)["Sources"] == [{"Name": "shop", "Action": "allow", "Precedence": 9}]
+    ledger = Ledger(RULED, True)
+    with pytest.raises(CatalogError, match="--replace"):
+        change(ledger, "web", lambda entry: with_source(entry, SHOP))
+    assert [call[0] for call in ledger.calls] == ["GET"]
+
+
+def test_a_source_keeps_what_else_is_said_of_it_and_that_of_another_peer_is_another() -> None:
+    foreign = [{"Name": "shop", "Peer": "east", "Action": "deny"}, {"Name": "shop", "Namespace": "eu", "Action": "deny"}]
+    entry = {"Sources": [*foreign, {"Name": "shop", "Action": "deny", "Description": "until May"}]}
+    assert with_source(entry, SHOP)["Sources"] == [
+        *foreign, {"Name": "shop", "Action": "allow", "Description": "until May"},
+    ]  # fmt: skip
+    left = without_source(entry, "shop", "web")
+    assert left is not None
+    assert left["Sources"] == foreign
+
+
+@pytest.mark.parametrize(("name", "cure"), [("Web", "call it web"), ("sh op", "lower-case letters")])
+def test_a_refused_name_comes_with_a_cure(name: str, cure: str) -> None:
+    result = CliRunner().invoke(intention, ["allow", name, "web"])
+    assert result.exit_code == 2
+    assert cure in result.output.replace("\n", " ")
+
+
 def test_a_name_that_cannot_be_is_a_usage_error() -> None:
     result = CliRunner().invoke(intention, ["allow", "sh op", "web"])
     assert result.exit_code == 2
-    assert "cannot be a service's name" in result.output
+    assert "cannot name a service" in result.output

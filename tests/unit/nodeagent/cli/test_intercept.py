@@ -49,9 +49,10 @@ def test_interception_that_is_off_needs_no_kernel(command: str, tmp_path: Path) 
     path = tmp_path / "off.toml"
     path.write_text(OFF, encoding="utf-8")
     assert run(command, "--config", str(path)) == (0, "intercept.enabled is false: nothing is captured on this host\n")
-    assert run(command, "--config", str(path), "-o", "json") == (0, '{\n  "enabled": false\n}\n')
+    assert run(command, "--config", str(path), "-o", "json") == (0, '{\n  "apiVersion": "nodeagent/v1",\n  "enabled": false\n}\n')
 
 
 def test_an_unknown_output_is_a_usage_error() -> None:
     """Exit status 2, as everywhere."""
     assert run("show", "-o", "yaml")[0] == 2
+    assert "[table|json]" in run("show", "--help")[1]

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from nodeagent import __version__
 from nodeagent.cli import main as cli
 from nodeagent.cli.main import COMMANDS, main
+from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable, Denied, NotInCatalog
 
 
 def test_version_and_help_are_one_call_away() -> None:
@@ -39,6 +41,30 @@ def test_our_own_errors_are_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(COMMANDS, "broken", "tests.support.commands:broken")
     shown = CliRunner().invoke(main, ["broken"])
     assert (cli.EXIT_FAILED, "Error: host.mode: no such mode\n") == (shown.exit_code, shown.output)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (CatalogUnreachable("c"), cli.EXIT_UNREACHABLE),
+        (NotInCatalog("c"), cli.EXIT_NOT_FOUND),
+        (CatalogTimeout("c"), cli.EXIT_TIMEOUT),
+        (CatalogError("c"), cli.EXIT_FAILED),
+        (Denied("c"), cli.EXIT_FAILED),
+    ],
+)
+def test_each_kind_of_failure_has_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    """A script can tell a denial from a catalog that is away."""
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("tests.support.commands.broken", click.Command("broken", callback=fail))
+    monkeypatch.setitem(COMMANDS, "broken", "tests.support.commands:broken")
+    shown = CliRunner().invoke(main, ["broken"])
+    assert (status, "Error: c\n") == (shown.exit_code, shown.output)
 
 
 def test_only_the_module_of_the_command_is_loaded() -> None:

@@ -141,6 +141,21 @@ def test_a_failing_catalog_keeps_the_index_and_is_asked_again() -> None:
     played(script)
 
 
+def test_a_pulse_asks_without_waiting_after_a_failure() -> None:
+    """Nothing changed while the catalog was away: it is known to be back all the same, and nothing is applied twice."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: "10" in scene.indexes(), "the blocking query")
+        broken = [web.Response(status=500, text="rpc error") for _ in range(2)]
+        scene.peer.scripts[NODES] = lambda _: broken.pop() if broken else None
+        scene.peer.set(NODES, [])
+        await until(lambda: len(scene.indexes()) == 6, "blocking queries again")
+        assert scene.indexes() == ["", "10", "11", "", "", "11"]
+        assert scene.applied == [b"[]"]
+
+    played(script, rhythm=Rhythm(backoff_max_s=0.05, is_pulse=True))
+
+
 def test_polled_paths_are_read_without_an_index() -> None:
     async def script(scene: Scene) -> None:
         await until(lambda: scene.applied, "the first answer")

@@ -84,11 +84,14 @@ def test_plaintext_where_nothing_is_registered_any_more_goes_as_configured() -> 
         decide_plaintext(mesh(extra='[intercept]\nunregistered = "refuse"\n'), OriginalDst(address))
 
 
-def test_plaintext_at_an_address_that_another_host_claims_is_held_to_that_claim() -> None:
-    """A claim from outside can make a port stricter here, never looser than it is without any."""
-    snapshot = mesh(evil=(instance(HOST2, 1234, ips=("10.77.0.1",)),))
-    with pytest.raises(PlaintextRefused):
-        decide_plaintext(snapshot, OriginalDst(Address("10.77.0.1", 1234)))
+def test_a_claim_of_another_host_to_an_address_of_this_one_changes_nothing_here() -> None:
+    """Neither where nothing is registered, nor at another address of a service that is: it stays that service."""
+    evil = instance(HOST2, 1234, ips=("10.77.0.1",))
+    address = Address("10.77.0.1", 1234)
+    assert decide_plaintext(mesh(evil=(evil,)), OriginalDst(address)).service == ""
+    snapshot = mesh(db=(instance(HOST1, 5432, ips=("10.77.0.1",)),), evil=(instance(HOST2, 5432, ips=("fd77::1",)),))
+    with pytest.raises(PlaintextRefused, match="db"):
+        decide_plaintext(snapshot, OriginalDst(Address("fd77::1", 5432)))
 
 
 def test_the_mode_is_asked_as_for_calls() -> None:

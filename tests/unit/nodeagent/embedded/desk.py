@@ -26,6 +26,21 @@ class Desk:
         self.store = Store(directory / DATABASE)
         self.server = Server(self.store, self.realm, "127.0.0.1:8500", timedelta(hours=24), lambda: NOW, lambda: 0.0)
         self.secret = (directory / MANAGEMENT_TOKEN).read_text().strip()
+        for caller in (HOST1, HOST2, LAB):
+            self.add(caller)
+
+    def add(self, caller):
+        """Stores a token of this accessor; what it may claim is looked up there."""
+
+        def insert(change):
+            services, addresses = (msgspec.json.encode(names).decode() for names in (caller.services, caller.addresses))
+            change.connection.execute(
+                "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, '', 0, 1, ?, '[]')",
+                (caller.accessor, caller.accessor.encode(), caller.kind, caller.node, services, addresses),
+            )
+            return caller
+
+        return asyncio.run(self.store.write(insert))
 
     def ask(self, caller=ROOT, body=b"", query=None, **path):
         text = body if isinstance(body, bytes) else msgspec.json.encode(body)

@@ -3,6 +3,8 @@
 import pytest
 
 from nodeagent.embedded.access import (
+    FIRST,
+    MANAGED,
     Caller,
     ManageTokens,
     ReadMesh,
@@ -12,7 +14,8 @@ from nodeagent.embedded.access import (
     WriteMesh,
     WriteNode,
     check_access,
-    check_claim,
+    parse_claimable,
+    title_of,
 )  # fmt: skip
 from nodeagent.embedded.refusal import Forbidden
 
@@ -56,13 +59,52 @@ def test_a_refused_registration_names_both_sides():
         check_access(HOST1, RegisterService("host1", "payments"))
 
 
+NAMED = Caller("e", "node", "host1", ("web",), ("10.0.0.1", "10.0.0.0/24", "fd00::/64"))
+FIXED = Caller("f", "node", "host1", ("web",), (), ("10.0.0.1",))
+
+
 @pytest.mark.parametrize(
-    ("caller", "holder", "is_fine"),
-    [(HOST1, "", True), (HOST1, "host1", True), (HOST1, "host2", False), (LAB, "host2", False), (ROOT, "host2", True)],
+    ("caller", "ip", "is_host", "title"),
+    [
+        (ROOT, "8.8.8.8", False, MANAGED),
+        (NAMED, "10.0.0.1", True, 33),
+        (NAMED, "10.0.0.7", False, 25),
+        (NAMED, "fd00::7", True, 65),
+        (FIXED, "10.0.0.1", True, FIRST),
+        (FIXED, "10.0.0.1", False, FIRST),
+        (HOST1, "10.0.0.9", True, FIRST),
+    ],
 )
-def test_a_host_claims_no_address_of_another(caller, holder, is_fine):
-    if is_fine:
-        check_claim(caller, "host1", "10.0.0.2", holder)
-    else:
-        with pytest.raises(Forbidden, match=r"may not claim 10\.0\.0\.2: it belongs to host2"):
-            check_claim(caller, "host1", "10.0.0.2", holder)
+def test_a_longer_prefix_is_a_better_title(caller, ip, is_host, title):
+    assert title_of(caller, ip, is_host=is_host) == title
+
+
+@pytest.mark.parametrize(
+    ("caller", "ip", "is_host", "own"),
+    [
+        (NAMED, "10.0.1.1", True, "10.0.0.1, 10.0.0.0/24, fd00::/64"),
+        (NAMED, "fd00:0:0:1::7", False, "fd00::/64"),
+        (FIXED, "10.0.0.2", True, "it is for 10.0.0.1"),
+        (HOST1, "10.0.0.9", False, "the addresses of its host"),
+    ],
+)
+def test_what_a_token_does_not_name_is_refused_with_the_cure(caller, ip, is_host, own):
+    with pytest.raises(Forbidden, match=f"host1 may not claim {ip}: it is for .*--address {ip}") as refused:
+        title_of(caller, ip, is_host=is_host)
+    assert own in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "spelled"),
+    [("10.0.0.1", "10.0.0.1"), ("10.0.0.1/32", "10.0.0.1"), ("FD00:0::/64", "fd00::/64"), ("0.0.0.0/0", "0.0.0.0/0")],
+)
+def test_what_may_be_named_has_one_spelling(text, spelled):
+    assert parse_claimable(text) == spelled
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "10.0.0.1/8", "::ffff:10.0.0.1", "::ffff:0:0/96", "fe80::1%eth0", "10.0.0.1/33"]
+)
+def test_what_is_no_address_cannot_be_named(text):
+    with pytest.raises(ValueError, match=r"."):
+        parse_claimable(text)

@@ -1,5 +1,7 @@
 """Bodies: strict JSON into declared shapes, everything else refused by name."""
 
+import time
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -26,6 +28,9 @@ class Shape(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
         (b'{"a":NaN}', "NaN is not"),
         (b'{"a":Infinity}', "Infinity is not"),
         (b"\xff\xfe", "not JSON"),
+        (b'{"a":"\\ud800"}', "half of a surrogate pair"),
+        (b'{"a":{"b":["\\uDFFF"]}}', "half of a surrogate pair"),
+        (b'{"\\ud800":1}', "half of a surrogate pair"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
         (b'{"a":' + b"9" * 10_000 + b"}", "not JSON"),
     ],
@@ -42,6 +47,19 @@ def test_any_bytes_give_an_object_or_our_refusal(text):
     except BadRequest:
         return
     assert isinstance(made, dict)
+
+
+def test_a_whole_surrogate_pair_is_a_character():
+    assert parse_object(b'{"a":"\\ud83d\\ude00"}') == {"a": "\U0001f600"}
+
+
+def test_a_duplicate_among_many_keys_is_found_in_one_pass():
+    """Looking each of 30,000 keys up in the list of all took half a minute, in which the catalog answered nobody."""
+    text = b"{" + b",".join(b'"%d":1' % number for number in range(30_000)) + b',"29999":1}'
+    began = time.process_time()
+    with pytest.raises(BadRequest, match="'29999' stands twice"):
+        parse_object(text)
+    assert time.process_time() - began < 1.0  # it takes 0.01 s
 
 
 def test_null_means_absent():

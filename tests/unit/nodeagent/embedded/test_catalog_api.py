@@ -3,6 +3,7 @@
 import pytest
 
 from nodeagent.embedded import agent_api, catalog_api
+from nodeagent.embedded.access import Caller
 from nodeagent.embedded.refusal import BadRequest, Forbidden
 from tests.unit.nodeagent.embedded.desk import HOST1, HOST2
 
@@ -60,12 +61,15 @@ def test_services_and_hosts_go(filled):
         (catalog_api.register, NODE2, "host1 may not change host2"),
         (catalog_api.register, NODE1 | {"Service": {"Service": "payments"}}, "may not register service payments"),
         (catalog_api.register, {"Node": "host2", "SkipNodeUpdate": True, "Service": WEB}, "may not change host2"),
-        (catalog_api.register, NODE1 | {"Address": "10.0.0.2"}, "may not claim 10.0.0.2: it belongs to host2"),
-        (catalog_api.register, NODE1 | {"TaggedAddresses": {"lan": "10.0.0.2"}}, "it belongs to host2"),
-        (catalog_api.register, NODE1 | {"Service": WEB | {"Address": "10.0.0.2"}}, "it belongs to host2"),
+        (catalog_api.register, NODE1 | {"Address": "10.0.0.2"}, "may not claim 10.0.0.2: it is for 10.0.0.1, fd::1"),
+        (catalog_api.register, NODE1 | {"TaggedAddresses": {"lan": "10.0.0.2"}}, "may not claim 10.0.0.2"),
+        (catalog_api.register, NODE1 | {"Service": WEB | {"Address": "10.0.0.2"}}, "may not claim 10.0.0.2"),
+        (catalog_api.register, NODE1 | {"TaggedAddresses": {"lan": "8.8.8.8"}}, "may not claim 8.8.8.8"),
+        (catalog_api.register, NODE1 | {"Service": WEB | {"Address": "8.8.8.8"}}, "may not claim 8.8.8.8"),
         (catalog_api.deregister, {"Node": "host2"}, "may not change host2"),
         (catalog_api.deregister, {"Node": "host2", "ServiceID": "db"}, "may not change host2"),
-        (agent_api.register, {"Name": "web", "Address": "10.0.0.2"}, "it belongs to host2"),
+        (agent_api.register, {"Name": "web", "Address": "10.0.0.2"}, "may not claim 10.0.0.2"),
+        (agent_api.register, {"Name": "web", "Address": "8.8.8.8"}, "may not claim 8.8.8.8"),
     ],
 )
 def test_a_host_changes_nothing_of_another(filled, handler, body, sentence):
@@ -92,6 +96,15 @@ def test_each_list_has_an_index_of_its_own(filled):
     assert filled.index(catalog_api.health, name="web") == web
     assert filled.index(catalog_api.nodes) == hosts
     assert filled.index(catalog_api.health, name="db") > web
+
+
+def test_the_owner_whose_token_names_an_address_gets_it_and_it_is_said(filled, capsys):
+    """host1 came first with an address that is host3's; host3's token says so."""
+    owner = filled.add(Caller("three", "node", "host3", (), ("10.0.0.1",)))
+    assert filled.call(catalog_api.register, owner, {"Node": "host3", "Address": "10.0.0.1"}) is True
+    assert [n["Node"] for n in filled.call(catalog_api.nodes)] == ["host2", "host3"]
+    said = capsys.readouterr()
+    assert "claim_displaced" in said.out + said.err
 
 
 def test_the_leader_is_this_server(desk):

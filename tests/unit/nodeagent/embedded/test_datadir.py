@@ -6,7 +6,15 @@ from datetime import UTC, datetime
 import pytest
 
 from nodeagent.embedded.database import open_database, query
-from nodeagent.embedded.datadir import DATABASE, MANAGEMENT_TOKEN, TLS_CA, lock_data, prepare_data, write_file
+from nodeagent.embedded.datadir import (
+    DATABASE,
+    MANAGEMENT_TOKEN,
+    TLS_CA,
+    check_directory,
+    lock_data,
+    prepare_data,
+    write_file,
+)  # fmt: skip
 from nodeagent.embedded.tokens import find_caller, read_tokens
 from nodeagent.errors import CatalogError
 
@@ -61,6 +69,62 @@ def test_a_directory_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CatalogError, match="cannot hold a catalog"):
         lock_data(tmp_path / "file" / "x")
+
+
+def test_a_link_in_the_place_of_the_lock_overwrites_nothing(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data" / "catalog.lock").symlink_to(victim)
+    with pytest.raises(CatalogError, match="cannot hold a catalog"):
+        lock_data(tmp_path / "data")
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
+def test_a_directory_that_others_may_write_is_refused_with_the_cure(tmp_path, mode):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(mode)
+    with pytest.raises(CatalogError, match=rf"run chmod go-w {tmp_path}/data"):
+        lock_data(tmp_path / "data")
+
+
+def test_a_directory_of_somebody_else_is_refused(tmp_path):
+    (tmp_path / "data").mkdir(mode=0o700)
+    os.chown(tmp_path / "data", 64_901, 64_901)
+    with pytest.raises(CatalogError, match="data: belongs to uid 64901"):
+        check_directory(tmp_path / "data")
+
+
+def test_a_directory_below_somebody_elses_is_refused(tmp_path):
+    """Its owner can put another directory in its place."""
+    (tmp_path / "theirs" / "data").mkdir(parents=True, mode=0o700)
+    os.chown(tmp_path / "theirs", 64_901, 64_901)
+    with pytest.raises(CatalogError, match="theirs: belongs to uid 64901"):
+        check_directory(tmp_path / "theirs" / "data")
+
+
+def test_a_link_to_a_directory_is_judged_by_where_it_leads(tmp_path):
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    os.chown(tmp_path / "theirs", 64_901, 64_901)
+    (tmp_path / "data").symlink_to(tmp_path / "theirs")
+    with pytest.raises(CatalogError, match="belongs to uid 64901"):
+        check_directory(tmp_path / "data")
+
+
+def test_a_restored_database_is_closed_to_others(tmp_path):
+    prepare_data(tmp_path, "dc1", NOW)
+    (tmp_path / DATABASE).chmod(0o644)
+    prepare_data(tmp_path, "dc1", NOW)
+    assert (tmp_path / DATABASE).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_database_that_is_a_link_is_refused(tmp_path):
+    prepare_data(tmp_path, "dc1", NOW)
+    (tmp_path / DATABASE).rename(tmp_path / "elsewhere.db")
+    (tmp_path / DATABASE).symlink_to(tmp_path / "elsewhere.db")
+    with pytest.raises(CatalogError, match="cannot start"):
+        prepare_data(tmp_path, "dc1", NOW)
 
 
 def test_a_file_is_replaced_whole_with_its_mode(tmp_path):

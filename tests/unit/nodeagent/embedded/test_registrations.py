@@ -9,7 +9,6 @@ from nodeagent.embedded.registration import NodeRow, ServiceRow
 from nodeagent.embedded.registrations import (
     delete_node,
     delete_service,
-    holder_of,
     node_topic,
     put_node,
     put_service,
@@ -101,7 +100,6 @@ def test_a_change_concerns_exactly_these_watches(connection, write, topics):
 def test_a_host_takes_its_services_with_it(connection):
     commit(connection, lambda change: delete_node(change, "host1"))
     assert read_instances(connection, "db") == []
-    assert holder_of(connection, "10.0.0.1", besides="") == ""
     assert index_of(connection, [service_topic("db")]) == newest_index(connection)
     assert index_of(connection, [node_topic("host1")]) == newest_index(connection)
 
@@ -111,11 +109,21 @@ def test_a_service_needs_its_host(connection):
         commit(connection, lambda change: put_service(change, ServiceRow("host9", "web", "web")))
 
 
-def test_the_holder_of_an_address_is_another_host(connection):
-    assert holder_of(connection, "fd::1", besides="host2") == "host1"
-    assert holder_of(connection, "fd::1", besides="host1") == ""
-    commit(connection, lambda change: put_node(change, NodeRow("host1", "", "10.0.0.1")))
-    assert holder_of(connection, "fd::1", besides="host2") == ""
+def test_a_row_has_a_size(connection):
+    """Else some tokens make an answer that no agent reads, and a new service that cannot be read freezes all policy."""
+    meta = {f"key{number}": "v" * 100 for number in range(15)}
+    commit(connection, lambda change: put_node(change, NodeRow("host1", "", "10.0.0.1", meta=meta)))
+    large = meta | {"more": "v" * 500}
+    with pytest.raises(TooLarge, match=r"host1: .* more than 2048"):
+        commit(connection, lambda change: put_node(change, NodeRow("host1", "", "10.0.0.1", meta=large)))
+    with pytest.raises(TooLarge, match=r"web: .* more than 2048"):
+        commit(connection, lambda change: put_service(change, ServiceRow("host1", "web", "web", meta=large)))
+
+
+def test_the_fullest_answers_of_such_rows_can_be_read():
+    around = 700  # what an answer says besides what the rows hold
+    assert (limits.CATALOG_ROW_BYTES + around) * limits.CATALOG_HOSTS <= limits.CATALOG_BODY_BYTES
+    assert (2 * limits.CATALOG_ROW_BYTES + around) * limits.CATALOG_INSTANCES <= limits.CATALOG_BODY_BYTES
 
 
 def test_one_host_cannot_fill_the_table(connection, monkeypatch):

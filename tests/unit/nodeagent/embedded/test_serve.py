@@ -1,5 +1,7 @@
 """The process's options; its life is tested whole in tests/e2e/test_catalog_contract.py."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -57,6 +59,26 @@ def test_options_that_fit_are_taken(ip, said):
 )
 def test_the_certificate_is_for_what_clients_dial(ip, names, result):
     assert names_of(options(ip, names=names)) == result
+
+
+PROBE = """
+import asyncio, ctypes, os, pathlib, signal, sys
+from nodeagent.embedded.serve import Options, serve_catalog
+from nodeagent.model.address import Address
+
+def announce(_line):
+    print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))  # PR_GET_DUMPABLE
+    os.kill(os.getpid(), signal.SIGTERM)
+
+asyncio.run(serve_catalog(Options(data=pathlib.Path(sys.argv[1]), listen=Address("127.0.0.1", 0)), announce))
+"""
+
+
+def test_a_serving_catalog_cannot_be_looked_into(tmp_path):
+    """It holds the CA's key: no other process of its uid reads its memory."""
+    argv = [sys.executable, "-c", PROBE, str(tmp_path / "data")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
 
 
 def test_a_failed_renewal_is_said_and_survived(tmp_path, capsys):

@@ -6,7 +6,7 @@ from nodeagent import limits
 from nodeagent.embedded.access import Caller
 from nodeagent.embedded.database import commit, open_database
 from nodeagent.embedded.refusal import TooLarge
-from nodeagent.embedded.tokens import create_token, delete_token, find_caller, read_token, read_tokens
+from nodeagent.embedded.tokens import create_token, delete_token, find_caller, fix_addresses, read_token, read_tokens
 
 
 @pytest.fixture
@@ -28,6 +28,17 @@ def test_a_secret_finds_its_caller(connection):
     assert find_caller(connection, made.secret[:-1]) is None
     assert find_caller(connection, "") is None
     assert find_caller(connection, "\ud800") is None
+
+
+def test_a_token_knows_its_addresses(connection):
+    named = create(connection, node="host1", addresses=("10.0.0.1", "fd00::/64"))
+    assert find_caller(connection, named.secret).addresses == ("10.0.0.1", "fd00::/64")
+    first = create(connection, node="host1")
+    assert find_caller(connection, first.secret).is_unbound
+    commit(connection, lambda change: fix_addresses(change, first.token.caller.accessor, ("10.0.0.1",)))
+    assert find_caller(connection, first.secret).fixed == ("10.0.0.1",)
+    assert not find_caller(connection, first.secret).is_unbound
+    assert find_caller(connection, named.secret).fixed == ()
 
 
 def test_secrets_are_long_and_never_the_same(connection):

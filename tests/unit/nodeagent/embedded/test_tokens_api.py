@@ -16,6 +16,12 @@ def test_a_host_token_is_made_and_works(desk):
     assert (caller.accessor, caller.node, caller.services) == (made["AccessorID"], "host1", ("web",))
 
 
+def test_a_host_token_names_the_addresses_it_may_claim(desk):
+    made = desk.call(tokens_api.create, body=NODE | {"Addresses": ["10.0.0.1", "FD00:0::/64", "10.0.0.1/32"]})
+    assert authenticate(desk.server, made["SecretID"]).addresses == ("10.0.0.1", "fd00::/64")
+    assert (made["Addresses"], made["FixedAddresses"]) == (["10.0.0.1", "fd00::/64"], [])
+
+
 def test_a_management_token_is_made_and_works(desk):
     made = desk.call(tokens_api.create, body={"Policies": [{"Name": "global-management"}]})
     assert authenticate(desk.server, made["SecretID"]).kind == "management"
@@ -59,6 +65,10 @@ def test_a_host_manages_no_tokens(desk, handler):
         ({"Policies": [{"Name": "global-management"}], "ServiceIdentities": [{"ServiceName": "x"}]}, BadRequest),
         ({"Policies": [{"Name": "read-only"}]}, BadRequest),
         ({"NodeIdentities": [{"NodeName": "a/b"}]}, BadRequest),
+        (NODE | {"Addresses": ["10.0.0.1/8"]}, BadRequest),
+        (NODE | {"Addresses": ["host1.example"]}, BadRequest),
+        (NODE | {"Addresses": [f"10.0.0.{n}" for n in range(65)]}, BadRequest),
+        ({"Policies": [{"Name": "global-management"}], "Addresses": ["10.0.0.1"]}, BadRequest),
         (NODE | {"Roles": [{"Name": "x"}]}, Missing),
         (NODE | {"ExpirationTTL": "1h"}, Missing),
     ],

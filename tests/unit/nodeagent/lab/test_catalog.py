@@ -32,3 +32,8 @@ def test_a_hosts_token_is_bound_to_its_name() -> None:
     entry = catalog.token_entry(HOST)
     assert entry["NodeIdentities"] == [{"NodeName": "host1"}]
     assert entry["ServiceIdentities"] == [{"ServiceName": "*"}]
+
+
+def test_a_hosts_token_names_its_two_addresses() -> None:
+    """So that no other host of the lab can claim them, whoever registers first."""
+    assert catalog.token_entry(HOST)["Addresses"] == ["10.77.0.1", "fd77::1"]

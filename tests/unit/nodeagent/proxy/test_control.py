@@ -5,6 +5,9 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
+from nodeagent import limits
 from nodeagent.catalog.codec import encode_delta, encode_snapshot
 from nodeagent.catalog.diff import diff
 from nodeagent.model.outcome import ConnectionRow
@@ -84,15 +87,28 @@ def test_a_snapshot_and_the_deltas_after_it_are_followed() -> None:
     with_channel(work)
 
 
-def test_a_delta_that_does_not_follow_changes_nothing() -> None:
-    """The old snapshot stays in force; the next whole one is taken."""
+@pytest.mark.parametrize(
+    "bad",
+    [
+        DeltaFrame(encode_delta(diff(mesh(generation=5), mesh("shop -> web allow", generation=6)))),
+        DeltaFrame(b"no delta"),
+        SnapshotFrame(b"no snapshot"),
+    ],
+)
+def test_what_cannot_be_followed_asks_for_a_fresh_channel(bad: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old snapshot stays in force, and the worker does not stay behind for ever."""
+    monkeypatch.setattr(limits, "RENEW_S", 0.01)
 
     async def work(far: Far) -> None:
+        asked = asyncio.Event()
+        far.channel.on_detached = asked.set
         far.send(SnapshotFrame(encode_snapshot(mesh(generation=1))))
-        far.send(DeltaFrame(encode_delta(diff(mesh(generation=5), mesh("shop -> web allow", generation=6)))))
-        far.send(AskConnections(1, 10))
-        await far.next(Connections)
+        far.send(bad)
+        await asked.wait()
         assert far.live.generation == 1
+        far.sock.close()
+        far.reader = FrameReader()
+        far.open()
         far.send(SnapshotFrame(encode_snapshot(mesh(generation=7))))
         await until(lambda: far.live.generation == 7)
 
@@ -128,6 +144,20 @@ def test_garbage_closes_the_channel_and_a_new_one_is_taken() -> None:
         far.send(AskConnections(9, 10))
         assert (await far.next(Connections)).number == 9
         assert far.live.generation == 3
+
+    with_channel(work)
+
+
+def test_an_unanswered_question_for_a_certificate_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control may have been away when it was asked first."""
+    monkeypatch.setattr(limits, "SVID_ASK_S", 0.01)
+
+    async def work(far: Far) -> None:
+        waiting = asyncio.create_task(far.channel.ensure_svid("shop"))
+        for _ in range(3):
+            assert (await far.next(WantSvid)).service == "shop"
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
     with_channel(work)
 

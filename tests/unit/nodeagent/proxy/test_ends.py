@@ -4,6 +4,9 @@ import asyncio
 import socket
 from typing import Any
 
+import pytest
+
+from nodeagent import limits
 from nodeagent.errors import Denied
 from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
 from nodeagent.wire.stream import LOST, Headers, Stream
@@ -218,5 +221,58 @@ def test_tcp_reports_a_reset_and_makes_one() -> None:
             was_reset = True
         far.close()
         assert was_reset
+
+    run(work)
+
+
+def test_what_a_vanished_application_had_not_read_is_paid_back() -> None:
+    """Else its bytes would count against window and budget for ever."""
+
+    async def work() -> None:
+        end, peer, far = await tcp_pair()
+        end.start()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        far.close()
+        await until(peer, "end_closed")
+        assert ("resume",) in peer.said
+
+    run(work)
+
+
+def test_a_reset_is_noticed_while_reading_is_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop would not tell: nobody polls the socket."""
+    monkeypatch.setattr(limits, "KEEPALIVE_S", 0.02)
+
+    async def work() -> None:
+        end, peer, far = await tcp_pair()
+        end.start()
+        end.pause()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        far.close()
+        assert (await until(peer, "end_closed"))[2]
+
+    run(work)
+
+
+def test_a_slow_reader_is_waited_for_and_a_silent_one_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as something moves; the cut is no clean end."""
+    monkeypatch.setattr(limits, "LINGER_S", 0.7)  # above the kernel's persist timer
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        end, peer, far = await tcp_pair()
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        end.start()
+        payload = b"s" * 8_000_000
+        end.send(payload)
+        far.shutdown(socket.SHUT_WR)
+        await until(peer, "finish")
+        end.finish()
+        got = 0
+        while got < 2_000_000:
+            got += len(await loop.sock_recv(far, 65536))
+        told = await until(peer, "end_closed")
+        assert "reset" in told[2]
+        far.close()
 
     run(work)

@@ -5,12 +5,14 @@ import socket
 
 import pytest
 
-from nodeagent.errors import PlaintextRefused, Reason
+from nodeagent.errors import PlaintextRefused, Reason, UpstreamRefused
 from nodeagent.model.address import Address
+from nodeagent.model.intention import Intention
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.call import Caller
 from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.inbound import Inbound
+from nodeagent.wire import connect
 from nodeagent.wire.stream import Headers
 from tests.support.twohosts import TwoHosts, run
 
@@ -110,6 +112,7 @@ def test_clear_text_is_refused_in_strict_mode() -> None:
                 await asyncio.get_running_loop().sock_recv(client.sock, 1)
             (row,) = live.records.take().rows
             assert (row.direction, row.reason) == ("plaintext", PlaintextRefused.reason)
+            assert row.destination == found.service.name
             assert "permissive" in row.error
 
     run(work)
@@ -127,5 +130,61 @@ def test_a_client_that_leaves_while_the_application_is_dialled_is_no_defect() ->
                 await asyncio.get_running_loop().sock_recv(app, 1)
             assert isinstance(hosts.one.caller, Caller)
             assert isinstance(app, socket.socket)
+
+    run(work)
+
+
+def test_refused_streams_hold_nothing() -> None:
+    """A denied peer may send what it likes, and end or not: no byte of it counts against the worker afterwards."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            (await hosts.call()).reset()
+            (tunnel,) = hosts.one.live.tunnels
+            hosts.follow(Intention("shop", "web", "deny"))
+            ends = [StreamEnd() for _ in range(40)]
+            for number, end in enumerate(ends):
+                end.stream = tunnel.session.open(connect.request_headers(hosts.web), end)
+                end.stream.write(b"x" * 200_000)
+                if number % 2:
+                    end.stream.write_eof()
+            for end in ends:
+                assert dict(await end.head)[b":status"] == b"401"
+            while hosts.two.live.budget.used or hosts.one.live.budget.used:
+                await asyncio.sleep(0)
+
+    run(work)
+
+
+def test_a_tunnel_whose_certificate_has_ended_carries_nothing_new() -> None:
+    """Neither side trusts it any longer, whatever was open goes on."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            old = await hosts.call()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            assert ours.expires_at == theirs.expires_at < hosts.one.live.now() + 3700
+            theirs.expires_at = 0.0
+            with pytest.raises(UpstreamRefused, match="503"):
+                await hosts.call()
+            ours.expires_at = 0.0
+            await hosts.call()
+            assert len(hosts.one.live.tunnels) == 2
+            assert not old.is_closed
+
+    run(work)
+
+
+def test_the_agent_s_own_ports_are_no_destination(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local user who dials the inbound listener itself gets a reset, not a connection to it for ever."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            client = await hosts.client()
+            here = client.end.sock.getsockname()[1]
+            monkeypatch.setattr("nodeagent.proxy.outbound._OWN_PORTS", (here,))
+            await Inbound(hosts.two.live, hosts.two.supervisor).serve_plaintext(client.end)
+            (row,) = hosts.two.live.records.take().rows
+            assert row.reason == Reason.LOOP
 
     run(work)

@@ -30,6 +30,7 @@ class Wire:
     def __init__(self, received: int = 0) -> None:
         self.peer = self.relay = None
         self.received = received
+        self.is_closed = self.was_lost = False
         self.said: list[str] = []
 
     def start(self) -> None:
@@ -102,6 +103,17 @@ def test_an_upstream_that_comes_after_the_client_left_is_reset() -> None:
     relay.link(up)
     assert up.said == ["reset"]
     assert [row.reason for row in book.closed] == [Reason.RESET_BY_DOWNSTREAM]
+
+
+@pytest.mark.parametrize(("was_lost", "reason"), [(False, Reason.RESET_BY_UPSTREAM), (True, Reason.PEER_LOST)])
+def test_an_upstream_that_was_reset_before_it_was_joined_ends_the_connection(*, was_lost: bool, reason: Reason) -> None:
+    """It had answered, and was gone before anybody listened: the client must not wait for ever."""
+    down, up = Wire(), Wire()
+    relay, book = relay_of(down)
+    up.is_closed, up.was_lost = True, was_lost
+    relay.link(up)
+    (row,) = book.closed
+    assert (row.reason, down.said) == (reason, ["reset"])
 
 
 def test_a_refusal_is_told_and_recorded() -> None:

@@ -41,8 +41,8 @@ def test_both_sides_prove_who_they_are(ca: LocalCa) -> None:
     keys = keys_of(ca, "shop", "web")
     client, server = shaken(keys.context("shop", is_server=False, now=now), keys.context("web", is_server=True, now=now))
     assert client.version() == server.version() == "TLSv1.3"
-    assert str(verify_peer(client, now)).endswith("/svc/web")
-    assert str(verify_peer(server, now)).endswith("/svc/shop")
+    assert str(verify_peer(client, now).spiffe_id).endswith("/svc/web")
+    assert str(verify_peer(server, now).spiffe_id).endswith("/svc/shop")
 
 
 def test_a_server_gives_no_session_to_resume(ca: LocalCa) -> None:
@@ -98,11 +98,14 @@ def test_another_protocol_than_h2_is_refused(ca: LocalCa) -> None:
         verify_peer(client, now)
 
 
-def test_contexts_are_made_once_per_key_ring(ca: LocalCa) -> None:
-    """And anew after a renewal."""
-    keys = keys_of(ca, "shop")
+def test_contexts_are_made_once_per_certificate(ca: LocalCa) -> None:
+    """Kept while another service's is renewed, and made anew after its own renewal."""
+    ring = key_ring(ca, "shop")
+    keys = Keys()
+    keys.replace(ring)
     now = datetime.now(UTC).timestamp()
     first = keys.context("shop", is_server=False, now=now)
+    keys.replace(type(ring)(ring.trust_domain, ring.bundle_pem, (*ring.svids, *key_ring(ca, "web").svids)))
     assert keys.context("shop", is_server=False, now=now) is first
     keys.replace(key_ring(ca, "shop"))
     assert keys.context("shop", is_server=False, now=now) is not first

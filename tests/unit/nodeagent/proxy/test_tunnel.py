@@ -1,6 +1,7 @@
 """A tunnel's own affairs: liveness, retirement, what it says of itself."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -101,6 +102,6 @@ def test_before_it_is_connected_it_has_no_room() -> None:
     """A stream must not be queued into nothing."""
 
     async def work() -> None:
-        assert not Tunnel(Budget(), 0.0, None).has_room
+        assert not Tunnel(Budget(), time.time, None).has_room
 
     run(work)

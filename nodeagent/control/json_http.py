@@ -1,0 +1,64 @@
+"""One question to the catalog, for commands: how it is put, and what answers and failures mean."""
+
+import http.client
+import json
+import ssl
+from typing import Any
+
+from nodeagent import limits
+from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable, NotInCatalog
+
+_SHOWN_BYTES = 300
+
+
+def exchange(connection: http.client.HTTPConnection, token: str, method: str, target: str, body: object = None) -> Any:
+    """What the catalog at the far end answers, decoded; `connection` is closed afterwards.
+
+    Raises:
+        CatalogUnreachable, CatalogTimeout: it does not answer; says why and what to do.
+        NotInCatalog: it answered 404.
+        CatalogError: it refused, or answered something that is not JSON.
+    """
+    try:
+        payload = None if body is None else json.dumps(body).encode()
+        connection.request(method, target, payload, {"X-Consul-Token": token} if token else {})
+        response = connection.getresponse()
+        data = response.read(limits.CATALOG_BODY_BYTES)
+    except TimeoutError as error:
+        raise CatalogTimeout("no answer in time; is the way to the catalog filtered?") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise CatalogUnreachable(explain(error)) from error
+    finally:
+        connection.close()
+    return parse_answer(response.status, data, f"{method} {target.partition('?')[0]}")
+
+
+def parse_answer(status: int, data: bytes, asked: str) -> Any:
+    """What an answer says.
+
+    Raises:
+        NotInCatalog, CatalogError: as `exchange`.
+    """
+    if status != http.HTTPStatus.OK:
+        said = _printable(data[:_SHOWN_BYTES].decode("utf-8", "replace").strip())
+        kind = NotInCatalog if status == http.HTTPStatus.NOT_FOUND else CatalogError
+        cure = "; is it the right token?" if status in (401, 403) else ""
+        raise kind(f"the catalog answered {status} to {asked}: {said or 'without a word'}{cure}")
+    try:
+        return json.loads(data) if data.strip() else None
+    except ValueError as error:
+        raise CatalogError(f"the catalog's answer to {asked} is not JSON: {error}") from error
+
+
+def explain(error: Exception) -> str:
+    """Why nobody answered, with the cure."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({error.verify_message}); is catalog.ca_file its CA?"
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens there; is the catalog running?"
+    return f"{error or type(error).__name__}"
+
+
+def _printable(text: str) -> str:
+    """Without what a terminal would obey: the far end chose these words."""
+    return "".join(char if char.isprintable() else "?" for char in text)

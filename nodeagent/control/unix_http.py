@@ -1,0 +1,39 @@
+"""One question to the admin socket: HTTP over a Unix socket, for commands."""
+
+import http.client
+import socket
+
+from nodeagent import limits
+
+ANSWER_BYTES = 256 * 1024 * 1024  # 20,000 connections are 20 MB
+_ANSWER_S = limits.API_ASK_S + 8.0  # the agent gives its workers API_ASK_S, and may be busy
+
+
+def get(path: str, target: str) -> tuple[int, bytes]:
+    """Status and body of the answer to GET `target` by whoever listens at `path`.
+
+    Raises:
+        OSError: nobody is there, or no answer comes in time.
+        http.client.HTTPException: what comes is no answer.
+    """
+    connection = _Connection(path)
+    try:
+        connection.request("GET", target)
+        response = connection.getresponse()
+        return response.status, response.read(ANSWER_BYTES)
+    finally:
+        connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """Owned by one call."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_ANSWER_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """http.client's: opens the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)

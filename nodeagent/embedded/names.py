@@ -1,0 +1,33 @@
+"""Names of hosts and services in request bodies: what they may be is said in one place, the model."""
+
+from typing import Any
+
+from nodeagent.model.intention import ANY
+from nodeagent.model.service import is_service_name
+
+
+class Name(str):
+    """The name of a host or service, as a type of request bodies; rows hold it as plain text."""
+
+    __slots__ = ()
+
+
+class NameOrAny(Name):
+    """The same, or `*`."""
+
+    __slots__ = ()
+
+
+def decode_name(kind: type, value: object) -> Any:
+    """For msgspec: `value` as a `kind`.
+
+    Raises:
+        ValueError: it cannot be that name.
+    """
+    if not issubclass(kind, Name):
+        raise NotImplementedError(f"no shape has a {kind}")
+    if not isinstance(value, str):
+        raise ValueError("Expected `str`")  # noqa: TRY004 - msgspec adds the key to a ValueError
+    if not (is_service_name(value) or (kind is NameOrAny and value == ANY)):
+        raise ValueError(f"{value[:80]!r} is no name: use up to 128 letters, digits and inner '.', '-' and '_'")
+    return kind(value)

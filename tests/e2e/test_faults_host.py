@@ -1,0 +1,99 @@
+"""Faults of one host: a full disk, a spoiled file, a second agent. Traffic goes on, and somebody is told."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from nodeagent.control.last_good import read_last_good
+from nodeagent.lab import layout
+from nodeagent.lab.lab import Lab
+from tests.e2e.conftest import Capture
+from tests.e2e.support import look
+from tests.e2e.support.echo import Echo, speaks
+from tests.e2e.support.unit import Unit
+from tests.support.eventually import eventually
+
+WEB = 8080
+STATE = "/var/lib/nodeagent"
+
+
+@pytest.fixture
+def calls(lab: Lab, capture: Capture, canary: str) -> Iterator[Callable[[], bool]]:
+    """`calls()`: whether a new call from shop on host1 to web on host2 is answered. Never readable in between."""
+    wire = capture(lab)
+    lab.register("host2", "web", WEB)
+    look.decide(lab, "allow", "shop", "web")
+    address = (lab.host("host2").ipv4, WEB)
+    with ExitStack() as stack:
+        stack.enter_context(Echo(stack.enter_context(Unit(lab, "host2", "web")).listen("::", WEB)))
+        shop = stack.enter_context(Unit(lab, "host1", "shop"))
+        yield lambda: speaks(shop.connect(*address), canary.encode())
+    wire.assert_never_in_clear(canary)
+
+
+@pytest.fixture
+def full_disk(lab: Lab) -> Iterator[Callable[[], None]]:
+    """The state directory of host1 is on a disk of a few kilobytes, and full; call it for room."""
+    run = f"mount -t tmpfs -o size=8k,mode=700,uid={layout.CONTROL_UID},gid={layout.CONTROL_UID} tmpfs {STATE}"
+    done = lab.exec("host1", "sh", "-c", f"{run} && cat /dev/zero >{STATE}/filler; test -s {STATE}/filler")
+    assert done.returncode == 0, done.stderr
+    yield lambda: os.unlink(f"/proc/{lab.state.holders['host1'].pid}/root{STATE}/filler")
+    assert lab.exec("host1", "umount", STATE).returncode == 0
+
+
+def warnings(lab: Lab) -> str:
+    """What `nodeagent status` warns of on host1."""
+    return " | ".join(look.status(lab, "host1")["warnings"])
+
+
+def test_a_full_disk_stops_no_traffic_and_no_change(
+    lab: Lab, calls: Callable[[], bool], full_disk: Callable[[], None]
+) -> None:
+    """Changes take effect although they cannot be saved; status warns until they can."""
+    assert calls()
+    look.decide(lab, "deny", "shop", "web")
+    assert not calls()
+    eventually(lambda: "No space left" in warnings(lab), look.WITHIN_S, "the warning")
+    look.decide(lab, "allow", "shop", "web")
+    assert calls()
+    assert lab.exec("host1", "nodeagent", "status").returncode == 0, "nothing that stops traffic: no problem, a warning"
+    full_disk()
+    look.decide(lab, "allow", "other", "web")
+    eventually(lambda: "No space left" not in warnings(lab), look.WITHIN_S, "saving works again")
+    kept = f"/proc/{lab.state.holders['host1'].pid}/root{STATE}"
+    assert sorted(os.listdir(kept)) == ["snapshot"], "no half-written file is left"
+
+
+def test_a_spoiled_snapshot_is_put_aside(lab: Lab, calls: Callable[[], bool]) -> None:
+    """Garbage on disk is never decided by; the agent says so, starts from the catalog and saves anew."""
+    directory = lab.host("host1").own("state")
+    lab.stop_agent("host1")
+    (directory / "snapshot").write_bytes(b"nodeagent snapshot 1\n" + os.urandom(5000))
+    lab.start_agent("host1")
+    assert calls()
+    assert (directory / "snapshot.spoiled").read_bytes().startswith(b"nodeagent snapshot 1\n")
+    assert "renamed to snapshot.spoiled" in warnings(lab)
+    eventually(lambda: (directory / "snapshot").exists(), look.WITHIN_S, "a new one")
+    assert read_last_good(directory / "snapshot") is not None
+
+
+def test_a_second_agent_is_refused_and_the_first_does_not_notice(lab: Lab, calls: Callable[[], bool]) -> None:
+    """One sentence that names the first; its processes, rules and socket are as before."""
+    before = (lab.pids("host1", layout.AGENT), lab.exec("host1", "nft", "-s", "list", "ruleset").stdout)
+    done = lab.exec("host1", "nodeagent", "run", "--config", "/etc/nodeagent/nodeagent.toml")
+    assert done.returncode == 1
+    (sentence,) = [line for line in done.stderr.splitlines() if not _is_log(line)]
+    assert str(look.status(lab, "host1")["supervisor"]["pid"]) in sentence
+    assert (lab.pids("host1", layout.AGENT), lab.exec("host1", "nft", "-s", "list", "ruleset").stdout) == before
+    assert look.status(lab, "host1")["healthy"]
+    assert calls()
+
+
+def _is_log(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
