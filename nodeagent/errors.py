@@ -45,11 +45,10 @@ class Reason(StrEnum):
 
 
 class AgentError(Exception):
-    """A refusal or failure with its three facts: what, whose fault, whether another try may help."""
+    """A refusal or failure with its two facts: what, and whose fault."""
 
     reason = Reason.INTERNAL
     side = Side.AGENT
-    retryable = False
 
 
 class Denied(AgentError):
@@ -85,13 +84,13 @@ class UnregisteredPort(AgentError):
 class NoSnapshot(AgentError):
     """This agent has not heard from the catalog yet and has no saved snapshot."""
 
-    reason, side, retryable = Reason.NO_SNAPSHOT, Side.AGENT, True
+    reason, side = Reason.NO_SNAPSHOT, Side.AGENT
 
 
 class NoSvid(AgentError):
     """This agent holds no valid certificate for the service that is to speak or be spoken to."""
 
-    reason, side, retryable = Reason.NO_SVID, Side.AGENT, True
+    reason, side = Reason.NO_SVID, Side.AGENT
 
 
 class BadDestination(AgentError):
@@ -103,7 +102,7 @@ class BadDestination(AgentError):
 class PeerUnreachable(AgentError):
     """No tunnel to the peer host could be opened."""
 
-    reason, side, retryable = Reason.PEER_UNREACHABLE, Side.UPSTREAM, True
+    reason, side = Reason.PEER_UNREACHABLE, Side.UPSTREAM
 
 
 class PeerIdentity(AgentError):
@@ -127,13 +126,13 @@ class PeerRefused(AgentError):
 class UpstreamRefused(AgentError):
     """The application refused the connection."""
 
-    reason, side, retryable = Reason.UPSTREAM_REFUSED, Side.UPSTREAM, True
+    reason, side = Reason.UPSTREAM_REFUSED, Side.UPSTREAM
 
 
 class UpstreamTimeout(AgentError):
     """The application or host did not answer in time."""
 
-    reason, side, retryable = Reason.UPSTREAM_TIMEOUT, Side.UPSTREAM, True
+    reason, side = Reason.UPSTREAM_TIMEOUT, Side.UPSTREAM
 
 
 class Loop(AgentError):
@@ -145,7 +144,7 @@ class Loop(AgentError):
 class LimitReached(AgentError):
     """A limit of `limits.py` was reached."""
 
-    reason, side, retryable = Reason.LIMIT, Side.AGENT, True
+    reason, side = Reason.LIMIT, Side.AGENT
 
 
 class ConfigError(Exception):

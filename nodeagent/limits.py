@@ -1,9 +1,7 @@
 """Every number that bounds something, with the reason for it. All limits are on by default."""
 
-# --- given by a specification or by Consul -------------------------------------------------------------------------
+# --- given by Consul -----------------------------------------------------------------------------------------------
 
-SPIFFE_ID_BYTES = 2048  # SPIFFE ID standard, section 2.3
-H2_FRAME_BYTES = 16_384  # RFC 9113, 4.2: what every peer must accept
 CONSUL_WAIT_S = 300.0  # Consul's own default for a blocking query; it adds up to wait/16 of jitter
 
 # --- chosen here: ports and marks ----------------------------------------------------------------------------------
@@ -53,7 +51,6 @@ FEED_BYTES = 16_384  # given to the library per stream and round, so that one bu
 FLUSH_BYTES = 256 * 1024  # written to a tunnel per loop turn
 STREAM_QUEUE_BYTES = 64 * 1024  # a stream with more queued asks its application to pause
 WORKER_BUFFER_BYTES = 256 * 1024 * 1024  # all streams of a worker together; beyond, new streams are refused
-EARLY_BYTES = 64 * 1024  # what a client may send before its upstream is connected
 TLS_BIO_BYTES = 33_024  # two records: 93 KiB a session after a burst instead of 347
 HOPS = 1  # agents that a connection may have passed before this one: the caller's
 CONNECTIONS_PER_WORKER = 9_000  # two descriptors each, below a hard limit of 20,000
@@ -130,7 +127,6 @@ SVID_ASKS = 8  # certificate requests in flight at the CA
 SVID_REFUSED_S = 5.0  # a worker's question for a certificate that was refused is not asked again before
 SVID_ON_DEMAND = 1000  # certificates held for units that workers asked for; beyond, the request is refused
 LAST_GOOD_S = 1.0  # the saved snapshot may be this much older than the one in force: a disk is slower than a catalog
-CLOCK_LEEWAY_S = 60.0
 API_BODY_BYTES = 1024 * 1024
 API_ROWS = 1000  # rows of a listing unless the caller asks for more
 API_ROWS_MAX = 20_000  # rows of a listing, whatever the caller asks for

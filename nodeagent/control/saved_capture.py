@@ -1,9 +1,9 @@
 """Keeps on disk what is to be captured, so that a host that starts captures it before anybody has asked the catalog."""
 
-import os
 from pathlib import Path
 
 from nodeagent.catalog.compiler import capture_of
+from nodeagent.control.durable import replace_file
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.wire import capture_file
 from nodeagent.wire.frames import CaptureFrame
@@ -18,11 +18,5 @@ def save_capture(state_dir: Path, snapshot: Snapshot) -> None:
         OSError: the directory cannot be written.
     """
     capture = capture_of(snapshot)
-    path = state_dir / capture_file.NAME
-    fresh = path.with_suffix(".new")
-    with fresh.open("wb") as file:
-        os.fchmod(file.fileno(), _MODE)
-        file.write(capture_file.encode_capture(CaptureFrame(list(capture.addresses), list(capture.ports))))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    frame = CaptureFrame(list(capture.addresses), list(capture.ports))
+    replace_file(state_dir / capture_file.NAME, capture_file.encode_capture(frame), _MODE)

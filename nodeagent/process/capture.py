@@ -8,7 +8,7 @@ from nodeagent import limits
 from nodeagent.model.address import canonical_ip
 from nodeagent.wire.frames import CaptureFrame
 
-Value = TypeVar("Value", str, int)
+_Value = TypeVar("_Value", str, int)
 
 NEVER_PORTS = frozenset({
     22,  # the way back in when all else fails
@@ -67,10 +67,10 @@ def follow_capture(before: Capture, said: Capture) -> Capture:
     )
 
 
-def _joined(before: tuple[Value, ...], more: tuple[Value, ...], limit: int) -> tuple[Value, ...]:
-    known = set(before)
-    fresh = [value for value in more if value not in known]
-    return tuple(sorted([*before, *fresh[: max(0, limit - len(before))]]))
+def _joined(before: tuple[_Value, ...], more: tuple[_Value, ...], limit: int) -> tuple[_Value, ...]:
+    known = frozenset(before)
+    fresh = tuple(value for value in more if value not in known)
+    return tuple(sorted(before + fresh[: max(0, limit - len(before))]))
 
 
 def try_address(text: str) -> str | None:

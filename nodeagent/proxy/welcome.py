@@ -155,9 +155,9 @@ class Welcome:
             raise Refused(client_hello.ALERT_PROTOCOL_VERSION, "no TLS 1.3")
         if ALPN.encode() not in hello.protocols:
             raise Refused(client_hello.ALERT_NO_APPLICATION_PROTOCOL, f"no {ALPN} among {hello.protocols}")
-        keys, mesh = self._live.keys, self._live.snapshot.mesh
+        mesh = self._live.snapshot.mesh  # it may be a saved one: the keys come later
         try:
-            service = service_of_sni(hello.server_name, datacenter=mesh.datacenter, trust_domain=keys.trust_domain)
+            service = service_of_sni(hello.server_name, datacenter=mesh.datacenter, trust_domain=mesh.trust_domain)
         except CertificateError as error:
             raise Refused(client_hello.ALERT_UNRECOGNIZED_NAME, str(error)) from error
         known = self._live.snapshot.services.get(service)

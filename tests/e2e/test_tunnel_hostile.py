@@ -124,7 +124,7 @@ def test_data_beyond_the_window_is_not_kept(one: Lab, intruder: Intruder, deaf: 
     """Sixteen megabytes for an application that has not even answered the call."""
     with intruder.session("deaf") as session:
         stream = session.connect(deaf)
-        session.raw([frame(DATA, bytes(limits.H2_FRAME_BYTES), stream=stream)] * 1024)
+        session.raw([frame(DATA, bytes(limits.FEED_BYTES), stream=stream)] * 1024)
         assert session.status(stream) == b""
         assert look.total(one, "host2", "buffered") <= 2 * limits.STREAM_WINDOW_BYTES
 

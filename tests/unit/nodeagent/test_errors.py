@@ -1,4 +1,4 @@
-"""Reasons of refusal: a closed set, each with its three facts."""
+"""Reasons of refusal: a closed set, each with its two facts."""
 
 import pytest
 
@@ -13,7 +13,6 @@ def test_every_refusal_says_what_and_whose(error: type[AgentError]) -> None:
     """Reason and side from the closed sets, which are also metric labels; a docstring that explains it."""
     assert isinstance(error.reason, Reason)
     assert error.side in set(Side) - {Side.NONE}
-    assert isinstance(error.retryable, bool)
     assert error.__doc__
 
 
@@ -21,8 +20,3 @@ def test_no_two_refusals_share_a_reason() -> None:
     """Who reads the log can tell them apart."""
     reasons = [error.reason for error in AGENT_ERRORS]
     assert len(set(reasons)) == len(reasons)
-
-
-def test_policy_is_never_worth_a_retry() -> None:
-    """Another try of a denied call is the same call."""
-    assert not [error for error in AGENT_ERRORS if error.side is Side.MESH and error.retryable]
