@@ -31,7 +31,8 @@ def mount_of(mountinfo: str) -> str:
             found = point
     if not found:
         raise RedirectError(
-            f"cgroup v2 is not mounted below {BELOW}; without it the agent and units cannot be told apart"
+            f"cgroup v2 is not mounted at {BELOW} or below, so the agent and units cannot be told apart: "
+            f"mount -t cgroup2 none {BELOW}/unified"
         )
     return found
 

@@ -17,9 +17,9 @@ from redirect.record import RECORD_PATH, Record, locked_record
 from redirect.routing import Entry, add_entry, delete_entry, find_entry_drift, present_entries, wanted_entries
 from redirect.rules import Table
 from redirect.settings import ReturnPath, Settings
-from redirect.sockets import find_dependents, read_sockets
+from redirect.sockets import Dependents, find_dependents, read_sockets
 from redirect.sysctl import SYSCTLS, read_sysctls, unmet, write_sysctl
-from redirect.tables import Swap, diff_table, find_table_drift, installed_names, leftover_twins, try_swap
+from redirect.tables import Swap, diff_table, find_table_drift, installed_names, leftover_twins, swap_back, try_swap
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def apply(settings: Settings, *, record_path: Path = RECORD_PATH) -> Report:
     with locked_record(record_path) as file, Nft() as nft, ExitStack() as undo:
         swaps = [swap for table in plan(settings) if (swap := _judged_swap(nft, table))]
         before = file.read() or _lost_record(nft, settings.return_path)
-        undo.callback(file.write, before if before != Record() else None)
         file.write(_next_record(settings, before))
+        undo.callback(file.write, before if before != Record() else None)
         changes = [
             *_change_entries(settings.return_path, before, undo),
             *_change_sysctls(undo),
@@ -110,6 +110,15 @@ def remove(*, now: bool = False, record_path: Path = RECORD_PATH) -> Report:
             changes += _restore(record)
         file.write(record if left else None)
     return Report(tuple(changes), left=left)
+
+
+def try_agent_port(*, record_path: Path = RECORD_PATH) -> int | None:
+    """The tunnel port on which an agent listens that would put back what is removed; None if there is neither."""
+    with locked_record(record_path) as file, Nft() as nft:
+        record = file.read() or _lost_record(nft, ReturnPath())
+        if not {MAIN, KEEPER} & {*installed_names(nft)} and record == Record():
+            return None
+    return record.tunnel_port if _dependents(record).is_agent_listening else None
 
 
 def show() -> str:
@@ -192,7 +201,7 @@ def _change_tables(nft: Nft, swaps: Iterable[Swap], undo: ExitStack) -> Iterator
     swaps = tuple(swaps)
     if swaps:
         nft.run("".join(swap.forward for swap in swaps))
-        undo.callback(nft.run, "".join(swap.back for swap in swaps))
+        undo.callback(swap_back, nft, swaps)
     for swap in (swap for swap in swaps if swap.is_asleep):
         nft.run(text.render_waking(swap.name))
         undo.callback(nft.run, text.render_sleeping(swap.name))
@@ -209,13 +218,17 @@ def _find_all_drift(nft: Nft, settings: Settings) -> tuple[str, ...]:
 
 def _reasons_to_wait(record: Record) -> Iterator[str]:
     """Why the keeper and the return path must stay for now."""
-    dependents = find_dependents(
-        read_sockets(), outbound_port=record.outbound_port, tunnel_port=record.tunnel_port, mark=record.upstream_mark
-    )
+    dependents = _dependents(record)
     if dependents.connections:
         yield f"{dependents.connections} sockets of captured connections are open"
     if dependents.is_agent_listening:
         yield f"an agent listens on port {record.tunnel_port} and may put the rules back: stop it first"
+
+
+def _dependents(record: Record) -> Dependents:
+    return find_dependents(
+        read_sockets(), outbound_port=record.outbound_port, tunnel_port=record.tunnel_port, mark=record.upstream_mark
+    )
 
 
 def _delete_tables(nft: Nft, names: Iterable[str]) -> Iterator[str]:

@@ -1,8 +1,10 @@
 """What apply changed outside our own tables, on disk: so that remove restores it. The file is also the lock of writers."""
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from redirect.sysctl import SYSCTLS
 RECORD_PATH = Path("/run/nodeagent/intercept.json")
 LOCK_S = 2.0  # an apply takes a tenth of a second; a supervisor that waits here does not beat, and has five
 _LOCK_RETRY_S = 0.02
+_NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # what open() says of a link, a directory and a socket
 _VERSION = 2  # 1 knew one sysctl, tcp_fwmark_accept, as a field of its own
 _BYTES_MAX = 65_536
 
@@ -42,19 +45,37 @@ class RecordFile:
 
     descriptor: int
 
+    path: Path
+
     def read(self) -> Record | None:
         """What an earlier apply wrote; None if nothing, or nothing that can be understood: the file is ours alone."""
-        text = os.pread(self.descriptor, _BYTES_MAX, 0).decode(errors="replace")
+        # Zeros: a write that ended when it had room and nothing more.
+        text = os.pread(self.descriptor, _BYTES_MAX, 0).rstrip(b"\0").decode(errors="replace")
         try:
             return decode_record(text)
         except (ValueError, TypeError, KeyError):
             return None
 
     def write(self, record: Record | None) -> None:
-        """Replaces the content; None empties the file, which is then removed at the end of the block."""
+        """Replaces the content; None empties the file, which is then removed at the end of the block.
+
+        Raises:
+            RedirectError: there is no room for it; the file is as it was.
+        """
         data = encode_record(record).encode() if record else b""
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, data, 0)
+        try:
+            if data:
+                self._overwrite(data)
+            os.ftruncate(self.descriptor, len(data))
+        except OSError as error:
+            raise RedirectError(f"{self.path} cannot be written: {error.strerror}; make room there") from error
+
+    def _overwrite(self, data: bytes) -> None:
+        """Room first, then all bytes at once, over the whole of what was there: at no time is it neither old nor new."""
+        os.posix_fallocate(self.descriptor, 0, len(data))
+        data = data.ljust(os.fstat(self.descriptor).st_size)
+        if os.pwrite(self.descriptor, data, 0) != len(data):
+            raise OSError(errno.EIO, "written in part")
 
 
 @contextmanager
@@ -68,9 +89,10 @@ def locked_record(path: Path, *, wait_s: float = LOCK_S) -> Iterator[RecordFile]
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor = _open_locked(path, wait_s)
     except OSError as error:
-        raise RedirectError(f"{path} cannot be opened: {error}; intercept needs root") from error
+        cure = "; intercept needs root" if isinstance(error, PermissionError) else ""
+        raise RedirectError(f"{path} cannot be opened: {error}{cure}") from error
     try:
-        yield RecordFile(descriptor)
+        yield RecordFile(descriptor, path)
     finally:
         if os.fstat(descriptor).st_size == 0:
             path.unlink(missing_ok=True)
@@ -122,12 +144,13 @@ def _decode_sysctls(data: dict[str, Any]) -> dict[str, str]:
 def _open_locked(path: Path, wait_s: float) -> int:
     deadline = time.monotonic() + wait_s
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        if _is_planted(descriptor):
-            path.unlink(missing_ok=True)
+        descriptor = _try_open(path)
+        if descriptor is None:
+            _clear(path)
         elif _try_lock(descriptor):
             return descriptor
-        os.close(descriptor)
+        else:
+            os.close(descriptor)
         if time.monotonic() > deadline:
             raise RedirectError(
                 f"{path}: another process has been changing the rules for {wait_s:g} s; see `fuser {path}`"
@@ -135,10 +158,31 @@ def _open_locked(path: Path, wait_s: float) -> int:
         time.sleep(_LOCK_RETRY_S)
 
 
-def _is_planted(descriptor: int) -> bool:
-    """Whether another user has made the file, or a second name for one of ours: the directory is not ours alone."""
-    found = os.fstat(descriptor)
-    return found.st_uid != os.geteuid() or found.st_nlink > 1
+def _try_open(path: Path) -> int | None:
+    """The file, made where there is none; None if what is there was planted: the directory is not ours alone."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return None
+        raise
+    if _is_planted(os.fstat(descriptor)):
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _is_planted(found: os.stat_result) -> bool:
+    """Whether it is no file, another user has made it, or it is a second name for one of ours."""
+    return not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1
+
+
+def _clear(path: Path) -> None:
+    """Makes room for a file of ours, whatever has its name. A directory may be full of anything: it is moved aside."""
+    try:
+        path.unlink(missing_ok=True)
+    except IsADirectoryError:
+        path.rename(path.with_name(f"{path.name}.planted-{time.time_ns()}"))
 
 
 def _try_lock(descriptor: int) -> bool:

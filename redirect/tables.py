@@ -4,10 +4,11 @@ import difflib
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from redirect import nft as text
+from redirect.errors import RedirectError
 from redirect.libnftables import STATELESS, TERSE, Nft, NothingThere
 from redirect.plan import KEEPER, MAIN
 from redirect.rules import Table
@@ -22,11 +23,16 @@ class Swap:
     name: str
     forward: str
     back: str
+    """With the elements that `forward` takes away, but for those in `back_cgroups`."""
     emptied: tuple[str, ...]
     """Headings of the sets that are new or made anew: whoever owns their elements has to add them again."""
     is_new: bool
     is_asleep: bool = False
     """Somebody has made it dormant: it is to be woken afterwards."""
+    dropped: tuple[str, ...] = ()
+    """Headings of the installed sets that go, or are made anew: their elements go with them."""
+    back_cgroups: str = ""
+    """Puts back those elements that name cgroups; nft refuses them all when one of these cgroups has ended."""
 
 
 def installed_names(nft: Nft) -> tuple[str, ...]:
@@ -89,7 +95,21 @@ def try_swap(nft: Nft, table: Table) -> Swap | None:
     if found is None:
         planned = text.render_table(table)
         return Swap(table.name, planned, text.render_removal(table.name), text.parse_table(planned).sets, is_new=True)
-    return swap_between(table, found, reference(table))
+    swap = swap_between(table, found, reference(table))
+    return _with_elements(nft, swap) if swap and swap.dropped else swap
+
+
+def swap_back(nft: Nft, swaps: Iterable[Swap]) -> None:
+    """The tables as they were before `forward`, with their elements, in one transaction: nothing slips by in between.
+
+    If a cgroup has ended since, elements that name cgroups stay away, and their owner has to add them again.
+    """
+    swaps = tuple(swaps)
+    back = "".join(swap.back for swap in swaps)
+    try:
+        nft.run(back + "".join(swap.back_cgroups for swap in swaps))
+    except RedirectError:
+        nft.run(back)
 
 
 def swap_between(table: Table, found: text.Blocks, expected: text.Blocks) -> Swap | None:
@@ -105,4 +125,25 @@ def swap_between(table: Table, found: text.Blocks, expected: text.Blocks) -> Swa
         emptied=tuple(heading for heading in planned.sets if heading not in kept),
         is_new=False,
         is_asleep=found.is_dormant,
+        dropped=tuple(heading for heading in found.sets if heading not in kept),
     )
+
+
+def _with_elements(nft: Nft, swap: Swap) -> Swap:
+    """The same, and its way back restores what is in the dropped sets now, with the time that each element has left."""
+    listed = text.parse_table(nft.run(f"list table {text.FAMILY} {swap.name}")).bodies
+    plain, cgroups = [], []
+    for heading in swap.dropped:
+        body = listed.get(heading, ())
+        elements = sorted(text.elements_in(body))
+        if _holds_cgroups(body):
+            # Listed as a number: a cgroup that is gone. It matches nothing, and nft would not take it.
+            named = [element for element in elements if element.startswith('"')]
+            cgroups.append(text.render_add(swap.name, heading, named))
+        else:
+            plain.append(text.render_add(swap.name, heading, elements))
+    return replace(swap, back=swap.back + "".join(plain), back_cgroups="".join(cgroups))
+
+
+def _holds_cgroups(body: Iterable[str]) -> bool:
+    return any("cgroupsv2" in line for line in body if line.startswith("type "))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from nodeagent import limits
 from nodeagent.cli.render import output_option, show_json
 from nodeagent.config import DEFAULT_PATH, Config, load_config
 from nodeagent.control.report import API_VERSION
@@ -74,12 +75,17 @@ def show(config_path: Path, output: str) -> None:
 
 @intercept.command()
 @click.option("--now", is_flag=True, help="Remove everything, and break redirected connections that are still open.")
+@click.option("--force", is_flag=True, help="Also while an agent runs, which puts the rules back.")
 @_config_option
 @output_option
-def remove(now: bool, config_path: Path, output: str) -> None:  # noqa: FBT001 - click gives flags by name
-    """Remove the rules. What keeps open connections alive stays until they have ended: run it again then, or use --now."""
+def remove(now: bool, force: bool, config_path: Path, output: str) -> None:  # noqa: FBT001 - click gives flags by name
+    """Remove the rules, when the agent has been stopped.
+
+    What keeps open connections alive stays until they have ended: run it again then, or use --now.
+    """
     del config_path  # what was installed is on record, so a broken file is no obstacle
     with _plain_errors():
+        _refuse_beside_agent(is_forced=force)
         report = kernel.remove(now=now)
     lines = [*report.changes, *(f"Left for now: {reason}." for reason in report.left)]
     _print(output, "\n".join(lines) or "Nothing was installed.", {"changes": report.changes, "left": report.left})
@@ -97,6 +103,18 @@ def verify(config_path: Path, output: str) -> None:
     _print(output, text, {"ok": not drift, "drift": drift})
     if drift:
         click.get_current_context().exit(1)
+
+
+def _refuse_beside_agent(*, is_forced: bool) -> None:
+    """A running agent puts back what is removed; until then, what must not go in clear would."""
+    port = kernel.try_agent_port()
+    if port is None:
+        return
+    threat = f"an agent listens on port {port} and puts the rules back within {limits.DRIFT_S:g} s"
+    if not is_forced:
+        cure = "stop it first: systemctl stop nodeagent (in a lab: nodeagent lab agent HOST stop), or use --force"
+        raise click.ClickException(f"nothing was removed: {threat}; {cure}")
+    click.echo(f"Warning: {threat}.", err=True)
 
 
 def _refill(settings: Settings, state_dir: Path) -> Iterator[str]:

@@ -122,7 +122,7 @@ def run(ctx: click.Context, /, name: str, host: str, service: str, protocol: Pro
     chosen = Lab(name)
     options["port"] = options["port"] or 0
     chosen.run(host, service, command, protocol=protocol, **options)
-    place = chosen.host(host)
+    place = chosen.member(host)
     if options["port"]:
         click.echo(f"{service} runs on {host} at {place.ipv4}:{options['port']} and [{place.ipv6}]:{options['port']}")
     else:
@@ -151,7 +151,7 @@ def exec_(ctx: click.Context, /, name: str, user: str, host: str, service: str) 
     """
     argv = Lab(name).command(host, _command(ctx), service=service, user=user)
     sys.stdout.flush()
-    os.execvpe(argv[0], argv, enter.environment())  # noqa: S606 - streams, signals, status and terminal are CMD's
+    os.execvpe(argv[0], argv, enter.environment(user))  # noqa: S606 - streams, signals, status and terminal are CMD's
 
 
 @lab.command()
@@ -163,7 +163,7 @@ def agent(name: str, host: str, action: str, follow: bool) -> None:  # noqa: FBT
     """Starts, stops (drains), kills or restarts the agent of HOST, or prints its log."""
     chosen = Lab(name)
     if action == "logs":
-        log = str(chosen.host(host).log(AGENT))
+        log = str(chosen.member(host).log(AGENT))
         os.execvp("tail", ["tail", "-n", "200", *(["-F"] if follow else []), log])  # noqa: S606 - its streams are ours
     if action == "restart":
         chosen.stop_agent(host)

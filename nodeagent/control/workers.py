@@ -81,7 +81,13 @@ class Workers:
             frame_bytes=limits.WORKER_FRAME_BYTES,
         )  # fmt: skip
         self.links.append(link)  # before the wait, in which the worker may die and be taken out again
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: _channel_of(link), sock)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: _channel_of(link), sock)
+        except (OSError, ValueError) as error:
+            self.links.remove(link)
+            sock.close()
+            _log.error("handover_refused", worker=number, pid=pid, error=str(error))
+            return
         if self._ring:
             link.channel.send(KeysFrame(self._ring))
         if self._snapshot:

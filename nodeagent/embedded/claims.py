@@ -53,7 +53,7 @@ def register_service(change: Change, caller: Caller, row: ServiceRow) -> list[Ho
         BadRequest: its host is not registered.
     """
     caller = _as_stored(change, caller)
-    own = _own_titles(change.connection, row.node)
+    own = _titles(change.connection, row.node)
     titles, gone = {}, []
     for ip in sorted(row.ips()):
         titles[ip] = own[ip] if ip in own else title_of(caller, ip, is_host=False)
@@ -101,11 +101,14 @@ def _as_stored(change: Change, caller: Caller) -> Caller:
     return stored.caller
 
 
-def _own_titles(connection: sqlite3.Connection, node: str) -> dict[str, int]:
-    return dict(connection.execute("SELECT ip, title FROM addresses WHERE node = ? AND service = ''", (node,)))
+def _titles(connection: sqlite3.Connection, node: str, service: str = "") -> dict[str, int]:
+    sql = "SELECT ip, title FROM addresses WHERE node = ? AND service = ?"
+    return dict(connection.execute(sql, (node, service)))
 
 
 def _remember(change: Change, node: str, service: str, titles: dict[str, int]) -> None:
+    if _titles(change.connection, node, service) == titles:  # the same registration again: nothing to write, nothing to wait for the disk for
+        return
     change.connection.execute("DELETE FROM addresses WHERE node = ? AND service = ?", (node, service))
     rows = [(ip, node, service, title) for ip, title in titles.items()]
     change.connection.executemany("INSERT INTO addresses VALUES (?, ?, ?, ?)", rows)

@@ -8,20 +8,26 @@ from pathlib import Path
 from nodeagent import limits
 from nodeagent.lab.errors import LabError
 
+_BELOW = Path("/sys/fs/cgroup")  # nft can name no cgroup of another mount
+
 
 def find_mount(mountinfo: str) -> Path:
-    """Where cgroup v2 is mounted, on a pure or hybrid machine.
+    """Where cgroup v2 is mounted, on a pure or hybrid machine: the mount that the agents choose, the topmost below _BELOW.
 
     mountinfo: the text of /proc/self/mountinfo.
 
     Raises:
-        LabError: it is not.
+        LabError: it is not, or only elsewhere.
     """
+    found = None
     for line in mountinfo.splitlines():
         fields, _, kind = line.partition(" - ")
-        if kind.startswith("cgroup2 "):
-            return Path(fields.split()[4])
-    raise LabError("cgroup v2 is not mounted; try: mount -t cgroup2 none /sys/fs/cgroup/unified")
+        point = Path(fields.split(" ")[4])
+        if kind.startswith("cgroup2 ") and point.is_relative_to(_BELOW):
+            found = point
+    if found is None:
+        raise LabError(f"cgroup v2 is not mounted at {_BELOW} or below; try: mount -t cgroup2 none {_BELOW}/unified")
+    return found
 
 
 def mount() -> Path:

@@ -18,6 +18,8 @@ _DAEMON = 'echo 0 >"$1" || exit 125; log=$2; shift 2; setsid "$@" </dev/null >>"
 # As LimitNOFILE= in the unit: an agent holds two descriptors for each connection.
 _MANY_FILES = 'ulimit -Sn "$(ulimit -Hn)" 2>/dev/null; exec "$@"'
 
+_HARMLESS = ("LANG", "LC_ALL", "TERM", "TZ")  # root's tokens and settings are not another user's
+
 
 def nodeagent_command() -> str:
     """The path of the `nodeagent` program of this installation.
@@ -50,11 +52,12 @@ def with_many_files(command: Sequence[str]) -> list[str]:
     return ["sh", "-c", _MANY_FILES, "sh", *command]
 
 
-def environment() -> dict[str, str]:
-    """This process's environment, with `nodeagent` to be found on PATH."""
+def environment(user: str = "") -> dict[str, str]:
+    """This process's environment, with `nodeagent` to be found on PATH; for another `user`, what tells no secret."""
     path = os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     ours = str(Path(nodeagent_command()).parent)
-    return {**os.environ, "PATH": path if ours in path.split(":") else f"{path}:{ours}"}
+    kept = {key: value for key, value in os.environ.items() if not user or key in _HARMLESS}
+    return {**kept, "PATH": path if ours in path.split(":") else f"{path}:{ours}"}
 
 
 def service_environment() -> dict[str, str]:

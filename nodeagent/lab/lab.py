@@ -56,6 +56,14 @@ class Lab:
         """
         return self.state.host(name)
 
+    def member(self, name: str) -> Host:
+        """A host, which has an agent and services; never the hub.
+
+        Raises:
+            LabError: there is none of that name.
+        """
+        return self.state.member(name)
+
     def command(self, host: str, command: Sequence[str], *, service: str = "", user: str = "") -> list[str]:
         """The argument list that runs `command` on `host` as a process of `service`, or of no unit.
 
@@ -72,7 +80,7 @@ class Lab:
     ) -> "subprocess.Popen[Any]":
         """`command` started on `host`; `keywords` are Popen's."""
         argv = self.command(host, command, service=service, user=user)
-        return subprocess.Popen(argv, env=enter.environment(), **keywords)
+        return subprocess.Popen(argv, env=enter.environment(user), **keywords)
 
     def exec(
         self, host: str, *command: str, service: str = "", user: str = "", timeout_s: float = 60.0, **keywords: Any
@@ -80,7 +88,7 @@ class Lab:
         """`command` run to its end on `host`, with its exit status and what it printed; `keywords` are run's."""
         argv = self.command(host, command, service=service, user=user)
         return subprocess.run(
-            argv, text=True, capture_output=True, env=enter.environment(), timeout=timeout_s, check=False, **keywords
+            argv, text=True, capture_output=True, env=enter.environment(user), timeout=timeout_s, check=False, **keywords
         )
 
     def run(  # noqa: PLR0913 - the options of `nodeagent lab run`
@@ -92,12 +100,12 @@ class Lab:
         Raises:
             LabError: the unit or port is in use, the command ended first, or the catalog refused.
         """
-        state, place = self.state, self.host(host)
+        state, place = self.state, self.member(host)
         layout.checked_service(name)
         if replace and service.is_running(place, name):
             self.stop(host, name)
         start = service.Start(place, name, command, port=port, user=user)
-        service.start_service(start, state.holder(place), enter.environment())
+        service.start_service(start, state.holder(place), enter.environment(user))
         self._remember(host, name, ServiceState(tuple(command), port))
         if port:
             self._register_or_stop(host, name, port, protocol)
@@ -108,7 +116,7 @@ class Lab:
         Raises:
             LabError: the catalog does not answer or refuses; the service has ended all the same.
         """
-        service.stop_service(self.host(host), layout.checked_service(name))
+        service.stop_service(self.member(host), layout.checked_service(name))
         self._remember(host, name, None)
         token = self.node_token(host)
         if name in self.catalog("GET", "/v1/agent/services", token=token):
@@ -116,7 +124,7 @@ class Lab:
 
     def register(self, host: str, name: str, port: int, protocol: Protocol | None = None) -> None:
         """Enters a service into the catalog and returns when every agent knows it."""
-        place = self.host(host)
+        place = self.member(host)
         if protocol:
             self.catalog("PUT", "/v1/config", catalog.protocol_entry(name, protocol))
         entry = catalog.service_entry(place, name, port)
@@ -135,21 +143,21 @@ class Lab:
 
     def node_token(self, host: str) -> str:
         """The token of a host's agent."""
-        return (self.host(host).own("etc") / "node.token").read_text(encoding="ascii").strip()
+        return (self.member(host).own("etc") / "node.token").read_text(encoding="ascii").strip()
 
     def start_agent(self, host: str) -> None:
         """Starts the agent of a host and returns when it is healthy."""
-        place = self.host(host)
+        place = self.member(host)
         agent.start_agent(place, self.state.holder(place))
         agent.wait_healthy((place,))
 
     def stop_agent(self, host: str) -> None:
         """Stops the agent of a host as systemd would: it drains."""
-        agent.stop_agent(self.host(host))
+        agent.stop_agent(self.member(host))
 
     def kill_agent(self, host: str) -> None:
         """Kills every process of the agent of a host."""
-        agent.kill_agent(self.host(host))
+        agent.kill_agent(self.member(host))
 
     def pids(self, host: str, service_name: str) -> tuple[int, ...]:
         """The processes of a service of a host; of the agent, for `nodeagent`."""
@@ -159,7 +167,7 @@ class Lab:
         try:
             self.register(host, name, port, protocol)
         except LabError:
-            service.stop_service(self.host(host), name)
+            service.stop_service(self.member(host), name)
             self._remember(host, name, None)
             raise
 

@@ -63,10 +63,18 @@ class LabState(msgspec.Struct, frozen=True):
         Raises:
             LabError: this lab has none.
         """
-        for host in (*self.members, self.hub):
+        return self.hub if name == layout.HUB else self.member(name)
+
+    def member(self, name: str) -> Host:
+        """The host of that name, which has an agent and services; the hub has neither.
+
+        Raises:
+            LabError: this lab has none.
+        """
+        for host in self.members:
             if host.name == name:
                 return host
-        raise LabError(f"lab {self.name!r} has no {name!r}; its hosts: {', '.join(h.name for h in self.members)}")
+        raise LabError(f"lab {self.name!r} has no host {name!r}; its hosts: {', '.join(h.name for h in self.members)}")
 
     def holder(self, host: Host) -> Holder:
         """The living holder of `host`.
@@ -125,13 +133,15 @@ def lab_names() -> tuple[str, ...]:
 
 def taken_subnets() -> frozenset[int]:
     """The subnets of all labs, half made ones included."""
-    taken = set()
-    for name in lab_names():
-        try:
-            taken.add(msgspec.json.decode(state_path(name).read_bytes(), type=LabState).subnet)
-        except (OSError, msgspec.DecodeError):  # its network is its own: two labs with one subnet do no harm
-            continue
-    return frozenset(taken)
+    return frozenset(subnet for name in lab_names() if (subnet := _try_subnet(name)) is not None)
+
+
+def _try_subnet(name: str) -> int | None:
+    """The subnet of the lab `name`; None: its state is lost. Its network is its own, so another lab may use it again."""
+    try:
+        return msgspec.json.decode(state_path(name).read_bytes(), type=LabState).subnet
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def try_start_time(pid: int) -> int | None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from nodeagent import limits
 from nodeagent.errors import ConfigError
 from nodeagent.process.units import UnitCgroup, is_trusted_slice, is_unit_name, unit_of
+from redirect.cgroup import mount_of
+from redirect.errors import RedirectError
 
 _IN_MOVED_FROM, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE = 0x40, 0x80, 0x100, 0x200
 _IN_ONLYDIR = 0x01000000
@@ -30,16 +32,15 @@ class Scan:
 
 
 def find_cgroup2_mount(mountinfo: str) -> Path:
-    """Where cgroup v2 is mounted, from /proc/self/mountinfo.
+    """Where cgroup v2 is mounted, from /proc/self/mountinfo: the mount that the rules name cgroups by.
 
     Raises:
-        ConfigError: nowhere.
+        ConfigError: there is none.
     """
-    for line in mountinfo.splitlines():
-        fields, _, tail = line.partition(" - ")
-        if tail.startswith("cgroup2 "):
-            return Path(fields.split()[4].replace("\\040", " "))
-    raise ConfigError("no cgroup v2 file system is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
+    try:
+        return Path(mount_of(mountinfo))
+    except RedirectError as error:
+        raise ConfigError(str(error)) from error
 
 
 def own_cgroup(proc_cgroup: str) -> str:

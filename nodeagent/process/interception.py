@@ -2,6 +2,8 @@
 
 import pwd
 import socket
+import sys
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from nodeagent import limits
@@ -10,17 +12,30 @@ from nodeagent.errors import ConfigError
 from redirect.settings import Settings
 
 
-def read_settings(config: Config) -> Settings:
+def _warn(what: str) -> None:
+    """To standard error: standard output may be read by a program."""
+    sys.stderr.write(f"warning: {what}\n")
+
+
+def read_settings(config: Config, warn: Callable[[str], None] = _warn) -> Settings:
     """The settings of this host, with user and host names resolved now.
 
+    A catalog whose name cannot be resolved now is left out, as the supervisor does: at boot the rules come before the
+    network, and a host without rules would be open.
+
     Raises:
-        ConfigError: a user or the catalog's host does not exist.
+        ConfigError: a user does not exist.
     """
+    try:
+        catalog = resolve_catalog(config.catalog.address)
+    except ConfigError as error:
+        warn(f"{error}; it is exempt by port only")
+        catalog = ()
     return settings_of(
         config,
         control_uid=uid_of("host.control_user", config.host.control_user),
         worker_uid=uid_of("host.worker_user", config.host.worker_user),
-        catalog=resolve_catalog(config.catalog.address),
+        catalog=catalog,
     )
 
 

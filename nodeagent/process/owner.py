@@ -52,7 +52,7 @@ class CgroupIds:
     def seen_unit(self, cgroup_id: int) -> str:
         """The unit of a cgroup that is older than the last look; who was not seen there is not looked for again."""
         unit = self._units.get(cgroup_id, "")
-        if not unit:
+        if not unit and cgroup_id not in self._strangers:
             if len(self._strangers) >= limits.CGROUPS_MAX:
                 self._strangers.clear()
             self._strangers.add(cgroup_id)

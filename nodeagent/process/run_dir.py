@@ -9,6 +9,7 @@ from nodeagent.errors import ConfigError
 from nodeagent.process.privileges import User
 
 _MODE = 0o1775
+_RECORD = "intercept.json"  # `nodeagent intercept apply` may have made the directory, for this file
 
 
 def prepare_run_dir(path: Path, control: User) -> None:
@@ -17,16 +18,33 @@ def prepare_run_dir(path: Path, control: User) -> None:
     Sticky: control makes its socket there and can neither remove nor replace what root keeps beside it.
 
     Raises:
-        ConfigError: it cannot be made.
+        ConfigError: it cannot be made, or is not the agent's alone: /run or /tmp must never become control's.
     """
+    if not path.is_absolute() or path.parent == Path("/") or path.is_symlink():
+        raise ConfigError(_no_place(path))
     try:
         path.mkdir(exist_ok=True)
         found = path.stat()
-        if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) != (0, control.gid, _MODE):
-            os.chown(path, 0, control.gid)
-            path.chmod(_MODE)
+        if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, control.gid, _MODE):
+            return
+        if not _is_ours(path, found, control):
+            raise ConfigError(_no_place(path))
+        os.chown(path, 0, control.gid)
+        path.chmod(_MODE)
     except OSError as error:
         raise ConfigError(f"{path} cannot be prepared: {error.strerror}; run: systemd-tmpfiles --create") from error
+
+
+def _is_ours(path: Path, found: os.stat_result, control: User) -> bool:
+    """Whether the directory is control's or its group's, or a private one of root's with nothing of others in it."""
+    if control.uid == found.st_uid != 0 or (found.st_uid == 0 and control.gid == found.st_gid != 0):
+        return True
+    is_private = found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return is_private and {entry.name for entry in path.iterdir()} <= {_RECORD}
+
+
+def _no_place(path: Path) -> str:
+    return f"admin.socket: {path} is not a directory of nodeagent's own; use one such as /run/nodeagent/api.sock"
 
 
 def lock_run_dir(path: Path, proc_locks: Path = Path("/proc/locks")) -> int:

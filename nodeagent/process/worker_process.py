@@ -101,7 +101,8 @@ class WorkerProcess:
         self._renewal: asyncio.TimerHandle | None = None
         self._asks: deque[int] = deque()
         """Families of the batches that are still to be made."""
-        self._complaint = Seldom(loop.time)
+        self._shortage = Seldom(loop.time)
+        self._lost_control = Seldom(loop.time)
         ours, self.for_control, self.ends = _make_channels()
         self._channel = WorkerChannel(loop, ours, self._hear, self._lose)
         self._handlers: Mapping[int, Callable[[bytes], None]] = {
@@ -216,20 +217,21 @@ class WorkerProcess:
             for _ in range(limits.PREPARED_SOCKETS):
                 batch.append(make_prepared_socket(family))  # noqa: PERF401 - what was made before a failure is kept
         except OSError as error:
-            if self._complaint.is_due():
+            if self._shortage.is_due():
                 _log.error("prepared_sockets_failed", worker=self.number, family=family, made=len(batch), error=str(error))
         return batch
 
     def _renew_soon(self, data: bytes) -> None:
-        """At once, but not more often than each RENEW_S; asked meanwhile, once more at the end of it."""
+        """At once, but not more often than each RENEW_GAP_S; asked meanwhile, once more at the end of it."""
         requests.decode_beat(data)
         if self._renewal is None:
             self._renewal = self._loop.call_at(max(self._renew_at, self._loop.time()), self._renew)
 
     def _renew(self) -> None:
         self._renewal = None
-        self._renew_at = self._loop.time() + limits.RENEW_S
-        _log.warning("worker_lost_control", worker=self.number, pid=self.pid)
+        self._renew_at = self._loop.time() + limits.RENEW_GAP_S
+        if self._lost_control.is_due():
+            _log.warning("worker_lost_control", worker=self.number, pid=self.pid)
         self._calls.renew(self)
 
     def _answer_owner(self, data: bytes) -> None:

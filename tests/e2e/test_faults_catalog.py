@@ -1,7 +1,7 @@
 """The catalog dies and comes back: traffic goes on, agents start without it, and nothing has to be restarted."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -11,7 +11,7 @@ from nodeagent.lab import agent, catalog
 from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import Capture
 from tests.e2e.support import look
-from tests.e2e.support.echo import Echo, speaks
+from tests.e2e.support.echo import Echo, answers, speaks
 from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
 
@@ -33,10 +33,7 @@ class Site:
 
     def call(self, host: str = "host1", service: str = "shop") -> bool:
         """Whether a new call to `web` is answered."""
-        unit = self._units[host, service]
-        with suppress(ConnectionError), unit.connect(self.lab.host("host2").ipv4, WEB) as sock:
-            return speaks(sock, self._text)
-        return False
+        return answers(self._units[host, service], (self.lab.host("host2").ipv4, WEB), self._text)
 
     def reason(self, host: str, service: str = "shop") -> str:
         """Why a call fails, in the words of the caller's agent."""

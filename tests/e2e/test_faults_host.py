@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,8 @@ from nodeagent.lab import layout
 from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import Capture
 from tests.e2e.support import look
-from tests.e2e.support.echo import Echo, speaks
+from tests.e2e.support.echo import Echo, answers
+from tests.e2e.support.lab import holder
 from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
 
@@ -30,7 +32,7 @@ def calls(lab: Lab, capture: Capture, canary: str) -> Iterator[Callable[[], bool
     with ExitStack() as stack:
         stack.enter_context(Echo(stack.enter_context(Unit(lab, "host2", "web")).listen("::", WEB)))
         shop = stack.enter_context(Unit(lab, "host1", "shop"))
-        yield lambda: speaks(shop.connect(*address), canary.encode())
+        yield lambda: answers(shop, address, canary.encode())
     wire.assert_never_in_clear(canary)
 
 
@@ -40,8 +42,13 @@ def full_disk(lab: Lab) -> Iterator[Callable[[], None]]:
     run = f"mount -t tmpfs -o size=8k,mode=700,uid={layout.CONTROL_UID},gid={layout.CONTROL_UID} tmpfs {STATE}"
     done = lab.exec("host1", "sh", "-c", f"{run} && cat /dev/zero >{STATE}/filler; test -s {STATE}/filler")
     assert done.returncode == 0, done.stderr
-    yield lambda: os.unlink(f"/proc/{lab.state.holders['host1'].pid}/root{STATE}/filler")
+    yield (disk(lab) / "filler").unlink
     assert lab.exec("host1", "umount", STATE).returncode == 0
+
+
+def disk(lab: Lab) -> Path:
+    """The state directory as host1 sees it, mounts included."""
+    return Path(f"/proc/{holder(lab, 'host1')}/root{STATE}")
 
 
 def warnings(lab: Lab) -> str:
@@ -63,8 +70,7 @@ def test_a_full_disk_stops_no_traffic_and_no_change(
     full_disk()
     look.decide(lab, "allow", "other", "web")
     eventually(lambda: "No space left" not in warnings(lab), look.WITHIN_S, "saving works again")
-    kept = f"/proc/{lab.state.holders['host1'].pid}/root{STATE}"
-    assert sorted(os.listdir(kept)) == ["snapshot"], "no half-written file is left"
+    assert [file.name for file in disk(lab).iterdir()] == ["snapshot"], "no half-written file is left"
 
 
 def test_a_spoiled_snapshot_is_put_aside(lab: Lab, calls: Callable[[], bool]) -> None:
@@ -76,7 +82,7 @@ def test_a_spoiled_snapshot_is_put_aside(lab: Lab, calls: Callable[[], bool]) ->
     assert calls()
     assert (directory / "snapshot.spoiled").read_bytes().startswith(b"nodeagent snapshot 1\n")
     assert "renamed to snapshot.spoiled" in warnings(lab)
-    eventually(lambda: (directory / "snapshot").exists(), look.WITHIN_S, "a new one")
+    eventually((directory / "snapshot").exists, look.WITHIN_S, "a new one")
     assert read_last_good(directory / "snapshot") is not None
 
 

@@ -192,6 +192,34 @@ def test_a_taken_port_and_a_missing_program_are_refused_before_anything_starts(b
         bare.run("host1", "third", ["no-such-program"], port=8086)
 
 
+def test_the_hub_runs_no_service_and_no_agent(bare: Lab) -> None:
+    """Its network has the catalog and the machine's own /etc/nodeagent: nothing of it is started, stopped or read."""
+    for arguments in (
+        ("run", "hub", "web", "--port", "8089", "--", *HTTP, "8089"), ("stop", "hub", "nodeagent-catalog"),
+        *(("agent", "hub", verb) for verb in ("start", "stop", "kill", "restart", "logs")),
+    ):  # fmt: skip
+        verb, *rest = arguments
+        done = nodeagent_lab(verb, bare, *rest)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"Error: lab '{bare.name}' has no host 'hub'; its hosts: host1, host2\n"
+    assert json.loads(nodeagent_lab("status", bare, "-o", "json").stdout)["labs"][0]["catalog_running"]
+    assert not (cgroup.mount() / bare.host("hub").unit_cgroup("web")).exists()
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_another_user_does_not_get_roots_token(bare: Lab, verb: str) -> None:
+    """Neither a service nor a command."""
+    env = {**os.environ, "CONSUL_HTTP_TOKEN": "operators"}
+    done = nodeagent_lab(verb, bare, "host1", f"env-{verb}", "--user", "64997", "--", "env", env=env)
+    assert done.returncode == 0, done.stderr
+    log = bare.host("host1").log(f"env-{verb}")
+    if verb == "run":
+        wait_until(lambda: not bare.pids("host1", "env-run"), "the service has ended")
+    told = log.read_text() if verb == "run" else done.stdout
+    assert "PATH=" in told
+    assert "operators" not in told
+
+
 def test_status_tells_programs_everything(bare: Lab) -> None:
     """Labs, hosts, addresses, agents, services."""
     bare.run("host2", "listed", [*HTTP, "8087"], port=8087)

@@ -95,6 +95,36 @@ def test_the_same_as_json(host: Host) -> None:
     assert removed["left"] == []
 
 
+@pytest.mark.parametrize("options", ["", "--now"])
+def test_rules_are_not_removed_beside_an_agent(host: Host, options: str) -> None:
+    """It would put them back, and what must not go in clear would until then: nothing is touched. Force is for emergencies."""
+    before = state_of(host)
+    host.listen("tunnel", host.ip6, 15008)
+    results = Console(host, CONFIG).run(
+        "nodeagent intercept apply --config /run/test.toml",
+        "nft -s list ruleset",
+        f"nodeagent intercept remove {options} --config /run/test.toml",
+        "nft -s list ruleset",
+        "nodeagent intercept verify --config /run/test.toml",
+        f"nodeagent intercept remove {options} --force -o json 2>/run/warning; cat /run/warning >&2",
+        "nodeagent intercept remove --now --force",
+        "nodeagent intercept remove",
+    )
+    assert [status for status, _ in results] == [0, 0, 1, 0, 0, 0, 0, 0]
+    _, installed, refused, still, verified, forced, _, nothing = (text for _, text in results)
+    assert refused.splitlines() == [refused]
+    assert "an agent listens on port 15008" in refused
+    assert "systemctl stop nodeagent" in refused
+    assert "nodeagent lab agent HOST stop" in refused
+    assert still == installed
+    assert verified == "The kernel does what the configuration says."
+    answer, _, warning = forced.rpartition("\n")
+    assert warning == "Warning: an agent listens on port 15008 and puts the rules back within 5 s."
+    assert "table inet nodeagent: removed" in json.loads(answer)["changes"]
+    assert nothing == "Nothing was installed."
+    assert state_of(host) == before
+
+
 def test_interception_that_is_switched_off_installs_nothing(host: Host) -> None:
     """And what is installed nevertheless is drift."""
     before = state_of(host)

@@ -1,17 +1,23 @@
 """Apply, verify, roll back, remove: the kernel is as planned, or as it was."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from redirect import kernel
+from redirect.cgroup import element_of, read_mount
 from redirect.errors import RedirectError
+from redirect.libnftables import Nft
+from redirect.plan import plan
 from redirect.settings import ReturnPath
+from redirect.tables import swap_back, try_swap
 from tests.e2e.netns import (
     DEADLINE_S,
     WEB,
@@ -184,6 +190,59 @@ def test_a_change_that_reads_back_differently_leaves_the_rules_of_before(hosts: 
     assert state_of(host) == before
     assert record_path(host).read_text() == record
     assert ask(host.connect(peer.ip4, WEB)) == "agent:hello"
+
+
+def older_table(host: Host) -> str:
+    """A table in which no set is as planned, each with elements: of cgroups, with a time, in ranges, with a value."""
+    unit = element_of(read_mount(), host.path_of("system.slice/web.service"))
+    agent = element_of(read_mount(), host.path_of("nodeagent.service"))
+    return f"""table inet nodeagent {{
+        set mesh4 {{ type ipv4_addr; flags interval; elements = {{ 10.0.0.0/8, 192.0.2.1 }}; }}
+        set alive {{ type inet_proto; flags timeout; timeout 1h; elements = {{ tcp timeout 2h }}; }}
+        set agents {{ type cgroupsv2; size 100; elements = {{ {agent} }}; }}
+        map units {{ type cgroupsv2 : mark; size 100; elements = {{ {unit} : 0x5a000001 }}; }}
+        set gone {{ type ipv4_addr . inet_service; elements = {{ 192.0.2.1 . 80 }}; }}
+        chain out {{ type filter hook output priority 5; ip daddr @mesh4 accept; }}
+    }}"""
+
+
+def test_sets_that_were_made_anew_get_their_elements_back(host: Host) -> None:
+    """Rolled back is what was captured, and who was who, not only the names of the sets."""
+    host.shell("nft", older_table(host))
+    shadow(host)
+    before = state_of(host)
+    assert "192.0.2.1" in before["rules"]
+    with pytest.raises(RedirectError, match="all was put back"):
+        apply(host)
+    assert state_of(host) == before
+    assert re.search(r"expires 1h59m", host.shell("nft", "list", "set", "inet", "nodeagent", "alive"))
+
+
+def test_a_cgroup_that_ended_does_not_cost_the_addresses(host: Host) -> None:
+    """Nft cannot name it any more, whether it ended before the change or during it; all that can be put back is."""
+    host.shell("nft", older_table(host))
+    (planned, _) = plan(settings_for(host))
+    cgroup = Path(read_mount(), host.path_of("system.slice/web.service"))
+
+    def there_and_back() -> None:
+        with Nft() as nft:
+            swap = try_swap(nft, planned)
+            assert swap
+            nft.run(swap.forward)
+            if cgroup.exists():
+                cgroup.rmdir()
+            swap_back(nft, [swap])
+
+    host.run(there_and_back)
+    assert "192.0.2.1" in host.shell("nft", "list", "set", "inet", "nodeagent", "mesh4")
+    agents = element_of(read_mount(), host.path_of("nodeagent.service"))
+    host.shell("nft", "add", "element", "inet", "nodeagent", "agents", f"{{ {agents} }}")
+    cgroup.mkdir()
+    host.shell("nft", "add", "element", "inet", "nodeagent", "units", f"{{ {element_of(read_mount(), host.path_of('system.slice/web.service'))} : 1 }}")
+    cgroup.rmdir()
+    host.run(there_and_back)
+    assert str(agents) in host.shell("nft", "list", "set", "inet", "nodeagent", "agents")
+    cgroup.mkdir()
 
 
 def test_a_failure_in_the_middle_leaves_nothing_behind(host: Host) -> None:

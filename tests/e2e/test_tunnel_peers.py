@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import pytest
 
@@ -11,7 +11,7 @@ from nodeagent import limits
 from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import Capture, MakeLab
 from tests.e2e.support import look
-from tests.e2e.support.echo import Echo, speaks
+from tests.e2e.support.echo import Echo, answers, speaks
 from tests.e2e.support.unit import Unit, is_reset
 from tests.support.eventually import eventually
 
@@ -174,13 +174,6 @@ def test_a_drain_lets_a_transfer_finish_and_refuses_new_calls_at_once(
         stopping.join()
         pair.start_agent(host)
     assert answers(shop, target(pair), text)
-
-
-def answers(caller: Unit, address: tuple[str, int], text: bytes) -> bool:
-    """Whether a new call gets an answer; a reset or refusal is none."""
-    with suppress(ConnectionError), caller.connect(*address) as sock:
-        return speaks(sock, text)
-    return False
 
 
 # --- silence -------------------------------------------------------------------------------------------------------

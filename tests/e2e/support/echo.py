@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Self
 
-DEADLINE_S = 20.0
+from tests.e2e.support.unit import DEADLINE_S, Unit
 
 
 class Echo:
@@ -88,6 +88,13 @@ def received(sock: socket.socket, count: int) -> bytes:
     while len(got) < count and (part := sock.recv(count - len(got))):
         got += part
     return got
+
+
+def answers(caller: Unit, address: tuple[str, int], text: bytes, *, source_port: int = 0) -> bool:
+    """Whether a new call is echoed; a refusal or reset, in `connect` or later, is none."""
+    with suppress(ConnectionError), caller.connect(*address, source_port=source_port) as sock:
+        return speaks(sock, text)
+    return False
 
 
 def connect_all(sockets: Iterable[socket.socket], address: tuple[str, int]) -> None:

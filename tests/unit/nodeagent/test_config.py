@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.config import Config, load_config, mesh_of, parse_config
+from nodeagent import limits
+from nodeagent.config import Config, agent_ports, load_config, mesh_of, parse_config, suggest, why_never_captured
 from nodeagent.errors import ConfigError
 from nodeagent.model.workload import Selector, WorkloadRule
+from nodeagent.process.interception import settings_of
+from redirect.settings import NEVER_PORTS
 
 MINIMAL = """
 [host]
@@ -57,9 +60,18 @@ REFUSED = [
     ("[intercept]\nexclude_cidrs = ['10.0.0.1/8']\n", r"intercept\.exclude_cidrs: '10\.0\.0\.1/8' is not a CIDR"),
     ("[intercept]\nmesh_cidrs = ['x']\n", r"intercept\.mesh_cidrs: 'x' is not a CIDR"),
     ("[[workload]]\nselector = 'uid:5'\nservice = 'x'\n", r"workload\[0\]\.selector: 'uid:5' is not a selector"),
-    ("[[workload]]\nselector = 'unix:uid:5'\nservice = '*'\n", r"workload\[0\]\.service: Expected `str` matching regex"),
-    ("[[workload]]\nselector = 'unix:uid:5'\nservice = \"web\\n\"\n", "matching regex"),
-    ("[service.'*']\n", "matching regex"),
+    ("[[workload]]\nselector = 'unix:uid:5'\nservice = '*'\n", r"workload\[0\]\.service: not a name: use lower-case letters"),
+    ("[[workload]]\nselector = 'unix:uid:5'\nservice = \"web\\n\"\n", "not a name"),
+    ("[service.'*']\n", "service: not a name"),
+    ("[service.Web]\n", "service: not a name: use lower-case letters"),
+    ("[identity]\nunits = ['Web.service']\n", r"identity\.units: 'Web' cannot name a service: .*; call it web; or name .*systemd:id:Web\.service"),
+    ("[intercept]\nmesh_cidrs = ['fe80::%eth0/64']\n", r"intercept\.mesh_cidrs: 'fe80::%eth0/64' has a zone"),
+    ("[admin]\nmetrics = 'nonsense'\n", r"admin\.metrics: 'nonsense' is not ip:port"),
+    ("[admin]\nmetrics = '127.0.0.1:0'\n", r"admin\.metrics: .*1\.\.65535"),
+    ("[admin]\nmetrics = '127.0.0.1:15008'\n", r"admin\.metrics: port 15008 is another one of the agent's own"),
+    ("[admin]\nsocket = 'api.sock'\n", r"admin\.socket: 'api.sock' is not below a directory of the agent's own"),
+    ("[admin]\nsocket = '/tmp/api.sock'\n", r"admin\.socket: '/tmp/api.sock' is not below"),
+    ("[admin]\nsocket = '/run/x/../api.sock'\n", r"admin\.socket: .* is not below"),
     ("[admin]\nsocket = 5\n", r"admin\.socket: Expected `str`"),
 ]
 
@@ -90,8 +102,10 @@ def test_plain_http_is_for_loopback(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("addresses", "says"), [("[]", "give at least one"), ("['h1']", "'h1' is not an IP address"), ("[1]", r"host\.addresses\[0\]: Expected `str`")]
-)
+    ("addresses", "says"), [("[]", "give at least one"), ("['h1']", "'h1' is not an IP address"), ("[1]", r"host\.addresses\[0\]: Expected `str`"),
+     ("['fe80::1%eth0']", r"'fe80::1%eth0' has a zone \(%\)"), ("['10.0.0.1', '::ffff:10.0.0.1']", "stands there twice"),
+     (str([f"10.0.0.{n}" for n in range(17)]), "17 addresses; the catalog takes 16")],
+)  # fmt: skip
 def test_a_host_has_ip_addresses(addresses: str, says: str) -> None:
     """The catalog gets the first one."""
     with pytest.raises(ConfigError, match=says):
@@ -117,3 +131,35 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     path.write_text("x = 1\n" + MINIMAL)
     with pytest.raises(ConfigError, match=str(path)):
         load_config(path)
+
+
+@pytest.mark.parametrize("key", ["name", "datacenter"])
+def test_names_of_hosts_and_datacenters_are_lower_case(key: str) -> None:
+    """They stand in certificates and SNI beside those of services."""
+    with pytest.raises(ConfigError, match=rf"host\.{key}: not a name: use lower-case letters"):
+        parse(text=MINIMAL.replace('name = "host1"', 'name = "Host1"' if key == "name" else 'name = "h"\ndatacenter = "DC1"'))
+
+
+def test_ports_that_are_never_captured_are_those_of_the_kernels_rules() -> None:
+    """The configuration does not import them: the kernel's rules stand alone."""
+    assert sorted(limits.NEVER_CAPTURED_PORTS) == sorted(NEVER_PORTS)
+    assert settings_of(parse(), control_uid=1, worker_uid=2).agent_ports == agent_ports(parse())
+
+
+@pytest.mark.parametrize(("port", "why"), [(22, "never captured"), (8600, "never captured"), (99, "exclude_ports"), (15001, "own"), (15020, "own")])
+def test_a_port_past_the_agent_is_known_as_such(port: int, why: str) -> None:
+    """Whoever registers a service there is told why it would not be protected."""
+    assert why in why_never_captured(parse("[intercept]\nexclude_ports = [99]\n"), port)
+
+
+def test_other_ports_are_captured_and_a_host_that_captures_nothing_knows_that() -> None:
+    """Without metrics their port is free."""
+    assert why_never_captured(parse(), 8080) == ""
+    assert why_never_captured(parse("[admin]\nmetrics = ''\n"), 15020) == ""
+    assert why_never_captured(parse("[intercept]\nenabled = false\n"), 22) == ""
+
+
+def test_a_suggestion_is_made_whatever_the_case() -> None:
+    """Keys of bodies have capitals."""
+    assert suggest("adress", ["Address", "Port"]) == "; did you mean Address?"
+    assert suggest("qqq", ["Address", "Port"]) == ""

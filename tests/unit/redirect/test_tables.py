@@ -36,10 +36,12 @@ def test_a_set_that_is_missing_or_different_is_made_anew_and_named() -> None:
     missing = swap_between(TABLE, without("map units"), PLANNED)
     assert missing is not None
     assert missing.emptied == ("map units",)
+    assert missing.dropped == ()
     other = text.Blocks((), {**PLANNED.bodies, "set mesh4": ("type ipv4_addr", "flags interval")})
     changed = swap_between(TABLE, other, PLANNED)
     assert changed is not None
     assert changed.emptied == ("set mesh4",)
+    assert changed.dropped == ("set mesh4",)
     assert "delete set inet nodeagent mesh4" in changed.forward
 
 

@@ -55,6 +55,22 @@ def test_service_names_that_no_certificate_can_carry_are_left_out() -> None:
     assert ("consul", "shop", "web") == state.parse_service_names(body(names))
 
 
+def test_names_that_are_left_out_are_known() -> None:
+    """Such services are called past the mesh: somebody must be told."""
+    assert ("Web", "a b") == state.parse_unusable_names(body({"web": [], "a b": [], "Web": None}))
+    assert () == state.parse_unusable_names(b"null")
+
+
+@pytest.mark.parametrize(
+    ("tag", "counts"),
+    [("lan", True), ("lan_ipv4", True), ("lan_ipv6_2", True), ("lan_ipv4_15", True), ("wan", False), ("lan_2", False), ("lan_ipv4_x", False),
+     ("lan_ipv4_2\n", False)],
+)  # fmt: skip
+def test_addresses_of_the_lan_count_however_many_there_are(tag: str, counts: bool) -> None:
+    """And those of any other kind do not."""
+    assert counts == state.is_lan_tag(tag)
+
+
 @pytest.mark.parametrize(
     ("service", "addresses"),
     [

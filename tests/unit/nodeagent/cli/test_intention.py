@@ -50,7 +50,7 @@ def test_other_sources_and_fields_stay_as_they_were() -> None:
 
 def test_a_source_that_is_there_is_replaced() -> None:
     changed = with_source(ENTRY, Intention("cart", "web", "allow"))
-    assert changed["Sources"] == [{"Name": "cart", "Action": "allow"}]
+    assert changed["Sources"] == [{"Name": "cart", "Action": "allow", "Precedence": 9}]
 
 
 def test_the_last_source_takes_the_entry_with_it() -> None:

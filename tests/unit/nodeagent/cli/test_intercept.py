@@ -33,7 +33,7 @@ def test_every_command_is_listed_and_takes_the_same_options() -> None:
         assert status == 0
         assert "--config" in text
         assert "--output" in text
-    assert "--now" in run("remove", "--help")[1]
+    assert all(option in run("remove", "--help")[1] for option in ("--now", "--force"))
 
 
 @pytest.mark.parametrize("command", ["plan", "apply", "verify"])

@@ -22,7 +22,7 @@ def test_what_cannot_be_is_refused(name: str, address: str) -> None:
 
 
 def test_a_capital_is_refused_with_the_name_to_use() -> None:
-    with pytest.raises(CatalogError, match="'Web' cannot name a service: .*; call it web"):
+    with pytest.raises(CatalogError, match=r"'Web' cannot name a service: .*; call it web"):
         service_body("Web", 80, "", "")
 
 

@@ -2,13 +2,15 @@
 
 import asyncio
 
+from nodeagent.catalog import compiler
 from nodeagent.control.agent import keep_running
 from nodeagent.control.environment import Environment
+from nodeagent.model.snapshot import Snapshot
 from nodeagent.wire.frames import CaptureFrame, WantSvid
-from tests.support.control_scene import ControlScene
+from tests.support.control_scene import HOST2, ControlScene
 from tests.support.far_ends import ring_of, snapshot_of
 from tests.support.loop import run, until
-from tests.support.scripted_catalog import ScriptedCatalog
+from tests.support.scripted_catalog import ScriptedCatalog, instance
 
 
 class Away(ScriptedCatalog):
@@ -56,6 +58,35 @@ def test_it_starts_from_what_was_saved_when_the_catalog_is_away(tmp_path) -> Non
             assert "web" in snapshot.services
             status, answer = await playing.get("/v1/status")
             assert (answer["catalog"]["source"], answer["catalog"]["connected"]) == ("saved", False)
+
+    run(scene)
+
+
+def test_a_defect_while_a_change_is_handed_out_is_shown_and_the_change_is_tried_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("nodeagent.control.agent._LOOK_AGAIN_S", 0.05)
+    broken: list[object] = []
+    real = compiler.capture_of
+
+    def capture_of(snapshot: Snapshot) -> compiler.Capture:
+        if broken:
+            raise RuntimeError("a defect of ours")
+        return real(snapshot)
+
+    monkeypatch.setattr("nodeagent.control.supervisor.capture_of", capture_of)
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the first snapshot")
+            broken.append(1)
+            playing.peer.register("db", instance(HOST2, "db", 5432))
+            async with asyncio.timeout(30):
+                while "a defect of ours" not in str((await playing.get("/v1/status"))[1]["problems"]):
+                    await asyncio.sleep(0.02)
+            broken.clear()
+            async with asyncio.timeout(30):
+                while "a defect of ours" in str((await playing.get("/v1/status"))[1]["problems"]):
+                    await asyncio.sleep(0.02)
+            assert snapshot_of(playing.worker).services["db"].instances
 
     run(scene)
 

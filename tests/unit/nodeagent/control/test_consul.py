@@ -155,3 +155,40 @@ def test_a_ca_file_without_a_certificate_is_an_error_that_names_it(tmp_path) -> 
 
 def test_names_are_quoted_in_paths() -> None:
     assert service_path("/v1/health/service/", "a/b?c") == "/v1/health/service/a%2Fb%3Fc"
+
+
+def failing(_request: web.Request) -> web.Response:
+    return web.Response(status=500, text="rpc error")
+
+
+@pytest.mark.parametrize("script", [big, leaderless, failing])
+def test_an_answer_that_cannot_be_taken_is_no_loss_of_the_catalog(monkeypatch, script) -> None:
+    monkeypatch.setattr(limits, "CATALOG_BODY_BYTES", 1000)
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer) as catalog:
+            peer.scripts["/v1/health/service/bad"] = script
+            resting = asyncio.create_task(catalog.rest(3600))
+            for _ in range(3):
+                with pytest.raises(CatalogError):
+                    await catalog.read("/v1/health/service/bad")
+                assert (catalog.failing_since, catalog.answered_at) == (None, 1000.0)
+                await catalog.read(NODES)
+            assert not resting.done()  # backoff is not cut short by the answers of others
+            resting.cancel()
+
+    run(scene)
+
+
+def test_only_an_answer_that_can_be_taken_confirms_what_is_in_force() -> None:
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer) as catalog:
+            peer.scripts[NODES] = failing
+            with pytest.raises(CatalogError):
+                await catalog.read(NODES)
+            assert (catalog.answered_at, catalog.confirmed_at) == (1000.0, 0.0)
+            peer.scripts.clear()
+            await catalog.read(NODES)
+            assert catalog.confirmed_at == 1000.0
+
+    run(scene)

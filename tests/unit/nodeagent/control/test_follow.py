@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 
+import msgspec
 import pytest
 from aiohttp import web
 
 from nodeagent import limits
+from nodeagent.catalog.state import CatalogState, parse_instances
 from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
@@ -222,5 +224,88 @@ def test_silence_of_the_catalog_is_a_loss_too() -> None:
         scene.now += 100
         assert scene.follower.lost_since is not None
         assert "has not answered" in scene.follower.why_lost
+
+    played(script)
+
+
+def too_many(_request: web.Request) -> web.Response:
+    return web.Response(text="[{}]")
+
+
+def filtered(*rows: str) -> web.Response:
+    entries = [{"Name": "web", "Sources": [{"Name": row, "Action": "allow"}]} for row in rows]
+    return web.json_response(entries, headers={"X-Consul-Results-Filtered-By-ACLs": "true", "X-Consul-Index": "99"})
+
+
+def test_a_new_service_that_cannot_be_read_stops_no_change_of_the_others() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", instance(HOST2, "web", 80))
+        peer.allow("shop -> web")
+        await until(lambda: scene.pairs() == ["shop -> web"], "the intention")
+        peer.scripts["/v1/health/service/bad"] = too_many
+        peer.register("bad", instance(HOST2, "bad", 81))
+        peer.allow()
+        await until(lambda: scene.pairs() == [] and scene.services() == {"web": 1}, "the change")
+        await until(lambda: any("/bad" in text for text in scene.follower.complaints()), "the complaint")
+        peer.scripts.clear()
+        await until(lambda: scene.services() == {"web": 1, "bad": 1}, "the new one, once it can be read")
+
+    played(script)
+
+
+def test_without_anything_saved_the_first_state_waits_for_every_service() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.scripts["/v1/health/service/bad"] = too_many
+        peer.register("web", instance(HOST2, "web", 80))
+        peer.register("bad", instance(HOST2, "bad", 81))
+        await until(lambda: any("/bad" in text for text in scene.follower.complaints()), "the complaint")
+        await until(lambda: "web" in scene.follower.seen.instances, "the other one")
+        assert scene.follower.state() is None
+
+    played(script)
+
+
+def test_after_a_restart_a_service_that_cannot_be_read_is_as_it_was_saved() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        saved = parse_instances("bad", msgspec.json.encode([instance(HOST2, "bad", 81)]))
+        scene.follower.remember(CatalogState(instances={"bad": saved}))
+        peer.scripts["/v1/health/service/bad"] = too_many
+        peer.register("web", instance(HOST2, "web", 80))
+        peer.register("bad", instance(HOST2, "bad", 81), instance(HOST2, "bad", 82, "two"))
+        await until(lambda: scene.services() == {"web": 1, "bad": 1}, "the state, with what was saved")
+        peer.scripts.clear()
+        await until(lambda: scene.services() == {"web": 1, "bad": 2}, "the truth")
+
+    played(script)
+
+
+@pytest.mark.parametrize("left", [(), ("cart",)])
+def test_filtered_intentions_are_held_whatever_is_left_of_them(left: tuple[str, ...]) -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.allow("shop -> web", "cart -> web")
+        await until(lambda: len(scene.pairs()) == 2, "the intentions")
+        peer.scripts[INTENTIONS] = lambda _: filtered(*left)
+        peer.set(INTENTIONS, [])
+        await until(scene.follower.alarms, "the alarm")
+        assert "intentions:read" in scene.follower.alarms()[0]
+        assert sorted(scene.pairs()) == ["cart -> web", "shop -> web"]
+
+    played(script)
+
+
+def test_filtered_intentions_are_no_beginning_either() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.scripts[INTENTIONS] = lambda _: filtered("cart")
+        await until(scene.follower.alarms, "the alarm")
+        assert scene.follower.state() is None
+
+    played(script)
+
+
+def test_a_name_that_no_tunnel_could_carry_is_known_and_left_out() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("Web", instance(HOST2, "Web", 80))
+        await until(lambda: scene.follower.seen.unusable == ("Web",), "the name")
+        assert scene.services() == {}
 
     played(script)

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from certs.bundle import TrustBundle
 from certs.csr import new_key_and_csr
 from certs.local_ca import LocalCa
@@ -24,10 +26,13 @@ TRUST = Trust(TrustBundle(DOMAIN, (CA.cert_pem,)), "r1", frozenset({"r1"}))
 class Scene:
     """A keeper whose CA says what the test wants."""
 
-    def __init__(self, *failures: Exception, trust: Trust | None = TRUST) -> None:
+    def __init__(self, *failures: Exception, trust: Trust | None = TRUST, clock_h: float = 0) -> None:
         self.now = BEGIN.timestamp() + 60
         self.trust = trust
         self.failures = list(failures)
+        self.clock_h = clock_h
+        """Hours by which this host's clock is ahead of the CA's."""
+        self.rests: list[float] = []
         self.issued = self.changes = 0
         world = Surroundings(
             lambda: self.trust, self._issue, self._changed, self._rest, Environment(lambda: self.now, lambda: 0.0)
@@ -40,13 +45,14 @@ class Scene:
         spiffe_id = service_id(DOMAIN, "dc1", service)
         key_pem, csr_pem = new_key_and_csr(spiffe_id)
         self.issued += 1
-        now = datetime.fromtimestamp(self.now, tz=UTC)
+        now = datetime.fromtimestamp(self.now - self.clock_h * 3600, tz=UTC)
         return Svid.from_pem(CA.sign(csr_pem, spiffe_id, timedelta(hours=24), now), key_pem)
 
     def _changed(self) -> None:
         self.changes += 1
 
-    async def _rest(self, _seconds: float) -> None:
+    async def _rest(self, seconds: float) -> None:
+        self.rests.append(seconds)
         await asyncio.sleep(0.01)
 
     async def later(self, hours: float) -> None:
@@ -125,5 +131,33 @@ def test_one_whose_root_is_no_longer_listed_is_renewed_at_once() -> None:
             await until(lambda: playing.issued == 2, "the second")
             await playing.later(0)
             assert playing.issued == 2
+
+    run(scene)
+
+
+@pytest.mark.parametrize(("clock_h", "is_held"), [(15, True), (26, False)])
+def test_a_clock_that_is_ahead_is_told_and_the_ca_is_asked_with_rests(clock_h: float, is_held: bool) -> None:
+    async def scene() -> None:
+        async with Scene(clock_h=clock_h).running() as playing:
+            await until(lambda: playing.issued == 6, "six requests")
+            assert (playing.keeper.svid is not None) == is_held
+            assert "are the clocks" in playing.keeper.error
+            assert len(playing.rests) >= playing.issued - 1
+            assert playing.rests[4] > 8 * playing.rests[0]
+
+    run(scene)
+
+
+def test_a_certificate_of_seconds_gets_one_more_try_before_it_ends() -> None:
+    async def scene() -> None:
+        async with Scene().running() as playing:
+            await until(lambda: playing.issued == 1, "the first")
+            playing.failures = [CatalogError("the CA is away")] * 100_000
+            await playing.later(23.999)
+            svid = playing.keeper.svid
+            assert svid is not None
+            left = svid.not_after.timestamp() - playing.now
+            await until(lambda: playing.rests and max(playing.rests) > left / 4, "the longest rest")
+            assert max(playing.rests) <= left / 2
 
     run(scene)

@@ -116,6 +116,42 @@ def test_a_disk_that_cannot_be_written_is_an_alarm_until_it_can(tmp_path, monkey
     run(scene)
 
 
+def test_what_could_not_be_saved_is_saved_as_soon_as_the_disk_takes_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("nodeagent.limits.LAST_GOOD_S", 0.01)
+
+    async def scene() -> None:
+        missing = tmp_path / "missing"
+        async with Scene(missing).saving() as playing:
+            playing.publisher.publish(state(), DOMAIN)
+            await until(lambda: "save" in playing.publisher.errors, "the alarm")
+            missing.mkdir()
+            await until(lambda: not playing.publisher.errors, "no alarm, without another change")
+            assert playing.path.exists()
+
+    run(scene)
+
+
+def test_what_a_defect_kept_out_of_force_is_tried_again_with_a_number_of_its_own(tmp_path) -> None:
+    scene = Scene(tmp_path)
+    broken = ["a worker's channel", "again"]
+
+    def hand_out(snapshot: Snapshot) -> None:
+        scene.out.append(snapshot)
+        if broken:
+            raise RuntimeError(broken.pop())
+
+    scene.publisher = Publisher(config(f'[admin]\nstate_dir = "{tmp_path}"\n'), Metrics("1"), hand_out, lambda: 1000.0)
+    for _ in range(2):
+        with pytest.raises(RuntimeError) as caught:
+            scene.publisher.publish(state(), DOMAIN)
+        scene.publisher.blame(caught.value)
+        assert scene.publisher.is_behind
+        assert "RuntimeError" in scene.publisher.errors["compile"]
+    scene.publisher.publish(state(), DOMAIN)
+    assert [snapshot.generation for snapshot in scene.out] == [1, 2, 3]
+    assert (scene.publisher.is_behind, scene.publisher.errors) == (False, {})
+
+
 @pytest.mark.parametrize("count", [1, 100])
 def test_only_the_newest_of_many_changes_needs_to_be_saved(tmp_path, count: int) -> None:
     async def scene() -> None:

@@ -1,7 +1,13 @@
 """This host's own row."""
 
-from nodeagent.catalog.state import parse_hosts
+import msgspec
+from msgspec.structs import replace
+
+from nodeagent.catalog.compiler import capture_of, compile_snapshot
+from nodeagent.catalog.state import CatalogState, parse_hosts, parse_instances
 from nodeagent.control.registration import is_registered, registration_of
+from nodeagent.decide.route import ToService, find_destination
+from nodeagent.model.address import Address, OriginalDst
 from nodeagent.model.service import Host
 from tests.support.mesh import HOST1, HOST2, config
 
@@ -17,11 +23,38 @@ def test_the_row_has_both_addresses_and_the_marker() -> None:
 
 
 def test_what_was_registered_is_recognized_when_it_is_read_back() -> None:
-    import msgspec
-
     row = registration_of(config())
     answer = msgspec.json.encode([{**row, "Meta": row["NodeMeta"]}])
     assert is_registered(config(), parse_hosts(answer))
+
+
+MANY = replace(config(), host=replace(config().host, addresses=("10.77.0.1", "10.78.0.1", "fd77::1", "fd78::1", "fd79::1")))
+
+
+def test_every_address_is_registered_and_read_back() -> None:
+    row = registration_of(MANY)
+    assert row["TaggedAddresses"] == {
+        "lan_ipv4": "10.77.0.1", "lan_ipv4_2": "10.78.0.1",
+        "lan_ipv6": "fd77::1", "lan_ipv6_2": "fd78::1", "lan_ipv6_3": "fd79::1",
+    }  # fmt: skip
+    (host,) = parse_hosts(msgspec.json.encode([{**row, "Meta": row["NodeMeta"]}]))
+    assert host.addresses == MANY.host.addresses
+    assert is_registered(MANY, (host,))
+    assert not is_registered(MANY, (Host("host1", host.addresses[:-1], 15008),))
+
+
+def test_a_caller_on_another_host_reaches_a_service_at_the_second_address() -> None:
+    row = registration_of(MANY)
+    (host,) = parse_hosts(msgspec.json.encode([{**row, "Meta": row["NodeMeta"]}]))
+    health = {"Node": {**row, "Meta": row["NodeMeta"]}, "Service": {"ID": "db", "Port": 5432}, "Checks": []}
+    seen = CatalogState((host, HOST2), {"db": parse_instances("db", msgspec.json.encode([health]))})
+    caller = replace(config(), host=replace(config().host, name="host2", addresses=HOST2.addresses))
+    snapshot = compile_snapshot(seen, caller, trust_domain="t", generation=1)
+    for ip in MANY.host.addresses:
+        found = find_destination(snapshot, OriginalDst(Address(ip, 5432)), dst_is_local=False)
+        assert isinstance(found, ToService)
+        assert (found.service.name, found.host and found.host.name) == ("db", "host1")
+        assert ip in capture_of(snapshot).addresses
 
 
 def test_a_missing_marker_or_address_or_host_is_not_registered() -> None:

@@ -13,9 +13,27 @@ def test_nothing_is_complete_before_each_piece_was_heard() -> None:
         "nodes", "services", "service-intentions", "service-defaults", "proxy-defaults",
     }  # fmt: skip
     seen = heard()
-    assert seen.missing() == ("health of web",)
+    assert (seen.missing(), seen.unheard()) == ((), ("web",))
     seen.instances["web"] = ()
-    assert seen.missing() == ()
+    assert seen.unheard() == ()
+
+
+def test_a_listed_service_that_was_not_heard_is_as_it_was_saved() -> None:
+    seen = heard()
+    seen.saved = {"web": (instance(HOST2, 80),), "gone": (instance(HOST2, 81),)}
+    assert seen.state().instances == {"web": (instance(HOST2, 80),)}
+    seen.instances["web"] = ()
+    assert seen.state().instances == {"web": ()}
+    seen.forget_unlisted()
+    assert seen.saved == {}
+
+
+def test_what_was_held_of_a_forgotten_service_is_forgotten_too() -> None:
+    seen = heard()
+    seen.instances |= {"gone": (), "web": (instance(HOST2, 80),)}
+    seen.held |= {"gone": (), "web": ()}
+    seen.forget_unlisted()
+    assert set(seen.held) == {"web"}
 
 
 def test_state_has_every_piece() -> None:

@@ -13,11 +13,11 @@ DOMAIN = "11111111-2222-3333-4444-555555555555.consul"
 ONE, TWO = (LocalCa.create(DOMAIN, datetime.now(UTC)).cert_pem for _ in range(2))
 
 
-def answer(*roots: str, domain: str = DOMAIN) -> bytes:
+def answer(*roots: str, domain: str = DOMAIN, active: str = "r0") -> bytes:
     rows = [
         {"ID": f"r{n}", "RootCert": root, "Active": n == 0, "IntermediateCerts": None} for n, root in enumerate(roots)
     ]
-    return json.dumps({"ActiveRootID": "r0", "TrustDomain": domain, "Roots": rows}).encode()
+    return json.dumps({"ActiveRootID": active, "TrustDomain": domain, "Roots": rows}).encode()
 
 
 def test_every_root_that_is_listed_is_believed() -> None:
@@ -37,6 +37,7 @@ def test_every_root_that_is_listed_is_believed() -> None:
         answer("no certificate"),
         answer(ONE, domain="other.consul"),
         answer(ONE)[:-9],
+        answer(ONE, active="r7"),
     ],
 )
 def test_anything_else_is_refused(body: bytes) -> None:

@@ -1,15 +1,19 @@
 """What is called a problem and what a warning."""
 
 import asyncio
+import socket
+from datetime import timedelta
 
+import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
 from nodeagent import limits
 from nodeagent.wire.frames import SupervisorStats
-from tests.support.control_scene import ControlScene
+from tests.support.control_scene import HOST1, ControlScene
 from tests.support.far_ends import ring_of, snapshot_of, supervisor_stats, worker_stats
 from tests.support.loop import run, until
+from tests.support.scripted_catalog import instance
 
 
 async def settled(playing: ControlScene) -> None:
@@ -106,5 +110,51 @@ def test_a_worker_without_a_channel_is_shown_as_such(tmp_path) -> None:
             assert [(w["number"], w["state"], w["restarts"]) for w in body["workers"]] == [
                 (0, "serving", 0), (1, "no_channel", 3),
             ]  # fmt: skip
+
+    run(scene)
+
+
+def test_a_service_past_the_agent_is_a_warning(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            playing.peer.register("db", instance(HOST1, "db", 8500))
+            await told(playing, "warnings", "db is called past the agent, by anybody: port 8500 is never captured")
+
+    run(scene)
+
+
+def test_a_name_that_is_not_in_the_mesh_is_a_warning(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            for name in ("Web", "Shop"):
+                playing.peer.register(name, instance(HOST1, name, 80))
+            await told(playing, "warnings", "not in the mesh (and 1 more services): 'Shop' cannot name a service")
+
+    run(scene)
+
+
+@pytest.mark.parametrize(("ip", "is_told"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_metrics_for_everybody_are_a_warning(tmp_path, ip: str, is_told: bool) -> None:
+    async def scene() -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        async with ControlScene(tmp_path, metrics=f"{ip}:{port}") as playing:
+            await settled(playing)
+            _, body = await playing.get("/v1/status")
+            assert any("admin.metrics" in line for line in body["warnings"]) is is_told
+
+    run(scene)
+
+
+def test_a_renewal_that_failed_is_a_warning_while_there_is_still_a_certificate(tmp_path) -> None:
+    async def scene() -> None:
+        playing = ControlScene(tmp_path)
+        playing.peer.svid_life = timedelta(seconds=40)  # it is backdated by a minute: due when it comes
+        async with playing:
+            await settled(playing)
+            await told(playing, "warnings", "the certificate of shop was not renewed: it was due for renewal when it came")
 
     run(scene)

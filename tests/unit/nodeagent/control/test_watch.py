@@ -164,3 +164,18 @@ def test_polled_paths_are_read_without_an_index() -> None:
         assert set(scene.indexes()) == {""}
 
     played(script, rhythm=Rhythm(poll_s=0.05))
+
+
+def test_a_catalog_that_is_well_again_wakes_all_who_rest() -> None:
+    """As after an election: who failed last may rest for long, the pulse does not."""
+
+    async def script(scene: Scene) -> None:
+        broken = [True]
+        scene.peer.scripts[NODES] = lambda _: web.Response(status=500, text="No cluster leader") if broken else None
+        await until(lambda: scene.watch.error, "the failure")
+        resting = asyncio.create_task(scene.catalog.rest(3600))
+        await asyncio.sleep(0)
+        broken.clear()
+        await until(resting.done, "the end of the rest")
+
+    played(script)

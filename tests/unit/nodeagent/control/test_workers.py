@@ -144,6 +144,46 @@ def test_a_worker_that_does_not_answer_is_counted_and_not_waited_for(monkeypatch
     run(scene)
 
 
+def test_two_who_ask_at_the_same_time_both_get_their_answer() -> None:
+    async def scene() -> None:
+        with worker([row(1, closed_at=0.0)]) as end:
+            async with Scene() as playing:
+                await playing.join(end)
+                both = await asyncio.gather(*(playing.workers.open_connections(9) for _ in range(2)))
+                assert [(len(rows), unanswered) for rows, _, unanswered in both] == [(1, 0), (1, 0)]
+                assert playing.workers.links[0].asked == {}
+
+    run(scene)
+
+
+def test_a_worker_that_dies_while_it_is_adopted_leaves_no_link() -> None:
+    async def scene() -> None:
+        async with Scene() as playing:
+            ours, theirs = socket.socketpair()
+            adopting = playing.workers.adopt(1, 4001, theirs)
+            ready = adopting.send(None)  # driven by hand: it goes on when the worker is long gone
+            ours.close()
+            await until(lambda: theirs.fileno() == -1 and ready.done(), "the end of the channel")
+            with pytest.raises(StopIteration):
+                adopting.send(None)
+            assert playing.workers.links == []
+
+    run(scene)
+
+
+def test_a_descriptor_that_is_no_stream_is_refused_and_stops_nothing(log) -> None:
+    async def scene() -> None:
+        with worker() as end:
+            async with Scene() as playing:
+                odd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                await playing.workers.adopt(1, 4001, odd)
+                assert (playing.workers.links, odd.fileno()) == ([], -1)
+                await playing.join(end)
+
+    run(scene)
+    assert [line["worker"] for line in log() if line["event"] == "handover_refused"] == [1]
+
+
 def test_figures_and_wishes_reach_those_who_care() -> None:
     async def scene() -> None:
         with worker() as end:

@@ -161,6 +161,15 @@ def test_a_token_that_was_revoked_meanwhile_claims_nothing(connection, token):
         host(connection, caller, "10.0.0.1")
 
 
+def test_the_same_again_writes_nothing(connection, token):
+    caller = token("a")
+    for _ in range(2):
+        before = connection.total_changes
+        host(connection, caller, "10.0.0.1")
+        service(connection, caller, "10.0.0.1")
+    assert connection.total_changes == before
+
+
 def test_two_first_registrations_at_once_are_one(connection, token):
     """Both were authenticated before either was stored."""
     caller = token("a")

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent.errors import ConfigError
 from nodeagent.lab import cgroup
 from nodeagent.lab.errors import LabError
+from nodeagent.process.cgroups import find_cgroup2_mount
+from redirect.cgroup import mount_of
 
 PURE = """\
 23 28 0:22 / /proc rw,nosuid - proc proc rw
@@ -22,6 +25,18 @@ HYBRID = """\
 def test_the_mount_is_found_on_pure_and_hybrid_machines(text: str, where: str) -> None:
     """The same lab works on both."""
     assert cgroup.find_mount(text) == Path(where)
+
+
+def test_the_lab_and_the_agent_choose_the_same_mount() -> None:
+    """Of several: a service put into another one than the agent looks at would have no identity."""
+    elsewhere, upper = PURE.replace("/sys/fs/cgroup", "/mnt/cgroup2"), HYBRID.replace("unified", "other")
+    for text, where in ((elsewhere + PURE, "/sys/fs/cgroup"), (HYBRID + elsewhere + upper, "/sys/fs/cgroup/other")):
+        assert Path(where) == cgroup.find_mount(text) == find_cgroup2_mount(text) == Path(mount_of(text))
+    for text in (elsewhere, PURE.replace("/sys/fs/cgroup", "/sys/fs/cgroup2")):
+        with pytest.raises(LabError, match="cgroup v2 is not mounted at /sys/fs/cgroup or below"):
+            cgroup.find_mount(text)
+        with pytest.raises(ConfigError, match="cgroup v2 is not mounted at /sys/fs/cgroup or below"):
+            find_cgroup2_mount(text)
 
 
 def test_a_machine_without_cgroup_v2_is_told_the_cure() -> None:

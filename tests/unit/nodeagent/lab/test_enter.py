@@ -55,6 +55,17 @@ def test_a_tail_is_of_this_run(tmp_path: Path) -> None:
     assert enter.tail(log, 2, start) == "  two\n  three"
 
 
+def test_another_user_gets_nothing_of_roots_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator's token would be readable for whoever owns the process; root itself keeps everything."""
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "secret")
+    monkeypatch.setenv("TERM", "dumb")
+    assert enter.environment()["CONSUL_HTTP_TOKEN"] == "secret"
+    found = enter.environment("nobody")
+    assert found["TERM"] == "dumb"
+    assert found["PATH"] == enter.environment()["PATH"]
+    assert set(found) <= {"LANG", "LC_ALL", "PATH", "TERM", "TZ"}
+
+
 def test_nodeagent_is_found_inside() -> None:
     """Every command of the handbook works inside a host as on a machine of its own."""
     program = Path(enter.nodeagent_command())

@@ -43,7 +43,7 @@ def test_names_that_could_leave_the_directory_are_refused(name: str) -> None:
         layout.checked_name(name)
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", ".web", "web.", "we b", "x" * 129])
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".web", "web.", "we b", "x" * 129, "Web"])
 def test_odd_service_names_are_refused(name: str) -> None:
     """A service's name becomes a cgroup and a file."""
     with pytest.raises(LabError, match="cannot name a service"):

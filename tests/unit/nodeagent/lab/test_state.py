@@ -64,8 +64,10 @@ def test_hosts_are_found_by_name() -> None:
     lab = LabState("lab", 77, 2, "strict", 2)
     assert lab.host("host2").ipv4 == "10.77.0.2"
     assert lab.host("hub") == lab.hub
-    with pytest.raises(LabError, match="no 'host3'; its hosts: host1, host2"):
-        lab.host("host3")
+    assert lab.member("host2") == lab.host("host2")
+    for find, name in ((lab.host, "host3"), (lab.member, "host3"), (lab.member, "hub")):
+        with pytest.raises(LabError, match=f"no host '{name}'; its hosts: host1, host2"):
+            find(name)
 
 
 def test_a_pid_that_is_another_process_now_is_no_holder() -> None:
@@ -83,6 +85,8 @@ def test_subnets_of_half_made_labs_are_taken(base: Path) -> None:
     """Two labs never get the same addresses, also while one is being made."""
     make("lab", 77)
     make("two", 78, ready=True)
+    make("damaged", 79)
+    state.state_path("damaged").write_text("{")
     assert state.taken_subnets() == {77, 78}
 
 

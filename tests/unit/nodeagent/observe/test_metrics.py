@@ -50,10 +50,10 @@ def test_names_beyond_the_cap_become_other_and_are_counted() -> None:
 
 def test_totals_go_on_when_a_worker_is_replaced() -> None:
     metrics = Metrics("1")
-    metrics.set_worker(0, stats(100, 5, 50))
-    metrics.set_worker(0, stats(100, 8, 50))
+    metrics.set_worker(0, 100, stats(100, 5, 50))
+    metrics.set_worker(0, 100, stats(100, 8, 50))
     metrics.forget_worker(0, 100)
-    metrics.set_worker(0, stats(200, 2, 1))
+    metrics.set_worker(0, 200, stats(200, 2, 1))
     found = series(metrics)
     assert found["nodeagent_opened_total", ("outbound",)] == 10
     assert found["nodeagent_relayed_bytes_total", ("sent",)] == 51
@@ -61,7 +61,7 @@ def test_totals_go_on_when_a_worker_is_replaced() -> None:
 
 def test_gauges_of_a_worker_that_is_gone_are_gone() -> None:
     metrics = Metrics("1")
-    metrics.set_worker(0, stats(100, 1))
+    metrics.set_worker(0, 100, stats(100, 1))
     assert series(metrics)["nodeagent_tunnels", ("0", "client")] == 1
     metrics.forget_worker(0, 100)
     assert not [key for key in series(metrics) if key[1][:1] == ("0",)]
@@ -69,8 +69,8 @@ def test_gauges_of_a_worker_that_is_gone_are_gone() -> None:
 
 def test_gauges_stay_while_the_worker_of_that_number_drains_beside_its_successor() -> None:
     metrics = Metrics("1")
-    metrics.set_worker(0, stats(100, 1))
-    metrics.set_worker(0, stats(200, 1))
+    metrics.set_worker(0, 100, stats(100, 1))
+    metrics.set_worker(0, 200, stats(200, 1))
     metrics.forget_worker(0, 100)
     assert series(metrics)["nodeagent_open_connections", ("0",)] == 4
 
@@ -84,3 +84,35 @@ def test_supervisor_figures_are_taken_as_totals() -> None:
     assert found["nodeagent_interception_active", ()] == 1
     assert found["nodeagent_interception_repairs_total", ()] == 3
     assert found["nodeagent_worker_restarts_total", ()] == 2
+
+
+def test_a_worker_that_lost_its_channel_is_not_counted_twice() -> None:
+    metrics = Metrics("1")
+    metrics.set_worker(0, 100, stats(100, 5, 50))
+    metrics.forget_worker(0, 100)
+    metrics.set_worker(0, 100, stats(100, 6, 50))
+    found = series(metrics)
+    assert found["nodeagent_opened_total", ("outbound",)] == 6
+    assert found["nodeagent_relayed_bytes_total", ("sent",)] == 50
+    assert found["nodeagent_open_connections", ("0",)] == 4
+
+
+def test_what_a_worker_says_of_itself_makes_no_series_and_fills_no_table() -> None:
+    metrics = Metrics("1")
+    metrics.set_worker(0, 100, stats(100, 1))
+    before = set(series(metrics))
+    for number in range(50):
+        said = stats(1000 + number, 1)
+        said.opened[f"direction-{number}"] = 1
+        metrics.set_worker(0, 100, said)
+    assert set(series(metrics)) == before
+    assert len(metrics._totals) == 1
+
+
+def test_workers_that_went_are_forgotten_when_their_successor_is_heard() -> None:
+    metrics = Metrics("1")
+    for pid in range(100, 150):
+        metrics.set_worker(0, pid, stats(pid, 1))
+        metrics.forget_worker(0, pid)
+    assert len(metrics._totals) == 1
+    assert series(metrics)["nodeagent_opened_total", ("outbound",)] == 50

@@ -3,7 +3,7 @@
 import pytest
 
 from nodeagent import limits
-from nodeagent.process.capture import NEVER_PORTS, Capture, check_capture, try_address
+from nodeagent.process.capture import NEVER_PORTS, Capture, check_capture, follow_capture, try_address
 from nodeagent.wire.frames import CaptureFrame
 
 
@@ -55,4 +55,22 @@ def test_what_is_beyond_the_limits_is_left_out_and_said(monkeypatch: pytest.Monk
     capture = check_capture(CaptureFrame(["10.0.0.1", "10.0.0.2", "10.0.0.3"], [80, 81]))
     assert capture.addresses == ("10.0.0.1", "10.0.0.2")
     assert capture.ports == (80,)
-    assert capture.refused == ("1 addresses beyond the limit of 2", "1 ports beyond the limit of 1")
+    assert capture.overflow == "1 addresses beyond the limit of 2; 1 ports beyond the limit of 1"
+
+
+def test_a_cut_off_list_lets_go_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is captured stays so, and there is room for new ones up to the limit."""
+    monkeypatch.setattr(limits, "CAPTURE_ADDRESSES", 3)
+    before = Capture(("10.0.0.8", "10.0.0.9"), (80,))
+    said = check_capture(CaptureFrame([f"10.0.0.{number}" for number in range(1, 6)], [81]))
+    after = follow_capture(before, said)
+    assert after.addresses == ("10.0.0.1", "10.0.0.8", "10.0.0.9")
+    assert after.ports == (80, 81)
+    assert after.overflow == said.overflow
+    assert follow_capture(after, said).addresses == after.addresses
+
+
+def test_a_whole_list_is_followed_to_the_letter() -> None:
+    """What is no longer in it is let go."""
+    said = check_capture(CaptureFrame(["10.0.0.1"], [81]))
+    assert follow_capture(Capture(("10.0.0.8",), (80,)), said) == said

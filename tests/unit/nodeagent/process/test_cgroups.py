@@ -1,11 +1,14 @@
 """The cgroup tree, on directories that look like one."""
 
 import select
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nodeagent.errors import ConfigError
+from nodeagent.process import cgroups
 from nodeagent.process.cgroups import SliceWatch, find_cgroup2_mount, own_cgroup, scan_ids, scan_units
 
 
@@ -14,7 +17,7 @@ from nodeagent.process.cgroups import SliceWatch, find_cgroup2_mount, own_cgroup
     [
         ("30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw", "/sys/fs/cgroup"),
         ("30 24 0:26 / /sys/fs/cgroup/unified rw - cgroup2 none rw", "/sys/fs/cgroup/unified"),
-        (r"30 24 0:26 / /mnt/a\040b rw - cgroup2 none rw", "/mnt/a b"),
+        ("30 24 0:26 / /mnt/cgroup2 rw - cgroup2 none rw\n31 24 0:26 / /sys/fs/cgroup rw - cgroup2 x rw", "/sys/fs/cgroup"),
     ],
 )
 def test_the_mount_is_found_on_pure_and_hybrid_hosts(line: str, mount: str) -> None:
@@ -66,13 +69,32 @@ def test_units_are_found_below_trusted_slices_only(tmp_path: Path) -> None:
     assert set(scan.slices) == {tmp_path, tmp_path / "system.slice", tmp_path / "system.slice/system-db.slice"}
 
 
-def test_every_cgroup_has_an_id_and_those_of_no_unit_are_known_too(tmp_path: Path) -> None:
-    """So that a user's connection does not cost a look at the whole tree each time."""
-    tree(tmp_path, "system.slice/web.service/worker", "user.slice/web.service")
-    ids = scan_ids(tmp_path)
-    assert ids[(tmp_path / "system.slice/web.service/worker").stat().st_ino] == "web.service"
-    assert ids[(tmp_path / "user.slice/web.service").stat().st_ino] == ""
-    assert len(ids) == 5
+def test_every_cgroup_of_a_unit_has_an_id(tmp_path: Path) -> None:
+    """Those below it too, whatever they are called."""
+    tree(tmp_path, "system.slice/web.service/worker/x.service", "system.slice/system-db.slice/db@1.service")
+    tree(tmp_path, "user.slice/web.service", "init.scope/web.service", "system.slice/run-1.scope/web.service")
+    units = {str(path.relative_to(tmp_path)): path.stat().st_ino for path in tmp_path.rglob("*")}
+    assert scan_ids(tmp_path) == {
+        units["system.slice/web.service"]: "web.service",
+        units["system.slice/web.service/worker"]: "web.service",
+        units["system.slice/web.service/worker/x.service"]: "web.service",
+        units["system.slice/system-db.slice/db@1.service"]: "db@1.service",
+    }
+
+
+def test_what_a_user_has_below_her_slice_is_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand cgroups of hers cost the supervisor nothing."""
+    tree(tmp_path, "system.slice/web.service/worker", *(f"user.slice/user@1.service/{n}" for n in range(50)))
+    looked_at: list[str] = []
+    look = cgroups._directories
+
+    def note(directory: Path) -> Iterator[Any]:
+        looked_at.append(str(directory.relative_to(tmp_path)))
+        return look(directory)
+
+    monkeypatch.setattr(cgroups, "_directories", note)
+    scan_ids(tmp_path)
+    assert sorted(looked_at) == [".", "system.slice", "system.slice/web.service", "system.slice/web.service/worker"]
 
 
 def test_a_tree_that_is_gone_has_no_units(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The supervisor's end of a worker's channel."""
 
 import asyncio
+import errno
 import os
 import socket
 from typing import Any
@@ -161,3 +162,52 @@ def test_one_turn_takes_a_bounded_number_of_messages(monkeypatch: pytest.MonkeyP
         assert len(ends.heard) == 3
 
     scene(play)
+
+
+@pytest.mark.parametrize("code", [errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM])
+def test_a_kernel_that_is_short_of_something_costs_no_worker(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it would not take is sent again, with its descriptors and in order."""
+    monkeypatch.setattr(limits, "RESEND_S", 0.01)
+
+    async def play(ends: Ends) -> None:
+        ends.channel._socket = short = Short(ends.channel._socket, code)
+        passed, kept = socket.socketpair()
+        ends.channel.send(b"first", [passed])
+        ends.channel.send(b"second")
+        assert short.refusals == 1
+        received: list[tuple[bytes, int]] = []
+
+        def read() -> bool:
+            try:
+                data, fds, _, _ = socket.recv_fds(ends.worker, 100, 4)
+            except BlockingIOError:
+                return False
+            for fd in fds:
+                os.close(fd)
+            received.append((data, len(fds)))
+            return len(received) == 2
+
+        await until(read, "both")
+        assert received == [(b"first", 1), (b"second", 0)]
+        assert (ends.lost, passed.fileno()) == ([], -1)
+        kept.close()
+
+    scene(play)
+
+
+class Short:
+    """A socket over which the kernel refuses the first message. Owned by one scene."""
+
+    def __init__(self, sock: socket.socket, code: int) -> None:
+        self.refusals = 0
+        self._sock = sock
+        self._code = code
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendmsg(self, *arguments: Any) -> int:
+        if not self.refusals:
+            self.refusals += 1
+            raise OSError(self._code, os.strerror(self._code))
+        return self._sock.sendmsg(*arguments)

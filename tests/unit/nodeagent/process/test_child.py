@@ -1,13 +1,14 @@
 """Processes by pidfd."""
 
 import asyncio
+import errno
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from nodeagent.process.child import Process, start_program
+from nodeagent.process.child import Process, closing_memory, start_program, watch_program
 from tests.support.loop import run
 
 
@@ -103,3 +104,27 @@ def test_a_program_gets_its_descriptors_its_environment_and_its_arguments() -> N
         os.close(hidden)
 
     run(scene)
+
+
+def test_a_program_that_cannot_be_watched_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of descriptors: nothing runs that nobody knows of."""
+
+    def refuse(_pid: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def scene() -> None:
+        pid = child(None)
+        monkeypatch.setattr(os, "pidfd_open", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            watch_program(asyncio.get_running_loop(), pid, lambda _code: None)
+        assert not is_child(pid)
+
+    run(scene)
+
+
+def test_a_program_reads_what_was_put_into_memory_from_its_start() -> None:
+    """And our descriptor is closed afterwards."""
+    with closing_memory("test", b"content") as memory:
+        assert os.read(memory, 100) == b"content"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(memory)

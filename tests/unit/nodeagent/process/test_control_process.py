@@ -1,16 +1,88 @@
 """What is done without a control process. That one is started, heard and replaced is tried for real in tests/e2e."""
 
 import asyncio
+import errno
+import os
+import socket
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nodeagent import limits
+from nodeagent.config import parse_config
 from nodeagent.errors import FrameError
+from nodeagent.process import control_process
 from nodeagent.process.capture import Capture
-from nodeagent.process.control_process import ControlProcess, _capture_in
+from nodeagent.process.control_process import ControlProcess, Program, _capture_in
 from nodeagent.process.privileges import User
+from nodeagent.process.worker_process import WorkerCalls, WorkerProcess
 from nodeagent.wire.frames import CaptureFrame, Records, SupervisorStats
-from tests.support.loop import run
+from nodeagent.wire.requests import CONTROL, encode_beat
+from tests.support.loop import run, until
+
+CONFIG = parse_config('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:8501"\n', "test")
+
+
+class Start:
+    """Starts a program that does nothing in control's place, or fails as told. Owned by one test."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = [*failures]
+        self.options: list[list[str]] = []
+        self.handover: socket.socket | None = None
+        self._channels: list[int] = []
+        self.config = b""
+
+    def __call__(self, _module: str, arguments: list[str], descriptors: tuple[int, ...], *_: object) -> int:
+        self.options.append(arguments)
+        if self.failures:
+            raise self.failures.pop(0)
+        config, handover, channel = descriptors
+        self._channels.append(os.dup(channel))
+        self.config = os.pread(config, 100_000, 0)
+        if self.handover:
+            self.handover.close()
+        self.handover = socket.socket(fileno=os.dup(handover))
+        self.handover.setblocking(False)
+        process = subprocess.Popen(["sleep", "1000"])
+        process.returncode = 0  # it is reaped by pidfd
+        return process.pid
+
+    def close(self) -> None:
+        """Control's ends."""
+        if self.handover:
+            self.handover.close()
+        for channel in self._channels:
+            os.close(channel)
+
+    def passed(self) -> tuple[bytes, list[int]] | None:
+        """What control was handed over."""
+        assert self.handover
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self.handover, 100, 4)
+        except BlockingIOError:
+            return None
+        return data, descriptors
+
+
+def play(script: Any, start: Start, workers: Callable[[], list[WorkerProcess]] = list) -> None:
+    """Runs `script(control)`; afterwards nothing is left."""
+
+    async def whole() -> None:
+        program = Program(CONFIG, Path("x.toml"), User(64901, 64901), {})
+        control = ControlProcess(asyncio.get_running_loop(), program, workers, lambda _capture: None)
+        try:
+            await script(control)
+        finally:
+            await control.stop()
+            start.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(control_process, "start_program", start)
+        run(whole)
 
 
 def test_control_may_say_one_thing_only() -> None:
@@ -23,13 +95,106 @@ def test_control_may_say_one_thing_only() -> None:
 def test_while_control_is_down_nothing_waits_for_it() -> None:
     """Figures are dropped; to stop what does not run takes no time."""
 
-    async def scene() -> None:
-        loop = asyncio.get_running_loop()
-        control = ControlProcess(loop, Path("x.toml"), User(64901, 64901), {}, list, lambda _capture: None)
+    async def script(control: ControlProcess) -> None:
         assert control.pid == 0
         control.tell(SupervisorStats(1, "0", 0.0, "off", "", 0, 0, []))
         await control.stop()
         control.start()
         assert control.pid == 0
 
-    run(scene)
+    play(script, Start())
+
+
+def test_a_control_that_cannot_be_started_is_tried_again() -> None:
+    """No process, no memory, no descriptor: that passes. Nothing is left open by a start that failed."""
+    failures = (OSError(errno.EAGAIN, "x"), subprocess.SubprocessError("x"), OSError(errno.EMFILE, "x"))
+    start = Start(*failures)
+
+    async def script(control: ControlProcess) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        control.start()
+        assert control.pid == 0
+        assert len(os.listdir("/proc/self/fd")) == before
+        await until(lambda: control.pid, "it runs")
+        assert len(start.options) == 4
+
+    play(script, start)
+
+
+def test_control_is_given_what_was_checked_and_not_what_the_file_says_now() -> None:
+    """Each time that it is started."""
+    start = Start()
+
+    async def script(control: ControlProcess) -> None:
+        control.start()
+        assert start.config == control_process.msgspec.msgpack.encode(CONFIG)
+        assert start.options[0][0] == "--config=x.toml"
+        assert [option.partition("=")[0] for option in start.options[0][1:]] == ["--config-fd", "--handover-fd", "--supervisor-fd"]
+
+    play(script, start)
+
+
+def living_worker() -> tuple[WorkerProcess, socket.socket]:
+    """A worker whose process is this test, and its end of the channel."""
+    calls = WorkerCalls(lambda *_: None, lambda: None, lambda _: None, lambda *_: None)
+    worker = WorkerProcess(asyncio.get_running_loop(), 3, 1, calls)
+    worker.pid = os.getpid()
+    return worker, worker.ends.supervisor.dup()
+
+
+def test_a_worker_that_lost_its_channel_gets_another_and_control_the_other_end() -> None:
+    """What one writes the other reads."""
+    start = Start()
+
+    async def script(control: ControlProcess) -> None:
+        worker, sock = living_worker()
+        control.start()
+        control.hand_over(worker)
+        _, first = await until(start.passed, "the channel that it was born with")
+        control.hand_over(worker)
+        data, ours = await until(start.passed, "another one")
+        told, theirs, _, _ = socket.recv_fds(sock, 100, 4)
+        assert told == encode_beat(CONTROL)
+        assert data == control_process._HANDOVER.pack(3, os.getpid())
+        os.write(theirs[0], b"x")
+        assert os.read(ours[0], 1) == b"x"
+        for fd in (*first, *ours, *theirs):
+            os.close(fd)
+        worker.finish(None)
+        sock.close()
+        control.hand_over(worker)
+        assert start.passed() is None
+
+    play(script, start)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ETOOMANYREFS])
+def test_a_channel_that_cannot_be_passed_now_is_passed_later(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And control is not replaced for it."""
+    monkeypatch.setattr(limits, "RESEND_S", 0.01)
+    start = Start()
+
+    async def script(control: ControlProcess) -> None:
+        worker, sock = living_worker()
+        control.start()
+        pid = control.pid
+        failures = [OSError(code, os.strerror(code))] * 3
+
+        def fail_first() -> socket.socket:
+            if failures:
+                raise failures.pop()
+            return WorkerProcess.renew_control(worker)
+
+        assert worker.for_control
+        worker.for_control.close()
+        worker.for_control = None
+        monkeypatch.setattr(worker, "renew_control", fail_first)
+        control.hand_over(worker)
+        _, passed = await until(start.passed, "the channel")
+        assert (failures, control.pid, worker.for_control) == ([], pid, None)
+        for fd in (*passed, *socket.recv_fds(sock, 100, 4)[1]):
+            os.close(fd)
+        worker.finish(None)
+        sock.close()
+
+    play(script, start)

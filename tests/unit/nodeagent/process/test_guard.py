@@ -19,6 +19,8 @@ def test_switched_off_it_says_so_and_takes_everything() -> None:
     assert guard.load_units("", [StampedUnit("a.service", 1, "a.service")])
     guard.close()
     assert (guard.condition, guard.detail, guard.repairs) == ("off", "intercept.enabled is false", 0)
+    guard.capture(Capture(overflow="1 ports beyond the limit of 1"))
+    assert guard.condition == "off"
 
 
 @pytest.mark.parametrize(("addresses", "checks"), [(0, 1), (19_999, 1), (20_000, 2), (limits.CAPTURE_ADDRESSES, 11)])

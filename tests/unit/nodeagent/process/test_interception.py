@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 
 import pytest
 
@@ -19,7 +20,7 @@ control_user = 64901
 worker_user = 64902
 {host}
 [catalog]
-address = "https://127.0.0.1:8501"
+address = "https://{catalog}:8501"
 [intercept]
 {intercept}
 [admin]
@@ -27,9 +28,12 @@ metrics = "{metrics}"
 """
 
 
-def config(host: str = "", intercept: str = "", metrics: str = "127.0.0.1:15020", more: str = "") -> Config:
+def config(
+    host: str = "", intercept: str = "", metrics: str = "127.0.0.1:15020", more: str = "", catalog: str = "127.0.0.1"
+) -> Config:
     """A configuration with these lines in it."""
-    return parse_config(BASE.format(host=host, intercept=intercept, metrics=metrics) + more, "test.toml")
+    text = BASE.format(host=host, intercept=intercept, metrics=metrics, catalog=catalog)
+    return parse_config(text + more, "test.toml")
 
 
 def settings(given: Config) -> Settings:
@@ -90,3 +94,12 @@ def test_every_address_of_the_catalog_is_found() -> None:
 def test_read_settings_resolves_what_the_file_names() -> None:
     """Users and catalog, in one go."""
     assert read_settings(config()) == settings(config())
+
+
+def test_rules_do_not_wait_for_a_name_that_cannot_be_resolved_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    """At boot they come before the network: the rest of the plan holds, and standard output stays a program's."""
+    found = read_settings(config(catalog="a..b"))
+    assert found == settings_of(config(), control_uid=64901, worker_uid=64902)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.match(r"warning: catalog\.address: .* cannot be resolved: .*; it is exempt by port only\n", told.err)

@@ -1,11 +1,14 @@
 """From a cgroup id to a unit. The look-ups in the kernel are tried for real in tests/e2e."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from nodeagent import limits
+from nodeagent.process import owner as owner_module
 from nodeagent.process import sock_diag
 from nodeagent.process.netlink import NetlinkError
 from nodeagent.process.owner import CgroupIds, OwnerFinder
@@ -125,3 +128,47 @@ def test_a_connection_that_conntrack_does_not_know_is_nobodys(tmp_path: Path) ->
 def never(seconds: float, act: Callable[[], None]) -> None:
     """Nothing is put off here."""
     raise AssertionError((seconds, act))
+
+
+def test_who_was_not_seen_in_a_look_is_not_looked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's connections cost one look per cgroup of hers; strangers beyond the limit are forgotten, not piled up."""
+    monkeypatch.setattr(limits, "CGROUPS_MAX", 2)
+    clock = Clock()
+    ids = CgroupIds(tmp_path, clock)
+    looks: list[float] = []
+    monkeypatch.setattr(owner_module, "scan_ids", lambda _root: looks.append(clock.now) or {})
+    for stranger in (1, 1, 2, 1, 2):
+        assert ids.try_unit(stranger) == ""
+        clock.now += limits.RESCAN_S
+    assert len(looks) == 2
+    assert ids.try_unit(3) == ""
+    assert len(ids._strangers) <= 2
+
+
+def test_a_tree_that_cannot_be_read_costs_nobody_but_the_asker_and_later_asks_are_answered(
+    tmp_path: Path, owner: Callable[[sock_diag.Owner], None], deferred: list[tuple[float, Callable[[], None]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Out of descriptors: whoever asks is unidentified, at once or after the wait, and the way stays open."""
+    clock = Clock()
+    finder = OwnerFinder(CgroupIds(tmp_path, clock), lambda seconds, act: deferred.append((seconds, act)))
+    unit = make_unit(tmp_path, "a.service")
+
+    def fail(_root: Path) -> dict[int, str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    try:
+        owner(sock_diag.Owner(7, unit))
+        with monkeypatch.context() as broken, capture_logs() as log:
+            broken.setattr(owner_module, "scan_ids", fail)
+            assert find(finder, 1) == [OwnerAnswer(1, -1, "")]
+            late = find(finder, 2)
+            assert late == []
+            deferred.pop()[1]()
+            assert late == [OwnerAnswer(2, -1, "")]
+        late = find(finder, 3)
+        deferred.pop()[1]()
+        assert late == [OwnerAnswer(3, 7, "a.service")]
+        assert [line["event"] for line in log] == ["owner_query_failed"]
+    finally:
+        finder.close()

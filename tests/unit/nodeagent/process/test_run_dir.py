@@ -21,6 +21,49 @@ def test_the_directory_is_roots_and_control_may_add_to_it_only(tmp_path: Path) -
         found = path.stat()
         assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, CONTROL.gid, 0o1775)
         os.chown(path, CONTROL.uid, CONTROL.gid)
+    os.chown(path, 0, CONTROL.gid)
+    path.chmod(0o770)
+    (path / "api.sock").touch()
+    prepare_run_dir(path, CONTROL)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o1775
+
+
+def test_what_intercept_apply_has_made_is_taken_over(tmp_path: Path) -> None:
+    """Root's, with its record in it."""
+    path = tmp_path / "nodeagent"
+    path.mkdir(mode=0o755)
+    (path / "intercept.json").touch()
+    prepare_run_dir(path, CONTROL)
+    assert path.stat().st_gid == CONTROL.gid
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "content"), [(0, 0o755, "dbus"), (0, 0o1777, ""), (0, 0o775, ""), (1000, 0o755, "")]
+)
+def test_somebody_elses_directory_is_refused_and_stays_theirs(
+    tmp_path: Path, owner: int, mode: int, content: str
+) -> None:
+    """As /run and /tmp are: control could replace what others keep there."""
+    path = tmp_path / "shared"
+    path.mkdir()
+    (path / (content or ".")).mkdir(exist_ok=True)
+    os.chown(path, owner, 0)
+    path.chmod(mode)
+    with pytest.raises(ConfigError, match=r"admin\.socket: .*shared is not a directory of nodeagent's own"):
+        prepare_run_dir(path, CONTROL)
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (owner, 0, mode)
+
+
+def test_a_path_that_is_none_of_ours_is_refused_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative, below the root directory, or by way of a link that somebody may turn elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("/run/nodeagent-test-run")
+    for path in (Path("nodeagent"), Path(), Path("/nodeagent-test-run"), tmp_path / "link"):
+        with pytest.raises(ConfigError, match=r"admin\.socket: .* is not a directory of nodeagent's own"):
+            prepare_run_dir(path, CONTROL)
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+    assert not Path("/nodeagent-test-run").exists()
 
 
 def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 """A real spawner, and workers without listeners."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nodeagent.config import parse_config
+from nodeagent.process import spawner_process
 from nodeagent.process.orders import Spawn, Spawned, SpawnerSetup
 from nodeagent.process.spawner_process import SpawnerProcess
 from tests.support.loop import run, until
@@ -110,5 +115,28 @@ def test_a_stopped_spawner_takes_no_order_and_is_not_started_again() -> None:
         assert not scene.spawner.is_running
         assert not scene.spawner.order(Spawn(1, 0, ()), [])
         assert scene.lost == 0
+
+    play(script)
+
+
+def test_a_spawner_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process, no memory, no descriptor: that passes. Nobody is told of a new one before there is one."""
+    start, failures = spawner_process.start_program, [subprocess.SubprocessError("x"), OSError(errno.EAGAIN, "x")]
+
+    def fail_first(*arguments: Any) -> int:
+        if failures:
+            raise failures.pop()
+        return start(*arguments)
+
+    async def script(scene: Scene) -> None:
+        await scene.spawner.stop()
+        scene.spawner._is_wanted = True
+        monkeypatch.setattr(spawner_process, "start_program", fail_first)
+        before = len(os.listdir("/proc/self/fd"))
+        scene.spawner.start()
+        assert (scene.spawner.is_running, scene.lost) == (False, 0)
+        assert len(os.listdir("/proc/self/fd")) == before
+        await until(lambda: scene.spawner.is_running, "it runs")
+        assert (scene.lost, failures) == (1, [])
 
     play(script)

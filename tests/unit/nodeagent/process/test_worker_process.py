@@ -1,14 +1,17 @@
 """A worker's states, and its requests, with the test at the worker's end of the channel."""
 
 import asyncio
+import errno
 import os
 import socket
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from nodeagent import limits
-from nodeagent.process.worker_process import TRANSITIONS, Event, State, WorkerProcess
+from nodeagent.process import worker_process
+from nodeagent.process.worker_process import TRANSITIONS, Event, State, WorkerCalls, WorkerProcess
 from nodeagent.wire import requests
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
 from tests.support.loop import run, until
@@ -22,10 +25,13 @@ class Scene:
     def __init__(self) -> None:
         self.ends: list[int | None] = []
         self.ready = 0
-        self.worker = WorkerProcess(
-            asyncio.get_running_loop(), 3, 1, lambda asked, tell: tell(OwnerAnswer(asked.number, 1001, "shop.service")),
-            self._note_ready, lambda _worker, code: self.ends.append(code),
+        self.renewed: list[float] = []
+        loop = asyncio.get_running_loop()
+        calls = WorkerCalls(
+            lambda asked, tell: tell(OwnerAnswer(asked.number, 1001, "shop.service")), self._note_ready,
+            lambda _worker: self.renewed.append(loop.time()), lambda _worker, code: self.ends.append(code),
         )  # fmt: skip
+        self.worker = WorkerProcess(loop, 3, 1, calls)
         self.sock = self.worker.ends.supervisor.dup()
         self.sock.setblocking(False)
 
@@ -174,3 +180,124 @@ def test_a_draining_worker_may_close_its_channel() -> None:
         assert scene.worker.state == State.DRAINING
 
     play(script)
+
+
+def test_a_worker_without_control_gets_a_channel_at_once_and_then_not_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked again meanwhile, it gets another one later: no ask is lost."""
+    monkeypatch.setattr(limits, "RENEW_GAP_S", 0.2)
+
+    async def script(scene: Scene) -> None:
+        scene.say(requests.encode_beat(requests.RENEW))
+        await until(lambda: len(scene.renewed) == 1, "the first")
+        for _ in range(20):
+            scene.say(requests.encode_beat(requests.RENEW))
+        await until(lambda: len(scene.renewed) == 2, "the second")
+        assert scene.renewed[1] - scene.renewed[0] >= 0.19
+        scene.say(requests.encode_beat(requests.RENEW))
+        await until(lambda: len(scene.renewed) == 3, "the third")
+        assert scene.ends == []
+
+    play(script)
+
+
+def test_one_batch_of_sockets_is_made_per_turn_and_every_ask_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many asks come at once, others are heard in between; beyond what a worker asks for they are not kept."""
+    turns: list[int] = []
+    made = worker_process.make_prepared_socket
+
+    async def script(scene: Scene) -> None:
+        turn = 0
+
+        def count_turn() -> None:
+            nonlocal turn
+            turn += 1
+            asyncio.get_running_loop().call_soon(count_turn)
+
+        def make(family: int) -> socket.socket:
+            turns.append(turn)
+            return made(family)
+
+        monkeypatch.setattr(worker_process, "make_prepared_socket", make)
+        monkeypatch.setattr(limits, "PREPARED_SOCKETS", 2)
+        monkeypatch.setattr(limits, "PREPARED_ASKS", 3)
+        count_turn()
+        for _ in range(5):
+            scene.say(requests.encode_family(requests.WANT_SOCKETS, 4))
+        answers = 0
+        while answers < 3:
+            _, descriptors = await until(scene.hear, "a batch")
+            assert len(descriptors) == 2
+            for descriptor in descriptors:
+                os.close(descriptor)
+            answers += 1
+        assert len(turns) == 6
+        assert len(set(turns)) == 3
+
+    play(script)
+
+
+def test_without_descriptors_what_there_is_is_given_and_the_next_batch_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line in the log, however often the worker asks."""
+    monkeypatch.setattr(limits, "PREPARED_AGAIN_S", 0.2)
+    answered: list[float] = []
+
+    def refuse(_family: int) -> socket.socket:
+        answered.append(asyncio.get_running_loop().time())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(worker_process, "make_prepared_socket", refuse)
+
+    async def script(scene: Scene) -> None:
+        for _ in range(3):
+            scene.say(requests.encode_family(requests.WANT_SOCKETS, 4))
+        for _ in range(3):
+            data, descriptors = await until(scene.hear, "an answer")
+            assert (data, descriptors) == (requests.encode_family(requests.SOCKETS, 4), [])
+        assert answered[2] - answered[0] >= 0.38
+        assert scene.ends == []
+
+    with capture_logs() as log:
+        play(script)
+    assert [line["event"] for line in log] == ["prepared_sockets_failed"]
+
+
+@pytest.mark.parametrize("kind", [requests.READY, requests.DRAINED])
+def test_what_makes_a_log_line_is_said_once(kind: int) -> None:
+    """A worker that was taken over does not fill the disk: the second time ends its channel."""
+
+    async def script(scene: Scene) -> None:
+        scene.worker.drain()
+        scene.say(requests.encode_beat(kind))
+        scene.say(requests.encode_beat(requests.RENEW))
+        await until(lambda: scene.renewed, "both are heard")
+        scene.say(requests.encode_beat(kind))
+        await until(lambda: not scene.worker._channel._is_open, "the channel is closed")
+
+    play(script)
+
+
+def test_drained_is_nothing_for_a_worker_that_serves() -> None:
+    """It is replaced."""
+
+    async def script(scene: Scene) -> None:
+        scene.say(requests.encode_beat(requests.READY))
+        scene.say(requests.encode_beat(requests.DRAINED))
+        await until(lambda: scene.ends == [None], "given up")
+
+    play(script)
+
+
+def test_without_descriptors_no_half_made_worker_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was opened for it is closed."""
+    real, opened = socket.socketpair, []
+
+    def pair_once(*arguments: int) -> tuple[socket.socket, socket.socket]:
+        if opened:
+            raise OSError(errno.EMFILE, "Too many open files")
+        opened.extend(real(*arguments))
+        return opened[0], opened[1]
+
+    monkeypatch.setattr(socket, "socketpair", pair_once)
+    with pytest.raises(OSError, match="Too many open files"):
+        worker_process._make_channels()
+    assert [sock.fileno() for sock in opened] == [-1, -1]

@@ -1,16 +1,20 @@
 """A real fleet of workers, which have no listeners here."""
 
 import asyncio
+import errno
 import os
 import signal
 from typing import Any
 
+import pytest
+
 from nodeagent import limits
 from nodeagent.config import parse_config
+from nodeagent.process import worker_process
 from nodeagent.process.orders import SpawnerSetup
 from nodeagent.process.worker_process import State, WorkerProcess
 from nodeagent.process.workers import Fleet, FleetCalls
-from nodeagent.wire.requests import OwnerAnswer
+from nodeagent.wire.requests import RENEW, OwnerAnswer, encode_beat
 from tests.support.loop import run, until
 
 CONFIG = parse_config('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:8501"\n', "test")
@@ -101,5 +105,44 @@ def test_workers_that_do_not_end_are_cut() -> None:
         cut.set()
         await scene.fleet.drain(1000, cut)
         assert scene.fleet.living() == []
+
+    play(script)
+
+
+def test_a_worker_that_lost_control_is_handed_over_again() -> None:
+    """By the same way as at its birth."""
+
+    async def script(scene: Scene) -> None:
+        worker = scene.fleet.living()[0]
+        worker._hear(encode_beat(RENEW))
+        await until(lambda: len(scene.handed_over) == 3, "handed over")
+        assert scene.handed_over[-1] == (worker.number, worker.pid)
+
+    play(script)
+
+
+def test_a_worker_that_cannot_be_made_or_ordered_now_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of descriptors: that passes."""
+    make, failures = worker_process._make_channels, [OSError(errno.EMFILE, "Too many open files")] * 2
+
+    def fail_first() -> Any:
+        if failures:
+            raise failures.pop()
+        return make()
+
+    async def script(scene: Scene) -> None:
+        before = scene.pids()
+        monkeypatch.setattr(worker_process, "_make_channels", fail_first)
+        order, orders = scene.fleet._spawner.order, []
+
+        def refuse_first(*arguments: Any) -> bool:
+            orders.append(arguments)
+            return len(orders) > 1 and order(*arguments)
+
+        monkeypatch.setattr(scene.fleet._spawner, "order", refuse_first)
+        os.kill(before[0], signal.SIGKILL)
+        await until(lambda: scene.pids()[0] not in (0, before[0]) and scene.fleet.are_all_serving(), "a successor")
+        assert (failures, len(orders)) == ([], 2)
+        assert scene.fleet.facts()[0].restarts == 4
 
     play(script)
