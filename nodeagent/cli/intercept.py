@@ -11,6 +11,7 @@ from nodeagent import limits
 from nodeagent.cli.render import output_option, show_json
 from nodeagent.config import DEFAULT_PATH, Config, load_config
 from nodeagent.control.report import API_VERSION
+from nodeagent.observe.log import configure_log
 from nodeagent.process.interception import read_settings
 from nodeagent.process.saved_capture import try_saved_capture
 from redirect import kernel
@@ -55,6 +56,7 @@ def apply(config_path: Path, output: str) -> None:
     if _say_if_off(config, output):
         return
     with _plain_errors():
+        configure_log("intercept", config.log.level)  # on standard error: what apply prints may be read by a program
         settings = read_settings(config)
         report = kernel.apply(settings)
         refilled = _refill(settings, Path(config.admin.state_dir)) if report.emptied else ()

@@ -58,5 +58,5 @@ class Seen:
             del self.instances[name]
         for name in self.held.keys() - self.instances.keys():
             del self.held[name]
-        for name in self.saved.keys() - set(self.unheard()):
-            del self.saved[name]
+        if self.names is not None:
+            self.saved = {name: self.saved[name] for name in self.unheard() if name in self.saved}

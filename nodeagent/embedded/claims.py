@@ -107,8 +107,8 @@ def _titles(connection: sqlite3.Connection, node: str, service: str = "") -> dic
 
 
 def _remember(change: Change, node: str, service: str, titles: dict[str, int]) -> None:
-    if _titles(change.connection, node, service) == titles:  # the same registration again: nothing to write, nothing to wait for the disk for
-        return
+    if _titles(change.connection, node, service) == titles:
+        return  # the same registration again: no write, so no wait for the disk
     change.connection.execute("DELETE FROM addresses WHERE node = ? AND service = ?", (node, service))
     rows = [(ip, node, service, title) for ip, title in titles.items()]
     change.connection.executemany("INSERT INTO addresses VALUES (?, ?, ?, ?)", rows)

@@ -88,7 +88,13 @@ class Lab:
         """`command` run to its end on `host`, with its exit status and what it printed; `keywords` are run's."""
         argv = self.command(host, command, service=service, user=user)
         return subprocess.run(
-            argv, text=True, capture_output=True, env=enter.environment(user), timeout=timeout_s, check=False, **keywords
+            argv,
+            text=True,
+            capture_output=True,
+            env=enter.environment(user),
+            timeout=timeout_s,
+            check=False,
+            **keywords,
         )
 
     def run(  # noqa: PLR0913 - the options of `nodeagent lab run`

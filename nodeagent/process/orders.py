@@ -1,6 +1,7 @@
 """What the supervisor and its spawner say to each other. Both are root and of one version: MessagePack on SEQPACKET."""
 
 import array
+import os
 import socket
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -96,9 +97,11 @@ def receive_order(channel: socket.socket) -> Received | None:
         return None
     if not data:
         return None
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    descriptors = array.array("i", b"".join(content[: len(content) // _FD_BYTES * _FD_BYTES] for _, _, content in beside))
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):  # also where this process has no room for the descriptors
+        for fd in descriptors:
+            os.close(fd)
         raise FrameError("an order that was cut off")
-    descriptors = array.array("i", b"".join(content for _, _, content in beside))
     try:
         return Received(_decoder.decode(data), tuple(descriptors))
     except msgspec.MsgspecError as error:

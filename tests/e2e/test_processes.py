@@ -1,5 +1,6 @@
 """The agent's processes, run for real on one host: privileges, deaths and successors, owners of connections, the end."""
 
+import ctypes
 import os
 import re
 import signal
@@ -14,10 +15,12 @@ from typing import Self
 import pytest
 
 from nodeagent import limits
-from tests.e2e.support.solo import WORKER_UID, Solo, notify_socket
+from tests.e2e.support.solo import CONTROL_UID, WORKER_UID, Solo, notify_socket
 from tests.e2e.support.waiting import wait_until
 
 EPERM = "EPERM"
+_PIDFD_GETFD = 438
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @pytest.fixture
@@ -116,6 +119,15 @@ class TestDeaths:
         wait_until(lambda: host.worker(1) not in (0, workers[1]), "a successor")
         assert host.worker(0) == workers[0]
 
+    def test_a_control_that_comes_back_decides_by_what_was_checked_at_the_start(self, host: Solo) -> None:
+        """An edit, or a typo, takes effect with the next start of the agent and not with a crash."""
+        host.start_ready()
+        wait_until(lambda: len(host.events("worker_adopted")) == 2, "control has its workers")
+        host.config.write_text("typo = ")
+        os.kill(host.events("control_started")[0]["pid"], signal.SIGKILL)
+        wait_until(lambda: len(host.events("worker_adopted")) == 4, "another control has them")
+        assert [event["code"] for event in host.events("control_exited")] == [-9]
+
     def test_a_hung_worker_is_replaced(self, host: Solo) -> None:
         """A worker that does not answer for HUNG_S is killed."""
         host.start_ready()
@@ -197,6 +209,71 @@ class TestOwners:
         assert found["time_wait"]["answer"] == [-1, ""]
         assert found["alien"] == [-1, ""]
         assert found["listener"] is None
+
+
+class TestLostChannels:
+    """A worker without control would decide by an old snapshot for ever."""
+
+    def test_a_worker_whose_channel_to_control_breaks_gets_another(self, host: Solo) -> None:
+        """Nobody is replaced for it: the same worker is adopted anew."""
+        host.start_ready()
+        pid, other = host.worker(0), host.worker(1)
+        wait_until(lambda: len(host.events("worker_adopted")) == 2, "both have a channel")
+        break_control_channel(pid)
+        wait_until(lambda: len(host.events("worker_adopted")) == 3, "the worker has a new one", deadline_s=30)
+        assert host.events("worker_lost")[0]["pid"] == host.events("worker_adopted")[-1]["pid"] == pid
+        assert [host.worker(0), host.worker(1)] == [pid, other]
+        assert not host.events("control_exited")
+
+
+class TestBoot:
+    """Before anybody has asked the catalog, which is out of reach here."""
+
+    def test_what_was_captured_last_is_captured_from_the_start(self, host: Solo) -> None:
+        """Root as systemd starts it, which may read nothing by virtue of being root."""
+        save_capture(host, '{"type":"capture","addresses":["10.90.1.2","fd90::2","127.0.0.1"],"ports":[8080,22]}')
+        host.start_ready(through=("setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner"))
+        for element in ("mesh4 { 10.90.1.2 }", "mesh6 { fd90::2 }", "local_ports { 8080 }"):
+            host.run(["nft", "get", "element", "inet", "nodeagent", *element.split(" ", 1)])
+        assert "127.0.0.1" not in host.run(["nft", "list", "set", "inet", "nodeagent", "mesh4"])
+        assert "22" not in host.run(["nft", "list", "set", "inet", "nodeagent", "local_ports"])
+
+    def test_garbage_does_not_keep_the_agent_from_starting(self, host: Solo) -> None:
+        """The log says that nothing is captured yet."""
+        save_capture(host, "garbage")
+        host.start_ready()
+        assert host.events("saved_capture_ignored")
+
+    def test_more_than_there_is_room_for_is_a_failure_that_keeps_what_was_captured(self, host: Solo) -> None:
+        """Asked of the real kernel, with a limit of three."""
+        found = host.run_python("tests.e2e.support.guard_probe", host.name, cgroup=host.unit)
+        assert found["whole"] == ["active", "", ["10.0.0.8", "10.0.0.9"]]
+        assert found["cut"] == [
+            "failed", "not everything is captured: 2 addresses beyond the limit of 3", ["10.0.0.1", "10.0.0.8", "10.0.0.9"]
+        ]  # fmt: skip
+        assert found["checked"] == found["repaired"] == found["cut"]
+        assert found["standing"] is True
+        assert found["whole_again"] == ["repaired", ["10.0.0.1"]]
+
+
+def save_capture(host: Solo, text: str) -> None:
+    """As control has saved it: its own directory, and a file that its group may read."""
+    path = host.state_dir / "capture.json"
+    path.write_text(text)
+    for it, mode in ((path, 0o640), (host.state_dir, 0o750)):
+        os.chown(it, CONTROL_UID, CONTROL_UID)
+        it.chmod(mode)
+
+
+def break_control_channel(pid: int) -> None:
+    """Ends a process's only stream socket between processes, as when control cuts it."""
+    pidfd = os.pidfd_open(pid)
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        if str(entry.readlink()).startswith("socket:"):
+            with socket.socket(fileno=_libc.syscall(_PIDFD_GETFD, pidfd, int(entry.name), 0)) as sock:
+                if (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_STREAM):
+                    sock.shutdown(socket.SHUT_RDWR)
+    os.close(pidfd)
 
 
 class TestBeginningAndEnd:

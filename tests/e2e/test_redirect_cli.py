@@ -125,6 +125,28 @@ def test_rules_are_not_removed_beside_an_agent(host: Host, options: str) -> None
     assert state_of(host) == before
 
 
+def test_a_host_that_boots_captures_what_it_did_before(host: Host) -> None:
+    """From the saved file, checked; on rules that stand already it changes nothing, and garbage is only warned of."""
+    saved = '{"type":"capture","addresses":["10.78.0.2","127.0.0.1"],"ports":[8080,22]}'
+    apply = "nodeagent intercept apply --config /run/test.toml -o json 2>/run/errors"
+    elements = "for s in mesh4 mesh6 local_ports; do nft list set inet nodeagent $s; done | grep -o 'elements = .*'"
+    results = Console(host, CONFIG + '[admin]\nstate_dir = "/run"\n').run(
+        f"printf %s {shlex.quote(saved)} > /run/capture.json",
+        apply,
+        elements,
+        "nft flush set inet nodeagent mesh4; " + apply,
+        elements,
+        "echo garbage > /run/capture.json; nodeagent intercept remove --now; " + apply,
+        "cat /run/errors",
+        "nodeagent intercept remove --now",
+    )
+    _, (_, applied), (_, filled), (_, again), (_, emptied), _, (_, warned), _ = results
+    assert "captured as before: 1 addresses, 1 ports of this host" in json.loads(applied)["changes"]
+    assert (filled.split("\n"), emptied) == (["elements = { 10.78.0.2 }", "elements = { 8080 }"], "elements = { 8080 }")
+    assert json.loads(again)["changes"] == []
+    assert "saved_capture_ignored" in warned
+
+
 def test_interception_that_is_switched_off_installs_nothing(host: Host) -> None:
     """And what is installed nevertheless is drift."""
     before = state_of(host)

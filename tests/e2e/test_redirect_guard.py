@@ -1,4 +1,4 @@
-"""While an agent runs, what somebody takes out of the kernel's sets is back within the drift interval."""
+"""While an agent runs, its rules stay: what is taken out of a set comes back, and removing them all is refused."""
 
 import time
 
@@ -56,6 +56,23 @@ def assert_is_put_back(lab: Lab, host: str, name: str, value: str) -> None:
     last = log_lines(lab, host, "interception_repaired")[-1]
     assert f"set {name}: elements missing: 1, such as {value}" in last["why"]
     assert last["repairs"] == before + 1
+
+
+def test_rules_go_when_the_agent_has_been_stopped_and_not_before(lab: Lab) -> None:
+    """No call leaves in clear because somebody mistook the order; the cure that the refusal names works."""
+    before = repairs(lab, "host1")
+    done = lab.exec("host1", "nodeagent", "intercept", "remove", "--now")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nodeagent lab agent HOST stop" in done.stderr
+    assert lab.exec("host1", "nodeagent", "intercept", "verify").returncode == 0
+    assert has(lab, "host1", f"mesh4 {{ {lab.host('host2').ipv4} }}")
+    assert repairs(lab, "host1") == before
+    lab.stop_agent("host1")
+    done = lab.exec("host1", "nodeagent", "intercept", "remove")
+    assert done.returncode == 0, done.stderr
+    assert "table inet nodeagent: removed" in done.stdout
+    lab.start_agent("host1")
+    eventually(lambda: has(lab, "host1", f"mesh4 {{ {lab.host('host2').ipv4} }}"), WITHIN_S, "captured again")
 
 
 def test_units_that_come_and_go_are_no_drift(lab: Lab) -> None:

@@ -12,6 +12,7 @@ from nodeagent.lab.lab import Lab
 from tests.e2e.support import look
 from tests.e2e.support.echo import Echo, speaks
 from tests.e2e.support.unit import Unit
+from tests.e2e.support.wire import Wire, new_canary
 from tests.support.eventually import eventually
 
 WEB = 8080
@@ -26,19 +27,22 @@ def run(lab: Lab) -> Run:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def busy(lab: Lab) -> Iterator[None]:
+def busy(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """`web` on host2, with one open call from shop on host1, and one that has ended."""
     lab.register("host2", "web", WEB)
     look.allow(lab, "shop", "web")
-    address = (lab.host("host2").ipv4, WEB)
+    address, canary = (lab.host("host2").ipv4, WEB), new_canary()
     with ExitStack() as stack:
+        wire = Wire(lab, tmp_path_factory.mktemp("wire"))
+        stack.callback(wire.close)
         stack.enter_context(Echo(stack.enter_context(Unit(lab, "host2", "web")).listen("::", WEB)))
         shop = stack.enter_context(Unit(lab, "host1", "shop"))
         with shop.connect(*address) as ended:
-            assert speaks(ended)
-        assert speaks(shop.connect(*address))
+            assert speaks(ended, canary.encode())
+        assert speaks(shop.connect(*address), canary.encode())
         look.closed(lab, "host1", 1, reason="ok")
         yield
+        wire.assert_never_in_clear(canary)
 
 
 def words(table: str) -> list[list[str]]:
@@ -49,7 +53,7 @@ def words(table: str) -> list[list[str]]:
 # --- looking -------------------------------------------------------------------------------------------------------
 
 TABLES = {
-    ("status",): ["healthy", "2 serving", "spiffe" and "consul", "interception", "catalog"],
+    ("status",): ["healthy", "2 serving", "interception  active", "catalog", "1 certificates"],
     ("connections",): ["AGE", "shop", "web", "tunnel via host2", "shop -> web (allow)", "open"],
     ("connections", "--closed"): ["AGE", "shop", "web", "ok"],
     ("services",): ["SERVICE", "web", "host2", "meshed", "allow shop"],
@@ -140,26 +144,28 @@ def test_intentions_are_written_listed_checked_and_deleted(lab: Lab, run: Run) -
     assert (again.returncode, "there is no intention cron -> web" in again.stderr) == (NOT_FOUND, True)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "web/../shop", "x" * 200, "wéb", "-web", "a*"])
+@pytest.mark.parametrize(
+    "name", ["", "a b", "web/../shop", "x" * 200, "a*"], ids=["empty", "blank", "path", "long", "star"]
+)
 def test_what_cannot_be_a_name_is_a_usage_error(run: Run, name: str) -> None:
     """Before anything is asked or written."""
     for command in (("intention", "allow", "--", name, "web"), ("intention", "check", "--", "shop", name)):
         done = run(*command)
-        assert (done.returncode, "cannot be a service's name" in done.stderr) == (USAGE, True), done
+        assert (done.returncode, "cannot name a service" in done.stderr) == (USAGE, True), done
     assert run("service", "register", "--port", "80", "--", name).returncode in (FAILED, USAGE)
 
 
 def test_a_bad_token_is_refused_with_a_cure(lab: Lab, run: Run) -> None:
     """Unknown, or a host's own, which may not write policy; the token is not in the answer."""
     bad = "11111111-2222-3333-4444-555555555555"
-    for token, why in ((bad, "403"), (lab.node_token("host1"), "403")):
+    for token in (bad, lab.node_token("host1")):
         path = lab.host("host1").own("etc") / "try.token"
         path.write_text(token)
         done = run("intention", "allow", "evil", "web", "--token-file", "/etc/nodeagent/try.token")
         path.unlink()
         assert (done.returncode, done.stdout) == (FAILED, ""), done
-        assert why in done.stderr
-        assert "--token-file" in done.stderr
+        assert "answered 403" in done.stderr
+        assert "token" in done.stderr.partition("403")[2]
         assert token not in done.stderr
     done = run("intention", "list", "--token-file", "/etc/nodeagent/missing.token")
     assert (done.returncode, "cannot be read" in done.stderr) == (FAILED, True)
@@ -173,7 +179,9 @@ def test_a_service_is_registered_by_command_called_and_removed(lab: Lab, run: Ru
     """From its registration on its port takes mesh traffic; after its removal it is nobody's."""
     done = run("service", "register", "db", "--port", "5432", "--id", "db-1", host="host2")
     assert (done.returncode, "nodeagent intention allow SOURCE db" in done.stdout) == (0, True)
-    listed = {row["ID"]: row for row in json.loads(run("service", "list", "-o", "json", host="host2").stdout)["services"]}
+    listed = {
+        row["ID"]: row for row in json.loads(run("service", "list", "-o", "json", host="host2").stdout)["services"]
+    }
     assert (listed["db-1"]["Service"], listed["db-1"]["Port"]) == ("db", 5432)
     assert "db-1" in run("service", "list", host="host2").stdout
     assert "db" not in run("service", "list", "--no-headers").stdout, "host1 has none"

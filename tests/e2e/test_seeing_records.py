@@ -16,6 +16,7 @@ from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.echo import Echo, answers, speaks
 from tests.e2e.support.unit import Unit, reset
+from tests.e2e.support.wire import Wire, new_canary
 from tests.support.eventually import eventually
 
 WEB, DEAD, UNKNOWN = 8080, 8081, 8099
@@ -27,8 +28,8 @@ OPTIONAL = {"error", "uid"}
 
 
 @pytest.fixture(scope="module")
-def seen(make_lab: MakeLab) -> Lab:
-    """A lab in which the connections of `traffic` were made, and nothing else."""
+def seen(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A lab in which the connections of `make_traffic` were made, and nothing else; unreadable between the hosts."""
     lab = make_lab()
     for name, port in (("web", WEB), ("dead", DEAD)):
         lab.register("host2", name, port)
@@ -37,7 +38,10 @@ def seen(make_lab: MakeLab) -> Lab:
     with ExitStack() as stack:
         stack.enter_context(Echo(stack.enter_context(Unit(lab, "host2", "web")).listen("::", WEB)))
         units = {at: stack.enter_context(Unit(lab, *at)) for at in CALLERS}
-        make_traffic(lab, units)
+        wire, canary = Wire(lab, tmp_path_factory.mktemp("wire")), new_canary()
+        stack.callback(wire.close)
+        make_traffic(lab, units, (canary * 100)[:1000].encode())
+        wire.assert_never_in_clear(canary)
     for host, count in (("host1", 13), ("host2", 12)):
         what = f"{count} records on {host}"
         eventually(lambda at=host, n=count: len(look.log_lines(lab, at)) >= n, look.WITHIN_S, what)
@@ -47,12 +51,12 @@ def seen(make_lab: MakeLab) -> Lab:
 CALLERS = (("host1", "shop"), ("host1", "other"), ("host1", ""), ("host2", "shop"), ("hub", ""))
 
 
-def make_traffic(lab: Lab, units: dict[tuple[str, str], Unit]) -> None:
+def make_traffic(lab: Lab, units: dict[tuple[str, str], Unit], kilobyte: bytes) -> None:
     """Connections of each kind, their number in the comment."""
     shop, other, nobody, local, outside = (units[at] for at in CALLERS)
     web = (lab.host("host2").ipv4, WEB)
-    assert all(answers(shop, web, b"x" * 1000) for _ in range(4))  # 4 ok
-    assert answers(shop, (lab.host("host2").ipv6, WEB), b"x" * 1000)  # 1 ok over IPv6
+    assert all(answers(shop, web, kilobyte) for _ in range(4))  # 4 ok
+    assert answers(shop, (lab.host("host2").ipv6, WEB), kilobyte)  # 1 ok over IPv6
     with shop.connect(*web) as hasty:  # 1 reset by the client
         assert speaks(hasty, b"y" * 10)
         reset(hasty)
@@ -62,7 +66,7 @@ def make_traffic(lab: Lab, units: dict[tuple[str, str], Unit]) -> None:
     for _ in range(3):
         assert not answers(shop, (web[0], DEAD), b"z")  # 3 to an application that is away
     assert not answers(shop, (web[0], UNKNOWN), b"z")  # 1 to a port that nobody registered, passed through
-    assert all(answers(local, web, b"x" * 1000) for _ in range(2))  # 2 on host2 alone
+    assert all(answers(local, web, kilobyte) for _ in range(2))  # 2 on host2 alone
     assert not answers(outside, web, b"clear")  # 1 in clear, from a machine without an agent
 
 
@@ -109,10 +113,15 @@ def test_a_line_has_everything_an_operator_asks_for(seen: Lab) -> None:
     assert {(row["unit"], row["mode"], row["peer"], row["permit"]) for row in good} == {
         ("shop.service", "strict", "host2", "shop -> web (allow)")
     }
-    assert {row["original_dst"] for row in good} == {f"{seen.host('host2').ipv4}:{WEB}", f"[{seen.host('host2').ipv6}]:{WEB}"}
+    assert {row["original_dst"] for row in good} == {
+        f"{seen.host('host2').ipv4}:{WEB}",
+        f"[{seen.host('host2').ipv6}]:{WEB}",
+    }
     assert {(row["sent"], row["received"]) for row in good} == {(1000, 1000)}
     served = look.with_facts(seen, "host2", direction="tunnel", reason="ok")
-    assert {(row["how"], row["peer"], row["sent"], row["received"]) for row in served} == {("certificate", "host1", 1000, 1000)}
+    assert {(row["how"], row["peer"], row["sent"], row["received"]) for row in served} == {
+        ("certificate", "host1", 1000, 1000)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +129,10 @@ def families(seen: Lab) -> Iterator[dict[str, dict[str, Any]]]:
     """The metrics of both hosts by name, as Prometheus' own parser reads them."""
     pages = {host: seen.exec(host, "curl", "-sS", f"http://127.0.0.1:{limits.METRICS_PORT}/metrics") for host in HOSTS}
     assert {page.returncode for page in pages.values()} == {0}
-    return {host: {family.name: family for family in text_string_to_metric_families(page.stdout)} for host, page in pages.items()}
+    return {
+        host: {family.name: family for family in text_string_to_metric_families(page.stdout)}
+        for host, page in pages.items()
+    }
 
 
 HOSTS = ("host1", "host2")

@@ -46,9 +46,7 @@ def intruder(one: Lab, tmp_path: Path) -> Iterator[Intruder]:
 
 
 @pytest.fixture(autouse=True)
-def unharmed(
-    one: Lab, echo: Echo, capture: Capture, canary: str
-) -> Iterator[None]:
+def unharmed(one: Lab, echo: Echo, capture: Capture, canary: str) -> Iterator[None]:
     """Whatever a test does, a caller's open connection goes on, and afterwards all is as before."""
     wire, text, address = capture(one), canary.encode(), (one.host("host2").ipv4, WEB)
     worker = look.worker_pids(one, "host2")[0]

@@ -82,9 +82,7 @@ def test_a_listener_for_both_families_sees_the_mapped_address(lab: Lab, unit: Ne
 
 
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
-def test_a_local_caller_is_seen_as_this_host(
-    lab: Lab, unit: NewUnit, wire: Wire, canary: str, family: Family
-) -> None:
+def test_a_local_caller_is_seen_as_this_host(lab: Lab, unit: NewUnit, wire: Wire, canary: str, family: Family) -> None:
     """The short cut on one host keeps the address too, and nothing leaves the host."""
     address = getattr(lab.host("host2"), family)
     web = unit("host2", "web")

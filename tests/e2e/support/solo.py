@@ -75,9 +75,16 @@ class Solo:
             directory.rmdir()
         self.cgroup.rmdir()
 
-    def start(self, *arguments: str, environ: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """`nodeagent run` in its unit's cgroup; does not wait for anything."""
-        command = [str(_BIN / "nodeagent"), "run", "--config", str(self.config), *arguments]
+    @property
+    def state_dir(self) -> Path:
+        """What this host has at /var/lib/nodeagent."""
+        return self._directory / "lib"
+
+    def start(
+        self, *arguments: str, environ: dict[str, str] | None = None, through: tuple[str, ...] = ()
+    ) -> subprocess.Popen[bytes]:
+        """`nodeagent run` in its unit's cgroup, started `through` another program; does not wait for anything."""
+        command = [*through, str(_BIN / "nodeagent"), "run", "--config", str(self.config), *arguments]
         with self.log.open("ab") as log:
             agent = subprocess.Popen(
                 self.inside(command, self.unit), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -86,9 +93,11 @@ class Solo:
         self._agents.append(agent)
         return agent
 
-    def start_ready(self, environ: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def start_ready(
+        self, environ: dict[str, str] | None = None, through: tuple[str, ...] = ()
+    ) -> subprocess.Popen[bytes]:
         """The agent, with all workers serving."""
-        agent = self.start(environ=environ)
+        agent = self.start(environ=environ, through=through)
         wait_until(lambda: self.events("supervisor_ready") or agent.poll() is not None, "the agent is ready")
         assert agent.poll() is None, self.log.read_text()
         return agent

@@ -156,7 +156,10 @@ def test_a_full_disk_does_not_cost_the_record(full: Path) -> None:
     """What finds no room is refused with a cure, and what was on record stays; what needs no more room is written."""
     path = full / "intercept.json"
     large = Record(tuple(LocalRoute(4, number) for number in range(1000)))
-    with locked_record(path) as file, pytest.raises(RedirectError, match=r"intercept\.json cannot be written: No space"):
+    with (
+        locked_record(path) as file,
+        pytest.raises(RedirectError, match=r"intercept\.json cannot be written: No space"),
+    ):
         file.write(large)
     assert decode_record(path.read_text()) == RECORD
     with locked_record(path) as file:

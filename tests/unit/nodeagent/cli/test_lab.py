@@ -1,9 +1,12 @@
 """The `nodeagent lab` command line; at work in tests/e2e/test_lab.py."""
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from nodeagent.cli.lab import lab
+from nodeagent.lab import layout
 
 
 def test_help_shows_a_whole_session() -> None:
@@ -22,8 +25,9 @@ def test_a_command_is_asked_for(arguments: list[str]) -> None:
     assert "after `--`" in result.output
 
 
-def test_a_lab_that_is_not_up_is_one_line() -> None:
+def test_a_lab_that_is_not_up_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What, and the cure; no traceback."""
+    monkeypatch.setattr(layout, "BASE", tmp_path)
     result = CliRunner().invoke(lab, ["run", "--name", "no-such-lab", "host1", "web", "--", "sleep", "--help"])
     assert result.exit_code == 1
     assert result.output == "Error: no lab 'no-such-lab' is up; run: nodeagent lab up --name no-such-lab\n"

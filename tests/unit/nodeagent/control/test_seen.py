@@ -28,6 +28,12 @@ def test_a_listed_service_that_was_not_heard_is_as_it_was_saved() -> None:
     assert seen.saved == {}
 
 
+def test_what_was_saved_stays_until_it_is_known_which_services_there_are() -> None:
+    seen = Seen(saved={"web": (instance(HOST2, 80),)})
+    seen.forget_unlisted()
+    assert set(seen.saved) == {"web"}
+
+
 def test_what_was_held_of_a_forgotten_service_is_forgotten_too() -> None:
     seen = heard()
     seen.instances |= {"gone": (), "web": (instance(HOST2, 80),)}

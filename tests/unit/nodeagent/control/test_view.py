@@ -2,18 +2,20 @@
 
 import asyncio
 import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
+from certs.csr import requested_id
+from certs.local_ca import LocalCa
 from nodeagent import limits
 from nodeagent.wire.frames import SupervisorStats
 from tests.support.control_scene import HOST1, ControlScene
 from tests.support.far_ends import ring_of, snapshot_of, supervisor_stats, worker_stats
 from tests.support.loop import run, until
-from tests.support.scripted_catalog import instance
+from tests.support.scripted_catalog import DOMAIN, ScriptedCatalog, instance
 
 
 async def settled(playing: ControlScene) -> None:
@@ -136,7 +138,7 @@ def test_a_name_that_is_not_in_the_mesh_is_a_warning(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("ip", "is_told"), [("0.0.0.0", True), ("127.0.0.1", False)])
-def test_metrics_for_everybody_are_a_warning(tmp_path, ip: str, is_told: bool) -> None:
+def test_metrics_for_everybody_are_a_warning(tmp_path, ip: str, is_told: object) -> None:
     async def scene() -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -149,12 +151,22 @@ def test_metrics_for_everybody_are_a_warning(tmp_path, ip: str, is_told: bool) -
     run(scene)
 
 
-def test_a_renewal_that_failed_is_a_warning_while_there_is_still_a_certificate(tmp_path) -> None:
+class Late(ScriptedCatalog):
+    """A CA by whose clock it is still yesterday afternoon."""
+
+    def _sign(self, csr_pem: str) -> web.Response:
+        spiffe_id = requested_id(csr_pem)
+        assert spiffe_id is not None
+        yesterday = datetime.now(UTC) - timedelta(hours=15)
+        ca = LocalCa.create(DOMAIN, yesterday)
+        return web.json_response({"CertPEM": ca.sign(csr_pem, spiffe_id, timedelta(hours=24), yesterday)})
+
+
+def test_a_certificate_that_is_due_when_it_comes_is_used_and_a_warning(tmp_path) -> None:
     async def scene() -> None:
-        playing = ControlScene(tmp_path)
-        playing.peer.svid_life = timedelta(seconds=40)  # it is backdated by a minute: due when it comes
-        async with playing:
+        async with ControlScene(tmp_path, peer=Late()) as playing:
             await settled(playing)
-            await told(playing, "warnings", "the certificate of shop was not renewed: it was due for renewal when it came")
+            body = await told(playing, "warnings", "the certificate of shop was not renewed: it was due for renewal")
+            assert body["identity"]["missing"] == []
 
     run(scene)

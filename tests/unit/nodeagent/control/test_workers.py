@@ -236,3 +236,17 @@ def test_a_malformed_handover_is_refused_and_its_descriptor_closed() -> None:
                 os.close(read)
 
     run(scene)
+
+
+def test_a_worker_that_sends_more_than_its_rows_can_be_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control's memory is not a worker's to fill."""
+    monkeypatch.setattr(limits, "WORKER_FRAME_BYTES", 1000)
+
+    async def scene() -> None:
+        with worker() as end:
+            async with Scene() as playing:
+                await playing.join(end)
+                end.send(Records([row(error="x" * 1001)]))
+                await until(lambda: not playing.workers.links, "it is cut")
+
+    run(scene)

@@ -17,7 +17,10 @@ from nodeagent.process.cgroups import SliceWatch, find_cgroup2_mount, own_cgroup
     [
         ("30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw", "/sys/fs/cgroup"),
         ("30 24 0:26 / /sys/fs/cgroup/unified rw - cgroup2 none rw", "/sys/fs/cgroup/unified"),
-        ("30 24 0:26 / /mnt/cgroup2 rw - cgroup2 none rw\n31 24 0:26 / /sys/fs/cgroup rw - cgroup2 x rw", "/sys/fs/cgroup"),
+        (
+            "30 24 0:26 / /mnt/cgroup2 rw - cgroup2 none rw\n31 24 0:26 / /sys/fs/cgroup rw - cgroup2 x rw",
+            "/sys/fs/cgroup",
+        ),
     ],
 )
 def test_the_mount_is_found_on_pure_and_hybrid_hosts(line: str, mount: str) -> None:

@@ -56,6 +56,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def open_descriptors() -> int:
+    """Of this process."""
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
 def play(script: Any) -> None:
     """Runs `script(scene)` with a spawner that is stopped afterwards."""
 
@@ -132,10 +137,10 @@ def test_a_spawner_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
         await scene.spawner.stop()
         scene.spawner._is_wanted = True
         monkeypatch.setattr(spawner_process, "start_program", fail_first)
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         scene.spawner.start()
         assert (scene.spawner.is_running, scene.lost) == (False, 0)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_descriptors() == before
         await until(lambda: scene.spawner.is_running, "it runs")
         assert (scene.lost, failures) == (1, [])
 
