@@ -1,6 +1,5 @@
 """Request bodies: strict JSON into declared shapes; what is unknown or unsupported is refused by name."""
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from nodeagent.config import suggest
 from nodeagent.embedded.names import decode_name
 from nodeagent.embedded.refusal import BadRequest, Missing
 
@@ -68,9 +68,7 @@ def _explain(message: str, shape: type[msgspec.Struct], where: str) -> str:
     unknown = re.search(r"unknown field `(.+?)`", what)
     if not unknown:
         return f"{key or 'the body'}: {what}"
-    near = difflib.get_close_matches(unknown[1].lower(), [name.lower() for name in shape.__struct_encode_fields__], n=1)
-    meant = next((name for name in shape.__struct_encode_fields__ if near and name.lower() == near[0]), "")
-    return f"{_dotted(key, unknown[1])}: no such key{f'; did you mean {meant}?' if meant else ''}"
+    return f"{_dotted(key, unknown[1])}: no such key{suggest(unknown[1], shape.__struct_encode_fields__)}"
 
 
 def _dotted(where: str, key: str) -> str:

@@ -6,6 +6,7 @@ import stat
 from datetime import datetime
 from pathlib import Path
 
+from nodeagent.control.durable import replace_file
 from nodeagent.embedded.authority import Realm, found_realm, read_listener_root
 from nodeagent.embedded.database import Change, commit, open_database, query
 from nodeagent.embedded.refusal import Refusal
@@ -90,24 +91,7 @@ def write_file(path: Path, text: str, mode: int) -> None:
     Raises:
         OSError: the disk is full or broken; what was there before still is.
     """
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(descriptor, mode)
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        new.rename(path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    replace_file(path, text.encode(), mode)
 
 
 def _close_to_others(directory: Path) -> None:

@@ -1,6 +1,5 @@
 """Configuration to what the redirect package understands."""
 
-import pwd
 import socket
 import sys
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from urllib.parse import urlsplit
 from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.errors import ConfigError
+from nodeagent.process.privileges import resolve_user
 from redirect.settings import Settings
 
 
@@ -33,8 +33,8 @@ def read_settings(config: Config, warn: Callable[[str], None] = _warn) -> Settin
         catalog = ()
     return settings_of(
         config,
-        control_uid=uid_of("host.control_user", config.host.control_user),
-        worker_uid=uid_of("host.worker_user", config.host.worker_user),
+        control_uid=resolve_user(config.host.control_user, "host.control_user").uid,
+        worker_uid=resolve_user(config.host.worker_user, "host.worker_user").uid,
         catalog=catalog,
     )
 
@@ -57,20 +57,6 @@ def settings_of(
         mesh_cidrs=intercept.mesh_cidrs,
         fail="open" if intercept.fail == "open" and not _is_strict_anywhere(config) else "closed",
     )
-
-
-def uid_of(key: str, user: str | int) -> int:
-    """The uid of a user given by name or number.
-
-    Raises:
-        ConfigError: there is no such user; names the key.
-    """
-    if isinstance(user, int):
-        return user
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError as error:
-        raise ConfigError(f"{key}: there is no user {user!r} on this host; create it, or give a uid") from error
 
 
 def resolve_catalog(address: str) -> tuple[tuple[str, int], ...]:

@@ -151,13 +151,17 @@ def test_the_port_of_anothers_connection_gives_nobody_its_name(
     lab = mesh.lab
     with Crowd(mesh, family) as crowd, Unit(lab, "host1", "mallory") as attacker:
         move(attacker, lab, "host1", cgroup)
+        if identity[0] == "stamp":
+            eventually(lambda: "mallory" in marks_in_kernel(lab, "host1"), look.WITHIN_S, "it is stamped")
         known = len(look.log_lines(lab, "host1"))
         answers = crowd.attack(attacker, canary)
         rows = rows_since(lab, "host1", known, len(answers), "till")
         assert {say(sock, "still here") for sock in crowd.victims} == {"app:still here"}
     assert set(answers) == {"reset"}
     assert canary not in mesh.till.lines
-    assert {(row["how"], row["source"], row["reason"]) for row in rows} == {identity}
+    # A supervisor that has no time for its answer makes a caller nobody, never somebody else.
+    unanswered = ("unknown", "", "unidentified")
+    assert {identity} <= {(row["how"], row["source"], row["reason"]) for row in rows} <= {identity, unanswered}
     got = [row for row in rows if int(row["client"].rpartition(":")[2]) in VICTIMS]
     assert got, "nobody got a victim's port: the test proves nothing"
     wire.assert_never_in_clear(canary)

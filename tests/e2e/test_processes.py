@@ -37,10 +37,11 @@ def status_of(pid: int) -> dict[str, str]:
 
 
 def listening_inodes(host: Solo) -> list[tuple[str, str]]:
-    """(address, inode) of every listening socket of the host."""
+    """(address, inode) of every listening socket of the host but control's for Prometheus."""
     tables = host.run(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).splitlines()
     rows = [line.split() for line in tables]
-    return sorted((row[1], row[9]) for row in rows if len(row) > 9 and row[3] == "0A")
+    found = ((row[1], row[9]) for row in rows if len(row) > 9 and row[3] == "0A")
+    return sorted(row for row in found if not row[0].endswith(f":{limits.METRICS_PORT:04X}"))
 
 
 def units_in_kernel(host: Solo) -> dict[str, int]:

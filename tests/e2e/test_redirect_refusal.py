@@ -4,13 +4,15 @@ import time
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.lab.lab import Lab
 from redirect.sysctl import SYSCTLS
 from tests.e2e.support import mesh
-from tests.e2e.support.peers import start_peer
+from tests.e2e.support.peers import Peer, start_peer
 
 PORT = 7300
-WITHIN_S = 5.0  # it takes milliseconds; the agent waits for an application that does not answer for longer than this
+CALLS = 3
+WITHIN_S = 5.0  # it takes milliseconds; the fastest shows that no timer ran, however busy the machine is
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,8 +32,15 @@ def test_a_call_to_an_application_that_is_down_is_refused_at_once(
     assert lab.exec("host2", "sysctl", "-n", *reflecting).stdout.split() == ["1", "1"]
     callee, began = lab.host("host2"), time.time()
     with start_peer(lab, caller, "shop") as client:
-        begun = time.monotonic()
-        assert client.is_reset(callee.ipv4 if family == 4 else callee.ipv6, PORT)
-        assert time.monotonic() - begun < WITHIN_S
-    (row,) = mesh.calls_since(lab, caller, began)
-    assert (row.reason, row.side, row.path, row.destination) == ("upstream_refused", "upstream", path, "down")
+        seconds = [refusal_s(client, callee.ipv4 if family == 4 else callee.ipv6) for _ in range(CALLS)]
+    assert max(seconds) < WITHIN_S
+    assert min(seconds) < limits.LOCAL_CONNECT_S
+    for row in mesh.calls_since(lab, caller, began, CALLS):
+        assert (row.reason, row.side, row.path, row.destination) == ("upstream_refused", "upstream", path, "down")
+
+
+def refusal_s(client: Peer, address: str) -> float:
+    """Seconds until the caller has its reset."""
+    begun = time.monotonic()
+    assert client.is_reset(address, PORT)
+    return time.monotonic() - begun

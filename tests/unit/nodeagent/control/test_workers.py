@@ -10,6 +10,7 @@ from typing import Self
 import pytest
 import structlog
 
+from nodeagent import limits
 from nodeagent.control.workers import Workers
 from nodeagent.model.identity import KeyRing
 from nodeagent.observe.log import configure_log

@@ -1,7 +1,5 @@
 """From configuration to settings of the redirect package."""
 
-import os
-import pwd
 import re
 
 import pytest
@@ -9,7 +7,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.config import Config, parse_config
 from nodeagent.errors import ConfigError
-from nodeagent.process.interception import read_settings, resolve_catalog, settings_of, uid_of
+from nodeagent.process.interception import read_settings, resolve_catalog, settings_of
 from redirect.settings import Settings
 
 BASE = """
@@ -72,13 +70,12 @@ def test_a_dead_agent_is_bypassed_only_where_nothing_is_strict(host: str, more: 
     assert settings(config(host=host, intercept='fail = "open"', more=more)).fail == fail
 
 
-def test_users_are_found_by_name_or_taken_by_number() -> None:
-    """An unknown name is refused with key and cure."""
-    me = pwd.getpwuid(os.getuid())
-    assert uid_of("host.control_user", me.pw_name) == me.pw_uid
-    assert uid_of("host.control_user", 64901) == 64901
+def test_a_user_that_does_not_exist_is_refused_with_the_key() -> None:
+    """As the supervisor refuses it: both have the same eyes."""
     with pytest.raises(ConfigError, match=r"host\.worker_user: there is no user 'no-such-user'"):
-        uid_of("host.worker_user", "no-such-user")
+        read_settings(parse_config(BASE.format(
+            host="", intercept="", metrics="127.0.0.1:15020", catalog="127.0.0.1"
+        ).replace("64902", '"no-such-user"'), "test.toml"))  # fmt: skip
 
 
 def test_every_address_of_the_catalog_is_found() -> None:
