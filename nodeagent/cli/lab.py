@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 import msgspec
 
 from nodeagent.cli.render import output_option, show_json, show_table
@@ -99,10 +100,17 @@ def up(name: str, hosts: int, mode: Mode, workers: int, agents: bool) -> None:  
 
 @lab.command()
 @_name
-@click.option("--all", "every", is_flag=True, help="Every lab of this machine.")
-def down(name: str, every: bool) -> None:  # noqa: FBT001 - click passes by name
+@click.option("--all", "every", is_flag=True, help="Every lab of this machine, also those of other people.")
+@click.option("--yes", is_flag=True, help="Do not ask before --all.")
+@click.pass_context
+def down(ctx: click.Context, name: str, every: bool, yes: bool) -> None:  # noqa: FBT001 - click passes by name
     """Removes everything of a lab: processes, namespaces, rules, cgroups, files; also after a crash."""
-    for each in teardown.names() if every else (name,):
+    if every and ctx.get_parameter_source("name") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--all and --name contradict each other; give one of them")
+    names = tuple(teardown.names()) if every else (name,)
+    if every and names and not yes:
+        click.confirm(f"Remove {len(names)} labs: {', '.join(names)}?", abort=True)
+    for each in names:
         found = teardown.take_down(each)
         click.echo(f"lab {each!r} is removed" if found else f"there was no lab {each!r}")
 

@@ -18,6 +18,7 @@ _DAEMON = 'echo 0 >"$1" || exit 125; log=$2; shift 2; setsid "$@" </dev/null >>"
 # As LimitNOFILE= in the unit: an agent holds two descriptors for each connection.
 _MANY_FILES = 'ulimit -Sn "$(ulimit -Hn)" 2>/dev/null; exec "$@"'
 
+_UID_MAX = 2**32 - 2  # the kernel would take the rest of a larger one modulo 2^32: 4294967296 is root
 _HARMLESS = ("LANG", "LC_ALL", "TERM", "TZ")  # root's tokens and settings are not another user's
 
 
@@ -116,6 +117,8 @@ def _as_user(user: str) -> tuple[str, ...]:
     Raises:
         LabError: nobody has that name.
     """
+    if user.isdecimal() and int(user) > _UID_MAX:
+        raise LabError(f"user {user}: a uid is at most {_UID_MAX}")
     try:
         entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except KeyError:

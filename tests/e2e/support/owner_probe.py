@@ -5,6 +5,7 @@ Usage: owner_probe.py CGROUP_ROOT: below it, `system.slice/shop.service` and oth
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -119,8 +120,11 @@ def _rewritten(probe: Probe) -> object:
 
 
 def _orphan(probe: Probe) -> tuple[int, str]:
-    """Connects, sends, closes and ends; asked while its FIN is not acknowledged."""
+    """Connects, sends, closes and ends; asked when its FIN has come."""
     with probe.connected("system.slice/shop.service", 2001, _send_and_close) as accepted:
+        poller = select.poll()
+        poller.register(accepted, select.POLLRDHUP)
+        poller.poll()
         return probe.ask(accepted)[1:]
 
 

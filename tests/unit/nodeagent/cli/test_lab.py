@@ -38,3 +38,9 @@ def test_status_of_nothing_tells_how_to_start() -> None:
     result = CliRunner().invoke(lab, ["status", "--name", "no-such-lab"])
     assert result.exit_code == 1
     assert "nodeagent lab up --name no-such-lab" in result.output
+
+
+def test_all_labs_and_one_lab_contradict_each_other() -> None:
+    """Nobody's lab is taken down by a command that cannot be meant."""
+    result = CliRunner().invoke(lab, ["down", "--all", "--name", "mine"])
+    assert (result.exit_code, "contradict" in result.output) == (2, True)

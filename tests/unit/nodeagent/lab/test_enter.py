@@ -55,6 +55,13 @@ def test_a_tail_is_of_this_run(tmp_path: Path) -> None:
     assert enter.tail(log, 2, start) == "  two\n  three"
 
 
+@pytest.mark.parametrize("uid", ["4294967295", "4294967296", "99999999999"])
+def test_a_uid_that_would_wrap_around_is_refused(uid: str) -> None:
+    """The kernel takes it modulo 2^32: 4294967296 would be root."""
+    with pytest.raises(LabError, match="at most"):
+        enter.inside(1, ["id"], user=uid, at="/")
+
+
 def test_another_user_gets_nothing_of_roots_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """An operator's token would be readable for whoever owns the process; root itself keeps everything."""
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", "secret")
