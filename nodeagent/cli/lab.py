@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
-from click.core import ParameterSource
 import msgspec
+from click.core import ParameterSource
 
 from nodeagent.cli.render import output_option, show_json, show_table
 from nodeagent.control.report import API_VERSION
