@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -203,6 +203,9 @@ def _complaints(config: Config) -> Iterator[str]:
         yield from _bad_values(f"intercept.{key}", getattr(config.intercept, key), ipaddress.ip_network, "a CIDR")
     for number, workload in enumerate(config.workload):
         yield from _bad_values(f"workload[{number}].selector", (workload.selector,), parse_selector, "a selector")
+    root = PurePosixPath(config.intercept.cgroup_root)
+    if root.is_absolute() or ".." in root.parts:
+        yield f"intercept.cgroup_root: {config.intercept.cgroup_root!r} is not a path below the cgroup v2 mount"
     yield from _unit_complaints(config.identity.units)
     yield from _catalog_complaints(config.catalog)
     yield from _admin_complaints(config)
@@ -264,7 +267,7 @@ def _explain(message: str) -> str:
     if NAME_PATTERN in what:
         return f"{message.rpartition('`$.')[2].rstrip('`')}: not a name: use {NAME_RULE}"
     if not unknown:
-        return f"{key or 'the file'}: {what}"
+        return f"{key or 'the file'}: {what}{_choices(key) if what.startswith('Invalid enum') else ''}"
     return f"{key + '.' if key else ''}{unknown[1]}: no such setting{_did_you_mean(key, unknown[1])}"
 
 
@@ -272,6 +275,21 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "": Config, "host": HostTable, "catalog": CatalogTable, "intercept": InterceptTable, "identity": IdentityTable,
     "workload": WorkloadTable, "service": ServiceTable, "admin": AdminTable, "log": LogTable,
 }  # fmt: skip
+
+
+def _choices(key: str) -> str:
+    """The values that a setting takes, for a message."""
+    first, _, field = key.rpartition(".")
+    table = _TABLES.get(re.split(r"[.\[]", first)[0], Config)
+    values = _literals(get_type_hints(table).get(field))
+    return f"; it is one of {', '.join(values)}" if values else ""
+
+
+def _literals(hint: object) -> list[str]:
+    """The values of every Literal in a type."""
+    if get_origin(hint) is Literal:
+        return [str(value) for value in get_args(hint)]
+    return [value for part in get_args(hint) for value in _literals(part)]
 
 
 def _did_you_mean(key: str, name: str) -> str:

@@ -1,7 +1,7 @@
 """What the catalog said, parsed: one function per answer of Consul's HTTP API, and the whole as CatalogState."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -179,12 +179,23 @@ def _host(row: NodeRow, path: str, where: str) -> Host:
     """A machine with its addresses, IPv4 first, and its agent's port."""
     tagged = row.tagged_addresses or {}
     texts = {"Address": row.address} | {f"TaggedAddresses.{tag}": ip for tag, ip in tagged.items() if is_lan_tag(tag)}
-    found = {ip_of(text, f"{path}.{key}", where) for key, text in texts.items()} - {""}
+    found = set(_usable_ips(texts, path, where))
     return Host(
         name=name_of(row.node, f"{path}.Node", where),
         addresses=tuple(sorted(found, key=lambda ip: (":" in ip, ip))),
         tunnel_port=tunnel_port_of((row.meta or {}).get(MARKER, "")),
     )
+
+
+def _usable_ips(texts: Mapping[str, str], path: str, where: str) -> Iterator[str]:
+    """The addresses among `texts`. One that is none is left out: it must not keep all other machines' news away."""
+    for key, text in texts.items():
+        try:
+            ip = ip_of(text, f"{path}.{key}", where)
+        except CatalogError:
+            continue
+        if ip:
+            yield ip
 
 
 def _instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:

@@ -10,6 +10,7 @@ from nodeagent.catalog.diff import diff, is_empty
 from nodeagent.catalog.state import CatalogState
 from nodeagent.config import Config
 from nodeagent.control.last_good import LastGood, SpoiledError, read_last_good, write_last_good
+from nodeagent.control.saved_capture import save_capture
 from nodeagent.errors import CatalogError
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.log import open_log
@@ -90,8 +91,10 @@ class Publisher:
             await self._to_save.wait()
             self._to_save.clear()
             assert self._unsaved is not None
+            assert self.snapshot is not None
             try:
                 await asyncio.to_thread(write_last_good, self._path, self._unsaved)
+                await asyncio.to_thread(save_capture, self._path.parent, self.snapshot)
                 self.errors.pop("save", None)
             except OSError as error:
                 self._to_save.set()

@@ -1,6 +1,7 @@
 """One host alone: its own network and mount namespace and cgroup subtree, and an agent in it, run for real."""
 
 import ctypes
+import errno
 import itertools
 import json
 import os
@@ -72,8 +73,8 @@ class Solo:
         self._holder.wait()
         self._holder.stdout.close()
         for directory in sorted((p for p in self.cgroup.rglob("*") if p.is_dir()), reverse=True):
-            directory.rmdir()
-        self.cgroup.rmdir()
+            wait_until(lambda directory=directory: _is_removed(directory), f"{directory} is removed")
+        wait_until(lambda: _is_removed(self.cgroup), f"{self.cgroup} is removed")
 
     @property
     def state_dir(self) -> Path:
@@ -174,6 +175,17 @@ def _kill(procs: Path) -> list[str]:
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
     return pids
+
+
+def _is_removed(cgroup: Path) -> bool:
+    """A process is gone from the list a moment before it lets go of its cgroup."""
+    try:
+        cgroup.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 @contextmanager

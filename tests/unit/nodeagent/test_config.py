@@ -163,3 +163,17 @@ def test_a_suggestion_is_made_whatever_the_case() -> None:
     """Keys of bodies have capitals."""
     assert suggest("adress", ["Address", "Port"]) == "; did you mean Address?"
     assert suggest("qqq", ["Address", "Port"]) == ""
+
+
+def test_a_value_outside_a_closed_set_is_told_the_set() -> None:
+    """The cure is one of these words."""
+    with pytest.raises(ConfigError, match=r"host\.mode: .*'strikt'; it is one of observe, permissive, strict"):
+        parse_config('[host]\nname = "a"\naddresses = ["10.0.0.1"]\nmode = "strikt"\n[catalog]\naddress = "https://c:1"\n', "f")
+
+
+@pytest.mark.parametrize("root", ["../../x", "/sys/fs/cgroup", "a/../b"])
+def test_the_cgroup_root_is_below_the_mount(root: str) -> None:
+    """Anything else would name cgroups that are not this host's."""
+    text = '[host]\nname = "a"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:1"\n[intercept]\n'
+    with pytest.raises(ConfigError, match="cgroup_root"):
+        parse_config(f'{text}cgroup_root = "{root}"\n', "f")

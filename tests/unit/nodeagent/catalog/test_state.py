@@ -172,3 +172,12 @@ def test_protocols_come_from_the_defaults() -> None:
         assert not state.parse_proxy_defaults(body(entries))
     with pytest.raises(CatalogError, match=r"\$\[0\]\.Config\.protocol is 7"):
         state.parse_proxy_defaults(body([{"Name": "global", "Config": {"protocol": 7}}]))
+
+
+def test_a_bad_address_of_one_machine_keeps_no_other_s_news_away() -> None:
+    """It is left out; the machine's good addresses and all other machines count."""
+    hosts = state.parse_hosts(
+        b'[{"Node": "a", "Address": "10.0.0.999", "TaggedAddresses": {"lan_ipv4": "10.0.0.1", "lan_ipv6": "::x"}},'
+        b' {"Node": "b", "Address": "10.0.0.2"}]'
+    )
+    assert [(host.name, host.addresses) for host in hosts] == [("a", ("10.0.0.1",)), ("b", ("10.0.0.2",))]

@@ -45,6 +45,7 @@ class Scene:
         spiffe_id = service_id(DOMAIN, "dc1", service)
         key_pem, csr_pem = new_key_and_csr(spiffe_id)
         self.issued += 1
+        await asyncio.sleep(0)
         now = datetime.fromtimestamp(self.now - self.clock_h * 3600, tz=UTC)
         return Svid.from_pem(CA.sign(csr_pem, spiffe_id, timedelta(hours=24), now), key_pem)
 
@@ -139,7 +140,7 @@ def test_one_whose_root_is_no_longer_listed_is_renewed_at_once() -> None:
 def test_a_clock_that_is_ahead_is_told_and_the_ca_is_asked_with_rests(clock_h: float, is_held: object) -> None:
     async def scene() -> None:
         async with Scene(clock_h=clock_h).running() as playing:
-            await until(lambda: playing.issued == 6, "six requests")
+            await until(lambda: playing.issued >= 6, "six requests")
             assert (playing.keeper.svid is not None) is is_held
             assert "are the clocks" in playing.keeper.error
             assert len(playing.rests) >= playing.issued - 1
