@@ -26,6 +26,12 @@ class Caller:
         if via.permit is None or via.peer is None:
             raise Denied(f"{source} -> {via.service}: a tunnel needs a permit and a peer")
         key = TunnelKey(source, via.service, Address(via.address.ip, via.peer.tunnel_port), via.peer.name)
+        try:
+            return await self._try_call(key, via)
+        except PeerLost:  # no payload has passed yet: a tunnel that broke just now costs the caller nothing
+            return await self._try_call(key, via)
+
+    async def _try_call(self, key: TunnelKey, via: Via) -> StreamEnd:
         tunnel = await self._pool.tunnel(key)
         end = StreamEnd()
         end.stream = tunnel.session.open(connect.request_headers(via.address), end)

@@ -24,7 +24,7 @@ VICTIMS = range(20_000, 20_400)
 """Source ports of the live connections of `shop`."""
 TAKEN = range(24_000, 24_050)
 """Source ports that are in use at the agent, so that the kernel gives whoever uses them too another one."""
-BATCHES = 60
+BATCHES = 40
 REFUSED_S = 2.0  # a refusal takes a millisecond
 STRANGER = "64123"
 

@@ -74,6 +74,7 @@ def call(unit: Unit, address: str, port: int, line: str, *, mark: int = 0) -> st
 
 def move(unit: Unit, lab: Lab, host: str, path: str) -> None:
     """Takes the unit's process to another cgroup below the host's root, which is made: its next sockets are from there."""
+    unit.sockets(1)  # it has entered its own cgroup by then, and does not go back there
     place = cgroup.mount() / lab.host(host).cgroup / path
     place.mkdir(parents=True, exist_ok=True)
     (place / "cgroup.procs").write_text(str(unit._maker.pid))

@@ -197,6 +197,24 @@ def test_a_lost_tunnel_resets_what_was_in_it() -> None:
     run(work)
 
 
+def test_a_tunnel_that_breaks_before_the_answer_costs_the_caller_nothing() -> None:
+    """No payload has passed: the call is made again in a fresh tunnel."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            (await hosts.call()).reset()
+            (theirs,) = hosts.two.live.tunnels
+            theirs.transport.pause_reading()
+            calling = asyncio.create_task(hosts.call())
+            await asyncio.sleep(0)
+            theirs.transport.abort()
+            end = await calling
+            assert not end.is_closed
+            assert len(hosts.one.live.tunnels) == 1
+
+    run(work)
+
+
 def test_a_slow_reader_holds_a_bounded_amount() -> None:
     """The writer is paused; nothing is lost when the reader goes on."""
 
