@@ -93,7 +93,8 @@ class Guard:
     def check(self) -> None:
         """Compares the rules with the plan, and the sets with what they should hold, and repairs them.
 
-        An address or port that is missing from a set is traffic in clear.
+        An address or port that is missing from a set is traffic in clear. Cgroups are not compared but written anew: nft
+        takes seconds to list hundreds of units, and callers wait meanwhile.
         """
         if self._settings is None or self._elements is None:
             return
@@ -101,7 +102,8 @@ class Guard:
         try:
             drift = kernel.verify(self._settings)
             if not drift and self._checks % checks_per_look(len(self._capture.addresses)) == 0:
-                drift = self._elements.verify()
+                drift = self._elements.verify_capture()
+                self._elements.refill_cgroups()
         except RedirectError as error:
             self._fail("verify", error)
             return

@@ -2,6 +2,7 @@
 
 import ipaddress
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from redirect.errors import RedirectError
 from tests.e2e.netns import OTHER, WEB, Agent, Host, Workload, apply, ask, capture, settings_for, start_agent, two_hosts
 
 MANY = 20_000
+UNITS = 300
+STALL_S = 0.25  # callers whose owner is looked up for longer than this stay unidentified
 WEB_UNIT, WEB_MARK = "system.slice/web.service", 0x5A000007
 
 
@@ -75,9 +78,26 @@ def test_what_others_did_to_the_sets_is_seen_and_put_right(mesh: tuple[Host, Hos
     assert f"set mesh4: elements missing: 1, such as {peer.ip4}" in said
     assert "set local_ports: elements that are not ours: 1, such as 99" in said
     assert "map units: elements missing: 1" in said
+    of_capture = "; ".join(host.run(agent.elements.verify_capture))
+    assert of_capture == said.partition("; map units")[0]
+    host.run(agent.elements.refill_cgroups)
+    assert "; ".join(host.run(agent.elements.verify)) == of_capture
     host.run(agent.elements.restore)
-    assert host.run(agent.elements.verify) == ()
+    assert host.run(agent.elements.verify) == host.run(agent.elements.verify_capture) == ()
     assert ask(host.connect(peer.ip4, WEB)) == "agent:hello"
+
+
+def test_hundreds_of_units_make_nobody_wait(mesh: tuple[Host, Host, Agent]) -> None:
+    """What an agent does every few seconds takes it milliseconds, however many units there are."""
+    host, _, agent = mesh
+    units = [host.path_of(f"system.slice/many{number}.service") for number in range(UNITS)]
+    for unit in units:
+        Path(read_mount(), unit).mkdir()
+    host.run(agent.elements.set_units, {unit: WEB_MARK + number for number, unit in enumerate(units)})
+    began = time.process_time()
+    assert host.run(agent.elements.verify_capture) == ()
+    host.run(agent.elements.refill_cgroups)
+    assert time.process_time() - began < STALL_S
 
 
 def test_a_change_works_though_others_have_emptied_the_sets(mesh: tuple[Host, Host, Agent]) -> None:
