@@ -79,8 +79,7 @@ def flows(bare: Lab) -> Iterator[list[Flow]]:
 @pytest.mark.slow
 def test_old_connections_outlive_everything(bare: Lab, flows: list[Flow], wire: Wire) -> None:
     """Eight of them, each speaking all the time; new calls are captured meanwhile, as the rules say."""
-    lab, canary = bare, new_canary()
-    hosts = [host.name for host in lab.state.members]
+    lab, canary, hosts = bare, new_canary(), [host.name for host in bare.state.members]
 
     def everywhere(act: Callable[[str], object]) -> None:
         for host in hosts:
