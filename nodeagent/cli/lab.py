@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
@@ -229,7 +230,8 @@ def _command(ctx: click.Context) -> tuple[str, ...]:
 
 
 def _say(what: str) -> None:
-    click.echo(f"  · {what}", err=True)
+    with suppress(OSError):  # nobody listens any more, or the disk is full: the lab is made, or removed, all the same
+        click.echo(f"  · {what}", err=True)
 
 
 def _make_terminable() -> None:

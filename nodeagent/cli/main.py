@@ -1,6 +1,8 @@
 """The `nodeagent` command: finds the sub-command and loads only its module."""
 
+import errno
 import importlib
+import os
 from typing import Any
 
 import click
@@ -51,6 +53,11 @@ class _Lazy(click.Group):
         except (ConfigError, CatalogError, AgentError) as error:
             click.ClickException(str(error)).show()
             ctx.exit(EXIT_OF.get(type(error), EXIT_FAILED))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
+            os._exit(EXIT_FAILED)  # leaving in order would try to write the rest
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -73,3 +74,11 @@ def test_only_the_module_of_the_command_is_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     loaded = done.stdout.split()
     assert [] == [name for name in ("aiohttp", "uvloop", "ngh2", "rich", "pyroute2", "cryptography", "nodeagent.cli.run") if name in loaded]
+
+
+def test_output_that_cannot_be_written_is_one_sentence() -> None:
+    """A full disk is no defect of ours."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "nodeagent", "lab", "status", "-o", "json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: the output cannot be written: No space left on device\n")
