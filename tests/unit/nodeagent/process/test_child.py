@@ -26,12 +26,13 @@ async def ended(pid: int, after: signal.Signals | None = None) -> int | None:
 
 def child(code: int | None) -> int:
     """A child that exits with `code`, or waits for ever."""
+    inherited = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # an earlier test may have left a handler
     pid = os.fork()
     if pid == 0:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # an earlier test may have left a handler to inherit
         if code is None:
             signal.pause()
         os._exit(code or 0)
+    signal.signal(signal.SIGTERM, inherited)
     return pid
 
 
