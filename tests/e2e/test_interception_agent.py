@@ -207,9 +207,8 @@ def test_half_closed_connections_are_kept_in_the_kernel_s_memory(mesh: Mesh) -> 
         door = half.listen("::", HALF)
         lab.register("host2", "half", HALF)
         look.allow(lab, "shop", "half")
-        clients = [shop.connect(lab.host("host2").ipv4, HALF) for _ in range(2)]
-        servers = [half.accept(door)[0] for _ in clients]
-        for sender, receiver in ((clients[0], servers[0]), (servers[1], clients[1])):
+        pairs = [(shop.connect(lab.host("host2").ipv4, HALF), half.accept(door)[0]) for _ in range(2)]
+        for sender, receiver in (pairs[0], pairs[1][::-1]):
             sender.shutdown(socket.SHUT_WR)
             assert receiver.recv(1) == b""
         ends = eventually(lambda: kept_ends(lab), look.WITHIN_S, "both kinds of half-closed ends are kept alive")

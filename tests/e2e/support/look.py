@@ -40,8 +40,9 @@ def open_rows(lab: Lab, host: str) -> list[dict[str, Any]]:
 
 
 def log_lines(lab: Lab, host: str, event: str = "connection_closed") -> list[dict[str, Any]]:
-    """The lines of that event in the agent's log; every line is JSON."""
-    lines = [json.loads(line) for line in lab.host(host).log(layout.AGENT).read_text().splitlines()]
+    """The lines of that event in the agent's log; every whole line is JSON, and the last may still be on its way."""
+    whole = lab.host(host).log(layout.AGENT).read_text().rpartition("\n")[0]
+    lines = [json.loads(line) for line in whole.splitlines()]
     return [line for line in lines if line["event"] == event]
 
 

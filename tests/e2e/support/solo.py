@@ -131,7 +131,7 @@ class Solo:
     def events(self, name: str) -> list[dict[str, Any]]:
         """Log lines of this event."""
         found = []
-        for line in self.log.read_text().splitlines() if self.log.exists() else ():
+        for line in self.log.read_text().rpartition("\n")[0].splitlines() if self.log.exists() else ():
             with suppress(ValueError):
                 found.append(json.loads(line))
         return [event for event in found if isinstance(event, dict) and event.get("event") == name]
