@@ -25,9 +25,9 @@ def decode_name(kind: type, value: object) -> Any:
         ValueError: it cannot be that name.
     """
     if not issubclass(kind, Name):
-        raise NotImplementedError(f"no shape has a {kind}")
+        raise TypeError(f"no shape has a {kind}")
     if not isinstance(value, str):
         raise ValueError("Expected `str`")  # noqa: TRY004 - msgspec adds the key to a ValueError
     if not (is_service_name(value) or (kind is NameOrAny and value == ANY)):
-        raise ValueError(f"{value[:80]!r} is no name: use up to 128 letters, digits and inner '.', '-' and '_'")
+        raise ValueError(f"{value[:80]!r} is no name: use up to 128 lower case letters, digits and inner '.', '-' and '_'")
     return kind(value)

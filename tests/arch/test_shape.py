@@ -26,7 +26,7 @@ FORBIDDEN = re.compile(
     "|".join(
         (
             r"\b(?:TO" + "DO|FIX" + "ME|XX" + r"X)\b",
-            r"\bpypi\." + r"org\b|\bpythonhosted\." + r"org\b|\bproxy\.golang\." + r"org\b|\bregistry\." + r"npmjs\b",
+            r"\bpypi\." + r"org\b|\bpython" + r"hosted\." + r"org\b|\bproxy\.golang\." + r"org\b|\bregistry\." + r"npmjs\b",
             r"\bClau" + r"de\b|\bAnthrop" + r"ic\b|\bChat" + r"GPT\b|\bLL" + r"M\b",
             r"/wo" + r"rk/|/tmp/n" + r"a\b",
             r"\bthis ses" + r"sion\b|\bsub-?ag" + r"ent",

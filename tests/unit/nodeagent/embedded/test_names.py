@@ -30,5 +30,5 @@ def test_what_is_no_text_is_refused_with_its_place():
 
 
 def test_another_kind_is_a_defect():
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(TypeError):
         decode_name(bytes, "x")
