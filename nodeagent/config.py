@@ -13,7 +13,15 @@ import msgspec
 from nodeagent import limits
 from nodeagent.errors import ConfigError
 from nodeagent.model.address import canonical_ip, parse_address
-from nodeagent.model.service import NAME_PATTERN, NAME_RULE, Mode, is_service_name, name_complaint
+from nodeagent.model.service import (
+    HOST_NAME_PATTERN,
+    HOST_NAME_RULE,
+    NAME_PATTERN,
+    NAME_RULE,
+    Mode,
+    is_service_name,
+    name_complaint,
+)
 from nodeagent.model.snapshot import Mesh, Units
 from nodeagent.model.workload import WorkloadRule, parse_selector
 
@@ -22,6 +30,7 @@ DEFAULT_PATH = Path("/etc/nodeagent/nodeagent.toml")
 _SHARED_DIRECTORIES = ("/", "/run", "/var/run", "/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - refused, not used
 
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME_PATTERN}\Z")]
+HostName = Annotated[str, msgspec.Meta(pattern=rf"^{HOST_NAME_PATTERN}\Z")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
@@ -29,7 +38,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 class HostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[host]: who this machine is and how strict."""
 
-    name: Name
+    name: HostName
     """The node's name in the catalog."""
     addresses: tuple[str, ...]
     """This host's mesh addresses, IPv4 and IPv6, all of them; the first is the node's address in the catalog."""
@@ -264,8 +273,9 @@ def _explain(message: str) -> str:
     what, _, path = message.partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
     unknown = re.search(r"unknown field `(.+?)`", what)
-    if NAME_PATTERN in what:
-        return f"{message.rpartition('`$.')[2].rstrip('`')}: not a name: use {NAME_RULE}"
+    for pattern, rule in ((HOST_NAME_PATTERN, HOST_NAME_RULE), (NAME_PATTERN, NAME_RULE)):
+        if pattern in what:
+            return f"{message.rpartition('`$.')[2].rstrip('`')}: not a name: use {rule}"
     if not unknown:
         return f"{key or 'the file'}: {what}{_choices(key) if what.startswith('Invalid enum') else ''}"
     return f"{key + '.' if key else ''}{unknown[1]}: no such setting{_did_you_mean(key, unknown[1])}"

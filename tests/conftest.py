@@ -5,6 +5,7 @@ from collections.abc import Generator
 from typing import TypeVar
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -34,6 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "e2e" not in item.path.parts and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(UNIT_TIMEOUT_S + FUZZ_EXAMPLES))
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Generator[None]:
+    """What a test, or a command that it runs, sets up of the log ends with it."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,7 +25,7 @@ from nodeagent.embedded.tokens import NewToken, Token, create_token, delete_toke
 from nodeagent.embedded.tokens_api import token_json
 from nodeagent.errors import CatalogError
 from nodeagent.model.address import Address, parse_address
-from nodeagent.model.service import is_service_name
+from nodeagent.model.service import HOST_NAME_RULE, NAME_RULE, is_host_name, is_service_name
 from nodeagent.observe.log import configure_log
 from nodeagent.process.notify import Notifier
 
@@ -46,7 +46,14 @@ def _named(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
     """click's: names as the catalog takes them, else a usage error."""
     for name in value if isinstance(value, tuple) else (value,):
         if name is not None and not is_service_name(name):
-            raise click.BadParameter(f"{name!r}: use letters, digits, '.', '-' and '_', at most 128")
+            raise click.BadParameter(f"{name!r}: use {NAME_RULE}")
+    return value
+
+
+def _host_named(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """click's: the name of a host, else a usage error."""
+    if value is not None and not is_host_name(value):
+        raise click.BadParameter(f"{value!r}: use {HOST_NAME_RULE}")
     return value
 
 
@@ -131,7 +138,7 @@ def token() -> None:
 
 
 @token.command()
-@click.option("--node", "host", callback=_named, help="The host that the token is for.")
+@click.option("--node", "host", callback=_host_named, help="The host that the token is for.")
 @click.option("--service", "services", callback=_named, multiple=True, help="A service that it may speak for.")
 @click.option("--any-service", is_flag=True, help="It may speak for any service. For labs.")
 @click.option(

@@ -56,6 +56,9 @@ class _Lazy(click.Group):
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
+            if error.filename is not None:
+                click.ClickException(f"{error.filename}: {error.strerror}: make room on that disk").show()
+                ctx.exit(EXIT_FAILED)
             click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
             os._exit(EXIT_FAILED)  # leaving in order would try to write the rest
 

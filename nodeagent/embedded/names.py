@@ -3,11 +3,17 @@
 from typing import Any
 
 from nodeagent.model.intention import ANY
-from nodeagent.model.service import is_service_name
+from nodeagent.model.service import HOST_NAME_RULE, NAME_RULE, is_host_name, is_service_name
 
 
 class Name(str):
-    """The name of a host or service, as a type of request bodies; rows hold it as plain text."""
+    """The name of a service, as a type of request bodies; rows hold it as plain text."""
+
+    __slots__ = ()
+
+
+class HostName(Name):
+    """The name of a host."""
 
     __slots__ = ()
 
@@ -28,6 +34,7 @@ def decode_name(kind: type, value: object) -> Any:
         raise TypeError(f"no shape has a {kind}")
     if not isinstance(value, str):
         raise ValueError("Expected `str`")  # noqa: TRY004 - msgspec adds the key to a ValueError
-    if not (is_service_name(value) or (kind is NameOrAny and value == ANY)):
-        raise ValueError(f"{value[:80]!r} is no name: use up to 128 lower case letters, digits and inner '.', '-' and '_'")
+    is_valid = is_host_name if issubclass(kind, HostName) else is_service_name
+    if not (is_valid(value) or (kind is NameOrAny and value == ANY)):
+        raise ValueError(f"{value[:80]!r} is no name: use {HOST_NAME_RULE if is_valid is is_host_name else NAME_RULE}")
     return kind(value)

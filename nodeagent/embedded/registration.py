@@ -7,7 +7,7 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.embedded.body import shaped
-from nodeagent.embedded.names import Name
+from nodeagent.embedded.names import HostName, Name
 from nodeagent.embedded.refusal import BadRequest
 from nodeagent.model.address import canonical_ip
 
@@ -90,7 +90,7 @@ class Registered(msgspec.Struct, frozen=True):
 class Removal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"node": "Node", "service_id": "ServiceID", "datacenter": "Datacenter"}):  # fmt: skip
     """What one `/v1/catalog/deregister` asks for: a host, or one service of it."""
 
-    node: Name
+    node: HostName
     service_id: str = ""
     datacenter: str = ""
 
@@ -116,7 +116,7 @@ class _CatalogService(_Instance, frozen=True, kw_only=True):
 
 
 class _Register(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
-    node: Name
+    node: HostName
     id: Annotated[str, msgspec.Meta(max_length=64)] = msgspec.field(name="ID", default="")
     address: str = ""
     datacenter: str = ""

@@ -21,7 +21,7 @@ from nodeagent import limits
 from nodeagent.embedded.app import build_runner
 from nodeagent.embedded.asking import Server
 from nodeagent.embedded.authority import Realm, read_listener_root
-from nodeagent.embedded.datadir import DATABASE, TLS_CA, lock_data, prepare_data
+from nodeagent.embedded.datadir import DATABASE, MANAGEMENT_TOKEN, TLS_CA, lock_data, prepare_data
 from nodeagent.embedded.store import Store
 from nodeagent.embedded.tls import FileTls, OwnTls, ServerTls
 from nodeagent.errors import CatalogError
@@ -149,7 +149,8 @@ def _listen(address: Address) -> socket.socket:
 def _ready_line(options: Options, realm: Realm, address: Address) -> str:
     scheme = "http" if options.is_plain else "https"
     pin = "" if options.is_plain or options.tls_files else f"; clients pin {options.data / TLS_CA}"
-    return f"catalog ready on {scheme}://{address} (trust domain {realm.trust_domain}){pin}"
+    token = options.data / MANAGEMENT_TOKEN
+    return f"catalog ready on {scheme}://{address} (trust domain {realm.trust_domain}){pin}; management token {token}"
 
 
 def _prepare_process() -> None:

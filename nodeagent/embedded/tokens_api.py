@@ -9,7 +9,7 @@ from nodeagent import limits
 from nodeagent.embedded.access import ManageTokens, ReadMesh, parse_claimable
 from nodeagent.embedded.asking import Answer, Ask
 from nodeagent.embedded.body import shaped
-from nodeagent.embedded.names import Name, NameOrAny
+from nodeagent.embedded.names import HostName, NameOrAny
 from nodeagent.embedded.refusal import BadRequest, NotFound
 from nodeagent.embedded.tokens import Token, create_token, delete_token, read_token, read_tokens
 
@@ -25,7 +25,7 @@ class _Policy(_Shape, frozen=True):
 
 
 class _Node(_Shape, frozen=True):
-    node_name: Name
+    node_name: HostName
     datacenter: str = ""
 
 

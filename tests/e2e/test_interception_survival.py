@@ -130,7 +130,8 @@ def assert_tunnelled(lab: Lab, canary: str) -> None:
     for host, peer in (("host1", "host2"), ("host2", "host1")):
         with Unit(lab, host, "shop") as shop:
             assert call(shop, lab.host(peer).ipv4, WEB, canary) == canary
-    assert {row["path"] for row in look.log_lines(lab, "host1") if row["direction"] == "outbound"} == {"tunnel"}
+    eventually(lambda: look.with_facts(lab, "host1", direction="outbound") != [], 10, "a log line of the call")
+    assert {row["path"] for row in look.with_facts(lab, "host1", direction="outbound")} == {"tunnel"}
 
 
 @pytest.fixture

@@ -133,11 +133,17 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         load_config(path)
 
 
-@pytest.mark.parametrize("key", ["name", "datacenter"])
-def test_names_of_hosts_and_datacenters_are_lower_case(key: str) -> None:
+def test_names_of_datacenters_are_lower_case() -> None:
     """They stand in certificates and SNI beside those of services."""
-    with pytest.raises(ConfigError, match=rf"host\.{key}: not a name: use lower-case letters"):
-        parse(text=MINIMAL.replace('name = "host1"', 'name = "Host1"' if key == "name" else 'name = "h"\ndatacenter = "DC1"'))
+    with pytest.raises(ConfigError, match=r"host\.datacenter: not a name: use lower-case letters"):
+        parse(text=MINIMAL.replace('name = "host1"', 'name = "h"\ndatacenter = "DC1"'))
+
+
+def test_a_host_is_called_as_its_machine_is() -> None:
+    """Consul's node names often have capitals; a blank is no part of any."""
+    assert parse(text=MINIMAL.replace('"host1"', '"DB-01.Example"')).host.name == "DB-01.Example"
+    with pytest.raises(ConfigError, match=r"host\.name: not a name: use letters, digits"):
+        parse(text=MINIMAL.replace('"host1"', '"DB 01"'))
 
 
 def test_ports_that_are_never_captured_are_those_of_the_kernels_rules() -> None:

@@ -1,5 +1,6 @@
 """The `nodeagent` command."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,18 @@ def test_only_the_module_of_the_command_is_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     loaded = done.stdout.split()
     assert [] == [name for name in ("aiohttp", "uvloop", "ngh2", "rich", "pyroute2", "cryptography", "nodeagent.cli.run") if name in loaded]
+
+
+def test_another_full_place_is_not_taken_for_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that has no room is called by its name."""
+
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/var/lib/x")
+
+    monkeypatch.setattr("tests.support.commands.broken", click.Command("broken", callback=fail))
+    monkeypatch.setitem(COMMANDS, "broken", "tests.support.commands:broken")
+    shown = CliRunner().invoke(main, ["broken"])
+    assert (cli.EXIT_FAILED, "Error: /var/lib/x: No space left on device: make room on that disk\n") == (shown.exit_code, shown.output)
 
 
 def test_output_that_cannot_be_written_is_one_sentence() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.embedded.names import Name, NameOrAny, decode_name
+from nodeagent.embedded.names import HostName, Name, NameOrAny, decode_name
 from nodeagent.model.service import is_service_name
 
 
@@ -22,6 +22,13 @@ def test_any_is_a_name_only_where_it_may_stand():
     assert msgspec.convert("*", NameOrAny, dec_hook=decode_name) == "*"
     with pytest.raises(msgspec.ValidationError, match="is no name"):
         msgspec.convert("*", Name, dec_hook=decode_name)
+
+
+def test_a_host_may_be_called_as_its_machine_is():
+    assert msgspec.convert("DB-01", HostName, dec_hook=decode_name) == "DB-01"
+    for name in ("DB 01", "-DB", "*", ""):
+        with pytest.raises(msgspec.ValidationError, match="is no name: use letters"):
+            msgspec.convert(name, HostName, dec_hook=decode_name)
 
 
 def test_what_is_no_text_is_refused_with_its_place():
