@@ -17,8 +17,6 @@ _MAPPED = bytes(10) + b"\xff\xff"  # of an IPv4 address in IPv6 form
 _SETS = {4: f"set {MESH[4]}", 6: f"set {MESH[6]}"}
 _PORTS, _AGENTS, _ALIVE, _UNITS = f"set {LOCAL_PORTS}", f"set {AGENTS}", f"set {ALIVE}", f"map {UNITS}"
 
-Identity = tuple[str, int]  # the path of a cgroup, and the number that the kernel knows it by
-
 
 class Elements:
     """The elements of the installed table, owned by one supervisor, which closes it.
@@ -33,8 +31,6 @@ class Elements:
         self._capture: dict[str, frozenset[str]] = {}
         self._agents: tuple[str, ...] = ()
         self._units: dict[str, int] = {}
-        self._filled: dict[str, dict[str, Identity]] = {}
-        """By heading: each element that was written, and whose it was."""
 
     def __enter__(self) -> Self:
         return self
@@ -97,13 +93,14 @@ class Elements:
 
     def restore(self) -> None:
         """Writes everything that was set, but the beat, once more: for a table that was made anew."""
-        capture, self._capture = self._capture, {}
-        self._run("".join(text.render_fill(MAIN, heading, sorted(capture[heading])) for heading in capture))
-        self._capture = capture
+        self._run("".join(text.render_fill(MAIN, heading, sorted(values)) for heading, values in self._capture.items()))
         self.refill_cgroups()
 
     def refill_cgroups(self) -> None:
-        """Writes agents and units once more, which is quicker than to compare them: see `verify`."""
+        """Writes agents and units once more, which is quicker than to compare them.
+
+        For each cgroup that nft lists it walks the whole cgroup tree, a second for 100 units and six for 300.
+        """
         self.set_agents(self._agents)
         self.set_units(self._units)
 
@@ -112,26 +109,8 @@ class Elements:
         return tuple(
             sentence
             for heading, elements in self._capture.items()
-            for sentence in _difference(heading, self._listed(heading), elements, elements)
+            for sentence in _difference(heading, self._listed(heading), elements)
         )
-
-    def verify(self) -> tuple[str, ...]:
-        """How the elements in the kernel differ from what was set, as sentences; the beat is not looked at.
-
-        A cgroup that is gone, or was made anew since, is no difference: its element went with it. Not while anybody
-        waits: for each cgroup that nft lists it walks the whole cgroup tree, a second for 100 units and six for 300.
-        """
-        listed = text.parse_table(self._run(f"list table {text.FAMILY} {MAIN}", flags=STATELESS)).bodies
-        sentences: list[str] = []
-        for heading, elements in self._capture.items():
-            sentences += _difference(heading, text.elements_in(listed.get(heading, ())), elements, elements)
-        for heading, filled in self._filled.items():
-            now = self._identities(path for path, _ in filled.values())
-            alive = frozenset(element for element, (path, number) in filled.items() if now.get(path) == number)
-            # Listed as a number: a cgroup that is gone. It matches nothing and goes with the next change.
-            found = (element for element in text.elements_in(listed.get(heading, ())) if element.startswith('"'))
-            sentences += _difference(heading, frozenset(found), alive, frozenset(filled))
-        return tuple(sentences)
 
     def _fill_cgroups(self, heading: str, values: Mapping[str, str]) -> tuple[str, ...]:
         """Fills a set keyed by cgroup with those that exist; gives the paths of the others.
@@ -140,9 +119,9 @@ class Elements:
         """
         found = self._identities(values)
         while True:
-            elements = {f"{element_of(self._mount, path)}{values[path]}": (path, found[path]) for path in found}
+            elements = sorted(f"{element_of(self._mount, path)}{values[path]}" for path in found)
             try:
-                self._run(text.render_fill(MAIN, heading, sorted(elements)))
+                self._run(text.render_fill(MAIN, heading, elements))
             except RedirectError:
                 now = self._identities(found)
                 unchanged = {path: identity for path, identity in found.items() if now.get(path) == identity}
@@ -150,7 +129,6 @@ class Elements:
                     raise
                 found = unchanged
             else:
-                self._filled[heading] = elements
                 return tuple(path for path in values if path not in found)
 
     def _listed(self, heading: str) -> frozenset[str]:
@@ -209,10 +187,8 @@ def _stamps(units: Mapping[str, int]) -> dict[str, str]:
     return {path: f" : {mark:#010x}" for path, mark in units.items()}
 
 
-def _difference(
-    heading: str, found: frozenset[str], expected: frozenset[str], possible: frozenset[str]
-) -> Iterator[str]:
-    missing, foreign = sorted(expected - found), sorted(found - possible)
+def _difference(heading: str, found: frozenset[str], expected: frozenset[str]) -> Iterator[str]:
+    missing, foreign = sorted(expected - found), sorted(found - expected)
     if missing:
         yield f"{heading}: elements missing: {len(missing)}, such as {missing[0]}"
     if foreign:

@@ -43,10 +43,17 @@ def _load() -> ctypes.CDLL:
 
 
 def _refuse_high_descriptors() -> None:
-    """The library waits with select(), which aborts the whole process for descriptors from 1024 on."""
-    with Path("/dev/null").open("rb") as next_free:
-        if next_free.fileno() >= _FD_SETSIZE:
-            raise RedirectError(f"{_FD_SETSIZE} files or more are open, and libnftables cannot work with that many")
+    """The library waits with select(), which aborts the whole process for descriptors from 1024 on.
+
+    It also ends the process when it gets no descriptor at all.
+    """
+    try:
+        with Path("/dev/null").open("rb") as next_free:
+            number = next_free.fileno()
+    except OSError as error:
+        raise RedirectError(f"libnftables needs a descriptor: {error}; see LimitNOFILE= and ulimit -n") from error
+    if number >= _FD_SETSIZE:
+        raise RedirectError(f"{_FD_SETSIZE} files or more are open, and libnftables cannot work with that many")
 
 
 class NothingThere(RedirectError):

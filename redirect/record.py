@@ -44,8 +44,8 @@ class RecordFile:
     """The open, locked file. Owned by `locked_record`, valid inside its `with` block."""
 
     descriptor: int
-
     path: Path
+    """Where it is, for messages."""
 
     def read(self) -> Record | None:
         """What an earlier apply wrote; None if nothing, or nothing that can be understood: the file is ours alone."""

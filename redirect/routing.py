@@ -207,5 +207,10 @@ def _rule_in(found: Any) -> FoundRule:
 
 
 def _families() -> tuple[Family, ...]:
-    has_ipv6 = _NO_IPV6.exists() and _NO_IPV6.read_text(encoding="ascii").strip() == "0"
+    try:
+        has_ipv6 = _NO_IPV6.read_text(encoding="ascii").strip() == "0"
+    except FileNotFoundError:
+        has_ipv6 = False
+    except OSError as error:
+        raise RedirectError(f"whether IPv6 is in use cannot be read: {error}") from error
     return (4, 6) if has_ipv6 else (4,)

@@ -119,14 +119,14 @@ def _refuse_beside_agent(*, is_forced: bool) -> None:
     click.echo(f"Warning: {threat}.", err=True)
 
 
-def _refill(settings: Settings, state_dir: Path) -> Iterator[str]:
+def _refill(settings: Settings, state_dir: Path) -> tuple[str, ...]:
     """Fills sets that were made anew with what was captured last: until an agent has compiled, that goes nowhere in clear."""
     capture = try_saved_capture(state_dir)
     if capture is None:
-        return
+        return ()
     with Elements(settings) as elements:
         elements.set_capture(capture.addresses, capture.ports)
-    yield f"captured as before: {len(capture.addresses)} addresses, {len(capture.ports)} ports of this host"
+    return (f"captured as before: {len(capture.addresses)} addresses, {len(capture.ports)} ports of this host",)
 
 
 def _find_drift(config: Config) -> tuple[str, ...]:

@@ -31,6 +31,16 @@ class Scan:
     """Directories in which units may appear."""
 
 
+@dataclass(frozen=True, slots=True)
+class IdScan:
+    """One look at the cgroups of units."""
+
+    units: dict[int, str]
+    """By cgroup id."""
+    is_whole: bool
+    """Not cut off by the limit: what is not in it is in no unit."""
+
+
 def find_cgroup2_mount(mountinfo: str) -> Path:
     """Where cgroup v2 is mounted, from /proc/self/mountinfo: the mount that the rules name cgroups by.
 
@@ -68,8 +78,8 @@ def scan_units(root: Path) -> Scan:
     return Scan(units, tuple(slices))
 
 
-def scan_ids(root: Path) -> dict[int, str]:
-    """Cgroup id -> unit, for every cgroup of a unit below `root`; at most CGROUPS_MAX.
+def scan_ids(root: Path) -> IdScan:
+    """Every cgroup of a unit below `root`; about CGROUPS_MAX at most.
 
     Only slices that hold units, and units, are looked into: a user may have more cgroups than there is time for.
     """
@@ -83,7 +93,7 @@ def scan_ids(root: Path) -> dict[int, str]:
                 found[entry.inode()] = of
             if of or is_trusted_slice(entry.name):
                 waiting.append((Path(entry.path), of))
-    return found
+    return IdScan(found, is_whole=not waiting)
 
 
 def _directories(directory: Path) -> Iterator["os.DirEntry[str]"]:
@@ -96,13 +106,28 @@ def _directories(directory: Path) -> Iterator["os.DirEntry[str]"]:
             raise
 
 
+def _explain(code: int) -> str:
+    """What an errno of inotify means, and the cure."""
+    match code:
+        case errno.ENOSPC:
+            return f"root's watches are used up; {_raise_sysctl('max_user_watches', 524_288)}"
+        case errno.EMFILE:
+            return f"no descriptor is left, or root's instances are used up; {_raise_sysctl('max_user_instances', 1024)}"
+    return os.strerror(code)
+
+
+def _raise_sysctl(name: str, value: int) -> str:
+    return f"raise fs.inotify.{name}: sysctl -w fs.inotify.{name}={value}, and in /etc/sysctl.d for the next start"
+
+
 class SliceWatch:
     """Tells by a readable descriptor that units came or went. Owned by the supervisor."""
 
     def __init__(self) -> None:
         self._fd: int = _libc.inotify_init1(_IN_NONBLOCK_CLOEXEC)
         if self._fd < 0:
-            raise OSError(ctypes.get_errno(), "inotify: " + os.strerror(ctypes.get_errno()))
+            code = ctypes.get_errno()
+            raise OSError(code, f"inotify: {_explain(code)}")
 
     def fileno(self) -> int:
         """The descriptor to wait for."""
@@ -112,7 +137,7 @@ class SliceWatch:
         """The number of the watch on a slice, the same however often it is asked; 0 when the slice has gone.
 
         Raises:
-            OSError: no watch is left (fs.inotify.max_user_watches).
+            OSError: no watch is left; the message names the sysctl and the cure.
         """
         mask = _IN_CREATE | _IN_DELETE | _IN_MOVED_FROM | _IN_MOVED_TO | _IN_ONLYDIR
         number: int = _libc.inotify_add_watch(self._fd, os.fsencode(directory), mask)
@@ -120,7 +145,7 @@ class SliceWatch:
             return number
         if (code := ctypes.get_errno()) in _GONE:
             return 0
-        raise OSError(code, f"inotify on {directory}: {os.strerror(code)}")
+        raise OSError(code, f"inotify on {directory}: {_explain(code)}")
 
     def clear(self) -> None:
         """Reads away what has been told; what it says is found out by a scan, an overflow included."""

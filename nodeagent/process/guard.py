@@ -32,6 +32,8 @@ class Guard:
         self._settings = settings
         self._elements = Elements(settings) if settings else None
         self._capture = Capture()
+        self._written = self._capture
+        """What the kernel took last. Before anybody said what to capture, what an earlier agent left in the sets stays."""
         self._checks = 0
 
     @property
@@ -72,8 +74,8 @@ class Guard:
             _log.warning("capture_refused", values=capture.refused[:_SHOWN], number=len(capture.refused))
         if capture.overflow:
             _log.error("capture_overflow", beyond=capture.overflow, effect="connections to them may pass in clear")
-        wanted = self._capture = follow_capture(self._capture, capture)
-        self._try("capture", lambda elements: elements.set_capture(wanted.addresses, wanted.ports))
+        self._capture = follow_capture(self._capture, capture)
+        self._try("capture", self._write_capture)
 
     def load_units(self, root: str, units: Iterable[StampedUnit]) -> bool:
         """Whether the kernel's map now holds these units, whose paths are below the cgroup `root`."""
@@ -100,10 +102,7 @@ class Guard:
             return
         self._checks += 1
         try:
-            drift = kernel.verify(self._settings)
-            if not drift and self._checks % checks_per_look(len(self._capture.addresses)) == 0:
-                drift = self._elements.verify_capture()
-                self._elements.refill_cgroups()
+            drift = kernel.verify(self._settings) or self._check_elements(self._elements)
         except RedirectError as error:
             self._fail("verify", error)
             return
@@ -116,6 +115,24 @@ class Guard:
         """Frees what belongs to libnftables; rules and elements stay."""
         if self._elements:
             self._elements.close()
+
+    def _check_elements(self, elements: Elements) -> tuple[str, ...]:
+        """Differences in the sets. After a failure nobody knows what they hold: all is written, not only what is missed."""
+        if self._rules == "failed":
+            elements.restore()
+        self._write_capture(elements)
+        if self._checks % checks_per_look(len(self._capture.addresses)):
+            return ()
+        drift = elements.verify_capture()
+        elements.refill_cgroups()
+        return drift
+
+    def _write_capture(self, elements: Elements) -> None:
+        """Nothing is done where the kernel has taken it already."""
+        wanted = self._capture
+        if wanted is not self._written:
+            elements.set_capture(wanted.addresses, wanted.ports)
+            self._written = wanted
 
     def _set_units(self, elements: Elements, marks: dict[str, int]) -> None:
         missing = elements.set_units(marks)
@@ -145,7 +162,7 @@ class Guard:
         try:
             report = kernel.apply(self._settings)
             self._elements.restore()
-            self._elements.set_capture(self._capture.addresses, self._capture.ports)
+            self._write_capture(self._elements)
         except RedirectError as error:
             self._fail("repair", error)
             return False

@@ -29,30 +29,36 @@ class CgroupIds:
         self._root = root
         self._units: dict[int, str] = {}
         self._strangers: set[int] = set()
-        """Ids that a look did not find. The kernel gives none twice, so they are in no unit for ever."""
+        """Ids that a look at the whole tree did not find. The kernel gives none twice, so they are in no unit for ever."""
+        self._is_whole = True
+        """Whether the last look saw every unit."""
         self._looked_at = float("-inf")
+        self._complaint = Seldom(clock)
 
     @property
     def wait_s(self) -> float:
         """Seconds until the tree may be looked at again."""
-        return max(0.0, self._looked_at + limits.RESCAN_S - self.clock())
+        gap = limits.RESCAN_S if self._is_whole else limits.RESCAN_CUT_S
+        return max(0.0, self._looked_at + gap - self.clock())
 
     def try_unit(self, cgroup_id: int) -> str | None:
         """The unit; empty when the cgroup belongs to none or is gone; None: only another look can tell, after `wait_s`.
+
+        Empty also where the last look was cut off and the next one is far: nobody waits that long.
 
         Raises:
             OSError: the tree could not be read.
         """
         if cgroup_id not in self._units and cgroup_id not in self._strangers:
             if self.wait_s:
-                return None
+                return None if self._is_whole else ""
             self.look()
         return self.seen_unit(cgroup_id)
 
     def seen_unit(self, cgroup_id: int) -> str:
-        """The unit of a cgroup that is older than the last look; who was not seen there is not looked for again."""
+        """The unit of a cgroup that is older than the last look; who was not in the whole tree is not looked for again."""
         unit = self._units.get(cgroup_id, "")
-        if not unit and cgroup_id not in self._strangers:
+        if not unit and self._is_whole and cgroup_id not in self._strangers:
             if len(self._strangers) >= limits.CGROUPS_MAX:
                 self._strangers.clear()
             self._strangers.add(cgroup_id)
@@ -65,9 +71,12 @@ class CgroupIds:
             OSError: it could not be read; not tried again before RESCAN_S either.
         """
         try:
-            self._units = scan_ids(self._root)
+            scan = scan_ids(self._root)
         finally:
             self._looked_at = self.clock()
+        self._units, self._is_whole = scan.units, scan.is_whole
+        if not scan.is_whole and self._complaint.is_due():
+            _log.warning("cgroups_cut_off", limit=limits.CGROUPS_MAX, effect="some connections are unidentified")
 
 
 class _Waiting(NamedTuple):

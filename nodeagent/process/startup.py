@@ -185,14 +185,17 @@ def _make_fleet(parts: Parts, _stack: AsyncExitStack) -> None:
 
 def _follow_units(parts: Parts, stack: AsyncExitStack) -> None:
     """Before the first worker is started, so that it is told every mark at its birth."""
-    parts.units = UnitMap(
-        parts.loop,
-        parts.cgroups,
-        parts.fleet.tell_units,
-        lambda units: parts.guard.load_units(parts.cgroup_root, units),
-    )
-    stack.callback(parts.units.close)
-    parts.units.start()
+    try:
+        parts.units = UnitMap(
+            parts.loop,
+            parts.cgroups,
+            parts.fleet.tell_units,
+            lambda units: parts.guard.load_units(parts.cgroup_root, units),
+        )
+        stack.callback(parts.units.close)
+        parts.units.start()
+    except OSError as error:
+        raise ConfigError(f"units cannot be followed: {error}") from error
 
 
 def _make_control(parts: Parts, _stack: AsyncExitStack) -> None:

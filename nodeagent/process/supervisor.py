@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from nodeagent.config import Config
 from nodeagent.observe.log import configure_log, open_log
 from nodeagent.process.heartbeat import Heartbeat
 from nodeagent.process.notify import Notifier
+from nodeagent.process.seldom import Seldom
 from nodeagent.process.startup import Parts, start
 from nodeagent.wire.frames import SupervisorStats
 
@@ -45,6 +47,7 @@ class Supervisor:
         self._parts = parts
         self._notifier = notifier
         self._heartbeat = Heartbeat(parts.loop, parts.fleet, parts.guard.beat, notifier.alive)
+        self._complaint = Seldom(parts.loop.time)
         self._stop = asyncio.Event()
         self._cut = asyncio.Event()
 
@@ -85,9 +88,17 @@ class Supervisor:
         """Looks for what nobody told: changed rules, units that an overflowing queue hid."""
         while True:
             await asyncio.sleep(limits.DRIFT_S)
-            self._parts.guard.check()
-            self._parts.units.follow()
+            self._look(self._parts.guard.check)
+            self._look(self._parts.units.follow)
             self._parts.fleet.changed.set()  # whoever waits for readiness looks at the guard too
+
+    def _look(self, look: Callable[[], None]) -> None:
+        """Want of a descriptor passes, and the next look sees what this one did not: no reason to end."""
+        try:
+            look()
+        except OSError as error:
+            if self._complaint.is_due():
+                _log.error("watch_failed", error=str(error), effect="changed rules and new units are seen later")
 
     async def _tell(self) -> None:
         """Figures for control."""

@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -99,9 +98,9 @@ class WorkerProcess:
         """Kinds of messages that came and may come once."""
         self._renew_at = float("-inf")
         self._renewal: asyncio.TimerHandle | None = None
-        self._asks: deque[int] = deque()
-        """Families of the batches that are still to be made."""
-        self._shortage = Seldom(loop.time)
+        self._asks = {4: 0, 6: 0}
+        """Batches that are still to be made, by family: one that has no sockets does not hold up the other."""
+        self._shortages = {family: Seldom(loop.time) for family in self._asks}
         self._lost_control = Seldom(loop.time)
         ours, self.for_control, self.ends = _make_channels()
         self._channel = WorkerChannel(loop, ours, self._hear, self._lose)
@@ -157,7 +156,7 @@ class WorkerProcess:
         self._move(Event.END)
         self._channel.close()
         self.ends.close()
-        self._asks.clear()
+        self._asks = dict.fromkeys(self._asks, 0)
         if self._renewal:
             self._renewal.cancel()
         if self.for_control:
@@ -185,30 +184,29 @@ class WorkerProcess:
             self.kill()
 
     def _give_sockets(self, data: bytes) -> None:
-        """Notes the ask; one batch is made per turn of the loop."""
+        """Notes the ask; one batch of each family is made per turn of the loop."""
         family = requests.decode_family(data)
-        if len(self._asks) < limits.PREPARED_ASKS:
-            self._asks.append(family)
-            if len(self._asks) == 1:
-                self._loop.call_soon(self._give_batch)
+        if self._asks[family] < limits.PREPARED_ASKS:
+            self._asks[family] += 1
+            if self._asks[family] == 1:
+                self._loop.call_soon(self._give_batch, family)
 
-    def _give_batch(self) -> None:
-        if not self._asks:
+    def _give_batch(self, family: int) -> None:
+        if not self._asks[family]:
             return
-        family = self._asks[0]
         answer = requests.encode_family(requests.SOCKETS, family)
         is_whole = True
         if not self._channel.has_waiting(answer):
             batch = self._prepared(family)
             is_whole = len(batch) == limits.PREPARED_SOCKETS
             self._channel.send(answer, batch)
-        # The ask stays in the queue as long as it holds back the next.
-        self._loop.call_later(0 if is_whole else limits.PREPARED_AGAIN_S, self._give_next)
+        # The ask counts as long as it holds back the next.
+        self._loop.call_later(0 if is_whole else limits.PREPARED_AGAIN_S, self._give_next, family)
 
-    def _give_next(self) -> None:
-        if self._asks:
-            self._asks.popleft()
-        self._give_batch()
+    def _give_next(self, family: int) -> None:
+        if self._asks[family]:
+            self._asks[family] -= 1
+        self._give_batch(family)
 
     def _prepared(self, family: int) -> list[socket.socket]:
         """A batch; fewer when this process runs out of descriptors, so that the worker is not left waiting."""
@@ -217,7 +215,7 @@ class WorkerProcess:
             for _ in range(limits.PREPARED_SOCKETS):
                 batch.append(make_prepared_socket(family))  # noqa: PERF401 - what was made before a failure is kept
         except OSError as error:
-            if self._shortage.is_due():
+            if self._shortages[family].is_due():
                 _log.error("prepared_sockets_failed", worker=self.number, family=family, made=len(batch), error=str(error))
         return batch
 

@@ -40,7 +40,7 @@ class ControlChannel:
         self._sock: socket.socket | None = None
         self._reader = FrameReader()
         self._unsent = bytearray()
-        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._inbox: asyncio.Queue[tuple[socket.socket, Message]] = asyncio.Queue()
         self._asked_at: dict[str, float] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._stats_due = self._loop.time()
@@ -50,8 +50,9 @@ class ControlChannel:
         self._loop.call_later(limits.RENEW_S, self._renew)
 
     def attach(self, sock: socket.socket) -> None:
-        """Talks through `sock` from now on; a channel that was there before is closed."""
+        """Talks through `sock` from now on, which begins with a whole snapshot; a channel that was there before is closed."""
         self._detach()
+        self._drop_inbox()
         sock.setblocking(False)
         self._sock, self._reader = sock, FrameReader()
         self._loop.add_reader(sock.fileno(), self._read)
@@ -94,7 +95,7 @@ class ControlChannel:
         try:
             data = self._sock.recv(_READ_BYTES)
             for message in self._reader.feed(data):
-                self._inbox.put_nowait(message)
+                self._inbox.put_nowait((self._sock, message))
         except BlockingIOError:
             return
         except (OSError, FrameError) as error:
@@ -106,12 +107,14 @@ class ControlChannel:
     async def _work(self) -> None:
         """Takes messages one after another: a delta builds on the snapshot before it."""
         while True:
-            message = await self._inbox.get()
+            sock, message = await self._inbox.get()
             try:
                 await self._take(message)
             except Exception as error:  # noqa: BLE001 - whatever it was: a fresh channel begins with a whole snapshot
                 self._live.report(error)
-                self._detach()
+                if self._sock in (sock, None):  # else a fresh channel is there already
+                    self._detach()
+                    self._drop_inbox()
 
     async def _take(self, message: Message) -> None:
         match message:
@@ -183,6 +186,9 @@ class ControlChannel:
             sent = self._sock.send(self._unsent)
         except BlockingIOError:
             sent = 0
+        except ConnectionError:  # control has ended; `_read` takes its last words and closes
+            self._loop.remove_writer(self._sock.fileno())
+            return
         except OSError:
             self._detach()
             return
@@ -193,12 +199,15 @@ class ControlChannel:
             self._loop.remove_writer(self._sock.fileno())
 
     def _detach(self) -> None:
+        """Closes the socket; what was heard through it still counts: it may be the news that a permit has ended."""
         if self._sock is not None:
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
             self._sock = None
         self._unsent.clear()
+
+    def _drop_inbox(self) -> None:
         while not self._inbox.empty():
             self._inbox.get_nowait()
 

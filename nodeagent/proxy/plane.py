@@ -43,11 +43,11 @@ class Plane:
         self._control.on_keys = self._renew
         self._control.on_detached = self._supervisor.renew_control
         self._control.attach(control)
-        for family in (4, 6):
-            self._supervisor.ask_sockets(family)
 
     async def listen(self, kind: Literal["outbound", "inbound", "tunnel"], sock: socket.socket) -> None:
         """Takes connections from `sock`."""
+        if kind != "outbound":  # applications are dialled in the family in which their callers came
+            self._supervisor.ask_sockets(6 if sock.family == socket.AF_INET6 else 4)
         if kind == "tunnel":
             self._welcome.listen(sock)
             return

@@ -72,15 +72,19 @@ class TunnelPool:
                     tunnel.retire()
 
     def _usable(self, key: TunnelKey) -> Tunnel | None:
-        serial = self._live.keys.serial(key.source)
-        usable = (t for t in self._tunnels.get(key, ()) if t.has_room and t.serial == serial)
+        usable = (tunnel for tunnel in self._lasting(key) if tunnel.has_room)
         return min(usable, key=lambda tunnel: len(tunnel.session.streams), default=None)
+
+    def _lasting(self, key: TunnelKey) -> list[Tunnel]:
+        """Those that take streams as soon as there is room; the others only finish what they carry."""
+        serial = self._live.keys.serial(key.source)
+        return [tunnel for tunnel in self._tunnels.get(key, ()) if tunnel.serial == serial and not tunnel.is_ending]
 
     async def _open(self, key: TunnelKey) -> None:
         """Waits for the one attempt that is under way for this key, or starts it."""
         opening = self._opening.get(key)
         if opening is None:
-            if len(self._tunnels.get(key, ())) >= limits.SESSIONS_PER_KEY:
+            if len(self._lasting(key)) >= limits.SESSIONS_PER_KEY:
                 raise LimitReached(f"all {limits.SESSIONS_PER_KEY} tunnels to {key.destination} on {key.host} are full")
             opening = self._opening[key] = _Opening(asyncio.create_task(self._dial(key)))
         if opening.waiting >= limits.STREAMS_WAITING:
@@ -113,6 +117,7 @@ class TunnelPool:
         tunnel = Tunnel(live.budget, live.now, None)
         tunnel.source, tunnel.destination, tunnel.peer = key.source, key.destination, key.host
         tunnel.serial, tunnel.expires_at = live.keys.serial(key.source), live.keys.expires_at(key.source)
+        tunnel.on_defect = live.report
         tunnel.on_connected = functools.partial(_demand, key=key, datacenter=mesh.datacenter, live=live)
         sock = await _connect(key)
         sni = service_sni(key.destination, mesh.datacenter, live.keys.trust_domain)

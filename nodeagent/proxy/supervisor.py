@@ -21,6 +21,7 @@ class SupervisorChannel:
         self.on_control: Callable[[socket.socket], None] = socket.socket.close
         self._sock = sock
         self._is_lost = False
+        self._owes_ready = False
         self._units = units
         self._stock: dict[int, deque[socket.socket]] = {4: deque(), 6: deque()}
         self._coming = {4: 0, 6: 0}
@@ -32,8 +33,8 @@ class SupervisorChannel:
         self._loop.add_reader(sock.fileno(), self._read)
 
     def ready(self) -> None:
-        """Tells the supervisor that this worker accepts connections."""
-        self._send(requests.encode_beat(requests.READY))
+        """Tells the supervisor that this worker accepts connections; if it cannot be told now, after the next PING."""
+        self._owes_ready = not self._send(requests.encode_beat(requests.READY))
 
     def renew_control(self) -> None:
         """Asks for a new channel to control: the old one broke on this side."""
@@ -66,8 +67,9 @@ class SupervisorChannel:
         """Asks for batches until what is here and on its way covers the next burst."""
         wanted = limits.PREPARED_LOW + len(self._waiting[family]) - len(self._stock[family])
         while self._coming[family] * limits.PREPARED_SOCKETS < min(wanted, limits.PREPARED_MAX):
+            if not self._send(requests.encode_family(requests.WANT_SOCKETS, family)):
+                return
             self._coming[family] += 1
-            self._send(requests.encode_family(requests.WANT_SOCKETS, family))
 
     async def owner(self, peer: tuple[bytes, int], listener: tuple[bytes, int]) -> OwnerAnswer:
         """Whose a redirected connection is, by conntrack and sock_diag; nobody's if no answer comes in time."""
@@ -86,16 +88,25 @@ class SupervisorChannel:
         finally:
             self._questions.pop(number, None)
 
-    def _send(self, message: bytes) -> None:
-        """Messages are few and small; a full socket means a stuck supervisor, which its own watchdog ends."""
+    def _send(self, message: bytes) -> bool:
+        """Whether it was sent. Messages are few and small; a full socket means a stuck supervisor, which its watchdog ends."""
         try:
             self._sock.send(message)
-        except BlockingIOError:
-            self._coming = {4: 0, 6: 0}
-        except (BrokenPipeError, ConnectionError):
+        except ConnectionError:
             self._lose()
-        except OSError:  # no memory for it now; every message is asked for, or sent, again
+            return False
+        except OSError:  # full, or no memory: PING and RENEW come again, questions time out, an exit says DRAINED, the rest is owed
             self._coming = {4: 0, 6: 0}
+            return False
+        return True
+
+    def _pay(self) -> None:
+        """Says what could not be said when it was due."""
+        if self._owes_ready:
+            self.ready()
+        for family, waiting in self._waiting.items():
+            if waiting:
+                self.ask_sockets(family)
 
     def _read(self) -> None:
         try:
@@ -124,6 +135,7 @@ class SupervisorChannel:
             self._answered(requests.decode_answer(data))
         elif kind == requests.PING:
             self._send(requests.encode_beat(requests.PONG, requests.decode_beat(data)))
+            self._pay()
         elif kind == requests.UNIT:
             mark, unit = requests.decode_unit(data)
             self._units[mark] = unit

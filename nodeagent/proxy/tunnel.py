@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nodeagent import limits
-from nodeagent.errors import AgentError
+from nodeagent.errors import AgentError, PeerIdentity
 from nodeagent.model.address import Address
 from nodeagent.wire.frames import TunnelRow
 from nodeagent.wire.http2 import Session
@@ -30,6 +30,7 @@ class Tunnel(asyncio.Protocol):
         self.address = Address("", 0)
         self.on_lost: list[Callable[[Tunnel], None]] = []
         self.on_connected: Callable[[Tunnel], None] = lambda _: None
+        self.on_defect: Callable[[Exception], None] = lambda _: None
         self.refusal: AgentError | None = None
         self.expires_at = math.inf
         self.opened_at = now()
@@ -49,6 +50,11 @@ class Tunnel(asyncio.Protocol):
     def has_room(self) -> bool:
         """Whether another stream fits."""
         return bool(self.transport) and self.session.has_room and not self.has_expired
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it takes no new streams any more, however much room there will be."""
+        return self.session.is_closing or bool(self.session.failure) or self.has_expired
 
     @property
     def has_expired(self) -> bool:
@@ -79,12 +85,18 @@ class Tunnel(asyncio.Protocol):
         try:
             self.on_connected(self)
         except AgentError as error:
-            self.refusal = error
-            self.session.lose(str(error))
-            transport.abort()  # type: ignore[attr-defined]  # a Transport, whatever the base class says
+            self._refuse(error)
+            return
+        except Exception as error:  # noqa: BLE001 - the TLS library would go on with a peer that nobody has checked
+            self._refuse(PeerIdentity(f"a defect of this agent: {type(error).__name__}: {error}"))
+            self.on_defect(error)
             return
         self._pulse = self._loop.call_later(limits.PING_S, self._check)
         self.on_output()
+
+    def _refuse(self, error: AgentError) -> None:
+        self.refusal = error
+        self.lose(str(error))
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""

@@ -134,7 +134,7 @@ class Welcome:
         tunnel = Tunnel(live.budget, live.now, self._on_request)
         tunnel.destination, tunnel.peer, tunnel.address = service, host, peer
         tunnel.serial, tunnel.expires_at = live.keys.serial(service), live.keys.expires_at(service)
-        tunnel.on_connected = self._name_caller
+        tunnel.on_connected, tunnel.on_defect = self._name_caller, live.report
         async with asyncio.timeout(limits.HANDSHAKE_S):
             await aiofastnet.connect_accepted_socket(
                 self._loop, lambda: tunnel, sock, ssl=context,

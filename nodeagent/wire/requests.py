@@ -17,8 +17,6 @@ READY = 4
 DRAINED = 5
 RENEW = 6
 """A beat: this worker has no channel to control. The answer is a CONTROL, soon if not at once."""
-RENEW = 6
-"""A beat: the worker has no channel to control any more and wants one."""
 # supervisor -> worker
 SOCKETS = 17
 OWNER = 18

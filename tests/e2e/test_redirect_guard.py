@@ -1,11 +1,10 @@
 """While an agent runs, its rules stay: what is taken out of a set comes back, and removing them all is refused."""
 
-import time
-
 import pytest
 
 from nodeagent import limits
 from nodeagent.lab.lab import Lab
+from redirect.cgroup import element_of, read_mount
 from tests.e2e.support.lab import HTTP
 from tests.e2e.support.look import log_lines, status
 from tests.support.eventually import eventually
@@ -75,10 +74,11 @@ def test_rules_go_when_the_agent_has_been_stopped_and_not_before(lab: Lab) -> No
     eventually(lambda: has(lab, "host1", f"mesh4 {{ {lab.host('host2').ipv4} }}"), WITHIN_S, "captured again")
 
 
-def test_units_that_come_and_go_are_no_drift(lab: Lab) -> None:
-    """A restarted unit takes its element along; that is no reason to put everything back."""
-    before = repairs(lab, "host1")
-    end = time.monotonic() + 2 * limits.DRIFT_S
-    while time.monotonic() < end:
-        assert lab.exec("host1", "true", service="cron").returncode == 0
-    assert repairs(lab, "host1") == before
+def test_a_deleted_unit_is_stamped_again(lab: Lab) -> None:
+    """Its callers are named by the slower look-up until then. No repair: units come and go, and are written at each check."""
+    before = repairs(lab, "host2")
+    element = f"units {{ {element_of(read_mount(), lab.host('host2').unit_cgroup('shop'))} }}"
+    eventually(lambda: has(lab, "host2", element), WITHIN_S, "the unit is stamped")
+    assert lab.exec("host2", "nft", "delete", "element", "inet", "nodeagent", element).returncode == 0
+    eventually(lambda: has(lab, "host2", element), WITHIN_S, "the unit is stamped again")
+    assert repairs(lab, "host2") == before

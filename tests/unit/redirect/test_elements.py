@@ -2,8 +2,10 @@
 
 import pytest
 
-from redirect.elements import capture_elements
+from redirect.elements import Elements, capture_elements
 from redirect.errors import RedirectError
+from redirect.settings import Settings
+from tests.support.nft_sets import NftSets
 
 
 def test_addresses_go_to_the_set_of_their_family_in_their_usual_form() -> None:
@@ -37,3 +39,18 @@ def test_what_is_no_port_is_refused_by_name(port: int) -> None:
     """As above."""
     with pytest.raises(RedirectError, match=f"port {port}"):
         capture_elements([], [80, port])
+
+
+def test_what_could_not_be_put_back_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an empty set would be what is expected, and traffic in clear no difference."""
+    kernel = NftSets(monkeypatch)
+    elements = Elements(Settings(agent_uids=(64901,)))
+    elements.set_capture(["10.0.0.1"], [80])
+    kernel["mesh4"].clear()
+    kernel.refuses = True
+    with pytest.raises(RedirectError):
+        elements.restore()
+    assert elements.verify_capture() == ("set mesh4: elements missing: 1, such as 10.0.0.1",)
+    kernel.refuses = False
+    elements.restore()
+    assert elements.verify_capture() == ()

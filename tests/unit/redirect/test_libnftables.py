@@ -53,3 +53,17 @@ def test_too_many_open_files_are_an_error_and_not_an_abort() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "RedirectError: 1024 files or more are open" in done.stderr
+
+
+def test_no_descriptor_at_all_is_an_error_that_a_guard_survives() -> None:
+    """The library itself would end the process."""
+    program = (
+        "import resource\n"
+        "from redirect.libnftables import Nft\n"
+        "Nft().close()\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+        "Nft()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "RedirectError: libnftables needs a descriptor: [Errno 24]" in done.stderr

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from nodeagent.cli.main import main
+from tests.support.nft_sets import NftSets
 
 COMMANDS = ("plan", "apply", "show", "remove", "verify")
 OFF = """
@@ -56,3 +57,18 @@ def test_an_unknown_output_is_a_usage_error() -> None:
     """Exit status 2, as everywhere."""
     assert run("show", "-o", "yaml")[0] == 2
     assert "[table|json]" in run("show", "--help")[1]
+
+
+def test_sets_that_cannot_be_filled_are_one_line_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit status 1 and no traceback, though the rules themselves are installed."""
+    kernel = NftSets(monkeypatch)
+    kernel.delete_table()
+    kernel.refuses = True
+    (tmp_path / "capture.json").write_text('{"type":"capture","addresses":["10.90.1.2"],"ports":[8080]}')
+    path = tmp_path / "on.toml"
+    users = "control_user = 64901\nworker_user = 64902\n[catalog]"
+    text = OFF.replace("enabled = false", "enabled = true").replace("[catalog]", users)
+    path.write_text(f'{text}[admin]\nstate_dir = "{tmp_path}"\n', encoding="utf-8")
+    status, text = run("apply", "--config", str(path))
+    assert (status, text.splitlines()) == (1, [text.strip()])
+    assert text.startswith("Error: elements of table inet nodeagent: nft: ")

@@ -1,15 +1,18 @@
 """The cgroup tree, on directories that look like one."""
 
 import select
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.errors import ConfigError
 from nodeagent.process import cgroups
-from nodeagent.process.cgroups import SliceWatch, find_cgroup2_mount, own_cgroup, scan_ids, scan_units
+from nodeagent.process.cgroups import IdScan, SliceWatch, find_cgroup2_mount, own_cgroup, scan_ids, scan_units
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,9 @@ def test_every_cgroup_of_a_unit_has_an_id(tmp_path: Path) -> None:
     tree(tmp_path, "system.slice/web.service/worker/x.service", "system.slice/system-db.slice/db@1.service")
     tree(tmp_path, "user.slice/web.service", "init.scope/web.service", "system.slice/run-1.scope/web.service")
     units = {str(path.relative_to(tmp_path)): path.stat().st_ino for path in tmp_path.rglob("*")}
-    assert scan_ids(tmp_path) == {
+    scan = scan_ids(tmp_path)
+    assert scan.is_whole
+    assert scan.units == {
         units["system.slice/web.service"]: "web.service",
         units["system.slice/web.service/worker"]: "web.service",
         units["system.slice/web.service/worker/x.service"]: "web.service",
@@ -103,7 +108,15 @@ def test_what_a_user_has_below_her_slice_is_not_looked_at(tmp_path: Path, monkey
 def test_a_tree_that_is_gone_has_no_units(tmp_path: Path) -> None:
     """A cgroup may be removed while it is read."""
     assert scan_units(tmp_path / "gone").units == {}
-    assert scan_ids(tmp_path / "gone") == {}
+    assert scan_ids(tmp_path / "gone") == IdScan({}, is_whole=True)
+
+
+def test_a_look_that_was_cut_off_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it did not see may be a unit's all the same."""
+    tree(tmp_path, "a.service/child", "b.service/child")
+    for limit, is_whole in ((1, False), (100, True)):
+        monkeypatch.setattr(limits, "CGROUPS_MAX", limit)
+        assert scan_ids(tmp_path).is_whole is is_whole
 
 
 def test_a_new_directory_in_a_watched_slice_is_told(tmp_path: Path) -> None:
@@ -134,3 +147,27 @@ def test_a_slice_that_was_made_anew_has_another_watch(tmp_path: Path) -> None:
         assert watch.watch(path) not in (0, first)
     finally:
         watch.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "sysctl"), [("watches", "fs.inotify.max_user_watches=524288"), ("instances", "fs.inotify.max_user_instances=1024")]
+)
+def test_used_up_watches_end_the_start_with_the_cure(tmp_path: Path, limit: str, sysctl: str) -> None:
+    """By a limit of a user namespace of its own, which says what the sysctl says."""
+    program = (
+        "import asyncio, sys, types\n"
+        "from contextlib import AsyncExitStack\n"
+        "from pathlib import Path\n"
+        "from nodeagent.process import startup\n"
+        "loop = asyncio.new_event_loop()\n"
+        f"Path('/proc/sys/user/max_inotify_{limit}').write_text('0')\n"
+        "fleet = types.SimpleNamespace(tell_units=print)\n"
+        "parts = types.SimpleNamespace(loop=loop, cgroups=Path(sys.argv[1]), fleet=fleet)\n"
+        "startup._follow_units(parts, AsyncExitStack())\n"
+    )
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("nodeagent.errors.ConfigError: units cannot be followed: ")
+    assert f"sysctl -w {sysctl}" in last

@@ -1,4 +1,4 @@
-"""Interception switched off touches nothing. What it does when it is on is tried for real in tests/e2e."""
+"""Switched off it touches nothing; what the kernel once refused gets there. The rest is tried for real in tests/e2e."""
 
 import pytest
 
@@ -6,6 +6,8 @@ from nodeagent import limits
 from nodeagent.process.capture import Capture
 from nodeagent.process.guard import Guard, checks_per_look
 from nodeagent.process.units import StampedUnit
+from redirect.settings import Settings
+from tests.support.nft_sets import NftSets
 
 
 def test_switched_off_it_says_so_and_takes_everything() -> None:
@@ -28,3 +30,52 @@ def test_the_more_addresses_the_rarer_they_are_looked_at(addresses: int, checks:
     """What it costs stays the same, and yet every set is looked at within a minute."""
     assert checks_per_look(addresses) == checks
     assert checks * limits.DRIFT_S <= 60
+
+
+@pytest.fixture
+def sets(monkeypatch: pytest.MonkeyPatch) -> NftSets:
+    """What the kernel holds."""
+    return NftSets(monkeypatch)
+
+
+@pytest.fixture
+def guard(sets: NftSets) -> Guard:
+    """One that captures an address and a port."""
+    guard = Guard(Settings(agent_uids=(64901,)))
+    guard.capture(Capture(("10.0.0.1",), (80,)))
+    return guard
+
+
+def test_an_address_that_the_kernel_refused_is_written_at_the_next_check(sets: NftSets, guard: Guard) -> None:
+    """Until then the state is a failure: it would be reached in clear, and the catalog may not change for days."""
+    sets.refuses = True
+    guard.capture(Capture(("10.0.0.1", "10.0.0.2"), (80,)))
+    guard.check()
+    assert (guard.condition, sets["mesh4"]) == ("failed", {"10.0.0.1"})
+    sets.refuses = False
+    guard.check()
+    assert (guard.condition, sets["mesh4"]) == ("active", {"10.0.0.1", "10.0.0.2"})
+
+
+def test_a_table_that_came_back_empty_is_never_called_active(
+    sets: NftSets, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there are so many addresses that the sets are looked into at few checks only."""
+    monkeypatch.setattr(limits, "ADDRESSES_PER_LOOK", 0.01)
+    sets.delete_table()
+    sets.refuses = True
+    guard.check()
+    assert (guard.condition, sets["mesh4"]) == ("failed", set())
+    sets.refuses = False
+    guard.check()
+    assert (guard.condition, sets["mesh4"], sets["local_ports"]) == ("active", {"10.0.0.1"}, {"80"})
+
+
+def test_what_an_earlier_agent_captured_stays_until_control_has_spoken(sets: NftSets) -> None:
+    """An empty set would be traffic in clear, after a repair of the rules too."""
+    guard = Guard(Settings(agent_uids=(64901,)))
+    sets["mesh4"].add("10.0.0.9")
+    guard.check()
+    sets.drift = ("chain out: missing",)
+    guard.check()
+    assert (guard.condition, sets["mesh4"]) == ("repaired", {"10.0.0.9"})

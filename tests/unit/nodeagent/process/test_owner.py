@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from nodeagent import limits
 from nodeagent.process import owner as owner_module
 from nodeagent.process import sock_diag
+from nodeagent.process.cgroups import IdScan
 from nodeagent.process.netlink import NetlinkError
 from nodeagent.process.owner import CgroupIds, OwnerFinder
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
@@ -136,13 +137,30 @@ def test_who_was_not_seen_in_a_look_is_not_looked_for_again(tmp_path: Path, monk
     clock = Clock()
     ids = CgroupIds(tmp_path, clock)
     looks: list[float] = []
-    monkeypatch.setattr(owner_module, "scan_ids", lambda _root: looks.append(clock.now) or {})
+    monkeypatch.setattr(owner_module, "scan_ids", lambda _root: looks.append(clock.now) or IdScan({}, is_whole=True))
     for stranger in (1, 1, 2, 1, 2):
         assert ids.try_unit(stranger) == ""
         clock.now += limits.RESCAN_S
     assert len(looks) == 2
     assert ids.try_unit(3) == ""
     assert len(ids._strangers) <= 2
+
+
+def test_who_was_not_reached_by_a_look_that_was_cut_off_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not soon: such a look takes long. Until then the answer is nobody, at once."""
+    clock = Clock()
+    ids = CgroupIds(tmp_path, clock)
+    unit = make_unit(tmp_path, "web.service/deep/deeper")
+    with monkeypatch.context() as small, capture_logs() as log:
+        small.setattr(limits, "CGROUPS_MAX", 1)
+        assert ids.try_unit(unit) == ""
+    assert [line["event"] for line in log] == ["cgroups_cut_off"]
+    clock.now += limits.RESCAN_S
+    assert ids.try_unit(unit) == ""
+    clock.now += limits.RESCAN_CUT_S
+    assert ids.try_unit(unit) == "web.service"
 
 
 def test_a_tree_that_cannot_be_read_costs_nobody_but_the_asker_and_later_asks_are_answered(
@@ -154,7 +172,7 @@ def test_a_tree_that_cannot_be_read_costs_nobody_but_the_asker_and_later_asks_ar
     finder = OwnerFinder(CgroupIds(tmp_path, clock), lambda seconds, act: deferred.append((seconds, act)))
     unit = make_unit(tmp_path, "a.service")
 
-    def fail(_root: Path) -> dict[int, str]:
+    def fail(_root: Path) -> IdScan:
         raise OSError(errno.EMFILE, "Too many open files")
 
     try:

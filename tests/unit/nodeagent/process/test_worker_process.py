@@ -261,6 +261,32 @@ def test_without_descriptors_what_there_is_is_given_and_the_next_batch_waits(mon
     assert [line["event"] for line in log] == ["prepared_sockets_failed"]
 
 
+def test_a_family_without_sockets_does_not_hold_up_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a host without IPv6, whose worker asks for it again and again."""
+    monkeypatch.setattr(limits, "PREPARED_AGAIN_S", 3600.0)
+    made = worker_process.make_prepared_socket
+
+    def make(family: int) -> socket.socket:
+        if family == 6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return made(family)
+
+    monkeypatch.setattr(worker_process, "make_prepared_socket", make)
+
+    async def script(scene: Scene) -> None:
+        for family in (6, 6, 4, 4):
+            scene.say(requests.encode_family(requests.WANT_SOCKETS, family))
+        answers = []
+        for _ in range(3):
+            data, descriptors = await until(scene.hear, "an answer")
+            answers.append((requests.decode_family(data), len(descriptors)))
+            for descriptor in descriptors:
+                os.close(descriptor)
+        assert sorted(answers) == [(4, limits.PREPARED_SOCKETS), (4, limits.PREPARED_SOCKETS), (6, 0)]
+
+    play(script)
+
+
 @pytest.mark.parametrize("kind", [requests.READY, requests.DRAINED])
 def test_what_makes_a_log_line_is_said_once(kind: int) -> None:
     """A worker that was taken over does not fill the disk: the second time ends its channel."""

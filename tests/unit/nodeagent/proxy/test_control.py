@@ -1,6 +1,7 @@
 """The worker's end of the channel to control."""
 
 import asyncio
+import dataclasses
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -174,5 +175,62 @@ def test_a_missing_certificate_is_asked_for_once() -> None:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         assert far.channel._waiting == {}
+
+    with_channel(work)
+
+
+def say_last_words(far: Far) -> None:
+    """A permit, its end, and control's own end."""
+    first, second = mesh("shop -> web allow"), mesh("shop -> web deny", generation=2)
+    far.send(SnapshotFrame(encode_snapshot(first)))
+    far.send(DeltaFrame(encode_delta(diff(first, second))))
+    far.sock.close()
+
+
+def test_the_last_words_of_a_dying_control_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its successor has a catalog to hear and a mesh to compile first; a permit that has ended must not last as long."""
+    monkeypatch.setattr(limits, "DECODE_ROWS", 1)  # the end of the channel is seen while the snapshot is being decoded
+
+    async def work(far: Far) -> None:
+        say_last_words(far)
+        await until(lambda: far.channel._sock is None and far.channel._inbox.empty())
+        await until(lambda: far.live.generation > 0)
+        await asyncio.sleep(0)
+        assert far.live.generation == 2
+        assert far.live.snapshot.services["web"].intentions[0].action == "deny"
+
+    with_channel(work)
+
+
+def test_a_worker_that_talks_to_a_dead_control_hears_its_last_words_all_the_same() -> None:
+    """Its own figures may be due before it has looked at what came."""
+
+    async def work(far: Far) -> None:
+        say_last_words(far)
+        far.channel._send_stats()
+        await until(lambda: far.channel._sock is None)
+        await until(lambda: far.live.generation > 0)
+        assert far.live.generation == 2
+
+    with_channel(work)
+
+
+def test_a_new_channel_survives_what_goes_wrong_with_the_old_one_s_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is decoded in steps, and the new channel comes in between."""
+    monkeypatch.setattr(limits, "DECODE_ROWS", 1)
+    monkeypatch.setattr(limits, "RENEW_S", 3600.0)
+
+    async def work(far: Far) -> None:
+        await asyncio.sleep(0)
+        far.send(SnapshotFrame(encode_snapshot(dataclasses.replace(mesh(generation=3), hosts={}))))
+        far.channel._read()
+        await until(far.channel._inbox.empty)
+        old = far.sock
+        far.open()
+        far.reader, fresh = FrameReader(), far.channel._sock
+        far.send(SnapshotFrame(encode_snapshot(mesh(generation=7))))
+        await until(lambda: far.live.generation == 7 or far.channel._sock is None)
+        assert far.channel._sock is fresh
+        old.close()
 
     with_channel(work)

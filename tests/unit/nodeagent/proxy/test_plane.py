@@ -2,6 +2,9 @@
 
 import asyncio
 import socket
+from typing import Literal
+
+import pytest
 
 from nodeagent import limits
 from nodeagent.catalog.codec import encode_snapshot
@@ -84,6 +87,40 @@ def test_a_worker_without_a_supervisor_finishes() -> None:
         supervisor.close()
         await serving
         for sock in (ours, control, far):
+            sock.close()
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("doors", "families"),
+    [
+        ([("outbound", "127.0.0.1"), ("outbound", "::1")], set()),
+        ([("outbound", "127.0.0.1"), ("inbound", "127.0.0.1"), ("tunnel", "127.0.0.1")], {4}),
+        ([("inbound", "127.0.0.1"), ("tunnel", "::1")], {4, 6}),
+    ],
+)
+def test_sockets_are_asked_for_in_the_families_in_which_callers_can_come(
+    doors: list[tuple[Literal["outbound", "inbound", "tunnel"], str]], families: set[int]
+) -> None:
+    """A host without IPv6 cannot make such sockets: to ask for them would go on for ever."""
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        ours, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control, far = socket.socketpair()
+        supervisor.setblocking(False)
+        plane = Plane(1, config_of("host1", "127.0.0.1"), ours, control)
+        for kind, ip in doors:
+            await plane.listen(kind, socket.create_server((ip, 0), family=socket.AF_INET6 if ":" in ip else socket.AF_INET))
+        serving = asyncio.create_task(plane.serve())
+        asked = set()
+        while (message := await loop.sock_recv(supervisor, 512))[0] != requests.READY:
+            asked.add(requests.decode_family(message))
+        assert asked == families
+        supervisor.send(requests.encode_beat(requests.DRAIN))
+        await serving
+        for sock in (ours, supervisor, control, far):
             sock.close()
 
     run(work)

@@ -1,6 +1,7 @@
 """Which tunnel a call gets."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -58,6 +59,40 @@ def test_a_full_pool_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     run(work)
 
 
+def renew(hosts: TwoHosts) -> None:
+    """host1 gets a new certificate."""
+    hosts.one.live.keys.replace(key_ring(hosts.ca, "shop"))
+    hosts.one.pool.retire_stale()
+
+
+def expire(hosts: TwoHosts) -> None:
+    """The certificates of the tunnels that host1 has opened come to their end."""
+    for tunnel in hosts.one.live.tunnels:
+        tunnel.expires_at = hosts.one.live.now()
+
+
+def shut_down(hosts: TwoHosts) -> None:
+    """Every tunnel is told to take no more."""
+    for tunnel in hosts.one.live.tunnels:
+        tunnel.retire()
+
+
+@pytest.mark.parametrize("end", [renew, expire, shut_down])
+def test_tunnels_that_only_finish_what_they_carry_are_no_limit(end: Callable[[TwoHosts], None]) -> None:
+    """A connection that outlives every certificate keeps each of its tunnels open, and costs nobody a call."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            ends = []
+            for _ in range(limits.SESSIONS_PER_KEY + 2):
+                ends.append(await hosts.call())
+                end(hosts)
+            carried = [len(tunnel.session.streams) for tunnel in hosts.one.live.tunnels]
+            assert carried == [1] * len(ends)
+
+    run(work)
+
+
 def test_the_tunnel_with_the_fewest_streams_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that two sessions share the load."""
     monkeypatch.setattr(limits, "STREAMS_PER_SESSION", 2)
@@ -87,8 +122,6 @@ def test_a_certificate_that_comes_in_time_is_waited_for() -> None:
             assert (await calling).stream is not None
 
     run(work)
-
-
 
 
 def test_a_certificate_that_never_comes_is_no_svid(monkeypatch: pytest.MonkeyPatch) -> None:

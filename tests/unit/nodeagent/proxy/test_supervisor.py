@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -119,5 +120,53 @@ def test_drain_loss_and_a_new_control_channel_are_told() -> None:
         while len(told) < 3:
             await asyncio.sleep(0)
         assert told == ["drain", "control", "lost"]
+
+    with_channel(work)
+
+
+def fill(channel: SupervisorChannel) -> int:
+    """Messages that the supervisor has not read, until the kernel takes no more."""
+    count = 0
+    with suppress(BlockingIOError):
+        while True:
+            channel._sock.send(requests.encode_beat(requests.PONG))
+            count += 1
+    return count
+
+
+def test_a_ready_that_could_not_be_sent_goes_with_the_next_answer() -> None:
+    """Else a worker that accepts would be replaced as one that does not; it is said once."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        count = fill(channel)
+        channel.ready()
+        for _ in range(count):
+            theirs.recv(512)
+        for number in (1, 2):
+            theirs.send(requests.encode_beat(requests.PING, number))
+        await turns()
+        kinds = [theirs.recv(512)[0] for _ in range(3)]
+        assert kinds == [requests.PONG, requests.READY, requests.PONG]
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(512)
+
+    with_channel(work)
+
+
+def test_sockets_that_could_not_be_asked_for_are_asked_for_after_the_next_ping() -> None:
+    """For those who wait: a worker that kept trying would serve nobody meanwhile."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        count = fill(channel)
+        waiting = asyncio.create_task(channel.prepared_socket(4))
+        await turns()
+        for _ in range(count):
+            theirs.recv(512)
+        theirs.send(requests.encode_beat(requests.PING, 1))
+        await turns()
+        assert theirs.recv(512)[0] == requests.PONG
+        give_sockets(theirs)
+        (await waiting).close()
 
     with_channel(work)

@@ -6,6 +6,8 @@ import time
 import pytest
 
 from nodeagent import limits
+from nodeagent.errors import PeerIdentity, PeerLost, PeerUnreachable
+from nodeagent.proxy import pool
 from nodeagent.proxy.tunnel import Tunnel
 from nodeagent.wire.stream import LOST, Budget
 from tests.support.twohosts import TwoHosts, run
@@ -105,3 +107,44 @@ def test_before_it_is_connected_it_has_no_room() -> None:
         assert not Tunnel(Budget(), time.time, None).has_room
 
     run(work)
+
+
+def break_down(tunnel: Tunnel, **_: object) -> None:
+    """A check of a peer that has a defect."""
+    raise RuntimeError(f"no idea who {tunnel.peer} is")
+
+
+def test_a_caller_whose_check_breaks_down_uses_no_tunnel(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever has not been checked is refused, and the defect is reported."""
+    monkeypatch.setattr(pool, "_demand", break_down)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            with pytest.raises(PeerIdentity, match="a defect of this agent: RuntimeError: no idea who host2 is"):
+                await hosts.call()
+            assert not hosts.one.live.tunnels
+
+    run(work)
+    assert "RuntimeError: no idea who host2 is" in capfd.readouterr().err
+
+
+def test_a_callee_whose_check_breaks_down_takes_no_stream(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The same on the other side."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            monkeypatch.setattr(hosts.two.welcome, "_name_caller", break_down)
+            with pytest.raises((PeerLost, PeerUnreachable)):
+                await hosts.call()
+            assert not hosts.two.live.tunnels
+            records = hosts.two.live.records.take()
+            assert records is not None
+            assert {(row.direction, row.reason) for row in records.rows} == {("tunnel", "peer_identity")}
+            assert "a defect of this agent: RuntimeError: no idea who host1 is" in records.rows[0].error
+
+    run(work)
+    assert "RuntimeError: no idea who host1 is" in capfd.readouterr().err
