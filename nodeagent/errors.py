@@ -25,6 +25,7 @@ class Reason(StrEnum):
     RESET_BY_DOWNSTREAM = "reset_by_downstream"
     RESET_BY_UPSTREAM = "reset_by_upstream"
     DENIED = "denied"
+    REVOKED = "revoked"
     UNIDENTIFIED = "unidentified"
     PLAINTEXT_REFUSED = "plaintext_refused"
     NO_PEER = "no_peer"
@@ -55,6 +56,12 @@ class Denied(AgentError):
     """An intention, or the default, said no."""
 
     reason, side = Reason.DENIED, Side.MESH
+
+
+class Revoked(AgentError):
+    """A change of policy ended a connection that was open."""
+
+    reason, side = Reason.REVOKED, Side.MESH
 
 
 class Unidentified(AgentError):

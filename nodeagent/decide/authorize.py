@@ -31,6 +31,15 @@ def authorize(snapshot: Snapshot, source: str, destination: str) -> Permit:
         raise Denied(f"{source or 'an unidentified workload'} -> {destination}: the caller is no service of the mesh")
     if destination not in snapshot.services:
         raise Denied(f"{source} -> {destination}: no service {destination} is known here; see: nodeagent services")
+    return Permit(source, destination, str(allowing_intention(snapshot, source, destination)))
+
+
+def allowing_intention(snapshot: Snapshot, source: str, destination: str) -> Intention:
+    """The intention that allows the pair, whether or not the catalog still knows its two services.
+
+    Raises:
+        Denied: names the intention, or the default, that said no.
+    """
     decider = deciding_intention(snapshot, source, destination)
     if decider is None:
         cure = f"allow it with: nodeagent intention allow {source} {destination}"
@@ -38,7 +47,7 @@ def authorize(snapshot: Snapshot, source: str, destination: str) -> Permit:
     if decider.action != "allow":
         cure = f"change it with: nodeagent intention allow {source} {destination}"
         raise Denied(f"the intention {decider} denies {source} -> {destination}; {cure}")
-    return Permit(source, destination, str(decider))
+    return decider
 
 
 def deciding_intention(snapshot: Snapshot, source: str, destination: str) -> Intention | None:

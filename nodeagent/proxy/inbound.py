@@ -53,6 +53,7 @@ class Inbound:
             relay.row.destination = to.service.name if isinstance(to, ToService) else ""
             via = decide_plaintext(live.snapshot, dst)
             note_way(relay.row, via, live.snapshot)
+            live.held.add(relay)
             relay.link(await self._reach(via.address, addr.ip, via.service))
 
     async def _serve_stream(self, tunnel: Tunnel, relay: Relay, stream: Stream, headers: Headers) -> None:
@@ -67,6 +68,7 @@ class Inbound:
             asked = connect.read_request(headers)
             via = decide_stream(live.snapshot, tunnel.source, tunnel.destination, asked.authority)
             note_way(relay.row, via, live.snapshot)
+            live.held.add(relay)
             upstream = await self._reach(via.address, tunnel.address.ip, via.service)
             stream.respond(connect.success_headers())
             relay.link(upstream)

@@ -17,6 +17,7 @@ from nodeagent.model.outcome import ConnectionRow, Direction
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.record import RecordQueue
 from nodeagent.proxy.ends import End
+from nodeagent.proxy.held import HeldRelays
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.tls import Keys
 from nodeagent.proxy.tunnel import Tunnel
@@ -49,6 +50,7 @@ class Live:
         self._defects = 0
         self._defects_minute = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self.held = HeldRelays(config.host.deny_grace_s, self.spawn)
 
     @property
     def generation(self) -> int:
@@ -67,9 +69,10 @@ class Live:
         return self._snapshot
 
     def follow(self, snapshot: Snapshot) -> None:
-        """New connections are decided by `snapshot` from here on."""
+        """New connections are decided by `snapshot` from here on; open ones end if it denies them."""
         self._snapshot = snapshot
         self.has_snapshot.set()
+        self.held.follow(snapshot)
 
     def now(self) -> float:
         """Unix seconds: the worker's only wall clock."""
@@ -111,6 +114,7 @@ class Live:
     def close(self, relay: Relay) -> None:
         """A relay has ended: counted, recorded, forgotten."""
         self.relays.pop(relay.row.id, None)
+        self.held.discard(relay)
         self._note_quiet()
         self._closed_sent += relay.row.sent
         self._closed_received += relay.row.received

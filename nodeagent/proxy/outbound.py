@@ -8,7 +8,7 @@ from nodeagent import limits
 from nodeagent.decide.identify import service_of
 from nodeagent.decide.mode import mode_of
 from nodeagent.decide.outbound import Via, decide_outbound
-from nodeagent.decide.route import ToService, find_destination
+from nodeagent.decide.route import Destination, ToService, find_destination
 from nodeagent.errors import Loop
 from nodeagent.model.address import Address, OriginalDst, canonical_ip
 from nodeagent.model.outcome import ConnectionRow
@@ -18,7 +18,7 @@ from nodeagent.proxy.call import Caller
 from nodeagent.proxy.ends import End, TcpEnd
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.owner import find_workload, stamped
-from nodeagent.proxy.relay import refusals
+from nodeagent.proxy.relay import Relay, refusals
 from nodeagent.proxy.supervisor import SupervisorChannel
 from nodeagent.proxy.upstream import connect_direct, is_local
 
@@ -44,20 +44,30 @@ class Outbound:
             return
         with refusals(relay, live):
             live.check_room()
-            snapshot = live.snapshot
-            destination = find_destination(snapshot, dst, dst_is_local=self._is_here(snapshot, dst))
-            workload = await self._workload(client, snapshot, is_service=isinstance(destination, ToService))
-            source = service_of(snapshot, workload)
-            note_caller(relay.row, source, workload, destination)
-            via = decide_outbound(snapshot, source, destination)
-            note_way(relay.row, via, snapshot)
-            relay.link(await self._reach(source, via, addr))
+            workload = await self._workload(client, dst)
+            via = self._decide(relay, workload, dst)
+            relay.link(await self._reach(relay.row.source, via, addr))
 
-    async def _workload(self, client: TcpEnd, snapshot: Snapshot, *, is_service: bool) -> Workload:
+    async def _workload(self, client: TcpEnd, dst: OriginalDst) -> Workload:
         """Who calls. Where no policy asks, the mark is enough: the supervisor is not bothered."""
-        if not is_service:
+        snapshot = self._live.snapshot
+        if not isinstance(self._destination(snapshot, dst), ToService):
             return stamped(client.sock, self._live.units)
         return await find_workload(client.sock, self._live.units, snapshot, self._supervisor)
+
+    def _decide(self, relay: Relay, workload: Workload, dst: OriginalDst) -> Via:
+        """The way on, by the snapshot of this moment: a newer one may have come while the kernel was asked."""
+        snapshot = self._live.snapshot
+        destination = self._destination(snapshot, dst)
+        source = service_of(snapshot, workload)
+        note_caller(relay.row, source, workload, destination)
+        via = decide_outbound(snapshot, source, destination)
+        note_way(relay.row, via, snapshot)
+        self._live.held.add(relay)
+        return via
+
+    def _destination(self, snapshot: Snapshot, dst: OriginalDst) -> Destination:
+        return find_destination(snapshot, dst, dst_is_local=self._is_here(snapshot, dst))
 
     async def _reach(self, source: str, via: Via, client: Address) -> End:
         if via.path == "tunnel":

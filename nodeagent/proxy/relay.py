@@ -59,6 +59,11 @@ class Relay:
             self.downstream.refuse(error)
         self.cut()
 
+    def revoke(self, error: AgentError) -> None:
+        """Ends it although both ends would go on: it may not be open any more."""
+        self.settle(error.reason, error.side, str(error))
+        self.cut()
+
     def cut(self) -> None:
         """Resets whatever is still open and closes the row."""
         for end in list(self._open):

@@ -1,0 +1,73 @@
+"""Whether a connection that is open may stay so under a newer snapshot: deny means now."""
+
+from typing import NamedTuple
+
+from nodeagent.decide.authorize import allowing_intention
+from nodeagent.decide.mode import mode_of
+from nodeagent.errors import Denied, Revoked
+from nodeagent.model.outcome import ConnectionRow, Direction, Path
+from nodeagent.model.snapshot import Snapshot
+
+
+class Held(NamedTuple):
+    """What connections have in common that one answer holds open."""
+
+    direction: Direction
+    path: Path
+    source: str
+    """Empty: unidentified, or clear text from outside."""
+    destination: str
+    """Empty: no service is registered there."""
+    peer: str
+    """Host at the other end."""
+
+
+def held_by(row: ConnectionRow) -> Held:
+    """What this connection is held open by."""
+    return Held(row.direction, row.path, row.source, row.destination, row.peer)
+
+
+def concerns(held: Held, old: Snapshot, new: Snapshot) -> bool:
+    """Whether the two snapshots may differ about it. Quick: what did not change is the same object in both."""
+    return (
+        old.mesh is not new.mesh
+        or old.wildcards is not new.wildcards
+        or old.services.get(held.destination) is not new.services.get(held.destination)
+        or old.hosts.get(held.peer) is not new.hosts.get(held.peer)
+    )
+
+
+def why_revoked(snapshot: Snapshot, held: Held) -> Revoked | None:
+    """Why such a connection must end; None: it may stay.
+
+    Only policy ends a connection: intentions and modes. A service, an instance or a host that is gone from the catalog ends
+    none, for a catalog can be wrong about that. What was let through at a port without a service is not touched either.
+    """
+    mode = mode_of(snapshot, held.destination)
+    if not held.destination or mode == "observe":
+        return None
+    # 1) Without a name there is no intention to ask for.
+    if not held.source:
+        return _nameless(held) if mode == "strict" else None
+    # 2) In clear to another machine: strict wants a tunnel, and only there is nobody else who asks for the intention.
+    if held.path == "direct" and held.peer != snapshot.mesh.host:
+        has_agent = held.peer in snapshot.hosts and snapshot.hosts[held.peer].tunnel_port > 0
+        if mode == "strict" and (has_agent or held.destination not in snapshot.mesh.plaintext_ok):
+            return Revoked(f"it went to {held.destination} in clear, which is strict now")
+        if mode != "strict" and not has_agent:
+            return None
+    # 3) All else stands and falls with its intention.
+    return _without_intention(snapshot, held)
+
+
+def _without_intention(snapshot: Snapshot, held: Held) -> Revoked | None:
+    try:
+        allowing_intention(snapshot, held.source, held.destination)
+    except Denied as error:
+        return Revoked(f"a change of policy ended it: {error}")
+    return None
+
+
+def _nameless(held: Held) -> Revoked:
+    what = "it came in clear" if held.direction == "plaintext" else "nobody knows which workload opened it"
+    return Revoked(f"{what}, and {held.destination} is strict now")
