@@ -52,6 +52,7 @@ FLUSH_BYTES = 256 * 1024  # written to a tunnel per loop turn
 STREAM_QUEUE_BYTES = 64 * 1024  # a stream with more queued asks its application to pause
 WORKER_BUFFER_BYTES = 256 * 1024 * 1024  # all streams of a worker together; beyond, new streams are refused
 TLS_BIO_BYTES = 33_024  # two records: 93 KiB a session after a burst instead of 347
+DETAIL_CHARS = 400  # of a refusal's sentence that a peer is told: the longest of ours have 300
 HOPS = 1  # agents that a connection may have passed before this one: the caller's
 CONNECTIONS_PER_WORKER = 9_000  # two descriptors each, below a hard limit of 20,000
 PREPARED_SOCKETS = 64  # made by the supervisor and sent in one message (0.95 ms)

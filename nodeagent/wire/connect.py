@@ -4,6 +4,7 @@
 """
 
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 from nodeagent import limits
 from nodeagent.errors import (
@@ -22,6 +23,9 @@ from nodeagent.wire.stream import Headers
 
 _HOPS = b"nodeagent-hops"
 _REASON = b"nodeagent-reason"
+_DETAIL = b"nodeagent-detail"
+_PLAIN = " !#$&'()*+,/:;<=>?@[]^`{|}"
+"""Kept as they are in a detail. The library that writes headers checks none: a line end must not get there."""
 
 _STATUS = {
     Reason.DENIED: b"401",
@@ -73,8 +77,13 @@ def success_headers() -> Headers:
 
 
 def refusal_headers(error: AgentError) -> Headers:
-    """Why not: the status of HBONE, and the reason's name, which is from a closed set."""
-    return [(b":status", _STATUS.get(error.reason, b"503")), (_REASON, error.reason.encode())]
+    """Why not: the status of HBONE, the reason's name from a closed set, and for people the sentence, percent-encoded.
+
+    The peer has proved who it is, and hears of nothing but its own call. What a defect of ours says stays here.
+    """
+    headers = [(b":status", _STATUS.get(error.reason, b"503")), (_REASON, error.reason.encode())]
+    detail = "" if error.reason is Reason.INTERNAL else quote(str(error)[: limits.DETAIL_CHARS], safe=_PLAIN)
+    return [*headers, (_DETAIL, detail.encode())] if detail else headers
 
 
 def read_answer(headers: Headers) -> None:
@@ -89,7 +98,14 @@ def read_answer(headers: Headers) -> None:
         return
     reason = fields.get(_REASON, b"").decode("ascii", "replace")
     known = _BY_REASON.get(reason) or _BY_STATUS.get(status, PeerRefused)
-    raise known(f"the callee's agent refused with status {status}" + (f" ({reason})" if reason in list(Reason) else ""))
+    named = f" ({reason})" if reason in list(Reason) else ""
+    raise known(f"the callee's agent refused with status {status}{named}{_read_detail(fields.get(_DETAIL, b''))}")
+
+
+def _read_detail(field: bytes) -> str:
+    """What the peer says of its refusal, fit for a log: printable, and not long."""
+    text = unquote(field[: 3 * limits.DETAIL_CHARS].decode("ascii", "replace"))[: limits.DETAIL_CHARS]
+    return ": " + "".join(each if each.isprintable() else "?" for each in text) if text else ""
 
 
 def _digits(text: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.errors import (
     AgentError,
     BadDestination,
@@ -80,3 +81,30 @@ def test_only_200_is_success() -> None:
     for status in (b"204", b"302", b"500", b"100"):
         with pytest.raises(PeerRefused):
             connect.read_answer([(b":status", status)])
+
+
+def test_the_caller_s_agent_hears_the_sentence() -> None:
+    """Which intention said no, whatever signs it has; on the wire it is one plain field."""
+    sentence = "no intention allows shop -> w\u00e9b (default deny); allow it with: nodeagent intention allow shop web 100%"
+    headers = connect.refusal_headers(Denied(sentence))
+    assert dict(headers)[b"nodeagent-detail"].isascii()
+    with pytest.raises(Denied) as refusal:
+        connect.read_answer(headers)
+    assert str(refusal.value) == f"the callee's agent refused with status 401 (denied): {sentence}"
+
+
+def test_no_field_is_split_and_no_log_spoiled() -> None:
+    """Neither by what we say nor by what a peer says."""
+    headers = connect.refusal_headers(Denied("no\r\nevil: 1\x00" + "x" * 9999))
+    detail = dict(headers)[b"nodeagent-detail"]
+    assert not set(b"\r\n\0") & set(detail)
+    assert len(detail) <= 3 * limits.DETAIL_CHARS
+    with pytest.raises(Denied) as refusal:
+        connect.read_answer([(b":status", b"401"), (b"nodeagent-detail", b"a%0d%0a%1b[31m" + b"\xff" + b"x" * 9999)])
+    assert str(refusal.value).isprintable()
+    assert len(str(refusal.value)) < limits.DETAIL_CHARS + 99
+
+
+def test_a_defect_is_told_to_nobody_else() -> None:
+    """What an unexpected error says may be anything."""
+    assert b"nodeagent-detail" not in dict(connect.refusal_headers(AgentError("KeyError: 'secret'")))
