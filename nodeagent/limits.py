@@ -104,6 +104,9 @@ RECORDS_PER_BATCH = 512  # records a worker sends at once
 RECORDS_QUEUED = 16_384  # beyond, records are counted as dropped: a log never stops traffic
 RECORDS_S = 0.1  # how often a worker sends its records
 CLOSED_KEPT = 1000  # closed connections that control remembers for `nodeagent connections --closed`
+FLOWS_KEPT = 10_000  # who called whom, for `nodeagent enforce`: 0.3 KiB each; a host has some hundred
+FLOW_AGE_S = 30 * 86_400.0  # a monthly job is seen once in this
+FLOWS_SAVE_S = 60.0  # what a crash may cost of them
 
 # --- control plane -------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,16 @@ class Publisher:
         self._unsaved = LastGood(now, trust_domain, self.snapshot.generation, state)
         self._to_save.set()
 
+    def reconfigure(self, config: Config) -> None:
+        """Puts into force what the catalog said last, under another configuration: at once, also while it is away.
+
+        Raises:
+            CatalogError: it does not compile; nothing has changed.
+        """
+        self._config = config
+        if self._compiled:
+            self._enforce(*self._compiled, self._generation + 1, self.heard_at, self.source)
+
     def blame(self, error: Exception) -> None:
         """Takes note of a defect that kept a change out of force."""
         self.is_behind = True

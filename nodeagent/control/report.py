@@ -2,7 +2,9 @@
 
 import msgspec
 
+from nodeagent.model.flow import Flow
 from nodeagent.model.outcome import ConnectionRow
+from nodeagent.model.service import Mode
 
 API_VERSION = "nodeagent/v1"
 
@@ -172,6 +174,63 @@ class CertsAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersi
     """Ids of the roots that are believed."""
     active_root: str
     certificates: list[CertificatePart]
+
+
+class ModePart(msgspec.Struct, kw_only=True):
+    """The mode of the host, or of one service."""
+
+    service: str
+    """Empty: the host's, for every service without one of its own."""
+    mode: str
+    configured: str = ""
+    """What the file says; empty: nothing."""
+    switched_by: str = ""
+    """Who switched it while the agent ran; empty: nobody, it is the file's."""
+    switched_at: float = 0.0
+
+
+class ModesAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):
+    """GET and POST /v1/modes."""
+
+    api_version: str = API_VERSION
+    modes: list[ModePart]
+    """The host's first."""
+
+
+class SwitchMode(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of POST /v1/modes."""
+
+    mode: Mode | None
+    """None: back to what the file says."""
+    service: str = ""
+    """Empty: the host."""
+
+
+class FlowPart(msgspec.Struct, kw_only=True):
+    """A recorded flow that passes now and would be refused."""
+
+    flow: Flow
+    times: int
+    last_at: float
+    reason: str
+    error: str
+    hint: str = ""
+
+
+class CheckAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):
+    """GET /v1/enforce."""
+
+    api_version: str = API_VERSION
+    service: str
+    mode: str
+    """In force now."""
+    proposed: str
+    flows: int
+    """How many were looked at."""
+    since: float
+    """Unix seconds of the oldest of them; 0: there is none."""
+    refused: list[FlowPart]
+    """Those that `proposed` would refuse, the most frequent first."""
 
 
 class ErrorAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):

@@ -1,0 +1,104 @@
+"""Modes while the agent runs: which hold, what another would refuse, and switching them."""
+
+from aiohttp import web
+
+from nodeagent import limits
+from nodeagent.config import suggest
+from nodeagent.control.flows import FlowBook, flow_of
+from nodeagent.control.modes import ModeBook, Switched
+from nodeagent.control.publish import Publisher
+from nodeagent.control.report import CheckAnswer, FlowPart, ModePart, ModesAnswer, SwitchMode
+from nodeagent.control.workers import Workers
+from nodeagent.decide.mode import mode_of, next_mode, under_mode
+from nodeagent.decide.rehearse import Refused, newly_refused
+from nodeagent.errors import ConfigError
+from nodeagent.model.flow import Flow, FlowCount
+from nodeagent.model.service import Mode
+from nodeagent.model.snapshot import Snapshot
+
+
+class Enforcer:
+    """Owned by control."""
+
+    def __init__(self, book: ModeBook, flows: FlowBook, publisher: Publisher, workers: Workers) -> None:
+        self._book = book
+        self._flows = flows
+        self._publisher = publisher
+        self._workers = workers
+
+    def modes(self) -> ModesAnswer:
+        """The modes that hold, the host's first."""
+        config, modes = self._book.config, self._book.modes
+        parts = [_mode_part("", config.host.mode, modes.host, self._book.configured(""))]
+        for name, table in sorted(config.service.items()):
+            if table.mode:
+                parts.append(_mode_part(name, table.mode, modes.services.get(name), self._book.configured(name)))
+        return ModesAnswer(modes=parts)
+
+    async def check(self, mode: Mode | None, service: str) -> CheckAnswer:
+        """What `mode` would refuse of the flows that were seen, open connections included; None: the next stricter one.
+
+        Raises:
+            HTTPException: nothing can be said yet, or there is no such service.
+        """
+        snapshot = self._snapshot()
+        self._demand_known(snapshot, service)
+        now = mode_of(snapshot, service)
+        proposed = mode or next_mode(now)
+        counts = await self._counts(service)
+        refused = newly_refused(snapshot, under_mode(snapshot, proposed, service), counts)
+        parts = [_flow_part(each, counts[each.flow]) for each in refused]
+        return CheckAnswer(
+            service=service, mode=now, proposed=proposed, flows=len(counts),
+            since=min((count.first_at for count in counts.values()), default=0.0),
+            refused=sorted(parts, key=lambda part: -part.times),
+        )  # fmt: skip
+
+    def switch(self, wish: SwitchMode, by: str) -> ModesAnswer:
+        """Switches, and answers when the new mode is on its way to the workers.
+
+        Raises:
+            HTTPException: it cannot be; nothing has changed.
+        """
+        if wish.service and self._publisher.snapshot:
+            self._demand_known(self._publisher.snapshot, wish.service)
+        try:
+            self._book.switch(wish.mode, wish.service, by)
+        except ConfigError as error:
+            raise web.HTTPConflict(text=str(error)) from error
+        except OSError as error:
+            raise web.HTTPInsufficientStorage(text=f"the mode could not be saved, and is as before: {error}") from error
+        self._publisher.reconfigure(self._book.config)
+        return self.modes()
+
+    async def _counts(self, service: str) -> dict[Flow, FlowCount]:
+        """The flows that are known, and those of connections that are open: some stay so for weeks."""
+        counts = self._flows.counts()
+        rows, _, _ = await self._workers.open_connections(limits.API_ROWS_MAX)
+        for row in rows:
+            if flow := flow_of(row):
+                counts.setdefault(flow, FlowCount(1, row.opened_at, row.opened_at))
+        return {flow: count for flow, count in counts.items() if service in ("", flow.destination)}
+
+    def _snapshot(self) -> Snapshot:
+        if self._publisher.snapshot is None:
+            raise web.HTTPServiceUnavailable(text="this agent knows no mesh yet, so nothing can be said; see: nodeagent status")
+        return self._publisher.snapshot
+
+    def _demand_known(self, snapshot: Snapshot, service: str) -> None:
+        if service and service not in snapshot.services:
+            raise web.HTTPNotFound(text=f"no service {service} is known here{suggest(service, snapshot.services)}")
+
+
+def _mode_part(service: str, mode: Mode, switched: Switched | None, configured: Mode | None) -> ModePart:
+    part = ModePart(service=service, mode=mode, configured=configured or "")
+    if switched:
+        part.switched_by, part.switched_at = switched.by, switched.at
+    return part
+
+
+def _flow_part(each: Refused, count: FlowCount) -> FlowPart:
+    return FlowPart(
+        flow=each.flow, times=count.times, last_at=count.last_at,
+        reason=each.error.reason, error=str(each.error), hint=each.hint,
+    )  # fmt: skip

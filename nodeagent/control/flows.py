@@ -1,0 +1,104 @@
+"""The book of flows: who called whom, how often, when last. It answers what a stricter mode would refuse."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.control.durable import replace_file
+from nodeagent.model.address import parse_address
+from nodeagent.model.flow import Flow, FlowCount
+from nodeagent.model.outcome import ConnectionRow
+from nodeagent.model.service import is_host_name, is_service_name
+from nodeagent.observe.log import open_log
+
+_UNIT_CHARS = 255  # systemd, UNIT_NAME_MAX
+
+_log = open_log()
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    """The file."""
+
+    flows: list[tuple[Flow, FlowCount]]
+    version: int = 1
+
+
+class FlowBook:
+    """Owned by control. When it is full, the flow that was seen longest ago makes room."""
+
+    def __init__(self, path: Path, now: Callable[[], float], most: int = limits.FLOWS_KEPT) -> None:
+        self._path = path
+        self._now = now
+        self._most = most
+        self._counts: dict[Flow, FlowCount] = {}
+        """Seen longest ago first."""
+        self._is_saved = True
+
+    def counts(self) -> dict[Flow, FlowCount]:
+        """Flows that were seen within FLOW_AGE_S, the latest last."""
+        oldest = self._now() - limits.FLOW_AGE_S
+        return {flow: count for flow, count in self._counts.items() if count.last_at >= oldest}
+
+    def extend(self, rows: Iterable[ConnectionRow]) -> None:
+        """Takes note of connections that policy let pass."""
+        for row in rows:
+            if flow := flow_of(row):
+                self._add(flow, row.opened_at)
+
+    def restore(self) -> None:
+        """Goes on from what was saved; a file that cannot be read is put aside: flows are seen again."""
+        try:
+            saved = msgspec.msgpack.decode(self._path.read_bytes(), type=_Saved)
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            _log.error("flows_ignored", path=str(self._path), error=str(error))
+            return
+        self._counts = dict(saved.flows[-self._most :]) | self._counts
+
+    async def keep(self) -> None:
+        """Saves what is new now and then, for ever, and once more at the end."""
+        try:
+            while True:
+                await asyncio.sleep(limits.FLOWS_SAVE_S)
+                self._save()
+        finally:
+            self._save()
+
+    def _add(self, flow: Flow, at: float) -> None:
+        count = self._counts.pop(flow, None) or FlowCount(0, at, at)
+        count.times += 1
+        count.last_at = max(count.last_at, at)
+        self._counts[flow] = count
+        self._is_saved = False
+        if len(self._counts) > self._most:
+            del self._counts[next(iter(self._counts))]
+
+    def _save(self) -> None:
+        if self._is_saved:
+            return
+        try:
+            replace_file(self._path, msgspec.msgpack.encode(_Saved(list(self.counts().items()))))
+            self._is_saved = True
+        except OSError as error:
+            _log.error("flows_not_saved", path=str(self._path), error=str(error))
+
+
+def flow_of(row: ConnectionRow) -> Flow | None:
+    """What the connection is one of; None where no policy asked for it, or refused it, or a worker wrote nonsense."""
+    if row.path == "none" or not is_service_name(row.destination) or not (is_service_name(row.source) or not row.source):
+        return None
+    try:
+        client, address = parse_address(row.client), parse_address(row.original_dst)
+    except ValueError:
+        return None
+    is_unknown = not row.source
+    return Flow(
+        direction=row.direction, source=row.source, destination=row.destination, address=str(address),
+        peer=row.peer if is_host_name(row.peer) else "",
+        unit=row.unit[:_UNIT_CHARS] if is_unknown else "", uid=row.uid if is_unknown else -1,
+        client=client.ip if row.direction == "plaintext" else "",
+    )  # fmt: skip

@@ -1,0 +1,118 @@
+"""Modes that were switched while the agent runs: they hold over the file's until the file says something else."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from nodeagent.config import Config, ServiceTable
+from nodeagent.control.durable import replace_file
+from nodeagent.errors import ConfigError
+from nodeagent.model.service import Mode
+from nodeagent.observe.log import open_log
+
+_log = open_log()
+
+
+class Switched(msgspec.Struct, frozen=True):
+    """One mode, as somebody switched it."""
+
+    mode: Mode
+    over: Mode | None
+    """What the file said then; None: nothing. When it says something else, that is the later word, and counts."""
+    by: str
+    at: float
+    """Unix seconds."""
+
+
+class Modes(msgspec.Struct, frozen=True):
+    """All that were switched: the file on disk."""
+
+    host: Switched | None = None
+    services: dict[str, Switched] = {}
+    version: int = 1
+
+
+ALL_STRICT = Switched("strict", None, "a file that cannot be read", 0.0)
+
+
+class ModeBook:
+    """Owned by control."""
+
+    def __init__(self, path: Path, config: Config, now: Callable[[], float]) -> None:
+        self.complaint = ""
+        """What is wrong with the file."""
+        self._path = path
+        self._file = config
+        self._now = now
+        self.modes = Modes()
+
+    @property
+    def config(self) -> Config:
+        """The configuration with the modes that hold."""
+        return with_modes(self._file, self.modes)
+
+    def configured(self, service: str) -> Mode | None:
+        """What the file says of the service; of the host, for none."""
+        return _word(self._file, service)
+
+    def restore(self) -> None:
+        """Goes on with what was switched before; with strict for all where that cannot be known: what was enforced stays so."""
+        try:
+            modes = msgspec.json.decode(self._path.read_bytes(), type=Modes)
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            _log.error("modes_unreadable", path=str(self._path), error=str(error), effect="everything is strict")
+            self.complaint = f"{self._path}: {error}; everything is strict until: nodeagent enforce MODE"
+            self.modes = Modes(ALL_STRICT, dict.fromkeys(self._file.service, ALL_STRICT))
+            return
+        self.modes = still_holding(modes, self._file)
+
+    def switch(self, mode: Mode | None, service: str, by: str) -> None:
+        """Puts the host, or one service, into `mode`; None: back to the file's. On disk before it is in force.
+
+        Raises:
+            ConfigError: the kernel lets connections pass while the agent is dead, and strict must not.
+            OSError: it could not be saved; nothing has changed.
+        """
+        if mode == "strict" and self._file.intercept.fail == "open":
+            raise ConfigError('strict, and intercept.fail = "open": set it to "closed" in the file and restart the agent first')
+        base = Modes(services={}) if self.complaint else self.modes
+        modes = changed(base, mode, service, self.configured(service), by, self._now())
+        replace_file(self._path, msgspec.json.encode(modes))
+        self.modes, self.complaint = modes, ""
+        _log.warning("mode_switched", service=service, mode=mode or "as configured", by=by)
+
+
+def with_modes(config: Config, modes: Modes) -> Config:
+    """The configuration as it would be if the file said these modes."""
+    services = dict(config.service)
+    for name, switched in modes.services.items():
+        services[name] = msgspec.structs.replace(services.get(name, ServiceTable()), mode=switched.mode)
+    host = msgspec.structs.replace(config.host, mode=modes.host.mode) if modes.host else config.host
+    return msgspec.structs.replace(config, host=host, service=services)
+
+
+def changed(modes: Modes, mode: Mode | None, service: str, over: Mode | None, by: str, at: float) -> Modes:
+    """The modes with one more switched, or with one taken back (None)."""
+    switched = Switched(mode, over, by, at) if mode else None
+    if not service:
+        return msgspec.structs.replace(modes, host=switched)
+    others = {name: each for name, each in modes.services.items() if name != service}
+    return msgspec.structs.replace(modes, services=others | ({service: switched} if switched else {}))
+
+
+def still_holding(modes: Modes, config: Config) -> Modes:
+    """Those that the file has not overtaken: where it was changed since, it is the operator's later word."""
+    return Modes(
+        modes.host if modes.host and modes.host.over == _word(config, "") else None,
+        {name: each for name, each in modes.services.items() if each.over == _word(config, name)},
+    )
+
+
+def _word(config: Config, service: str) -> Mode | None:
+    """What the file says of the service; of the host, for none."""
+    if not service:
+        return config.host.mode
+    return config.service[service].mode if service in config.service else None

@@ -1,0 +1,55 @@
+"""What another mode would refuse of the flows that were seen: the functions of the data path, asked before it is switched on."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from nodeagent.decide.inbound import decide_plaintext, decide_stream
+from nodeagent.decide.outbound import decide_outbound
+from nodeagent.decide.route import ToService, find_destination
+from nodeagent.errors import AgentError, BadDestination
+from nodeagent.model.address import OriginalDst, parse_address
+from nodeagent.model.flow import Flow
+from nodeagent.model.snapshot import Snapshot
+
+
+class Refused(NamedTuple):
+    """A flow that passes now and would not."""
+
+    flow: Flow
+    error: AgentError
+    hint: str
+    """What else to know before it is switched on; mostly empty."""
+
+
+def newly_refused(now: Snapshot, then: Snapshot, flows: Iterable[Flow]) -> list[Refused]:
+    """Those that `now` lets pass and `then` would refuse, in the order in which they came."""
+    found = ((flow, why_refused(then, flow)) for flow in flows if why_refused(now, flow) is None)
+    return [Refused(flow, error, _hint(then, flow)) for flow, error in found if error]
+
+
+def why_refused(snapshot: Snapshot, flow: Flow) -> AgentError | None:
+    """Why this snapshot would refuse such a connection; None: it passes, or nothing is registered there any more."""
+    dst = OriginalDst(parse_address(flow.address))
+    try:
+        match flow.direction:
+            case "outbound":
+                to = find_destination(snapshot, dst, dst_is_local=flow.peer == snapshot.mesh.host)
+                if isinstance(to, ToService):
+                    decide_outbound(snapshot, flow.source, to)
+            case "tunnel":
+                decide_stream(snapshot, flow.source, flow.destination, dst)
+            case "plaintext":
+                decide_plaintext(snapshot, dst)
+    except BadDestination:
+        return None
+    except AgentError as error:
+        return error
+    return None
+
+
+def _hint(snapshot: Snapshot, flow: Flow) -> str:
+    """Clear text from a host with an agent means that its agent lets it out: that host goes first."""
+    host = snapshot.host_by_ip.get(flow.client)
+    if flow.direction != "plaintext" or host is None or not host.tunnel_port:
+        return ""
+    return f"{host.name} has an agent and sends in clear: it observes, or the caller is unknown there; enforce there first"
