@@ -52,9 +52,22 @@ def ask(path: str, kind: type[Answer], *, socket_path: str | None, query: dict[s
         AgentUnreachableError, AgentSilentError: it does not answer; says why and what to do.
         ClickException: it answered with an error.
     """
+    return _exchange("GET", path + (f"?{urlencode(query)}" if query else ""), None, kind, socket_path)
+
+
+def tell(path: str, wish: msgspec.Struct, kind: type[Answer], *, socket_path: str | None) -> Answer:
+    """The agent's answer to POST `path`; it may be refused to whoever may only look.
+
+    Raises:
+        AgentUnreachableError, AgentSilentError, ClickException: as `ask`.
+    """
+    return _exchange("POST", path, msgspec.json.encode(wish), kind, socket_path)
+
+
+def _exchange(method: str, target: str, wish: bytes | None, kind: type[Answer], socket_path: str | None) -> Answer:
     where = find_socket(socket_path)
     try:
-        status, body = unix_http.get(where, path + (f"?{urlencode(query)}" if query else ""))
+        status, body = unix_http.request(where, method, target, wish)
     except TimeoutError as error:
         raise AgentSilentError(f"the agent at {where} did not answer in time; see: journalctl -u nodeagent") from error
     except (OSError, http.client.HTTPException) as error:

@@ -120,9 +120,12 @@ def _refuse_beside_agent(*, is_forced: bool) -> None:
 
 
 def _refill(settings: Settings, state_dir: Path) -> tuple[str, ...]:
-    """Fills sets that were made anew with what was captured last: until an agent has compiled, that goes nowhere in clear."""
+    """Fills sets that were made anew with what was captured last: until an agent has compiled, that goes nowhere in clear.
+
+    Beside a running agent nothing is filled: it knows better, and restores its sets itself.
+    """
     capture = try_saved_capture(state_dir)
-    if capture is None:
+    if capture is None or kernel.try_agent_port() is not None:
         return ()
     with Elements(settings) as elements:
         elements.set_capture(capture.addresses, capture.ports)

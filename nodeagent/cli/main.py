@@ -16,6 +16,7 @@ COMMANDS = {
     "connections": "nodeagent.cli.connections:connections",
     "services": "nodeagent.cli.services:services",
     "certs": "nodeagent.cli.certs:certs",
+    "enforce": "nodeagent.cli.enforce:enforce",
     "intention": "nodeagent.cli.intention:intention",
     "service": "nodeagent.cli.service:service",
     "intercept": "nodeagent.cli.intercept:intercept",

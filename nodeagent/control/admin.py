@@ -6,6 +6,7 @@ import socket
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
@@ -13,11 +14,13 @@ from aiohttp import web
 from nodeagent import limits
 from nodeagent.config import AdminTable
 from nodeagent.control.door import Door
-from nodeagent.control.report import ConnectionsAnswer, ErrorAnswer
-from nodeagent.control.rights import Handler, Rights, read_caller, rights_at, writers_only
+from nodeagent.control.enforce import Enforcer
+from nodeagent.control.report import ConnectionsAnswer, ErrorAnswer, SwitchMode
+from nodeagent.control.rights import Handler, Rights, caller_of, read_caller, rights_at, writers_only
 from nodeagent.control.view import View
 from nodeagent.control.workers import Workers
 from nodeagent.model.address import parse_address
+from nodeagent.model.service import Mode
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 from nodeagent.observe.record import concerns
@@ -25,10 +28,12 @@ from nodeagent.observe.record import concerns
 _MODE = 0o660
 _TRUE = ("1", "true")
 
+Body = TypeVar("Body", bound=msgspec.Struct)
+
 _log = open_log()
 
 
-def build_api(view: View, metrics: Metrics, rights: Rights) -> web.Application:
+def build_api(view: View, enforcer: Enforcer, metrics: Metrics, rights: Rights) -> web.Application:
     """The application behind the admin socket."""
 
     async def status(_request: web.Request) -> web.Response:
@@ -43,7 +48,21 @@ def build_api(view: View, metrics: Metrics, rights: Rights) -> web.Application:
     async def connections(request: web.Request) -> web.Response:
         return _json(await list_connections(view.workers, request.query))
 
+    async def modes(_request: web.Request) -> web.Response:
+        return _json(enforcer.modes())
+
+    async def switch(request: web.Request) -> web.Response:
+        wish = _decode(await request.read(), SwitchMode)
+        return _json(enforcer.switch(wish, f"uid {caller_of(request).uid}"))
+
+    async def enforce(request: web.Request) -> web.Response:
+        asked = _asked(request.query, "mode", "service")
+        return _json(await enforcer.check(_mode_in(asked.get("mode", "")), asked.get("service", "")))
+
     app = _application(rights)
+    app.router.add_get("/v1/modes", modes)
+    app.router.add_post("/v1/modes", switch)
+    app.router.add_get("/v1/enforce", enforce)
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/services", services)
     app.router.add_get("/v1/certs", certs)
@@ -59,11 +78,11 @@ def build_metrics(view: View, metrics: Metrics) -> web.Application:
     return app
 
 
-async def serve_api(settings: AdminTable, view: View, metrics: Metrics) -> None:
+async def serve_api(settings: AdminTable, view: View, enforcer: Enforcer, metrics: Metrics) -> None:
     """Answers at the admin socket until it is cancelled."""
     listener, gid = bind_socket(Path(settings.socket))
     rights = rights_at(gid, settings.write_group)
-    await Door(listener, build_api(view, metrics, rights), lambda sock: rights.may_read(read_caller(sock))).run()
+    await Door(listener, build_api(view, enforcer, metrics, rights), lambda sock: rights.may_read(read_caller(sock))).run()
 
 
 async def serve_metrics(address: str, view: View, metrics: Metrics) -> None:
@@ -111,6 +130,28 @@ async def list_connections(workers: Workers, query: Mapping[str, str]) -> Connec
     rows, total, unanswered = await workers.open_connections(limits.API_ROWS_MAX if service else limit)
     found = sorted((row for row in rows if concerns(row, service)), key=lambda row: -row.opened_at)
     return ConnectionsAnswer(connections=found[:limit], total=len(found) if service else total, unanswered=unanswered)
+
+
+def _asked(query: Mapping[str, str], *known: str) -> Mapping[str, str]:
+    """The query, if it asks for nothing but what is known here."""
+    if unknown := sorted(set(query) - set(known)):
+        raise web.HTTPBadRequest(text=f"{', '.join(unknown)}: not known here; {', '.join(known)} are")
+    return query
+
+
+def _mode_in(text: str) -> Mode | None:
+    """The mode in a query; None for an empty one."""
+    try:
+        return msgspec.convert(text, Mode) if text else None
+    except msgspec.ValidationError as error:
+        raise web.HTTPBadRequest(text=f"{text!r} is no mode: observe, permissive or strict") from error
+
+
+def _decode(body: bytes, kind: type[Body]) -> Body:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise web.HTTPBadRequest(text=f"the body is not what belongs here: {error}") from error
 
 
 def _application(rights: Rights | None = None) -> web.Application:

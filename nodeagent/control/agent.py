@@ -5,14 +5,18 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from nodeagent import __version__, limits
 from nodeagent.config import Config
 from nodeagent.control.admin import serve_api, serve_metrics
 from nodeagent.control.consul import Catalog
+from nodeagent.control.enforce import Enforcer
 from nodeagent.control.environment import Environment, real_environment
+from nodeagent.control.flows import FlowBook
 from nodeagent.control.follow import Follower
 from nodeagent.control.identity import Identity, services_spoken_for
+from nodeagent.control.modes import ModeBook
 from nodeagent.control.pace import backoff_s
 from nodeagent.control.publish import Publisher
 from nodeagent.control.supervisor import Supervisor
@@ -34,20 +38,30 @@ class Control:
         self._config = config
         self._env = env
         self.metrics = Metrics(__version__)
-        self.workers = Workers(self.metrics, log_all=config.log.connections, want_svid=self._want_svid)
+        state_dir = Path(config.admin.state_dir)
+        self.flows = FlowBook(state_dir / "flows", env.now)
+        self.modes = ModeBook(state_dir / "modes.json", config, env.now)
+        self.workers = Workers(
+            self.metrics, log_all=config.log.connections, want_svid=self._want_svid, on_closed=self.flows.extend
+        )
         self.supervisor = Supervisor(self.metrics, env.now)
         self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
+        self.enforcer = Enforcer(self.modes, self.flows, self.publisher, self.workers)
         self.follower = Follower(config, catalog, self.metrics, env)
         self.identity = Identity(
             config, catalog, self.metrics, env,
             hand_out=self.workers.publish_keys, on_trust=self.follower.changed.set,
         )  # fmt: skip
         self.view = View(
-            config, env, env.now(), self.publisher, self.follower, self.identity, self.workers, self.supervisor
+            config, env, env.now(), self.publisher, self.follower, self.identity, self.workers, self.supervisor,
+            self.modes,
         )
 
     def restore(self) -> None:
-        """What was saved before this process started is in force until the catalog is heard."""
+        """What was saved before this process started is in force until the catalog is heard; modes, until they are switched."""
+        self.modes.restore()
+        self.flows.restore()
+        self.publisher.reconfigure(self.modes.config)
         saved = self.publisher.restore()
         if saved:
             self.follower.remember(saved.state)
@@ -114,8 +128,9 @@ def _parts(control: Control, config: Config, handover: socket.socket) -> dict[st
         "follow": control.follower.run,
         "compile": control.compile,
         "save": control.publisher.save,
+        "flows": control.flows.keep,
         "identity": control.identity.run,
-        "admin": lambda: serve_api(config.admin, control.view, control.metrics),
+        "admin": lambda: serve_api(config.admin, control.view, control.enforcer, control.metrics),
     }
     if config.admin.metrics:
         parts["metrics"] = lambda: serve_metrics(config.admin.metrics, control.view, control.metrics)

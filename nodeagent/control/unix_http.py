@@ -10,7 +10,12 @@ _ANSWER_S = limits.API_ASK_S + 8.0  # the agent gives its workers API_ASK_S, and
 
 
 def get(path: str, target: str) -> tuple[int, bytes]:
-    """Status and body of the answer to GET `target` by whoever listens at `path`.
+    """Status and body of the answer to GET `target`; see `request`."""
+    return request(path, "GET", target)
+
+
+def request(path: str, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """Status and body of the answer of whoever listens at `path`.
 
     Raises:
         OSError: nobody is there, or no answer comes in time.
@@ -18,7 +23,7 @@ def get(path: str, target: str) -> tuple[int, bytes]:
     """
     connection = _Connection(path)
     try:
-        connection.request("GET", target)
+        connection.request(method, target, body)
         response = connection.getresponse()
         return response.status, response.read(ANSWER_BYTES)
     finally:

@@ -11,6 +11,7 @@ from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
 from nodeagent.control.identity import Identity
 from nodeagent.control.keeper import Keeper
+from nodeagent.control.modes import ModeBook
 from nodeagent.control.publish import Publisher
 from nodeagent.control.report import (
     CatalogPart,
@@ -50,13 +51,14 @@ class View:
     identity: Identity
     workers: Workers
     supervisor: Supervisor
+    modes: ModeBook
 
     def status(self) -> Status:
         """GET /v1/status."""
         table = self.config.host
         problems = list(self._problems())
         return Status(
-            host=table.name, datacenter=table.datacenter, mode=table.mode, version=__version__,
+            host=table.name, datacenter=table.datacenter, mode=self.modes.config.host.mode, version=__version__,
             control_pid=os.getpid(), control_started_at=self.started_at,
             healthy=not problems, problems=problems, warnings=list(self._warnings()),
             supervisor=self._supervisor(), interception=self._interception(), workers=list(self._workers()),
@@ -101,6 +103,8 @@ class View:
         yield from self._local_problems()
 
     def _local_problems(self) -> Iterator[str]:
+        if self.modes.complaint:
+            yield self.modes.complaint
         stats = self.supervisor.stats
         if stats is None or self.env.now() - self.supervisor.heard_at > limits.ALIVE_S:
             yield "the supervisor is silent; see: journalctl -u nodeagent"
@@ -121,9 +125,19 @@ class View:
         for keeper in self.identity.keepers.values():
             if keeper.svid and (keeper.error or _is_ending(keeper, self.env.now())):
                 yield f"the certificate of {keeper.service} was not renewed: {keeper.error or 'it ends soon'}"
+        yield from self._mode_warnings()
         yield from self._open_warnings()
         yield from self._worker_warnings()
         yield from self.publisher.notes
+
+    def _mode_warnings(self) -> Iterator[str]:
+        """Where the file says something else than what holds: a reader of the file would be wrong about this host."""
+        modes = self.modes.modes
+        for service, switched in [("", modes.host), *sorted(modes.services.items())]:
+            if switched and switched.mode != self.modes.configured(service):
+                what = f"{service} is" if service else "this host is"
+                word = self.modes.configured(service)
+                yield f"{what} {switched.mode} by `nodeagent enforce`; the file says {word or 'nothing of it'}"
 
     def _open_warnings(self) -> Iterator[str]:
         """What is not protected, and who may read what the agent tells."""

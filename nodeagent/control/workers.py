@@ -50,7 +50,10 @@ class Link:
 class Workers:
     """All workers that have a channel. Owned by control."""
 
-    def __init__(self, metrics: Metrics, *, log_all: bool, want_svid: Callable[[str], None]) -> None:
+    def __init__(
+        self, metrics: Metrics, *, log_all: bool, want_svid: Callable[[str], None],
+        on_closed: Callable[[list[ConnectionRow]], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         self.links: list[Link] = []
         self.closed = ClosedRing()
         self.dropped = 0
@@ -60,6 +63,7 @@ class Workers:
         self._metrics = metrics
         self._log_all = log_all
         self._want_svid = want_svid
+        self._on_closed = on_closed
         self._snapshot: Snapshot | None = None
         self._ring: KeyRing | None = None
         self._question = 0
@@ -157,6 +161,7 @@ class Workers:
             if self._log_all or is_refusal(row):
                 _log.info("connection_closed", **log_fields(row))
         self.closed.extend(records.rows)
+        self._on_closed(records.rows)
         if records.dropped:
             self.dropped += records.dropped
             self._metrics.add("nodeagent_records_dropped_total", records.dropped)

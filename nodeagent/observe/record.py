@@ -22,12 +22,6 @@ def log_fields(row: ConnectionRow) -> dict[str, object]:
     return shown
 
 
-def close_row(row: ConnectionRow, *, now: float, reason: Reason, side: Side, error: str = "") -> ConnectionRow:
-    """`row`, changed in place: how the connection ended."""
-    row.closed_at, row.reason, row.side, row.error = now, reason, side, error
-    return row
-
-
 def is_refusal(row: ConnectionRow) -> bool:
     """Whether something went wrong that an operator asks about: such rows are logged whatever the settings."""
     return row.side in (Side.MESH, Side.AGENT) and row.reason is not Reason.DRAINED

@@ -10,12 +10,10 @@ from nodeagent.wire.frames import CaptureFrame
 
 _Value = TypeVar("_Value", str, int)
 
-NEVER_PORTS = frozenset({
-    22,  # the way back in when all else fails
-    53,  # names must resolve before any mesh
-    8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600,  # Consul's own
-    limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT, limits.METRICS_PORT,  # a loop
-})  # fmt: skip
+NEVER_PORTS = frozenset((
+    *limits.NEVER_CAPTURED_PORTS,
+    limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT,  # a loop; that of the metrics is exempt in the rules
+))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

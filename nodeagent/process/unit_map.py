@@ -7,6 +7,7 @@ from pathlib import Path
 from nodeagent import limits
 from nodeagent.observe.log import open_log
 from nodeagent.process.cgroups import Scan, SliceWatch, scan_units
+from nodeagent.process.seldom import Seldom
 from nodeagent.process.units import Marks, StampedUnit, UnitCgroup, stamped
 
 _log = open_log()
@@ -33,6 +34,7 @@ class UnitMap:
         self._watched: set[int] = set()
         """Of this moment's slices; one that was made anew under its old name has another number."""
         self._watch = SliceWatch()
+        self._complaint = Seldom(loop.time)
 
     def start(self) -> None:
         """Loads the units that exist and follows what comes."""
@@ -68,9 +70,18 @@ class UnitMap:
         """The units, each slice watched before it was looked at, so that none can come unseen in between."""
         for _ in range(limits.SLICE_LOOKS):
             scan = scan_units(self._root)
-            watched = {watch for path in scan.slices if (watch := self._watch.watch(path))}
+            watched = {watch for path in scan.slices if (watch := self._try_watch(path))}
             has_new = bool(watched - self._watched)
             self._watched = watched
             if not has_new:
                 break
         return scan
+
+    def _try_watch(self, path: Path) -> int:
+        """The number of the watch; 0 without one. The look that is taken every few seconds sees an unwatched slice too."""
+        try:
+            return self._watch.watch(path)
+        except OSError as error:
+            if self._complaint.is_due():
+                _log.error("slice_not_watched", error=str(error), effect="its new units are seen some seconds late")
+            return 0

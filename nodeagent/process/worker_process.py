@@ -195,11 +195,12 @@ class WorkerProcess:
         if not self._asks[family]:
             return
         answer = requests.encode_family(requests.SOCKETS, family)
-        is_whole = True
-        if not self._channel.has_waiting(answer):
-            batch = self._prepared(family)
-            is_whole = len(batch) == limits.PREPARED_SOCKETS
-            self._channel.send(answer, batch)
+        if self._channel.has_waiting(answer):  # the worker has not read the last one: this ask waits behind it
+            self._loop.call_later(limits.RESEND_S, self._give_batch, family)
+            return
+        batch = self._prepared(family)
+        is_whole = len(batch) == limits.PREPARED_SOCKETS
+        self._channel.send(answer, batch)
         # The ask counts as long as it holds back the next.
         self._loop.call_later(0 if is_whole else limits.PREPARED_AGAIN_S, self._give_next, family)
 

@@ -25,7 +25,9 @@ class HeldRelays:
         self._cutting: set[Held] = set()
 
     def add(self, relay: Relay) -> None:
-        """The way of this relay is decided, by the current snapshot."""
+        """The way of this relay is decided, by the current snapshot. One that has ended meanwhile is held by nothing."""
+        if relay.is_over:
+            return
         self._relays.setdefault(held_by(relay.row), set()).add(relay)
 
     def discard(self, relay: Relay) -> None:

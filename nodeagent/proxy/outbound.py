@@ -45,6 +45,8 @@ class Outbound:
         with refusals(relay, live):
             live.check_room()
             workload = await self._workload(client, dst)
+            if relay.is_over:  # its client did not wait
+                return
             via = self._decide(relay, workload, dst)
             relay.link(await self._reach(relay.row.source, via, addr))
 

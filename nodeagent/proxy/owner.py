@@ -26,15 +26,16 @@ async def find_workload(
     """The workload behind a captured connection, as surely as the kernel knows it.
 
     The supervisor is asked where the mark says nothing, or where a rule by uid comes first: who a process is must not
-    depend on whether its connection was stamped in time.
+    depend on whether its connection was stamped in time. Where such a rule comes first and the uid cannot be learned, for
+    the client has closed already or the supervisor is busy, it is nobody: the rule may be meant for it.
     """
     workload = stamped(sock, units)
     if workload is not NOBODY and not _does_uid_matter(snapshot, workload):
         return workload
     answer = await supervisor.owner(_packed(sock.getpeername()), _packed(sock.getsockname()))
-    if (not answer.unit and answer.uid < 0) or not _is_connected(sock):
-        return workload
-    return Workload(unit=answer.unit or workload.unit, uid=answer.uid, how="conntrack")
+    if _is_connected(sock) and (answer.unit or answer.uid >= 0):
+        workload = Workload(unit=answer.unit or workload.unit, uid=answer.uid, how="conntrack")
+    return NOBODY if workload.uid < 0 and _does_uid_matter(snapshot, workload) else workload
 
 
 def _does_uid_matter(snapshot: Snapshot, workload: Workload) -> bool:

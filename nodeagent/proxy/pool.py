@@ -14,7 +14,7 @@ import aiofastnet
 
 from certs.spiffe import service_id, service_sni
 from nodeagent import limits
-from nodeagent.errors import AgentError, LimitReached, PeerIdentity, PeerUnreachable
+from nodeagent.errors import AgentError, LimitReached, PeerIdentity, PeerLost, PeerUnreachable
 from nodeagent.model.address import Address
 from nodeagent.proxy.control import ControlChannel
 from nodeagent.proxy.dial import dial
@@ -55,13 +55,16 @@ class TunnelPool:
         """A tunnel with room for another stream; opened if there is none.
 
         Raises:
-            NoSvid, PeerUnreachable, PeerIdentity, LimitReached: why there is none.
+            NoSvid, PeerUnreachable, PeerIdentity, PeerLost, LimitReached: why there is none.
         """
-        while True:
+        stillborn = 0
+        while stillborn < limits.TUNNEL_TRIES:
             found = self._usable(key)
             if found:
                 return found
-            await self._open(key)
+            opened = await self._open(key)
+            stillborn += opened.is_ending
+        raise PeerLost(f"{key.host} at {key.peer} ended each tunnel as soon as it was open; see its agent's log")
 
     def retire_stale(self) -> None:
         """After a change of keys: tunnels of an older certificate take no new streams."""
@@ -80,17 +83,17 @@ class TunnelPool:
         serial = self._live.keys.serial(key.source)
         return [tunnel for tunnel in self._tunnels.get(key, ()) if tunnel.serial == serial and not tunnel.is_ending]
 
-    async def _open(self, key: TunnelKey) -> None:
+    async def _open(self, key: TunnelKey) -> Tunnel:
         """Waits for the one attempt that is under way for this key, or starts it."""
         opening = self._opening.get(key)
         if opening is None:
-            if len(self._lasting(key)) >= limits.SESSIONS_PER_KEY:
+            if len(self._lasting(key)) >= limits.SESSIONS_PER_KEY or len(self._tunnels.get(key, ())) >= limits.TUNNELS_PER_KEY:
                 raise LimitReached(f"all {limits.SESSIONS_PER_KEY} tunnels to {key.destination} on {key.host} are full")
             opening = self._opening[key] = _Opening(asyncio.create_task(self._dial(key)))
         if opening.waiting >= limits.STREAMS_WAITING:
             raise LimitReached(f"{opening.waiting} connections wait for a tunnel to {key.host} already")
         opening.waiting += 1
-        await asyncio.shield(opening.task)
+        return await asyncio.shield(opening.task)
 
     async def _dial(self, key: TunnelKey) -> Tunnel:
         try:

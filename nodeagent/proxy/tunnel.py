@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nodeagent import limits
-from nodeagent.errors import AgentError, PeerIdentity
+from nodeagent.errors import AgentError
 from nodeagent.model.address import Address
 from nodeagent.wire.frames import TunnelRow
 from nodeagent.wire.http2 import Session
@@ -88,7 +88,7 @@ class Tunnel(asyncio.Protocol):
             self._refuse(error)
             return
         except Exception as error:  # noqa: BLE001 - the TLS library would go on with a peer that nobody has checked
-            self._refuse(PeerIdentity(f"a defect of this agent: {type(error).__name__}: {error}"))
+            self._refuse(AgentError(f"a defect of this agent: {type(error).__name__}: {error}"))
             self.on_defect(error)
             return
         self._pulse = self._loop.call_later(limits.PING_S, self._check)

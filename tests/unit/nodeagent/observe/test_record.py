@@ -3,7 +3,7 @@
 import pytest
 
 from nodeagent.errors import Reason, Side
-from nodeagent.observe.record import ClosedRing, RecordQueue, close_row, concerns, is_refusal, log_fields
+from nodeagent.observe.record import ClosedRing, RecordQueue, concerns, is_refusal, log_fields
 from tests.support.rows import denied, row
 
 
@@ -18,11 +18,6 @@ def test_log_line_has_what_is_known_and_nothing_blank() -> None:
 
 def test_unidentified_caller_is_an_empty_source_in_the_log() -> None:
     assert log_fields(row(source=""))["source"] == ""
-
-
-def test_closing_a_row_says_how_it_ended() -> None:
-    ended = close_row(row(closed_at=0.0), now=101.0, reason=Reason.DENIED, side=Side.MESH, error="no")
-    assert (ended.closed_at, ended.reason, ended.side, ended.error) == (101.0, Reason.DENIED, Side.MESH, "no")
 
 
 @pytest.mark.parametrize(

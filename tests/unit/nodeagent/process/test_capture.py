@@ -45,7 +45,7 @@ def test_a_frame_is_cleaned_value_by_value() -> None:
 def test_the_agents_own_ports_and_the_way_in_are_never_captured() -> None:
     """A service registered there by mistake does not lock anybody out, nor make a loop."""
     assert check_capture(CaptureFrame([], sorted(NEVER_PORTS))).ports == ()
-    assert {22, 53, 8500, limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT, limits.METRICS_PORT} <= NEVER_PORTS
+    assert {22, 53, 8500, limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT} <= NEVER_PORTS
 
 
 def test_what_is_beyond_the_limits_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,25 +149,35 @@ def test_a_slice_that_was_made_anew_has_another_watch(tmp_path: Path) -> None:
         watch.close()
 
 
-@pytest.mark.parametrize(
-    ("limit", "sysctl"), [("watches", "fs.inotify.max_user_watches=524288"), ("instances", "fs.inotify.max_user_instances=1024")]
+_MAKE_MAP = (
+    "import asyncio, types\n"
+    "from contextlib import AsyncExitStack\n"
+    "from nodeagent.process import startup\n"
+    "loop = asyncio.new_event_loop()\n"
+    "Path('/proc/sys/user/max_inotify_instances').write_text('0')\n"
+    "fleet = types.SimpleNamespace(tell_units=print)\n"
+    "startup._follow_units(types.SimpleNamespace(loop=loop, cgroups=Path(sys.argv[1]), fleet=fleet), AsyncExitStack())\n"
 )
-def test_used_up_watches_end_the_start_with_the_cure(tmp_path: Path, limit: str, sysctl: str) -> None:
+_WATCH = (
+    "from nodeagent.process.cgroups import SliceWatch\n"
+    "Path('/proc/sys/user/max_inotify_watches').write_text('0')\n"
+    "SliceWatch().watch(Path(sys.argv[1]))\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("program", "error", "sysctl"),
+    [
+        (_MAKE_MAP, "nodeagent.errors.ConfigError: units cannot be followed: ", "fs.inotify.max_user_instances=1024"),
+        (_WATCH, "OSError: [Errno 28] inotify on ", "fs.inotify.max_user_watches=524288"),
+    ],
+)
+def test_used_up_inotify_is_told_with_the_cure(tmp_path: Path, program: str, error: str, sysctl: str) -> None:
     """By a limit of a user namespace of its own, which says what the sysctl says."""
-    program = (
-        "import asyncio, sys, types\n"
-        "from contextlib import AsyncExitStack\n"
-        "from pathlib import Path\n"
-        "from nodeagent.process import startup\n"
-        "loop = asyncio.new_event_loop()\n"
-        f"Path('/proc/sys/user/max_inotify_{limit}').write_text('0')\n"
-        "fleet = types.SimpleNamespace(tell_units=print)\n"
-        "parts = types.SimpleNamespace(loop=loop, cgroups=Path(sys.argv[1]), fleet=fleet)\n"
-        "startup._follow_units(parts, AsyncExitStack())\n"
-    )
+    program = f"import sys\nfrom pathlib import Path\n{program}"
     command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("nodeagent.errors.ConfigError: units cannot be followed: ")
+    assert last.startswith(error)
     assert f"sysctl -w {sysctl}" in last

@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from nodeagent import limits
+from nodeagent.process.cgroups import SliceWatch
 from nodeagent.process.unit_map import UnitMap
 from nodeagent.process.units import StampedUnit
 from tests.support.loop import run, until
@@ -113,6 +116,28 @@ def test_what_the_kernel_did_not_take_is_tried_again_at_the_next_look(tmp_path: 
         kernel.takes = True
         units.follow()
         assert kernel.names() == ["web.service"]
+        units.close()
+
+    run(scene)
+
+
+def test_a_slice_that_cannot_be_watched_stops_no_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watches run out: the units are followed all the same, by looking."""
+    (tmp_path / "system.slice/web.service").mkdir(parents=True)
+
+    def refuse(_watch: SliceWatch, _path: Path) -> int:
+        raise OSError(28, "no watch is left")
+
+    monkeypatch.setattr(SliceWatch, "watch", refuse)
+
+    async def scene() -> None:
+        kernel = Kernel()
+        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load)
+        units.start()
+        assert kernel.names() == ["web.service"]
+        (tmp_path / "system.slice/shop.service").mkdir()
+        units.follow()
+        assert kernel.names() == ["shop.service", "web.service"]
         units.close()
 
     run(scene)

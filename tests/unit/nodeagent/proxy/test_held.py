@@ -123,6 +123,18 @@ def test_ended_connections_are_forgotten() -> None:
     with_live(0, work)
 
 
+def test_a_client_that_did_not_wait_is_held_by_nothing() -> None:
+    """It had ended before its way was decided."""
+
+    async def work(live: Live) -> None:
+        relay = live.open(Downstream(), "outbound", CLIENT, "10.77.0.2:80")
+        relay.cut()
+        live.held.add(relay)
+        assert not live.held._relays
+
+    with_live(0, work)
+
+
 async def until(is_so: Any) -> None:
     """Gives the loop turns until it is so; `run` has a deadline."""
     while not is_so():

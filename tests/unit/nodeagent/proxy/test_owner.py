@@ -94,6 +94,13 @@ def test_a_unit_of_no_service_is_looked_up_where_a_rule_knows_its_uid() -> None:
     assert len(questions) == 1
 
 
+@pytest.mark.parametrize(("mark", "unit"), [(0x5A000007, "shop.service"), (0x5A000007, ""), (0, "shop.service")])
+def test_where_a_rule_by_uid_comes_first_nobody_is_named_without_his_uid(mark: int, unit: str) -> None:
+    """A client that has closed keeps its unit and loses its uid: it must not thereby escape the rule."""
+    found, _ = asked(mark, BY_UID, -1, unit)
+    assert found == NOBODY
+
+
 def test_a_rule_by_uid_goes_before_the_unit_s_own_name() -> None:
     """Rules are read in their order, whether or not the connection was stamped in time."""
     found, questions = asked(0x5A000007, BY_UID, 1001, "shop.service")

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import LimitReached, NoSvid, PeerUnreachable
+from nodeagent.errors import LimitReached, NoSvid, PeerLost, PeerUnreachable
 from nodeagent.model.identity import KeyRing
 from nodeagent.proxy.pool import TunnelKey
+from nodeagent.proxy.tunnel import Tunnel
 from nodeagent.wire.frames import KeysFrame
 from tests.support.twohosts import TRUST_DOMAIN, TwoHosts, key_ring, run
 
@@ -132,6 +133,46 @@ def test_a_certificate_that_never_comes_is_no_svid(monkeypatch: pytest.MonkeyPat
         async with TwoHosts() as hosts:
             hosts.one.live.keys.replace(KeyRing(TRUST_DOMAIN, ""))
             with pytest.raises(NoSvid, match="nodeagent certs"):
+                await hosts.call()
+
+    run(work)
+
+
+def test_a_peer_that_ends_each_tunnel_at_once_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two handshakes for the caller, not thousands."""
+    made = 0
+
+    async def work() -> None:
+        nonlocal made
+        async with TwoHosts() as hosts:
+            pool = hosts.one.pool
+            handshake = pool._handshake
+
+            async def stillborn(key: TunnelKey) -> Tunnel:
+                nonlocal made
+                made += 1
+                tunnel = await handshake(key)
+                tunnel.session.shut_down()
+                return tunnel
+
+            monkeypatch.setattr(pool, "_handshake", stillborn)
+            with pytest.raises(PeerLost, match="as soon as it was open"):
+                await pool.tunnel(key_of(hosts))
+
+    run(work)
+    assert made == limits.TUNNEL_TRIES
+
+
+def test_tunnels_that_never_end_are_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that retires each one and keeps it open does not fill this worker."""
+    monkeypatch.setattr(limits, "TUNNELS_PER_KEY", 3)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            for _ in range(3):
+                await hosts.call()
+                shut_down(hosts)
+            with pytest.raises(LimitReached, match="full"):
                 await hosts.call()
 
     run(work)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import PeerIdentity, PeerLost, PeerUnreachable
+from nodeagent.errors import PeerLost, PeerUnreachable
 from nodeagent.proxy import pool
 from nodeagent.proxy.tunnel import Tunnel
 from nodeagent.wire.stream import LOST, Budget
@@ -122,7 +122,7 @@ def test_a_caller_whose_check_breaks_down_uses_no_tunnel(
 
     async def work() -> None:
         async with TwoHosts() as hosts:
-            with pytest.raises(PeerIdentity, match="a defect of this agent: RuntimeError: no idea who host2 is"):
+            with pytest.raises(AgentError, match="a defect of this agent: RuntimeError: no idea who host2 is"):
                 await hosts.call()
             assert not hosts.one.live.tunnels
 
@@ -143,7 +143,7 @@ def test_a_callee_whose_check_breaks_down_takes_no_stream(
             assert not hosts.two.live.tunnels
             records = hosts.two.live.records.take()
             assert records is not None
-            assert {(row.direction, row.reason) for row in records.rows} == {("tunnel", "peer_identity")}
+            assert {(row.direction, row.reason) for row in records.rows} == {("tunnel", "internal")}
             assert "a defect of this agent: RuntimeError: no idea who host1 is" in records.rows[0].error
 
     run(work)

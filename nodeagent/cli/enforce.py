@@ -1,0 +1,133 @@
+"""`nodeagent enforce`: from watching to refusing, one step at a time, with a look at who would be refused."""
+
+import sys
+
+import click
+
+from nodeagent.cli.agent_api import ask, socket_option, tell
+from nodeagent.cli.main import EXIT_FAILED
+from nodeagent.cli.render import duration, headers_option, instant, now, output_option, printable, show_json, show_table
+from nodeagent.control.report import CheckAnswer, FlowPart, ModePart, ModesAnswer, SwitchMode
+from nodeagent.model.flow import Flow
+from nodeagent.model.service import Mode
+
+HEADERS = ("SEEN", "TIMES", "CALLER", "SERVICE", "AT", "REASON", "WHY")
+
+
+@click.command()
+@click.argument("mode", type=click.Choice(["observe", "permissive", "strict"]), required=False)
+@click.option("--check", is_flag=True, help="Only show who would be refused; exit status 1 if anybody would be.")
+@click.option("--service", metavar="NAME", default="", help="The mode of this service on this host, not the host's.")
+@click.option("--reset", is_flag=True, help="Back to what the configuration file says.")
+@click.option("--list", "is_list", is_flag=True, help="Show the modes that hold.")
+@click.option("-y", "--yes", is_flag=True, help="Switch although recorded callers would be refused.")
+@headers_option
+@output_option
+@socket_option
+def enforce(  # noqa: PLR0913 - the options of the command
+    *, mode: Mode | None, check: bool, service: str, reset: bool, is_list: bool, yes: bool, no_headers: bool, output: str,
+    socket_path: str | None,
+) -> None:  # fmt: skip
+    """Switch this host, or a service, to MODE; without MODE to the next stricter: observe, permissive, strict.
+
+    Before anything changes, the flows that were recorded are decided anew as MODE would: whoever passes now and would be
+    refused is shown. The switch is in force within a second, also for connections that are open, and outlives a restart
+    until the file's mode is changed.
+
+    Exit status: 0 well, 1 somebody would be refused (--check), or it was not switched, 3 no agent is there.
+    """
+    if sum((check, reset, is_list)) > 1 or (mode and (reset or is_list)):
+        raise click.UsageError("MODE, --check, --reset and --list: one of them at a time (MODE and --check go together)")
+    if is_list:
+        _show_modes(ask("/v1/modes", ModesAnswer, socket_path=socket_path), output, no_headers=no_headers)
+        return
+    if reset:
+        _switch(None, service, output, socket_path)
+        return
+    query = {"mode": mode or "", "service": service}
+    answer = ask("/v1/enforce", CheckAnswer, socket_path=socket_path, query={k: v for k, v in query.items() if v})
+    if check or output == "table":
+        _show_check(answer, output, no_headers=no_headers)
+    if check:
+        raise SystemExit(EXIT_FAILED if answer.refused else 0)
+    if answer.proposed == answer.mode:
+        return
+    _confirm(answer, yes=yes)
+    _switch(answer.proposed, service, output, socket_path)
+
+
+def _confirm(answer: CheckAnswer, *, yes: bool) -> None:
+    """Asks whoever can answer; else --yes must have been given."""
+    if not answer.refused or yes:
+        return
+    question = f"{len(answer.refused)} recorded flows would be refused. Switch {_whom(answer.service)} to {answer.proposed}?"
+    if not sys.stdin.isatty():
+        raise click.ClickException(f"{question} Nothing was changed; say so with --yes")
+    click.confirm(question, abort=True, err=True)
+
+
+def _switch(mode: str | None, service: str, output: str, socket_path: str | None) -> None:
+    wish = SwitchMode(mode=mode, service=service)  # type: ignore[arg-type] # one of the choices, or the agent's own word
+    answer = tell("/v1/modes", wish, ModesAnswer, socket_path=socket_path)
+    if output == "json":
+        show_json(answer)
+        return
+    held = {part.service: part.mode for part in answer.modes}
+    click.echo(f"{_whom(service)} is now {held.get(service) or held['']}")
+    others = [f"{part.service} ({part.mode})" for part in answer.modes if part.service and part.mode != held[""]]
+    if others and not service:
+        click.echo(f"services with a mode of their own: {', '.join(others)}")
+
+
+def _whom(service: str) -> str:
+    return f"{service} on this host" if service else "this host"
+
+
+def _show_check(answer: CheckAnswer, output: str, *, no_headers: bool) -> None:
+    if output == "json":
+        show_json(answer)
+        return
+    if answer.proposed == answer.mode:
+        click.echo(f"{_whom(answer.service)} is {answer.mode}" + (": there is no stricter mode" if answer.mode == "strict" else " already"))
+        return
+    if answer.refused:
+        show_table(HEADERS, [table_row(part, now()) for part in answer.refused], no_headers=no_headers)
+    click.echo(printable(summary(answer, now())))
+
+
+def summary(answer: CheckAnswer, at: float) -> str:
+    """What the flows say, in a sentence; `at` in Unix seconds."""
+    step = f"{_whom(answer.service)}: {answer.mode} -> {answer.proposed}"
+    if not answer.flows:
+        return f"{step}: no flow was recorded yet, so nobody can say who would be refused"
+    seen = f"of {answer.flows} flows recorded in {duration(max(at - answer.since, 0))}"
+    return f"{step}: {len(answer.refused) or 'none'} {seen} would be refused"
+
+
+def table_row(part: FlowPart, at: float) -> list[str]:
+    """The cells for one flow; `at` in Unix seconds."""
+    flow = part.flow
+    return [
+        f"{duration(max(at - part.last_at, 0))} ago", str(part.times), caller(flow), flow.destination, flow.address, part.reason,
+        part.error + (f" [{part.hint}]" if part.hint else ""),
+    ]  # fmt: skip
+
+
+def caller(flow: Flow) -> str:
+    """Who it was, as well as it is known."""
+    if flow.source:
+        return flow.source
+    facts = (flow.client, flow.unit, f"uid {flow.uid}" if flow.uid >= 0 else "")
+    return f"(unidentified{''.join(f', {fact}' for fact in facts if fact)})"
+
+
+def _show_modes(answer: ModesAnswer, output: str, *, no_headers: bool) -> None:
+    if output == "json":
+        show_json(answer)
+        return
+    show_table(("SERVICE", "MODE", "CONFIGURED", "SWITCHED"), [_mode_row(part) for part in answer.modes], no_headers=no_headers)
+
+
+def _mode_row(part: ModePart) -> list[str]:
+    switched = f"{instant(part.switched_at)} by {part.switched_by}" if part.switched_by else "-"
+    return [part.service or "(host)", part.mode, part.configured or "-", switched]
