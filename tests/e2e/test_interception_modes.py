@@ -144,7 +144,8 @@ def test_clear_text_from_outside_reaches_what_takes_it(
     hub = mesh.lab.host("hub")
     expected = {(clear_canary, hub.ipv4), (clear_canary, hub.ipv6)} if passes else set()
     assert {heard for heard in mesh.apps[service].heard if heard[0] == clear_canary} == expected
-    wire.assert_in_clear(clear_canary)
+    if passes:  # a refusal may come before its caller has said a word
+        wire.assert_in_clear(clear_canary)
 
 
 def test_a_host_of_the_mesh_without_an_agent_is_an_outsider_too(mesh: Mesh) -> None:

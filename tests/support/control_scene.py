@@ -64,22 +64,22 @@ class ControlScene:
             await self.task
         await self._stack.aclose()
 
-    async def get(self, path: str, method: str = "GET") -> tuple[int, Any]:
-        """Status and body of an answer of the admin API."""
-        return await asyncio.to_thread(get, self.socket, path, method)
+    async def get(self, path: str, method: str = "GET", body: object = None) -> tuple[int, Any]:
+        """Status and body of an answer of the admin API; `body` goes as JSON."""
+        return await asyncio.to_thread(get, self.socket, path, method, body)
 
 
-def get(socket_path: str, path: str, method: str = "GET") -> tuple[int, Any]:
+def get(socket_path: str, path: str, method: str = "GET", body: object = None) -> tuple[int, Any]:
     """Status and decoded body, over the Unix socket."""
     connection = http.client.HTTPConnection("localhost", timeout=20)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.settimeout(20)
     try:
         connection.sock.connect(socket_path)
-        connection.request(method, path)
+        connection.request(method, path, None if body is None else json.dumps(body))
         response = connection.getresponse()
-        body = response.read()
+        data = response.read()
     finally:
         connection.close()
     is_json = response.headers.get("Content-Type", "").startswith("application/json")
-    return response.status, json.loads(body) if is_json else body
+    return response.status, json.loads(data) if is_json else data

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodeagent.decide.mode import mode_of
+from nodeagent.decide.mode import mode_of, next_mode, under_mode
 from tests.support.mesh import mesh
 
 
@@ -10,3 +10,16 @@ from tests.support.mesh import mesh
 def test_a_service_own_mode_comes_before_the_host_s(service: str, mode: str) -> None:
     """What has none, or is unknown, has the host's."""
     assert mode == mode_of(mesh(mode="permissive", extra='[service.web]\nmode = "observe"\n'), service)
+
+
+def test_the_next_mode_is_the_next_stricter() -> None:
+    """Strict has none."""
+    assert [next_mode(mode) for mode in ("observe", "permissive", "strict")] == ["permissive", "strict", "strict"]
+
+
+def test_a_snapshot_under_another_mode_is_the_one_that_the_configuration_would_give() -> None:
+    """Of the host, and of one service."""
+    assert under_mode(mesh(mode="observe"), "strict") == mesh(mode="strict")
+    web = mesh(mode="observe", extra='[service.web]\nmode = "strict"\n')
+    assert mode_of(under_mode(mesh(mode="observe"), "strict", "web"), "web") == mode_of(web, "web") == "strict"
+    assert dict(under_mode(mesh(mode="observe"), "strict", "web").services) == dict(web.services)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import PeerLost, PeerUnreachable
+from nodeagent.errors import AgentError, PeerLost, PeerUnreachable
 from nodeagent.proxy import pool
 from nodeagent.proxy.tunnel import Tunnel
 from nodeagent.wire.stream import LOST, Budget

@@ -1,0 +1,110 @@
+"""`nodeagent enforce`, in front of a whole control."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from nodeagent.cli.enforce import caller, enforce, summary, table_row
+from nodeagent.control.report import CheckAnswer, FlowPart
+from nodeagent.model.flow import Flow
+from tests.support.control_scene import ControlScene
+from tests.support.far_ends import snapshot_of
+from tests.support.loop import run, until
+from tests.support.rows import row
+from tests.unit.nodeagent.control.test_enforce import seen, started
+
+Command = Callable[..., Awaitable[Result]]
+
+
+def with_control(tmp_path: Path, script: Callable[[Command], Awaitable[None]]) -> None:
+    """Runs `script(command)` beside a control in observe that has seen shop call web, which nothing allows."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await started(playing)
+            await seen(playing, row(1), row(2))
+
+            async def command(*arguments: str) -> Result:
+                return await asyncio.to_thread(CliRunner().invoke, enforce, [*arguments, "--socket", playing.socket])
+
+            await script(command)
+            await until(lambda: snapshot_of(playing.worker), "a worker that is well")
+
+    run(scene)
+
+
+def test_check_shows_and_changes_nothing(tmp_path: Path) -> None:
+    """Exit status 1 where somebody would be refused."""
+
+    async def script(command: Command) -> None:
+        shown = await command("--check")
+        assert shown.exit_code == 1
+        assert "no intention allows shop -> web" in shown.output
+        assert "this host: observe -> permissive: 1 of 1 flows recorded" in shown.output
+        held = in_json(await command("--list", "-o", "json"))
+        assert held["modes"][0]["mode"] == "observe"
+
+    with_control(tmp_path, script)
+
+
+def test_a_step_that_would_refuse_somebody_wants_a_yes(tmp_path: Path) -> None:
+    """Nobody is there to ask: nothing is changed, and the message says what to add."""
+
+    async def script(command: Command) -> None:
+        refused = await command("strict")
+        assert (refused.exit_code, "--yes" in refused.output) == (1, True)
+        assert "(host)   observe" in (await command("--list")).output
+        done = await command("strict", "--yes")
+        assert (done.exit_code, "this host is now strict" in done.output) == (0, True)
+        assert "there is no stricter mode" in (await command()).output
+
+    with_control(tmp_path, script)
+
+
+def test_a_step_that_harms_nobody_is_done_at_once(tmp_path: Path) -> None:
+    """One service first, then the host; and back."""
+
+    async def script(command: Command) -> None:
+        service = await command("strict", "--service", "shop")
+        assert (service.exit_code, "shop on this host is now strict" in service.output) == (0, True)
+        assert "no stricter mode" in (await command("strict", "--service", "shop")).output
+        back = await command("--reset", "--service", "shop")
+        assert (back.exit_code, "shop on this host is now observe" in back.output) == (0, True)
+        host = in_json(await command("permissive", "--yes", "-o", "json"))
+        assert host["modes"][0]["mode"] == "permissive"
+        unknown = await command("--service", "shopp")
+        assert (unknown.exit_code, "did you mean shop?" in unknown.output) == (1, True)
+
+    with_control(tmp_path, script)
+
+
+def in_json(result: Result) -> Any:
+    """The answer; control, in the same process, logs to the same output."""
+    return json.JSONDecoder().raw_decode(result.output, result.output.index("{"))[0]
+
+
+@pytest.mark.parametrize("arguments", [["--check", "--reset"], ["strict", "--list"], ["lax"], ["strict", "--reset"]])
+def test_contradictions_are_usage_errors(arguments: list[str]) -> None:
+    """Exit status 2, before anybody is asked."""
+    assert CliRunner().invoke(enforce, arguments).exit_code == 2
+
+
+def test_nothing_recorded_says_so() -> None:
+    """It is no promise that nobody would be refused."""
+    answer = CheckAnswer(service="", mode="observe", proposed="strict", flows=0, since=0.0, refused=[])
+    assert "no flow was recorded yet" in summary(answer, 100.0)
+
+
+def test_callers_are_shown_as_well_as_they_are_known() -> None:
+    """By name, else by what the kernel told."""
+    assert caller(Flow("outbound", "shop", "web", "10.0.0.1:1")) == "shop"
+    assert caller(Flow("outbound", "", "web", "10.0.0.1:1", unit="cron.service", uid=7)) == "(unidentified, cron.service, uid 7)"
+    assert caller(Flow("plaintext", "", "web", "10.0.0.1:1", client="192.0.2.9")) == "(unidentified, 192.0.2.9)"
+    flow = Flow("outbound", "shop", "web", "10.0.0.1:1")
+    part = FlowPart(flow=flow, times=3, last_at=40.0, reason="denied", error="no", hint="because")
+    assert table_row(part, 100.0) == ["1 min ago", "3", "shop", "web", "10.0.0.1:1", "denied", "no [because]"]

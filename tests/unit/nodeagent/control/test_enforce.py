@@ -1,0 +1,136 @@
+"""Modes of a running control: looked at, rehearsed, switched."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeagent.control.environment import real_environment
+from nodeagent.decide.mode import mode_of
+from nodeagent.wire.frames import Records
+from tests.support.control_scene import ControlScene
+from tests.support.far_ends import snapshot_of
+from tests.support.loop import run, until
+from tests.support.rows import denied, row
+
+OBSERVING = '[host]\nmode = "observe"\n'
+FROM_OUTSIDE = {"direction": "plaintext", "source": "", "destination": "shop", "path": "local", "client": "192.0.2.9:1", "original_dst": "10.77.0.1:9000"}  # fmt: skip
+
+
+async def started(playing: ControlScene) -> None:
+    """Until the worker decides by a snapshot, in observe."""
+    await until(lambda: snapshot_of(playing.worker), "the snapshot")
+    status, _ = await playing.get("/v1/modes", "POST", {"mode": "observe"})
+    assert status == 200
+    await until(lambda: snapshot_of(playing.worker).mesh.mode == "observe", "observe")
+
+
+async def seen(playing: ControlScene, *rows: Any) -> None:
+    """Until control has taken note of these connections."""
+    for each in rows:
+        each.opened_at = real_environment().now()
+    playing.worker.send(Records(list(rows)))
+    flows = 0
+    while not flows:
+        flows = (await playing.get("/v1/enforce?mode=strict"))[1]["flows"]
+
+
+def test_a_switch_reaches_the_workers_and_the_status(tmp_path: Path) -> None:
+    """Of the host and of one service; back to the file's, too."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await started(playing)
+            assert (await playing.get("/v1/status"))[1]["mode"] == "observe"
+            status, body = await playing.get("/v1/modes", "POST", {"mode": "permissive", "service": "web"})
+            assert (status, body["apiVersion"]) == (200, "nodeagent/v1")
+            parts = [(part["service"], part["mode"], part["configured"], part["switched_by"]) for part in body["modes"]]
+            assert parts == [("", "observe", "strict", "uid 0"), ("web", "permissive", "", "uid 0")]
+            await until(lambda: mode_of(snapshot_of(playing.worker), "web") == "permissive", "web's mode")
+            warnings = (await playing.get("/v1/status"))[1]["warnings"]
+            assert any("this host is observe by `nodeagent enforce`; the file says strict" in each for each in warnings)
+            await playing.get("/v1/modes", "POST", {"mode": None})
+            await until(lambda: snapshot_of(playing.worker).mesh.mode == "strict", "the file's mode")
+            assert (await playing.get("/v1/modes"))[1]["modes"][0] == {
+                "service": "", "mode": "strict", "configured": "strict", "switched_by": "", "switched_at": 0.0,
+            }  # fmt: skip
+
+    run(scene)
+
+
+def test_the_check_names_whom_the_next_mode_would_refuse(tmp_path: Path) -> None:
+    """From what was recorded: the reason, how often; whoever is refused already or would pass is not among them."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await started(playing)
+            await seen(playing, row(1), row(2), row(3, source="cart"), denied(4), row(5, **FROM_OUTSIDE))
+            _, body = await playing.get("/v1/enforce")
+            assert (body["mode"], body["proposed"], body["flows"]) == ("observe", "permissive", 3)
+            found = [(part["flow"]["source"], part["times"], part["reason"]) for part in body["refused"]]
+            assert found == [("shop", 2, "denied"), ("cart", 1, "denied")]
+            playing.peer.allow("shop -> web")
+            await until(lambda: snapshot_of(playing.worker).services["web"].intentions, "the intention")
+            _, body = await playing.get("/v1/enforce?mode=strict")
+            assert [part["reason"] for part in body["refused"]] == ["denied", "plaintext_refused"]
+            _, body = await playing.get("/v1/enforce?mode=strict&service=shop")
+            assert [part["reason"] for part in body["refused"]] == ["plaintext_refused"]
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "said"),
+    [
+        ("POST", "/v1/modes", {"mode": "lax"}, 400, "mode"),
+        ("POST", "/v1/modes", {"mode": "strict", "colour": "red"}, 400, "colour"),
+        ("POST", "/v1/modes", [], 400, "the body"),
+        ("POST", "/v1/modes", {"mode": "strict", "service": "wep"}, 404, "did you mean web?"),
+        ("GET", "/v1/enforce?mode=lax", None, 400, "permissive"),
+        ("GET", "/v1/enforce?colour=red", None, 400, "colour"),
+        ("GET", "/v1/enforce?service=wep", None, 404, "did you mean web?"),
+        ("DELETE", "/v1/modes", None, 405, "405"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_changes_nothing(
+    tmp_path: Path, method: str, path: str, body: object, status: int, said: str
+) -> None:
+    """In our words."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            answered, told = await playing.get(path, method, body)
+            assert answered == status
+            assert said in told["error"]
+            assert not (tmp_path / "modes.json").exists()
+
+    run(scene)
+
+
+def test_what_cannot_be_is_refused_with_the_cure(tmp_path: Path) -> None:
+    """Strict, where the kernel would let pass."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path, '[intercept]\nfail = "open"\n') as playing:
+            await started(playing)
+            status, body = await playing.get("/v1/modes", "POST", {"mode": "strict"})
+            assert (status, "intercept.fail" in body["error"]) == (409, True)
+            (tmp_path / "modes.json.new").mkdir()
+            status, body = await playing.get("/v1/modes", "POST", {"mode": "permissive"})
+            assert (status, "is as before" in body["error"]) == (507, True)
+            assert (await playing.get("/v1/status"))[1]["mode"] == "observe"
+
+    run(scene)
+
+
+def test_a_saved_mesh_is_switched_while_the_catalog_is_away(tmp_path: Path) -> None:
+    """Enforcing must not wait for it."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until((tmp_path / "snapshot").exists, "the saved snapshot")
+            await playing.peer.__aexit__(None, None, None)
+            await started(playing)
+
+    run(scene)

@@ -1,0 +1,102 @@
+"""Who called whom, remembered."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.control.flows import FlowBook, flow_of
+from nodeagent.model.flow import Flow
+from tests.support.loop import run
+from tests.support.rows import denied, row
+
+SHOP_WEB = Flow("outbound", "shop", "web", "10.77.0.2:80")
+
+
+def book(tmp_path: Path, now: float = 200.0, most: int = 10) -> FlowBook:
+    return FlowBook(tmp_path / "flows", lambda: now, most)
+
+
+def test_alike_connections_are_counted_together(tmp_path: Path) -> None:
+    """How often, first and last."""
+    flows = book(tmp_path)
+    flows.extend([row(1), row(2, client="10.77.0.1:40001", opened_at=150.0), row(3, opened_at=120.0)])
+    ((flow, count),) = flows.counts().items()
+    assert flow == SHOP_WEB
+    assert (count.times, count.first_at, count.last_at) == (3, 100.0, 150.0)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"path": "none"}, {"destination": ""}, {"client": "nobody"}, {"original_dst": "10.77.0.2"}, {"destination": "a\nb"}, {"source": "A B"}],
+)
+def test_what_was_refused_or_makes_no_sense_is_no_flow(facts: dict[str, str]) -> None:
+    """A worker may have been taken over: what it writes must not end control."""
+    assert flow_of(row(**facts)) is None
+    assert flow_of(denied()) is None
+
+
+def test_who_cannot_be_named_is_kept_apart_by_what_is_known() -> None:
+    """The unit and uid of an unidentified caller; the address from which clear text came."""
+    nobody = flow_of(row(source="", unit="cron.service", uid=7))
+    assert nobody is not None
+    assert (nobody.unit, nobody.uid, nobody.client) == ("cron.service", 7, "")
+    plain = flow_of(row(source="", direction="plaintext", path="local"))
+    assert plain is not None
+    assert plain.client == "10.77.0.1"
+    named = flow_of(row(unit="shop.service", uid=7))
+    assert named is not None
+    assert (named.unit, named.uid) == ("", -1)
+
+
+def test_when_it_is_full_the_one_seen_longest_ago_goes(tmp_path: Path) -> None:
+    """Not the one that was seen first."""
+    flows = book(tmp_path, most=2)
+    flows.extend([row(source="a"), row(source="b"), row(source="a"), row(source="c")])
+    assert [flow.source for flow in flows.counts()] == ["a", "c"]
+
+
+def test_old_flows_do_not_count(tmp_path: Path) -> None:
+    """A caller that has not called for so long is none."""
+    flows = book(tmp_path, now=100.0 + limits.FLOW_AGE_S + 1)
+    flows.extend([row()])
+    assert flows.counts() == {}
+
+
+def test_they_outlive_a_restart(tmp_path: Path) -> None:
+    """Saved when control ends; what was seen before it was read counts too."""
+
+    async def keep(flows: FlowBook) -> None:
+        task = asyncio.create_task(flows.keep())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    first = book(tmp_path)
+    first.extend([row()])
+    run(lambda: keep(first))
+    second = book(tmp_path)
+    second.restore()
+    assert second.counts() == first.counts()
+    assert (tmp_path / "flows").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\x00", b"\x82\xa5flows\x93", b"[]"])
+def test_a_spoiled_file_is_no_obstacle(tmp_path: Path, data: bytes) -> None:
+    """Flows are seen again."""
+    (tmp_path / "flows").write_bytes(data)
+    flows = book(tmp_path)
+    flows.restore()
+    assert flows.counts() == {}
+
+
+def test_a_full_disk_is_said_and_costs_only_the_file(tmp_path: Path) -> None:
+    """The book goes on, and is saved when there is room."""
+    flows = FlowBook(tmp_path / "missing" / "flows", lambda: 200.0)
+    flows.extend([row()])
+    flows._save()
+    assert flows.counts()
+    (tmp_path / "missing").mkdir()
+    flows._save()
+    assert (tmp_path / "missing" / "flows").exists()

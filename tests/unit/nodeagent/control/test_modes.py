@@ -1,0 +1,90 @@
+"""Modes that were switched while the agent runs."""
+
+from pathlib import Path
+
+import pytest
+
+from nodeagent.control.modes import ModeBook, Modes, Switched, changed, still_holding, with_modes
+from nodeagent.errors import ConfigError
+from tests.support.mesh import config
+
+WEB = '[service.web]\nmode = "observe"\n'
+
+
+def book(tmp_path: Path, extra: str = "", mode: str = "observe") -> ModeBook:
+    """As a control that has just started has it."""
+    made = ModeBook(tmp_path / "modes.json", config(extra, mode=mode), lambda: 100.0)
+    made.restore()
+    return made
+
+
+def test_a_switch_holds_at_once_and_after_a_restart(tmp_path: Path) -> None:
+    """Of the host, of a service with a table of its own and of one without."""
+    first = book(tmp_path, WEB)
+    first.switch("permissive", "", "uid 0")
+    first.switch("strict", "web", "uid 0")
+    first.switch("strict", "cart", "uid 0")
+    for modes in (first, book(tmp_path, WEB)):
+        assert modes.config.host.mode == "permissive"
+        assert {name: table.mode for name, table in modes.config.service.items()} == {"web": "strict", "cart": "strict"}
+        assert modes.modes.host == Switched("permissive", "observe", "uid 0", 100.0)
+    assert (tmp_path / "modes.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_later_word_in_the_file_counts(tmp_path: Path) -> None:
+    """Whoever edits it after the switch means it; what was not edited stays switched."""
+    first = book(tmp_path, WEB)
+    first.switch("permissive", "", "uid 0")
+    first.switch("strict", "web", "uid 0")
+    later = book(tmp_path, WEB, mode="strict")
+    assert later.config.host.mode == "strict"
+    assert later.config.service["web"].mode == "strict"
+    assert book(tmp_path, WEB.replace("observe", "permissive")).config.service["web"].mode == "permissive"
+
+
+def test_a_reset_goes_back_to_the_file(tmp_path: Path) -> None:
+    """One at a time."""
+    modes = book(tmp_path, WEB)
+    modes.switch("strict", "", "uid 0")
+    modes.switch("strict", "web", "uid 0")
+    modes.switch(None, "", "uid 0")
+    assert (modes.config.host.mode, modes.config.service["web"].mode) == ("observe", "strict")
+    modes.switch(None, "web", "uid 0")
+    assert modes.config == config(WEB, mode="observe")
+
+
+def test_what_cannot_be_saved_is_not_switched(tmp_path: Path) -> None:
+    """A full disk: the operator is told, and nothing is half done."""
+    modes = ModeBook(tmp_path / "missing" / "modes.json", config(mode="observe"), lambda: 100.0)
+    with pytest.raises(OSError, match="missing"):
+        modes.switch("strict", "", "uid 0")
+    assert modes.config.host.mode == "observe"
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"host":{"mode":"lax"}}', b"[]", b"\xff"])
+def test_a_spoiled_file_means_strict_until_somebody_decides(tmp_path: Path, data: bytes) -> None:
+    """What was enforced must not be open because a file is broken."""
+    (tmp_path / "modes.json").write_bytes(data)
+    modes = book(tmp_path, WEB)
+    assert (modes.config.host.mode, modes.config.service["web"].mode) == ("strict", "strict")
+    assert "nodeagent enforce" in modes.complaint
+    modes.switch("permissive", "", "uid 0")
+    assert (modes.config.host.mode, modes.config.service["web"].mode, modes.complaint) == ("permissive", "observe", "")
+
+
+def test_strict_is_refused_where_the_kernel_lets_pass_while_the_agent_is_dead(tmp_path: Path) -> None:
+    """With the cure; the other modes are free."""
+    modes = book(tmp_path, '[intercept]\nfail = "open"\n')
+    with pytest.raises(ConfigError, match=r"intercept\.fail"):
+        modes.switch("strict", "web", "uid 0")
+    modes.switch("permissive", "", "uid 0")
+    assert modes.config.host.mode == "permissive"
+
+
+def test_the_pure_parts() -> None:
+    """No file, no clock."""
+    made = changed(Modes(), "strict", "web", None, "uid 0", 1.0)
+    assert with_modes(config(), made).service["web"].mode == "strict"
+    assert changed(made, None, "web", None, "uid 0", 2.0) == Modes()
+    assert still_holding(made, config()) == made
+    assert still_holding(made, config(WEB)) == Modes()

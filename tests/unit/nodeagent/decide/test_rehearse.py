@@ -1,0 +1,77 @@
+"""What another mode would refuse of the flows that were seen."""
+
+import pytest
+
+from nodeagent.decide.mode import under_mode
+from nodeagent.decide.rehearse import newly_refused, why_refused
+from nodeagent.errors import Reason
+from nodeagent.model.flow import Flow
+from tests.support.mesh import mesh
+
+TUNNEL = Flow("outbound", "shop", "web", "10.77.0.2:80", "host2")
+NOBODY = Flow("outbound", "", "web", "10.77.0.2:80", "host2", unit="cron.service", uid=7)
+LEGACY = Flow("outbound", "shop", "legacy", "10.77.0.3:5432", "host3")
+LOCAL = Flow("outbound", "shop", "cart", "127.0.0.2:7000", "host1")
+STREAM = Flow("tunnel", "web", "cart", "10.77.0.1:7000", "host2")
+PLAIN = Flow("plaintext", "", "cart", "10.77.0.1:7000", client="192.0.2.9")
+PLAIN_MESHED = Flow("plaintext", "", "cart", "10.77.0.1:7000", client="10.77.0.2")
+GONE = Flow("tunnel", "web", "gone", "10.77.0.1:7001", "host2")
+GONE_OUT = Flow("outbound", "shop", "gone", "10.77.0.2:81", "host2")
+FLOWS = (TUNNEL, NOBODY, LEGACY, LOCAL, STREAM, PLAIN, PLAIN_MESHED, GONE, GONE_OUT)
+
+
+def refused(now: str, then: str, *intentions: str) -> dict[Flow, Reason]:
+    """What the step would refuse, and why."""
+    before = mesh(*intentions, mode=now)
+    return {each.flow: each.error.reason for each in newly_refused(before, under_mode(before, then), FLOWS)}  # type: ignore[arg-type]
+
+
+def test_permissive_refuses_whom_no_intention_allows() -> None:
+    """And nobody else: unknown callers and clear text pass."""
+    assert refused("observe", "permissive") == {TUNNEL: Reason.DENIED, LOCAL: Reason.DENIED, STREAM: Reason.DENIED}
+    assert refused("observe", "permissive", "shop -> * allow", "web -> cart allow") == {}
+
+
+def test_strict_refuses_clear_text_and_unknown_callers_too() -> None:
+    """What permissive refuses already is not news."""
+    clear = {NOBODY: Reason.UNIDENTIFIED, LEGACY: Reason.NO_PEER, PLAIN: Reason.PLAINTEXT_REFUSED, PLAIN_MESHED: Reason.PLAINTEXT_REFUSED}
+    assert refused("permissive", "strict") == clear
+    assert refused("permissive", "strict", "* -> * allow") == clear
+    assert refused("observe", "strict", "* -> * allow") == clear
+    assert refused("strict", "strict") == {}
+
+
+def test_a_step_towards_calm_refuses_nobody() -> None:
+    """It is never a reason to ask."""
+    assert refused("strict", "permissive") == refused("strict", "observe") == refused("permissive", "observe") == {}
+
+
+def test_one_service_is_rehearsed_alone() -> None:
+    """The host and the other services stay as they are."""
+    now = mesh(mode="observe")
+    then = under_mode(now, "strict", "cart")
+    assert {each.flow for each in newly_refused(now, then, FLOWS)} == {LOCAL, STREAM, PLAIN, PLAIN_MESHED}
+    assert under_mode(now, "strict", "new").services["new"].mode == "strict"
+
+
+def test_what_is_not_registered_any_more_is_nobody_s_loss() -> None:
+    """A flow of last month towards a service that has gone."""
+    strict = mesh()
+    assert why_refused(strict, GONE) is None
+    assert why_refused(strict, GONE_OUT) is None
+
+
+def test_clear_text_from_a_host_with_an_agent_says_where_to_begin() -> None:
+    """That agent lets it out."""
+    now = mesh(mode="permissive")
+    hints = {each.flow: each.hint for each in newly_refused(now, under_mode(now, "strict"), FLOWS)}
+    assert "host2 has an agent" in hints[PLAIN_MESHED]
+    assert hints[PLAIN] == hints[NOBODY] == ""
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_the_rehearsal_changes_no_snapshot(flow: Flow) -> None:
+    """Snapshots are values."""
+    now = mesh(mode="permissive")
+    newly_refused(now, under_mode(now, "strict"), [flow])
+    assert now == mesh(mode="permissive")
