@@ -86,11 +86,14 @@ class Machine:
         directory.chmod(0o755)
 
     def start(self, *options: str) -> "subprocess.Popen[str]":
-        """The script, begun in a process group of its own, as from a terminal; its umask is a careful operator's."""
+        """The script, begun in a process group of its own, as from a terminal; its umask is a careful operator's.
+
+        Whoever runs the tests may ignore signals, as nohup does: a shell would have to ignore them, too.
+        """
         here = str(self.directory)
         env = {**os.environ, "M": here, "TMPDIR": f"{here}/tmp", "PATH": f"{here}/bin:/usr/bin:/bin"}
         return subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", here, *options],
+            ["env", "--default-signal", "unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", here, *options],
             text=True, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, umask=0o077,
         )  # fmt: skip
 
