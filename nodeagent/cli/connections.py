@@ -8,7 +8,7 @@ from nodeagent.cli.render import duration, headers_option, now, output_option, s
 from nodeagent.control.report import ConnectionsAnswer
 from nodeagent.model.outcome import ConnectionRow
 
-HEADERS = ("AGE", "DIRECTION", "SOURCE", "DESTINATION", "CLIENT", "TO", "PATH", "SENT", "RECEIVED", "BY", "OUTCOME")
+HEADERS = ("ID", "AGE", "DIRECTION", "SOURCE", "DESTINATION", "CLIENT", "TO", "PATH", "SENT", "RECEIVED", "BY", "OUTCOME")
 
 
 @click.command()
@@ -37,6 +37,7 @@ def connections(
 def table_row(row: ConnectionRow, at: float) -> list[str]:
     """The cells for one connection; `at` in Unix seconds."""
     return [
+        row.id,
         duration(max(at - (row.closed_at or row.opened_at), 0)),
         row.direction,
         row.source or "(unidentified)",

@@ -16,6 +16,7 @@ COMMANDS = {
     "connections": "nodeagent.cli.connections:connections",
     "services": "nodeagent.cli.services:services",
     "certs": "nodeagent.cli.certs:certs",
+    "why": "nodeagent.cli.why:why",
     "enforce": "nodeagent.cli.enforce:enforce",
     "intention": "nodeagent.cli.intention:intention",
     "service": "nodeagent.cli.service:service",

@@ -18,6 +18,7 @@ from nodeagent.control.enforce import Enforcer
 from nodeagent.control.report import ConnectionsAnswer, ErrorAnswer, SwitchMode
 from nodeagent.control.rights import Handler, Rights, caller_of, read_caller, rights_at, writers_only
 from nodeagent.control.view import View
+from nodeagent.control.why import answer_why
 from nodeagent.control.workers import Workers
 from nodeagent.model.address import parse_address
 from nodeagent.model.service import Mode
@@ -59,7 +60,11 @@ def build_api(view: View, enforcer: Enforcer, metrics: Metrics, rights: Rights) 
         asked = _asked(request.query, "mode", "service")
         return _json(await enforcer.check(_mode_in(asked.get("mode", "")), asked.get("service", "")))
 
+    async def why(request: web.Request) -> web.Response:
+        return _json(await answer_why(view, _asked(request.query, "id", "from", "to", "port", "address")))
+
     app = _application(rights)
+    app.router.add_get("/v1/why", why)
     app.router.add_get("/v1/modes", modes)
     app.router.add_post("/v1/modes", switch)
     app.router.add_get("/v1/enforce", enforce)
@@ -119,9 +124,8 @@ async def list_connections(workers: Workers, query: Mapping[str, str]) -> Connec
     Raises:
         HTTPBadRequest: the query makes no sense.
     """
-    unknown = set(query) - {"closed", "limit", "service"}
-    text = query.get("limit", str(limits.API_ROWS))
-    if unknown or not text.isdecimal() or not 1 <= int(text) <= limits.API_ROWS_MAX:
+    text = _asked(query, "closed", "limit", "service").get("limit", str(limits.API_ROWS))
+    if not text.isdecimal() or not 1 <= int(text) <= limits.API_ROWS_MAX:
         raise web.HTTPBadRequest(text=f"closed=1, service=NAME and limit=1..{limits.API_ROWS_MAX} are known here")
     limit, service = int(text), query.get("service", "")
     if query.get("closed", "") in _TRUE:
@@ -135,7 +139,7 @@ async def list_connections(workers: Workers, query: Mapping[str, str]) -> Connec
 def _asked(query: Mapping[str, str], *known: str) -> Mapping[str, str]:
     """The query, if it asks for nothing but what is known here."""
     if unknown := sorted(set(query) - set(known)):
-        raise web.HTTPBadRequest(text=f"{', '.join(unknown)}: not known here; {', '.join(known)} are")
+        raise web.HTTPBadRequest(text=f"{', '.join(unknown)}: not known here; {', '.join(known)} are known here")
     return query
 
 

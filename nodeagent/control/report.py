@@ -2,6 +2,7 @@
 
 import msgspec
 
+from nodeagent.model.explanation import Step
 from nodeagent.model.flow import Flow
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.service import Mode
@@ -231,6 +232,23 @@ class CheckAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersi
     """Unix seconds of the oldest of them; 0: there is none."""
     refused: list[FlowPart]
     """Those that `proposed` would refuse, the most frequent first."""
+
+
+class WhyAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):
+    """GET /v1/why."""
+
+    api_version: str = API_VERSION
+    source: str
+    """Empty: an unidentified workload."""
+    destination: str
+    address: str
+    generation: int
+    """Of the snapshot that answers."""
+    steps: list[Step]
+    passes: bool
+    """Of a connection that there was: whether it passed."""
+    connection: ConnectionRow | None = None
+    """As it was recorded, where one was asked for."""
 
 
 class ErrorAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):

@@ -1,5 +1,6 @@
 """Who may call whom: the one intention that decides a pair."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nodeagent.errors import Denied
@@ -52,9 +53,14 @@ def allowing_intention(snapshot: Snapshot, source: str, destination: str) -> Int
 
 def deciding_intention(snapshot: Snapshot, source: str, destination: str) -> Intention | None:
     """The intention that decides the pair; None where there is none and the default (deny) does."""
+    return max(considered_intentions(snapshot, source, destination), key=_weight, default=None)
+
+
+def considered_intentions(snapshot: Snapshot, source: str, destination: str) -> Iterator[Intention]:
+    """Those that speak of the pair."""
     service = snapshot.services.get(destination)
     rows = (*(service.intentions if service else ()), *snapshot.wildcards)
-    return max((row for row in rows if _speaks_of(row, source, destination)), key=_weight, default=None)
+    return (row for row in rows if _speaks_of(row, source, destination))
 
 
 def _speaks_of(row: Intention, source: str, destination: str) -> bool:

@@ -1,0 +1,63 @@
+"""`nodeagent why`: each step of a decision, in the order in which it is made."""
+
+import click
+
+from nodeagent.cli.agent_api import ask, socket_option
+from nodeagent.cli.main import EXIT_FAILED
+from nodeagent.cli.render import align, output_option, printable, show_json
+from nodeagent.control.report import WhyAnswer
+from nodeagent.model.explanation import Step, Verdict
+
+_SIGN: dict[Verdict, tuple[str, str]] = {
+    "ok": ("✓", "green"), "refused": ("\N{MULTIPLICATION SIGN}", "red"), "note": ("·", "cyan"), "unknown": ("?", "yellow"),
+}  # fmt: skip
+
+
+@click.command()
+@click.argument("connection", required=False)
+@click.option("--from", "source", metavar="SERVICE", default="", help="The caller; without it an unidentified workload.")
+@click.option("--to", "destination", metavar="SERVICE", default="", help="The service that is called.")
+@click.option("--port", type=click.IntRange(1, 65535), help="At this port, where the service has several.")
+@click.option("--address", metavar="IP:PORT", default="", help="At this address, where it has several.")
+@output_option
+@socket_option
+def why(  # noqa: PLR0913 - the options of the command
+    *, connection: str | None, source: str, destination: str, port: int | None, address: str, output: str, socket_path: str | None
+) -> None:
+    """Why a call passes or is refused: CONNECTION by its id, or --from one service --to another.
+
+    Asked on the caller's host it tells the whole way; what the callee's agent will say is computed from this host's
+    snapshot and marked so. Ids are in: nodeagent connections -o json, and in the log.
+
+    Exit status: 0 it passes, 1 it is refused, 3 no agent is there.
+    """
+    if bool(connection) == bool(destination) or (connection and (source or port or address)):
+        raise click.UsageError("give the id of a connection, or --to SERVICE (with --from, --port, --address)")
+    query = {"id": connection, "from": source, "to": destination, "port": str(port or ""), "address": address}
+    answer = ask("/v1/why", WhyAnswer, socket_path=socket_path, query={k: v for k, v in query.items() if v})
+    if output == "json":
+        show_json(answer)
+    else:
+        for line in screen(answer):
+            click.echo(line)
+    if not answer.passes:
+        raise SystemExit(EXIT_FAILED)
+
+
+def screen(answer: WhyAnswer) -> list[str]:
+    """The lines: who calls whom, then a line for each step."""
+    whom = f"{answer.destination} at {answer.address}" if answer.destination else answer.address
+    rows = align([["", step.what, _text(step)] for step in answer.steps])
+    signs = [click.style(*_styled(step)) for step in answer.steps]
+    return [
+        printable(f"{answer.source or 'an unidentified workload'} -> {whom}"),
+        *(f"{sign} {printable(row.lstrip())}" for sign, row in zip(signs, rows, strict=True)),
+    ]
+
+
+def _styled(step: Step) -> tuple[str, str]:
+    return _SIGN[step.verdict]
+
+
+def _text(step: Step) -> str:
+    return f"{step.text} [{step.by}]" if step.by else step.text

@@ -1,0 +1,138 @@
+"""Why one connection goes as it goes: gathers what this agent knows of it and has `decide/explain` say each step."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from certs.spiffe import service_id
+from nodeagent import limits
+from nodeagent.catalog.compiler import capture_of
+from nodeagent.config import suggest
+from nodeagent.control.report import WhyAnswer
+from nodeagent.control.view import View
+from nodeagent.decide.capture import Sets, why_captured
+from nodeagent.decide.explain import Target, explain_call, explain_callee, explain_caller, explain_record, targets
+from nodeagent.decide.outbound import Via
+from nodeagent.model.address import parse_address
+from nodeagent.model.explanation import Step
+from nodeagent.model.outcome import ConnectionRow
+from nodeagent.model.snapshot import Snapshot
+
+
+async def answer_why(view: View, asked: Mapping[str, str]) -> WhyAnswer:
+    """The answer to GET /v1/why: of a connection that there was (`id`), or of one that there could be (`from` and `to`).
+
+    Raises:
+        HTTPException: nothing is known yet, or nothing of the kind; says what is.
+    """
+    if view.publisher.snapshot is None:
+        raise web.HTTPServiceUnavailable(text="this agent knows no mesh yet: every call into it is refused; see: nodeagent status")
+    asker = Asker(view, view.publisher.snapshot)
+    if asked.get("id"):
+        return asker.of_connection(await _find(view, asked["id"]))
+    if not asked.get("to"):
+        raise web.HTTPBadRequest(text="id, or to (with from, port, address), must be given")
+    return asker.of_pair(asked.get("from", ""), asked["to"], asked.get("port", ""), asked.get("address", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """One question, answered from one snapshot."""
+
+    view: View
+    snapshot: Snapshot
+
+    def of_pair(self, source: str, destination: str, port: str, address: str) -> WhyAnswer:
+        """Of a call that there could be."""
+        found = self._targets(destination, port, address)
+        answer = self._now(source, found[0])
+        answer.destination = destination
+        if len(found) > 1:
+            text = f"{destination} has {len(found) - 1} more addresses: choose one with --address"
+            answer.steps.insert(0, Step("destination", "note", text))
+        return answer
+
+    def of_connection(self, row: ConnectionRow) -> WhyAnswer:
+        """What was recorded of it, and what would become of it now."""
+        address = parse_address(row.original_dst)
+        answer = WhyAnswer(
+            source=row.source, destination=row.destination, address=row.original_dst, generation=self.snapshot.generation,
+            steps=explain_record(row), passes=row.path != "none", connection=row,
+        )  # fmt: skip
+        again = Step("outcome", "note", f"decided anew, by generation {self.snapshot.generation}:")
+        if row.direction == "outbound":
+            now = self._now(row.source, Target(address, row.peer == self.snapshot.mesh.host))
+            answer.steps += [again, *(step for step in now.steps if row.destination or step.what == "capture")]
+        elif row.direction == "tunnel" and row.destination:
+            answer.steps += [again, explain_callee(self.snapshot, row.source, row.destination, address)]
+        return answer
+
+    def _now(self, source: str, target: Target) -> WhyAnswer:
+        """How such a call would go on now."""
+        capture, call = self._capture(target), explain_call(self.snapshot, source, target)
+        tunnel = tuple(self._tunnel(source, call.via)) if call.via and call.via.path == "tunnel" else ()
+        is_refused = call.via is None or any(step.verdict == "refused" for step in tunnel)
+        outcome = _outcome(capture, is_refused=is_refused)
+        steps = [capture, explain_caller(self.snapshot, source), *call.steps, *tunnel, outcome]
+        return WhyAnswer(
+            source=source, destination="", address=str(target.address), generation=self.snapshot.generation,
+            steps=steps, passes=outcome.verdict != "refused",
+        )  # fmt: skip
+
+    def _capture(self, target: Target) -> Step:
+        capture = capture_of(self.snapshot)
+        sets = Sets(frozenset(capture.addresses), frozenset(capture.ports))
+        captured, why = why_captured(self.view.config, sets, target.address, is_local=target.is_local)
+        return Step("capture", "ok" if captured else "note", why if captured else f"not captured: {why}")
+
+    def _tunnel(self, source: str, via: Via) -> Iterator[Step]:
+        """Who must prove what to whom, over which tunnel, and what the other end will say."""
+        yield self._certificate(source, via.service)
+        peer = via.peer.name if via.peer else ""
+        rows = [row for link in self.view.workers.links if link.stats for row in link.stats.tunnels]
+        open_ = [r for r in rows if (r.side, r.source, r.destination, r.peer) == ("client", source, via.service, peer)]
+        streams = sum(row.streams for row in open_)
+        text = f"{len(open_)} open to {peer}, with {streams} streams" if open_ else "none is open: the next call opens one"
+        yield Step("tunnel", "ok" if open_ else "note", text)
+        yield explain_callee(self.snapshot, source, via.service, via.address)
+
+    def _certificate(self, source: str, destination: str) -> Step:
+        mesh, keeper = self.snapshot.mesh, self.view.identity.keepers.get(source)
+        wanted = f"{destination}'s agent must prove to be {service_id(mesh.trust_domain, mesh.datacenter, destination)}"
+        if keeper is None:
+            return Step("certificate", "note", f"none for {source} yet: it is asked for at the first call; {wanted}")
+        left_s = keeper.svid.not_after.timestamp() - self.view.env.now() if keeper.svid else 0.0
+        if keeper.svid is None or left_s <= 0:
+            return Step("certificate", "refused", f"no_svid: none for {source} is valid: {keeper.error or 'it has not come yet'}")
+        return Step("certificate", "ok", f"{source}'s, serial {keeper.svid.serial}, ends in {left_s:.0f} s; {wanted}")
+
+    def _targets(self, destination: str, port: str, address: str) -> list[Target]:
+        """Where the call may go, the likeliest first; at least one."""
+        services = self.snapshot.services
+        if destination not in services:
+            raise web.HTTPNotFound(text=f"no service {destination[:80]!r} is known here{suggest(destination, services)}")
+        if port and not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= 65535):
+            raise web.HTTPBadRequest(text=f"{port[:20]!r} is no port")
+        found = [t for t in targets(self.snapshot, destination, int(port or 0)) if address in ("", str(t.address))]
+        if not found:
+            at = address[:60] or (f"port {port}" if port else "any address")
+            raise web.HTTPNotFound(text=f"{destination} is not registered at {at}; see: nodeagent services")
+        return found
+
+
+def _outcome(capture: Step, *, is_refused: bool) -> Step:
+    if capture.verdict != "ok":
+        return Step("outcome", "note", "it goes past the agent of this host, which has no say in it; the callee's may refuse it")
+    return Step("outcome", "refused" if is_refused else "ok", "it is refused" if is_refused else "it passes")
+
+
+async def _find(view: View, number: str) -> ConnectionRow:
+    """The connection of this id, open or ended; the latest, where a worker that was started again has counted anew."""
+    rows, _, _ = await view.workers.open_connections(limits.API_ROWS_MAX)
+    closed, _ = view.workers.closed.newest(limits.CLOSED_KEPT)
+    found = next((row for row in (*rows, *closed) if row.id == number), None)
+    if found is None:
+        what = f"no connection {number[:40]!r} is open or among the last {limits.CLOSED_KEPT}"
+        raise web.HTTPNotFound(text=f"{what}; see: nodeagent connections")
+    return found

@@ -1,0 +1,167 @@
+"""`nodeagent why`: the functions of the data path, asked one after another, and what each of them said. No decision of its own."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import msgspec
+
+from nodeagent.decide.authorize import considered_intentions, deciding_intention
+from nodeagent.decide.inbound import decide_stream
+from nodeagent.decide.mode import mode_of
+from nodeagent.decide.outbound import Via, decide_outbound
+from nodeagent.decide.route import Elsewhere, ToHost, ToService, find_destination
+from nodeagent.errors import AgentError
+from nodeagent.model.address import Address, OriginalDst
+from nodeagent.model.explanation import Step, Verdict
+from nodeagent.model.outcome import ConnectionRow
+from nodeagent.model.service import Instance
+from nodeagent.model.snapshot import Snapshot
+
+_HOW = {
+    "stamp": "the kernel stamped its SYN",
+    "conntrack": "conntrack and sock_diag, for its SYN had no stamp",
+    "certificate": "the certificate of its tunnel",
+    "unknown": "nothing",
+}
+
+
+class Target(NamedTuple):
+    """What is called."""
+
+    address: Address
+    is_local: bool
+
+
+class Call(NamedTuple):
+    """A call, decided."""
+
+    steps: tuple[Step, ...]
+    via: Via | None
+    """The way on; None: refused."""
+
+
+def targets(snapshot: Snapshot, service: str, port: int = 0) -> list[Target]:
+    """Where a service can be called, the likeliest first: healthy instances, IPv4. port: only at this one."""
+    known = snapshot.services.get(service)
+    instances = sorted(known.instances if known else (), key=lambda instance: not instance.healthy)
+    found = [(a, instance) for instance in instances for a in instance.addresses if port in (0, a.port)]
+    return [Target(address, _is_here(snapshot, instance)) for address, instance in found]
+
+
+def explain_call(snapshot: Snapshot, source: str, target: Target) -> Call:
+    """How a call of `source` (empty: an unidentified workload) would go on now."""
+    to = find_destination(snapshot, OriginalDst(target.address), dst_is_local=target.is_local)
+    steps = [_destination(to)]
+    if isinstance(to, ToService):
+        steps += [_mode(snapshot, to.service.name), *_intentions(snapshot, source, to.service.name)]
+    try:
+        via = decide_outbound(snapshot, source, to)
+    except AgentError as error:
+        return Call((*steps, _refusal("way", error)), None)
+    return Call((*steps, Step("way", "ok", _way(via))), via)
+
+
+def explain_caller(snapshot: Snapshot, source: str) -> Step:
+    """Whether a process of this host can speak as `source`, and which; empty: one of no service."""
+    if not source:
+        return Step("workload", "note", "an unidentified workload: in the unit of no service, and named by no [[workload]]")
+    for rule in snapshot.mesh.workloads:
+        if rule.service == source:
+            kind, value = rule.selector.kind, rule.selector.value
+            return Step("workload", "ok", f"processes with {kind}:{value} speak as {source} ([[workload]] of nodeagent.toml)")
+    units, unit = snapshot.mesh.units, f"{source}.service"
+    known = snapshot.services.get(source)
+    is_here = known is not None and any(_is_here(snapshot, instance) for instance in known.instances)
+    if units == "any" or (units == "registered" and is_here) or source in units or unit in units:
+        text = units if isinstance(units, str) else "a list that has it"
+        return Step("workload", "ok", f"{unit} speaks as {source} (identity.units: {text})")
+    return Step("workload", "unknown", f"no process of this host speaks as {source}; ask on the host where it runs")
+
+
+def explain_record(row: ConnectionRow) -> list[Step]:
+    """What was written down of a connection when it was decided, and how it has ended."""
+    who = f"{row.source or 'unidentified'}{f', unit {row.unit}' if row.unit else ''}{f', uid {row.uid}' if row.uid >= 0 else ''}"
+    said = [
+        f"{row.direction} from {row.client} to {row.original_dst}",
+        f"decided by generation {row.generation}" + (f" in mode {row.mode}" if row.mode else ""),
+        f"went {row.path}" if row.path != "none" else "went nowhere",
+        f"permit: {row.permit}" if row.permit else "",
+    ]
+    steps = [
+        Step("recorded", "note", "; ".join(filter(None, said))),
+        Step("workload", "ok" if row.source else "note", f"{who}; known by {_HOW[row.how]}"),
+    ]
+    if not row.closed_at:
+        return [*steps, Step("recorded", "ok", f"it is open; {row.sent} bytes sent, {row.received} received")]
+    verdict: Verdict = "refused" if row.path == "none" else "note" if row.error else "ok"
+    ended = f"it ended: {row.reason}{f' ({row.error})' if row.error else ''}; {row.sent} bytes sent, {row.received} received"
+    return [*steps, Step("recorded", verdict, ended)]
+
+
+def explain_callee(snapshot: Snapshot, source: str, service: str, address: Address) -> Step:
+    """What the callee's agent will say, as far as this snapshot tells: it decides by its own."""
+    found = snapshot.by_address.get(address)
+    peer = found.instance.host if found else ""
+    by = "this host" if peer == snapshot.mesh.host else f"{peer or 'the callee'}, by this host's snapshot {snapshot.generation}"
+    there = replace(snapshot, mesh=msgspec.structs.replace(snapshot.mesh, host=peer, mode="strict"))
+    try:
+        via = decide_stream(there, source, service, address)
+    except AgentError as error:
+        return _refusal("callee", error, by)
+    return Step("callee", "ok", f"it takes the stream{f', by {via.permit.by}' if via.permit else ''}, and dials {address}", by)
+
+
+def _destination(to: ToService | ToHost | Elsewhere) -> Step:
+    match to:
+        case ToService(service=service, instance=instance, host=host, is_local=is_local):
+            agent = "with an agent" if host and host.tunnel_port else "without an agent"
+            where = "this host" if is_local else f"{host.name if host else instance.host}, {agent}"
+            sick = "" if instance.healthy else ", which the catalog calls unhealthy"
+            return Step("destination", "ok", f"{to.address} is instance {instance.id} of {service.name} on {where}{sick}")
+        case ToHost(host=host, address=address):
+            return Step("destination", "note", f"{address} is a port of {host.name} at which no service is registered")
+        case Elsewhere(address=address):
+            return Step("destination", "note", f"{address} is nothing that the mesh knows")
+
+
+def _mode(snapshot: Snapshot, service: str) -> Step:
+    known = snapshot.services.get(service)
+    of = f"of {service} on this host" if known and known.mode else "of this host"
+    return Step("mode", "ok", f"{mode_of(snapshot, service)}, the mode {of}")
+
+
+def _intentions(snapshot: Snapshot, source: str, destination: str) -> Iterator[Step]:
+    """Each that speaks of the pair, the deciding one first."""
+    if not source:
+        yield Step("intention", "note", "none can allow an unidentified workload")
+        return
+    decider = deciding_intention(snapshot, source, destination)
+    if decider is None:
+        yield Step("intention", "refused", f"none speaks of {source} -> {destination}: the default is deny")
+        return
+    verdict: Verdict = "ok" if decider.action == "allow" else "refused"
+    yield Step("intention", verdict, f"{decider}, precedence {decider.precedence}: decides")
+    others = {row for row in considered_intentions(snapshot, source, destination) if row != decider}
+    for row in sorted(others, key=lambda row: (-row.precedence, row.action)):
+        why = "of the same rank, and deny goes first" if row.precedence == decider.precedence else "of lower rank"
+        yield Step("intention", "note", f"{row}, precedence {row.precedence}: {why}")
+
+
+def _way(via: Via) -> str:
+    match via.path:
+        case "tunnel":
+            peer = via.peer.name if via.peer else "the peer"
+            return f"in a tunnel to the agent of {peer}, which is asked for {via.address}"
+        case "local":
+            return f"straight to {via.address} on this host: no wire to protect{f' ({via.note})' if via.note else ''}"
+        case _:
+            return f"in clear to {via.address}, as without an agent{f' ({via.note})' if via.note else ''}"
+
+
+def _refusal(what: str, error: AgentError, by: str = "") -> Step:
+    return Step(what, "refused", f"{error.reason}: {error}", by)
+
+
+def _is_here(snapshot: Snapshot, instance: Instance) -> bool:
+    return instance.host == snapshot.mesh.host

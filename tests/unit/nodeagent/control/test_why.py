@@ -1,0 +1,118 @@
+"""GET /v1/why, in front of a whole control."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodeagent.wire.frames import Records, TunnelRow, WorkerStats
+from tests.support.control_scene import ControlScene
+from tests.support.far_ends import ring_of, snapshot_of
+from tests.support.loop import run, until
+from tests.support.rows import denied, row
+
+TUNNEL = TunnelRow("shop", "web", "host2", "client", 3, 0.0)
+
+
+def texts(answer: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Verdict and text of the last step of each kind."""
+    return {step["what"]: (step["verdict"], step["text"]) for step in answer["steps"]}
+
+
+async def allowed(playing: ControlScene) -> None:
+    """shop may call web, has its certificate and a tunnel."""
+    playing.peer.allow("shop -> web")
+    await until(lambda: (s := snapshot_of(playing.worker)) and s.services["web"].intentions, "the intention")
+    await until(lambda: (ring := ring_of(playing.worker)) and ring.svids, "the certificate")
+    playing.worker.send(WorkerStats(4001, 1, 1, {}, 0, 0, [TUNNEL], 0.0, 0))
+
+
+def test_the_whole_way_of_an_allowed_call(tmp_path: Path) -> None:
+    """Each step in order, the callee's half marked, the version there."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await allowed(playing)
+            answer: dict[str, Any] = {"steps": []}
+            while texts(answer).get("tunnel", ("", ""))[0] != "ok":
+                status, answer = await playing.get("/v1/why?from=shop&to=web")
+                assert status == 200
+            assert (answer["apiVersion"], answer["passes"], answer["address"]) == ("nodeagent/v1", True, "10.77.0.2:80")
+            kinds = ["destination", "capture", "workload", "destination", "mode", "intention", "way", "certificate", "tunnel", "callee", "outcome"]
+            assert [step["what"] for step in answer["steps"]] == kinds
+            found = texts(answer)
+            assert found["capture"] == ("ok", "10.77.0.2 is an address of the catalog")
+            assert found["tunnel"] == ("ok", "1 open to host2, with 3 streams")
+            assert found["certificate"][0] == "ok"
+            assert "/svc/web" in found["certificate"][1]
+            assert found["outcome"] == ("ok", "it passes")
+            callee = next(step for step in answer["steps"] if step["what"] == "callee")
+            assert callee["by"].startswith("host2, by this host's snapshot")
+
+    run(scene)
+
+
+def test_a_refused_call_and_one_that_passes_by(tmp_path: Path) -> None:
+    """Denied by default; and never captured, whatever the intentions say."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path, "[intercept]\nexclude_ports = [80]\n") as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            _, answer = await playing.get("/v1/why?from=web&to=shop&address=10.77.0.1:9000")
+            assert answer["passes"] is False
+            assert texts(answer)["intention"] == ("refused", "none speaks of web -> shop: the default is deny")
+            assert texts(answer)["outcome"] == ("refused", "it is refused")
+            _, answer = await playing.get("/v1/why?from=shop&to=web")
+            assert texts(answer)["capture"][1].startswith("not captured: port 80 is in intercept.exclude_ports")
+            assert texts(answer)["outcome"][0] == "note"
+
+    run(scene)
+
+
+def test_a_connection_by_its_id(tmp_path: Path) -> None:
+    """As it was recorded, and as it would be decided now; open or ended, either direction."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await allowed(playing)
+            stream = row(2, direction="tunnel", source="web", destination="shop", original_dst="10.77.0.1:9000")
+            passed = row(3, destination="", original_dst="192.0.2.1:443", path="direct")
+            playing.worker.send(Records([denied(1), stream, passed]))
+            status = 404
+            while status == 404:
+                status, answer = await playing.get("/v1/why?id=0-1")
+            assert (answer["passes"], answer["connection"]["id"]) == (False, "0-1")
+            assert texts(answer)["outcome"] == ("ok", "it passes")
+            assert "denied (no intention)" in str(answer["steps"])
+            _, answer = await playing.get("/v1/why?id=0-2")
+            assert texts(answer)["callee"][0] == "refused"
+            _, answer = await playing.get("/v1/why?id=0-3")
+            assert texts(answer)["capture"][0] == "note"
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "said"),
+    [
+        ("id=7-7", 404, "nodeagent connections"),
+        ("from=shop", 400, "to"),
+        ("", 400, "to"),
+        ("to=wep", 404, "did you mean web?"),
+        ("to=web&port=81", 404, "not registered at port 81"),
+        ("to=web&port=x", 400, "no port"),
+        ("to=web&port=99999999999", 400, "no port"),
+        ("to=web&address=10.0.0.1:1", 404, "not registered at 10.0.0.1:1"),
+        ("to=web&colour=red", 400, "colour"),
+    ],
+)
+def test_what_cannot_be_told_says_why(tmp_path: Path, query: str, status: int, said: str) -> None:
+    """And where to look."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            answered, body = await playing.get(f"/v1/why?{query}")
+            assert (answered, said in body["error"]) == (status, True)
+
+    run(scene)
