@@ -119,11 +119,11 @@ class AdminTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[log]: what is written to standard error."""
+    """[log]: what is written to standard error, and where each connection gets its line."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    connections: bool = True
-    """One line per connection; refusals are always logged."""
+    connections: str = "stdout"
+    """One line per ended connection: `stdout`, a file's absolute path, or `off`. Refusals are on standard error in any case."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -221,6 +221,8 @@ def _complaints(config: Config) -> Iterator[str]:
         yield f"intercept.cgroup_root: {config.intercept.cgroup_root!r} is not a path below the cgroup v2 mount"
     yield from _unit_complaints(config.identity.units)
     yield from _catalog_complaints(config.catalog)
+    if config.log.connections not in ("stdout", "off") and not PurePosixPath(config.log.connections).is_absolute():
+        yield f'log.connections: {config.log.connections!r} is not "stdout", "off" or the absolute path of a file'
     yield from _admin_complaints(config)
 
 

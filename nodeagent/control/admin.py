@@ -24,7 +24,7 @@ from nodeagent.model.address import parse_address
 from nodeagent.model.service import Mode
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
-from nodeagent.observe.record import concerns
+from nodeagent.observe.record import ClosedRing, concerns
 
 _MODE = 0o660
 _TRUE = ("1", "true")
@@ -47,7 +47,7 @@ def build_api(view: View, enforcer: Enforcer, metrics: Metrics, rights: Rights) 
         return _json(view.certs())
 
     async def connections(request: web.Request) -> web.Response:
-        return _json(await list_connections(view.workers, request.query))
+        return _json(await list_connections(view.workers, view.ledger.closed, request.query))
 
     async def modes(_request: web.Request) -> web.Response:
         return _json(enforcer.modes())
@@ -118,7 +118,7 @@ def bind_socket(path: Path) -> tuple[socket.socket, int]:
     return listener, path.lstat().st_gid
 
 
-async def list_connections(workers: Workers, query: Mapping[str, str]) -> ConnectionsAnswer:
+async def list_connections(workers: Workers, closed: ClosedRing, query: Mapping[str, str]) -> ConnectionsAnswer:
     """The rows that a query asks for, newest first.
 
     Raises:
@@ -129,7 +129,7 @@ async def list_connections(workers: Workers, query: Mapping[str, str]) -> Connec
         raise web.HTTPBadRequest(text=f"closed=1, service=NAME and limit=1..{limits.API_ROWS_MAX} are known here")
     limit, service = int(text), query.get("service", "")
     if query.get("closed", "") in _TRUE:
-        rows, total = workers.closed.newest(limit, service)
+        rows, total = closed.newest(limit, service)
         return ConnectionsAnswer(connections=rows, total=total)
     rows, total, unanswered = await workers.open_connections(limits.API_ROWS_MAX if service else limit)
     found = sorted((row for row in rows if concerns(row, service)), key=lambda row: -row.opened_at)
@@ -180,6 +180,7 @@ def _page(metrics: Metrics, view: View) -> Handler:
     async def page(_request: web.Request) -> web.Response:
         metrics.set("nodeagent_catalog_connected", view.follower.lost_since is None)
         metrics.set("nodeagent_held_back", len(view.follower.alarms()))
+        metrics.set("nodeagent_snapshot_age_seconds", view.age_s)
         return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     return page

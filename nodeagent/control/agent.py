@@ -16,6 +16,7 @@ from nodeagent.control.environment import Environment, real_environment
 from nodeagent.control.flows import FlowBook
 from nodeagent.control.follow import Follower
 from nodeagent.control.identity import Identity, services_spoken_for
+from nodeagent.control.ledger import Ledger
 from nodeagent.control.modes import ModeBook
 from nodeagent.control.pace import backoff_s
 from nodeagent.control.publish import Publisher
@@ -25,6 +26,7 @@ from nodeagent.control.workers import Workers
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
+from nodeagent.observe.sink import Sink, open_sink
 
 _LOOK_AGAIN_S = 5.0  # while something is held back or a defect kept a change out: neither needs a word of the catalog
 
@@ -34,16 +36,17 @@ _log = open_log()
 class Control:
     """The parts, made once. Owned by `run_control`."""
 
-    def __init__(self, config: Config, catalog: Catalog, env: Environment) -> None:
+    def __init__(self, config: Config, catalog: Catalog, env: Environment, sink: Sink | None) -> None:
         self._config = config
         self._env = env
         self.metrics = Metrics(__version__)
         state_dir = Path(config.admin.state_dir)
         self.flows = FlowBook(state_dir / "flows", env.now)
         self.modes = ModeBook(state_dir / "modes.json", config, env.now)
-        self.workers = Workers(
-            self.metrics, log_all=config.log.connections, want_svid=self._want_svid, on_closed=self.flows.extend
+        self.ledger = Ledger(
+            self.metrics, self.flows, sink, env.now, is_journal=config.log.connections == "stdout"
         )
+        self.workers = Workers(self.metrics, want_svid=self._want_svid, on_records=self.ledger.take)
         self.supervisor = Supervisor(self.metrics, env.now)
         self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
         self.enforcer = Enforcer(self.modes, self.flows, self.publisher, self.workers)
@@ -54,7 +57,7 @@ class Control:
         )  # fmt: skip
         self.view = View(
             config, env, env.now(), self.publisher, self.follower, self.identity, self.workers, self.supervisor,
-            self.modes,
+            self.modes, self.ledger,
         )
 
     def restore(self) -> None:
@@ -103,7 +106,8 @@ async def run_control(config: Config, handover: socket.socket, supervisor: socke
     """Runs until SIGTERM, or until the supervisor is gone."""
     env = real_environment()
     async with Catalog(config.catalog, env.now) as catalog:
-        control = Control(config, catalog, env)
+        sink = open_sink(config.log.connections)
+        control = Control(config, catalog, env, sink)
         control.restore()
         await control.supervisor.connect(supervisor)
         ending = _end_on_signal(control.supervisor.ended)
@@ -118,6 +122,8 @@ async def run_control(config: Config, handover: socket.socket, supervisor: socke
                 task.cancel()
         control.workers.close()
         control.supervisor.close()
+        if sink:
+            await asyncio.to_thread(sink.close)
     _log.info("control_ended", pid=os.getpid())
 
 

@@ -11,6 +11,7 @@ from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
 from nodeagent.control.identity import Identity
 from nodeagent.control.keeper import Keeper
+from nodeagent.control.ledger import Ledger
 from nodeagent.control.modes import ModeBook
 from nodeagent.control.publish import Publisher
 from nodeagent.control.report import (
@@ -52,6 +53,7 @@ class View:
     workers: Workers
     supervisor: Supervisor
     modes: ModeBook
+    ledger: Ledger
 
     def status(self) -> Status:
         """GET /v1/status."""
@@ -156,8 +158,10 @@ class View:
     def _worker_warnings(self) -> Iterator[str]:
         if self.workers.cut:
             yield self.workers.cut
-        if self.workers.dropped:
-            yield f"{self.workers.dropped} connection records were lost: workers could not send them in time"
+        if self.ledger.complaint:
+            yield self.ledger.complaint
+        if self.ledger.dropped:
+            yield f"{self.ledger.dropped} connection records were lost: workers could not send them in time"
         for link in self.workers.links:
             if link.stats and link.stats.lag_s > _LAGGING_S:
                 yield f"worker {link.number} is {link.stats.lag_s:.2f} s late: more workers or less load"
@@ -190,15 +194,20 @@ class View:
         for fact in sorted(facts.values(), key=lambda fact: (fact.number, fact.pid)):
             yield _worker_part(fact, links.get(fact.pid), has_channel=fact.pid in links)
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the catalog last confirmed what is in force; 0: nothing is."""
+        confirmed_at = self.follower.confirmed_at if self.publisher.source == "catalog" else self.publisher.heard_at
+        return max(self.env.now() - confirmed_at, 0.0) if self.publisher.snapshot else 0.0
+
     def _catalog(self) -> CatalogPart:
         snapshot = self.publisher.snapshot
-        confirmed_at = self.follower.confirmed_at if self.publisher.source == "catalog" else self.publisher.heard_at
         return CatalogPart(
             address=self.config.catalog.address,
             connected=self.follower.lost_since is None,
             source=self.publisher.source,
             generation=snapshot.generation if snapshot else 0,
-            age_s=max(self.env.now() - confirmed_at, 0.0) if snapshot else 0.0,
+            age_s=self.age_s,
             error=self.follower.why_lost,
             services=len(snapshot.services) if snapshot else 0,
             hosts=len(snapshot.hosts) if snapshot else 0,

@@ -130,7 +130,7 @@ def _outcome(capture: Step, *, is_refused: bool) -> Step:
 async def _find(view: View, number: str) -> ConnectionRow:
     """The connection of this id, open or ended; the latest, where a worker that was started again has counted anew."""
     rows, _, _ = await view.workers.open_connections(limits.API_ROWS_MAX)
-    closed, _ = view.workers.closed.newest(limits.CLOSED_KEPT)
+    closed, _ = view.ledger.closed.newest(limits.CLOSED_KEPT)
     found = next((row for row in (*rows, *closed) if row.id == number), None)
     if found is None:
         what = f"no connection {number[:40]!r} is open or among the last {limits.CLOSED_KEPT}"

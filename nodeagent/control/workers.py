@@ -1,4 +1,4 @@
-"""Control's side of the workers: each gets a snapshot, then what changes; what they report is logged and counted."""
+"""Control's side of the workers: each gets a snapshot, then what changes; what they report is passed on."""
 
 import asyncio
 import socket
@@ -15,7 +15,6 @@ from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
-from nodeagent.observe.record import ClosedRing, is_refusal, log_fields
 from nodeagent.wire.frames import (
     AskConnections,
     Connections,
@@ -50,20 +49,13 @@ class Link:
 class Workers:
     """All workers that have a channel. Owned by control."""
 
-    def __init__(
-        self, metrics: Metrics, *, log_all: bool, want_svid: Callable[[str], None],
-        on_closed: Callable[[list[ConnectionRow]], None] = lambda _: None,
-    ) -> None:  # fmt: skip
+    def __init__(self, metrics: Metrics, *, want_svid: Callable[[str], None], on_records: Callable[[Records], None]) -> None:
         self.links: list[Link] = []
-        self.closed = ClosedRing()
-        self.dropped = 0
-        """Records that workers could not send."""
         self.cut: str = ""
         """Why the last worker that was cut off was."""
         self._metrics = metrics
-        self._log_all = log_all
         self._want_svid = want_svid
-        self._on_closed = on_closed
+        self._on_records = on_records
         self._snapshot: Snapshot | None = None
         self._ring: KeyRing | None = None
         self._question = 0
@@ -142,7 +134,7 @@ class Workers:
         """What a worker says."""
         match message:
             case Records():
-                self._record(message)
+                self._on_records(message)
             case WorkerStats():
                 link.stats = message
                 self._metrics.set_worker(link.number, link.pid, message)
@@ -154,18 +146,6 @@ class Workers:
                 self._want_svid(message.service)
             case _:
                 _channel_of(link).abort(f"it sent a {type(message).__name__}, which is not a worker's to send")
-
-    def _record(self, records: Records) -> None:
-        for row in records.rows:
-            self._metrics.count_closed(row)
-            if self._log_all or is_refusal(row):
-                _log.info("connection_closed", **log_fields(row))
-        self.closed.extend(records.rows)
-        self._on_closed(records.rows)
-        if records.dropped:
-            self.dropped += records.dropped
-            self._metrics.add("nodeagent_records_dropped_total", records.dropped)
-            _log.warning("records_dropped", number=records.dropped)
 
     def _lose(self, link: Link, why: str) -> None:
         if link in self.links:

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import msgspec
 import structlog
@@ -11,7 +11,17 @@ import structlog
 Log = structlog.typing.FilteringBoundLogger
 
 
-def configure_log(process: str, level: str = "info", stream: BinaryIO | None = None) -> None:
+class Stream(Protocol):
+    """What takes lines."""
+
+    def write(self, line: bytes, /) -> object:
+        """Takes one."""
+
+    def flush(self) -> None:
+        """Sees to it that it is on its way."""
+
+
+def configure_log(process: str, level: str = "info", stream: Stream | None = None) -> None:
     """Sets up the log of this process, called `process` in each line; `level` as in the configuration."""
 
     def name_process(_log: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -28,7 +38,7 @@ def configure_log(process: str, level: str = "info", stream: BinaryIO | None = N
             structlog.processors.JSONRenderer(serializer=_to_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.BytesLoggerFactory(stream or sys.stderr.buffer),
+        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", stream or sys.stderr.buffer)),
         cache_logger_on_first_use=False,
     )
 

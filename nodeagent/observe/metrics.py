@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from nodeagent import limits
 from nodeagent.model.outcome import ConnectionRow, Direction
+from nodeagent.model.service import is_service_name
 from nodeagent.wire.frames import SupervisorStats, WorkerStats
 
 OTHER = "other"
@@ -31,17 +32,21 @@ TABLE: dict[str, Metric] = {
     ),
     "nodeagent_connection_seconds": Metric("histogram", "Life of connections that ended.", ("direction",)),
     "nodeagent_opened_total": Metric("counter", "Connections that workers accepted.", ("direction",)),
+    "nodeagent_passed_total": Metric("counter", "Connections that policy let pass.", ("source", "destination")),
     "nodeagent_relayed_bytes_total": Metric("counter", "Bytes relayed, open connections included.", ("way",)),
     "nodeagent_open_connections": Metric("gauge", "Connections that are open now.", ("worker",)),
     "nodeagent_tunnels": Metric("gauge", "Tunnels that are open now.", ("worker", "side")),
+    "nodeagent_tunnel_streams": Metric("gauge", "Connections in tunnels now.", ("worker", "side")),
     "nodeagent_worker_lag_seconds": Metric("gauge", "How late a worker's last timer was.", ("worker",)),
     "nodeagent_worker_buffered_bytes": Metric("gauge", "Bytes that a worker holds for streams.", ("worker",)),
     "nodeagent_worker_generation": Metric("gauge", "Snapshot that a worker decides by.", ("worker",)),
     "nodeagent_worker_restarts_total": Metric("counter", "Workers started again after they had ended."),
     "nodeagent_records_dropped_total": Metric("counter", "Connection records lost because a queue was full."),
+    "nodeagent_log_lines_dropped_total": Metric("counter", "Lines of the connection log lost: disk full or too slow."),
     "nodeagent_label_overflow_total": Metric("counter", "Connections counted as `other` for want of series."),
     "nodeagent_snapshot_generation": Metric("gauge", "Number of the snapshot in force."),
     "nodeagent_snapshot_compiled_timestamp_seconds": Metric("gauge", "When the snapshot in force was compiled."),
+    "nodeagent_snapshot_age_seconds": Metric("gauge", "Since the catalog last confirmed what is in force."),
     "nodeagent_catalog_connected": Metric("gauge", "1 while the catalog answers."),
     "nodeagent_catalog_answers_total": Metric("counter", "Answers of the catalog to watches.", ("outcome",)),
     "nodeagent_held_back": Metric("gauge", "Answers of the catalog that are held back as suspicious."),
@@ -65,7 +70,7 @@ class Metrics:
         }
         self._pairs: set[tuple[str, str]] = set()
         self._pairs_max = pairs
-        self._totals: dict[tuple[str, int], dict[tuple[str, str], float]] = {}
+        self._totals: dict[tuple[str, int], dict[tuple[str, ...], float]] = {}
         self._gone: set[tuple[str, int]] = set()
         self.set("nodeagent_build_info", 1, version)
 
@@ -115,7 +120,11 @@ class Metrics:
         self.set("nodeagent_worker_buffered_bytes", stats.buffered, worker)
         self.set("nodeagent_worker_generation", stats.generation, worker)
         for side in ("client", "server"):
-            self.set("nodeagent_tunnels", sum(t.side == side for t in stats.tunnels), worker, side)
+            streams = [tunnel.streams for tunnel in stats.tunnels if tunnel.side == side]
+            self.set("nodeagent_tunnels", len(streams), worker, side)
+            self.set("nodeagent_tunnel_streams", sum(streams), worker, side)
+        for source, destination, total in stats.passed:
+            self._rise(key, ("nodeagent_passed_total", *self._pair(source or UNKNOWN, destination or UNKNOWN)), total)
         for direction in get_args(Direction):
             if direction in stats.opened:
                 self._rise(key, ("nodeagent_opened_total", direction), stats.opened[direction])
@@ -134,6 +143,7 @@ class Metrics:
             self.drop(f"nodeagent_{name}", worker)
         for side in ("client", "server"):
             self.drop("nodeagent_tunnels", worker, side)
+            self.drop("nodeagent_tunnel_streams", worker, side)
 
     def _forget_gone(self, worker: str) -> None:
         """A new process of this number: those that went before it do not come back."""
@@ -145,19 +155,21 @@ class Metrics:
         """Takes the supervisor's figures of this second."""
         key = ("supervisor", stats.pid)
         self.set("nodeagent_interception_active", stats.interception in ("active", "repaired"))
-        self._rise(key, ("nodeagent_interception_repairs_total", ""), stats.repairs)
-        self._rise(key, ("nodeagent_worker_restarts_total", ""), sum(w.restarts for w in stats.workers))
+        self._rise(key, ("nodeagent_interception_repairs_total",), stats.repairs)
+        self._rise(key, ("nodeagent_worker_restarts_total",), sum(w.restarts for w in stats.workers))
 
-    def _rise(self, key: tuple[str, int], series: tuple[str, str], total: float) -> None:
+    def _rise(self, key: tuple[str, int], series: tuple[str, ...], total: float) -> None:
         """Adds what a process's own total grew by since it was last told."""
         seen = self._totals.setdefault(key, {})
-        name, label = series
-        self.add(name, max(total - seen.get(series, 0), 0), *([label] if label else []))
+        name, *labels = series
+        self.add(name, max(total - seen.get(series, 0), 0), *labels)
         seen[series] = max(total, seen.get(series, 0))
 
     def _pair(self, source: str, destination: str) -> tuple[str, str]:
-        """The labels for the two services: their names as long as there is room for another pair."""
+        """The labels for the two services: their names, if they can be names, as long as there is room for another pair."""
         pair = (source, destination)
+        if not (is_service_name(source) and is_service_name(destination)):
+            pair = (OTHER, OTHER)
         if pair in self._pairs:
             return pair
         if len(self._pairs) >= self._pairs_max:

@@ -32,6 +32,12 @@ def concerns(row: ConnectionRow, service: str) -> bool:
     return not service or service in (row.source, row.destination)
 
 
+def log_line(row: ConnectionRow, at: str) -> bytes:
+    """The line of the connection log; at: the time in ISO 8601. The form is that of all our lines."""
+    head = {"at": at, "level": "info", "process": "control", "event": "connection_closed"}
+    return msgspec.json.encode(head | log_fields(row)) + b"\n"
+
+
 class RecordQueue:
     """Rows on their way to control. Owned by one worker; when it is full, new rows are counted and dropped."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -23,12 +24,17 @@ class HeldRelays:
         self._snapshot: Snapshot | None = None
         self._relays: dict[Held, set[Relay]] = {}
         self._cutting: set[Held] = set()
+        self._passed: Counter[tuple[str, str]] = Counter()
+        self._has_passed = False
 
     def add(self, relay: Relay) -> None:
         """The way of this relay is decided, by the current snapshot. One that has ended meanwhile is held by nothing."""
         if relay.is_over:
             return
         self._relays.setdefault(held_by(relay.row), set()).add(relay)
+        pair = (relay.row.source, relay.row.destination)
+        self._passed[pair if pair in self._passed or len(self._passed) < limits.METRIC_PAIRS else ("", "")] += 1
+        self._has_passed = True
 
     def discard(self, relay: Relay) -> None:
         """It has ended."""
@@ -38,6 +44,13 @@ class HeldRelays:
             relays.discard(relay)
             if not relays:
                 del self._relays[held]
+
+    def passed(self) -> list[tuple[str, str, int]]:
+        """Source, destination, and how many were added so far; nothing when none was since the last call."""
+        if not self._has_passed:
+            return []
+        self._has_passed = False
+        return [(source, destination, count) for (source, destination), count in self._passed.items()]
 
     def follow(self, snapshot: Snapshot) -> None:
         """Cuts what this snapshot denies, the first of each kind at once; leaves alone all that it allows."""

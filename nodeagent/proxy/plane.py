@@ -101,7 +101,8 @@ class Plane:
         sent, received = live.traffic()
         tunnels = [tunnel.row() for tunnel in live.tunnels]
         return WorkerStats(
-            os.getpid(), live.generation, len(live.relays), dict(live.opened), sent, received, tunnels, lag_s, live.budget.used
+            os.getpid(), live.generation, len(live.relays), dict(live.opened), sent, received, tunnels, lag_s, live.budget.used,
+            live.held.passed(),
         )  # fmt: skip
 
 

@@ -92,6 +92,8 @@ class WorkerStats(msgspec.Struct, tag="stats", frozen=True):
     """How late the loop's last timer was."""
     buffered: int
     """Bytes held for streams."""
+    passed: list[tuple[str, str, int]] = []
+    """Source, destination, and how many connections between them policy let pass; empty while nothing changed."""
 
 
 class CaptureFrame(msgspec.Struct, tag="capture", frozen=True):

@@ -27,10 +27,11 @@ RING = KeyRing("test.consul", "PEM", ())
 class Scene:
     """Workers that accept from a handover socket."""
 
-    def __init__(self, *, log_all: bool = True) -> None:
+    def __init__(self) -> None:
         self.wanted: list[str] = []
+        self.records: list[Records] = []
         self.metrics = Metrics("1")
-        self.workers = Workers(self.metrics, log_all=log_all, want_svid=self.wanted.append)
+        self.workers = Workers(self.metrics, want_svid=self.wanted.append, on_records=self.records.append)
         self.supervisor, self.handover = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     async def __aenter__(self) -> Self:
@@ -90,31 +91,16 @@ def test_a_worker_that_came_before_the_first_snapshot_gets_it_whole() -> None:
     run(scene)
 
 
-def test_records_become_log_lines_metrics_and_the_list_of_closed(log) -> None:
+def test_what_workers_report_is_passed_on() -> None:
     async def scene() -> None:
         with worker() as end:
             async with Scene() as playing:
                 await playing.join(end)
                 end.send(Records([row(1), denied(2)], dropped=3))
-                await until(lambda: playing.workers.dropped == 3, "the records")
-                assert [r.id for r in playing.workers.closed.newest(10)[0]] == ["0-2", "0-1"]
-                assert b'reason="denied",source="shop"} 1.0' in playing.metrics.render()
+                await until(lambda: playing.records, "the records")
+                assert playing.records == [Records([row(1), denied(2)], dropped=3)]
 
     run(scene)
-    closed = [line for line in log() if line["event"] == "connection_closed"]
-    assert [(line["id"], line["reason"]) for line in closed] == [("0-1", "ok"), ("0-2", "denied")]
-
-
-def test_without_connection_logging_refusals_are_logged_still(log) -> None:
-    async def scene() -> None:
-        with worker() as end:
-            async with Scene(log_all=False) as playing:
-                await playing.join(end)
-                end.send(Records([row(1), denied(2)]))
-                await until(lambda: playing.workers.closed.newest(10)[1] == 2, "the records")
-
-    run(scene)
-    assert [line["id"] for line in log() if line["event"] == "connection_closed"] == ["0-2"]
 
 
 def test_open_connections_are_asked_of_every_worker() -> None:

@@ -3,6 +3,9 @@
 import asyncio
 from typing import Any
 
+import pytest
+
+from nodeagent import limits
 from nodeagent.errors import Reason
 from nodeagent.model.address import Address
 from nodeagent.proxy.ends import TcpEnd
@@ -139,3 +142,18 @@ async def until(is_so: Any) -> None:
     """Gives the loop turns until it is so; `run` has a deadline."""
     while not is_so():
         await asyncio.sleep(0.001)
+
+
+def test_what_passed_is_counted_by_pair_and_told_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Totals since the worker began; pairs beyond the limit together."""
+    monkeypatch.setattr(limits, "METRIC_PAIRS", 2)
+
+    async def work(live: Live) -> None:
+        for source in ("shop", "shop", "cart", "till", "cron"):
+            opened(live, source).cut()
+        assert live.held.passed() == [("shop", "web", 2), ("cart", "web", 1), ("", "", 2)]
+        assert live.held.passed() == []
+        opened(live)
+        assert live.held.passed()[0] == ("shop", "web", 3)
+
+    with_live(0, work)

@@ -1,0 +1,63 @@
+"""What becomes of connections that have ended: counted, remembered, and written down where the operator wants them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from nodeagent.control.flows import FlowBook
+from nodeagent.observe.log import open_log
+from nodeagent.observe.metrics import Metrics
+from nodeagent.observe.record import ClosedRing, is_refusal, log_fields, log_line
+from nodeagent.observe.sink import Sink
+from nodeagent.wire.frames import Records
+
+_DROPPED = "nodeagent_log_lines_dropped_total"
+
+_log = open_log()
+
+
+class Ledger:
+    """Owned by control. Refusals go to the journal as well: they are what somebody looks for."""
+
+    def __init__(
+        self, metrics: Metrics, flows: FlowBook, sink: Sink | None, now: Callable[[], float], *, is_journal: bool = False
+    ) -> None:
+        """sink: of the connection log; None: there is none. is_journal: it ends where the journal does: nothing is written twice."""
+        self.closed = ClosedRing()
+        self.dropped = 0
+        """Records that workers could not send."""
+        self._metrics = metrics
+        self._flows = flows
+        self._sink = sink
+        self._now = now
+        self._is_journal = is_journal
+        self._lost_lines = 0
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong with the connection log; empty while nothing is."""
+        if self._sink is None or not self._sink.dropped:
+            return ""
+        why = self._sink.error or "it is not written as fast as connections end"
+        return f"{self._sink.dropped} lines of the connection log are lost: {why}"
+
+    def take(self, records: Records) -> None:
+        """A worker's report."""
+        at = datetime.fromtimestamp(self._now(), tz=UTC).isoformat()
+        for row in records.rows:
+            self._metrics.count_closed(row)
+            if is_refusal(row):
+                _log.info("connection_closed", **log_fields(row))
+            if self._sink and not (self._is_journal and is_refusal(row)):
+                self._sink.write(log_line(row, at))
+        self.closed.extend(records.rows)
+        self._flows.extend(records.rows)
+        self._count_losses(records.dropped)
+
+    def _count_losses(self, dropped: int) -> None:
+        if dropped:
+            self.dropped += dropped
+            self._metrics.add("nodeagent_records_dropped_total", dropped)
+            _log.warning("records_dropped", number=dropped)
+        lost = self._sink.dropped if self._sink else 0
+        self._metrics.add(_DROPPED, lost - self._lost_lines)
+        self._lost_lines = lost

@@ -1,0 +1,98 @@
+"""Where log lines go: a thread writes them, so that a full disk or a journal that stands still holds up nobody else."""
+
+import os
+import queue
+import sys
+import threading
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from nodeagent import limits
+
+_MODE = 0o640
+
+
+class Sink:
+    """Takes lines and never waits; what does not fit is counted and dropped. Owned by one process, which closes it."""
+
+    def __init__(self, target: BinaryIO | Path, lines: int = limits.LOG_LINES_QUEUED) -> None:
+        """target: an open stream, or a file, which is made where it is not and followed when it is renamed away."""
+        self.dropped = 0
+        """Lines that were lost."""
+        self.error = ""
+        """Why the last write failed; empty after one that did not."""
+        self._target = target
+        self._stream: BinaryIO | None = None if isinstance(target, Path) else target
+        self._lines: queue.Queue[bytes | None] = queue.Queue(lines)
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, line: bytes) -> None:
+        """Queues a line, which ends with a line end."""
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self.dropped += 1
+
+    def flush(self) -> None:
+        """Lines are flushed as they are written: this is for those who expect a stream."""
+
+    def close(self) -> None:
+        """Gives what is queued a moment to be written."""
+        try:
+            self._lines.put(None, timeout=limits.LOG_FAREWELL_S)
+        except queue.Full:
+            return
+        self._thread.join(limits.LOG_FAREWELL_S)
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            try:
+                stream = self._open()
+                stream.write(line)
+                stream.flush()
+                self.error = ""
+            except (OSError, ValueError) as error:  # ValueError: the stream was closed
+                self.error, self.dropped = str(error), self.dropped + 1
+                self._forget()
+        self._forget()
+
+    def _open(self) -> BinaryIO:
+        """The stream; of a file, the one that has its name now: logrotate renames the old one away."""
+        if not isinstance(self._target, Path):
+            return self._target
+        if self._stream is not None and not _is_at(self._stream, self._target):
+            self._forget()
+        if self._stream is None:
+            descriptor = os.open(self._target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+            self._stream = os.fdopen(descriptor, "ab")
+        return self._stream
+
+    def _forget(self) -> None:
+        if isinstance(self._target, Path) and self._stream is not None:
+            try:
+                self._stream.close()
+            except OSError as error:
+                self.error = str(error)
+            self._stream = None
+
+
+def open_sink(where: str) -> Sink | None:
+    """The sink for `stdout` or for a file's path; None for `off`."""
+    if where == "off":
+        return None
+    return Sink(sys.stdout.buffer if where == "stdout" else Path(where))
+
+
+def _is_at(stream: BinaryIO, path: Path) -> bool:
+    """Whether the stream is the file that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,87 @@
+"""A sink for lines never waits."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from nodeagent.observe.sink import Sink, open_sink
+from tests.support.eventually import eventually
+
+WITHIN_S = 10.0
+
+
+def test_lines_are_written_in_their_order(tmp_path: Path) -> None:
+    """To a file that it makes, for the owner to write and the group to read."""
+    path = tmp_path / "log"
+    with Sink(path) as sink:
+        for number in range(1000):
+            sink.write(b"%d\n" % number)
+    assert path.read_bytes() == b"".join(b"%d\n" % number for number in range(1000))
+    assert path.stat().st_mode & 0o777 & ~0o640 == 0
+
+
+def test_a_reader_that_stands_still_costs_lines_and_nothing_else() -> None:
+    """A full pipe, as of a journal that hangs: the writer goes on at once, and what is lost is counted."""
+    read, write = os.pipe()
+    with os.fdopen(write, "wb", buffering=0) as stream:
+        sink = Sink(stream, lines=10)
+        for _ in range(100):
+            sink.write(b"x" * 8000 + b"\n")
+        assert 0 < sink.dropped < 100
+        while os.read(read, 1 << 20) and sink._lines.qsize():
+            pass
+        os.set_blocking(read, False)
+        sink.close()
+    os.close(read)
+
+
+def test_a_file_that_was_renamed_away_is_made_anew(tmp_path: Path) -> None:
+    """As logrotate does it: no line goes to the old one after that."""
+    path = tmp_path / "log"
+    with Sink(path) as sink:
+        sink.write(b"one\n")
+        eventually(lambda: path.exists() and path.read_bytes() == b"one\n", WITHIN_S, "the first line")
+        path.rename(tmp_path / "log.1")
+        sink.write(b"two\n")
+    assert path.read_bytes() == b"two\n"
+    assert (tmp_path / "log.1").read_bytes() == b"one\n"
+
+
+def test_a_link_in_the_file_s_place_is_not_followed(tmp_path: Path) -> None:
+    """Somebody else's file is not written to."""
+    (tmp_path / "log").symlink_to(tmp_path / "victim")
+    with Sink(tmp_path / "log") as sink:
+        sink.write(b"one\n")
+    assert not (tmp_path / "victim").exists()
+    assert (sink.dropped, "Too many levels" in sink.error) == (1, True)
+
+
+def test_it_writes_again_when_it_can(tmp_path: Path) -> None:
+    """The directory was missing for a while."""
+    path = tmp_path / "late" / "log"
+    sink = Sink(path)
+    sink.write(b"lost\n")
+    eventually(lambda: sink.error, WITHIN_S, "the failure")
+    path.parent.mkdir()
+    sink.write(b"kept\n")
+    sink.close()
+    assert (path.read_bytes(), sink.error, sink.dropped) == (b"kept\n", "", 1)
+
+
+def test_where_it_writes_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`stdout`, a file, or nowhere."""
+    assert open_sink("off") is None
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        sink = open_sink("stdout")
+        assert sink
+        sink.write(b"one\n")
+        sink.close()
+    assert (tmp_path / "out").read_text() == "one\n"
+    other = open_sink(str(tmp_path / "file"))
+    assert other
+    other.write(b"two\n")
+    other.close()
+    assert (tmp_path / "file").read_text() == "two\n"
