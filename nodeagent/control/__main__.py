@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     _keep_secrets()
     with Sink(sys.stderr.buffer) as journal, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         configure_log("control", config.log.level, journal)
-        runner.run(run_control(config, handover, supervisor))
+        runner.run(run_control(config, handover, supervisor, journal))
     return 0
 
 

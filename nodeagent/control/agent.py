@@ -102,11 +102,13 @@ class Control:
         self.identity.need(services_spoken_for(snapshot, self._config))
 
 
-async def run_control(config: Config, handover: socket.socket, supervisor: socket.socket) -> None:
-    """Runs until SIGTERM, or until the supervisor is gone."""
+async def run_control(
+    config: Config, handover: socket.socket, supervisor: socket.socket, journal: Sink | None = None
+) -> None:
+    """Runs until SIGTERM, or until the supervisor is gone. journal: where its own log goes."""
     env = real_environment()
     async with Catalog(config.catalog, env.now) as catalog:
-        sink = open_sink(config.log.connections)
+        sink = open_sink(config.log.connections, journal)
         control = Control(config, catalog, env, sink)
         control.restore()
         await control.supervisor.connect(supervisor)
@@ -122,7 +124,7 @@ async def run_control(config: Config, handover: socket.socket, supervisor: socke
                 task.cancel()
         control.workers.close()
         control.supervisor.close()
-        if sink:
+        if sink and sink is not journal:
             await asyncio.to_thread(sink.close)
     _log.info("control_ended", pid=os.getpid())
 

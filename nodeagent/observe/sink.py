@@ -83,11 +83,16 @@ class Sink:
             self._stream = None
 
 
-def open_sink(where: str) -> Sink | None:
-    """The sink for `stdout` or for a file's path; None for `off`."""
+def open_sink(where: str, journal: Sink | None = None) -> Sink | None:
+    """The sink for `stdout` or for a file's path; None for `off`.
+
+    journal: that of standard error, which serves for both where both are one file, so that lines keep their order.
+    """
     if where == "off":
         return None
-    return Sink(sys.stdout.buffer if where == "stdout" else Path(where))
+    if where != "stdout":
+        return Sink(Path(where))
+    return journal if journal and os.path.sameopenfile(1, 2) else Sink(sys.stdout.buffer)
 
 
 def _is_at(stream: BinaryIO, path: Path) -> bool:
