@@ -255,7 +255,7 @@ def test_the_commands_show_the_agent_as_tables_and_as_json(site: Site) -> None:
         assert "10.77.0.2:80" in site.run("services", *at).stdout
         assert "spiffe://" in site.run("certs", *at, "--no-headers").stdout
         shown = site.run("connections", *at).stdout.splitlines()
-        assert (shown[0].split()[0], "open" in shown[1]) == ("AGE", True)
+        assert (shown[0].split()[0], "open" in shown[1]) == ("ID", True)
         assert "\x1b" not in "".join(shown)
         control.end()
     gone = site.run("status", *at)
