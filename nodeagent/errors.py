@@ -34,6 +34,7 @@ class Reason(StrEnum):
     BAD_DESTINATION = "bad_destination"
     PEER_UNREACHABLE = "peer_unreachable"
     PEER_IDENTITY = "peer_identity"
+    REVOKED = "revoked"
     PEER_LOST = "peer_lost"
     PEER_REFUSED = "peer_refused"
     UPSTREAM_REFUSED = "upstream_refused"
@@ -109,6 +110,12 @@ class PeerIdentity(AgentError):
     """The peer proved another identity than the one that was asked for, or none."""
 
     reason, side = Reason.PEER_IDENTITY, Side.UPSTREAM
+
+
+class Revoked(AgentError):
+    """A certificate that was good is relied on no more: its token was revoked, or its root removed."""
+
+    reason, side = Reason.REVOKED, Side.MESH
 
 
 class PeerLost(AgentError):

@@ -46,6 +46,8 @@ TABLE: dict[str, Metric] = {
     "nodeagent_catalog_answers_total": Metric("counter", "Answers of the catalog to watches.", ("outcome",)),
     "nodeagent_held_back": Metric("gauge", "Answers of the catalog that are held back as suspicious."),
     "nodeagent_svid_expiry_timestamp_seconds": Metric("gauge", "When a certificate ends.", ("service",)),
+    "nodeagent_trusted_roots": Metric("gauge", "Roots that are believed; more than one while one replaces another."),
+    "nodeagent_revoked_tokens": Metric("gauge", "Tokens whose certificates are refused."),
     "nodeagent_svid_requests_total": Metric("counter", "Requests to the CA.", ("outcome",)),
     "nodeagent_interception_active": Metric("gauge", "1 while the kernel's rules are as planned."),
     "nodeagent_interception_repairs_total": Metric("counter", "Times that rules were put back."),
