@@ -7,7 +7,7 @@ from certs.svid import Svid
 
 RENEW_FROM = 0.5  # of the lifetime, as ztunnel and SPIRE
 RENEW_SPREAD = 0.1  # of the lifetime: a thousand hosts that started together do not come back together
-REROOT_S = 60.0  # that hosts are spread over when another root begins to sign, at most: 10,000 requests in it are 170 a second
+REROOT_S = 60.0  # that hosts are spread over when another root begins to sign: 10,000 of them ask 170 times a second
 
 
 @dataclass(frozen=True, slots=True)
