@@ -67,7 +67,10 @@ class Store:
         return await asyncio.shield(task)
 
     async def hear_others(self) -> NoReturn:
-        """Wakes watchers of what other processes write, until it is cancelled: the command line revokes tokens beside us."""
+        """Wakes watchers of what other processes write, until it is cancelled: the command line revokes tokens beside us.
+
+        Single KV keys are not among it: their changes are noted in their own rows, and the command line writes none.
+        """
         seen = 0
         while True:
             await asyncio.sleep(limits.CATALOG_OTHERS_S)
