@@ -59,7 +59,7 @@ def test_nonsense_is_refused(desk, body):
 
 
 def test_a_step_out_of_turn_changes_nothing(desk):
-    with pytest.raises(Conflict, match="retire is not possible now .*: add"):
+    with pytest.raises(Conflict, match=r"retire is not possible now .*: add"):
         rotate(desk, "retire")
     with pytest.raises(Conflict):
         rotate(desk, "retire", Force=True)
@@ -91,7 +91,7 @@ def test_another_root_signs_only_when_every_host_that_speaks_knows_it(desk):
     sign(desk, HOST1, "web")
     hear(desk, HOST1)
     assert rotate(desk, "add")["unaware"] == ["host1"]
-    with pytest.raises(Conflict, match="not been told of all roots yet .*: host1"):
+    with pytest.raises(Conflict, match=r"not been told of all roots yet .*: host1"):
         rotate(desk, "activate")
     hear(desk, HOST1)
     assert desk.call(rotation_api.state)["unaware"] == []
