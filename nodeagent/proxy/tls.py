@@ -70,8 +70,9 @@ class Keys:
         Raises:
             Revoked: which one is not, and why.
         """
+        believed = frozenset(self._roots)
         for standing in standings:
-            why = why_distrusted(standing, frozenset(self._roots), self._revoked)
+            why = why_distrusted(standing, believed, self._revoked)
             if why:
                 raise Revoked(why)
 

@@ -66,7 +66,7 @@ class Welcome:
 
     def retire_stale(self) -> None:
         """After a change of keys: peers open fresh tunnels in time, rather than when a certificate ends by one's clock."""
-        for tunnel in self._live.tunnels:
+        for tunnel in list(self._live.tunnels):
             if not tunnel.is_client and tunnel.serial != self._live.keys.serial(tunnel.destination):
                 tunnel.retire()
 

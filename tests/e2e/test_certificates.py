@@ -1,7 +1,7 @@
 """Certificates come, go and are taken back while connections flow: lives of seconds, another root, no CA, no token."""
 
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Self
 
@@ -33,31 +33,29 @@ SOON_S = 30.0  # what is promised is 1 s for a root, and a few for a token
 
 
 class Callers:
-    """Threads that call `web` again and again, each from a unit of its own, until the `with` ends."""
+    """Units that call `web` again and again, each in a thread of its own, until the `with` ends."""
 
     def __init__(self, lab: Lab, text: bytes, count: int = 3) -> None:
         self.calls = self.failures = 0
+        self._is_over = False
         self._stack = ExitStack()
-        self._stop = threading.Event()
-        address = (lab.host("host2").ipv4, WEB)
+        self._threads = self._stack.enter_context(ThreadPoolExecutor(count))
         units = [self._stack.enter_context(Unit(lab, "host1", "shop")) for _ in range(count)]
-        self._threads = [threading.Thread(target=self._run, args=(unit, address, text)) for unit in units]
+        self._address, self._text = (lab.host("host2").ipv4, WEB), text
+        self._running = [self._threads.submit(self._run, unit) for unit in units]
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self._is_over = True
+        wait(self._running)
         self._stack.close()
 
-    def _run(self, unit: Unit, address: tuple[str, int], text: bytes) -> None:
-        while not self._stop.is_set():
+    def _run(self, unit: Unit) -> None:
+        while not self._is_over:
             self.calls += 1
-            self.failures += not answers(unit, address, text)
+            self.failures += not answers(unit, self._address, self._text)
 
 
 class Mesh:
