@@ -181,6 +181,7 @@ class Identity:
                          active=trust.active_id, revoked=len(trust.revoked))  # fmt: skip
         self.trust = trust
         self._metrics.set("nodeagent_trusted_roots", len(trust.ids))
+        self._metrics.set("nodeagent_root_expiry_timestamp_seconds", trust.ends_at)
         self._metrics.set("nodeagent_revoked_tokens", len(trust.revoked))
         self._change()
         self._on_trust()

@@ -43,6 +43,12 @@ class Trust:
         """Whether the word on which `svid` was signed was taken back."""
         return tag_in(svid.serial) in self.revoked
 
+    @property
+    def ends_at(self) -> float:
+        """When the first of the roots ends, in Unix seconds."""
+        roots = roots_by_fingerprint(self.bundle.pem).values()
+        return min(root.not_valid_after_utc for root in roots).timestamp()
+
     def root_above(self, svid: Svid) -> str:
         """The id of the root that signed `svid`; where an intermediate did, that of the one which is in use now."""
         standing = standing_of(load_chain(svid.chain_pem)[0], str(svid.spiffe_id), roots_by_fingerprint(self.bundle.pem))

@@ -47,6 +47,7 @@ TABLE: dict[str, Metric] = {
     "nodeagent_held_back": Metric("gauge", "Answers of the catalog that are held back as suspicious."),
     "nodeagent_svid_expiry_timestamp_seconds": Metric("gauge", "When a certificate ends.", ("service",)),
     "nodeagent_trusted_roots": Metric("gauge", "Roots that are believed; more than one while one replaces another."),
+    "nodeagent_root_expiry_timestamp_seconds": Metric("gauge", "When the first of the roots that are believed ends."),
     "nodeagent_revoked_tokens": Metric("gauge", "Tokens whose certificates are refused."),
     "nodeagent_svid_requests_total": Metric("counter", "Requests to the CA.", ("outcome",)),
     "nodeagent_interception_active": Metric("gauge", "1 while the kernel's rules are as planned."),

@@ -32,9 +32,19 @@ async def cut_distrusted(live: Live) -> None:
         try:
             live.keys.check(tunnel.standings)
         except Revoked as error:
-            _cut(tunnel, error)
             live.records.append(_row(live, tunnel, error))
+            _end(live, tunnel, error)
             await asyncio.sleep(0)
+
+
+def _end(live: Live, tunnel: Tunnel, error: AgentError) -> None:
+    """A defect while one tunnel's streams are told must save neither that tunnel nor those after it."""
+    try:
+        _cut(tunnel, error)
+    except Exception as defect:  # noqa: BLE001 - as said
+        live.report(defect)
+        if tunnel.transport:
+            tunnel.transport.abort()
 
 
 def _cut(tunnel: Tunnel, error: AgentError) -> None:

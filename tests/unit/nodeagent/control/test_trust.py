@@ -56,3 +56,8 @@ def test_an_answer_whose_revocations_cannot_be_read_is_not_taken(tags: object) -
     """Half of it would be a hole."""
     with pytest.raises(CatalogError):
         parse_roots(json.dumps(json.loads(answer(ONE)) | {"RevokedSerialTags": tags}).encode())
+
+
+def test_the_first_root_to_end_is_the_one_to_watch() -> None:
+    early = LocalCa.create(DOMAIN, datetime(2020, 1, 1, tzinfo=UTC)).cert_pem
+    assert parse_roots(answer(ONE, early)).ends_at == datetime(2029, 12, 29, tzinfo=UTC).timestamp()

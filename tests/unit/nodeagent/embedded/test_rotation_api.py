@@ -117,3 +117,18 @@ def test_a_full_disk_ends_no_certificate(desk, monkeypatch):
 
     monkeypatch.setattr(type(desk.store), "write", full)
     assert sign(desk, HOST1, "web")["Service"] == "web"
+
+
+def test_a_step_that_fails_half_way_leaves_all_as_it_was(desk, monkeypatch):
+    """The retired root that `add` would forget included."""
+    for step in ("add", "activate", "retire"):
+        rotate(desk, step)
+    before = desk.call(rotation_api.state)
+
+    def broken(*_, **_named):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(rotation_api, "add_root", broken)
+    with pytest.raises(ZeroDivisionError):
+        rotate(desk, "add")
+    assert desk.call(rotation_api.state) == before

@@ -184,3 +184,25 @@ def test_a_root_that_left_while_the_handshake_was_verified_with_it_vouches_for_n
                 await hosts.call()
 
     run(work)
+
+
+def test_a_defect_saves_no_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection ends all the same."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            await hosts.call()
+            (tunnel,) = hosts.one.live.tunnels
+            reported: list[Exception] = []
+            monkeypatch.setattr(hosts.one.live, "report", reported.append)
+
+            def broken(_why: str) -> None:
+                raise ZeroDivisionError
+
+            monkeypatch.setattr(tunnel, "lose", broken)
+            await follow(hosts.one, ring_of(hosts, "shop", revoked=(tag(hosts.two),)))
+            while hosts.one.live.tunnels:
+                await asyncio.sleep(0)
+            assert [type(error) for error in reported] == [ZeroDivisionError]
+
+    run(work)
