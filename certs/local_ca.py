@@ -41,8 +41,12 @@ class LocalCa:
         cert_pem, key_pem = self_signed_root(f"nodeagent CA {trust_domain.partition('.')[0][:8]}", names, now)
         return cls(trust_domain, cert_pem, key_pem)
 
-    def sign(self, csr_pem: str, spiffe_id: SpiffeId, ttl: timedelta, now: datetime) -> str:
+    def sign(
+        self, csr_pem: str, spiffe_id: SpiffeId, ttl: timedelta, now: datetime, *, serial: int | None = None
+    ) -> str:
         """The chain (PEM) of a new leaf for the key in `csr_pem` that says `spiffe_id`, whatever the request asks for.
+
+        serial: by default a random one.
 
         Raises:
             CertificateError: a bad request, an ID without path or of another trust domain, or a root that has ended.
@@ -50,7 +54,7 @@ class LocalCa:
         if spiffe_id.trust_domain != self.trust_domain or not spiffe_id.path:
             raise CertificateError(f"the CA of {self.trust_domain} signs no certificate for {spiffe_id}")
         names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(spiffe_id))])
-        builder = leaf_builder(self.cert_pem, requested_key(csr_pem), ttl, now)
+        builder = leaf_builder(self.cert_pem, requested_key(csr_pem), ttl, now, serial)
         builder = builder.subject_name(x509.Name([])).add_extension(names, critical=True)
         purposes = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         return signed_pem(builder.add_extension(purposes, critical=False), self.key_pem)
@@ -77,7 +81,7 @@ def self_signed_root(common_name: str, names: list[x509.UniformResourceIdentifie
 
 
 def leaf_builder(
-    root_pem: str, public_key: CertificatePublicKeyTypes, ttl: timedelta, now: datetime
+    root_pem: str, public_key: CertificatePublicKeyTypes, ttl: timedelta, now: datetime, serial: int | None = None
 ) -> x509.CertificateBuilder:
     """A leaf below the root `root_pem`, without subject and names; it never outlives the root.
 
@@ -93,7 +97,7 @@ def leaf_builder(
     root_key_id = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return (
         x509.CertificateBuilder(issuer_name=root.subject, public_key=public_key)
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial or x509.random_serial_number())
         .not_valid_before(max(now - backdated, root.not_valid_before_utc))
         .not_valid_after(min(now + ttl, root.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -7,6 +7,7 @@ from certs.svid import Svid
 
 RENEW_FROM = 0.5  # of the lifetime, as ztunnel and SPIRE
 RENEW_SPREAD = 0.1  # of the lifetime: a thousand hosts that started together do not come back together
+REROOT_S = 60.0  # that hosts are spread over when another root begins to sign: 10,000 of them ask 170 times a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,8 @@ def next_step(svid: Svid | None, now: datetime, draw: float) -> Keep | Renew | E
         return Keep(svid.not_before)
     due = svid.not_before + (svid.not_after - svid.not_before) * (RENEW_FROM + RENEW_SPREAD * draw)
     return Keep(due) if now < due else Renew()
+
+
+def reroot_after_s(svid: Svid, draw: float) -> float:
+    """Seconds after which `svid` is to be replaced because another root signs now. `draw` as in `next_step`."""
+    return min(REROOT_S, (svid.not_after - svid.not_before).total_seconds() * RENEW_SPREAD) * draw

@@ -25,7 +25,7 @@ class Reason(StrEnum):
     RESET_BY_DOWNSTREAM = "reset_by_downstream"
     RESET_BY_UPSTREAM = "reset_by_upstream"
     DENIED = "denied"
-    REVOKED = "revoked"
+    POLICY_CHANGED = "policy_changed"
     UNIDENTIFIED = "unidentified"
     PLAINTEXT_REFUSED = "plaintext_refused"
     NO_PEER = "no_peer"
@@ -35,6 +35,7 @@ class Reason(StrEnum):
     BAD_DESTINATION = "bad_destination"
     PEER_UNREACHABLE = "peer_unreachable"
     PEER_IDENTITY = "peer_identity"
+    REVOKED = "revoked"
     PEER_LOST = "peer_lost"
     PEER_REFUSED = "peer_refused"
     UPSTREAM_REFUSED = "upstream_refused"
@@ -58,10 +59,10 @@ class Denied(AgentError):
     reason, side = Reason.DENIED, Side.MESH
 
 
-class Revoked(AgentError):
+class PolicyChanged(AgentError):
     """A change of policy ended a connection that was open."""
 
-    reason, side = Reason.REVOKED, Side.MESH
+    reason, side = Reason.POLICY_CHANGED, Side.MESH
 
 
 class Unidentified(AgentError):
@@ -116,6 +117,12 @@ class PeerIdentity(AgentError):
     """The peer proved another identity than the one that was asked for, or none."""
 
     reason, side = Reason.PEER_IDENTITY, Side.UPSTREAM
+
+
+class Revoked(AgentError):
+    """A certificate that was good is relied on no more: its token was revoked, or its root removed."""
+
+    reason, side = Reason.REVOKED, Side.MESH
 
 
 class PeerLost(AgentError):

@@ -187,9 +187,9 @@ def list_(data: Path, *, no_headers: bool, output: str) -> None:
 @click.argument("accessor")
 @click.pass_obj
 def revoke(data: Path, accessor: str) -> None:
-    """Take a token back: its next request is refused. Certificates already signed live until they expire."""
+    """Take a token back: its next request is refused, agents refuse its certificates and cut its tunnels in seconds."""
     with _database(data) as connection:
-        found, _ = commit(connection, lambda change: delete_token(change, accessor))
+        found, _ = commit(connection, lambda change: delete_token(change, accessor, _now_s()))
     if not found:
         click.echo(f"there is no token with the accessor {accessor}; see: nodeagent catalog token list", err=True)
         raise SystemExit(EXIT_NOT_FOUND)

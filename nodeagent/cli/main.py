@@ -21,6 +21,7 @@ COMMANDS = {
     "intention": "nodeagent.cli.intention:intention",
     "service": "nodeagent.cli.service:service",
     "intercept": "nodeagent.cli.intercept:intercept",
+    "ca": "nodeagent.cli.ca:ca",
     "catalog": "nodeagent.cli.catalog:catalog",
     "lab": "nodeagent.cli.lab:lab",
 }

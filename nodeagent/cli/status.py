@@ -84,4 +84,8 @@ def _identity(part: IdentityPart, at: float) -> str:
     text = f"{part.trust_domain}, {part.roots} roots, {part.certificates} certificates"
     if part.soonest_expiry:
         text += f", the first to end is {part.soonest_service}'s in {duration(max(part.soonest_expiry - at, 0))}"
+    if part.rotating:
+        text += f"; still of another root than the one that signs: {', '.join(part.rotating)}"
+    if part.revoked:
+        text += f"; the certificates of {part.revoked} revoked tokens are refused"
     return text + (f"; none yet for {', '.join(part.missing)}" if part.missing else "")

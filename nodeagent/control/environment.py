@@ -1,6 +1,7 @@
 """Time and chance, as arguments."""
 
 import random
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -13,6 +14,8 @@ class Environment(NamedTuple):
     """Unix seconds."""
     draw: Callable[[], float]
     """A number in [0, 1)."""
+    elapsed: Callable[[], float] = time.monotonic
+    """Seconds of a clock that nobody can set: what is to last a while is measured by it."""
 
 
 def real_environment() -> Environment:

@@ -51,10 +51,11 @@ class Follower:
         self._catalog = catalog
         self._metrics = metrics
         self._now = env.now
+        self._elapsed = env.elapsed
         self._draw = env.draw
         self._started_at = env.now()
         self._is_complete = False
-        self._registered_at = 0.0
+        self._registered_at = -limits.CATALOG_COMPLAIN_S
         self._hold_back = HoldBack()
         self._watches: dict[str, Watch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -102,7 +103,7 @@ class Follower:
         if not self._is_complete:
             return None
         state = self.seen.state()
-        return msgspec.structs.replace(state, hosts=self.meshed.admit(state.hosts, self._now()))
+        return msgspec.structs.replace(state, hosts=self.meshed.admit(state.hosts, self._elapsed()))
 
     def remember(self, state: CatalogState) -> None:
         """Takes over what was saved before this process started."""
@@ -116,7 +117,7 @@ class Follower:
 
     def alarms(self) -> tuple[str, ...]:
         """What is held back, in words."""
-        return (*self.held.values(), *self.meshed.alarms(self._now()))
+        return (*self.held.values(), *self.meshed.alarms(self._elapsed()))
 
     async def run(self) -> None:
         """Follows until it is cancelled; may be run again after a failure."""
@@ -194,7 +195,7 @@ class Follower:
             rows = parse_instances(service, answer.body)
             before = self.seen.instances.get(service, ())
             is_proven = not is_suspicious(before, rows) or (not answer.is_filtered and await self._shows_this_host())
-            admitted = self._hold_back.admit(service, before, rows, is_proven=is_proven, now=self._now())
+            admitted = self._hold_back.admit(service, before, rows, is_proven=is_proven, now=self._elapsed())
             self.seen.instances[service] = admitted.rows
             self.seen.held[service] = admitted.lost
             self._services_changed.set()
@@ -228,7 +229,7 @@ class Follower:
         A row that is there and differs is replaced once a minute: two machines of one name would otherwise replace
         each other's for ever, and wake every host of the mesh each time.
         """
-        name, now = self._config.host.name, self._now()
+        name, now = self._config.host.name, self._elapsed()
         if any(host.name == name for host in hosts) and now - self._registered_at < limits.CATALOG_COMPLAIN_S:
             raise CatalogError(f"the catalog's row of {name} was changed by somebody; has another machine this name?")
         self._registered_at = now

@@ -11,6 +11,7 @@ from certs.spiffe import service_id
 from certs.svid import Svid
 from nodeagent import limits
 from nodeagent.config import Config
+from nodeagent.control.clock import watch_clock
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused
 from nodeagent.control.environment import Environment
 from nodeagent.control.keeper import Keeper, Surroundings
@@ -62,7 +63,7 @@ class Identity:
         self._needed: frozenset[str] | None = None
         self._handed_out: KeyRing | None = None
         self._is_settled = False
-        self._complained_at = 0.0
+        self._complained_at = -limits.CATALOG_COMPLAIN_S
         self._on_demand: dict[str, None] = {}
         self._wanted_changed = asyncio.Event()
         self._ring_changed = asyncio.Event()
@@ -83,7 +84,8 @@ class Identity:
         """A worker needs a certificate: one request to the CA, however many ask; after a refusal none for a while."""
         keeper = self.keepers.get(service)
         if keeper:
-            if keeper.svid is None and self._now() - keeper.failed_at >= limits.SVID_REFUSED_S:
+            at = asyncio.get_running_loop().time()
+            if keeper.svid is None and at - keeper.failed_at >= limits.SVID_REFUSED_S:
                 keeper.bell.ring()
             return
         if self._config.identity.units != "any" or not is_service_name(service):
@@ -104,7 +106,7 @@ class Identity:
             for name, keeper in sorted(self.keepers.items())
             if (svid := keeper.svid) and svid.spiffe_id.trust_domain == domain
         )
-        return KeyRing(domain, self.trust.bundle.pem, svids)
+        return KeyRing(domain, self.trust.bundle.pem, svids, tuple(sorted(self.trust.revoked)))
 
     async def run(self) -> None:
         """Keeps roots and certificates until it is cancelled; may be run again after a failure."""
@@ -113,6 +115,7 @@ class Identity:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._roots.run(), name="roots")
             group.create_task(self._publish(), name="keys")
+            group.create_task(watch_clock(self._now, self._note_jump), name="clock")
             while True:
                 await self._wanted_changed.wait()
                 self._wanted_changed.clear()
@@ -140,8 +143,15 @@ class Identity:
             if ring and ring != self._handed_out and self._has_settled():
                 self._handed_out = ring
                 self._hand_out(ring)
-                for svid in ring.svids:
-                    self._metrics.set(_EXPIRY, svid.not_after, svid.service)
+                self._measure(ring)
+
+    def _measure(self, ring: KeyRing) -> None:
+        """When each certificate ends; one that has ended stays in sight, as an alarm, and one that was revoked goes."""
+        for svid in ring.svids:
+            self._metrics.set(_EXPIRY, svid.not_after, svid.service)
+        for keeper in self.keepers.values():
+            if keeper.svid is None and "revoked" in keeper.lost:
+                self._metrics.drop(_EXPIRY, keeper.service)
 
     def _has_settled(self) -> bool:
         """Whether each certificate that this host needs was asked for once.
@@ -156,8 +166,9 @@ class Identity:
 
     def _refuse(self, service: str, why: str) -> None:
         """Says so, but not for each of a worker's questions."""
-        if self._now() - self._complained_at >= limits.CATALOG_COMPLAIN_S:
-            self._complained_at = self._now()
+        at = asyncio.get_running_loop().time()
+        if at - self._complained_at >= limits.CATALOG_COMPLAIN_S:
+            self._complained_at = at
             _log.warning("svid_refused", service=service, error=why)
 
     def _change(self) -> None:
@@ -166,10 +177,22 @@ class Identity:
     async def _take_roots(self, answer: Answer) -> None:
         trust = parse_roots(answer.body)
         if self.trust is not None:
-            _log.warning("roots_changed", trust_domain=trust.bundle.trust_domain, roots=len(trust.ids))
+            _log.warning("roots_changed", trust_domain=trust.bundle.trust_domain, roots=sorted(trust.ids),
+                         active=trust.active_id, revoked=len(trust.revoked))  # fmt: skip
         self.trust = trust
+        self._metrics.set("nodeagent_trusted_roots", len(trust.ids))
+        self._metrics.set("nodeagent_root_expiry_timestamp_seconds", trust.ends_at)
+        self._metrics.set("nodeagent_revoked_tokens", len(trust.revoked))
         self._change()
         self._on_trust()
+        self._wake()
+
+    def _note_jump(self, seconds: float) -> None:
+        """What was valid a moment ago may have ended, and what a keeper rests for may be due."""
+        _log.warning("clock_jumped", by_s=round(seconds, 1))
+        self._wake()
+
+    def _wake(self) -> None:
         for keeper in self.keepers.values():
             keeper.bell.ring()
 

@@ -1,13 +1,14 @@
 """One service's certificate, kept fresh: asked for, renewed at half life, withdrawn when it has expired."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
 
 from certs.errors import CertificateError
-from certs.rotation import Expired, Keep, next_step
+from certs.rotation import Expired, Keep, next_step, reroot_after_s
 from certs.svid import Svid
 from nodeagent import limits
 from nodeagent.control.bell import Bell
@@ -41,15 +42,22 @@ class Keeper:
     def __init__(self, service: str, world: Surroundings) -> None:
         self.service = service
         self.svid: Svid | None = None
+        self.root_id = ""
+        """Of the root above it."""
+        self.lost = ""
+        """What became of the last one, where there is none: it expired, or was revoked."""
         self.error = ""
         """Why the last request failed; empty after one that did not."""
-        self.failed_at = 0.0
-        """Unix seconds of that failure."""
+        self.failed_at = float("-inf")
+        """Of that failure, by the loop's clock."""
         self.bell = Bell()
         """Rung when waiting makes no sense any more: roots changed, or a worker needs the certificate."""
         self._world = world
-        self._root_id = ""
         self._draw = 0.0
+        self._asked_under = ""
+        """The root that signed when it was asked for."""
+        self._reroot: tuple[str, float] = ("", 0.0)
+        """The root that signs now, and when (of the loop's clock) this certificate's turn is to be replaced by one of it."""
         self._failures = 0
 
     async def run(self) -> NoReturn:
@@ -60,13 +68,32 @@ class Keeper:
                 await self.bell.rest(_NAP_S)
                 continue
             now = datetime.fromtimestamp(self._world.env.now(), tz=UTC)
+            if self.svid and trust.has_revoked(self.svid):
+                self._withdraw("was revoked with the token on whose word it was signed")
             step = next_step(self.svid, now, self._draw)
             if isinstance(step, Expired):
-                self._withdraw()
-            if isinstance(step, Keep) and self._root_id in trust.ids:
-                await self.bell.rest(min(max((step.until - now).total_seconds(), 0.05), _NAP_S))
+                self._withdraw("has expired")
+            rest_s = (step.until - now).total_seconds() if isinstance(step, Keep) else 0.0
+            rest_s = min(rest_s, self._until_turn_s(trust))
+            if rest_s > 0:
+                await self.bell.rest(min(max(rest_s, 0.05), _NAP_S))
             else:
                 await self._renew(trust)
+
+    def _until_turn_s(self, trust: Trust) -> float:
+        """Seconds until the certificate is due because of its root.
+
+        At once when that is believed no more; soon, not all hosts at the same time, when another one signs: so that the
+        overlap of a rotation ends soon.
+        """
+        if self.svid is None or self.root_id not in trust.ids:
+            return 0.0
+        if trust.active_id in (self.root_id, self._asked_under):
+            return math.inf
+        at = asyncio.get_running_loop().time()
+        if self._reroot[0] != trust.active_id:
+            self._reroot = (trust.active_id, at + reroot_after_s(self.svid, self._world.env.draw()))
+        return self._reroot[1] - at
 
     async def _renew(self, trust: Trust) -> None:
         """Asks the CA; a failure keeps what there is and rests."""
@@ -82,27 +109,29 @@ class Keeper:
         now, draw = self._world.env.now(), self._world.env.draw()
         step = next_step(svid, datetime.fromtimestamp(now, tz=UTC), draw)
         if not isinstance(step, Expired):
-            self._take(svid, trust.active_id, draw)
+            self._take(svid, trust, draw)
         if isinstance(step, Keep):
             self._failures, self.error = 0, ""
         else:  # another one would be no better, and asked for at once, for ever
             await self._cope(f"it was due for renewal when it came, for it ends at {svid.not_after}: {_CLOCKS}")
 
-    def _take(self, svid: Svid, root_id: str, draw: float) -> None:
-        self.svid, self._root_id, self._draw = svid, root_id, draw
+    def _take(self, svid: Svid, trust: Trust, draw: float) -> None:
+        self.svid, self.root_id, self._draw = svid, trust.root_above(svid), draw
+        self.lost, self._asked_under = "", trust.active_id
         _log.info("svid_issued", service=self.service, serial=svid.serial, not_after=svid.not_after.isoformat())
         self._world.changed()
 
-    def _withdraw(self) -> None:
-        """An expired certificate is of no use to a peer and hides the reason why there is no other."""
+    def _withdraw(self, why: str) -> None:
+        """Such a certificate is of no use to a peer and hides the reason why there is no other."""
         if self.svid:
-            _log.error("svid_expired", service=self.service, serial=self.svid.serial, error=self.error)
+            self.lost = f"the last one, until {self.svid.not_after:%Y-%m-%d %H:%M:%S} UTC, {why}"
+            _log.error("svid_withdrawn", service=self.service, serial=self.svid.serial, why=why, error=self.error)
             self.svid = None
             self._world.changed()
 
     async def _cope(self, error: str) -> None:
         self._failures += 1
-        is_news, self.error, self.failed_at = error != self.error, error, self._world.env.now()
+        is_news, self.error, self.failed_at = error != self.error, error, asyncio.get_running_loop().time()
         if is_news:
             _log.warning("svid_not_issued", service=self.service, error=error)
             self._world.changed()

@@ -77,6 +77,10 @@ class IdentityPart(msgspec.Struct, kw_only=True):
     soonest_expiry: float = 0.0
     """Unix seconds; 0: there is none."""
     soonest_service: str = ""
+    rotating: list[str] = []
+    """Services whose certificates are of another root than the one that signs now."""
+    revoked: int = 0
+    """Tokens whose certificates are refused."""
 
 
 class Status(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):
@@ -164,6 +168,10 @@ class CertificatePart(msgspec.Struct, kw_only=True):
     not_after: float = 0.0
     error: str = ""
     """Why the last request to the CA failed."""
+    root: str = ""
+    """Id of the root above it."""
+    lost: str = ""
+    """What became of the last one, where there is none."""
 
 
 class CertsAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):
@@ -175,6 +183,8 @@ class CertsAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersi
     """Ids of the roots that are believed."""
     active_root: str
     certificates: list[CertificatePart]
+    revoked: list[str] = []
+    """How the serials of certificates begin that are refused, whoever shows them."""
 
 
 class ModePart(msgspec.Struct, kw_only=True):

@@ -29,6 +29,7 @@ from nodeagent.control.report import (
     WorkerPart,
 )
 from nodeagent.control.supervisor import Supervisor
+from nodeagent.control.trust import Trust
 from nodeagent.control.workers import Workers
 from nodeagent.model.address import parse_address
 from nodeagent.model.intention import Intention
@@ -85,6 +86,7 @@ class View:
             roots=sorted(trust.ids) if trust else [],
             active_root=trust.active_id if trust else "",
             certificates=[_certificate_part(k, self.env.now()) for _, k in sorted(self.identity.keepers.items())],
+            revoked=sorted(trust.revoked) if trust else [],
         )
 
     # --- what somebody must act on, and what we cope with ----------------------------------------------------------
@@ -101,7 +103,7 @@ class View:
             yield f"the catalog's answers are not taken, changes do not arrive: {self.follower.pulse_error}"
         for keeper in self.identity.keepers.values():
             if keeper.svid is None and keeper.error:
-                yield f"no certificate for {keeper.service}: {keeper.error}"
+                yield f"no certificate for {keeper.service}: {'; '.join(filter(None, (keeper.lost, keeper.error)))}"
         yield from self._local_problems()
 
     def _local_problems(self) -> Iterator[str]:
@@ -225,6 +227,8 @@ class View:
             missing=sorted(k.service for k in self.identity.keepers.values() if k.svid is None),
             soonest_expiry=soonest.not_after.timestamp() if soonest else 0.0,
             soonest_service=names[id(soonest)] if soonest else "",
+            rotating=sorted(k.service for k in self.identity.keepers.values() if trust and _is_rotating(k, trust)),
+            revoked=len(trust.revoked) if trust else 0,
         )
 
 
@@ -266,7 +270,7 @@ def _intention_part(intention: Intention) -> IntentionPart:
 def _certificate_part(keeper: Keeper, now: float) -> CertificatePart:
     svid = keeper.svid
     if svid is None:
-        return CertificatePart(service=keeper.service, state="missing", error=keeper.error)
+        return CertificatePart(service=keeper.service, state="missing", error=keeper.error, lost=keeper.lost)
     return CertificatePart(
         service=keeper.service,
         state="valid" if now < svid.not_after.timestamp() else "expired",
@@ -275,7 +279,12 @@ def _certificate_part(keeper: Keeper, now: float) -> CertificatePart:
         not_before=svid.not_before.timestamp(),
         not_after=svid.not_after.timestamp(),
         error=keeper.error,
+        root=keeper.root_id,
     )
+
+
+def _is_rotating(keeper: Keeper, trust: Trust) -> bool:
+    return keeper.svid is not None and keeper.root_id != trust.active_id
 
 
 def _is_ending(keeper: Keeper, now: float) -> bool:

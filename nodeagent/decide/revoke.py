@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from nodeagent.decide.authorize import allowing_intention
 from nodeagent.decide.mode import mode_of
-from nodeagent.errors import Denied, Revoked
+from nodeagent.errors import Denied, PolicyChanged
 from nodeagent.model.outcome import ConnectionRow, Direction, Path
 from nodeagent.model.snapshot import Snapshot
 
@@ -37,7 +37,7 @@ def concerns(held: Held, old: Snapshot, new: Snapshot) -> bool:
     )
 
 
-def why_revoked(snapshot: Snapshot, held: Held) -> Revoked | None:
+def why_revoked(snapshot: Snapshot, held: Held) -> PolicyChanged | None:
     """Why such a connection must end; None: it may stay.
 
     Only policy ends a connection: intentions and modes. A service, an instance or a host that is gone from the catalog ends
@@ -53,21 +53,21 @@ def why_revoked(snapshot: Snapshot, held: Held) -> Revoked | None:
     if held.path == "direct" and held.peer != snapshot.mesh.host:
         has_agent = held.peer in snapshot.hosts and snapshot.hosts[held.peer].tunnel_port > 0
         if mode == "strict" and (has_agent or held.destination not in snapshot.mesh.plaintext_ok):
-            return Revoked(f"it went to {held.destination} in clear, which is strict now")
+            return PolicyChanged(f"it went to {held.destination} in clear, which is strict now")
         if mode != "strict" and not has_agent:
             return None
     # 3) All else stands and falls with its intention.
     return _without_intention(snapshot, held)
 
 
-def _without_intention(snapshot: Snapshot, held: Held) -> Revoked | None:
+def _without_intention(snapshot: Snapshot, held: Held) -> PolicyChanged | None:
     try:
         allowing_intention(snapshot, held.source, held.destination)
     except Denied as error:
-        return Revoked(f"a change of policy ended it: {error}")
+        return PolicyChanged(f"a change of policy ended it: {error}")
     return None
 
 
-def _nameless(held: Held) -> Revoked:
+def _nameless(held: Held) -> PolicyChanged:
     what = "it came in clear" if held.direction == "plaintext" else "nobody knows which workload opened it"
-    return Revoked(f"{what}, and {held.destination} is strict now")
+    return PolicyChanged(f"{what}, and {held.destination} is strict now")

@@ -60,6 +60,8 @@ class Server:
     now: Callable[[], datetime]
     draw: Callable[[], float]
     pace: Pace = field(default_factory=Pace)
+    heard: dict[str, int] = field(default_factory=dict)
+    """Accessor -> index of the roots that an agent has taken in: it asks for what is newer than that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,24 @@
 """The catalog as the mesh's CA: its roots in the database, and which name a request is to be signed with."""
 
-import hashlib
 import sqlite3
 import uuid
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.csr import requested_id
 from certs.errors import CertificateError
 from certs.local_ca import LocalCa
 from certs.server import ServerRoot
 from certs.spiffe import SpiffeId, service_id, service_name
+from certs.standing import fingerprint
 from certs.svid import load_chain, serial_text
+from nodeagent.embedded.certified import ROOTS
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import BadRequest
+from nodeagent.embedded.rotation import Root
 from nodeagent.errors import CatalogError
-
-ROOTS = "roots"
 
 
 class Realm(NamedTuple):
@@ -27,19 +26,6 @@ class Realm(NamedTuple):
 
     trust_domain: str
     datacenter: str
-
-
-class Root(NamedTuple):
-    """One root of the mesh, as stored."""
-
-    id: str
-    cert_pem: str
-    key_pem: str
-    active: bool
-    create_index: int
-
-    def __repr__(self) -> str:
-        return f"Root({self.id!r}, active={self.active})"
 
 
 def found_realm(change: Change, datacenter: str, now: datetime) -> Realm:
@@ -52,7 +38,7 @@ def found_realm(change: Change, datacenter: str, now: datetime) -> Realm:
     if row is None:
         row = (f"{uuid.uuid4()}.consul", datacenter)
         change.connection.execute("INSERT INTO state VALUES (1, ?, ?, 1)", row)
-        _add_root(change, LocalCa.create(row[0], now))
+        add_root(change, LocalCa.create(row[0], now), active=True)
         listener = ServerRoot.create(now)
         change.connection.execute("INSERT INTO tls_root VALUES (1, ?, ?)", (listener.cert_pem, listener.key_pem))
     realm = Realm(*row)
@@ -62,11 +48,12 @@ def found_realm(change: Change, datacenter: str, now: datetime) -> Realm:
 
 
 def read_roots(connection: sqlite3.Connection) -> list[Root]:
-    """All roots that hosts are to trust, the active one first."""
+    """All roots, also one that is believed no more; the active one first."""
     rows = connection.execute(
-        "SELECT id, cert_pem, key_pem, active, create_index FROM roots ORDER BY active DESC, create_index"
+        "SELECT id, cert_pem, key_pem, active, trusted, create_index, max(create_index, modify_index) FROM roots"
+        " ORDER BY active DESC, create_index"
     )
-    return [Root(row[0], row[1], row[2], bool(row[3]), row[4]) for row in rows]
+    return [Root(row[0], row[1], row[2], bool(row[3]), bool(row[4]), row[5], row[6]) for row in rows]
 
 
 def read_listener_root(connection: sqlite3.Connection) -> ServerRoot:
@@ -74,10 +61,17 @@ def read_listener_root(connection: sqlite3.Connection) -> ServerRoot:
     return ServerRoot(*connection.execute("SELECT cert_pem, key_pem FROM tls_root").fetchone())
 
 
-def active_ca(connection: sqlite3.Connection, trust_domain: str) -> LocalCa:
-    """The CA that signs now."""
+def active_ca(connection: sqlite3.Connection, trust_domain: str) -> tuple[LocalCa, str]:
+    """The CA that signs now, and the id of its root."""
     root = read_roots(connection)[0]
-    return LocalCa(trust_domain, root.cert_pem, root.key_pem)
+    return LocalCa(trust_domain, root.cert_pem, root.key_pem), root.id
+
+
+def add_root(change: Change, ca: LocalCa, *, active: bool) -> None:
+    """Stores a root that is believed from now on."""
+    row = (fingerprint(load_chain(ca.cert_pem)[0]), ca.cert_pem, ca.key_pem, int(active), change.index)
+    change.connection.execute("INSERT INTO roots (id, cert_pem, key_pem, active, create_index) VALUES (?, ?, ?, ?, ?)", row)
+    change.touch(ROOTS)
 
 
 def id_to_sign(csr_pem: str, service: str, realm: Realm) -> tuple[SpiffeId, str]:
@@ -114,12 +108,13 @@ def leaf_json(chain_pem: str, service: str, spiffe_id: SpiffeId) -> dict[str, An
     }
 
 
-def roots_json(roots: list[Root], trust_domain: str) -> dict[str, Any]:
-    """The roots as Consul shows them."""
+def roots_json(roots: list[Root], trust_domain: str, revoked: list[str]) -> dict[str, Any]:
+    """The roots that hosts are to believe as Consul shows them, and the tags of revoked serials, which Consul has not."""
     return {
         "ActiveRootID": next((root.id for root in roots if root.active), ""),
         "TrustDomain": trust_domain,
-        "Roots": [_root_json(root, trust_domain) for root in roots],
+        "Roots": [_root_json(root, trust_domain) for root in roots if root.trusted],
+        "RevokedSerialTags": revoked,
     }
 
 
@@ -140,16 +135,8 @@ def _root_json(root: Root, trust_domain: str) -> dict[str, Any]:
         "PrivateKeyType": "ec",
         "PrivateKeyBits": 256,
         "CreateIndex": root.create_index,
-        "ModifyIndex": root.create_index,
+        "ModifyIndex": root.modify_index,
     }
-
-
-def _add_root(change: Change, ca: LocalCa) -> None:
-    der = load_chain(ca.cert_pem)[0].public_bytes(Encoding.DER)
-    root_id = hashlib.sha256(der).hexdigest()
-    row = (root_id, ca.cert_pem, ca.key_pem, 1, change.index)
-    change.connection.execute("INSERT INTO roots VALUES (?, ?, ?, ?, ?)", row)
-    change.touch(ROOTS)
 
 
 def _instant(when: datetime) -> str:

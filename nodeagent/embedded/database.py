@@ -16,7 +16,7 @@ from nodeagent.errors import CatalogError
 T = TypeVar("T")
 V = TypeVar("V")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), trust_domain TEXT NOT NULL, datacenter TEXT NOT NULL,
     idx INTEGER NOT NULL) STRICT;
@@ -41,6 +41,16 @@ CREATE TABLE roots (id TEXT PRIMARY KEY, cert_pem TEXT NOT NULL, key_pem TEXT NO
     create_index INTEGER NOT NULL) STRICT;
 CREATE TABLE tls_root (one INTEGER PRIMARY KEY CHECK (one = 1), cert_pem TEXT NOT NULL, key_pem TEXT NOT NULL) STRICT;
 """
+_SINCE_2 = """
+ALTER TABLE roots ADD COLUMN trusted INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE roots ADD COLUMN modify_index INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE certified (accessor TEXT NOT NULL, service TEXT NOT NULL, root TEXT NOT NULL, not_after REAL NOT NULL,
+    until REAL NOT NULL, PRIMARY KEY (accessor, service)) STRICT, WITHOUT ROWID;
+CREATE TABLE revoked (tag TEXT PRIMARY KEY, accessor TEXT NOT NULL, node TEXT NOT NULL, until REAL NOT NULL)
+    STRICT, WITHOUT ROWID;
+"""
+_STEPS = {0: _SCHEMA + _SINCE_2, 2: _SINCE_2}
+"""What brings a file of a version up to date."""
 
 
 class Stored(NamedTuple, Generic[V]):
@@ -108,8 +118,8 @@ def open_database(path: Path, *, create: bool = False) -> sqlite3.Connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.Error as error:
         raise CatalogError(f"{path}: cannot be opened as a catalog: {error}") from error
-    if version == 0 and create:
-        commit(connection, _create_tables)
+    if version in _STEPS and create:
+        commit(connection, _bring_up_to_date)
     elif version != SCHEMA_VERSION:
         connection.close()
         raise CatalogError(f"{path}: is of version {version}, and this nodeagent knows version {SCHEMA_VERSION}")
@@ -167,6 +177,16 @@ def newest_index(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT idx FROM state").fetchone()[0])
 
 
+def topics_since(connection: sqlite3.Connection, index: int) -> list[str]:
+    """What was changed after the change of that number."""
+    return [topic for (topic,) in connection.execute("SELECT topic FROM topics WHERE idx > ?", (index,))]
+
+
+def data_version(connection: sqlite3.Connection) -> int:
+    """A number that changes when another connection commits, and does not when this one does."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
 def storage_failed(error: sqlite3.Error) -> StorageFailed:
     """What to tell a writer when SQLite fails."""
     if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
@@ -174,10 +194,9 @@ def storage_failed(error: sqlite3.Error) -> StorageFailed:
     return StorageFailed(f"not stored: the catalog's database failed ({_name_of(error)})")
 
 
-def _create_tables(change: Change) -> None:
-    if change.connection.execute("PRAGMA user_version").fetchone()[0]:
-        return
-    for statement in _SCHEMA.split(";")[:-1]:
+def _bring_up_to_date(change: Change) -> None:
+    version = change.connection.execute("PRAGMA user_version").fetchone()[0]
+    for statement in _STEPS.get(version, "").split(";")[:-1]:
         change.connection.execute(statement)
     change.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 

@@ -25,6 +25,12 @@ class NotFound(Refusal):
     status = 404
 
 
+class Conflict(Refusal):
+    """It makes no sense now, or would cut somebody off; the message says what would, and how to insist."""
+
+    status = 409
+
+
 class TooLarge(Refusal):
     """A body or table would pass a limit."""
 

@@ -9,6 +9,7 @@ from nodeagent.embedded import (
     config_api,
     intentions_api,
     kv_api,
+    rotation_api,
     tokens_api,
 )
 from nodeagent.embedded.asking import Handler
@@ -61,6 +62,8 @@ ROUTES = (
     Route("GET", "/v1/connect/ca/roots", authority_api.roots, WAIT),
     Route("GET", "/v1/agent/connect/ca/roots", authority_api.roots, WAIT),
     Route("PUT", "/v1/nodeagent/sign", authority_api.sign),
+    Route("GET", "/v1/nodeagent/ca", rotation_api.state),
+    Route("PUT", "/v1/nodeagent/ca/rotate", rotation_api.rotate),
     Route("PUT", "/v1/acl/token", tokens_api.create),
     Route("GET", "/v1/acl/tokens", tokens_api.every),
     Route("GET", "/v1/acl/token/self", tokens_api.read_self),

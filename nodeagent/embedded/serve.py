@@ -103,8 +103,10 @@ async def _serve(
     await runner.setup()
     try:
         await web.SockSite(runner, listener, ssl_context=tls.context if tls else None).start()
+        hearing = asyncio.create_task(store.hear_others())
         announce(_ready_line(options, realm, address))
         await _until_stopped(stop, tls)
+        hearing.cancel()
         store.watchers.close()
     finally:
         await runner.cleanup()

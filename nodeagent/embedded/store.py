@@ -9,10 +9,20 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-from nodeagent.embedded.database import Change, commit, open_database, query
+from nodeagent import limits
+from nodeagent.embedded.database import (
+    Change,
+    commit,
+    data_version,
+    newest_index,
+    open_database,
+    query,
+    topics_since,
+)  # fmt: skip
 from nodeagent.embedded.refusal import StorageFailed
 from nodeagent.embedded.watchers import Watchers
 from nodeagent.observe.log import open_log
@@ -33,6 +43,7 @@ class Store:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="catalog-writer")
         self._writes: set[asyncio.Task[object]] = set()
         self._broken = ""
+        self._version = data_version(self._writer)
 
     def read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         """What `ask` finds.
@@ -54,6 +65,30 @@ class Store:
         self._writes.add(task)
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
+
+    async def hear_others(self) -> NoReturn:
+        """Wakes watchers of what other processes write, until it is cancelled: the command line revokes tokens beside us.
+
+        Single KV keys are not among it: their changes are noted in their own rows, and the command line writes none.
+        """
+        seen = 0
+        while True:
+            await asyncio.sleep(limits.CATALOG_OTHERS_S)
+            with suppress(StorageFailed):  # who asks for something is told; here it is tried again
+                seen = await self._hear(seen)
+
+    async def _hear(self, seen: int) -> int:
+        """One look for what is newer than the change `seen`; the number of the newest."""
+        newest = self.read(newest_index)
+        loop = asyncio.get_running_loop()
+        if newest != seen and await loop.run_in_executor(self._thread, self._was_changed_by_others):
+            self.watchers.wake(self.read(lambda connection: topics_since(connection, seen)))
+        return newest
+
+    def _was_changed_by_others(self) -> bool:
+        """Whether another connection than the writer's has committed since this was asked last."""
+        before, self._version = self._version, data_version(self._writer)
+        return before != self._version
 
     async def close(self) -> None:
         """Ends when the last write has."""

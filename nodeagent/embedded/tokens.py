@@ -9,6 +9,7 @@ import uuid
 from typing import Any, Literal, NamedTuple
 
 from nodeagent.embedded.access import Caller
+from nodeagent.embedded.certified import ROOTS, note_revoked
 from nodeagent.embedded.database import Change
 
 TOKENS = "tokens"
@@ -69,11 +70,17 @@ def fix_addresses(change: Change, accessor: str, addresses: tuple[str, ...]) -> 
     change.touch(TOKENS)
 
 
-def delete_token(change: Change, accessor: str) -> bool:
-    """Revokes a token; whether there was one."""
-    if change.connection.execute("DELETE FROM tokens WHERE accessor = ?", (accessor,)).rowcount == 0:
+def delete_token(change: Change, accessor: str, now: float) -> bool:
+    """Revokes a token, and with it every certificate that was signed on its word; whether there was one.
+
+    Raises:
+        TooLarge: agents cannot be told of more revoked tokens.
+    """
+    row = change.connection.execute("DELETE FROM tokens WHERE accessor = ? RETURNING node", (accessor,)).fetchone()
+    if row is None:
         return False
-    change.touch(TOKENS)
+    note_revoked(change, accessor, row[0], now)
+    change.touch(TOKENS, ROOTS)
     return True
 
 

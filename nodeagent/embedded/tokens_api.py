@@ -109,10 +109,10 @@ async def read_self(ask: Ask) -> Answer:
 
 
 async def delete(ask: Ask) -> Answer:
-    """DELETE /v1/acl/token/:accessor: in force with the next request of its holder."""
+    """DELETE /v1/acl/token/:accessor: in force with the next request of its holder, and agents hear it at once."""
     ask.check(ManageTokens())
-    accessor = ask.path["accessor"]
-    if not await ask.server.store.write(lambda change: delete_token(change, accessor)):
+    accessor, now = ask.path["accessor"], ask.server.now().timestamp()
+    if not await ask.server.store.write(lambda change: delete_token(change, accessor, now)):
         raise NotFound(f"there is no token with the accessor {accessor!r}")
     return Answer(body=True)
 

@@ -25,15 +25,17 @@ def data_directory(hub: Host) -> Path:
     return hub.directory / "catalog"
 
 
-def start_catalog(hub: Host, holder: Holder) -> None:
+def start_catalog(hub: Host, holder: Holder, *options: str) -> None:
     """Starts the catalog in the hub, anew or with the data it has, and returns when it answers.
+
+    options: further ones of `nodeagent catalog`.
 
     Raises:
         LabError: it ended or did not answer in time; with the end of its log.
     """
     data_directory(hub).mkdir(mode=0o700, exist_ok=True)
     listen = f"{hub.ipv4}:{layout.CATALOG_PORT}"
-    command = [enter.nodeagent_command(), "catalog", "--data", str(data_directory(hub)), "--listen", listen]
+    command = [enter.nodeagent_command(), "catalog", "--data", str(data_directory(hub)), "--listen", listen, *options]
     inside = enter.inside(holder.pid, command, at="/")
     enter.start_daemon(hub.unit_cgroup(UNIT), inside, hub.log(UNIT), enter.service_environment())
     _wait_answering(hub, holder)

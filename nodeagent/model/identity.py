@@ -24,3 +24,5 @@ class KeyRing(msgspec.Struct, frozen=True):
     bundle_pem: str
     """The mesh's root certificates, one after another: several during a rotation."""
     svids: tuple[SvidKeys, ...] = ()
+    revoked: tuple[str, ...] = ()
+    """Tags of serials: a certificate whose serial begins with one is refused, and tunnels that it opened are cut."""

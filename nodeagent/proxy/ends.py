@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nodeagent import limits
-from nodeagent.errors import AgentError
+from nodeagent.errors import AgentError, Reason, Side
 from nodeagent.wire import connect
 from nodeagent.wire.stream import CANCEL, CONNECT_ERROR, LOST, NO_ERROR, Headers, Stream
 
@@ -61,6 +61,9 @@ class End(Protocol):
 
 class Watcher(Protocol):
     """What an end reports to: its relay."""
+
+    def settle(self, reason: Reason, side: Side, error: str) -> None:
+        """Why it is about to end."""
 
     def end_closed(self, end: End, error: str, *, lost: bool = False) -> None:
         """Nothing more comes or goes here; `error` is empty after a clean end."""
@@ -261,6 +264,11 @@ class StreamEnd:
             self._early.clear()
             if held:
                 self.stream.consume(held)
+
+    def condemn(self, error: AgentError) -> None:
+        """The tunnel around it is about to be cut for this reason."""
+        if self.relay:
+            self.relay.settle(error.reason, error.side, str(error))
 
     # --- told by the session ---------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.proxy.call import Caller
 from nodeagent.proxy.control import ControlChannel
+from nodeagent.proxy.distrust import cut_distrusted
 from nodeagent.proxy.ends import TcpEnd
 from nodeagent.proxy.inbound import Inbound
 from nodeagent.proxy.live import Live
@@ -93,8 +94,10 @@ class Plane:
         return sum(stream.queued for tunnel in self._live.tunnels for stream in tunnel.session.streams.values())
 
     def _renew(self) -> None:
-        """New keys: tunnels of an older certificate finish what they carry."""
+        """New keys: tunnels of an older certificate finish what they carry, and those that rest on nothing are cut."""
+        self._live.spawn(cut_distrusted(self._live))
         self._pool.retire_stale()
+        self._welcome.retire_stale()
 
     def _stats(self, lag_s: float) -> WorkerStats:
         live = self._live

@@ -7,17 +7,21 @@ certificate is the caller's identity.
 import asyncio
 import functools
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import aiofastnet
+from cryptography.x509 import Certificate
 
 from certs.spiffe import service_id, service_sni
+from certs.standing import standing_of
 from nodeagent import limits
 from nodeagent.errors import AgentError, LimitReached, PeerIdentity, PeerLost, PeerUnreachable
 from nodeagent.model.address import Address
 from nodeagent.proxy.control import ControlChannel
 from nodeagent.proxy.dial import dial
+from nodeagent.proxy.distrust import keep_trusted
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.tls import distrust, reason_of, verify_peer
 from nodeagent.proxy.tunnel import Tunnel
@@ -55,7 +59,7 @@ class TunnelPool:
         """A tunnel with room for another stream; opened if there is none.
 
         Raises:
-            NoSvid, PeerUnreachable, PeerIdentity, PeerLost, LimitReached: why there is none.
+            NoSvid, PeerUnreachable, PeerIdentity, PeerLost, Revoked, LimitReached: why there is none.
         """
         stillborn = 0
         while stillborn < limits.TUNNEL_TRIES:
@@ -100,8 +104,8 @@ class TunnelPool:
             tunnel = await self._handshake(key)
         finally:
             del self._opening[key]
+        keep_trusted(self._live, tunnel)
         self._tunnels.setdefault(key, []).append(tunnel)
-        self._live.keep_tunnel(tunnel)
         tunnel.on_lost.append(lambda lost: self._forget(key, lost))
         return tunnel
 
@@ -120,8 +124,11 @@ class TunnelPool:
         tunnel = Tunnel(live.budget, live.now, None)
         tunnel.source, tunnel.destination, tunnel.peer = key.source, key.destination, key.host
         tunnel.serial, tunnel.expires_at = live.keys.serial(key.source), live.keys.expires_at(key.source)
+        tunnel.standings = (live.keys.own_standing(key.source),)
         tunnel.on_defect = live.report
-        tunnel.on_connected = functools.partial(_demand, key=key, datacenter=mesh.datacenter, live=live)
+        tunnel.on_connected = functools.partial(
+            _demand, key=key, datacenter=mesh.datacenter, live=live, roots=live.keys.roots
+        )
         sock = await _connect(key)
         sni = service_sni(key.destination, mesh.datacenter, live.keys.trust_domain)
         try:
@@ -138,17 +145,20 @@ class TunnelPool:
         return tunnel
 
 
-def _demand(tunnel: Tunnel, *, key: TunnelKey, datacenter: str, live: Live) -> None:
-    """The callee must prove exactly the service that was asked for.
+def _demand(tunnel: Tunnel, *, key: TunnelKey, datacenter: str, live: Live, roots: Mapping[str, Certificate]) -> None:
+    """The callee must prove exactly the service that was asked for. roots: those that the handshake was verified with.
 
     Raises:
         PeerIdentity: it proved another one.
+        Revoked: by a certificate that was taken back.
     """
-    proved, expires_at = verify_peer(tunnel.transport.get_extra_info("ssl_object"), live.now())
-    tunnel.expires_at = min(tunnel.expires_at, expires_at)
+    peer = verify_peer(tunnel.transport.get_extra_info("ssl_object"), live.now())
+    tunnel.expires_at = min(tunnel.expires_at, peer.expires_at)
     expected = service_id(live.keys.trust_domain, datacenter, key.destination)
-    if proved != expected:
-        raise PeerIdentity(f"{key.host} at {key.peer} proved to be {proved}, not {expected}")
+    if peer.spiffe_id != expected:
+        raise PeerIdentity(f"{key.host} at {key.peer} proved to be {peer.spiffe_id}, not {expected}")
+    tunnel.standings += (standing_of(peer.leaf, f"{key.destination} on {key.host}", roots),)
+    live.keys.check(tunnel.standings)
 
 
 async def _connect(key: TunnelKey) -> socket.socket:

@@ -6,6 +6,7 @@ expects Python's own SSL object crashes the interpreter.
 
 import os
 import ssl
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -13,8 +14,10 @@ from cryptography import x509
 
 from certs.errors import CertificateError
 from certs.spiffe import SpiffeId
+from certs.standing import Standing, roots_by_fingerprint, standing_of, why_distrusted
+from certs.svid import load_chain
 from certs.verify import peer_spiffe_id
-from nodeagent.errors import NoSvid, PeerIdentity
+from nodeagent.errors import NoSvid, PeerIdentity, Revoked
 from nodeagent.model.identity import KeyRing, SvidKeys
 
 ALPN = "h2"
@@ -27,6 +30,8 @@ class Keys:
         self._ring = KeyRing("", "")
         self._svids: dict[str, SvidKeys] = {}
         self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+        self._roots: dict[str, x509.Certificate] = {}
+        self._revoked: frozenset[str] = frozenset()
 
     @property
     def trust_domain(self) -> str:
@@ -39,7 +44,37 @@ class Keys:
         is_same_bundle = ring.bundle_pem == self._ring.bundle_pem
         kept = {name for name, svid in svids.items() if is_same_bundle and svid == self._svids.get(name)}
         self._contexts = {key: context for key, context in self._contexts.items() if key[0] in kept}
-        self._ring, self._svids = ring, svids
+        if not is_same_bundle:
+            self._roots = roots_by_fingerprint(ring.bundle_pem)
+        self._ring, self._svids, self._revoked = ring, svids, frozenset(ring.revoked)
+
+    @property
+    def roots(self) -> Mapping[str, x509.Certificate]:
+        """Those that are believed now, by fingerprint; contexts made now believe them for as long as they live."""
+        return self._roots
+
+    def own_standing(self, service: str) -> Standing:
+        """What the credit of our own certificate for `service` rests on.
+
+        Raises:
+            NoSvid: there is none.
+        """
+        svid = self._svids.get(service)
+        if svid is None:
+            raise NoSvid(f"this host holds no certificate for {service}; see nodeagent certs")
+        return standing_of(load_chain(svid.chain_pem)[0], f"{service} on this host", self._roots)
+
+    def check(self, standings: tuple[Standing, ...]) -> None:
+        """Nothing, while all of these certificates are relied on.
+
+        Raises:
+            Revoked: which one is not, and why.
+        """
+        believed = frozenset(self._roots)
+        for standing in standings:
+            why = why_distrusted(standing, believed, self._revoked)
+            if why:
+                raise Revoked(why)
 
     def serial(self, service: str) -> str:
         """Of the service's current SVID, to tell sessions of an older one; empty without one."""
@@ -74,6 +109,7 @@ class Peer(NamedTuple):
     spiffe_id: SpiffeId
     expires_at: float
     """Unix seconds."""
+    leaf: x509.Certificate
 
 
 def verify_peer(ssl_object: object, now: float) -> Peer:
@@ -90,7 +126,8 @@ def verify_peer(ssl_object: object, now: float) -> Peer:
         raise PeerIdentity("the peer showed no certificate")
     try:
         spiffe_id = peer_spiffe_id(der, datetime.fromtimestamp(now, UTC))
-        return Peer(spiffe_id, x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp())
+        leaf = x509.load_der_x509_certificate(der)
+        return Peer(spiffe_id, leaf.not_valid_after_utc.timestamp(), leaf)
     except CertificateError as error:
         raise PeerIdentity(f"the peer's certificate is not an SVID: {error}") from error
 
@@ -141,7 +178,8 @@ def _load_from_memory(context: ssl.SSLContext, svid: SvidKeys) -> None:
 def distrust(error: Exception, where: str) -> PeerIdentity | None:
     """What to say of a handshake that OpenSSL ended because of the peer's certificate; None if that was not why."""
     verify = getattr(error, "verify_message", "")
-    return PeerIdentity(f"{where} showed a certificate that this mesh does not trust: {verify}") if verify else None
+    clocks = "; are the clocks of both hosts right?" if "expired" in verify or "not yet valid" in verify else ""
+    return PeerIdentity(f"{where} showed a certificate that this mesh does not trust: {verify}{clocks}") if verify else None
 
 
 def reason_of(error: Exception) -> str:

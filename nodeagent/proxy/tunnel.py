@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from certs.standing import Standing
 from nodeagent import limits
 from nodeagent.errors import AgentError
 from nodeagent.model.address import Address
@@ -33,9 +34,11 @@ class Tunnel(asyncio.Protocol):
         self.on_defect: Callable[[Exception], None] = lambda _: None
         self.refusal: AgentError | None = None
         self.expires_at = math.inf
+        self.standings: tuple[Standing, ...] = ()
+        """What its two certificates' credit rests on: our own, then the peer's."""
         self.opened_at = now()
         self._now = now
-        self._is_client = on_request is None
+        self.is_client = on_request is None
         self._on_request = on_request
         self._budget = budget
         self._loop = asyncio.get_running_loop()
@@ -44,7 +47,7 @@ class Tunnel(asyncio.Protocol):
         self._heard_at = self._used_at = self._loop.time()
         self._pings = 0
         self._pulse: asyncio.TimerHandle | None = None
-        self.session = Session(self, budget, is_client=self._is_client)
+        self.session = Session(self, budget, is_client=self.is_client)
 
     @property
     def has_room(self) -> bool:
@@ -58,12 +61,16 @@ class Tunnel(asyncio.Protocol):
 
     @property
     def has_expired(self) -> bool:
-        """Whether a certificate that opened it has ended: it may finish what it carries and take nothing new."""
-        return self._now() >= self.expires_at
+        """Whether a certificate that opened it has ended: it may finish what it carries and take nothing new.
+
+        Clocks differ: whoever opened it stops a little early, and whoever accepted it is a little patient.
+        """
+        leeway_s = min(limits.CLOCK_SKEW_S, max(self.expires_at - self.opened_at, 0.0) * limits.CLOCK_SKEW_SHARE)
+        return self._now() >= self.expires_at + (-leeway_s if self.is_client else leeway_s)
 
     def row(self) -> TunnelRow:
         """For `status`."""
-        side = "client" if self._is_client else "server"
+        side = "client" if self.is_client else "server"
         return TunnelRow(self.source, self.destination, self.peer, side, len(self.session.streams), self.opened_at)
 
     def retire(self) -> None:
@@ -183,7 +190,7 @@ class Tunnel(asyncio.Protocol):
     @property
     def _idle_s(self) -> float:
         """Whoever opened it closes it; the other side does so for a peer that does not."""
-        return limits.SESSION_IDLE_S * (1 if self._is_client else 2)
+        return limits.SESSION_IDLE_S * (1 if self.is_client else 2)
 
     def _ask(self, silent_s: float) -> None:
         if silent_s >= limits.PING_S / 2:

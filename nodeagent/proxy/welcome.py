@@ -2,20 +2,25 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import socket
 from collections import Counter
+from collections.abc import Mapping
 
 import aiofastnet
+from cryptography.x509 import Certificate
 
 from certs.errors import CertificateError
 from certs.spiffe import service_name, service_of_sni
+from certs.standing import standing_of
 from nodeagent import limits
 from nodeagent.errors import AgentError, PeerIdentity
 from nodeagent.model.address import Address, canonical_ip
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.control import ControlChannel
 from nodeagent.proxy.dial import readable
+from nodeagent.proxy.distrust import keep_trusted
 from nodeagent.proxy.ends import LINGER_RESET
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.tls import ALPN, distrust, reason_of, verify_peer
@@ -58,6 +63,12 @@ class Welcome:
             sock = self._listeners.pop()
             self._loop.remove_reader(sock.fileno())
             sock.close()
+
+    def retire_stale(self) -> None:
+        """After a change of keys: peers open fresh tunnels in time, rather than when a certificate ends by one's clock."""
+        for tunnel in list(self._live.tunnels):
+            if not tunnel.is_client and tunnel.serial != self._live.keys.serial(tunnel.destination):
+                tunnel.retire()
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS_PER_TURN):
@@ -134,7 +145,9 @@ class Welcome:
         tunnel = Tunnel(live.budget, live.now, self._on_request)
         tunnel.destination, tunnel.peer, tunnel.address = service, host, peer
         tunnel.serial, tunnel.expires_at = live.keys.serial(service), live.keys.expires_at(service)
-        tunnel.on_connected, tunnel.on_defect = self._name_caller, live.report
+        tunnel.standings = (live.keys.own_standing(service),)
+        tunnel.on_connected = functools.partial(self._name_caller, roots=live.keys.roots)
+        tunnel.on_defect = live.report
         async with asyncio.timeout(limits.HANDSHAKE_S):
             await aiofastnet.connect_accepted_socket(
                 self._loop, lambda: tunnel, sock, ssl=context,
@@ -143,7 +156,7 @@ class Welcome:
             )  # fmt: skip
         if tunnel.refusal:
             raise tunnel.refusal
-        live.keep_tunnel(tunnel)
+        keep_trusted(live, tunnel)
 
     def _service_asked_for(self, hello: ClientHello) -> str:
         """The local service that the hello's server name means.
@@ -165,19 +178,24 @@ class Welcome:
             raise Refused(client_hello.ALERT_UNRECOGNIZED_NAME, f"{service} is not registered on this host")
         return service
 
-    def _name_caller(self, tunnel: Tunnel) -> None:
+    def _name_caller(self, tunnel: Tunnel, *, roots: Mapping[str, Certificate]) -> None:
         """Writes down which service the peer proved to be, before its first stream is read.
+
+        roots: those that the handshake was verified with.
 
         Raises:
             PeerIdentity: none, or not of this mesh.
+            Revoked: by a certificate that was taken back.
         """
         mesh, keys = self._live.snapshot.mesh, self._live.keys
-        proved, expires_at = verify_peer(tunnel.transport.get_extra_info("ssl_object"), self._live.now())
-        tunnel.expires_at = min(tunnel.expires_at, expires_at)
+        peer = verify_peer(tunnel.transport.get_extra_info("ssl_object"), self._live.now())
+        tunnel.expires_at = min(tunnel.expires_at, peer.expires_at)
         try:
-            tunnel.source = service_name(proved, trust_domain=keys.trust_domain, datacenter=mesh.datacenter)
+            tunnel.source = service_name(peer.spiffe_id, trust_domain=keys.trust_domain, datacenter=mesh.datacenter)
         except CertificateError as error:
             raise PeerIdentity(str(error)) from error
+        tunnel.standings += (standing_of(peer.leaf, f"{tunnel.source} on {tunnel.peer}", roots),)
+        keys.check(tunnel.standings)
 
     def _record(self, peer: Address, host: str, error: AgentError) -> None:
         now = self._live.now()

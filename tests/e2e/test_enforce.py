@@ -101,7 +101,7 @@ def test_a_host_is_led_from_observe_to_strict(mesh: Mesh) -> None:
     switch(lab, "host1", "strict")
     assert [heard(sock) for sock in (old[0], old[2])] == ["reset"] * 2
     assert [mesh.call(each) for each in callers] == ["app:hello", "reset", "reset"]
-    revoked = look.closed(lab, "host1", 3, reason="revoked")
+    revoked = look.closed(lab, "host1", 3, reason="policy_changed")
     assert {row["source"] for row in revoked} == {"shop", "mallory", ""}
     # 4) It holds after a restart; the file still says observe, and is one command away.
     restart(lab, "host1")

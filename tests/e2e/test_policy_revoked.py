@@ -59,9 +59,9 @@ def test_open_connections_end_with_their_intention(mesh: Mesh, wire: Wire, canar
         for host, count in (("host1", 2), ("host2", 1)):
             eventually(lambda at=host, n=count: len(look.log_lines(mesh.lab, at)) >= known[at] + n, look.WITHIN_S, "records")
             for row in look.log_lines(mesh.lab, host)[known[host] :]:
-                assert row["reason"] in ("revoked", "reset_by_upstream", "reset_by_downstream")
+                assert row["reason"] in ("policy_changed", "reset_by_upstream", "reset_by_downstream")
     rows = look.log_lines(mesh.lab, "host1")[known["host1"] :]
-    assert any(row["reason"] == "revoked" and "a change of policy ended it" in row["error"] for row in rows)
+    assert any(row["reason"] == "policy_changed" and "a change of policy ended it" in row["error"] for row in rows)
     wire.assert_never_in_clear(canary)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certs.rotation import Expired, Keep, Renew, next_step
+from certs.rotation import Expired, Keep, Renew, next_step, reroot_after_s
 from certs.spiffe import parse_spiffe_id
 from certs.svid import Svid
 from tests.unit.certs.minting import NOW, WEB
@@ -39,3 +39,24 @@ def test_renewal_is_asked_for_between_half_life_and_the_end(draw, seconds):
     assert isinstance(step, Keep | Renew)
     if isinstance(step, Keep):
         assert NOW + 12 * HOUR <= step.until <= NOW + 14.4 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("life", "draw", "seconds"), [(DAY, 0.0, 0.0), (DAY, 0.5, 30.0), (20 * SECOND, 0.5, 1.0), (4 * SECOND, 0.999, 0.3996)]
+)
+def test_another_root_s_turn_comes_soon_and_not_for_all_at_once(life, draw, seconds):
+    assert reroot_after_s(Svid(parse_spiffe_id(WEB), "01", NOW, NOW + life, "", ""), draw) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("jump", "step"),
+    [
+        (HOUR, Keep(NOW + 12 * HOUR)),
+        (-HOUR, Keep(NOW)),
+        (10 * 365 * DAY, Expired()),
+        (-10 * 365 * DAY, Keep(NOW)),
+    ],
+)
+def test_a_clock_that_jumps_keeps_what_is_valid_and_ends_what_is_not(jump, step):
+    """Backwards nothing ends; forwards what has ended by the new time."""
+    assert next_step(SVID, NOW + jump, 0.0) == step

@@ -39,6 +39,14 @@ def test_a_healthy_agent_in_eight_lines() -> None:
     ]
 
 
+def test_a_rotation_and_what_is_revoked_are_said() -> None:
+    part = replace(GOOD.identity, roots=2, rotating=["shop", "web"], revoked=3)
+    line = screen(replace(GOOD, identity=part), 1000.0)[6]
+    assert line.endswith(
+        "; still of another root than the one that signs: shop, web; the certificates of 3 revoked tokens are refused"
+    )
+
+
 def test_problems_and_warnings_stand_below() -> None:
     lines = screen(replace(GOOD, healthy=False, problems=["no worker"], warnings=["held"]), 1000.0)
     assert lines[0].endswith("NOT HEALTHY")

@@ -6,9 +6,11 @@ import contextlib
 import pytest
 from aiohttp import web
 
+from certs.serial import tag_in
+from nodeagent import limits
 from nodeagent.config import CatalogTable, Config
 from nodeagent.control.consul import Catalog
-from nodeagent.control.environment import real_environment
+from nodeagent.control.environment import Environment, real_environment
 from nodeagent.control.identity import Identity, services_spoken_for
 from nodeagent.model.identity import KeyRing
 from nodeagent.observe.metrics import Metrics
@@ -26,7 +28,10 @@ class Scene:
     def __init__(self, peer: ScriptedCatalog, settings: Config) -> None:
         self.peer = peer
         self.rings: list[KeyRing] = []
-        env = real_environment()
+        self.ahead_s = 0.0
+        """By which this host's clock is ahead."""
+        real = real_environment()
+        env = Environment(lambda: real.now() + self.ahead_s, real.draw)
         self.catalog = Catalog(CatalogTable(peer.address, token_file=""), env.now)
         self.metrics = Metrics("1")
         self.identity = Identity(
@@ -203,5 +208,44 @@ def test_garbage_instead_of_roots_keeps_the_old_ones() -> None:
         scene.peer.set(ROOTS, {"Roots": []})
         await until(lambda: scene.identity.complaint, "the complaint")
         assert scene.identity.trust.bundle.trust_domain == DOMAIN
+
+    played(script)
+
+
+def test_a_revocation_takes_the_certificate_from_the_workers_until_there_is_another() -> None:
+    """Its end shows nowhere any more; the new one's does, and what is refused goes to the workers."""
+
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: scene.names() == ["shop"], "the certificate")
+        tag = tag_in(scene.rings[-1].svids[0].serial)
+        scene.peer.scripts[SIGN] = lambda _: web.Response(status=403, text="the token was revoked")
+        scene.peer.set(ROOTS, scene.peer.roots() | {"RevokedSerialTags": [tag]})
+        await until(lambda: scene.names() == [] and scene.rings[-1].revoked == (tag,), "the withdrawal")
+        await until(lambda: b'service="shop"' not in scene.metrics.render(), "no end is shown")
+        assert b"nodeagent_revoked_tokens 1.0" in scene.metrics.render()
+        scene.peer.scripts.clear()
+        scene.identity.keepers["shop"].bell.ring()
+        await until(lambda: scene.names() == ["shop"], "another")
+        assert tag_in(scene.rings[-1].svids[0].serial) != tag
+        assert b'service="shop"' in scene.metrics.render()
+
+    played(script)
+
+
+def test_a_jump_of_the_clock_wakes_the_keepers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They rest for a minute at a time otherwise, and what has ended meanwhile would be spoken by."""
+    monkeypatch.setattr(limits, "CLOCK_LOOK_S", 0.01)
+
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: scene.names() == ["shop"], "the certificate")
+        scene.peer.scripts[SIGN] = lambda _: web.Response(status=500, text="the CA is busy")
+        scene.ahead_s = 7200.0
+        await until(lambda: scene.names() == [], "the withdrawal")
+        assert "has expired" in scene.identity.keepers["shop"].lost
+        scene.ahead_s = 0.0
+        scene.peer.scripts.clear()
+        await until(lambda: scene.names() == ["shop"], "another, when the clock is right again")
 
     played(script)

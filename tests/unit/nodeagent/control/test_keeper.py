@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,11 +11,12 @@ import pytest
 from certs.bundle import TrustBundle
 from certs.csr import new_key_and_csr
 from certs.local_ca import LocalCa
+from certs.serial import tag_in
 from certs.spiffe import service_id
 from certs.svid import Svid
 from nodeagent.control.environment import Environment
 from nodeagent.control.keeper import Keeper, Surroundings
-from nodeagent.control.trust import Trust
+from nodeagent.control.trust import Trust, parse_roots
 from nodeagent.errors import CatalogError
 from tests.support.loop import run, until
 
@@ -26,7 +29,10 @@ TRUST = Trust(TrustBundle(DOMAIN, (CA.cert_pem,)), "r1", frozenset({"r1"}))
 class Scene:
     """A keeper whose CA says what the test wants."""
 
-    def __init__(self, *failures: Exception, trust: Trust | None = TRUST, clock_h: float = 0) -> None:
+    def __init__(
+        self, *failures: Exception, trust: Trust | None = TRUST, clock_h: float = 0, draw: float = 0.0
+    ) -> None:
+        self.ca = CA
         self.now = BEGIN.timestamp() + 60 + clock_h * 3600
         self.trust = trust
         self.failures = list(failures)
@@ -35,7 +41,7 @@ class Scene:
         self.rests: list[float] = []
         self.issued = self.changes = 0
         world = Surroundings(
-            lambda: self.trust, self._issue, self._changed, self._rest, Environment(lambda: self.now, lambda: 0.0)
+            lambda: self.trust, self._issue, self._changed, self._rest, Environment(lambda: self.now, lambda: draw)
         )
         self.keeper = Keeper("web", world)
 
@@ -47,7 +53,7 @@ class Scene:
         self.issued += 1
         await asyncio.sleep(0)
         now = datetime.fromtimestamp(self.now - self.clock_h * 3600, tz=UTC)
-        return Svid.from_pem(CA.sign(csr_pem, spiffe_id, timedelta(hours=24), now), key_pem)
+        return Svid.from_pem(self.ca.sign(csr_pem, spiffe_id, timedelta(hours=24), now), key_pem)
 
     def _changed(self) -> None:
         self.changes += 1
@@ -160,5 +166,117 @@ def test_a_certificate_of_seconds_gets_one_more_try_before_it_ends() -> None:
             left = svid.not_after.timestamp() - playing.now
             await until(lambda: playing.rests and max(playing.rests) > left / 4, "the longest rest")
             assert max(playing.rests) <= left / 2
+
+    run(scene)
+
+
+NEXT_CA = LocalCa.create(DOMAIN, BEGIN)
+OVERLAP = parse_roots(
+    json.dumps(
+        {
+            "ActiveRootID": "r2", "TrustDomain": DOMAIN,
+            "Roots": [{"ID": "r1", "RootCert": CA.cert_pem}, {"ID": "r2", "RootCert": NEXT_CA.cert_pem}],
+        }
+    ).encode()
+)  # fmt: skip
+
+
+def test_when_another_root_signs_it_is_renewed_early_and_once() -> None:
+    """Its turn comes within the spread, not at half life; a CA that signs with the old one all the same is not nagged."""
+
+    async def scene() -> None:
+        async with Scene().running() as playing:
+            await until(lambda: playing.issued == 1, "the first")
+            playing.trust = OVERLAP
+            await playing.later(0)
+            await until(lambda: playing.issued == 2, "the second")
+            assert playing.keeper.root_id == "r1", "this CA has not heard of the other root"
+            for _ in range(3):
+                await playing.later(0)
+            assert playing.issued == 2
+            playing.ca = NEXT_CA
+            await playing.later(13)
+            await until(lambda: playing.keeper.root_id == "r2", "the renewal at half life")
+            assert playing.issued == 3
+
+    run(scene)
+
+
+def test_its_turn_for_another_root_is_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the dice, which this host has thrown high."""
+
+    async def scene() -> None:
+        async with Scene(draw=0.999).running() as playing:
+            await until(lambda: playing.issued == 1, "the first")
+            playing.trust = OVERLAP
+            for _ in range(3):
+                await playing.later(0)
+            assert playing.issued == 1
+
+    run(scene)
+
+
+def test_a_revoked_one_is_withdrawn_and_another_asked_for() -> None:
+    """It may be another token by now; until there is one, the reason is shown."""
+
+    async def scene() -> None:
+        async with Scene().running() as playing:
+            await until(lambda: playing.issued == 1, "the first")
+            first = playing.keeper.svid
+            assert first is not None
+            playing.failures = [CatalogError("the token was revoked")]
+            playing.trust = dataclasses.replace(TRUST, revoked=frozenset({tag_in(first.serial)}))
+            playing.keeper.bell.ring()
+            await until(lambda: playing.keeper.svid is None and playing.keeper.error, "the withdrawal")
+            assert "was revoked with the token" in playing.keeper.lost
+            await until(lambda: playing.keeper.svid, "another")
+            assert playing.keeper.svid.serial != first.serial
+            assert (playing.keeper.lost, playing.keeper.error) == ("", "")
+
+    run(scene)
+
+
+@pytest.mark.parametrize("hours", [-1, -10 * 365 * 24])
+def test_a_clock_that_jumps_back_keeps_the_certificate(hours: float) -> None:
+    """Nothing is asked, nothing withdrawn; and when it is right again all goes on."""
+
+    async def scene() -> None:
+        async with Scene().running() as playing:
+            await until(lambda: playing.issued == 1, "the first")
+            for _ in range(5):
+                await playing.later(hours / 5)
+            assert (playing.issued, playing.changes) == (1, 1)
+            await playing.later(13 - hours)
+            await until(lambda: playing.issued == 2, "the renewal at half life")
+
+    run(scene)
+
+
+@pytest.mark.parametrize("hours", [25, 9 * 365 * 24])
+def test_a_clock_that_jumps_past_the_end_gets_another_at_once(hours: float) -> None:
+    """The CA's clock jumped with it."""
+
+    async def scene() -> None:
+        async with Scene().running() as playing:
+            await until(lambda: playing.issued == 1, "the first")
+            await playing.later(hours)
+            await until(lambda: playing.issued == 2 and playing.keeper.svid, "the second")
+            assert playing.rests == []
+
+    run(scene)
+
+
+def test_a_clock_that_jumps_past_the_root_s_end_closes_with_the_cause() -> None:
+    """Ten years on, the CA itself has ended: it is asked with rests, not in a loop."""
+
+    async def scene() -> None:
+        async with Scene().running() as playing:
+            await until(lambda: playing.issued == 1, "the first")
+            await playing.later(10 * 365 * 24 + 1)
+            await until(lambda: len(playing.rests) >= 5, "five tries")
+            assert playing.keeper.svid is None
+            assert "the root certificate is not valid at 2035" in playing.keeper.error
+            assert "has expired" in playing.keeper.lost
+            assert playing.rests[4] > 4 * playing.rests[0]
 
     run(scene)

@@ -43,3 +43,21 @@ def test_every_root_that_is_listed_is_believed() -> None:
 def test_anything_else_is_refused(body: bytes) -> None:
     with pytest.raises(CatalogError, match="/v1/connect/ca/roots"):
         parse_roots(body)
+
+
+def test_what_is_revoked_is_taken_from_the_answer_and_nothing_from_consul_s() -> None:
+    assert parse_roots(answer(ONE)).revoked == frozenset()
+    told = json.loads(answer(ONE)) | {"RevokedSerialTags": ["4a:00", "4b:00"]}
+    assert parse_roots(json.dumps(told).encode()).revoked == {"4a:00", "4b:00"}
+
+
+@pytest.mark.parametrize("tags", ["4a:00", [1], {"a": 1}])
+def test_an_answer_whose_revocations_cannot_be_read_is_not_taken(tags: object) -> None:
+    """Half of it would be a hole."""
+    with pytest.raises(CatalogError):
+        parse_roots(json.dumps(json.loads(answer(ONE)) | {"RevokedSerialTags": tags}).encode())
+
+
+def test_the_first_root_to_end_is_the_one_to_watch() -> None:
+    early = LocalCa.create(DOMAIN, datetime(2020, 1, 1, tzinfo=UTC)).cert_pem
+    assert parse_roots(answer(ONE, early)).ends_at == datetime(2029, 12, 29, tzinfo=UTC).timestamp()

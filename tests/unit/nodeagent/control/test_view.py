@@ -15,7 +15,7 @@ from nodeagent.wire.frames import SupervisorStats
 from tests.support.control_scene import HOST1, ControlScene
 from tests.support.far_ends import ring_of, snapshot_of, supervisor_stats, worker_stats
 from tests.support.loop import run, until
-from tests.support.scripted_catalog import DOMAIN, ScriptedCatalog, instance
+from tests.support.scripted_catalog import DOMAIN, ROOTS, ScriptedCatalog, instance
 
 
 async def settled(playing: ControlScene) -> None:
@@ -168,5 +168,27 @@ def test_a_certificate_that_is_due_when_it_comes_is_used_and_a_warning(tmp_path)
             await settled(playing)
             body = await told(playing, "warnings", "the certificate of shop was not renewed: it was due for renewal")
             assert body["identity"]["missing"] == []
+
+    run(scene)
+
+
+def test_a_root_that_is_being_replaced_and_what_is_revoked_are_shown(tmp_path) -> None:
+    """Which services still speak by the old one, and how many tokens' certificates are refused."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            roots = playing.peer.roots()
+            other = {"ID": "r2", "RootCert": LocalCa.create(DOMAIN, datetime.now(UTC)).cert_pem, "Active": True}
+            playing.peer.set(ROOTS, roots | {
+                "ActiveRootID": "r2", "Roots": [*roots["Roots"], other], "RevokedSerialTags": ["4a:00"],
+            })  # fmt: skip
+            async with asyncio.timeout(30):
+                while (identity := (await playing.get("/v1/status"))[1]["identity"])["roots"] != 2:
+                    await asyncio.sleep(0.02)
+            assert (identity["rotating"], identity["revoked"]) == (["shop"], 1)
+            _, certs = await playing.get("/v1/certs")
+            assert (certs["active_root"], certs["revoked"]) == ("r2", ["4a:00"])
+            assert [(part["service"], part["root"]) for part in certs["certificates"]] == [("shop", "r1")]
 
     run(scene)

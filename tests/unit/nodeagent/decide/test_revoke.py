@@ -41,7 +41,7 @@ def test_a_deny_ends_what_an_allow_held_open(held: Held) -> None:
     for denying in (mesh(), mesh(f"{pair} deny"), mesh("* -> * allow", f"{pair} deny")):
         why = why_revoked(denying, held)
         assert why is not None
-        assert why.reason is Reason.REVOKED
+        assert why.reason is Reason.POLICY_CHANGED
         assert pair in str(why)
 
 

@@ -115,7 +115,7 @@ def test_a_revoked_token_gets_no_answer_to_its_waiting_query(desk):
     async def run():
         accessor = authenticate(desk.server, desk.secret).accessor
         waiting = asyncio.ensure_future(find(desk.ask(query={"index": "2"}), WATCH))
-        await desk.store.write(lambda change: delete_token(change, accessor))
+        await desk.store.write(lambda change: delete_token(change, accessor, 0.0))
         await touch(desk)
         with pytest.raises(Forbidden, match="revoked"):
             await waiting

@@ -59,7 +59,7 @@ def test_the_mesh_and_the_listener_have_different_roots(connection):
     roots = read_roots(connection)
     assert [root.active for root in roots] == [True]
     assert (
-        active_ca(connection, realm.trust_domain).cert_pem
+        active_ca(connection, realm.trust_domain)[0].cert_pem
         == roots[0].cert_pem
         != read_listener_root(connection).cert_pem
     )
@@ -68,7 +68,7 @@ def test_the_mesh_and_the_listener_have_different_roots(connection):
 
 def test_roots_are_shown_as_consul_does_without_keys(connection):
     realm, _ = commit(connection, lambda change: found_realm(change, "dc1", NOW))
-    shown = roots_json(read_roots(connection), realm.trust_domain)
+    shown = roots_json(read_roots(connection), realm.trust_domain, [])
     assert shown["TrustDomain"] == realm.trust_domain
     assert shown["ActiveRootID"] == shown["Roots"][0]["ID"]
     assert TrustBundle(realm.trust_domain, (shown["Roots"][0]["RootCert"],)).pem
@@ -118,7 +118,7 @@ def test_a_leaf_is_shown_as_consul_does_without_a_key(connection):
     realm, _ = commit(connection, lambda change: found_realm(change, "dc1", NOW))
     spiffe_id = service_id(*realm, "web")
     made = new_key_and_csr(spiffe_id)
-    chain = active_ca(connection, realm.trust_domain).sign(made.csr_pem, spiffe_id, timedelta(hours=24), NOW)
+    chain = active_ca(connection, realm.trust_domain)[0].sign(made.csr_pem, spiffe_id, timedelta(hours=24), NOW)
     shown = leaf_json(chain, "web", spiffe_id)
     assert (shown["Service"], shown["ServiceURI"]) == ("web", str(spiffe_id))
     assert (shown["ValidAfter"], shown["ValidBefore"]) == ("2025-12-31T23:59:00Z", "2026-01-02T00:00:00Z")

@@ -156,7 +156,7 @@ def test_claims_go_with_what_made_them(connection, token):
 
 def test_a_token_that_was_revoked_meanwhile_claims_nothing(connection, token):
     caller = token("a")
-    commit(connection, lambda change: delete_token(change, caller.accessor))
+    commit(connection, lambda change: delete_token(change, caller.accessor, 0.0))
     with pytest.raises(Forbidden, match="revoked"):
         host(connection, caller, "10.0.0.1")
 

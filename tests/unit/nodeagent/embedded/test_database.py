@@ -5,6 +5,7 @@ import sqlite3
 import pytest
 
 from nodeagent import limits
+from nodeagent.embedded import database
 from nodeagent.embedded.database import (
     Change,
     commit,
@@ -142,3 +143,22 @@ def test_opening_twice_for_the_first_time_makes_it_once(tmp_path):
 
 def test_storage_errors_name_what_sqlite_said():
     assert "OperationalError" in str(storage_failed(sqlite3.OperationalError("locked")))
+
+
+def test_a_catalog_of_version_2_is_brought_up_to_date_by_the_server_with_its_root(tmp_path):
+    """Whole or not at all; the command line does not do it under a server of the old version."""
+    path = tmp_path / "old.db"
+    made = sqlite3.connect(path, isolation_level=None)
+    for statement in database._SCHEMA.split(";")[:-1]:
+        made.execute(statement)
+    made.execute("INSERT INTO roots VALUES ('r1', 'cert', 'key', 1, 7)")
+    made.execute("INSERT INTO state VALUES (1, 'x.consul', 'dc1', 7)")
+    made.execute("PRAGMA user_version = 2")
+    made.close()
+    with pytest.raises(CatalogError, match="is of version 2"):
+        open_database(path)
+    for _ in range(2):
+        connection = open_database(path, create=True)
+        assert connection.execute("SELECT id, active, trusted FROM roots").fetchall() == [("r1", 1, 1)]
+        assert connection.execute("SELECT count(*) FROM certified").fetchone() == (0,)
+        connection.close()

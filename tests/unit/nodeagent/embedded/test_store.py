@@ -5,8 +5,10 @@ import sqlite3
 
 import pytest
 
-from nodeagent.embedded.database import newest_index, open_database
+from nodeagent import limits
+from nodeagent.embedded.database import commit, newest_index, open_database
 from nodeagent.embedded.refusal import StorageFailed
+from nodeagent.embedded.tokens import delete_token
 from nodeagent.embedded.values import put_value, read_value
 
 
@@ -80,3 +82,53 @@ def test_a_full_disk_is_tried_again(desk):
         return await desk.store.write(lambda change: put_value(change, "a", b"1", 0))
 
     assert asyncio.run(run()) is True
+
+
+def test_what_another_process_writes_wakes_watchers_and_our_own_writes_wake_nobody_twice(desk, monkeypatch):
+    """A token that the command line revokes is heard by agents that wait."""
+    monkeypatch.setattr(limits, "CATALOG_OTHERS_S", 0.01)
+    other = open_database(desk.directory / "catalog.db")
+
+    async def run():
+        hearing = asyncio.create_task(desk.store.hear_others())
+        try:
+            with desk.store.watchers.waiting(["nodes"]) as deaf, desk.store.watchers.waiting(["roots"]) as woken:
+                for number in range(3):
+                    await desk.store.write(lambda change, n=number: put_value(change, f"c{n}", b"1", 0))
+                    await asyncio.sleep(0.03)
+                assert not woken.done()
+                commit(other, lambda change: delete_token(change, "one", 0.0))
+                await asyncio.wait_for(woken, 20)
+                assert not deaf.done()
+        finally:
+            hearing.cancel()
+
+    asyncio.run(run())
+    other.close()
+
+
+def test_a_disk_that_cannot_be_read_for_a_while_ends_no_hearing(desk, monkeypatch):
+    monkeypatch.setattr(limits, "CATALOG_OTHERS_S", 0.01)
+    other = open_database(desk.directory / "catalog.db")
+    read, failures = desk.store.read, []
+
+    def broken(ask):
+        if len(failures) < 3:
+            failures.append(ask)
+            raise StorageFailed("the disk failed")
+        return read(ask)
+
+    monkeypatch.setattr(desk.store, "read", broken)
+
+    async def run():
+        hearing = asyncio.create_task(desk.store.hear_others())
+        try:
+            with desk.store.watchers.waiting(["roots"]) as woken:
+                commit(other, lambda change: delete_token(change, "one", 0.0))
+                await asyncio.wait_for(woken, 20)
+        finally:
+            hearing.cancel()
+
+    asyncio.run(run())
+    assert len(failures) == 3
+    other.close()

@@ -59,8 +59,8 @@ def test_no_secret_is_stored_or_shown(connection, tmp_path):
 def test_a_revoked_token_is_nobodys(connection):
     made = create(connection)
     accessor = made.token.caller.accessor
-    assert commit(connection, lambda change: delete_token(change, accessor))[0] is True
-    assert commit(connection, lambda change: delete_token(change, accessor))[0] is False
+    assert commit(connection, lambda change: delete_token(change, accessor, 0.0))[0] is True
+    assert commit(connection, lambda change: delete_token(change, accessor, 0.0))[0] is False
     assert find_caller(connection, made.secret) is None
     assert read_token(connection, accessor) is None
 

@@ -51,7 +51,7 @@ def test_a_deny_cuts_what_it_concerns_and_nothing_else() -> None:
         shop, cart = opened(live), opened(live, "cart")
         live.follow(mesh("cart -> web allow", generation=2))
         await until(lambda: shop.is_over)
-        assert (shop.row.reason, cart.is_over) == (Reason.REVOKED, False)
+        assert (shop.row.reason, cart.is_over) == (Reason.POLICY_CHANGED, False)
         assert "shop -> web" in shop.row.error
 
     with_live(0, work)

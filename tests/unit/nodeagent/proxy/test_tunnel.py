@@ -148,3 +148,23 @@ def test_a_callee_whose_check_breaks_down_takes_no_stream(
 
     run(work)
     assert "RuntimeError: no idea who host1 is" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("left_s", "leeway_s"), [(86_400.0, limits.CLOCK_SKEW_S), (4.0, 4.0 * limits.CLOCK_SKEW_SHARE), (0.0, 0.0)]
+)
+def test_whoever_opened_it_stops_a_little_early_and_the_other_side_is_patient(left_s: float, leeway_s: float) -> None:
+    """So that two hosts whose clocks differ do not disagree about whether it has ended."""
+
+    async def work() -> None:
+        clock = [1000.0]
+        opened = Tunnel(Budget(), lambda: clock[0], None)
+        accepted = Tunnel(Budget(), lambda: clock[0], lambda *_: None)  # type: ignore[arg-type,return-value]
+        opened.expires_at = accepted.expires_at = 1000.0 + left_s
+        for tunnel, ends in ((opened, 1000.0 + left_s - leeway_s), (accepted, 1000.0 + left_s + leeway_s)):
+            clock[0] = ends - 0.01
+            assert not tunnel.has_expired or left_s == 0.0
+            clock[0] = ends
+            assert tunnel.has_expired
+
+    run(work)

@@ -12,7 +12,7 @@ from nodeagent.errors import Reason
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.welcome import read_hello
 from nodeagent.wire.client_hello import ClientHello, HelloError
-from tests.support.twohosts import TRUST_DOMAIN, TwoHosts, listening, run
+from tests.support.twohosts import TRUST_DOMAIN, TwoHosts, key_ring, listening, run
 
 SNI = f"web.default.dc1.internal.{TRUST_DOMAIN}"
 
@@ -173,3 +173,24 @@ def test_a_peer_that_closes_early_does_not_spin(size: int) -> None:
     """Woken again and still short: closed."""
     with pytest.raises(HelloError, match="closed"):
         peeking(hello()[:size], then_close=True)
+
+
+def test_a_callee_that_renews_has_its_peers_open_fresh_tunnels() -> None:
+    """What is open goes on; nobody waits until a certificate ends by one host's clock and not yet by the other's."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            end = await hosts.call()
+            (ours,) = hosts.one.live.tunnels
+            hosts.two.live.keys.replace(key_ring(hosts.ca, "web"))
+            hosts.two.welcome.retire_stale()
+            while not ours.is_ending:
+                await asyncio.sleep(0)
+            assert not end.is_closed
+            await hosts.call()
+            assert len(hosts.one.live.tunnels) == 2
+            hosts.two.welcome.retire_stale()
+            await hosts.call()
+            assert len(hosts.one.live.tunnels) == 2
+
+    run(work)

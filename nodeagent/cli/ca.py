@@ -1,0 +1,114 @@
+"""`nodeagent ca`: the roots of the embedded catalog's CA, and how one replaces another, step by step."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nodeagent.cli.catalog_api import config_option, open_operator, token_option
+from nodeagent.cli.render import duration, headers_option, instant, now, output_option, show_json, show_table, warn
+from nodeagent.errors import CatalogError
+
+PATH = "/v1/nodeagent/ca"
+HEADERS = ("ROOT", "STATE", "ENDS", "IN", "HELD BY")
+STEPS = ("add", "activate", "retire", "drop", "deactivate", "restore")
+
+DOES = {
+    "add": "makes a new root that all hosts believe; the present one goes on signing",
+    "activate": "the new root signs from now on; agents renew their certificates with it within minutes",
+    "retire": "nobody believes the old root any more; tunnels that hang on it are cut at once",
+    "drop": "takes the new root, which does not sign, out of the mesh",
+    "deactivate": "the old root signs again",
+    "restore": "the old root is believed again",
+}
+_ID_CHARS = 16
+
+
+@click.group()
+def ca() -> None:
+    """The mesh's own CA, in the embedded catalog. Takes a management token."""
+
+
+@ca.command()
+@headers_option
+@output_option
+@token_option
+@config_option
+def status(*, no_headers: bool, output: str, config_path: Path, token_file: Path | None) -> None:
+    """Which root signs, which are believed, who holds certificates of each, and what can be done next."""
+    _show(open_operator(config_path, token_file).ask("GET", PATH), output, no_headers=no_headers)
+
+
+@ca.command()
+@click.option("--yes", is_flag=True, help="Take the step. Without, it is shown only.")
+@click.option("--back", is_flag=True, help="Take the last step back instead.")
+@click.option("--step", type=click.Choice(STEPS), help="Fail unless this is the step: for scripts.")
+@click.option("--force", is_flag=True, help="Take it although hosts lose connections by it.")
+@headers_option
+@output_option
+@token_option
+@config_option
+def rotate(  # noqa: PLR0913 - click hands over one argument for each option
+    *,
+    yes: bool,
+    back: bool,
+    step: str | None,
+    force: bool,
+    no_headers: bool,
+    output: str,
+    config_path: Path,
+    token_file: Path | None,
+) -> None:
+    """Replace the root: add, activate, retire, one step a call; or the way back.
+
+    Exit status: 0 shown or done, 1 not possible now or somebody would lose connections, 3 no catalog is there.
+    """
+    client = open_operator(config_path, token_file)
+    state = client.ask("GET", PATH)
+    chosen = step_of(state, back=back, step=step)
+    if not yes:
+        _show(state, output, no_headers=no_headers)
+        click.echo(f"{chosen}: {DOES[chosen]}; to do it: nodeagent ca rotate {'--back ' if back else ''}--yes", err=True)
+        return
+    _show(client.ask("PUT", f"{PATH}/rotate", {"Step": chosen, "Force": force}), output, no_headers=no_headers)
+    click.echo(f"done: {chosen}: {DOES[chosen]}", err=True)
+
+
+def step_of(state: dict[str, Any], *, back: bool, step: str | None) -> str:
+    """The step that is meant.
+
+    Raises:
+        CatalogError: there is none, or another one than the script expects.
+    """
+    chosen = str(state["back"] if back else state["next"])
+    if not chosen:
+        raise CatalogError("there is nothing to take back: no root was retired; see: nodeagent ca status")
+    if step not in (None, chosen):
+        raise CatalogError(f"the step is {chosen} now, not {step}; see: nodeagent ca status")
+    return chosen
+
+
+def table_row(root: dict[str, Any], at: float) -> list[str]:
+    """The cells for one root; `at` in Unix seconds."""
+    left = duration(root["not_after"] - at) if root["not_after"] > at else "-"
+    holders = ", ".join(f"{held['node']} ({len(held['services'])})" for held in root["held_by"])
+    return [root["id"][:_ID_CHARS], root["state"], instant(root["not_after"]), left, holders or "-"]
+
+
+def remarks(state: dict[str, Any]) -> list[str]:
+    """What the table does not show."""
+    back = f", back: {state['back']}" if state["back"] else ""
+    lines = [f"rotation: {state['phase']}; next: {state['next']}{back}; certificates live {duration(state['leaf_ttl_s'])}"]
+    lines += [f"revoked: {each['node'] or 'management'} (token {each['accessor']})" for each in state["revoked"]]
+    return lines
+
+
+def _show(state: dict[str, Any], output: str, *, no_headers: bool) -> None:
+    if output == "json":
+        show_json({"apiVersion": "nodeagent/v1", **state})
+        return
+    show_table(HEADERS, [table_row(root, now()) for root in state["roots"]], no_headers=no_headers)
+    for line in remarks(state):
+        click.echo(line)
+    if state["unaware"]:
+        warn(f"not told of all roots yet: {', '.join(state['unaware'])}")

@@ -1,0 +1,143 @@
+"""/v1/nodeagent/ca: the state of the mesh's roots, and the steps by which one replaces another. Not in Consul."""
+
+import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from certs.local_ca import LocalCa
+from certs.svid import load_chain
+from nodeagent.embedded.access import WriteMesh
+from nodeagent.embedded.asking import Answer, Ask
+from nodeagent.embedded.authority import add_root, read_roots
+from nodeagent.embedded.body import shaped
+from nodeagent.embedded.certified import ROOTS, Holder, read_holders, read_revoked, read_speakers
+from nodeagent.embedded.database import Change, index_of
+from nodeagent.embedded.refusal import Conflict
+from nodeagent.embedded.rotation import (
+    NEXT,
+    OTHER_SIGNS,
+    Root,
+    Step,
+    back_step,
+    check_step,
+    losing,
+    phase_of,
+    take_step,
+)  # fmt: skip
+from nodeagent.observe.log import open_log
+
+_SHOWN_HOSTS = 10
+
+
+class RotateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A step, by name: two operators who rotate at once do not take two."""
+
+    step: Step = msgspec.field(name="Step")
+    force: bool = msgspec.field(name="Force", default=False)
+
+
+class Standings(NamedTuple):
+    """What the CA knows of its roots at one moment."""
+
+    roots: list[Root]
+    holders: Mapping[str, list[Holder]]
+    """By root."""
+    deaf: tuple[str, ...]
+    """Hosts with certificates that have not asked for more since they were told of these roots."""
+
+
+async def state(ask: Ask) -> Answer:
+    """GET /v1/nodeagent/ca."""
+    ask.check(WriteMesh("the CA"))
+    return Answer(ask.server.store.read(lambda connection: _state_json(connection, ask)))
+
+
+async def rotate(ask: Ask) -> Answer:
+    """PUT /v1/nodeagent/ca/rotate: one step on, or back. It is stored whole or not at all."""
+    ask.check(WriteMesh("the CA"))
+    asked = shaped(await ask.json(), RotateRequest)
+    now, domain = ask.server.now(), ask.server.realm.trust_domain
+
+    def turn(change: Change) -> None:
+        found = look(change.connection, now.timestamp(), ask.server.heard)
+        check_step(found.roots, asked.step)
+        if not asked.force:
+            check_harmless(found, asked.step)
+        take_step(change, asked.step)
+        if asked.step == Step.ADD:
+            add_root(change, LocalCa.create(domain, now), active=False)
+        change.touch(ROOTS)
+
+    await ask.server.store.write(turn)
+    open_log().warning("ca_rotated", step=asked.step, force=asked.force, accessor=ask.caller.accessor)
+    return await state(ask)
+
+
+def look(connection: sqlite3.Connection, now: float, heard: Mapping[str, int]) -> Standings:
+    """The roots, who holds what below them, and who does not know them yet. heard: accessor -> index of the roots known."""
+    roots, newest = read_roots(connection), index_of(connection, (ROOTS,))
+    holders = {root.id: read_holders(connection, root.id, now) for root in roots}
+    speakers = read_speakers(connection, now)
+    return Standings(roots, holders, tuple(sorted({n for a, n in speakers.items() if heard.get(a, 0) < newest})))
+
+
+def check_harmless(found: Standings, step: Step) -> None:
+    """Nothing, when nobody loses a connection by `step`.
+
+    Raises:
+        Conflict: names the hosts that would.
+    """
+    lost = losing(found.roots, step)
+    if lost is not None and found.holders[lost.id]:
+        holders = _list(f"{each.node} ({', '.join(each.services[:_SHOWN_HOSTS])})" for each in found.holders[lost.id])
+        raise Conflict(
+            f"{step}: certificates of the root {lost.id[:16]} are still held by {holders}; they renew within minutes of"
+            f" the activation, or lose their connections if you force it"
+        )
+    if step in OTHER_SIGNS and found.deaf:
+        raise Conflict(
+            f"{step}: these hosts have not been told of all roots yet and would refuse their peers: {_list(found.deaf)};"
+            f" wait for their agents, or force it"
+        )
+
+
+def _list(names: Any) -> str:
+    known = list(names)
+    more = f" and {len(known) - _SHOWN_HOSTS} more" if len(known) > _SHOWN_HOSTS else ""
+    return ", ".join(known[:_SHOWN_HOSTS]) + more
+
+
+def _state_json(connection: sqlite3.Connection, ask: Ask) -> dict[str, Any]:
+    now = ask.server.now().timestamp()
+    found = look(connection, now, ask.server.heard)
+    phase = phase_of(found.roots)
+    return {
+        "trust_domain": ask.server.realm.trust_domain,
+        "leaf_ttl_s": ask.server.leaf_ttl.total_seconds(),
+        "phase": phase,
+        "next": NEXT[phase],
+        "back": back_step(found.roots) or "",
+        "roots": [_root_json(root, found.holders[root.id]) for root in found.roots],
+        "unaware": list(found.deaf),
+        "revoked": [
+            {"accessor": each.accessor, "node": each.node, "until": each.until} for each in read_revoked(connection)
+        ],
+    }
+
+
+def _root_json(root: Root, holders: list[Holder]) -> dict[str, Any]:
+    certificate = load_chain(root.cert_pem)[0]
+    return {
+        "id": root.id,
+        "state": "signs" if root.active else "believed" if root.trusted else "retired",
+        "not_before": _unix(certificate.not_valid_before_utc),
+        "not_after": _unix(certificate.not_valid_after_utc),
+        "held_by": [{"node": each.node, "services": each.services, "until": each.until} for each in holders],
+    }
+
+
+def _unix(when: datetime) -> float:
+    return when.timestamp()

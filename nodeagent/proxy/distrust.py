@@ -1,0 +1,65 @@
+"""Tunnels whose credit is gone: a certificate of theirs was revoked, or its root removed. They are cut, streams and all."""
+
+import asyncio
+import itertools
+
+from nodeagent.errors import AgentError, Revoked
+from nodeagent.model.outcome import ConnectionRow
+from nodeagent.proxy.ends import StreamEnd
+from nodeagent.proxy.live import Live
+from nodeagent.proxy.tunnel import Tunnel
+
+_cuts = itertools.count(1)
+
+
+def keep_trusted(live: Live, tunnel: Tunnel) -> None:
+    """Keeps a tunnel whose handshake is over; keys may have changed during it.
+
+    Raises:
+        Revoked: they did, and it is cut.
+    """
+    try:
+        live.keys.check(tunnel.standings)
+    except Revoked as error:
+        _cut(tunnel, error)
+        raise
+    live.keep_tunnel(tunnel)
+
+
+async def cut_distrusted(live: Live) -> None:
+    """After a change of keys: ends every tunnel whose certificates are not relied on any more, one in a turn of the loop."""
+    for tunnel in list(live.tunnels):
+        try:
+            live.keys.check(tunnel.standings)
+        except Revoked as error:
+            live.records.append(_row(live, tunnel, error))
+            _end(live, tunnel, error)
+            await asyncio.sleep(0)
+
+
+def _end(live: Live, tunnel: Tunnel, error: AgentError) -> None:
+    """A defect while one tunnel's streams are told must save neither that tunnel nor those after it."""
+    try:
+        _cut(tunnel, error)
+    except Exception as defect:  # noqa: BLE001 - as said
+        live.report(defect)
+        if tunnel.transport:
+            tunnel.transport.abort()
+
+
+def _cut(tunnel: Tunnel, error: AgentError) -> None:
+    """The connections that it carries are told the reason before they are told that it is lost."""
+    for stream in tunnel.session.streams.values():
+        if isinstance(stream.handler, StreamEnd):
+            stream.handler.condemn(error)
+    tunnel.lose(str(error))
+
+
+def _row(live: Live, tunnel: Tunnel, error: AgentError) -> ConnectionRow:
+    """A cut tunnel is recorded besides its connections: it may have carried none."""
+    now = live.now()
+    return ConnectionRow(
+        id=f"{live.number}-cut-{next(_cuts)}", direction="tunnel", client=str(tunnel.address) if tunnel.address.ip else "",
+        original_dst="", opened_at=tunnel.opened_at, closed_at=now, source=tunnel.source, destination=tunnel.destination,
+        peer=tunnel.peer, reason=error.reason, side=error.side, error=str(error),
+    )  # fmt: skip

@@ -1,0 +1,211 @@
+"""Certificates come, go and are taken back while connections flow: lives of seconds, another root, no CA, no token."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from typing import Self
+
+import pytest
+
+from nodeagent.lab.catalog import create_token
+from nodeagent.lab.lab import Lab
+from tests.e2e.support import look
+from tests.e2e.support.certificates import (
+    accessor_of,
+    believed,
+    ca,
+    ca_state,
+    revoke,
+    serials,
+    shorten_lives,
+    start_catalog,
+)  # fmt: skip
+from tests.e2e.support.echo import Echo, answers, speaks
+from tests.e2e.support.unit import Unit, is_reset
+from tests.support.eventually import eventually
+
+WEB = 8080
+TTL_S = 6
+RENEWALS = 6
+RENEWED_S = 10 * RENEWALS * TTL_S
+RECOVERED_S = 50.0  # what is promised is 5 s
+SOON_S = 30.0  # what is promised is 1 s for a root, and a few for a token
+
+
+class Callers:
+    """Units that call `web` again and again, each in a thread of its own, until the `with` ends."""
+
+    def __init__(self, lab: Lab, text: bytes, count: int = 3) -> None:
+        self.calls = self.failures = 0
+        self._is_over = False
+        self._stack = ExitStack()
+        self._threads = self._stack.enter_context(ThreadPoolExecutor(count))
+        units = [self._stack.enter_context(Unit(lab, "host1", "shop")) for _ in range(count)]
+        self._address, self._text = (lab.host("host2").ipv4, WEB), text
+        self._running = [self._threads.submit(self._run, unit) for unit in units]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        wait(self._running)
+        self._stack.close()
+
+    def _run(self, unit: Unit) -> None:
+        while not self._is_over:
+            self.calls += 1
+            self.failures += not answers(unit, self._address, self._text)
+
+
+class Mesh:
+    """shop on host1 may call the echoing `web` on host2; certificates live for TTL_S."""
+
+    def __init__(self, lab: Lab, stack: ExitStack) -> None:
+        self.lab = lab
+        web = stack.enter_context(Unit(lab, "host2", "web"))
+        stack.enter_context(Echo(web.listen("::", WEB)))
+        self.shop = stack.enter_context(Unit(lab, "host1", "shop"))
+        self.address = (lab.host("host2").ipv4, WEB)
+
+    def call(self) -> bool:
+        """Whether a new call to `web` is answered."""
+        return answers(self.shop, self.address, b"hello")
+
+    def refusals(self, host: str, reason: str) -> list[str]:
+        """What that host's agent said about connections that ended for this reason."""
+        return [str(row["error"]) for row in look.with_facts(self.lab, host, reason=reason)]
+
+    def calm(self) -> None:
+        """Everything is as it should be, and no agent had a defect."""
+        for host in ("host1", "host2"):
+            eventually(lambda at=host: look.status(self.lab, at)["healthy"], RECOVERED_S, f"{host} is healthy")
+            assert "Traceback" not in self.lab.host(host).log("nodeagent").read_text()
+        eventually(self.call, RECOVERED_S, "a call")
+
+
+@pytest.fixture(scope="module")
+def mesh(lab: Lab) -> Iterator[Mesh]:
+    """For the whole module."""
+    lab.register("host2", "web", WEB)
+    look.allow(lab, "shop", "web")
+    shorten_lives(lab, TTL_S)
+    with ExitStack() as stack:
+        yield Mesh(lab, stack)
+
+
+@pytest.fixture(autouse=True)
+def unharmed(mesh: Mesh) -> Iterator[None]:
+    """Before and after each test the mesh is well."""
+    mesh.calm()
+    yield
+    mesh.calm()
+
+
+def test_renewals_under_load_cost_no_connection(mesh: Mesh, canary: str) -> None:
+    """Certificates of seconds, renewed again and again on both hosts: every call is answered, and an old one lives on."""
+    with mesh.shop.connect(*mesh.address) as old, Callers(mesh.lab, canary.encode()) as callers:
+        for host, service in (("host1", "shop"), ("host2", "web")):
+            seen: set[str] = set()
+
+            def renewed(at: str = host, name: str = service, known: set[str] = seen) -> bool:
+                known.add(serials(mesh.lab, at)[name])
+                return len(known) > RENEWALS
+
+            eventually(renewed, RENEWED_S, f"{RENEWALS} renewals on {host}")
+            assert speaks(old)
+    assert callers.calls > RENEWALS
+    assert (callers.failures, mesh.refusals("host1", "peer_identity")) == (0, [])
+
+
+def test_without_the_ca_expired_means_closed_and_its_return_cures_it(mesh: Mesh) -> None:
+    """The reason is told by record and status, names the CA, and nothing has to be restarted."""
+    with mesh.shop.connect(*mesh.address) as old:
+        assert speaks(old)
+        look.kill_catalog(mesh.lab)
+        try:
+            eventually(lambda: "" in serials(mesh.lab, "host1").values(), RECOVERED_S, "the certificate is withdrawn")
+            assert not mesh.call()
+            told = eventually(lambda: mesh.refusals("host1", "no_svid"), look.WITHIN_S, "the record")
+            assert "nodeagent certs" in told[-1]
+            problems = look.status(mesh.lab, "host1")["problems"]
+            (why,) = [problem for problem in problems if problem.startswith("no certificate for shop")]
+            assert "has expired" in why
+            assert "is the catalog running at" in why
+            assert speaks(old), "what is open goes on"
+        finally:
+            start_catalog(mesh.lab, TTL_S)
+        eventually(mesh.call, RECOVERED_S, "calls are answered again")
+        assert speaks(old)
+
+
+def step(mesh: Mesh, name: str, *options: str) -> None:
+    """Takes a step of a rotation, once every agent has heard of the last one."""
+    order = ("rotate", "--step", name, "--yes", *options)
+    eventually(lambda: ca(mesh.lab, *order).returncode == 0, RECOVERED_S, f"step {name}")
+
+
+def test_a_root_is_replaced_without_a_failed_connection(mesh: Mesh, canary: str) -> None:
+    """add, activate, retire: each is seen by the agents, renewals follow, and what hangs on the old root is cut at last."""
+    (before,) = believed(mesh.lab, "host1")
+    with mesh.shop.connect(*mesh.address) as old:
+        assert speaks(old)
+        with Callers(mesh.lab, canary.encode()) as callers:
+            step(mesh, "add")
+            eventually(lambda: len(believed(mesh.lab, "host2")) == 2, SOON_S, "both roots are believed")
+            step(mesh, "activate")
+            for host in ("host1", "host2"):
+                rows = lambda at=host: look.ask(mesh.lab, at, "certs")["certificates"]  # noqa: E731
+                eventually(lambda ask=rows: all(r["root"] not in ("", before) for r in ask()), RECOVERED_S, host)
+            assert speaks(old)
+            step(mesh, "retire")
+            eventually(lambda: before not in believed(mesh.lab, "host1"), SOON_S, "it is believed no more")
+            assert is_reset(old)
+        assert callers.failures == 0
+    assert any("is not believed any more" in why for why in mesh.refusals("host1", "revoked") + mesh.refusals("host2", "revoked"))
+    state = ca_state(mesh.lab)
+    assert (state["phase"], state["back"]) == ("steady", "restore")
+    assert [root["state"] for root in state["roots"]] == ["signs", "retired"]
+
+
+def test_each_step_of_a_rotation_can_be_taken_back(mesh: Mesh) -> None:
+    """Down to the root that was there before, with calls answered at every step."""
+    before = next(root["id"] for root in ca_state(mesh.lab)["roots"] if root["state"] == "signs")
+    for forward, back in ((("add",), ("drop",)), (("add", "activate"), ("deactivate", "drop"))):
+        for name in forward:
+            step(mesh, name)
+            assert mesh.call()
+        for name in back:
+            step(mesh, name, "--back")
+            assert mesh.call()
+    assert [(root["id"], root["state"]) for root in ca_state(mesh.lab)["roots"]] == [(before, "signs")]
+
+
+def test_a_root_that_is_still_used_is_not_retired_unless_forced(mesh: Mesh) -> None:
+    """The CA knows who holds what: it names the hosts."""
+    step(mesh, "add")
+    step(mesh, "activate", "--force")
+    refused = ca(mesh.lab, "rotate", "--yes")
+    assert (refused.returncode, "host1 (shop)" in refused.stderr) == (1, True), refused
+    shown = ca(mesh.lab, "rotate")
+    assert (shown.returncode, "retire: nobody believes the old root" in shown.stderr) == (0, True)
+    step(mesh, "retire")
+
+
+def test_a_revoked_token_s_certificates_are_refused_and_its_tunnels_cut(mesh: Mesh) -> None:
+    """host1's token is taken back: host2 cuts what it carries for host1 and lets it in no more, until it has another."""
+    path = mesh.lab.host("host1").own("etc") / "node.token"
+    state = mesh.lab.state
+    with mesh.shop.connect(*mesh.address) as old:
+        assert speaks(old)
+        known = len(mesh.refusals("host2", "revoked"))
+        revoke(mesh.lab, accessor_of(mesh.lab, "host1"))
+        try:
+            eventually(lambda: len(mesh.refusals("host2", "revoked")) > known, SOON_S, "host2 says what it cut")
+            assert is_reset(old)
+            assert "the certificate of shop on host1 was revoked" in mesh.refusals("host2", "revoked")[-1]
+            assert not mesh.call()
+            assert any(row["node"] == "host1" for row in ca_state(mesh.lab)["revoked"])
+        finally:
+            path.write_text(create_token(state.hub, state.holder(state.hub), mesh.lab.host("host1")))
+        eventually(mesh.call, RECOVERED_S, "with another token it is welcome, without a restart")
