@@ -105,7 +105,7 @@ def test_a_host_is_led_from_observe_to_strict(mesh: Mesh) -> None:
     assert {row["source"] for row in revoked} == {"shop", "mallory", ""}
     # 4) It holds after a restart; the file still says observe, and is one command away.
     restart(lab, "host1")
-    assert mode_in_force(lab, "host1", ()) == "strict"
+    eventually(lambda: mode_in_force(lab, "host1", ()) == "strict", look.WITHIN_S, "host1 is strict")
     assert [mesh.call(each) for each in callers] == ["app:hello", "reset", "reset"]
     assert any("the file says observe" in each for each in look.status(lab, "host1")["warnings"])
     assert enforce(lab, "host1", "--reset")[0] == 0
