@@ -159,11 +159,13 @@ def parse_config(text: str, where: str) -> Config:
         ConfigError: as `load_config`.
     """
     try:
-        config = msgspec.convert(tomllib.loads(text), Config)
+        tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: not TOML: {error}") from error
+    try:
+        config = msgspec.convert(tables, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(str(error))}") from error
+        raise ConfigError(f"{where}: {_explain(str(error), _wrong_service(tables))}") from error
     for complaint in _complaints(config):
         raise ConfigError(f"{where}: {complaint}")
     return config
@@ -274,17 +276,41 @@ def _bad_values(key: str, values: tuple[str, ...], parse: object, what: str) -> 
             yield f"{key}: {value!r} is not {what}: {error}"
 
 
-def _explain(message: str) -> str:
-    """The message of msgspec with the key first and, for an unknown key, the one that was probably meant."""
+def _explain(message: str, service: str) -> str:
+    """The message of msgspec with the key first and in our words; an unknown key with the one that was probably meant.
+
+    service: the one that msgspec calls `...`.
+    """
     what, _, path = message.partition(" - at `$")
-    key = path.rstrip("`").lstrip(".")
-    unknown = re.search(r"unknown field `(.+?)`", what)
+    key = path.rstrip("`").lstrip(".").replace("service[...]", f"service.{service}")
     for pattern, rule in ((HOST_NAME_PATTERN, HOST_NAME_RULE), (NAME_PATTERN, NAME_RULE)):
         if pattern in what:
-            return f"{message.rpartition('`$.')[2].rstrip('`')}: not a name: use {rule}"
-    if not unknown:
-        return f"{key or 'the file'}: {what}{_choices(key) if what.startswith('Invalid enum') else ''}"
-    return f"{key + '.' if key else ''}{unknown[1]}: no such setting{_did_you_mean(key, unknown[1])}"
+            key = message.rpartition("`$.")[2].rstrip("`")
+            return f"{key + '.' + service if key == 'service' else key}: not a name: use {rule}"
+    if unknown := re.search(r"unknown field `(.+?)`", what):
+        return f"{key + '.' if key else ''}{unknown[1]}: no such setting{_did_you_mean(key, unknown[1])}"
+    if missing := re.search(r"missing required field `(.+?)`", what):
+        return f"{key + '.' if key else ''}{missing[1]}: is missing, and has no default: give it{f' under [{key}]' if key else ''}"
+    what = re.sub(r"`(\w+)`", lambda kind: _KINDS.get(kind[1], kind[0]), what)
+    return f"{key or 'the file'}: {what}{_choices(key) if what.startswith('Invalid enum') else ''}"
+
+
+_KINDS = {
+    "str": "a text in quotes", "int": "a whole number", "float": "a number", "bool": "true or false",
+    "array": "a list", "object": "a table",
+}  # fmt: skip
+"""msgspec's words for what TOML holds, in the operator's."""
+
+
+def _wrong_service(tables: dict[str, object]) -> str:
+    """The first [service.NAME] that is wrong: msgspec does not say which."""
+    services = tables.get("service")
+    for name, table in services.items() if isinstance(services, dict) else ():
+        try:
+            msgspec.convert({name: table}, dict[Name, ServiceTable])
+        except msgspec.ValidationError:
+            return repr(name) if not is_service_name(name) else str(name)
+    return ""
 
 
 _TABLES: dict[str, type[msgspec.Struct]] = {
@@ -297,8 +323,9 @@ def _choices(key: str) -> str:
     """The values that a setting takes, for a message."""
     first, _, field = key.rpartition(".")
     table = _TABLES.get(re.split(r"[.\[]", first)[0], Config)
-    values = _literals(get_type_hints(table).get(field))
-    return f"; it is one of {', '.join(values)}" if values else ""
+    hint = get_type_hints(table).get(field)
+    values, can_be_list = _literals(hint), any(get_origin(part) is tuple for part in get_args(hint))
+    return f"; it is one of {', '.join(values)}{', or a list' if can_be_list else ''}" if values else ""
 
 
 def _literals(hint: object) -> list[str]:

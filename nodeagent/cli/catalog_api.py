@@ -47,7 +47,14 @@ class Client:
         try:
             return exchange(self._open(), self._token, method, target, body)
         except CatalogError as error:
-            raise type(error)(f"{self._table.address}: {error}") from error
+            raise type(error)(f"{self._table.address}: {error}{self._cure(str(error))}") from error
+
+    def _cure(self, error: str) -> str:
+        """Which token to try, where the catalog did not like the one that was sent."""
+        if "answered 401 " not in error and "answered 403 " not in error:
+            return ""
+        sent = "" if self._token else f" None was sent: neither {OPERATOR_TOKEN} nor {self._table.token_file} can be read; try sudo."
+        return f"{sent} An operator's token goes into {OPERATOR_TOKEN}, or is named with --token-file"
 
     def _open(self) -> http.client.HTTPConnection:
         parts = urlsplit(self._table.address)

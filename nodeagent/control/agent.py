@@ -93,8 +93,8 @@ class Control:
         except TimeoutError:
             return
 
-    def _want_svid(self, service: str) -> None:
-        self.identity.ask(service)
+    def _want_svid(self, service: str) -> str:
+        return self.identity.ask(service)
 
     def _hand_out(self, snapshot: Snapshot) -> None:
         self.workers.publish(snapshot)

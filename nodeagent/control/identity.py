@@ -80,21 +80,29 @@ class Identity:
             self._needed = services
             self._wanted_changed.set()
 
-    def ask(self, service: str) -> None:
-        """A worker needs a certificate: one request to the CA, however many ask; after a refusal none for a while."""
+    def ask(self, service: str) -> str:
+        """A worker needs a certificate: one request to the CA, however many ask; after a refusal none for a while.
+
+        Gives why there is none now; empty while it is on its way.
+        """
         keeper = self.keepers.get(service)
-        if keeper:
-            at = asyncio.get_running_loop().time()
-            if keeper.svid is None and at - keeper.failed_at >= limits.SVID_REFUSED_S:
-                keeper.bell.ring()
-            return
-        if self._config.identity.units != "any" or not is_service_name(service):
-            self._refuse(service, "this host's configuration names no such workload")
-        elif len(self._on_demand) >= limits.SVID_ON_DEMAND:
-            self._refuse(service, f"{limits.SVID_ON_DEMAND} are held on demand already")
-        else:
+        if keeper is None and (why := self._why_unwanted(service)):
+            return self._refuse(service, why)
+        if keeper is None:
             self._on_demand[service] = None
             self._wanted_changed.set()
+        elif keeper.svid is None and asyncio.get_running_loop().time() - keeper.failed_at >= limits.SVID_REFUSED_S:
+            keeper.bell.ring()
+        if keeper and (keeper.svid or keeper.error):
+            return "" if keeper.svid else keeper.error
+        failure = self._catalog.error if self._catalog.failing_since is not None else self._roots.error
+        return f"the mesh's roots are not known: {failure}" if self.trust is None and failure else ""
+
+    def _why_unwanted(self, service: str) -> str:
+        """Why nobody here may speak as this service."""
+        if self._config.identity.units != "any" or not is_service_name(service):
+            return "this host's configuration names no such workload"
+        return f"{limits.SVID_ON_DEMAND} are held on demand already" if len(self._on_demand) >= limits.SVID_ON_DEMAND else ""
 
     def ring(self) -> KeyRing | None:
         """The key material that is valid now; None before the roots are known."""
@@ -164,12 +172,13 @@ class Identity:
         self._is_settled = self._is_settled or (self._needed is not None and tried)
         return self._is_settled
 
-    def _refuse(self, service: str, why: str) -> None:
-        """Says so, but not for each of a worker's questions."""
+    def _refuse(self, service: str, why: str) -> str:
+        """Says so, but not for each of a worker's questions; gives `why`."""
         at = asyncio.get_running_loop().time()
         if at - self._complained_at >= limits.CATALOG_COMPLAIN_S:
             self._complained_at = at
             _log.warning("svid_refused", service=service, error=why)
+        return why
 
     def _change(self) -> None:
         self._ring_changed.set()

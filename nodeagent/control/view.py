@@ -101,6 +101,8 @@ class View:
             yield f"the catalog is out of reach, changes do not arrive: {self.follower.why_lost}"
         elif since is None and self.follower.pulse_error:
             yield f"the catalog's answers are not taken, changes do not arrive: {self.follower.pulse_error}"
+        if self.identity.trust is None and since is not None:
+            yield "the mesh's roots are not known: no tunnel opens until the catalog, where the CA is, answers"
         for keeper in self.identity.keepers.values():
             if keeper.svid is None and keeper.error:
                 yield f"no certificate for {keeper.service}: {'; '.join(filter(None, (keeper.lost, keeper.error)))}"

@@ -23,6 +23,7 @@ from nodeagent.wire.frames import (
     Message,
     Records,
     SnapshotFrame,
+    SvidRefusal,
     WantSvid,
     WorkerStats,
 )
@@ -49,7 +50,7 @@ class Link:
 class Workers:
     """All workers that have a channel. Owned by control."""
 
-    def __init__(self, metrics: Metrics, *, want_svid: Callable[[str], None], on_records: Callable[[Records], None]) -> None:
+    def __init__(self, metrics: Metrics, *, want_svid: Callable[[str], str], on_records: Callable[[Records], None]) -> None:
         self.links: list[Link] = []
         self.cut: str = ""
         """Why the last worker that was cut off was."""
@@ -142,8 +143,9 @@ class Workers:
                 future = link.asked.get(message.number)
                 if future and not future.done():
                     future.set_result(message)
-            case WantSvid():
-                self._want_svid(message.service)
+            case WantSvid(service):
+                if why := self._want_svid(service):
+                    _channel_of(link).send(SvidRefusal(service, why))
             case _:
                 _channel_of(link).abort(f"it sent a {type(message).__name__}, which is not a worker's to send")
 

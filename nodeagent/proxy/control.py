@@ -20,6 +20,7 @@ from nodeagent.wire.frames import (
     KeysFrame,
     Message,
     SnapshotFrame,
+    SvidRefusal,
     WantSvid,
     WorkerStats,
     encode_frame,
@@ -61,7 +62,7 @@ class ControlChannel:
         """Returns when this worker holds a certificate for `service`; asks control for one if it does not.
 
         Raises:
-            NoSvid: none came in time.
+            NoSvid: there is none now, or none came in time.
         """
         if self._live.keys.serial(service):
             return
@@ -73,6 +74,7 @@ class ControlChannel:
                 while not waiter.done():
                     self._want(service)
                     await asyncio.wait((waiter,), timeout=limits.SVID_ASK_S)
+            waiter.result()
         except TimeoutError:
             raise NoSvid(f"this host has no certificate for {service} and got none in time; see nodeagent certs") from None
         finally:
@@ -126,6 +128,8 @@ class ControlChannel:
                 self._live.keys.replace(ring)
                 self._tell_waiters()
                 self.on_keys()
+            case SvidRefusal(service, why):
+                self._refuse_waiters(service, why)
             case AskConnections(number, limit):
                 self._send(self._open_connections(number, limit))
             case _:
@@ -148,6 +152,13 @@ class ControlChannel:
                 for waiter in waiting:
                     if not waiter.done():
                         waiter.set_result(None)
+
+    def _refuse_waiters(self, service: str, why: str) -> None:
+        """They are told now: to wait for what does not come helps nobody."""
+        for waiter in self._waiting.get(service, ()):
+            if not waiter.done():
+                waiter.set_exception(NoSvid(f"this host has no certificate for {service}: {why}; see nodeagent certs"))
+        self._asked_at.pop(service, None)
 
     # --- out ---------------------------------------------------------------------------------------------------------
 

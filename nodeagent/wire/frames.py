@@ -36,9 +36,16 @@ class KeysFrame(msgspec.Struct, tag="keys", frozen=True):
 
 
 class WantSvid(msgspec.Struct, tag="want_svid", frozen=True):
-    """A worker needs a certificate that it does not hold. The answer is a KeysFrame, or nothing when it is refused."""
+    """A worker needs a certificate that it does not hold. The answer is a KeysFrame, or a SvidRefusal."""
 
     service: str
+
+
+class SvidRefusal(msgspec.Struct, tag="no_svid", frozen=True):
+    """There is none for that service now; control goes on trying, and a KeysFrame follows when there is."""
+
+    service: str
+    why: str
 
 
 class AskConnections(msgspec.Struct, tag="ask_connections", frozen=True):
@@ -133,7 +140,7 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
 
 
 Message = (
-    SnapshotFrame | DeltaFrame | KeysFrame | WantSvid | AskConnections | Connections | Records | WorkerStats
+    SnapshotFrame | DeltaFrame | KeysFrame | WantSvid | SvidRefusal | AskConnections | Connections | Records | WorkerStats
     | CaptureFrame | SupervisorStats
 )  # fmt: skip
 

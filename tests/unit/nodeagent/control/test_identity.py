@@ -104,7 +104,7 @@ def test_a_worker_that_asks_gets_one_request_however_often_it_asks() -> None:
         for _ in range(50):
             scene.identity.ask("newcomer")
         await until(lambda: scene.names() == ["newcomer"], "the certificate")
-        scene.identity.ask("newcomer")
+        assert scene.identity.ask("newcomer") == ""
         assert scene.signed() == 1
 
     played(script)
@@ -114,12 +114,26 @@ def test_a_worker_that_asks_gets_one_request_however_often_it_asks() -> None:
 def test_a_service_that_the_configuration_does_not_name_is_not_asked_for(service: str) -> None:
     async def script(scene: Scene) -> None:
         await until(lambda: scene.identity.trust, "the roots")
-        scene.identity.ask(service)
+        assert "names no such workload" in scene.identity.ask(service)
         scene.identity.need(frozenset({"shop"}))
         await until(lambda: scene.names() == ["shop"], "the certificate of another")
         assert set(scene.identity.keepers) == {"shop"}
 
     played(script, config())
+
+
+def test_while_the_catalog_is_away_and_the_roots_are_unknown_nobody_waits() -> None:
+    """After a restart without it: a call is refused with the reason, not after a while."""
+
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset())
+        scene.peer.scripts["/v1/connect/ca/roots"] = lambda _: web.Response(status=500, text="no leader")
+        await until(lambda: scene.identity.complaint, "a failure")
+        assert "roots are not known: the catalog answered 500" in scene.identity.ask("newcomer")
+        scene.peer.scripts.clear()
+        await until(lambda: scene.names() == ["newcomer"], "the certificate, once it answers")
+
+    played(script)
 
 
 def test_a_refusal_is_shown_and_not_repeated_for_each_question() -> None:
@@ -131,6 +145,7 @@ def test_a_refusal_is_shown_and_not_repeated_for_each_question() -> None:
             lambda: "newcomer" in scene.identity.keepers and scene.identity.keepers["newcomer"].error, "the error"
         )
         assert "it speaks for web" in scene.identity.keepers["newcomer"].error
+        assert "it speaks for web" in scene.identity.ask("newcomer")
         before = len(scene.peer.asked)
         for _ in range(100):
             scene.identity.ask("newcomer")

@@ -11,6 +11,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.catalog.codec import encode_delta, encode_snapshot
 from nodeagent.catalog.diff import diff
+from nodeagent.errors import NoSvid
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.control import ControlChannel
 from nodeagent.proxy.live import Live
@@ -22,6 +23,7 @@ from nodeagent.wire.frames import (
     Message,
     Records,
     SnapshotFrame,
+    SvidRefusal,
     WantSvid,
     WorkerStats,
     encode_frame,
@@ -174,6 +176,23 @@ def test_a_missing_certificate_is_asked_for_once() -> None:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+        assert far.channel._waiting == {}
+
+    with_channel(work)
+
+
+def test_who_waits_for_a_certificate_that_there_is_not_is_told_at_once() -> None:
+    """With control's reason; the next call asks anew."""
+
+    async def work(far: Far) -> None:
+        for _ in range(2):
+            waiting = [asyncio.create_task(far.channel.ensure_svid("shop")) for _ in range(3)]
+            assert (await far.next(WantSvid)).service == "shop"
+            far.send(SvidRefusal("cart", "another"))
+            far.send(SvidRefusal("shop", "the CA is away"))
+            errors = await asyncio.gather(*waiting, return_exceptions=True)
+            assert {type(error) for error in errors} == {NoSvid}
+            assert "the CA is away" in str(errors[0])
         assert far.channel._waiting == {}
 
     with_channel(work)
