@@ -109,6 +109,8 @@ class AdminTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[admin]: where the agent answers the command line and Prometheus."""
 
     socket: str = "/run/nodeagent/api.sock"
+    write_group: str | Annotated[int, msgspec.Meta(ge=0)] = ""
+    """Members of the socket's group who are in this one too may change things, as root may; empty: only root."""
     metrics: str = f"127.0.0.1:{limits.METRICS_PORT}"
     """Address of the Prometheus endpoint; empty: none."""
     state_dir: str = "/var/lib/nodeagent"

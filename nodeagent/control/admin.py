@@ -1,18 +1,20 @@
-"""The admin API on its Unix socket, and Prometheus' page on loopback: read only, typed, versioned."""
+"""The admin API on its Unix socket, and Prometheus' page on loopback: typed, versioned; who may look may not change."""
 
 import asyncio
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
 from nodeagent import limits
-from nodeagent.control.door import Door, may_read
+from nodeagent.config import AdminTable
+from nodeagent.control.door import Door
 from nodeagent.control.report import ConnectionsAnswer, ErrorAnswer
+from nodeagent.control.rights import Handler, Rights, read_caller, rights_at, writers_only
 from nodeagent.control.view import View
 from nodeagent.control.workers import Workers
 from nodeagent.model.address import parse_address
@@ -25,10 +27,8 @@ _TRUE = ("1", "true")
 
 _log = open_log()
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-
-def build_api(view: View, metrics: Metrics) -> web.Application:
+def build_api(view: View, metrics: Metrics, rights: Rights) -> web.Application:
     """The application behind the admin socket."""
 
     async def status(_request: web.Request) -> web.Response:
@@ -43,7 +43,7 @@ def build_api(view: View, metrics: Metrics) -> web.Application:
     async def connections(request: web.Request) -> web.Response:
         return _json(await list_connections(view.workers, request.query))
 
-    app = _application()
+    app = _application(rights)
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/services", services)
     app.router.add_get("/v1/certs", certs)
@@ -59,11 +59,11 @@ def build_metrics(view: View, metrics: Metrics) -> web.Application:
     return app
 
 
-async def serve_api(path: str, view: View, metrics: Metrics) -> None:
+async def serve_api(settings: AdminTable, view: View, metrics: Metrics) -> None:
     """Answers at the admin socket until it is cancelled."""
-    listener, gid = bind_socket(Path(path))
-    readers = {0, os.geteuid()}
-    await Door(listener, build_api(view, metrics), lambda sock: may_read(sock, uids=readers, gid=gid)).run()
+    listener, gid = bind_socket(Path(settings.socket))
+    rights = rights_at(gid, settings.write_group)
+    await Door(listener, build_api(view, metrics, rights), lambda sock: rights.may_read(read_caller(sock))).run()
 
 
 async def serve_metrics(address: str, view: View, metrics: Metrics) -> None:
@@ -113,8 +113,9 @@ async def list_connections(workers: Workers, query: Mapping[str, str]) -> Connec
     return ConnectionsAnswer(connections=found[:limit], total=len(found) if service else total, unanswered=unanswered)
 
 
-def _application() -> web.Application:
-    return web.Application(client_max_size=limits.API_BODY_BYTES, middlewares=[_guard])
+def _application(rights: Rights | None = None) -> web.Application:
+    """Without rights nobody may change anything."""
+    return web.Application(client_max_size=limits.API_BODY_BYTES, middlewares=[_guard, writers_only(rights)])
 
 
 @web.middleware

@@ -115,7 +115,7 @@ def _parts(control: Control, config: Config, handover: socket.socket) -> dict[st
         "compile": control.compile,
         "save": control.publisher.save,
         "identity": control.identity.run,
-        "admin": lambda: serve_api(config.admin.socket, control.view, control.metrics),
+        "admin": lambda: serve_api(config.admin, control.view, control.metrics),
     }
     if config.admin.metrics:
         parts["metrics"] = lambda: serve_metrics(config.admin.metrics, control.view, control.metrics)

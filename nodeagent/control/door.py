@@ -2,37 +2,18 @@
 
 import asyncio
 import socket
-import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from aiohttp import web
 
 from nodeagent import limits
 from nodeagent.observe.log import open_log
 
-_UCRED = struct.Struct("=iII")
-_SO_PEERGROUPS = 59  # Linux 4.13; Python has no name for it
-_GROUP_BYTES = 1024  # the most that Python asks for: 256 groups
 _ACCEPT_REST_S = 0.1  # after accept failed for want of descriptors
 
 _log = open_log()
 
 Admit = Callable[[socket.socket], bool]
-
-
-def may_read(sock: socket.socket, *, uids: Collection[int], gid: int) -> bool:
-    """Whether the far end of a Unix connection, as the kernel names it, is one of `uids` or in group `gid`."""
-    _, uid, own_gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return uid in uids or gid == own_gid or gid in _groups(sock)
-
-
-def _groups(sock: socket.socket) -> tuple[int, ...]:
-    """The supplementary groups of the far end; none when they are too many to be told."""
-    try:
-        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)
-    except OSError:
-        return ()
-    return tuple(gid for (gid,) in struct.iter_unpack("=I", raw))
 
 
 class Door:

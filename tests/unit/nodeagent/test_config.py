@@ -72,6 +72,7 @@ REFUSED = [
     ("[admin]\nsocket = 'api.sock'\n", r"admin\.socket: 'api.sock' is not below a directory of the agent's own"),
     ("[admin]\nsocket = '/tmp/api.sock'\n", r"admin\.socket: '/tmp/api.sock' is not below"),
     ("[admin]\nsocket = '/run/x/../api.sock'\n", r"admin\.socket: .* is not below"),
+    ("[admin]\nwrite_group = -1\n", r"admin\.write_group: Expected `int` >= 0"),
     ("[admin]\nsocket = 5\n", r"admin\.socket: Expected `str`"),
 ]
 

@@ -105,11 +105,11 @@ def test_metrics_are_served_on_loopback_and_nothing_else_is(tmp_path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
-    def fetch(path: str) -> tuple[int, bytes]:
+    def fetch(path: str, method: str = "GET") -> tuple[int, bytes]:
         import http.client
 
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        connection.request("GET", path)
+        connection.request(method, path)
         response = connection.getresponse()
         body = response.read()
         connection.close()
@@ -126,6 +126,7 @@ def test_metrics_are_served_on_loopback_and_nothing_else_is(tmp_path) -> None:
             names = {family.name for family in text_string_to_metric_families(body.decode())}
             assert {"nodeagent_snapshot_generation", "nodeagent_catalog_connected"} <= names
             assert (await asyncio.to_thread(fetch, "/v1/status"))[0] == 404
+            assert (await asyncio.to_thread(fetch, "/metrics", "POST"))[0] == 403
 
     run(scene)
 

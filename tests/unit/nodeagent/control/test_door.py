@@ -1,57 +1,15 @@
 """Who may come in, how many, and for how long."""
 
 import asyncio
-import os
 import socket
-import tempfile
-from pathlib import Path
-from typing import NoReturn, Self
+from typing import Self
 
 import pytest
 from aiohttp import web
 
 from nodeagent import limits
-from nodeagent.control.door import Door, may_read
+from nodeagent.control.door import Door
 from tests.support.loop import run, until
-
-
-def test_the_kernels_word_about_the_far_end_decides() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        assert may_read(ours, uids={os.geteuid()}, gid=2**31)
-        assert may_read(ours, uids=(), gid=os.getegid())
-        assert not may_read(ours, uids=(), gid=2**31)
-
-
-def test_a_supplementary_group_is_enough() -> None:
-    """Another uid, in the socket's group only by its supplementary groups, as an operator is."""
-    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listener:
-        Path(directory).chmod(0o755)  # pytest's own directories are closed to other uids
-        path = f"{directory}/sock"
-        listener.bind(path)
-        Path(path).chmod(0o666)
-        listener.listen()
-        listener.settimeout(20)
-        child = os.fork()
-        if child == 0:
-            _connect_as(path, uid=64998, group=64999)
-        near, _ = listener.accept()
-        with near:
-            assert may_read(near, uids={0}, gid=64999)
-            assert may_read(near, uids={0}, gid=64998)
-            assert not may_read(near, uids={0}, gid=64997)
-        os.waitpid(child, 0)
-
-
-def _connect_as(path: str, *, uid: int, group: int) -> NoReturn:
-    """In a child: connects, and ends when the other side does."""
-    os.setgroups([group])
-    os.setgid(uid)
-    os.setuid(uid)
-    client = socket.socket(socket.AF_UNIX)
-    client.connect(path)
-    client.recv(1)
-    os._exit(0)
 
 
 class Scene:
