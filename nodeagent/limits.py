@@ -100,6 +100,8 @@ ADDRESSES_PER_LOOK = 20_000  # captured addresses that each DRIFT_S may compare:
 RECORDS_PER_BATCH = 512  # records a worker sends at once
 RECORDS_QUEUED = 16_384  # beyond, records are counted as dropped: a log never stops traffic
 RECORDS_S = 0.1  # how often a worker sends its records
+FLOOD_LINES = 200  # log lines a minute for refusals of nobody known from one address: journald keeps 10,000 of us in 30 s
+FLOOD_SOURCES = 1000  # addresses told apart for that; those beyond share one count
 CLOSED_KEPT = 1000  # closed connections that control remembers for `nodeagent connections --closed`
 
 # --- control plane -------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from nodeagent.control.channel import Channel
 from nodeagent.model.identity import KeyRing
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.snapshot import Snapshot
+from nodeagent.observe.flood import Flood, source_of
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 from nodeagent.observe.record import ClosedRing, is_refusal, log_fields
@@ -63,6 +64,7 @@ class Workers:
         self._snapshot: Snapshot | None = None
         self._ring: KeyRing | None = None
         self._question = 0
+        self._flood = Flood()
 
     async def accept(self, handover: socket.socket) -> None:
         """Takes over workers' channels as the supervisor passes them, until it ends."""
@@ -155,12 +157,19 @@ class Workers:
         for row in records.rows:
             self._metrics.count_closed(row)
             if self._log_all or is_refusal(row):
-                _log.info("connection_closed", **log_fields(row))
+                self._write(row)
         self.closed.extend(records.rows)
         if records.dropped:
             self.dropped += records.dropped
             self._metrics.add("nodeagent_records_dropped_total", records.dropped)
             _log.warning("records_dropped", number=records.dropped)
+
+    def _write(self, row: ConnectionRow) -> None:
+        verdict = self._flood.judge(row)
+        if verdict != "none":
+            _log.info("connection_closed", **log_fields(row))
+        if verdict == "last":
+            _log.warning("refusals_unlogged", source=source_of(row), until="the minute is over", counted="nodeagent_connections_total")
 
     def _lose(self, link: Link, why: str) -> None:
         if link in self.links:

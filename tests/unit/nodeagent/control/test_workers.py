@@ -117,6 +117,24 @@ def test_without_connection_logging_refusals_are_logged_still(log) -> None:
     assert [line["id"] for line in log() if line["event"] == "connection_closed"] == ["0-2"]
 
 
+def test_a_flood_of_nobody_s_refusals_ends_in_one_line_that_says_so(log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures count on."""
+    monkeypatch.setattr(limits, "FLOOD_LINES", 2)
+
+    async def scene() -> None:
+        async with Scene() as playing:
+            with worker() as end:
+                await playing.join(end)
+                end.send(Records([*(denied(number, source="") for number in range(5)), row(9)]))
+                await until(lambda: len(playing.workers.closed.newest(10)[0]) == 6, "the records")
+                assert b"} 5.0" in playing.metrics.render()
+        lines = [line for line in log() if line["event"] in ("connection_closed", "refusals_unlogged")]
+        assert [line["event"] for line in lines] == ["connection_closed"] * 2 + ["refusals_unlogged", "connection_closed"]
+        assert (lines[2]["source"], lines[3]["id"]) == ("10.77.0.1", "0-9")
+
+    run(scene)
+
+
 def test_open_connections_are_asked_of_every_worker() -> None:
     async def scene() -> None:
         with worker([row(1, closed_at=0.0)]) as one, worker([row(2), row(3)]) as two:

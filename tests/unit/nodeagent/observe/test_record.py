@@ -33,9 +33,10 @@ def test_closing_a_row_says_how_it_ended() -> None:
         (Reason.LIMIT, Side.AGENT, True),
         (Reason.DRAINED, Side.AGENT, False),
         (Reason.UPSTREAM_REFUSED, Side.UPSTREAM, False),
+        (Reason.PEER_IDENTITY, Side.UPSTREAM, True),
     ],
 )
-def test_refusals_are_those_of_mesh_and_agent(reason: Reason, side: Side, *, expected: bool) -> None:
+def test_refusals_are_those_of_mesh_and_agent_and_peers_without_identity(reason: Reason, side: Side, *, expected: bool) -> None:
     assert expected == is_refusal(row(reason=reason, side=side))
 
 
