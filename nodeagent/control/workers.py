@@ -165,7 +165,7 @@ class Workers:
             _log.warning("records_dropped", number=records.dropped)
 
     def _write(self, row: ConnectionRow) -> None:
-        verdict = self._flood.judge(row)
+        verdict = self._flood.judge_row(row)
         if verdict != "none":
             _log.info("connection_closed", **log_fields(row))
         if verdict == "last":

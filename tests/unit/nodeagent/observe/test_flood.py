@@ -29,7 +29,7 @@ def knock(client: str = "10.0.0.1:5", *, now: float = 60.0, reason: Reason = Rea
 
 def judged(flood: Flood, *rows: Row) -> list[str]:
     """How each is judged."""
-    return [flood.judge(each) for each in rows]
+    return [flood.judge_row(each) for each in rows]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,23 +12,15 @@ from nodeagent.errors import Reason
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.welcome import read_hello
 from nodeagent.wire.client_hello import ClientHello, HelloError
+from tests.support.hello import hello as hello_for
 from tests.support.twohosts import TRUST_DOMAIN, TwoHosts, listening, run
 
 SNI = f"web.default.dc1.internal.{TRUST_DOMAIN}"
 
 
-def hello(name: str = SNI, *, protocols: tuple[str, ...] = ("h2",), tls12: bool = False) -> bytes:
-    """The first bytes of OpenSSL's client."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if protocols:
-        context.set_alpn_protocols(list(protocols))
-    if tls12:
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-    out = ssl.MemoryBIO()
-    with pytest.raises(ssl.SSLWantReadError):
-        context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=name).do_handshake()
-    return out.read()
+def hello(name: str = SNI, **options: Any) -> bytes:
+    """The first bytes of a peer's agent."""
+    return hello_for(name, **options)
 
 
 async def knock(hosts: TwoHosts, data: bytes, *, source: str = "127.0.0.1") -> bytes:

@@ -1,0 +1,68 @@
+"""Every attack of the tables once: the right refusal and one line; and hundreds of times: nothing is kept of it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeagent import limits
+from tests.e2e.conftest import MakeLab
+from tests.e2e.support import look
+from tests.e2e.support.arena import WITHIN_S, Arena
+from tests.e2e.support.attacks import BYTES, CERTIFICATES, STREAMS, Attack
+from tests.e2e.support.own_ports import DIRECT
+from tests.e2e.support.wire import Wire
+from tests.support.eventually import eventually
+
+ATTACKS = {**BYTES, **CERTIFICATES, **STREAMS, **DIRECT}
+BURST = 500
+GROWTH_BYTES = 24 << 20  # what a worker may keep after a burst, allocator's leftovers included: 500 sessions are 46 MB
+
+
+@pytest.fixture(scope="module")
+def arena(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    """For the whole module."""
+    lab = make_lab(hosts=3, workers=1)
+    with Arena(lab, tmp_path_factory.mktemp("arena")) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def unharmed(arena: Arena, tmp_path: Path) -> Iterator[None]:
+    """After each attack the agents are who they were, and what callers say is not read on the wire."""
+    wire = Wire(arena.lab, tmp_path)
+    try:
+        yield
+        assert arena.is_polite_served()
+        arena.settle()
+        arena.assert_unharmed()
+        wire.assert_never_in_clear("app:polite")
+    finally:
+        wire.close()
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_an_attack_is_refused_in_its_form_with_one_line(arena: Arena, attack: Attack) -> None:
+    """An alert of our own, an end, or a status; and a sentence that says why."""
+    act = attack.begin(arena)
+    assert act() == attack.answer
+    lines = arena.lines()
+    assert [line["reason"] for line in lines] == ([attack.reason] if attack.reason else []), lines
+    assert all(attack.error in line["error"] for line in lines), lines
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_hundreds_of_an_attack_leave_nothing_but_figures(arena: Arena, attack: Attack) -> None:
+    """Descriptors, connections and tunnels exactly as before; each attack is counted, and the log is not flooded."""
+    act = attack.begin(arena)
+    act()
+    arena.settle()
+    before, ended, rss = arena.held(), arena.ended(), look.rss_bytes(arena.worker)
+    assert Counter(act() for _ in range(BURST)) == {attack.answer: BURST}
+    eventually(lambda: arena.held() == before, WITHIN_S, f"all is as it was: {before}")
+    counted = Counter({attack.reason: BURST}) if attack.reason else Counter()
+    eventually(lambda: arena.ended() - ended == counted, WITHIN_S, f"{counted} are counted")
+    assert look.rss_bytes(arena.worker) - rss < GROWTH_BYTES
+    lines = arena.lines()
+    assert len(lines) <= (BURST if all(line["source"] for line in lines) else 2 * limits.FLOOD_LINES), "a minute may turn meanwhile"
