@@ -135,6 +135,7 @@ API_ROWS = 1000  # rows of a listing unless the caller asks for more
 API_ROWS_MAX = 20_000  # rows of a listing, whatever the caller asks for
 API_CONNECTIONS = 32  # open at the admin socket, and as many at the metrics port
 API_CONNECTION_S = 30.0  # the whole life of one of them: a caller that does not ask or read is cut
+API_LINGER_S = 1.0  # for a caller to read why it was refused, while what it still sends is thrown away
 API_ASK_S = 2.0  # what a worker gets to list its connections
 METRIC_PAIRS = 2000  # (source, destination) label pairs; beyond, both are `other`
 ENTRY_BYTES = 1024 * 1024  # a config entry or KV value; Consul's KV limit is 512 KiB

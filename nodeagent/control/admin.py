@@ -72,7 +72,7 @@ async def serve_metrics(address: str, view: View, metrics: Metrics) -> None:
     listener = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((ip, port))
-    listener.listen()
+    listener.listen(limits.ACCEPT_BACKLOG)
     await Door(listener, build_metrics(view, metrics), lambda _sock: True, address).run()
 
 
@@ -90,7 +90,7 @@ def bind_socket(path: Path) -> tuple[socket.socket, int]:
         listener.bind(str(path))
     finally:
         os.umask(before)
-    listener.listen()
+    listener.listen(limits.ACCEPT_BACKLOG)
     return listener, path.lstat().st_gid
 
 

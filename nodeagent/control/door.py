@@ -36,8 +36,9 @@ class Door:
         self._asking: set[asyncio.BaseTransport | None] = set()
         app.middlewares.insert(0, self._note_asking)
         self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=limits.API_CONNECTION_S, logger=_one_line(self._complain)
-        )
+            app, access_log=None, logger=_one_line(self._complain),
+            keepalive_timeout=limits.API_CONNECTION_S, lingering_time=limits.API_LINGER_S,
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Serves until it is cancelled."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from certs.local_ca import LocalCa
 from nodeagent import limits
+from tests.e2e.support import look
 from tests.e2e.support.arena import BACK, DEAD, WEB, Arena, answer_on
 from tests.e2e.support.impostor import DATACENTER
 from tests.e2e.support.intruder import Session
@@ -217,6 +218,18 @@ def resets_after_handshake(*, after_call: bool) -> Callable[[Arena], Act]:
     return begin
 
 
+def calls_registered(port: int) -> Callable[[Arena], Act]:
+    """A call to a port of the agent at which somebody has registered a service."""
+
+    def begin(arena: Arena) -> Act:
+        name = f"evil-{port}"
+        arena.lab.register("host2", name, port)
+        look.allow(arena.lab, "shop", name)
+        return calls(at("host2", port), service=name)(arena)
+
+    return begin
+
+
 ELSEWHERE = {
     "ssh on loopback": at("127.0.0.1", 22), "ssh on loopback, IPv6": at("[::1]", 22), "ssh": at("host2", 22),
     "the metrics": at("127.0.0.1", limits.METRICS_PORT), "any address": at("0.0.0.0", WEB),
@@ -231,6 +244,8 @@ STREAMS = {
     "a service that the target is not": Attack(calls(at("host2", WEB), service="dead"), "400", "bad_destination"),
     "a caller that may not": Attack(calls(at("host2", WEB), source="mallory"), "401", "denied"),
     "two agents passed": Attack(calls(at("host2", WEB), nodeagent_hops="2"), "400", "loop"),
+    **{f"a service registered at {port}": Attack(calls_registered(port), "400", "loop", "is a port of the agent itself")
+       for port in (limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT)},
     "RST with an open connection": Attack(resets_after_handshake(after_call=True), "gone", "peer_lost"),
     "RST after the handshake": Attack(resets_after_handshake(after_call=False), "gone", ""),
-}
+}  # fmt: skip

@@ -27,7 +27,11 @@ def _dials(who: str, where: str, port: int) -> Attack:
         return act
 
     is_heard = where in ("127.0.0.1", "::1")
-    return Attack(begin, *(("reset", "loop", "is a port of the agent itself") if is_heard else ("refused", "")))
+    if not is_heard:
+        return Attack(begin, "refused", "")
+    if port == limits.TUNNEL_PORT:
+        return Attack(begin, "reset", "peer_identity", "is no host of this mesh")
+    return Attack(begin, "reset", "loop", "is a port of the agent itself")
 
 
 DIRECT = {
@@ -38,6 +42,12 @@ DIRECT = {
         ("another host", "IPv4"), ("another host", "IPv6"), ("a stranger", "IPv4"), ("a stranger", "IPv6"),
     )
 } | {
-    f"the tunnel port dialled by a stranger at {where}": _dials("a stranger", where, limits.TUNNEL_PORT)
-    for where in ("IPv4", "IPv6")
+    **{
+        f"the tunnel port dialled by a stranger at {where}": _dials("a stranger", where, limits.TUNNEL_PORT)
+        for where in ("IPv4", "IPv6")
+    },
+    **{
+        f"the tunnel port dialled by a neighbour at {where}": _dials("a neighbour", where, limits.TUNNEL_PORT)
+        for where in ("127.0.0.1", "::1")
+    },
 }  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+_LISTEN, _ACCEPTS = "0A", "00010000"  # Linux: TCP_LISTEN, __SO_ACCEPTCON
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 
 
@@ -15,6 +16,20 @@ def descriptors(pid: int) -> list[str]:
     """
     tables = {inode for table in ("tcp", "tcp6", "unix") for inode in _inodes(Path(f"/proc/{pid}/net/{table}"))}
     return sorted(link for link in _links(pid) if not (found := _SOCKET.fullmatch(link)) or found[1] in tables)
+
+
+def callers(pid: int, *, port: int, path: str) -> int:
+    """How many connections it holds that came to a TCP port or to a Unix socket of its own."""
+    tables = Path(f"/proc/{pid}/net")
+    tcp = {
+        fields[9] for table in ("tcp", "tcp6") for line in (tables / table).read_text().splitlines()[1:]
+        if (fields := line.split())[1].endswith(f":{port:04X}") and fields[3] != _LISTEN
+    }  # fmt: skip
+    unix = {
+        fields[6] for line in (tables / "unix").read_text().splitlines()[1:]
+        if (fields := line.split())[-1] == path and fields[3] != _ACCEPTS
+    }  # fmt: skip
+    return sum((found := _SOCKET.fullmatch(link)) is not None and found[1] in tcp | unix for link in _links(pid))
 
 
 def _links(pid: int) -> Iterator[str]:
