@@ -50,6 +50,7 @@ def test_an_attack_is_refused_in_its_form_with_one_line(arena: Arena, attack: At
     lines = arena.lines()
     assert [line["reason"] for line in lines] == ([attack.reason] if attack.reason else []), lines
     assert all(attack.error in line["error"] for line in lines), lines
+    assert not lines or lines[0]["error"] in arena.errors_shown(), "as `nodeagent connections --closed` tells"
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)

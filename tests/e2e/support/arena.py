@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 from nodeagent import limits
-from nodeagent.control.report import Status
+from nodeagent.control.report import ConnectionsAnswer, Status
 from nodeagent.lab.ask import ask_agent
 from nodeagent.lab.lab import Lab
 from nodeagent.lab.layout import AGENT
@@ -116,6 +116,11 @@ class Arena:
     def status(self) -> Status:
         """What host2's agent says of itself."""
         return ask_agent(self.victim, "/v1/status", Status)
+
+    def errors_shown(self) -> list[str]:
+        """What host2's agent answers about the connections that ended last."""
+        answer = ask_agent(self.victim, "/v1/connections?closed=1&limit=5", ConnectionsAnswer)
+        return [row.error for row in answer.connections]
 
     def held(self) -> Held:
         """Now."""
