@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from nodeagent import limits
-from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.arena import WEB, WITHIN_S, Arena, answer_on
 from tests.e2e.support.impostor import Impostor
@@ -24,14 +23,6 @@ SLACK = 32  # listeners, channels, the tunnels of others, and what is being clos
 DRIPPING, DRIP_S = 32, 1.0
 STALLED = 150
 GROWTH_BYTES = 48 << 20  # what a worker may keep, allocator's leftovers included
-
-
-@pytest.fixture(scope="module")
-def arena(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    """For the whole module."""
-    lab = make_lab(hosts=3, workers=1)
-    with Arena(lab, tmp_path_factory.mktemp("arena")) as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from nodeagent import limits
-from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.arena import WITHIN_S, Arena
 from tests.e2e.support.attacks import BYTES, CERTIFICATES, STREAMS, Attack
@@ -18,14 +17,6 @@ from tests.support.eventually import eventually
 ATTACKS = {**BYTES, **CERTIFICATES, **STREAMS, **DIRECT}
 BURST = 500
 GROWTH_BYTES = 24 << 20  # what a worker may keep after a burst, allocator's leftovers included: 500 sessions are 46 MB
-
-
-@pytest.fixture(scope="module")
-def arena(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    """For the whole module."""
-    lab = make_lab(hosts=3, workers=1)
-    with Arena(lab, tmp_path_factory.mktemp("arena")) as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)
