@@ -59,7 +59,8 @@ class Hall:
         self._forget(knock)
         self._free(ip)
         knock.gave_way = True
-        deadline.reschedule(asyncio.get_running_loop().time())
+        if not deadline.expired():  # else its own time is up in this very turn
+            deadline.reschedule(asyncio.get_running_loop().time())
         return True
 
     def _forget(self, knock: Knock) -> None:

@@ -84,3 +84,24 @@ def test_many_that_wait_give_way_in_their_order() -> None:
         assert not hall._unread
 
     run(scene)
+
+
+def test_one_whose_time_is_up_in_the_same_turn_gives_way_too() -> None:
+    """It has been told to end and has not yet: its place is free, and nothing breaks."""
+
+    async def scene() -> None:
+        hall, loop = Hall(), asyncio.get_running_loop()
+        entered(hall)
+        silent = entered(hall)
+        waiting = asyncio.create_task(wait_unread(hall, silent))
+        await asyncio.sleep(0)
+        hall._unread["a"][silent].reschedule(loop.time())
+        newer = loop.create_future()
+        loop.call_soon(lambda: newer.set_result(hall.enter("a")))
+        assert await newer
+        with pytest.raises(TimeoutError):
+            await waiting
+        hall.leave(silent)
+        assert hall._count["a"] == 2
+
+    run(scene)
