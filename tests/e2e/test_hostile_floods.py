@@ -28,11 +28,12 @@ GROWTH_BYTES = 48 << 20  # what a worker may keep, allocator's leftovers include
 @pytest.fixture(autouse=True)
 def unharmed(arena: Arena) -> Iterator[None]:
     """Afterwards the worker is the same, small, and has what it had."""
-    arena.settle()
-    before, rss = arena.held(), look.rss_bytes(arena.worker)
+    before, rss = arena.settle(), look.rss_bytes(arena.worker)
     yield
     eventually(lambda: arena.held() == before, WITHIN_S, f"all is as it was: {before}")
-    assert look.rss_bytes(arena.worker) - rss < GROWTH_BYTES
+    grown = look.rss_bytes(arena.worker) - rss
+    print(f"the worker grew by {grown / (1 << 20):.1f} MiB")
+    assert grown < GROWTH_BYTES
     assert arena.is_polite_served()
     arena.assert_unharmed()
 

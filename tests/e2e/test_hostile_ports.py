@@ -14,9 +14,10 @@ from tests.e2e.support.own_ports import DIRECT
 from tests.e2e.support.wire import Wire
 from tests.support.eventually import eventually
 
+CHEAP = (*BYTES.values(), *DIRECT.values())
 ATTACKS = {**BYTES, **CERTIFICATES, **STREAMS, **DIRECT}
-BURST = 500
-GROWTH_BYTES = 24 << 20  # what a worker may keep after a burst, allocator's leftovers included: 500 sessions are 46 MB
+BURST, BURST_OF_TLS = 500, 150  # a leak of one descriptor shows by the first; handshakes take their time
+GROWTH_BYTES = 12 << 20  # what a worker may keep after a burst, allocator's leftovers included: 150 sessions are 14 MB
 
 
 @pytest.fixture(autouse=True)
@@ -47,14 +48,16 @@ def test_an_attack_is_refused_in_its_form_with_one_line(arena: Arena, attack: At
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_hundreds_of_an_attack_leave_nothing_but_figures(arena: Arena, attack: Attack) -> None:
     """Descriptors, connections and tunnels exactly as before; each attack is counted, and the log is not flooded."""
-    act = attack.begin(arena)
+    act, times = attack.begin(arena), BURST if attack in CHEAP else BURST_OF_TLS
     act()
-    arena.settle()
-    before, ended, rss = arena.held(), arena.ended(), look.rss_bytes(arena.worker)
-    assert Counter(act() for _ in range(BURST)) == {attack.answer: BURST}
+    before = arena.settle()
+    ended, rss = arena.ended(), look.rss_bytes(arena.worker)
+    assert Counter(act() for _ in range(times)) == {attack.answer: times}
     eventually(lambda: arena.held() == before, WITHIN_S, f"all is as it was: {before}")
-    counted = Counter({attack.reason: BURST}) if attack.reason else Counter()
+    counted = Counter({attack.reason: times}) if attack.reason else Counter()
     eventually(lambda: arena.ended() - ended == counted, WITHIN_S, f"{counted} are counted")
-    assert look.rss_bytes(arena.worker) - rss < GROWTH_BYTES
+    grown = look.rss_bytes(arena.worker) - rss
+    print(f"{times} times: the worker grew by {grown / (1 << 20):.1f} MiB")
+    assert grown < GROWTH_BYTES
     lines = arena.lines()
-    assert len(lines) <= (BURST if all(line["source"] for line in lines) else 2 * limits.FLOOD_LINES), "a minute may turn meanwhile"
+    assert len(lines) <= (times if all(line["source"] for line in lines) else 2 * limits.FLOOD_LINES), "a minute may turn meanwhile"

@@ -17,7 +17,7 @@ from tests.e2e.support import look
 from tests.e2e.support.app import App
 from tests.e2e.support.callers import call
 from tests.e2e.support.impostor import DATACENTER, Impostor
-from tests.e2e.support.toll import descriptors
+from tests.e2e.support.toll import accepted_from, descriptors
 from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
 
@@ -105,10 +105,21 @@ class Arena:
         fresh, self._accounted = lines[self._accounted :], len(lines)
         return [line for line in fresh if not _is_polite(line)]
 
-    def settle(self) -> list[dict[str, Any]]:
-        """As `lines`, when everything has ended."""
-        eventually(lambda: self.held().connections == 0, WITHIN_S, "everything has ended")
-        return self.lines()
+    def settle(self) -> Held:
+        """Takes note of all lines, and waits until nothing is open but the polite caller's tunnel: what is held then."""
+        self.lines()
+
+        def quiet() -> Held | None:
+            held = self.held()
+            return held if (held.connections, held.tunnels) == (0, 1) else None
+
+        held = eventually(quiet, WITHIN_S, "everything has ended")
+        assert held
+        return held
+
+    def is_heard(self, sock: socket.socket) -> bool:
+        """Whether the agent has accepted that connection: its other end belongs to somebody."""
+        return any(port == sock.getsockname()[1] for port in accepted_from(self.worker))
 
     def _all_lines(self) -> list[dict[str, Any]]:
         return look.log_lines(self.lab, "host2")

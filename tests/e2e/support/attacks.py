@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from certs.local_ca import LocalCa
 from nodeagent import limits
 from tests.e2e.support import look
-from tests.e2e.support.arena import BACK, DEAD, WEB, Arena, answer_on
+from tests.e2e.support.arena import BACK, DEAD, WEB, WITHIN_S, Arena, answer_on
 from tests.e2e.support.impostor import DATACENTER
 from tests.e2e.support.intruder import Session
 from tests.e2e.support.unit import reset
+from tests.support.eventually import eventually
 from tests.support.hello import hello
 from tests.unit.certs.minting import key_usage
 
@@ -59,7 +60,10 @@ def asks_for(name: Callable[[Arena], str], **options: Any) -> Callable[[Arena], 
 
 
 def resets(data: Callable[[Arena], bytes], *, after_answer: bool) -> Callable[[Arena], Act]:
-    """Sends that, and RST: at once, or when the agent has begun to answer."""
+    """Sends that, and RST: when the agent has accepted it, or has begun to answer.
+
+    The kernel keeps to itself what is reset before.
+    """
 
     def begin(arena: Arena) -> Act:
         sent = data(arena)
@@ -69,6 +73,8 @@ def resets(data: Callable[[Arena], bytes], *, after_answer: bool) -> Callable[[A
             sock.sendall(sent)
             if after_answer:
                 assert sock.recv(1)
+            else:
+                eventually(lambda: arena.is_heard(sock), WITHIN_S, "it is accepted")
             reset(sock)
             return "gone"
 

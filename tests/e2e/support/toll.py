@@ -18,6 +18,12 @@ def descriptors(pid: int) -> list[str]:
     return sorted(link for link in _links(pid) if not (found := _SOCKET.fullmatch(link)) or found[1] in tables)
 
 
+def accepted_from(pid: int) -> set[int]:
+    """Ports of the far ends of the TCP connections in its network that have been accepted, or were never to be."""
+    lines = (line for table in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:])
+    return {int(fields[2].rpartition(":")[2], 16) for line in lines if (fields := line.split())[9] != "0"}
+
+
 def callers(pid: int, *, port: int, path: str) -> int:
     """How many connections it holds that came to a TCP port or to a Unix socket of its own."""
     tables = Path(f"/proc/{pid}/net")
