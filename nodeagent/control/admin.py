@@ -63,7 +63,7 @@ async def serve_api(settings: AdminTable, view: View, metrics: Metrics) -> None:
     """Answers at the admin socket until it is cancelled."""
     listener, gid = bind_socket(Path(settings.socket))
     rights = rights_at(gid, settings.write_group)
-    await Door(listener, build_api(view, metrics, rights), lambda sock: rights.may_read(read_caller(sock)), settings.socket).run()
+    await Door(listener, build_api(view, metrics, rights), lambda sock: rights.why_refused(read_caller(sock)), settings.socket).run()
 
 
 async def serve_metrics(address: str, view: View, metrics: Metrics) -> None:
@@ -73,7 +73,7 @@ async def serve_metrics(address: str, view: View, metrics: Metrics) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((ip, port))
     listener.listen(limits.ACCEPT_BACKLOG)
-    await Door(listener, build_metrics(view, metrics), lambda _sock: True, address).run()
+    await Door(listener, build_metrics(view, metrics), lambda _sock: "", address).run()
 
 
 def bind_socket(path: Path) -> tuple[socket.socket, int]:

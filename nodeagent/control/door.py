@@ -17,7 +17,8 @@ _ACCEPT_REST_S = 0.1  # after accept failed for want of descriptors
 
 _log = open_log()
 
-Admit = Callable[[socket.socket], bool]
+Doubt = Callable[[socket.socket], str]
+"""Why a caller is not let in; empty: it is."""
 
 
 class Door:
@@ -27,9 +28,9 @@ class Door:
     connections open, or does not read, keeps nobody out.
     """
 
-    def __init__(self, listener: socket.socket, app: web.Application, admit: Admit, name: str = "") -> None:
+    def __init__(self, listener: socket.socket, app: web.Application, doubt: Doubt, name: str) -> None:
         self._listener = listener
-        self._admit = admit
+        self._doubt = doubt
         self._name = name
         self._flood = Flood()
         self._open: dict[asyncio.Transport, asyncio.TimerHandle] = {}
@@ -62,8 +63,8 @@ class Door:
         """Hands a connection to HTTP, with the whole of its life bounded; or closes it."""
         assert self._runner.server is not None
         try:
-            if not self._admit(sock):
-                self._complain("caller_refused")
+            if why := self._doubt(sock):
+                self._complain("caller_refused", error=why)
             elif self._make_room():
                 sock.setblocking(False)
                 transport, _ = await loop.connect_accepted_socket(self._runner.server, sock)

@@ -55,6 +55,7 @@ def asks(lab: Lab, uid: int, groups: tuple[int, ...], method: str) -> str:
     return status if status != "403" else f"403 {text}"
 
 
+CHANGING = ("POST", "PUT", "DELETE", "PATCH")
 WHO = {
     "root": (0, (), "200", "405"),
     "an operator": (OPERATOR, (READERS, WRITERS), "200", "405"),
@@ -71,10 +72,13 @@ def test_who_looks_and_who_changes(one: Lab, who: str) -> None:
     """By uid and groups; there is nothing to change at this path, which only a writer is told."""
     uid, groups, looks, changes = WHO[who]
     assert asks(one, uid, groups, "GET") == looks
-    for method in ("POST", "PUT", "DELETE", "PATCH"):
+    known = len(look.log_lines(one, "host1", "change_refused"))
+    for method in CHANGING:
         answer = asks(one, uid, groups, method)
         assert answer.startswith(changes)
         assert ("root may, and members of the group 64998" in answer) == (changes == "403")
+    lines = look.log_lines(one, "host1", "change_refused")[known:]
+    assert [(line["uid"], line["method"]) for line in lines] == [(uid, method) for method in CHANGING if changes == "403"]
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ class Scene:
         app.router.add_get("/wait", wait)
         listener = socket.create_server(("127.0.0.1", 0))
         self.address = listener.getsockname()
-        self.door = Door(listener, app, lambda _: self.admits, "here")
+        self.door = Door(listener, app, lambda _: "" if self.admits else "a stranger", "here")
         self.task = asyncio.create_task(self.door.run())
         return self
 
