@@ -87,7 +87,8 @@ async def serve_api(settings: AdminTable, view: View, enforcer: Enforcer, metric
     """Answers at the admin socket until it is cancelled."""
     listener, gid = bind_socket(Path(settings.socket))
     rights = rights_at(gid, settings.write_group)
-    await Door(listener, build_api(view, enforcer, metrics, rights), lambda sock: rights.may_read(read_caller(sock))).run()
+    api = build_api(view, enforcer, metrics, rights)
+    await Door(listener, api, lambda sock: rights.why_refused(read_caller(sock)), settings.socket).run()
 
 
 async def serve_metrics(address: str, view: View, metrics: Metrics) -> None:
@@ -96,8 +97,8 @@ async def serve_metrics(address: str, view: View, metrics: Metrics) -> None:
     listener = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((ip, port))
-    listener.listen()
-    await Door(listener, build_metrics(view, metrics), lambda _sock: True).run()
+    listener.listen(limits.ACCEPT_BACKLOG)
+    await Door(listener, build_metrics(view, metrics), lambda _sock: "", address).run()
 
 
 def bind_socket(path: Path) -> tuple[socket.socket, int]:
@@ -114,7 +115,7 @@ def bind_socket(path: Path) -> tuple[socket.socket, int]:
         listener.bind(str(path))
     finally:
         os.umask(before)
-    listener.listen()
+    listener.listen(limits.ACCEPT_BACKLOG)
     return listener, path.lstat().st_gid
 
 

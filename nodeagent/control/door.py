@@ -1,29 +1,45 @@
 """Accepts HTTP connections under three limits: who, how many, and how long. One slow caller blocks nobody."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from nodeagent import limits
+from nodeagent.control.rights import Handler
+from nodeagent.observe.flood import Flood
 from nodeagent.observe.log import open_log
 
 _ACCEPT_REST_S = 0.1  # after accept failed for want of descriptors
 
 _log = open_log()
 
-Admit = Callable[[socket.socket], bool]
+Doubt = Callable[[socket.socket], str]
+"""Why a caller is not let in; empty: it is."""
 
 
 class Door:
-    """A listening socket in front of an HTTP application. Owned by control."""
+    """A listening socket in front of an HTTP application. Owned by control.
 
-    def __init__(self, listener: socket.socket, app: web.Application, admit: Admit) -> None:
+    When all places are taken, the oldest connection that asks nothing gives its own to the newest: whoever holds
+    connections open, or does not read, keeps nobody out.
+    """
+
+    def __init__(self, listener: socket.socket, app: web.Application, doubt: Doubt, name: str) -> None:
         self._listener = listener
-        self._admit = admit
-        self._open: set[asyncio.Transport] = set()
-        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=limits.API_CONNECTION_S)
+        self._doubt = doubt
+        self._name = name
+        self._flood = Flood()
+        self._open: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+        self._asking: set[asyncio.BaseTransport | None] = set()
+        app.middlewares.insert(0, self._note_asking)
+        self._runner = web.AppRunner(
+            app, access_log=None, logger=_one_line(self._complain),
+            keepalive_timeout=limits.API_CONNECTION_S, lingering_time=limits.API_LINGER_S,
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Serves until it is cancelled."""
@@ -45,16 +61,68 @@ class Door:
 
     async def _let_in(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         """Hands a connection to HTTP, with the whole of its life bounded; or closes it."""
-        self._open = {transport for transport in self._open if not transport.is_closing()}
-        if len(self._open) >= limits.API_CONNECTIONS or not self._admit(sock):
-            sock.close()
-            return
-        sock.setblocking(False)
         assert self._runner.server is not None
         try:
-            transport, _ = await loop.connect_accepted_socket(self._runner.server, sock)
-        except OSError:
-            sock.close()
-            return
-        self._open.add(transport)
-        loop.call_later(limits.API_CONNECTION_S, transport.abort)
+            if why := self._doubt(sock):
+                self._complain("caller_refused", error=why)
+            elif self._make_room():
+                sock.setblocking(False)
+                transport, _ = await loop.connect_accepted_socket(self._runner.server, sock)
+                self._open[transport] = loop.call_later(limits.API_CONNECTION_S, transport.abort)
+                return
+        except OSError as error:
+            self._complain("caller_lost", error=str(error))
+        sock.close()
+
+    def _make_room(self) -> bool:
+        """Whether there is a place, be it that of the oldest connection that asks nothing."""
+        for transport in [each for each in self._open if each.is_closing()]:
+            self._forget(transport)
+        if len(self._open) < limits.API_CONNECTIONS:
+            return True
+        oldest = next((each for each in self._open if each not in self._asking), None)
+        self._complain("api_crowded", connections=len(self._open))
+        if oldest is None:
+            return False
+        oldest.abort()
+        self._forget(oldest)
+        return True
+
+    def _forget(self, transport: asyncio.Transport) -> None:
+        """Its timer would keep it in memory for the rest of its time."""
+        self._open.pop(transport).cancel()
+
+    @web.middleware
+    async def _note_asking(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        transport = request.transport
+        self._asking.add(transport)
+        try:
+            return await handler(request)
+        finally:
+            self._asking.discard(transport)
+
+    def _complain(self, event: str, **facts: object) -> None:
+        verdict = self._flood.judge(self._name, asyncio.get_running_loop().time())
+        if verdict != "none":
+            _log.warning(event, door=self._name, **facts)
+        if verdict == "last":
+            _log.warning("refusals_unlogged", source=self._name, until="the minute is over")
+
+
+def _one_line(complain: Callable[..., None]) -> logging.Logger:
+    """A logger for aiohttp, which would print a traceback for each request that is none.
+
+    Neither the request nor what aiohttp says of it is in the line: both have the caller's bytes.
+    """
+
+    class OneLine(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            error = record.exc_info[1] if record.exc_info else None
+            if isinstance(error, HttpProcessingError):
+                complain("request_refused", error=type(error).__name__)
+            elif record.levelno >= logging.WARNING:
+                _log.error("admin_request_failed", error=record.getMessage(), exc_info=error)
+
+    logger = logging.Logger("door")  # noqa: LOG001 - of this door alone, and in no hierarchy that prints
+    logger.addHandler(OneLine())
+    return logger

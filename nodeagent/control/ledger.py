@@ -4,12 +4,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from nodeagent.control.flows import FlowBook
+from nodeagent.model.outcome import ConnectionRow
+from nodeagent.observe.flood import Flood, source_of
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 from nodeagent.observe.record import ClosedRing, is_refusal, log_fields, log_line
 from nodeagent.observe.sink import Sink
 from nodeagent.wire.frames import Records
 
+_COUNTED = "nodeagent_connections_total"
 _DROPPED = "nodeagent_log_lines_dropped_total"
 
 _log = open_log()
@@ -31,6 +34,7 @@ class Ledger:
         self._now = now
         self._is_journal = is_journal
         self._lost_lines = 0
+        self._flood = Flood()
 
     @property
     def complaint(self) -> str:
@@ -45,13 +49,20 @@ class Ledger:
         at = datetime.fromtimestamp(self._now(), tz=UTC).isoformat()
         for row in records.rows:
             self._metrics.count_closed(row)
-            if is_refusal(row):
-                _log.info("connection_closed", **log_fields(row))
-            if self._sink and not (self._is_journal and is_refusal(row)):
-                self._sink.write(log_line(row, at))
+            verdict = self._flood.judge_row(row)
+            if verdict != "none":
+                self._write(row, at)
+            if verdict == "last":
+                _log.warning("refusals_unlogged", source=source_of(row), until="the minute is over", counted=_COUNTED)
         self.closed.extend(records.rows)
         self._flows.extend(records.rows)
         self._count_losses(records.dropped)
+
+    def _write(self, row: ConnectionRow, at: str) -> None:
+        if is_refusal(row):
+            _log.info("connection_closed", **log_fields(row))
+        if self._sink and not (self._is_journal and is_refusal(row)):
+            self._sink.write(log_line(row, at))
 
     def _count_losses(self, dropped: int) -> None:
         if dropped:

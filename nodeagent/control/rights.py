@@ -1,5 +1,6 @@
 """Who calls at the admin socket, as the kernel names them, and what they may: look, or change something too."""
 
+import asyncio
 import grp
 import os
 import socket
@@ -11,10 +12,15 @@ from typing import NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from nodeagent.observe.flood import Flood
+from nodeagent.observe.log import open_log
+
 _UCRED = struct.Struct("=iII")
 _SO_PEERGROUPS = 59  # Linux 4.13; Python has no name for it
 _GROUP_BYTES = 1024  # the most that Python asks for: 256 groups
 _READING = ("GET", "HEAD")
+
+_log = open_log()
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -60,6 +66,10 @@ class Rights:
         """Whether it is answered at all."""
         return caller.uid in self.reader_uids or self.reader_gid in caller.gids
 
+    def why_refused(self, caller: Caller) -> str:
+        """Why it is not answered at all; empty: it is."""
+        return "" if self.may_read(caller) else f"uid {caller.uid} is neither root nor in group {self.reader_gid}, the socket's"
+
     def may_write(self, caller: Caller) -> bool:
         """Whether it may change something: root, and who is in the group that was named for that."""
         return self.may_read(caller) and (caller.uid == 0 or self.writer_gid in caller.gids)
@@ -93,6 +103,7 @@ def caller_of(request: web.Request) -> Caller:
 
 def writers_only(rights: Rights | None) -> Middleware:
     """Stands before every handler: what is not a mere look is for writers, be its path known or not; without rights for nobody."""
+    flood = Flood()
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -102,6 +113,8 @@ def writers_only(rights: Rights | None) -> Middleware:
             raise web.HTTPForbidden(text="nothing can be changed here")
         caller = caller_of(request)
         if not rights.may_write(caller):
+            if flood.judge(str(caller.uid), asyncio.get_running_loop().time()) != "none":
+                _log.warning("change_refused", uid=caller.uid, method=request.method)
             raise web.HTTPForbidden(text=f"uid {caller.uid} may look here and change nothing: {rights.writers}")
         return await handler(request)
 

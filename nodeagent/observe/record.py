@@ -24,6 +24,8 @@ def log_fields(row: ConnectionRow) -> dict[str, object]:
 
 def is_refusal(row: ConnectionRow) -> bool:
     """Whether something went wrong that an operator asks about: such rows are logged whatever the settings."""
+    if row.reason is Reason.PEER_IDENTITY:
+        return True
     return row.side in (Side.MESH, Side.AGENT) and row.reason is not Reason.DRAINED
 
 

@@ -68,6 +68,7 @@ class Inbound:
             asked = connect.read_request(headers)
             via = decide_stream(live.snapshot, tunnel.source, tunnel.destination, asked.authority)
             note_way(relay.row, via, live.snapshot)
+            refuse_loops(via.address)  # somebody registered a service there
             live.held.add(relay)
             upstream = await self._reach(via.address, tunnel.address.ip, via.service)
             stream.respond(connect.success_headers())

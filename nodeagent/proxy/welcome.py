@@ -5,7 +5,6 @@ import contextlib
 import functools
 import itertools
 import socket
-from collections import Counter
 from collections.abc import Mapping
 
 import aiofastnet
@@ -15,13 +14,14 @@ from certs.errors import CertificateError
 from certs.spiffe import service_name, service_of_sni
 from certs.standing import standing_of
 from nodeagent import limits
-from nodeagent.errors import AgentError, PeerIdentity
+from nodeagent.errors import AgentError, LimitReached, PeerIdentity
 from nodeagent.model.address import Address, canonical_ip
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.control import ControlChannel
 from nodeagent.proxy.dial import readable
 from nodeagent.proxy.distrust import keep_trusted
 from nodeagent.proxy.ends import LINGER_RESET
+from nodeagent.proxy.hall import Hall, Knock
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.tls import ALPN, distrust, reason_of, verify_peer
 from nodeagent.proxy.tunnel import OnRequest, Tunnel
@@ -47,7 +47,7 @@ class Welcome:
         self._control = control
         self._on_request = on_request
         self._loop = asyncio.get_running_loop()
-        self._knocking: Counter[str] = Counter()
+        self._hall = Hall()
         self._knocks = itertools.count(1)
         self._listeners: list[socket.socket] = []
 
@@ -80,7 +80,7 @@ class Welcome:
                 self._live.report(error)
                 self._rest(listener)
                 return
-            self._knock(sock, canonical_ip(peer[0]), peer[1])
+            self._knock(sock, Address(canonical_ip(peer[0]), peer[1]))
 
     def _rest(self, listener: socket.socket) -> None:
         """Looks away for a moment: asking a full process again and again helps nobody."""
@@ -91,49 +91,75 @@ class Welcome:
         if listener in self._listeners:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
-    def _knock(self, sock: socket.socket, ip: str, port: int) -> None:
+    def _knock(self, sock: socket.socket, peer: Address) -> None:
         """Only hosts of the mesh may spend our CPU on a handshake, and each only so many at a time."""
         sock.setblocking(False)
         hosts = self._live.snapshot.host_by_ip if self._live.generation else {}
-        if ip not in hosts or self._knocking[ip] >= limits.HANDSHAKES_PER_SOURCE or self._has_enough(ip):
+        host = hosts.get(peer.ip)
+        try:
+            knock = self._admit(peer, is_known=host is not None)
+        except AgentError as error:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
             sock.close()
+            self._record(peer, host.name if host else "", error)
             return
-        self._knocking[ip] += 1
-        self._live.spawn(self._let_in(sock, Address(ip, port), hosts[ip].name))
+        self._live.spawn(self._let_in(sock, knock, peer, host.name if host else ""))
 
-    def _has_enough(self, ip: str) -> bool:
-        """Whether the peer holds as many tunnels as one peer may."""
-        return sum(tunnel.address.ip == ip for tunnel in self._live.tunnels) >= limits.TUNNELS_PER_PEER
+    def _admit(self, peer: Address, *, is_known: bool) -> Knock:
+        """A place in the hall.
 
-    async def _let_in(self, sock: socket.socket, peer: Address, host: str) -> None:
+        Raises:
+            PeerIdentity, LimitReached: why not.
+        """
+        if not is_known:
+            raise PeerIdentity(f"{peer} is no host of this mesh, as far as this agent has heard")
+        if sum(tunnel.address.ip == peer.ip for tunnel in self._live.tunnels) >= limits.TUNNELS_PER_PEER:
+            raise LimitReached(f"{peer.ip} has {limits.TUNNELS_PER_PEER} tunnels to this worker, as many as a peer may have")
+        knock = self._hall.enter(peer.ip)
+        if not knock:
+            raise LimitReached(f"{peer.ip} has {limits.HANDSHAKES_PER_SOURCE} handshakes in flight with this worker")
+        return knock
+
+    async def _let_in(self, sock: socket.socket, knock: Knock, peer: Address, host: str) -> None:
         try:
-            service = await self._read_name(sock)
+            service = await self._read_name(sock, knock)
             await self._handshake(sock, service, peer, host)
         except (TimeoutError, OSError, HelloError, Refused, AgentError) as error:
             self._record(peer, host, _explain(error, peer, host))
         except Exception as error:  # noqa: BLE001 - one bad peer must not end the accept loop
             self._live.report(error)
         finally:
-            self._knocking[peer.ip] -= 1
-            if not self._knocking[peer.ip]:
-                del self._knocking[peer.ip]
+            self._hall.leave(knock)
 
-    async def _read_name(self, sock: socket.socket) -> str:
+    async def _read_name(self, sock: socket.socket, knock: Knock) -> str:
         """The local service that the peer asks for. The socket is closed if there is none; afterwards it is TLS's.
 
         Raises:
-            Refused, HelloError, NoSvid, TimeoutError: why not.
+            Refused, HelloError, NoSvid, LimitReached, TimeoutError: why not.
         """
         try:
-            async with asyncio.timeout(limits.HANDSHAKE_S):
-                hello = await read_hello(sock)
+            hello = await self._hear(sock, knock)
             service = self._service_asked_for(hello)
             await self._control.ensure_svid(service)
         except BaseException as error:
             _part(sock, error.alert if isinstance(error, Refused) else b"")
             raise
         return service
+
+    async def _hear(self, sock: socket.socket, knock: Knock) -> ClientHello:
+        """The hello.
+
+        Raises:
+            HelloError, LimitReached, TimeoutError: none came.
+        """
+        try:
+            async with asyncio.timeout(limits.HANDSHAKE_S) as deadline:
+                with self._hall.unread(knock, deadline):
+                    return await read_hello(sock)
+        except TimeoutError as error:
+            if knock.gave_way:
+                raise LimitReached(f"{knock.ip} said nothing whole, and gave its place to a newer handshake") from error
+            raise
 
     async def _handshake(self, sock: socket.socket, service: str, peer: Address, host: str) -> None:
         live = self._live
@@ -214,8 +240,11 @@ async def read_hello(sock: socket.socket) -> ClientHello:
     """
     needed = 0
     while True:
-        await readable(sock)
-        head = sock.recv(limits.HELLO_BYTES, socket.MSG_PEEK)
+        try:
+            head = sock.recv(limits.HELLO_BYTES, socket.MSG_PEEK)
+        except BlockingIOError:
+            await readable(sock)
+            continue
         if len(head) <= needed and needed:
             raise HelloError("the peer closed in the middle of its ClientHello")
         if not head:
@@ -227,6 +256,7 @@ async def read_hello(sock: socket.socket) -> ClientHello:
         # Wakes us when the whole record is there, or when the peer has closed: never for each byte.
         needed = len(head)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, found.total)
+        await readable(sock)
 
 
 def _part(sock: socket.socket, alert: bytes) -> None:

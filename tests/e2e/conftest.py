@@ -13,6 +13,7 @@ from nodeagent.lab.build import Plan
 from nodeagent.lab.lab import Lab
 from nodeagent.lab.layout import lab_directory
 from nodeagent.lab.teardown import take_down
+from tests.e2e.support.arena import Arena
 from tests.e2e.support.remains import remains_of
 from tests.e2e.support.wire import Wire, new_canary
 
@@ -58,6 +59,14 @@ def make_lab(new_name: Callable[[], str]) -> Iterator[MakeLab]:
 def lab(make_lab: MakeLab) -> Lab:
     """Two hosts with agents in strict mode, for all tests of the module."""
     return make_lab()
+
+
+@pytest.fixture(scope="module")
+def arena(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    """Three hosts with agents of one worker each, and who attacks whom, for all tests of the module."""
+    lab = make_lab(hosts=3, workers=1)
+    with Arena(lab, tmp_path_factory.mktemp("arena")) as made:
+        yield made
 
 
 @pytest.fixture

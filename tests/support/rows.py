@@ -14,6 +14,6 @@ def row(number: int = 1, **facts) -> ConnectionRow:
     return ConnectionRow(**(usual | facts))
 
 
-def denied(number: int = 1) -> ConnectionRow:
+def denied(number: int = 1, **facts) -> ConnectionRow:
     """One that policy refused."""
-    return row(number, path="none", reason=Reason.DENIED, side=Side.MESH, error="no intention")
+    return row(number, path="none", reason=Reason.DENIED, side=Side.MESH, error="no intention", **facts)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
+from nodeagent import limits
 from nodeagent.control.flows import FlowBook
 from nodeagent.control.ledger import Ledger
 from nodeagent.observe.log import configure_log
@@ -83,3 +84,17 @@ def test_a_log_that_cannot_be_written_is_counted_and_named(tmp_path: Path, journ
     assert book.complaint.startswith("1 lines of the connection log are lost: [Errno 2]")
     assert b"nodeagent_log_lines_dropped_total 1.0" in metrics.render()
     assert journal() == []
+
+
+def test_a_flood_of_nobody_s_refusals_ends_in_one_line_that_says_so(
+    tmp_path: Path, journal: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In both logs; the figures count on, and who is known has every line."""
+    monkeypatch.setattr(limits, "FLOOD_LINES", 2)
+    metrics, path = Metrics("1"), tmp_path / "connections.log"
+    with Sink(path) as sink:
+        ledger(tmp_path, sink, metrics).take(Records([*(denied(number, source="") for number in range(5)), row(9)]))
+    assert ids([json.loads(line) for line in path.read_text().splitlines()]) == ["0-0", "0-1", "0-9"]
+    assert [line["event"] for line in journal()] == ["connection_closed", "connection_closed", "refusals_unlogged"]
+    assert journal()[2]["source"] == "10.77.0.1"
+    assert b"} 5.0" in metrics.render()

@@ -43,6 +43,8 @@ def test_the_sets_decide(uid: int, gids: tuple[int, ...], *, reads: bool, writes
     """To change something one must be allowed to look, and be root or in the group that was named for it."""
     caller = Caller(uid, frozenset(gids))
     assert (reads, writes) == (rights().may_read(caller), rights().may_write(caller))
+    assert reads == (rights().why_refused(caller) == "")
+    assert f"uid {uid} is neither" in rights().why_refused(caller) or reads
 
 
 @pytest.mark.parametrize(("uid", "gids", "reads", "writes"), CALLERS)
@@ -119,9 +121,11 @@ WHO = {"root": (0, [0]), "operator": (OPERATOR, [READERS, WRITERS]), "reader": (
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"])
 @pytest.mark.parametrize("who", WHO)
-def test_a_request_is_served_by_who_asks(who: str, method: str) -> None:
+def test_a_request_is_served_by_who_asks(who: str, method: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever is no mere look is for writers, and they are told apart although all come through one socket."""
     told = asked(who, method)
+    lines = [line.partition("]")[2].split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines == (["caller_refused"] if who == "anybody" else ["change_refused"] if told.startswith("403") else [])
     if who == "anybody":
         assert told.startswith("closed")
     elif method in ("GET", "HEAD") or who in ("root", "operator"):
@@ -139,7 +143,7 @@ def asked(who: str, method: str, given: Rights | None = rights()) -> str:  # noq
     async def scene(listener: socket.socket, told: TextIO) -> str:
         app = web.Application(middlewares=[writers_only(given)])
         app.router.add_route("*", "/x", handler)
-        task = asyncio.create_task(Door(listener, app, lambda sock: rights().may_read(read_caller(sock))).run())
+        task = asyncio.create_task(Door(listener, app, lambda sock: rights().why_refused(read_caller(sock)), "here").run())
         text = await asyncio.to_thread(told.read)
         task.cancel()
         await asyncio.wait([task])

@@ -28,9 +28,10 @@ def test_unidentified_caller_is_an_empty_source_in_the_log() -> None:
         (Reason.LIMIT, Side.AGENT, True),
         (Reason.DRAINED, Side.AGENT, False),
         (Reason.UPSTREAM_REFUSED, Side.UPSTREAM, False),
+        (Reason.PEER_IDENTITY, Side.UPSTREAM, True),
     ],
 )
-def test_refusals_are_those_of_mesh_and_agent(reason: Reason, side: Side, *, expected: bool) -> None:
+def test_refusals_are_those_of_mesh_and_agent_and_peers_without_identity(reason: Reason, side: Side, *, expected: bool) -> None:
     assert expected == is_refusal(row(reason=reason, side=side))
 
 

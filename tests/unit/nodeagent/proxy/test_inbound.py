@@ -5,10 +5,11 @@ import socket
 
 import pytest
 
-from nodeagent.errors import PlaintextRefused, Reason, UpstreamRefused
+from nodeagent.errors import Loop, PlaintextRefused, Reason, UpstreamRefused
 from nodeagent.model.address import Address
 from nodeagent.model.intention import Intention
 from nodeagent.model.outcome import ConnectionRow
+from nodeagent.proxy import outbound
 from nodeagent.proxy.call import Caller
 from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.inbound import Inbound
@@ -55,6 +56,22 @@ def test_a_tunnel_is_no_open_proxy(
             headers = [(b":method", b"CONNECT"), (b":authority", target or b"x"), *extra]
             got, row = await answered(hosts, headers)
             assert (got, row.reason, row.source) == (status, reason, "shop")
+
+    run(work)
+
+
+def test_a_service_at_a_port_of_the_agent_is_no_way_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever registered it there: the tunnel would end in its own beginning."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            monkeypatch.setattr(outbound, "_OWN_PORTS", (hosts.web.port,))
+            with pytest.raises(Loop):
+                await hosts.call()
+            while not (records := hosts.two.live.records.take()):
+                await asyncio.sleep(0)
+            (row,) = records.rows
+            assert (row.reason, row.source, row.destination) == (Reason.LOOP, "shop", "web")
 
     run(work)
 

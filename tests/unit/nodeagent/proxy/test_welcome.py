@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,23 +12,15 @@ from nodeagent.errors import Reason
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.welcome import read_hello
 from nodeagent.wire.client_hello import ClientHello, HelloError
+from tests.support.hello import hello as hello_for
 from tests.support.twohosts import TRUST_DOMAIN, TwoHosts, key_ring, listening, run
 
 SNI = f"web.default.dc1.internal.{TRUST_DOMAIN}"
 
 
-def hello(name: str = SNI, *, protocols: tuple[str, ...] = ("h2",), tls12: bool = False) -> bytes:
-    """The first bytes of OpenSSL's client."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if protocols:
-        context.set_alpn_protocols(list(protocols))
-    if tls12:
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-    out = ssl.MemoryBIO()
-    with pytest.raises(ssl.SSLWantReadError):
-        context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=name).do_handshake()
-    return out.read()
+def hello(name: str = SNI, **options: Any) -> bytes:
+    """The first bytes of a peer's agent."""
+    return hello_for(name, **options)
 
 
 async def knock(hosts: TwoHosts, data: bytes, *, source: str = "127.0.0.1") -> bytes:
@@ -98,6 +90,7 @@ def test_a_stranger_s_address_is_reset() -> None:
         async with TwoHosts() as hosts:
             with pytest.raises(ConnectionResetError):
                 await knock(hosts, hello(), source="127.0.0.77")
+            assert "no host of this mesh" in (await recorded(hosts)).error
 
     run(work)
 
@@ -116,20 +109,43 @@ def test_a_silent_knock_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     run(work)
 
 
-def test_one_source_cannot_fill_the_hall(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond its share of unfinished handshakes it is reset at once."""
+def test_who_said_nothing_whole_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be its source's places all taken by others that are silent: the newest is heard, the oldest is closed and recorded."""
     monkeypatch.setattr(limits, "HANDSHAKES_PER_SOURCE", 2)
 
     async def work() -> None:
         async with TwoHosts() as hosts:
             waiting = [asyncio.create_task(knock(hosts, hello()[:50])) for _ in range(2)]
-            while hosts.two.welcome._knocking["127.0.0.1"] < 2:
+            while len(hosts.two.welcome._hall._unread["127.0.0.1"]) < 2:
+                await asyncio.sleep(0)
+            assert await knock(hosts, hello(tls12=True))
+            assert [await asyncio.wait_for(task, 20) for task in waiting[:1]] == [b""]
+            assert not waiting[1].done()
+            rows = [await recorded(hosts), await recorded(hosts)]
+            assert {row.reason for row in rows} == {Reason.LIMIT, Reason.PEER_IDENTITY}
+            waiting[1].cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    run(work)
+
+
+def test_no_handshake_is_given_up_whose_hello_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond its share of those a source is reset at once, and told apart in the record."""
+    monkeypatch.setattr(limits, "HANDSHAKES_PER_SOURCE", 2)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            stalled = [asyncio.create_task(knock(hosts, hello())) for _ in range(2)]
+            while hosts.two.welcome._hall._count["127.0.0.1"] < 2 or hosts.two.welcome._hall._unread:
                 await asyncio.sleep(0)
             with pytest.raises(ConnectionResetError):
                 await knock(hosts, hello())
-            for task in waiting:
+            row = await recorded(hosts)
+            assert (row.reason, row.peer) == (Reason.LIMIT, "host1")
+            assert "2 handshakes in flight" in row.error
+            for task in stalled:
                 task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            await asyncio.gather(*stalled, return_exceptions=True)
 
     run(work)
 
