@@ -109,6 +109,7 @@ def short_lives(lab: Lab, way: str, text: str) -> dict[str, int]:
     command = [sys.executable, str(CROWD)]
     server = lab.popen("host2", [*command, "serve", str(PORT)], service="echo", stdout=subprocess.PIPE, text=True)
     try:
+        assert server.stdout
         assert server.stdout.readline() == "ready\n"
         done = lab.exec(caller, *command, "short", ip, str(PORT), str(COUNT), text, service="shop", timeout_s=SHORT_LIVES_S)
     finally:

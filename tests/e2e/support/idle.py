@@ -1,7 +1,7 @@
 """Connections on which nobody says anything, and what conntrack thinks of them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from nodeagent.lab.lab import Lab
 from tests.e2e.support.peers import Pair
@@ -57,12 +57,14 @@ class Renewals:
         self._left: dict[int, int] = {}
         self._risen: dict[int, int] = {}
 
-    def least(self, ports: Iterable[int]) -> int:
-        """Of the connections from these client's ports: the renewals of the one with the fewest. Looks again."""
+    def least(self, ports: Collection[int]) -> int:
+        """Of the connections from these client's ports: the renewals of the one with the fewest. Looks again; all are known."""
         lab, host, *command = self._list
         done = lab.exec(host, *command)
         assert done.returncode == 0, done.stderr
-        for left, port in ((int(left), int(port)) for left, port in _ENTRY.findall(done.stdout)):
+        listed = {int(port): int(left) for left, port in _ENTRY.findall(done.stdout)}
+        assert listed.keys() >= set(ports), f"conntrack on {host} has forgotten connections from {set(ports) - listed.keys()}"
+        for port, left in listed.items():
             if left > self._left.get(port, left):
                 self._risen[port] = self._risen.get(port, 0) + 1
             self._left[port] = left

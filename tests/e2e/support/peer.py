@@ -142,7 +142,11 @@ class Ends:
 
     def trickle(self, name: str, text: str) -> int:
         """A byte now and then."""
-        return sum(self.dribble(name, byte) for byte in text if not time.sleep(PAUSE_S))
+        sent = 0
+        for byte in text:
+            time.sleep(PAUSE_S)
+            sent += self.dribble(name, byte)
+        return sent
 
     def fill(self, name: str, text: str) -> list[Any]:
         """Sends the text over and over until nothing is taken any more: bytes and their digest."""

@@ -8,6 +8,7 @@ few hundred only, and each of these is registered as an instance of `suite`.
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,9 +48,14 @@ class Run(NamedTuple):
 
     def outcomes(self, timeout_s: float) -> Outcomes:
         """How each test ended, when all have."""
-        _, said = self.process.communicate(timeout=timeout_s)
+        said, _ = self.process.communicate(timeout=timeout_s)
         assert self.process.returncode == 0, said[-4000:]
         return msgspec.json.decode(self.result.read_bytes(), type=Outcomes)
+
+    def end(self) -> None:
+        """Whatever has become of it."""
+        self.process.kill()
+        self.process.communicate()
 
 
 def prepare(lab: Lab) -> None:
@@ -66,7 +72,7 @@ def register(lab: Lab, host: str) -> None:
         entry = {**catalog.service_entry(place, SERVICE, port), "ID": f"{SERVICE}-{port}"}
         lab.catalog("PUT", "/v1/agent/service/register", entry, token=token)
     for each in lab.state.members:
-        wait_until(lambda at=each: _knows_all(at, host), f"{each.name} knows {PORTS} instances on {host}")
+        wait_until(partial(_knows_all, each, host), f"{each.name} knows {PORTS} instances on {host}")
 
 
 def start(lab: Lab, way: str, modules: Sequence[str], left_out: Sequence[str], directory: Path) -> Run:
@@ -83,8 +89,8 @@ def start(lab: Lab, way: str, modules: Sequence[str], left_out: Sequence[str], d
     }  # fmt: skip
     script = f'mount --bind {hosts} /etc/hosts && exec {_PYTHON} -W ignore "$@"'
     command = ["unshare", "--mount", "sh", "-c", script, "sh", str(_PROGRAM), json.dumps(order)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return Run(lab.popen("host1", command, service="shop", **pipes), result)
+    out = subprocess.PIPE
+    return Run(lab.popen("host1", command, service="shop", stdout=out, stderr=subprocess.STDOUT, text=True), result)
 
 
 def _knows_all(at: Host, host: str) -> bool:
