@@ -118,6 +118,7 @@ class TcpEnd(asyncio.Protocol):
         if self._is_started and self.peer:
             self.peer.finish()
         self._close_if_done()
+        self._watch_for_reset()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -184,8 +185,7 @@ class TcpEnd(asyncio.Protocol):
             return
         self._is_paused = True
         self.transport.pause_reading()
-        if not self._look:
-            self._look = asyncio.get_running_loop().call_later(limits.KEEPALIVE_S, self._look_for_reset)
+        self._watch_for_reset()
 
     def resume(self) -> None:
         """Read from the application."""
@@ -209,15 +209,19 @@ class TcpEnd(asyncio.Protocol):
             self._was_cut = True
             self.reset()
 
+    def _watch_for_reset(self) -> None:
+        """While reading is paused, and after the application's FIN, nobody would tell us of a reset."""
+        if not self._look:
+            self._look = asyncio.get_running_loop().call_later(limits.KEEPALIVE_S, self._look_for_reset)
+
     def _look_for_reset(self) -> None:
-        """While reading is paused, nobody would tell us of a reset."""
         self._look = None
-        if self.is_closed or not self._is_paused:
+        if self.is_closed or not (self._is_paused or self._has_eof):
             return
         if self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CLOSED:
             self.transport.abort()
         else:
-            self._look = asyncio.get_running_loop().call_later(limits.KEEPALIVE_S, self._look_for_reset)
+            self._watch_for_reset()
 
 
 def _nothing() -> None:

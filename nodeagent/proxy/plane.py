@@ -18,7 +18,7 @@ from nodeagent.proxy.live import Live
 from nodeagent.proxy.outbound import Outbound
 from nodeagent.proxy.pool import TunnelPool
 from nodeagent.proxy.supervisor import SupervisorChannel
-from nodeagent.proxy.upstream import keep_alive
+from nodeagent.proxy.upstream import set_options
 from nodeagent.proxy.welcome import Welcome
 from nodeagent.wire.frames import WorkerStats
 
@@ -52,7 +52,7 @@ class Plane:
         if kind == "tunnel":
             self._welcome.listen(sock)
             return
-        keep_alive(sock)  # inherited by what it accepts
+        set_options(sock)  # inherited by what it accepts
         factory = _Accepted.factory(self._outbound.serve if kind == "outbound" else self._inbound.serve_plaintext, self._live)
         self._servers.append(await asyncio.get_running_loop().create_server(factory, sock=sock, backlog=limits.ACCEPT_BACKLOG))
 

@@ -111,7 +111,7 @@ class _TupleTaken(Exception):
 async def _connect(sock: socket.socket, address: Address, timeout_s: float) -> TcpEnd:
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
-    keep_alive(sock)
+    set_options(sock)
     try:
         async with asyncio.timeout(timeout_s):
             await dial(sock, address)
@@ -143,11 +143,16 @@ def new_socket(ip: str) -> socket.socket:
         raise LimitReached(f"no socket for a connection to {ip}: {error.strerror}; raise host.workers") from error
 
 
-def keep_alive(sock: socket.socket) -> None:
-    """Finds dead ends of idle connections; what a listener accepts inherits it."""
+def set_options(sock: socket.socket) -> None:
+    """What every connection with an application has; what a listener accepts inherits it.
+
+    Keep-alive finds dead ends of idle connections. Urgent data stay in their place among the others, as RFC 6093 wants
+    it: the kernel would take them out, and nobody would deliver them.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, limits.KEEPALIVE_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, limits.KEEPALIVE_S)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
 
 def _af(ip: str) -> socket.AddressFamily:

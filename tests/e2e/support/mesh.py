@@ -1,5 +1,7 @@
 """What the agents of a lab say, and how policy is set in it."""
 
+import re
+from collections import Counter
 from pathlib import Path
 
 from nodeagent import limits
@@ -9,6 +11,8 @@ from nodeagent.lab.lab import Lab
 from nodeagent.lab.layout import Host
 from nodeagent.model.outcome import ConnectionRow
 from tests.e2e.support.waiting import wait_until
+
+_OPENED = re.compile(r'^nodeagent_opened_total{direction="(\w+)"} (\S+)$', re.MULTILINE)
 
 
 def allow(lab: Lab, source: str, destination: str) -> None:
@@ -49,6 +53,13 @@ def workers(lab: Lab, host: str) -> list[WorkerPart]:
 def all_workers(lab: Lab) -> list[WorkerPart]:
     """Of all hosts."""
     return [worker for host in lab.state.members for worker in workers(lab, host.name)]
+
+
+def opened(lab: Lab, host: str) -> Counter[str]:
+    """Connections that the agent of a host has taken since it started, by direction; up to two seconds old."""
+    done = lab.exec(host, "curl", "-sSf", f"http://127.0.0.1:{limits.METRICS_PORT}/metrics")
+    assert done.returncode == 0, done.stderr
+    return Counter({name: int(float(count)) for name, count in _OPENED.findall(done.stdout)})
 
 
 def wait_quiet(lab: Lab) -> None:

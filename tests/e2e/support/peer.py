@@ -11,12 +11,15 @@ import select
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 DEADLINE_S = 20.0
 BACKLOG = 64
 QUIET_S = 1.0
+PAUSE_S = 0.02
+LITTLE = 4096
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -36,6 +39,49 @@ class Ends:
         self._socks[name] = socket.create_connection((ip, port), DEADLINE_S)
         return "connected"
 
+    def ask(self, name: str, ip: str, port: int) -> None:
+        """Begins to connect; `is_connected` tells when it is done."""
+        sock = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
+        sock.setblocking(False)
+        sock.connect_ex((ip, port))
+        self._socks[name] = sock
+
+    def is_connected(self, name: str, wait_s: float = DEADLINE_S) -> bool:
+        """Whether the kernel says so within that time."""
+        sock = self._socks[name]
+        if not select.select([], [sock], [], wait_s)[1]:
+            return False
+        sock.settimeout(DEADLINE_S)
+        return not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    def connect_saying(self, name: str, ip: str, port: int, text: str) -> int:
+        """Connects with the first bytes in its SYN, if the kernels agree (TCP Fast Open)."""
+        self._socks[name] = sock = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
+        return sock.sendto(text.encode(), socket.MSG_FASTOPEN, (ip, port))
+
+    def queue(self, length: int) -> None:
+        """From now on, so many connections and one wait to be accepted; more have to ask again."""
+        assert self._listener
+        self._listener.listen(length)
+
+    def stop_listening(self) -> None:
+        assert self._listener
+        self._listener.close()
+
+    def receive_little(self) -> None:
+        """From now on, what is accepted has room for few bytes."""
+        assert self._listener
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LITTLE)
+
+    def send_little(self, name: str) -> None:
+        """The same for what is to be sent."""
+        self._socks[name].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LITTLE)
+
+    def is_called(self) -> bool:
+        """Waits until a connection can be accepted."""
+        assert self._listener
+        return bool(select.select([self._listener], [], [], DEADLINE_S)[0])
+
     def accept(self, name: str) -> str:
         """The address of whoever called."""
         assert self._listener
@@ -43,6 +89,39 @@ class Ends:
         sock.settimeout(DEADLINE_S)
         self._socks[name] = sock
         return str(peer[0]).removeprefix("::ffff:")
+
+    def accept_broken(self, name: str) -> str:
+        """What becomes of a connection that may have been reset before it was accepted: accept() says so, or recv()."""
+        try:
+            self.accept(name)
+        except ConnectionAbortedError:
+            return "<ECONNRESET>"
+        return self.recv(name, 1)
+
+    def places(self, name: str) -> list[list[Any]]:
+        """[address, port] of this end, then of the other, as the kernel says here."""
+        sock = self._socks[name]
+        return [[ip.removeprefix("::ffff:"), port] for ip, port, *_ in (sock.getsockname(), sock.getpeername())]
+
+    def segment(self, name: str) -> int:
+        """Bytes of payload in a full packet."""
+        return self._socks[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+
+    def urge(self, name: str, text: str) -> int:
+        """Sends a byte out of band."""
+        return self._socks[name].send(text.encode(), socket.MSG_OOB)
+
+    def take_urgent_inline(self, name: str) -> None:
+        """Bytes out of band are to come among the others."""
+        self._socks[name].setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+    def urgent(self, name: str) -> str:
+        """The byte that came out of band; empty: there is none once ordinary bytes have come and a moment has passed."""
+        sock = self._socks[name]
+        self.wait(name)
+        if not select.select([], [], [sock], QUIET_S)[2]:
+            return ""
+        return sock.recv(1, socket.MSG_OOB).decode()
 
     def nodelay(self, name: str) -> None:
         self._socks[name].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -60,6 +139,14 @@ class Ends:
     def dribble(self, name: str, text: str) -> int:
         """A system call for each byte."""
         return sum(self._socks[name].send(byte.encode()) for byte in text)
+
+    def trickle(self, name: str, text: str) -> int:
+        """A byte now and then."""
+        sent = 0
+        for byte in text:
+            time.sleep(PAUSE_S)
+            sent += self.dribble(name, byte)
+        return sent
 
     def fill(self, name: str, text: str) -> list[Any]:
         """Sends the text over and over until nothing is taken any more: bytes and their digest."""

@@ -254,6 +254,22 @@ def test_a_reset_is_noticed_while_reading_is_paused(monkeypatch: pytest.MonkeyPa
     run(work)
 
 
+def test_a_reset_is_noticed_after_the_end_of_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has sent its FIN may still be reset: nobody reads any more, and perhaps nothing is to be written for hours."""
+    monkeypatch.setattr(limits, "KEEPALIVE_S", 0.02)
+
+    async def work() -> None:
+        end, peer, far = await tcp_pair()
+        end.start()
+        far.shutdown(socket.SHUT_WR)
+        await until(peer, "finish")
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        far.close()
+        assert (await until(peer, "end_closed"))[2]
+
+    run(work)
+
+
 def test_a_slow_reader_is_waited_for_and_a_silent_one_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as something moves; the cut is no clean end."""
     monkeypatch.setattr(limits, "LINGER_S", 0.7)  # above the kernel's persist timer

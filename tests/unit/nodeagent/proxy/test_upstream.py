@@ -10,7 +10,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.errors import LimitReached, UpstreamRefused
 from nodeagent.model.address import Address
-from nodeagent.proxy.upstream import PortPool, connect_direct, connect_preserving, family_of, is_local
+from nodeagent.proxy.upstream import PortPool, connect_direct, connect_preserving, family_of, is_local, set_options
 from tests.support.twohosts import listening, run
 
 
@@ -38,6 +38,25 @@ def test_a_direct_connection_comes_from_the_client_s_own_address() -> None:
         end.reset()
         conn.close()
         app.close()
+
+    run(work)
+
+
+def test_urgent_data_stays_among_the_rest_on_both_sides() -> None:
+    """What is dialled and what a listener accepts reads it in its place: none is lost."""
+
+    async def work() -> None:
+        app, own = listening("127.0.0.1"), listening("127.0.0.1")
+        end = await connect_direct(Address(*app.getsockname()), "")
+        set_options(own)
+        client = socket.create_connection(own.getsockname())
+        conn, _ = own.accept()
+        client.send(b"!", socket.MSG_OOB)
+        assert conn.recv(1) == b"!"
+        assert end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE) == 1
+        end.reset()
+        for sock in (app, own, client, conn):
+            sock.close()
 
     run(work)
 
