@@ -37,8 +37,8 @@ class Order:
 
     cgroup: str
     """The directory of the unit that it calls from."""
-    lines: dict[str, int]
-    """uid -> length of the line that says who its sockets are."""
+    lines: list[tuple[int, int, list[int]]]
+    """Of each of its users: uid, length of the line that says whose its sockets are, numbers of the targets that it calls."""
     targets: list[tuple[str, int]]
     count: int
     ports: tuple[int, int]
@@ -73,11 +73,11 @@ class Caller:
         while self._open:
             self._turn()
 
-    def _sockets(self) -> Iterator[tuple[socket.socket, int]]:
-        """(socket, length of its line), without end; a batch that is half used when the unit is restarted."""
+    def _sockets(self) -> Iterator[tuple[socket.socket, int, int]]:
+        """(socket, length of its line, target), without end; a batch is half used when the unit is restarted."""
         restart_at = self._order.restart_every
         while True:
-            batch = [each for uid, line in self._order.lines.items() for each in self._batch(int(uid), line)]
+            batch = [each for user in self._order.lines for each in self._batch(*user)]
             self._dice.shuffle(batch)
             for index, each in enumerate(batch):
                 if index == len(batch) // 2 and restart_at and self._made >= restart_at:
@@ -85,25 +85,22 @@ class Caller:
                     restart(Path(self._order.cgroup))
                 yield each
 
-    def _batch(self, uid: int, line: int) -> list[tuple[socket.socket, int]]:
-        count = BATCH // len(self._order.lines)
-        families = [self._family(number) for number in range(count)]
-        if self._lender:
-            return [(_borrow(self._lender, family), line) for family in families]
+    def _batch(self, uid: int, line: int, targets: list[int]) -> list[tuple[socket.socket, int, int]]:
+        chosen = self._dice.choices(targets, k=BATCH // len(self._order.lines))
         os.seteuid(uid)
-        made = [(socket.socket(family), line) for family in families]
+        made = [(self._socket(6 if ":" in self._order.targets[target][0] else 4), line, target) for target in chosen]
         os.seteuid(0)
         return made
 
-    def _family(self, number: int) -> int:
-        has_both = any(":" in ip for ip, _ in self._order.targets)
-        return socket.AF_INET6 if has_both and number % 2 else socket.AF_INET
+    def _socket(self, family: int) -> socket.socket:
+        if self._lender is None:
+            return socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET)
+        self._lender.send(bytes((family, 1)))
+        return socket.socket(fileno=socket.recv_fds(self._lender, 1, 1)[1][0])
 
-    def _start(self, sock: socket.socket, line: int) -> None:
-        """One connection; where its tuple is in use the socket is tried with other ports, as an application would."""
+    def _start(self, sock: socket.socket, line: int, target: int) -> None:
+        """One connection; where its tuple is in use it is none."""
         order = self._order
-        of_family = [n for n, (ip, _) in enumerate(order.targets) if (":" in ip) == (sock.family == socket.AF_INET6)]
-        target = self._dice.choice(of_family)
         sock.setblocking(False)
         if order.marks:
             sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, order.marks[self._made % len(order.marks)])
@@ -111,7 +108,7 @@ class Caller:
             if self._made % 4:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.bind(("", self._dice.randrange(*order.ports)))
-            sock.connect(order.targets[target])
+            sock.connect(tuple(order.targets[target]))
         except BlockingIOError:
             pass
         except OSError as error:
@@ -190,22 +187,14 @@ def enter(cgroup: Path) -> None:
     (cgroup / "cgroup.procs").write_text("0")
 
 
-def _borrow(lender: socket.socket, family: int) -> socket.socket:
-    lender.send(bytes((6 if family == socket.AF_INET6 else 4, 1)))
-    return socket.socket(fileno=socket.recv_fds(lender, 1, 1)[1][0])
-
-
 def call() -> None:
     """Does what standard input says."""
     order = Order(**json.load(sys.stdin))
     Path(order.cgroup).mkdir(parents=True, exist_ok=True)
-    home = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
     enter(Path(order.cgroup))
     caller = Caller(order)
     caller.run()
     json.dump([[*key, count] for key, count in caller.ends.items()], sys.stdout)
-    sys.stdout.flush()
-    del home
 
 
 def serve() -> None:
