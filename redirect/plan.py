@@ -130,10 +130,15 @@ def _captured(settings: Settings, action: Action, *, counted: bool = False) -> t
 
 
 def _ident(settings: Settings) -> tuple[Rule, ...]:
-    """Names the caller on its SYN."""
+    """Names the caller on its SYN.
+
+    What follows a SYN carries no stamp either: under SYN cookies the accepted socket inherits the mark of that.
+    """
+    marked = Marked((settings.unit_marks,))
     return (
+        Rule((marked, Opening(holds=False)), SetMark(0), "forged, or the agent's answer to a stamped caller"),
         Rule((), Jump("exempt")),
-        Rule((Marked((settings.unit_marks,)),), SetMark(0), "forged: only this chain stamps", counted=True),
+        Rule((marked,), SetMark(0), "forged: only this chain stamps", counted=True),
         Rule((), Jump("never")),
         *_captured(settings, Goto("stamp")),
     )

@@ -1,6 +1,6 @@
 """Answers a worker's question whose a redirected connection is: conntrack, then sock_diag, then the cgroup tree."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from nodeagent.process.cgroups import scan_ids
 from nodeagent.process.conntrack import Flow
 from nodeagent.process.netlink import NetlinkSocket
 from nodeagent.process.seldom import Seldom
+from nodeagent.process.units import UnitCgroup
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
 
 _log = open_log()
@@ -28,6 +29,7 @@ class CgroupIds:
         self.clock = clock
         self._root = root
         self._units: dict[int, str] = {}
+        """Those that are gone included, as far as there is room: sockets outlive the cgroup that they were made in."""
         self._strangers: set[int] = set()
         """Ids that a look at the whole tree did not find. The kernel gives none twice, so they are in no unit for ever."""
         self._is_whole = True
@@ -55,6 +57,14 @@ class CgroupIds:
             self.look()
         return self.seen_unit(cgroup_id)
 
+    def knows(self, cgroup_id: int) -> bool:
+        """Whether it is known which unit the cgroup belongs to, or that it is none's."""
+        return cgroup_id in self._units or cgroup_id in self._strangers
+
+    def note(self, units: Mapping[str, UnitCgroup]) -> None:
+        """Remembers units that were seen elsewhere: they may be gone before anybody asks."""
+        self._remember({cgroup.cgroup_id: unit for unit, cgroup in units.items()})
+
     def seen_unit(self, cgroup_id: int) -> str:
         """The unit of a cgroup that is older than the last look; who was not in the whole tree is not looked for again."""
         unit = self._units.get(cgroup_id, "")
@@ -74,9 +84,16 @@ class CgroupIds:
             scan = scan_ids(self._root)
         finally:
             self._looked_at = self.clock()
-        self._units, self._is_whole = scan.units, scan.is_whole
+        self._remember(scan.units)
+        self._is_whole = scan.is_whole
         if not scan.is_whole and self._complaint.is_due():
             _log.warning("cgroups_cut_off", limit=limits.CGROUPS_MAX, effect="some connections are unidentified")
+
+
+    def _remember(self, units: dict[int, str]) -> None:
+        if len(self._units) + len(units) > 2 * limits.CGROUPS_MAX:
+            self._units = {}
+        self._units |= units
 
 
 class _Waiting(NamedTuple):
@@ -115,7 +132,7 @@ class OwnerFinder:
             self._complain(error)
             owner, unit = sock_diag.NOBODY, ""
         if unit is not None:
-            tell(OwnerAnswer(question.number, owner.uid, unit))
+            tell(self._answer(question.number, owner, unit))
             return
         self._waiting.append(_Waiting(question.number, owner, tell))
         if len(self._waiting) == 1:
@@ -134,10 +151,13 @@ class OwnerFinder:
         except OSError as error:
             self._complain(error)
             for number, _, tell in waiting:
-                tell(OwnerAnswer(number, sock_diag.NOBODY.uid, ""))
+                tell(self._answer(number, sock_diag.NOBODY, ""))
             return
         for number, owner, tell in waiting:
-            tell(OwnerAnswer(number, owner.uid, self._ids.seen_unit(owner.cgroup_id)))
+            tell(self._answer(number, owner, self._ids.seen_unit(owner.cgroup_id)))
+
+    def _answer(self, number: int, owner: sock_diag.Owner, unit: str) -> OwnerAnswer:
+        return OwnerAnswer(number, owner.uid, unit, self._ids.knows(owner.cgroup_id))
 
     def _complain(self, error: OSError) -> None:
         if self._complaint.is_due():

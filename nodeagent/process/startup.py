@@ -61,6 +61,7 @@ class Parts:
     families: tuple[Family, ...]
     listeners: list[tuple[ListenerSocket, ...]]
     guard: Guard
+    cgroup_ids: CgroupIds
     owners: OwnerFinder
     fleet: Fleet
     units: UnitMap
@@ -168,7 +169,8 @@ def _settings(parts: Parts) -> Settings:
 def _find_owners(parts: Parts, stack: AsyncExitStack) -> None:
     mount = find_cgroup2_mount((_PROC_SELF / "mountinfo").read_text(encoding="utf-8"))
     parts.cgroups = mount / parts.cgroup_root
-    parts.owners = OwnerFinder(CgroupIds(parts.cgroups, parts.loop.time), parts.loop.call_later)
+    parts.cgroup_ids = CgroupIds(parts.cgroups, parts.loop.time)
+    parts.owners = OwnerFinder(parts.cgroup_ids, parts.loop.call_later)
     stack.callback(parts.owners.close)
 
 
@@ -191,6 +193,7 @@ def _follow_units(parts: Parts, stack: AsyncExitStack) -> None:
             parts.cgroups,
             parts.fleet.tell_units,
             lambda units: parts.guard.load_units(parts.cgroup_root, units),
+            parts.cgroup_ids.note,
         )
         stack.callback(parts.units.close)
         parts.units.start()

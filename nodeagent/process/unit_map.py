@@ -23,12 +23,17 @@ class UnitMap:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, root: Path,
         tell: Callable[[Mapping[int, str]], None], load: Callable[[tuple[StampedUnit, ...]], bool],
+        note: Callable[[Mapping[str, UnitCgroup]], None],
     ) -> None:  # fmt: skip
-        """`tell` tells the workers what marks mean; `load` puts the map into the kernel, and says whether it is there."""
+        """`tell` tells the workers what marks mean; `load` puts the map into the kernel, and says whether it is there.
+
+        `note` remembers what was seen, for those who are looked up.
+        """
         self._loop = loop
         self._root = root
         self._tell = tell
         self._load = load
+        self._note = note
         self._marks = Marks()
         self._loaded: dict[str, UnitCgroup] | None = None
         self._watched: set[int] = set()
@@ -44,6 +49,7 @@ class UnitMap:
     def follow(self) -> None:
         """Looks at the slices; tells and loads what is new. The workers know a mark before any connection has it."""
         scan = self._scan()
+        self._note(scan.units)
         changed = self._marks.follow(scan.units)
         if changed:
             self._tell(changed)

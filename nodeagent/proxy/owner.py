@@ -7,7 +7,7 @@ import socket
 from typing import Any
 
 from nodeagent.model.snapshot import Snapshot
-from nodeagent.model.workload import NOBODY, Workload
+from nodeagent.model.workload import NOBODY, SelectorKind, Workload
 from nodeagent.proxy.supervisor import SupervisorChannel
 
 SO_MARK = 36
@@ -27,21 +27,25 @@ async def find_workload(
 
     The supervisor is asked where the mark says nothing, or where a rule by uid comes first: who a process is must not
     depend on whether its connection was stamped in time. Where such a rule comes first and the uid cannot be learned, for
-    the client has closed already or the supervisor is busy, it is nobody: the rule may be meant for it.
+    the client has closed already or the supervisor is busy, it is nobody: the rule may be meant for it. The same holds for
+    a rule by unit and a process whose unit nobody can tell.
     """
     workload = stamped(sock, units)
-    if workload is not NOBODY and not _does_uid_matter(snapshot, workload):
+    if workload is not NOBODY and not _does_matter(snapshot, workload, "unix:uid"):
         return workload
     answer = await supervisor.owner(_packed(sock.getpeername()), _packed(sock.getsockname()))
     if _is_connected(sock) and (answer.unit or answer.uid >= 0):
         workload = Workload(unit=answer.unit or workload.unit, uid=answer.uid, how="conntrack")
-    return NOBODY if workload.uid < 0 and _does_uid_matter(snapshot, workload) else workload
+    if workload.uid < 0 and _does_matter(snapshot, workload, "unix:uid"):
+        return NOBODY
+    is_unit_known = bool(workload.unit) or answer.knows_unit
+    return workload if is_unit_known or not _does_matter(snapshot, workload, "systemd:id") else NOBODY
 
 
-def _does_uid_matter(snapshot: Snapshot, workload: Workload) -> bool:
-    """Whether a rule by uid stands before the first that knows the unit."""
+def _does_matter(snapshot: Snapshot, workload: Workload, kind: SelectorKind) -> bool:
+    """Whether a rule of this kind stands before the first that knows the workload."""
     for rule in snapshot.mesh.workloads:
-        if rule.selector.kind == "unix:uid":
+        if rule.selector.kind == kind:
             return True
         if rule.selector.matches(workload):
             return False

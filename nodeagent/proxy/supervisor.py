@@ -73,7 +73,7 @@ class SupervisorChannel:
 
     async def owner(self, peer: tuple[bytes, int], listener: tuple[bytes, int]) -> OwnerAnswer:
         """Whose a redirected connection is, by conntrack and sock_diag; nobody's if no answer comes in time."""
-        nobody = OwnerAnswer(0, -1, "")
+        nobody = OwnerAnswer(0, -1, "", knows_unit=False)
         if len(self._questions) >= limits.IDENTIFY_PENDING:
             return nobody
         number = next(self._numbers) & 0xFFFFFFFF

@@ -31,7 +31,8 @@ _UNIT_BYTES_MAX = 256
 
 _SOCKETS = struct.Struct("=BB")  # kind, family (4 or 6)
 _WANT_OWNER = struct.Struct("=BIB16sH16sH")  # kind, number, family, peer ip, peer port, listener ip, listener port
-_OWNER = struct.Struct("=BIBi")  # kind, number, found, uid; then the unit's name
+_OWNER = struct.Struct("=BIBi")  # kind, number, FOUND and KNOWS_UNIT, uid; then the unit's name
+_FOUND, _KNOWS_UNIT = 1, 2
 _UNIT = struct.Struct("=BI")  # kind, mark; then the unit's name
 _BEAT = struct.Struct("=BI")  # kind, number
 
@@ -52,6 +53,8 @@ class OwnerAnswer(NamedTuple):
     number: int
     uid: int
     unit: str
+    knows_unit: bool = True
+    """Whether an empty `unit` means that it is in none; else nobody could tell."""
 
 
 def encode_family(kind: int, family: int) -> bytes:
@@ -87,14 +90,17 @@ def decode_question(data: bytes) -> OwnerQuestion:
 
 def encode_answer(answer: OwnerAnswer) -> bytes:
     """OWNER."""
-    found = bool(answer.unit) or answer.uid >= 0
-    return _OWNER.pack(OWNER, answer.number, found, answer.uid) + _name(answer.unit)
+    found = _FOUND if answer.unit or answer.uid >= 0 else 0
+    flags = found | (_KNOWS_UNIT if answer.knows_unit else 0)
+    return _OWNER.pack(OWNER, answer.number, flags, answer.uid) + _name(answer.unit)
 
 
 def decode_answer(data: bytes) -> OwnerAnswer:
     """The answer in OWNER."""
-    _, number, found, uid = _unpack(_OWNER, data[: _OWNER.size])
-    return OwnerAnswer(number, uid if found else -1, _text(data[_OWNER.size :]) if found else "")
+    _, number, flags, uid = _unpack(_OWNER, data[: _OWNER.size])
+    if not flags & _FOUND:
+        return OwnerAnswer(number, -1, "", knows_unit=False)
+    return OwnerAnswer(number, uid, _text(data[_OWNER.size :]), bool(flags & _KNOWS_UNIT))
 
 
 def encode_unit(mark: int, unit: str) -> bytes:

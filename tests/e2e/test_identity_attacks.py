@@ -3,7 +3,7 @@
 import select
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Self
 
 import pytest
@@ -199,6 +199,36 @@ def test_a_forged_mark_changes_nobodys_name(mesh: Mesh, wire: Wire, canary: str,
     assert {(row["source"], row["reason"]) for row in rows} == {("mallory", "denied"), ("", "unidentified")}
     assert canary not in mesh.till.lines
     wire.assert_never_in_clear(canary)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_forged_mark_does_not_slip_in_behind_a_syn_cookie(mesh: Mesh, wire: Wire, canary: str, family: int) -> None:
+    """With cookies the kernel forgets the SYN and its stamp: the accepted socket has the mark of what comes after it."""
+    lab, ip = mesh.lab, mesh.ip(family)
+    known = len(look.log_lines(lab, "host1"))
+    with always_cookies(lab, "host1"), Unit(lab, "host1", "shop") as shop, Unit(lab, "host1", "mallory") as mallory:
+        eventually(lambda: {"mallory", "shop"} <= set(marks_in_kernel(lab, "host1")), look.WITHIN_S, "units are known")
+        marks = marks_in_kernel(lab, "host1")
+        assert call(shop, ip, TILL, canary) == f"app:{canary}"
+        assert [call(mallory, ip, TILL, canary, mark=mark) for mark in marks.values()] == ["reset"] * len(marks)
+    rows = rows_since(lab, "host1", known, len(marks) + 1, "till")
+    assert {(row["how"], row["source"]) for row in rows} == {("conntrack", "shop"), ("conntrack", "mallory")}
+    wire.assert_never_in_clear(canary)
+
+
+@contextmanager
+def always_cookies(lab: Lab, host: str) -> Iterator[None]:
+    """As under a flood of SYNs."""
+    try:
+        _set_cookies(lab, host, 2)
+        yield
+    finally:
+        _set_cookies(lab, host, 1)
+
+
+def _set_cookies(lab: Lab, host: str, value: int) -> None:
+    done = lab.exec(host, "sysctl", "-qw", f"net.ipv4.tcp_syncookies={value}")
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_agents_own_mark_and_user_open_no_local_door(mesh: Mesh, canary: str) -> None:

@@ -9,7 +9,7 @@ from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import Capture, MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.app import App
-from tests.e2e.support.callers import call, marks_in_kernel, move
+from tests.e2e.support.callers import call, marks_in_kernel, move, orphan, place_of, say
 from tests.e2e.support.echo import Echo
 from tests.e2e.support.settings import edit_config
 from tests.e2e.support.unit import Unit
@@ -18,10 +18,18 @@ from tests.support.eventually import eventually
 
 WEB, LOCAL, FREE = 8080, 7000, 9090
 UNITS = 'units = "any"'
-RULES = """
+RULES = r"""
 [[workload]]
 selector = "systemd:id:cron.service"
 service = "report"
+
+[[workload]]
+selector = 'systemd:id:a\x2db.service'
+service = "escaped"
+
+[[workload]]
+selector = "systemd:id:web@1.service"
+service = "first"
 
 [[workload]]
 selector = "unix:uid:64123"
@@ -118,6 +126,49 @@ def test_the_first_rule_that_fits_decides_stamped_or_not(mesh: Mesh, text: str) 
             move(caller, mesh.lab, "host4", f"system.slice/{name}.service")
             eventually(lambda unit=name: unit in marks_in_kernel(mesh.lab, "host4"), look.WITHIN_S, "it is stamped")
             assert mesh.source(caller, "host4", text) == source, "stamped"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "source"),
+    [
+        (r"system.slice/system-a\x2db.slice/a\x2db.service", "escaped"),
+        (r"system.slice/a\x2db.service/a-b.service", "escaped"),
+        ("system.slice/a-b.service", "unidentified"),
+        (r"user.slice/user-64123.slice/user@64123.service/app.slice/a\x2db.service", "unidentified"),
+        (r"machine.slice/a\x2db.service", "unidentified"),
+        (r"machine.slice/machine-c1.scope/system.slice/a\x2db.service", "unidentified"),
+        (r"system.slice/web@2.service/a\x2db.service", "unidentified"),
+        ("system.slice/system-web.slice/web@1.service", "first"),
+        ("system.slice/system-web.slice/web@2.service", "unidentified"),
+        ("system.slice/system-web.slice/web@1.service.scope", "unidentified"),
+        ("user.slice/user-64123.slice/user@64123.service/app.slice/web@1.service", "unidentified"),
+    ],
+)
+def test_a_rule_means_the_host_s_own_unit_of_exactly_that_name(mesh: Mesh, text: str, cgroup: str, source: str) -> None:
+    """Escaped names, templates, and what only looks like them; before and after the kernel's map knows the unit."""
+    is_unit = source != "unidentified"
+    with Unit(mesh.lab, "host4") as caller:
+        move(caller, mesh.lab, "host4", cgroup)
+        assert mesh.source(caller, "host4", text) == source
+        name = r"a\x2db" if source == "escaped" else "web@1"
+        eventually(lambda: not is_unit or name in marks_in_kernel(mesh.lab, "host4"), look.WITHIN_S, "it is stamped")
+        assert mesh.source(caller, "host4", text, 6) == source
+        move(caller, mesh.lab, "host4", "init.scope")
+    place_of(mesh.lab, "host4", cgroup).rmdir()
+
+
+def test_a_socket_of_a_unit_that_is_gone_is_not_named_by_its_uid(mesh: Mesh, text: str) -> None:
+    """The rule by unit comes first, and the socket outlives the cgroup: it is the unit's, as it was."""
+    place = mesh.lab.host("host2")
+    with Unit(mesh.lab, "host4", user=USER) as maker:
+        sock = orphan(maker, mesh.lab, "host4", "cron")
+        known = len(look.log_lines(mesh.lab, "host4"))
+        sock.connect((place.ipv4, WEB))
+        assert say(sock, text) == f"app:{text}"
+        sock.close()
+    eventually(lambda: len(look.log_lines(mesh.lab, "host4")) > known, look.WITHIN_S, "a record")
+    (row,) = look.log_lines(mesh.lab, "host4")[known:]
+    assert (row["how"], row["source"], row["uid"]) == ("conntrack", "report", int(USER))
 
 
 def test_a_refused_stranger_is_told_apart_in_the_records(mesh: Mesh, text: str) -> None:

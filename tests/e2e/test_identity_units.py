@@ -8,12 +8,13 @@ from nodeagent.lab import cgroup
 from nodeagent.lab.lab import Lab
 from tests.e2e.support import look
 from tests.e2e.support.app import App
-from tests.e2e.support.callers import Order, call, call_from, marks_in_kernel
+from tests.e2e.support.callers import Order, call, call_from, marks_in_kernel, move, orphan, say
+from tests.e2e.support.echo import Echo
 from tests.e2e.support.unit import Unit
 from tests.e2e.support.wire import Wire
 from tests.support.eventually import eventually
 
-WEB, SHOP_ONLY = 8080, 8081
+WEB, SHOP_ONLY, ACTIVATED = 8080, 8081, 8082
 UNITS = 50
 
 
@@ -128,6 +129,14 @@ LOOKALIKES = {
     "system.slice/mallory.service/user.slice/shop.service": "mallory",
     "system.slice/shop.service.scope": "",
     "system.slice/shop": "",
+    "shop.service": "shop",
+    "system.slice/shop@1.service": "",
+    r"system.slice/sh\x6fp.service": "",
+    "system.slice/user@1000.service/app.slice/shop.service": "",
+    "system.slice/docker-4f.scope/system.slice/shop.service": "",
+    "machine.slice/machine-c1.scope/system.slice/shop.service": "",
+    "machine.slice/systemd-nspawn@c1.service/payload/system.slice/shop.service": "",
+    "lxc.payload.c1/system.slice/shop.service": "",
 }
 
 
@@ -144,6 +153,54 @@ def test_only_the_host_s_own_unit_of_that_name_is_the_service(lab: Lab, till: Ap
             n for n, source in expected.items() if source == "shop"
         }
         eventually(lambda: {"shop", "mallory"} <= set(marks_in_kernel(lab, "host1")), look.WITHIN_S, "both are known")
+    wire.assert_never_in_clear(canary)
+
+
+# --- sockets in other hands -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cgroup_of_maker", "source"), [("system.slice/shop.service", "shop"), ("init.scope", ""), ("system.slice/other.service", "other")]
+)  # fmt: skip
+def test_a_socket_speaks_as_its_maker_whoever_uses_it(
+    lab: Lab, till: App, wire: Wire, canary: str, cgroup_of_maker: str, source: str
+) -> None:
+    """The test itself, of no unit, gets it by SCM_RIGHTS and calls. What PID 1 makes is nobody's."""
+    known = len(look.log_lines(lab, "host1"))
+    with Unit(lab, "host1") as maker:
+        move(maker, lab, "host1", cgroup_of_maker)
+        answers = [call(maker, address(lab, number), SHOP_ONLY, canary) for number in range(2)]
+    assert answers == [f"app:{canary}" if source == "shop" else "reset"] * 2
+    eventually(lambda: len(look.log_lines(lab, "host1")) >= known + 2, look.WITHIN_S, "two records")
+    assert {row["source"] for row in look.log_lines(lab, "host1")[known:]} == {source}
+    wire.assert_never_in_clear(canary)
+
+
+def test_a_socket_outlives_its_unit_and_keeps_its_name(lab: Lab, till: App, wire: Wire, canary: str) -> None:
+    """Its cgroup is gone, from the kernel's map too: the look-up knows whose it was."""
+    known = len(look.log_lines(lab, "host1"))
+    with Unit(lab, "host1") as maker:
+        sock = orphan(maker, lab, "host1", "gone")
+        sock.connect((address(lab, 0), SHOP_ONLY))
+        assert say(sock, canary) == "reset"
+    eventually(lambda: len(look.log_lines(lab, "host1")) > known, look.WITHIN_S, "a record")
+    (row,) = look.log_lines(lab, "host1")[known:]
+    assert (row["how"], row["source"], row["reason"]) == ("conntrack", "gone", "denied")
+    wire.assert_never_in_clear(canary)
+
+
+def test_a_service_whose_listener_pid_1_made_is_served_and_calls_as_itself(
+    lab: Lab, till: App, wire: Wire, canary: str
+) -> None:
+    """Socket activation: who is called is told by address, and who calls by the socket that it made itself."""
+    with Unit(lab, "host2") as systemd, Unit(lab, "host2", "shop") as activated, Unit(lab, "host1", "front") as front:
+        move(systemd, lab, "host2", "init.scope")
+        with Echo(systemd.listen("::", ACTIVATED)):
+            lab.register("host2", "shop", ACTIVATED)
+            look.allow(lab, "front", "shop")
+            for number in range(2):
+                assert call(front, address(lab, number), ACTIVATED, canary) == canary
+        assert call(activated, address(lab, 0), SHOP_ONLY, canary) == f"app:{canary}"
     wire.assert_never_in_clear(canary)
 
 

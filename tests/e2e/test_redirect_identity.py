@@ -115,6 +115,17 @@ def test_a_forged_mark_is_wiped_and_its_owner_captured(
     assert agent.learned(version).mark == stamp
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_forged_mark_is_not_taken_for_a_stamp_behind_a_syn_cookie(mesh: tuple[Host, Host, Agent], version: int) -> None:
+    """The kernel forgets the SYN then, and the accepted socket has the mark of the packet that brings the cookie back."""
+    host, peer, agent = mesh
+    host.shell("sysctl", "-qw", "net.ipv4.tcp_syncookies=2")
+    forger = Workload(host, SHOP_UNIT, net_raw=True, mark=WEB_MARK)
+    assert forger.ask(peer.ip4 if version == 4 else peer.ip6, WEB) == "agent:hello"
+    assert agent.learned(version).mark == 0
+    host.shell("sysctl", "-qw", "net.ipv4.tcp_syncookies=1")
+
+
 def test_a_forged_mark_does_not_pass_through_the_agents_own_door(mesh: tuple[Host, Host, Agent]) -> None:
     """Whoever dials the agent's port directly is not captured, but the mark is wiped there as well."""
     host, _, agent = mesh

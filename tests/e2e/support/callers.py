@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nodeagent.lab import cgroup
 from nodeagent.lab.lab import Lab
-from tests.e2e.support.unit import Unit
+from tests.e2e.support.unit import DEADLINE_S, Unit
+from tests.support.eventually import eventually
 
 _RESTLESS = Path(__file__).with_name("restless.py")
 _MARKED = re.compile(r'"[^"]*?([^"/]+)\.service" : (0x[0-9a-f]+)')
@@ -72,12 +73,29 @@ def call(unit: Unit, address: str, port: int, line: str, *, mark: int = 0) -> st
         return say(sock, line)
 
 
+def place_of(lab: Lab, host: str, path: str) -> Path:
+    """The directory of a cgroup below the host's root."""
+    return cgroup.mount() / lab.host(host).cgroup / path
+
+
 def move(unit: Unit, lab: Lab, host: str, path: str) -> None:
     """Takes the unit's process to another cgroup below the host's root, which is made: its next sockets are from there."""
     unit.sockets(1)  # it has entered its own cgroup by then, and does not go back there
-    place = cgroup.mount() / lab.host(host).cgroup / path
+    place = place_of(lab, host, path)
     place.mkdir(parents=True, exist_ok=True)
     (place / "cgroup.procs").write_text(str(unit._maker.pid))
+
+
+def orphan(unit: Unit, lab: Lab, host: str, name: str) -> socket.socket:
+    """A socket that was made in NAME.service, whose cgroup is gone by now, also from the kernel's map."""
+    path = f"system.slice/{name}.service"
+    move(unit, lab, host, path)
+    eventually(lambda: name in marks_in_kernel(lab, host), DEADLINE_S, f"{name} is stamped")
+    (sock,) = unit.sockets(1)
+    move(unit, lab, host, "user.slice/user-0.slice/session-1.scope")
+    place_of(lab, host, path).rmdir()
+    eventually(lambda: name not in marks_in_kernel(lab, host), DEADLINE_S, f"{name} is stamped no more")
+    return sock
 
 
 def marks_in_kernel(lab: Lab, host: str) -> dict[str, int]:

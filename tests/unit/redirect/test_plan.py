@@ -78,7 +78,7 @@ def test_closed_refuses_where_open_lets_by() -> None:
 def test_what_is_stamped_refused_and_redirected_is_the_same() -> None:
     """One list of destinations, three actions."""
     ruleset = plan(SCENARIOS["networks"])
-    stamped = [conditions for conditions, _ in chain(ruleset, "ident")[3:]]
+    stamped = [conditions for conditions, _ in chain(ruleset, "ident")[4:]]
     refused = [conditions for conditions, action in chain(ruleset, "closed") if action == Reset()]
     redirected = [conditions for conditions, action in chain(ruleset, "out") if isinstance(action, RedirectTo)]
     assert stamped == refused == redirected

@@ -155,8 +155,9 @@ _MAKE_MAP = (
     "from nodeagent.process import startup\n"
     "loop = asyncio.new_event_loop()\n"
     "Path('/proc/sys/user/max_inotify_instances').write_text('0')\n"
-    "fleet = types.SimpleNamespace(tell_units=print)\n"
-    "startup._follow_units(types.SimpleNamespace(loop=loop, cgroups=Path(sys.argv[1]), fleet=fleet), AsyncExitStack())\n"
+    "fleet, ids = types.SimpleNamespace(tell_units=print), types.SimpleNamespace(note=print)\n"
+    "parts = types.SimpleNamespace(loop=loop, cgroups=Path(sys.argv[1]), fleet=fleet, cgroup_ids=ids)\n"
+    "startup._follow_units(parts, AsyncExitStack())\n"
 )
 _WATCH = (
     "from nodeagent.process.cgroups import SliceWatch\n"

@@ -13,6 +13,7 @@ from nodeagent.process import sock_diag
 from nodeagent.process.cgroups import IdScan
 from nodeagent.process.netlink import NetlinkError
 from nodeagent.process.owner import CgroupIds, OwnerFinder
+from nodeagent.process.units import UnitCgroup
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
 
 
@@ -112,7 +113,7 @@ def test_a_question_that_the_kernel_refuses_names_nobody(tmp_path: Path, monkeyp
     monkeypatch.setattr("nodeagent.process.conntrack.find_original", refuse)
     finder = OwnerFinder(CgroupIds(tmp_path, Clock()), never)
     try:
-        assert find(finder, 7) == [OwnerAnswer(7, -1, "")]
+        assert find(finder, 7) == [OwnerAnswer(7, -1, "", knows_unit=False)]
     finally:
         finder.close()
 
@@ -121,7 +122,7 @@ def test_a_connection_that_conntrack_does_not_know_is_nobodys(tmp_path: Path) ->
     """Asked of the real kernel."""
     finder = OwnerFinder(CgroupIds(tmp_path, Clock()), never)
     try:
-        assert find(finder, 7) == [OwnerAnswer(7, -1, "")]
+        assert find(finder, 7) == [OwnerAnswer(7, -1, "", knows_unit=False)]
     finally:
         finder.close()
 
@@ -179,14 +180,58 @@ def test_a_tree_that_cannot_be_read_costs_nobody_but_the_asker_and_later_asks_ar
         owner(sock_diag.Owner(7, unit))
         with monkeypatch.context() as broken, capture_logs() as log:
             broken.setattr(owner_module, "scan_ids", fail)
-            assert find(finder, 1) == [OwnerAnswer(1, -1, "")]
+            assert find(finder, 1) == [OwnerAnswer(1, -1, "", knows_unit=False)]
             late = find(finder, 2)
             assert late == []
             deferred.pop()[1]()
-            assert late == [OwnerAnswer(2, -1, "")]
+            assert late == [OwnerAnswer(2, -1, "", knows_unit=False)]
         late = find(finder, 3)
         deferred.pop()[1]()
         assert late == [OwnerAnswer(3, 7, "a.service")]
         assert [line["event"] for line in log] == ["owner_query_failed"]
+    finally:
+        finder.close()
+
+
+@pytest.mark.parametrize("is_noted", [False, True])
+def test_a_cgroup_that_is_gone_is_still_the_unit_s_that_it_was(tmp_path: Path, *, is_noted: bool) -> None:
+    """A socket that was handed to another process outlives it; whether it was seen by a look or told does not matter."""
+    clock = Clock()
+    ids = CgroupIds(tmp_path, clock)
+    gone = make_unit(tmp_path, "cron.service")
+    if is_noted:
+        ids.note({"cron.service": UnitCgroup("cron.service", gone)})
+    else:
+        assert ids.try_unit(gone) == "cron.service"
+    (tmp_path / "cron.service").rmdir()
+    clock.now += limits.RESCAN_S
+    ids.look()
+    assert ids.try_unit(gone) == "cron.service"
+    assert ids.knows(gone)
+
+
+def test_units_that_are_gone_are_remembered_as_far_as_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Restarts for years must not fill the memory."""
+    monkeypatch.setattr(limits, "CGROUPS_MAX", 4)
+    ids = CgroupIds(tmp_path, Clock())
+    for number in range(2, 100):
+        ids.note({"web.service": UnitCgroup("web.service", number)})
+        assert ids.knows(number)
+        assert len(ids._units) <= 2 * limits.CGROUPS_MAX
+
+
+def test_nobody_knows_the_unit_of_a_cgroup_that_was_not_reached_nor_of_the_root(
+    tmp_path: Path, owner: Callable[[sock_diag.Owner], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is another answer than "of no unit": a rule by unit may be meant for it."""
+    finder = OwnerFinder(CgroupIds(tmp_path, Clock()), never)
+    monkeypatch.setattr(limits, "CGROUPS_MAX", 1)
+    try:
+        owner(sock_diag.Owner(7, make_unit(tmp_path, "web.service/deep/deeper")))
+        assert find(finder, 1) == [OwnerAnswer(1, 7, "", knows_unit=False)]
+        owner(sock_diag.Owner(7, 0))
+        assert find(finder, 2) == [OwnerAnswer(2, 7, "", knows_unit=False)]
     finally:
         finder.close()

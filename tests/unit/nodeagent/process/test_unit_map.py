@@ -9,7 +9,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.process.cgroups import SliceWatch
 from nodeagent.process.unit_map import UnitMap
-from nodeagent.process.units import StampedUnit
+from nodeagent.process.units import StampedUnit, UnitCgroup
 from tests.support.loop import run, until
 
 
@@ -20,6 +20,7 @@ class Kernel:
         self.log: list[object] = []
         self.loaded: tuple[StampedUnit, ...] | None = None
         self.takes = takes
+        self.noted: dict[int, str] = {}
 
     def tell(self, units: Mapping[int, str]) -> None:
         """As the fleet."""
@@ -31,6 +32,10 @@ class Kernel:
         if self.takes:
             self.loaded = units
         return self.takes
+
+    def note(self, units: Mapping[str, UnitCgroup]) -> None:
+        """As the finder of owners."""
+        self.noted |= {cgroup.cgroup_id: unit for unit, cgroup in units.items()}
 
     def names(self) -> list[str]:
         """Units in the map."""
@@ -48,13 +53,14 @@ def test_workers_know_a_mark_before_the_kernel_stamps_it(tmp_path: Path) -> None
 
     async def scene() -> None:
         kernel = Kernel()
-        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load)
+        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load, kernel.note)
         units.start()
         units.close()
         row = StampedUnit("web.service", mark(1), "system.slice/web.service")
         assert kernel.log == [{mark(1): "web.service"}, (row,)]
         assert len(units) == 1
         assert units.marks() == {mark(1): "web.service"}
+        assert kernel.noted == {(tmp_path / row.path).stat().st_ino: "web.service"}
 
     run(scene)
 
@@ -64,7 +70,7 @@ def test_units_that_come_and_go_are_followed_also_in_new_slices(tmp_path: Path) 
 
     async def scene() -> None:
         kernel = Kernel()
-        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load)
+        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load, kernel.note)
         units.start()
         deep = tmp_path / "system.slice" / "system-db.slice" / "db@1.service"
         deep.mkdir(parents=True)
@@ -89,7 +95,7 @@ def test_a_unit_made_again_between_two_looks_is_loaded_again(tmp_path: Path) -> 
 
     async def scene() -> None:
         kernel = Kernel()
-        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load)
+        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load, kernel.note)
         units.follow()
         other.mkdir()  # so that the file system does not give the old number again
         unit.rename(tmp_path / "kept")
@@ -110,7 +116,7 @@ def test_what_the_kernel_did_not_take_is_tried_again_at_the_next_look(tmp_path: 
 
     async def scene() -> None:
         kernel = Kernel(takes=False)
-        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load)
+        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load, kernel.note)
         units.follow()
         assert len(units) == 0
         kernel.takes = True
@@ -132,7 +138,7 @@ def test_a_slice_that_cannot_be_watched_stops_no_unit(tmp_path: Path, monkeypatc
 
     async def scene() -> None:
         kernel = Kernel()
-        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load)
+        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load, kernel.note)
         units.start()
         assert kernel.names() == ["web.service"]
         (tmp_path / "system.slice/shop.service").mkdir()

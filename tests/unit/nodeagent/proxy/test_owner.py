@@ -15,6 +15,7 @@ from tests.support.twohosts import run
 
 UNITS = {0x5A000007: "shop.service"}
 BY_UID = '[[workload]]\nselector = "unix:uid:1001"\nservice = "cron"\n'
+BY_UNIT = '[[workload]]\nselector = "systemd:id:shop.service"\nservice = "till"\n'
 
 
 class Marked:
@@ -36,7 +37,9 @@ class Marked:
         return ("127.0.0.1", 15001)
 
 
-def asked(mark: int, extra: str, uid: int, unit: str, state: int = 1) -> tuple[Workload, list[requests.OwnerQuestion]]:
+def asked(
+    mark: int, extra: str, uid: int, unit: str, state: int = 1, *, knows_unit: bool = True
+) -> tuple[Workload, list[requests.OwnerQuestion]]:
     """The workload found, and what the supervisor was asked; it answers with (uid, unit)."""
     questions: list[requests.OwnerQuestion] = []
 
@@ -47,7 +50,7 @@ def asked(mark: int, extra: str, uid: int, unit: str, state: int = 1) -> tuple[W
         def answer() -> None:
             question = requests.decode_question(theirs.recv(512))
             questions.append(question)
-            theirs.send(requests.encode_answer(requests.OwnerAnswer(question.number, uid, unit)))
+            theirs.send(requests.encode_answer(requests.OwnerAnswer(question.number, uid, unit, knows_unit)))
 
         asyncio.get_running_loop().add_reader(theirs.fileno(), answer)
         found = await find_workload(Marked(mark, state), UNITS, mesh(extra=extra), channel)
@@ -110,8 +113,22 @@ def test_a_rule_by_uid_goes_before_the_unit_s_own_name() -> None:
 
 def test_a_rule_by_unit_that_comes_first_decides_without_a_question() -> None:
     """The mark is enough."""
-    by_unit = '[[workload]]\nselector = "systemd:id:shop.service"\nservice = "till"\n'
-    assert asked(0x5A000007, by_unit + BY_UID, 1001, "") == (Workload("shop.service", how="stamp"), [])
+    assert asked(0x5A000007, BY_UNIT + BY_UID, 1001, "") == (Workload("shop.service", how="stamp"), [])
+
+
+@pytest.mark.parametrize(
+    ("rules", "knows_unit", "found"),
+    [
+        (BY_UNIT + BY_UID, True, Workload("", 1001, "conntrack")),
+        (BY_UNIT + BY_UID, False, NOBODY),
+        (BY_UID + BY_UNIT, False, Workload("", 1001, "conntrack")),
+    ],
+)
+def test_where_a_rule_by_unit_comes_first_nobody_is_named_by_his_uid_alone(
+    rules: str, found: Workload, *, knows_unit: bool
+) -> None:
+    """A process of no unit is; one whose unit cannot be told may be the very unit that the rule is about."""
+    assert asked(0, rules, 1001, "", knows_unit=knows_unit)[0] == found
 
 
 def test_stamped_alone_never_asks() -> None:

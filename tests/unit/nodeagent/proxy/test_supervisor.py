@@ -83,7 +83,7 @@ def test_a_silent_supervisor_is_a_limit_not_a_hang(monkeypatch: pytest.MonkeyPat
     async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
         with pytest.raises(LimitReached):
             await channel.prepared_socket(6)
-        assert await channel.owner((b"\1\2\3\4", 1), (b"\1\2\3\4", 2)) == (0, -1, "")
+        assert await channel.owner((b"\1\2\3\4", 1), (b"\1\2\3\4", 2)) == requests.OwnerAnswer(0, -1, "", knows_unit=False)
 
     with_channel(work)
 
@@ -97,7 +97,7 @@ def test_a_late_answer_is_nobody_s() -> None:
         number = requests.decode_question(theirs.recv(512)).number
         theirs.send(requests.encode_answer(requests.OwnerAnswer(number + 1, 0, "root.service")))
         theirs.send(requests.encode_answer(requests.OwnerAnswer(number, 1001, "shop.service")))
-        assert await asking == (number, 1001, "shop.service")
+        assert await asking == requests.OwnerAnswer(number, 1001, "shop.service")
 
     with_channel(work)
 

@@ -17,7 +17,8 @@ QUESTIONS = [
     OwnerQuestion(1, packed("10.0.0.1"), 40000, packed("10.0.0.1"), 15001),
     OwnerQuestion(2**32 - 1, packed("fd00::1"), 65535, packed("::1"), 1),
 ]
-ANSWERS = [OwnerAnswer(1, 1001, "web.service"), OwnerAnswer(2, 0, ""), OwnerAnswer(3, -1, "a.service"), OwnerAnswer(4, -1, "")]
+ANSWERS = [OwnerAnswer(1, 1001, "web.service"), OwnerAnswer(2, 0, ""), OwnerAnswer(3, -1, "a.service"),
+           OwnerAnswer(4, -1, "", knows_unit=False), OwnerAnswer(5, 7, "", knows_unit=False)]  # fmt: skip
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -38,7 +39,7 @@ def test_an_answer_that_says_not_found_names_nobody() -> None:
     """Whatever else stands in it."""
     data = bytearray(requests.encode_answer(OwnerAnswer(1, 1001, "web.service")))
     data[5] = 0
-    assert OwnerAnswer(1, -1, "") == requests.decode_answer(bytes(data))
+    assert OwnerAnswer(1, -1, "", knows_unit=False) == requests.decode_answer(bytes(data))
 
 
 @pytest.mark.parametrize("unit", ["web.service", "", "a" * 256, "dev-\u00e9.service"])
