@@ -160,10 +160,10 @@ def parse_config(text: str, where: str) -> Config:
     """
     try:
         config = msgspec.convert(tomllib.loads(text), Config)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {_explain(str(error))}") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number of 5,000 digits
+        raise ConfigError(f"{where}: not TOML: {error}") from error
     for complaint in _complaints(config):
         raise ConfigError(f"{where}: {complaint}")
     return config

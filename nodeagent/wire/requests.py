@@ -94,7 +94,7 @@ def encode_answer(answer: OwnerAnswer) -> bytes:
 def decode_answer(data: bytes) -> OwnerAnswer:
     """The answer in OWNER."""
     _, number, found, uid = _unpack(_OWNER, data[: _OWNER.size])
-    return OwnerAnswer(number, uid if found else -1, _text(data[_OWNER.size :]) if found else "")
+    return OwnerAnswer(number, max(uid, -1) if found else -1, _text(data[_OWNER.size :]) if found else "")
 
 
 def encode_unit(mark: int, unit: str) -> bytes:
