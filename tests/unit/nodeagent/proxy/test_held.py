@@ -3,6 +3,9 @@
 import asyncio
 from typing import Any
 
+import pytest
+
+from nodeagent import limits
 from nodeagent.errors import Reason
 from nodeagent.model.address import Address
 from nodeagent.proxy.ends import TcpEnd
@@ -139,3 +142,17 @@ async def until(is_so: Any) -> None:
     """Gives the loop turns until it is so; `run` has a deadline."""
     while not is_so():
         await asyncio.sleep(0.001)
+
+
+def test_one_handful_is_cut_per_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand are no thousand timers: a quarter of the grace is a quarter of them."""
+    monkeypatch.setattr(limits, "CUT_TICK_S", 900.0)
+
+    async def work(live: Live) -> None:
+        relays = [opened(live) for _ in range(100)]
+        live.follow(DENY)
+        await until(lambda: any(relay.is_over for relay in relays))
+        assert [relay.is_over for relay in relays].count(True) == 25
+        live.follow(ALLOW)
+
+    with_live(3600, work)

@@ -220,3 +220,22 @@ def test_writing_to_a_closed_stream_is_harmless(pair: Pair) -> None:
     callee.stream.respond(OK)
     pair.pump()
     assert (callee.got, caller.got, pair.budget.used) == (b"", b"", 0)
+
+
+def test_the_session_s_window_is_the_largest_there_is(pair: Pair) -> None:
+    """Stalled streams must not stop the others: a thousand times a stream's window fits into it."""
+    hello = Session(pair, Budget(), is_client=False).data_to_send()
+    grown = (limits.SESSION_WINDOW_BYTES - 65_535).to_bytes(4, "big")
+    assert b"\x00\x00\x04\x08\x00\x00\x00\x00\x00" + grown in hello
+    assert limits.STREAMS_PER_SESSION * limits.STREAM_WINDOW_BYTES < limits.SESSION_WINDOW_BYTES
+
+
+def test_one_turn_writes_so_much_of_each_stream_and_of_all(pair: Pair) -> None:
+    """A bulk transfer neither fills a turn for ever nor goes first."""
+    takers = [pair.open()[0] for _ in range(3)]
+    for taker in takers:
+        taker.stream.write(b"b" * 10 * limits.FEED_BYTES)
+    sent = pair.client.data_to_send()
+    assert limits.FLUSH_BYTES <= len(sent) < limits.FLUSH_BYTES + 4 * limits.FEED_BYTES
+    queued = {taker.stream.queued // limits.FEED_BYTES for taker in takers}
+    assert max(queued) - min(queued) <= 1
