@@ -139,6 +139,7 @@ class _Side:
                 assert self.budget.used >= 0
         assert len(self.session.streams) <= limits.STREAMS_PER_SESSION
         self.session.lose("over")
+        assert all("end" in log or any(isinstance(each, int) for each in log) for log in self.log.values())
         assert self.budget.used == 0
         assert self.session.data_to_send() == b""
 

@@ -6,10 +6,12 @@ import contextlib
 import pytest
 from aiohttp import web
 
+from nodeagent import limits
 from nodeagent.config import CatalogTable, Config
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import real_environment
 from nodeagent.control.identity import Identity, services_spoken_for
+from nodeagent.control.keeper import Keeper, Surroundings
 from nodeagent.model.identity import KeyRing
 from nodeagent.observe.metrics import Metrics
 from tests.support.loop import run, until
@@ -203,5 +205,65 @@ def test_garbage_instead_of_roots_keeps_the_old_ones() -> None:
         scene.peer.set(ROOTS, {"Roots": []})
         await until(lambda: scene.identity.complaint, "the complaint")
         assert scene.identity.trust.bundle.trust_domain == DOMAIN
+
+    played(script)
+
+
+def test_so_many_certificates_are_held_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who starts a thousand units more cannot have the CA sign for ever."""
+    monkeypatch.setattr(limits, "SVID_ON_DEMAND", 2)
+
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset())
+        for name in ("a", "b", "c"):
+            scene.identity.ask(name)
+        await until(lambda: scene.names() == ["a", "b"], "two certificates")
+        assert set(scene.identity.keepers) == {"a", "b"}
+
+    played(script)
+
+
+def test_the_ca_is_asked_by_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that starts with a thousand services does not flood it."""
+    monkeypatch.setattr(limits, "SVID_ASKS", 2)
+    now = most = 0
+
+    async def script(scene: Scene) -> None:
+        put = scene.catalog.put
+
+        async def counted(path: str, value: object) -> bytes:
+            nonlocal now, most
+            now += 1
+            most = max(most, now)
+            try:
+                return await put(path, value)
+            finally:
+                now -= 1
+
+        monkeypatch.setattr(scene.catalog, "put", counted)
+        scene.identity.need(frozenset({f"s{number}" for number in range(8)}))
+        await until(lambda: len(scene.names()) == 8, "all certificates")
+
+    played(script)
+    assert most == 2
+
+
+@pytest.mark.parametrize(("after_s", "wakes"), [(-0.1, False), (0.0, True)])
+def test_a_refused_certificate_is_not_asked_for_again_at_once(after_s: float, *, wakes: bool) -> None:
+    """However often workers ask; SVID_REFUSED_S later the next question counts."""
+
+    async def script(scene: Scene) -> None:
+        world = Surroundings(lambda: None, scene.identity._issue, lambda: None, scene.catalog.rest, real_environment())
+        keeper = scene.identity.keepers["late"] = Keeper("late", world)
+        keeper.failed_at = 1000.0
+        resting = asyncio.create_task(keeper.bell.rest(3600))
+        await asyncio.sleep(0)
+        scene.identity._now = lambda: 1000.0 + limits.SVID_REFUSED_S + after_s
+        scene.identity.ask("late")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert resting.done() is wakes
+        resting.cancel()
+        await asyncio.gather(resting, return_exceptions=True)
 
     played(script)

@@ -11,6 +11,7 @@ from certs.csr import new_key_and_csr
 from certs.local_ca import LocalCa
 from certs.spiffe import service_id
 from certs.svid import Svid
+from nodeagent import limits
 from nodeagent.control.environment import Environment
 from nodeagent.control.keeper import Keeper, Surroundings
 from nodeagent.control.trust import Trust
@@ -160,5 +161,16 @@ def test_a_certificate_of_seconds_gets_one_more_try_before_it_ends() -> None:
             left = svid.not_after.timestamp() - playing.now
             await until(lambda: playing.rests and max(playing.rests) > left / 4, "the longest rest")
             assert max(playing.rests) <= left / 2
+
+    run(scene)
+
+
+def test_an_hour_of_failures_asks_every_few_minutes() -> None:
+    """The rests double up to a bound: a CA that comes back is found soon."""
+
+    async def scene() -> None:
+        async with Scene(*[CatalogError("the CA is away")] * 100_000).running() as playing:
+            await until(lambda: playing.rests[-2:] == [limits.SVID_RENEW_RETRY_MAX_S] * 2, "the longest rests")
+            assert max(playing.rests) == limits.SVID_RENEW_RETRY_MAX_S
 
     run(scene)

@@ -142,3 +142,15 @@ def test_opening_twice_for_the_first_time_makes_it_once(tmp_path):
 
 def test_storage_errors_name_what_sqlite_said():
     assert "OperationalError" in str(storage_failed(sqlite3.OperationalError("locked")))
+
+
+def test_a_write_waits_for_another_but_not_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "CATALOG_LOCK_S", 0.05)
+    writers = [open_database(tmp_path / "other.db", create=True) for _ in range(2)]
+    writers[0].execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageFailed):
+        commit(writers[1], put_key("a"))
+    writers[0].execute("COMMIT")
+    commit(writers[1], lambda _change: None)
+    for writer in writers:
+        writer.close()

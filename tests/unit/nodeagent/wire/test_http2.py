@@ -4,7 +4,7 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.wire.http2 import Session
-from nodeagent.wire.stream import CANCEL, LOST, Budget, Headers, Stream
+from nodeagent.wire.stream import CANCEL, LOST, NO_ERROR, Budget, Headers, Stream
 
 CONNECT = [(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:80")]
 OK = [(b":status", b"200")]
@@ -127,6 +127,26 @@ def test_a_reset_reaches_the_other_side_with_its_code(pair: Pair) -> None:
     caller.stream.reset(CANCEL)
     pair.pump()
     assert (callee.code, caller.code) == (CANCEL, None)
+
+
+def test_a_reset_that_calls_itself_no_error_is_a_reset_all_the_same(pair: Pair) -> None:
+    """Some peers end a stream so that they have had enough of: whoever relays it must not wait for more."""
+    caller, callee = pair.open()
+    caller.stream.reset(NO_ERROR)
+    pair.pump()
+    assert (callee.code, callee.has_ended, pair.server.streams) == (CANCEL, False, {})
+
+
+def test_a_refused_stream_ends_cleanly(pair: Pair) -> None:
+    """The answer was the end of it: no reset follows when the caller has ended as well."""
+    caller = Taker()
+    caller.stream = pair.client.open(CONNECT, caller)
+    pair.pump()
+    callee = pair.accepted[-1]
+    callee.stream.respond([(b":status", b"401")], end=True)
+    caller.stream.write_eof()
+    pair.pump()
+    assert (caller.has_ended, caller.code, callee.has_ended, callee.code) == (True, None, True, None)
 
 
 def test_bulk_does_not_starve_a_small_stream(pair: Pair) -> None:
