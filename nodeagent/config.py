@@ -160,7 +160,7 @@ def parse_config(text: str, where: str) -> Config:
     """
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number of 5,000 digits
         raise ConfigError(f"{where}: not TOML: {error}") from error
     try:
         config = msgspec.convert(tables, Config)

@@ -26,7 +26,7 @@ def mount_of(mountinfo: str) -> str:
     found = ""
     for line in mountinfo.splitlines():
         mount, _, file_system = line.partition(" - ")
-        point = mount.split(" ")[4]
+        point = "".join(mount.split(" ")[4:5])
         if file_system.split(" ")[0] == "cgroup2" and (point == BELOW or point.startswith(BELOW + "/")):
             found = point
     if not found:

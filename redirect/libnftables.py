@@ -116,7 +116,7 @@ class Nft:
         if failed:
             message = explain(errors.decode(errors="replace"))
             raise (NothingThere if _NOTHING_THERE in message else RedirectError)(f"nft: {message}")
-        return output.decode()
+        return output.decode(errors="replace")  # a comment may be anybody's bytes
 
 
 def explain(errors: str) -> str:

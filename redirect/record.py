@@ -53,7 +53,7 @@ class RecordFile:
         text = os.pread(self.descriptor, _BYTES_MAX, 0).rstrip(b"\0").decode(errors="replace")
         try:
             return decode_record(text)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
 
     def write(self, record: Record | None) -> None:
@@ -112,7 +112,7 @@ def decode_record(text: str) -> Record:
     """The record in this JSON; also one that an older version wrote.
 
     Raises:
-        ValueError, TypeError, KeyError: it is not one of ours.
+        ValueError, TypeError, KeyError, OverflowError, RecursionError: it is not one of ours.
     """
     data = json.loads(text)
     if data["version"] not in (1, _VERSION):

@@ -21,6 +21,7 @@ _MARK = 15  # attribute; sent to whoever has CAP_NET_ADMIN
 _SOCK_DIAG, _BY_FAMILY = 4, 20  # netlink protocol, message type
 _DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 _ERROR, _DONE = 2, 3
+_ERRNO_MAX = 4095  # linux/err.h, MAX_ERRNO
 _HEAD = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _NUMBER, _CODE = struct.Struct("=I"), struct.Struct("=i")
@@ -63,7 +64,13 @@ def find_dependents(sockets: Iterable[TcpSocket], *, outbound_port: int, tunnel_
 
 
 def decode_socket(body: bytes) -> TcpSocket:
-    """One row of the listing."""
+    """One row of the listing.
+
+    Raises:
+        OSError: it is cut off.
+    """
+    if len(body) < _ROW.size:
+        raise OSError(f"a row of {len(body)} bytes about a socket")
     state, port = _ROW.unpack_from(body)
     return TcpSocket(port, state, _mark_in(body[_ROW.size :]))
 
@@ -102,7 +109,7 @@ def _raise_refusal(body: bytes) -> None:
     """The end of a listing, too, carries zero or a negative errno."""
     code = -_CODE.unpack_from(body)[0] if len(body) >= _CODE.size else 0
     if code:
-        raise OSError(code, os.strerror(code))
+        raise OSError(code, os.strerror(code) if 0 < code <= _ERRNO_MAX else f"error {code}")
 
 
 def _mark_in(attributes: bytes) -> int:

@@ -120,7 +120,7 @@ def apply_delta(snapshot: Snapshot, delta: Delta) -> Snapshot:
     """The snapshot of `delta.generation`.
 
     Raises:
-        CatalogError: the delta starts from another generation.
+        CatalogError: the delta starts from another generation, or names a host that is in neither.
     """
     if delta.base != snapshot.generation:
         raise CatalogError(f"a delta from generation {delta.base}; this snapshot is generation {snapshot.generation}")
@@ -162,8 +162,10 @@ def _owned(owned: Mapping[str, Host], delta: Delta, hosts: Mapping[str, Host]) -
     for ip, name in delta.owners.items():
         if name is None:
             merged.pop(ip, None)
-        else:
+        elif name in hosts:
             merged[ip] = hosts[name]
+        else:
+            raise CatalogError(f"a delta that names the host {name!r}, which is not there")
     return merged
 
 

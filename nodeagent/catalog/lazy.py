@@ -50,5 +50,5 @@ class LazyServices(Mapping[str, Service]):
 def _decode(name: str, raw: msgspec.Raw) -> Service:
     try:
         return _decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CatalogError(f"the saved snapshot's service {name} cannot be read: {error}") from error

@@ -85,7 +85,7 @@ def parse_answer(status: int, body: bytes, kind: type[Answer]) -> Answer:
         if status == http.HTTPStatus.OK:
             return msgspec.json.decode(body, type=kind)
         raise click.ClickException(f"the agent answered: {msgspec.json.decode(body, type=ErrorAnswer).error}")
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise click.ClickException(f"the agent's answer cannot be read: {error}; is it another version?") from error
 
 

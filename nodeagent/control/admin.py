@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import stat
 from collections.abc import Mapping
@@ -126,7 +127,7 @@ async def list_connections(workers: Workers, closed: ClosedRing, query: Mapping[
         HTTPBadRequest: the query makes no sense.
     """
     text = _asked(query, "closed", "limit", "service").get("limit", str(limits.API_ROWS))
-    if not text.isdecimal() or not 1 <= int(text) <= limits.API_ROWS_MAX:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= limits.API_ROWS_MAX:
         raise web.HTTPBadRequest(text=f"closed=1, service=NAME and limit=1..{limits.API_ROWS_MAX} are known here")
     limit, service = int(text), query.get("service", "")
     if query.get("closed", "") in _TRUE:

@@ -54,7 +54,7 @@ class FlowBook:
             saved = msgspec.msgpack.decode(self._path.read_bytes(), type=_Saved)
         except FileNotFoundError:
             return
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             _log.error("flows_ignored", path=str(self._path), error=str(error))
             return
         self._counts = dict(saved.flows[-self._most :]) | self._counts

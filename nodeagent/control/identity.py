@@ -224,7 +224,7 @@ class Identity:
         body = await self._catalog.put("/v1/nodeagent/sign", {"CSR": csr_pem})
         try:
             svid = Svid.from_pem(msgspec.json.decode(body, type=_Signed).cert_pem, key_pem)
-        except (msgspec.MsgspecError, CertificateError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, CertificateError) as error:
             raise CatalogError(f"the CA's answer for {service} cannot be used: {error}") from error
         if svid.spiffe_id != spiffe_id:
             raise CatalogError(f"the CA signed {svid.spiffe_id} instead of {spiffe_id}")

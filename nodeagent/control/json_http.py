@@ -46,7 +46,7 @@ def parse_answer(status: int, data: bytes, asked: str) -> Any:
         raise kind(f"the catalog answered {status} to {asked}: {said or 'without a word'}{cure}")
     try:
         return json.loads(data) if data.strip() else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CatalogError(f"the catalog's answer to {asked} is not JSON: {error}") from error
 
 

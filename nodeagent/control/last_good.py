@@ -76,5 +76,5 @@ def parse_last_good(raw: bytes) -> LastGood:
         raise ValueError("its checksum is wrong: truncated or changed")
     try:
         return msgspec.msgpack.decode(body, type=LastGood)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error

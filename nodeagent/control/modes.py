@@ -62,7 +62,7 @@ class ModeBook:
             modes = msgspec.json.decode(self._path.read_bytes(), type=Modes)
         except FileNotFoundError:
             return
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             _log.error("modes_unreadable", path=str(self._path), error=str(error), effect="everything is strict")
             self.complaint = f"{self._path}: {error}; everything is strict until: nodeagent enforce MODE"
             self.modes = Modes(ALL_STRICT, dict.fromkeys(self._file.service, ALL_STRICT))

@@ -65,7 +65,7 @@ def parse_roots(body: bytes) -> Trust:
     try:
         answer = msgspec.json.decode(body, type=_Roots)
         bundle = TrustBundle(answer.trust_domain, tuple(root.root_cert for root in answer.roots))
-    except (msgspec.MsgspecError, CertificateError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, CertificateError) as error:
         raise CatalogError(f"/v1/connect/ca/roots: {error}") from error
     ids = frozenset(root.id for root in answer.roots)
     if answer.active_root_id not in ids:

@@ -1,5 +1,6 @@
 """Why one connection goes as it goes: gathers what this agent knows of it and has `decide/explain` say each step."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -112,7 +113,7 @@ class Asker:
         services = self.snapshot.services
         if destination not in services:
             raise web.HTTPNotFound(text=f"no service {destination[:80]!r} is known here{suggest(destination, services)}")
-        if port and not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= 65535):
+        if port and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) <= 65535):
             raise web.HTTPBadRequest(text=f"{port[:20]!r} is no port")
         found = [t for t in targets(self.snapshot, destination, int(port or 0)) if address in ("", str(t.address))]
         if not found:

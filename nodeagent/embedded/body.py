@@ -1,6 +1,7 @@
 """Request bodies: strict JSON into declared shapes; what is unknown or unsupported is refused by name."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -19,13 +20,13 @@ DEFAULT_NAMES = ("", "default")
 def parse_object(text: bytes) -> dict[str, Any]:
     """The JSON object in `text`.
 
-    Duplicate keys, NaN, halves of characters and bottomless nesting are refused: readers differ about them.
+    Duplicate keys, NaN, endless numbers, halves of characters and bottomless nesting are refused: readers differ about them.
 
     Raises:
         BadRequest: not such an object.
     """
     try:
-        value = json.loads(text.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        value = json.loads(text.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
     except ValueError as error:
@@ -89,6 +90,13 @@ def _check_characters(value: dict[str, Any]) -> None:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise BadRequest("the body is not JSON: it has half of a surrogate pair, which is no character") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # would be stored, and told to readers, as null
+        raise ValueError(f"{text[:80]} is too large a number")
+    return number
 
 
 def _no_constant(name: str) -> Any:

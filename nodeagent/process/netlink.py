@@ -10,6 +10,7 @@ _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _ERROR = struct.Struct("=i")
 _NLM_F_REQUEST = 1
 _NLMSG_ERROR = 2
+_ERRNO_MAX = 4095  # linux/err.h, MAX_ERRNO
 _NLA_TYPE_MASK = 0x3FFF  # the two upper bits say "nested" and "network byte order"
 NLA_F_NESTED = 0x8000
 _ANSWER_BYTES = 16_384  # a conntrack entry with all its extensions is below 1 KiB
@@ -64,6 +65,8 @@ def decode_answer(data: bytes, sequence: int) -> bytes | None:
     code = -_ERROR.unpack_from(body)[0]
     if code == errno.ENOENT:
         return None
+    if not 0 <= code <= _ERRNO_MAX:
+        raise NetlinkError(errno.EBADMSG, f"a netlink error of number {code}")
     raise NetlinkError(code, os.strerror(code))
 
 

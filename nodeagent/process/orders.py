@@ -104,5 +104,5 @@ def receive_order(channel: socket.socket) -> Received | None:
         raise FrameError("an order that was cut off")
     try:
         return Received(_decoder.decode(data), tuple(descriptors))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"not an order: {error}") from error

@@ -93,7 +93,10 @@ def read_answer(headers: Headers) -> None:
         AgentError: Denied for 401, BadDestination for 400, UpstreamRefused for 503 and its kin, else PeerRefused.
     """
     fields = dict(headers)
-    status = int(_digits(fields.get(b":status", b"0")))
+    try:
+        status = int(_digits(fields.get(b":status", b"0")))
+    except ValueError as error:
+        raise PeerRefused(f"the callee's agent answered with a status that cannot be read: {error}") from error
     if status == 200:
         return
     reason = fields.get(_REASON, b"").decode("ascii", "replace")

@@ -5,6 +5,7 @@ Session keeps a queue per stream, feeds the library a little of each in turn, co
 its own farewell where the library cannot.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
@@ -12,6 +13,7 @@ import ngh2
 
 from nodeagent import limits
 from nodeagent.wire.stream import (
+    CANCEL,
     ENHANCE_YOUR_CALM,
     INTERNAL_ERROR,
     LOST,
@@ -82,7 +84,8 @@ class Session:
     def ping(self) -> None:
         """Asks the peer whether it lives; `pongs` counts the answers."""
         if not self.failure:
-            self._connection.ping()
+            with contextlib.suppress(ngh2.NGH2Error):  # it is ending, here as below: the event that says so is on its way
+                self._connection.ping()
             self._handler.on_output()
 
     def shut_down(self) -> None:
@@ -90,7 +93,8 @@ class Session:
         if not (self.failure or self.is_closing):
             self.is_closing = True
             if not self._is_client:
-                self._connection.send_shutdown_notice()
+                with contextlib.suppress(ngh2.NGH2Error):
+                    self._connection.send_shutdown_notice()
             self._handler.on_output()
 
     def receive(self, data: bytes) -> None:
@@ -153,7 +157,8 @@ class Session:
         """Ends a stream at our wish."""
         self._forget(stream)
         if not self.failure:
-            self._connection.reset_stream(stream.id, code)
+            with contextlib.suppress(ngh2.NGH2Error):
+                self._connection.reset_stream(stream.id, code)
             self._handler.on_output()
 
     def consumed(self, stream: Stream, size: int) -> None:
@@ -166,7 +171,8 @@ class Session:
 
     def _acknowledge(self, stream_id: int, size: int) -> None:
         if not self.failure and size:
-            self._connection.acknowledge_received_data(size, stream_id)
+            with contextlib.suppress(ngh2.NGH2Error):
+                self._connection.acknowledge_received_data(size, stream_id)
             self._handler.on_output()
 
     def _forget(self, stream: Stream) -> None:
@@ -235,15 +241,15 @@ class Session:
         stream = Stream(self, event.stream_id)
         self.streams[stream.id] = stream
         stream.handler = self._handler.on_request(stream, list(event.headers))
-        if event.end_stream and not stream.is_closed:
-            stream.handler.on_end()
+        if event.end_stream:
+            stream.end()
 
     def _on_response(self, event: ngh2.ResponseReceived) -> None:
         stream = self.streams.get(event.stream_id)
         if stream and stream.handler:
             stream.handler.on_head(list(event.headers))
-            if event.end_stream and not stream.is_closed:
-                stream.handler.on_end()
+            if event.end_stream:
+                stream.end()
 
     def _on_data(self, event: ngh2.DataReceived) -> None:
         data = event.data
@@ -255,23 +261,23 @@ class Session:
             stream.unread += len(data)
             self._budget.used += len(data)
             stream.handler.on_data(data)
-        if event.end_stream and not stream.is_closed:
-            stream.handler.on_end()
+        if event.end_stream:
+            stream.end()
 
     def _on_trailers(self, event: ngh2.TrailersReceived) -> None:
         stream = self.streams.get(event.stream_id)
-        if stream and stream.handler:
-            stream.handler.on_end()
+        if stream:
+            stream.end()
 
     def _on_closed(self, event: ngh2.StreamClosed) -> None:
-        """Both directions ended, or a reset; the handler of a clean end has heard all it needs."""
+        """Both directions ended, or a reset, which may call itself no error; the handler of a clean end has heard all it needs."""
         stream = self.streams.get(event.stream_id)
         if not stream:
             return
-        if event.error_code != NO_ERROR:
+        if event.error_code != NO_ERROR or not (stream.has_ended and stream.is_ending):
             self._forget(stream)
             if stream.handler:
-                stream.handler.on_reset(event.error_code)
+                stream.handler.on_reset(event.error_code or CANCEL)
         elif not stream.unread:
             self._forget(stream)
         else:

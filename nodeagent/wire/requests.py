@@ -100,7 +100,7 @@ def decode_answer(data: bytes) -> OwnerAnswer:
     _, number, flags, uid = _unpack(_OWNER, data[: _OWNER.size])
     if not flags & _FOUND:
         return OwnerAnswer(number, -1, "", knows_unit=False)
-    return OwnerAnswer(number, uid, _text(data[_OWNER.size :]), bool(flags & _KNOWS_UNIT))
+    return OwnerAnswer(number, max(uid, -1), _text(data[_OWNER.size :]), bool(flags & _KNOWS_UNIT))
 
 
 def encode_unit(mark: int, unit: str) -> bytes:

@@ -64,7 +64,7 @@ class StreamOwner(Protocol):
 class Stream:
     """One stream of a session, seen by whoever relays it."""
 
-    __slots__ = ("_ending", "_queue", "_session", "_taken", "handler", "id", "is_closed", "queued", "unread")
+    __slots__ = ("_ending", "_queue", "_session", "_taken", "handler", "has_ended", "id", "is_closed", "queued", "unread")
 
     def __init__(self, session: StreamOwner, stream_id: int) -> None:
         self.id = stream_id
@@ -72,6 +72,7 @@ class Stream:
         self.queued = 0
         self.unread = 0
         self.is_closed = False
+        self.has_ended = False
         self._session = session
         self._queue: deque[bytes] = deque()
         self._taken = 0  # bytes of the first in the queue that were given away: cutting it each time would copy the rest
@@ -85,6 +86,7 @@ class Stream:
     def respond(self, headers: Headers, *, end: bool = False) -> None:
         """Sends the answer's head; for streams that the peer opened."""
         if not self.is_closed:
+            self._ending = self._ending or end
             self._session.respond(self, headers, end=end)
 
     def write(self, data: bytes) -> None:
@@ -111,6 +113,12 @@ class Stream:
         if not self.is_closed:
             self.unread -= size
             self._session.consumed(self, size)
+
+    def end(self) -> None:
+        """The peer will send no more: the handler is told, but for a stream that is closed."""
+        self.has_ended = True
+        if self.handler and not self.is_closed:
+            self.handler.on_end()
 
     def next_chunk(self, size: int) -> bytes:
         """Takes at most `size` bytes off the queue."""

@@ -5,17 +5,16 @@ import json
 from collections.abc import Callable
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.catalog import state
-from nodeagent.catalog.codec import decode_delta, decode_snapshot, encode_delta, encode_snapshot
+from nodeagent.catalog.codec import decode_snapshot, encode_snapshot
 from nodeagent.catalog.compiler import capture_of, compile_snapshot, notes_of
-from nodeagent.catalog.diff import Delta
 from nodeagent.catalog.state import CatalogState
 from nodeagent.decide.route import find_destination
 from nodeagent.errors import CatalogError
-from tests.support.mesh import config, mesh
+from tests.support.mesh import config
 
 KEYS = st.sampled_from(
     ["Node", "Address", "TaggedAddresses", "Meta", "Service", "ID", "Port", "Weights", "Passing", "Checks", "Status", "Name", "Sources",
@@ -63,17 +62,6 @@ def test_any_json_is_an_answer_or_a_catalog_error(parse: Callable[[bytes], objec
         parse(json.dumps(answer).encode())
 
 
-@pytest.mark.parametrize("parse", PARSERS)
-@given(body=st.binary(max_size=80))
-@example(body=b"[" * 50_000)
-@example(body=b'[{"Name":"\xff"}]')
-@example(body=b'{"a":' * 50_000)
-def test_any_bytes_are_an_answer_or_a_catalog_error(parse: Callable[[bytes], object], body: bytes) -> None:
-    """Not JSON, nested too deeply, not UTF-8."""
-    with contextlib.suppress(CatalogError):
-        parse(body)
-
-
 @given(st.lists(NODES, max_size=3), st.dictionaries(st.text(max_size=4) | st.just("web"), ANSWERS, max_size=3), st.lists(ROWS, max_size=3))
 def test_whatever_was_parsed_compiles(nodes: object, services: dict[str, object], entries: object) -> None:
     """And survives the way to a worker; every registered address leads somewhere."""
@@ -95,23 +83,3 @@ def attempt(parse: Callable[[bytes], object], answer: object) -> object:
     with contextlib.suppress(CatalogError):
         return parse(json.dumps(answer).encode())
     return None
-
-
-WHOLE = encode_snapshot(mesh("shop -> web allow"))
-
-
-@given(st.integers(0, len(WHOLE) - 1), st.integers(0, 255))
-def test_a_spoiled_snapshot_is_a_snapshot_or_a_catalog_error(at: int, value: int) -> None:
-    """One byte of the file replaced; also when its services are decoded later."""
-    with contextlib.suppress(CatalogError):
-        spoiled = decode_snapshot(WHOLE[:at] + bytes([value]) + WHOLE[at + 1 :])
-        assert all(service.name is not None for service in spoiled.services.values())
-
-
-@given(st.binary(max_size=200))
-@example(encode_delta(Delta(1, 2))[:-1])
-def test_any_bytes_are_a_delta_or_a_catalog_error(body: bytes) -> None:
-    """Nor a snapshot."""
-    for decode in (decode_delta, decode_snapshot):
-        with contextlib.suppress(CatalogError):
-            decode(body)

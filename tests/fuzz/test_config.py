@@ -1,7 +1,5 @@
 """A configuration is taken or refused with ConfigError, whatever stands in it."""
 
-import contextlib
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,12 +53,5 @@ def test_any_table_is_a_configuration_or_a_config_error(tables: dict[str, object
     try:
         parse_config(text, "nodeagent.toml")
     except ConfigError as error:
-        assert str(error).startswith("nodeagent.toml: ")  # noqa: PT017 - both ways are right
-        assert "not TOML" not in str(error)  # noqa: PT017
-
-
-@given(st.text(max_size=200))
-def test_any_text_is_a_configuration_or_a_config_error(text: str) -> None:
-    """Mostly it is not TOML."""
-    with contextlib.suppress(ConfigError):
-        parse_config(text, "nodeagent.toml")
+        assert str(error).startswith("nodeagent.toml: ")
+        assert "not TOML" not in str(error)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certs.rotation import Expired, Keep, Renew, next_step, reroot_after_s
+from certs.rotation import REROOT_S, Expired, Keep, Renew, next_step, reroot_after_s
 from certs.spiffe import parse_spiffe_id
 from certs.svid import Svid
 from tests.unit.certs.minting import NOW, WEB
@@ -46,6 +46,12 @@ def test_renewal_is_asked_for_between_half_life_and_the_end(draw, seconds):
 )
 def test_another_root_s_turn_comes_soon_and_not_for_all_at_once(life, draw, seconds):
     assert reroot_after_s(Svid(parse_spiffe_id(WEB), "01", NOW, NOW + life, "", ""), draw) == pytest.approx(seconds)
+
+
+def test_the_turn_for_another_root_comes_within_a_bound():
+    """However long the certificate lives."""
+    long = Svid(parse_spiffe_id(WEB), "01", NOW, NOW + 365 * DAY, "", "")
+    assert reroot_after_s(long, 1.0) == REROOT_S
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certs.errors import CertificateError
-from certs.spiffe import SpiffeId, parse_spiffe_id, service_id, service_name, service_of_sni, service_sni
+from certs.spiffe import (
+    ID_BYTES,
+    SNI_BYTES,
+    TRUST_DOMAIN_BYTES,
+    SpiffeId,
+    parse_spiffe_id,
+    service_id,
+    service_name,
+    service_of_sni,
+    service_sni,
+)
 
 TD = "0f4d6e7a-0000-4000-8000-000000000000.consul"
 
@@ -30,7 +40,7 @@ BAD_IDS = {
     "spiffe://td\0/web": "only a-z",
     "spiffe://td?x": "only a-z",
     "spiffe://td#x": "only a-z",
-    "spiffe://" + "a" * 256 + "/web": "1 to 255",
+    "spiffe://" + "a" * (TRUST_DOMAIN_BYTES + 1) + "/web": "1 to 255",
     "spiffe://td/": "empty segment",
     "spiffe://td/web/": "empty segment",
     "spiffe://td//web": "empty segment",
@@ -47,7 +57,7 @@ BAD_IDS = {
     "spiffe://td/web\n": "only a-z",
     "spiffe://td/*": "only a-z",
     "spiffe://td/wéb": "only a-z",
-    "spiffe://td/" + "a" * 2048: "longer than 2048",
+    "spiffe://td/" + "a" * ID_BYTES: "longer than 2048",
 }
 
 
@@ -59,7 +69,7 @@ def test_bad_id_is_refused_with_a_sentence(text, sentence):
 
 @pytest.mark.parametrize(
     "text",
-    ["spiffe://td", "spiffe://td/web", "spiffe://a-b_c.1/A/b.C-d_e/...", "spiffe://td/" + "a" * (2048 - 12)],
+    ["spiffe://td", "spiffe://td/web", "spiffe://a-b_c.1/A/b.C-d_e/...", "spiffe://td/" + "a" * (ID_BYTES - 12), "spiffe://" + "a" * TRUST_DOMAIN_BYTES],
 )
 def test_good_id_is_given_back_as_it_was(text):
     assert str(parse_spiffe_id(text)) == text
@@ -138,4 +148,5 @@ def test_another_sni_names_no_service(sni):
 
 def test_an_sni_longer_than_tls_takes_is_refused():
     with pytest.raises(CertificateError, match="more than 255"):
-        service_sni("w" * 250, "dc1", TD)
+        service_sni("w" * (SNI_BYTES + 1 - len(service_sni("", "dc1", TD))), "dc1", TD)
+    assert len(service_sni("w" * (SNI_BYTES - len(service_sni("", "dc1", TD))), "dc1", TD)) == SNI_BYTES

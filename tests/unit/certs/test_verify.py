@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certs.errors import CertificateError
-from certs.verify import LEAF_BYTES, peer_spiffe_id
+from certs.verify import LEAF_BYTES, RSA_BITS_MIN, peer_spiffe_id
 from tests.unit.certs.minting import DOMAIN, NOW, WEB, key_usage, mint
 
 UNKNOWN = x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4.5"), b"\x05\x00")
@@ -48,7 +48,7 @@ BAD_LEAVES = {
     "unknown critical extension": ({"extra": ((UNKNOWN, True),)}, "unknown critical extension 1.2.3.4.5"),
     "P-521": ({"key": ec.generate_private_key(ec.SECP521R1())}, "is not EC P-256"),
     "Ed25519": ({"key": ed25519.Ed25519PrivateKey.generate()}, "is not EC P-256"),
-    "RSA-1024": ({"key": rsa.generate_private_key(65537, 1024)}, "is not EC P-256"),
+    "RSA-1024": ({"key": rsa.generate_private_key(65537, RSA_BITS_MIN // 2)}, "is not EC P-256"),
     "SHA-224": ({"digest": SHA224()}, "not signed with SHA-256"),
 }
 

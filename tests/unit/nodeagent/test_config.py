@@ -105,7 +105,7 @@ def test_plain_http_is_for_loopback(address: str) -> None:
 @pytest.mark.parametrize(
     ("addresses", "says"), [("[]", "give at least one"), ("['h1']", "'h1' is not an IP address"), ("[1]", r"host\.addresses\[0\]: Expected a text in quotes"),
      ("['fe80::1%eth0']", r"'fe80::1%eth0' has a zone \(%\)"), ("['10.0.0.1', '::ffff:10.0.0.1']", "stands there twice"),
-     (str([f"10.0.0.{n}" for n in range(17)]), "17 addresses; the catalog takes 16")],
+     (str([f"10.0.0.{n}" for n in range(limits.HOST_ADDRESSES + 1)]), f"the catalog takes {limits.HOST_ADDRESSES}")],
 )  # fmt: skip
 def test_a_host_has_ip_addresses(addresses: str, says: str) -> None:
     """The catalog gets the first one."""
@@ -184,3 +184,13 @@ def test_the_cgroup_root_is_below_the_mount(root: str) -> None:
     text = '[host]\nname = "a"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:1"\n[intercept]\n'
     with pytest.raises(ConfigError, match="cgroup_root"):
         parse_config(f'{text}cgroup_root = "{root}"\n', "f")
+
+
+def test_what_is_not_said_is_as_the_limits_say() -> None:
+    """And more workers than there may be are refused."""
+    host = parse_config(MINIMAL, "f").host
+    assert (host.drain_s, host.deny_grace_s) == (limits.DRAIN_S, limits.DENY_GRACE_S)
+    many = MINIMAL.replace("[host]", f"[host]\nworkers = {limits.WORKERS_MAX}")
+    assert parse_config(many, "f").host.workers == limits.WORKERS_MAX
+    with pytest.raises(ConfigError, match=r"host\.workers"):
+        parse_config(many.replace(str(limits.WORKERS_MAX), str(limits.WORKERS_MAX + 1)), "f")

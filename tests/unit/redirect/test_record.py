@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from redirect.errors import RedirectError
-from redirect.record import Record, decode_record, encode_record, locked_record
+from redirect.plan import ALIVE_S
+from redirect.record import LOCK_S, Record, decode_record, encode_record, locked_record
 from redirect.routing import LocalRoute, PolicyRule
 
 DEADLINE_S = 20.0
@@ -197,3 +198,8 @@ def test_a_file_that_somebody_else_planted_is_replaced(tmp_path: Path) -> None:
         file.write(RECORD)
     assert other.read_text() == "stays"
     assert path.stat().st_uid == 0
+
+
+def test_a_supervisor_that_waits_for_another_writer_does_not_miss_its_beat() -> None:
+    """Else the kernel would take it for dead."""
+    assert LOCK_S < ALIVE_S

@@ -181,3 +181,18 @@ def test_a_bad_address_of_one_machine_keeps_no_other_s_news_away() -> None:
         b' {"Node": "b", "Address": "10.0.0.2"}]'
     )
     assert [(host.name, host.addresses) for host in hosts] == [("a", ("10.0.0.1",)), ("b", ("10.0.0.2",))]
+
+
+def test_more_hosts_services_or_instances_than_the_limits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poisoned catalog must not take all memory."""
+    monkeypatch.setattr(limits, "CATALOG_HOSTS", 2)
+    monkeypatch.setattr(limits, "CATALOG_SERVICES", 2)
+    monkeypatch.setattr(limits, "CATALOG_INSTANCES", 2)
+    with pytest.raises(CatalogError, match="3 rows; at most 2"):
+        state.parse_hosts(body([{"Node": name} for name in "abc"]))
+    with pytest.raises(CatalogError, match="3 rows; at most 2"):
+        state.parse_instances("web", body([{"Node": {"Node": name}, "Service": {}} for name in "abc"]))
+    with pytest.raises(CatalogError, match="3 rows; at most 2"):
+        state.parse_service_names(body({"a": [], "b": [], "c": []}))
+    with pytest.raises(CatalogError, match="3 rows; at most 2"):
+        state.parse_service_defaults(body([{"Name": name} for name in "abc"]))

@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from nodeagent import limits
 from nodeagent.cli.catalog import DEFAULT_DATA, catalog, options_of, token_kind
 from nodeagent.cli.main import main
 from nodeagent.embedded.access import Caller
@@ -93,7 +94,7 @@ def test_the_default_directory_is_not_the_agents():
 
 
 def test_certificates_live_long_enough_not_to_be_due_at_birth(data):
-    done = CliRunner().invoke(catalog, ["--data", str(data), "--leaf-ttl", "1"])
+    done = CliRunner().invoke(catalog, ["--data", str(data), "--leaf-ttl", str(limits.TTL_MIN_S - 0.1)])
     assert done.exit_code == 2
     assert "--leaf-ttl" in done.stderr
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from nodeagent import limits
 from nodeagent.control.admin import bind_socket
 from nodeagent.wire.frames import Records
 from tests.support.control_scene import ControlScene
@@ -151,3 +152,30 @@ def test_what_is_not_a_socket_is_not_replaced(tmp_path, kind: str) -> None:
     with pytest.raises(FileExistsError, match=r"admin.socket"):
         bind_socket(path)
     assert other.read_text() == "precious"
+
+
+def test_a_body_has_an_end(tmp_path: Path) -> None:
+    """Who may write may not fill control's memory."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            status, body = await playing.get("/v1/modes", "POST", {"mode": "x" * limits.API_BODY_BYTES})
+            assert (status, "413" in body["error"]) == (413, True)
+
+    run(scene)
+
+
+def test_a_listing_is_as_long_as_is_usual_unless_more_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says how many there are."""
+    monkeypatch.setattr(limits, "API_ROWS", 2)
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            playing.worker.send(Records([row(1), row(2), row(3)]))
+            while (body := (await playing.get("/v1/connections?closed=1"))[1])["total"] < 3:
+                pass
+            assert [each["id"] for each in body["connections"]] == ["0-3", "0-2"]
+            assert len((await playing.get("/v1/connections?closed=1&limit=3"))[1]["connections"]) == 3
+
+    run(scene)

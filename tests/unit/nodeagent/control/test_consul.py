@@ -1,6 +1,7 @@
 """The catalog's client against a scripted catalog on loopback."""
 
 import asyncio
+import contextlib
 import socket
 
 import pytest
@@ -8,7 +9,7 @@ from aiohttp import web
 
 from nodeagent import limits
 from nodeagent.config import CatalogTable
-from nodeagent.control.consul import Catalog, CatalogRefused, service_path, tls_of
+from nodeagent.control.consul import Catalog, CatalogRefused, _open_socket, service_path, tls_of
 from nodeagent.errors import CatalogError
 from tests.support.loop import run, until
 from tests.support.scripted_catalog import NODES, ScriptedCatalog, node
@@ -192,3 +193,51 @@ def test_only_an_answer_that_can_be_taken_confirms_what_is_in_force() -> None:
             assert catalog.confirmed_at == 1000.0
 
     run(scene)
+
+
+def test_only_so_many_connections_are_open_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next question waits for a place: Consul's agent would refuse it."""
+    monkeypatch.setattr(limits, "CATALOG_CONNECTIONS", 2)
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer) as catalog:
+            waiting = [asyncio.create_task(catalog.read(NODES, 10)) for _ in range(3)]
+            await until(lambda: len(peer.asked) == 2, "two queries")
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert len(peer.asked) == 2
+            peer.set(NODES, [HOST1])
+            await asyncio.gather(*waiting)
+            assert len(peer.asked) == 3
+
+    run(scene)
+
+
+def test_a_catalog_that_does_not_take_the_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue is full: the kernel drops what knocks."""
+    monkeypatch.setattr(limits, "CATALOG_CONNECT_S", 0.05)
+
+    async def scene() -> None:
+        with socket.socket() as door, contextlib.ExitStack() as knocking:
+            door.bind(("127.0.0.1", 0))
+            door.listen(0)
+            for _ in range(3):
+                sock = knocking.enter_context(socket.socket())
+                sock.setblocking(False)
+                sock.connect_ex(door.getsockname())
+            table = CatalogTable(f"http://127.0.0.1:{door.getsockname()[1]}", token_file="")
+            async with Catalog(table, lambda: 1000.0) as catalog:
+                with pytest.raises(CatalogError, match="no answer in time"):
+                    await catalog.read(NODES)
+
+    run(scene)
+
+
+def test_a_catalog_that_is_gone_is_noticed_while_nothing_is_said() -> None:
+    """The kernel asks for it, and gives up after CATALOG_DEAD_S, whether or not something is on its way."""
+    with _open_socket((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ())) as sock:
+        idle, every, count, user_ms = (
+            sock.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+        )
+    assert idle + every * count == user_ms / 1000 == limits.CATALOG_DEAD_S

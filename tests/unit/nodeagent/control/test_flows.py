@@ -8,7 +8,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.control.flows import FlowBook, flow_of
 from nodeagent.model.flow import Flow
-from tests.support.loop import run
+from tests.support.loop import run, until
 from tests.support.rows import denied, row
 
 SHOP_WEB = Flow("outbound", "shop", "web", "10.77.0.2:80")
@@ -100,3 +100,26 @@ def test_a_full_disk_is_said_and_costs_only_the_file(tmp_path: Path) -> None:
     (tmp_path / "missing").mkdir()
     flows._save()
     assert (tmp_path / "missing" / "flows").exists()
+
+
+def test_a_book_has_an_end(tmp_path: Path) -> None:
+    """The limit as it is."""
+    flows = FlowBook(tmp_path / "flows", lambda: 200.0)
+    flows.extend(row(source=f"s{number}") for number in range(limits.FLOWS_KEPT + 1))
+    assert len(flows.counts()) == limits.FLOWS_KEPT
+    assert "s0" not in {flow.source for flow in flows.counts()}
+
+
+def test_a_crash_costs_only_what_was_seen_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is saved now and then, without an end of control."""
+    monkeypatch.setattr(limits, "FLOWS_SAVE_S", 0.01)
+    flows = book(tmp_path)
+    flows.extend([row()])
+
+    async def scene() -> None:
+        task = asyncio.create_task(flows.keep())
+        await until((tmp_path / "flows").exists, "the file")
+        task.cancel()
+        await asyncio.wait([task])
+
+    run(scene)

@@ -314,3 +314,16 @@ def test_a_name_that_no_tunnel_could_carry_is_known_and_left_out() -> None:
         assert scene.services() == {}
 
     played(script)
+
+
+def test_the_hosts_are_asked_for_at_least_twice_a_minute() -> None:
+    """The answers show that the catalog lives, whether or not anything changed."""
+    waits: set[str] = set()
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.scripts[NODES] = lambda request: waits.add(request.query.get("wait", "")) or None
+        peer.set(NODES, [HOST1])
+        await until(lambda: waits - {""}, "a query that blocks")
+
+    played(script)
+    assert waits - {""} == {f"{limits.CATALOG_PULSE_WAIT_S:.0f}s"}

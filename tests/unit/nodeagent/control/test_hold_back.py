@@ -2,6 +2,7 @@
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.control.hold_back import HoldBack, is_suspicious, lost_rows, release_taken
 from tests.support.mesh import HOST2, HOST3, instance
 
@@ -81,3 +82,11 @@ def test_a_held_address_that_another_instance_has_taken_is_let_go() -> None:
 
 def test_nothing_held_changes_nothing() -> None:
     assert release_taken({"db": FOUR}, {}) == {"db": FOUR}
+
+
+def test_few_instances_are_nobody_s_accident_by_default() -> None:
+    """Fewer than HOLD_BACK_INSTANCES are stopped by hand."""
+    least = limits.HOLD_BACK_INSTANCES
+    hold = HoldBack()
+    assert hold.admit("db", FOUR[: least - 1], (), is_proven=True, now=0).rows == ()
+    assert hold.admit("web", FOUR[:least], (), is_proven=True, now=0).lost == FOUR[:least]

@@ -12,6 +12,7 @@ from nodeagent.config import CatalogTable, Config
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment, real_environment
 from nodeagent.control.identity import Identity, services_spoken_for
+from nodeagent.control.keeper import Keeper, Surroundings
 from nodeagent.model.identity import KeyRing
 from nodeagent.observe.metrics import Metrics
 from tests.support.loop import run, until
@@ -248,6 +249,20 @@ def test_a_revocation_takes_the_certificate_from_the_workers_until_there_is_anot
     played(script)
 
 
+def test_so_many_certificates_are_held_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who starts a thousand units more cannot have the CA sign for ever."""
+    monkeypatch.setattr(limits, "SVID_ON_DEMAND", 2)
+
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset())
+        for name in ("a", "b", "c"):
+            scene.identity.ask(name)
+        await until(lambda: scene.names() == ["a", "b"], "two certificates")
+        assert set(scene.identity.keepers) == {"a", "b"}
+
+    played(script)
+
+
 def test_a_jump_of_the_clock_wakes_the_keepers(monkeypatch: pytest.MonkeyPatch) -> None:
     """They rest for a minute at a time otherwise, and what has ended meanwhile would be spoken by."""
     monkeypatch.setattr(limits, "CLOCK_LOOK_S", 0.01)
@@ -262,5 +277,50 @@ def test_a_jump_of_the_clock_wakes_the_keepers(monkeypatch: pytest.MonkeyPatch) 
         scene.ahead_s = 0.0
         scene.peer.scripts.clear()
         await until(lambda: scene.names() == ["shop"], "another, when the clock is right again")
+
+    played(script)
+
+
+def test_the_ca_is_asked_by_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that starts with a thousand services does not flood it."""
+    monkeypatch.setattr(limits, "SVID_ASKS", 2)
+    now = most = 0
+
+    async def script(scene: Scene) -> None:
+        put = scene.catalog.put
+
+        async def counted(path: str, value: object) -> bytes:
+            nonlocal now, most
+            now += 1
+            most = max(most, now)
+            try:
+                return await put(path, value)
+            finally:
+                now -= 1
+
+        monkeypatch.setattr(scene.catalog, "put", counted)
+        scene.identity.need(frozenset({f"s{number}" for number in range(8)}))
+        await until(lambda: len(scene.names()) == 8, "all certificates")
+
+    played(script)
+    assert most == 2
+
+
+@pytest.mark.parametrize(("ago", "wakes"), [(0.0, False), (1.0, True)])
+def test_a_refused_certificate_is_not_asked_for_again_at_once(ago: float, *, wakes: bool) -> None:
+    """However often workers ask; SVID_REFUSED_S later the next question counts."""
+
+    async def script(scene: Scene) -> None:
+        world = Surroundings(lambda: None, scene.identity._issue, lambda: None, scene.catalog.rest, real_environment())
+        keeper = scene.identity.keepers["late"] = Keeper("late", world)
+        keeper.failed_at = asyncio.get_running_loop().time() - ago * limits.SVID_REFUSED_S
+        resting = asyncio.create_task(keeper.bell.rest(3600))
+        await asyncio.sleep(0)
+        scene.identity.ask("late")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert resting.done() is wakes
+        resting.cancel()
+        await asyncio.gather(resting, return_exceptions=True)
 
     played(script)

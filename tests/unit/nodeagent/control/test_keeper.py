@@ -14,6 +14,7 @@ from certs.local_ca import LocalCa
 from certs.serial import tag_in
 from certs.spiffe import service_id
 from certs.svid import Svid
+from nodeagent import limits
 from nodeagent.control.environment import Environment
 from nodeagent.control.keeper import Keeper, Surroundings
 from nodeagent.control.trust import Trust, parse_roots
@@ -278,5 +279,16 @@ def test_a_clock_that_jumps_past_the_root_s_end_closes_with_the_cause() -> None:
             assert "the root certificate is not valid at 2035" in playing.keeper.error
             assert "has expired" in playing.keeper.lost
             assert playing.rests[4] > 4 * playing.rests[0]
+
+    run(scene)
+
+
+def test_an_hour_of_failures_asks_every_few_minutes() -> None:
+    """The rests double up to a bound: a CA that comes back is found soon."""
+
+    async def scene() -> None:
+        async with Scene(*[CatalogError("the CA is away")] * 100_000).running() as playing:
+            await until(lambda: playing.rests[-2:] == [limits.SVID_RENEW_RETRY_MAX_S] * 2, "the longest rests")
+            assert max(playing.rests) == limits.SVID_RENEW_RETRY_MAX_S
 
     run(scene)

@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.config import CatalogTable
@@ -179,3 +180,17 @@ def test_a_catalog_that_is_well_again_wakes_all_who_rest() -> None:
         await until(resting.done, "the end of the rest")
 
     played(script)
+
+
+@pytest.mark.parametrize(("every_s", "lines"), [(3600.0, 1), (0.0, 3)])
+def test_the_same_complaint_is_logged_once_in_a_while(every_s: float, lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catalog that is away for a night fills no disk."""
+    monkeypatch.setattr(limits, "CATALOG_COMPLAIN_S", every_s)
+    failures = [CatalogError("garbage")] * 3
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.applied, "the answer that is taken")
+
+    with capture_logs() as log:
+        played(script, *failures)
+    assert len([line for line in log if line["event"] == "catalog_answer_not_taken"]) == lines

@@ -14,15 +14,15 @@ from nodeagent.embedded.tokens import delete_token
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("", 300),
+        ("", limits.CONSUL_WAIT_S),
         ("10s", 10),
         ("5m", 300),
         ("1m30s", 90),
         ("500ms", 0.5),
         ("1.5s", 1.5),
-        ("10m", 600),
-        ("2h", 600),
-        ("0s", 300),
+        ("10m", limits.CATALOG_WAIT_MAX_S),
+        ("2h", limits.CATALOG_WAIT_MAX_S),
+        ("0s", limits.CONSUL_WAIT_S),
     ],
 )
 def test_wait_is_consuls(text, seconds):

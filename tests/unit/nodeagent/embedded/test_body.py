@@ -27,6 +27,7 @@ class Shape(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
         (b'{"a":{"b":1,"b":1}}', "'b' stands twice"),
         (b'{"a":NaN}', "NaN is not"),
         (b'{"a":Infinity}', "Infinity is not"),
+        (b'{"a":[-1e999]}', "-1e999 is too large"),
         (b"\xff\xfe", "not JSON"),
         (b'{"a":"\\ud800"}', "half of a surrogate pair"),
         (b'{"a":{"b":["\\uDFFF"]}}', "half of a surrogate pair"),

@@ -162,3 +162,15 @@ def test_a_catalog_of_version_2_is_brought_up_to_date_by_the_server_with_its_roo
         assert connection.execute("SELECT id, active, trusted FROM roots").fetchall() == [("r1", 1, 1)]
         assert connection.execute("SELECT count(*) FROM certified").fetchone() == (0,)
         connection.close()
+
+
+def test_a_write_waits_for_another_but_not_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "CATALOG_LOCK_S", 0.05)
+    writers = [open_database(tmp_path / "other.db", create=True) for _ in range(2)]
+    writers[0].execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageFailed):
+        commit(writers[1], put_key("a"))
+    writers[0].execute("COMMIT")
+    commit(writers[1], lambda _change: None)
+    for writer in writers:
+        writer.close()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.embedded.refusal import BadRequest, Missing
 from nodeagent.embedded.registration import (
     NodeRow,
@@ -66,15 +67,16 @@ def test_catalog_registration_may_be_of_the_service_alone():
         (NODE | {"Address": "255.255.255.255"}, "not the address of one host"),
         (NODE | {"TaggedAddresses": {"lan": "x"}}, r"TaggedAddresses\.lan"),
         (NODE | {"TaggedAddresses": {str(n): "10.0.0.1" for n in range(17)}}, "at most 16 labels"),
-        (NODE | {"NodeMeta": {"k": "v" * 513}}, "NodeMeta"),
-        (NODE | {"NodeMeta": {str(n): "v" for n in range(65)}}, "NodeMeta"),
+        (NODE | {"NodeMeta": {"k": "v" * (limits.META_VALUE_BYTES + 1)}}, "NodeMeta"),
+        (NODE | {"NodeMeta": {"k" * (limits.META_KEY_BYTES + 1): "v"}}, "NodeMeta"),
+        (NODE | {"NodeMeta": {str(n): "v" for n in range(limits.META_PAIRS + 1)}}, "NodeMeta"),
         (NODE | {"Datacenter": "dc2"}, "no path to datacenter 'dc2'"),
         (NODE | {"Service": {"Service": "web", "Port": -1}}, r"Service\.Port"),
         (NODE | {"Service": {"Service": "web", "Port": 65536}}, r"Service\.Port"),
         (NODE | {"Service": {"Service": "web", "Port": True}}, r"Service\.Port"),
         (NODE | {"Service": {"Service": "wéb"}}, r"Service\.Service"),
         (NODE | {"Service": {"Service": "*"}}, r"Service\.Service"),
-        (NODE | {"Service": {"Service": "web", "Tags": ["t"] * 65}}, r"Service\.Tags"),
+        (NODE | {"Service": {"Service": "web", "Tags": ["t"] * (limits.TAGS + 1)}}, r"Service\.Tags"),
         (NODE | {"Service": {"Service": "web", "Weights": {"Passing": 0}}}, r"Service\.Weights\.Passing"),
         (NODE | {"Service": {"Service": "web", "Address": "0.0.0.0"}}, r"Service\.Address"),
     ],
@@ -117,3 +119,9 @@ def test_another_datacenter_is_refused():
     check_datacenter("dc1", "dc1")
     with pytest.raises(BadRequest, match="no path to datacenter 'dc2'"):
         check_datacenter("dc2", "dc1")
+
+
+def test_what_is_as_long_as_it_may_be_is_taken():
+    meta = {str(n).rjust(limits.META_KEY_BYTES, "k"): "v" * limits.META_VALUE_BYTES for n in range(limits.META_PAIRS)}
+    asked = parse_registration(NODE | {"NodeMeta": meta, "Service": {"Service": "web", "Tags": ["t"] * limits.TAGS}}, "dc1")
+    assert (len(asked.node_row.meta), len(asked.service_row.tags)) == (limits.META_PAIRS, limits.TAGS)

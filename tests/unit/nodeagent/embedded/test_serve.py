@@ -1,5 +1,6 @@
 """The process's options; its life is tested whole in tests/e2e/test_catalog_contract.py."""
 
+import asyncio
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from certs.server import ServerRoot
+from nodeagent import limits
+from nodeagent.embedded import serve
 from nodeagent.embedded.serve import Options, check_options, names_of, refresh_tls
 from nodeagent.embedded.tls import FileTls, OwnTls
 from nodeagent.errors import CatalogError
@@ -63,11 +66,12 @@ def test_the_certificate_is_for_what_clients_dial(ip, names, result):
 
 PROBE = """
 import asyncio, ctypes, os, pathlib, signal, sys
+from asyncio import sslproto
 from nodeagent.embedded.serve import Options, serve_catalog
 from nodeagent.model.address import Address
 
 def announce(_line):
-    print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))  # PR_GET_DUMPABLE
+    print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), sslproto.SSLProtocol.max_size)  # PR_GET_DUMPABLE
     os.kill(os.getpid(), signal.SIGTERM)
 
 asyncio.run(serve_catalog(Options(data=pathlib.Path(sys.argv[1]), listen=Address("127.0.0.1", 0)), announce))
@@ -75,10 +79,10 @@ asyncio.run(serve_catalog(Options(data=pathlib.Path(sys.argv[1]), listen=Address
 
 
 def test_a_serving_catalog_cannot_be_looked_into(tmp_path):
-    """It holds the CA's key: no other process of its uid reads its memory."""
+    """It holds the CA's key: no other process of its uid reads its memory. Nor does each client cost it much of that."""
     argv = [sys.executable, "-c", PROBE, str(tmp_path / "data")]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
+    assert (done.stdout.split(), done.returncode) == (["0", str(limits.CATALOG_TLS_BUFFER_BYTES)], 0), done.stderr
 
 
 def test_a_failed_renewal_is_said_and_survived(tmp_path, capsys):
@@ -94,3 +98,20 @@ def test_a_failed_renewal_is_said_and_survived(tmp_path, capsys):
     refresh_tls(OwnTls(root, ("::1",), now), now + timedelta(days=89))
     said = capsys.readouterr()
     assert "catalog_certificate_not_renewed" in said.out + said.err
+
+
+def test_certificates_live_as_long_as_the_limits_say():
+    assert options("127.0.0.1").leaf_ttl_s == limits.SVID_TTL_S
+
+
+def test_a_serving_catalog_looks_after_its_certificate(monkeypatch):
+    monkeypatch.setattr(limits, "CATALOG_TLS_CHECK_S", 0.0)
+    looks = []
+
+    async def scene():
+        stop = asyncio.Event()
+        monkeypatch.setattr(serve, "refresh_tls", lambda _tls, _now: (looks.append(1), len(looks) > 2 and stop.set()))
+        await serve._until_stopped(stop, None)
+
+    asyncio.run(scene())
+    assert len(looks) == 3

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.embedded import tokens_api
 from nodeagent.embedded.asking import authenticate
 from nodeagent.embedded.refusal import BadRequest, Forbidden, Missing, NotFound
@@ -67,7 +68,7 @@ def test_a_host_manages_no_tokens(desk, handler):
         ({"NodeIdentities": [{"NodeName": "a/b"}]}, BadRequest),
         (NODE | {"Addresses": ["10.0.0.1/8"]}, BadRequest),
         (NODE | {"Addresses": ["host1.example"]}, BadRequest),
-        (NODE | {"Addresses": [f"10.0.0.{n}" for n in range(65)]}, BadRequest),
+        (NODE | {"Addresses": [f"10.0.0.{n}" for n in range(limits.TOKEN_ADDRESSES + 1)]}, BadRequest),
         ({"Policies": [{"Name": "global-management"}], "Addresses": ["10.0.0.1"]}, BadRequest),
         (NODE | {"Roles": [{"Name": "x"}]}, Missing),
         (NODE | {"ExpirationTTL": "1h"}, Missing),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.lab import layout
 from nodeagent.lab.errors import LabError
 
@@ -56,7 +57,7 @@ def test_nobody_runs_as_the_agent() -> None:
         layout.checked_service("nodeagent")
 
 
-@pytest.mark.parametrize("count", [0, -1, 101])
+@pytest.mark.parametrize("count", [0, -1, limits.LAB_HOSTS + 1])
 def test_a_lab_has_some_hosts_and_not_too_many(count: int) -> None:
     """The addresses end before the catalog's."""
     with pytest.raises(LabError, match="1 to 100 hosts"):

@@ -4,6 +4,7 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from nodeagent import limits
 from nodeagent.observe.metrics import TABLE, Metrics
 from nodeagent.wire.frames import SupervisorStats, TunnelRow, WorkerFacts, WorkerStats
 from tests.support.rows import denied, row
@@ -116,3 +117,11 @@ def test_workers_that_went_are_forgotten_when_their_successor_is_heard() -> None
         metrics.forget_worker(0, pid)
     assert len(metrics._totals) == 1
     assert series(metrics)["nodeagent_opened_total", ("outbound",)] == 50
+
+
+def test_pairs_are_capped_by_default() -> None:
+    """A mesh of any size makes so many series."""
+    metrics = Metrics("1")
+    for number in range(limits.METRIC_PAIRS + 1):
+        metrics.count_closed(row(source=f"s{number}"))
+    assert series(metrics)["nodeagent_label_overflow_total", ()] == 1

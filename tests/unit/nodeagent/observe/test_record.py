@@ -2,6 +2,7 @@
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.errors import Reason, Side
 from nodeagent.observe.record import ClosedRing, RecordQueue, concerns, is_refusal, log_fields
 from tests.support.rows import denied, row
@@ -70,3 +71,16 @@ def test_ring_keeps_the_newest_and_counts_all_it_has() -> None:
     assert [r.id for r in ring.newest(10)[0]] == ["0-4", "0-3", "0-2"]
     rows, total = ring.newest(1, "shop")
     assert ([r.id for r in rows], total) == (["0-3"], 2)
+
+
+def test_a_worker_and_control_keep_so_many_and_no_more() -> None:
+    """The limits as they are: a log never stops traffic, nor fills memory."""
+    queue, ring, same = RecordQueue(), ClosedRing(), row()
+    for _ in range(limits.RECORDS_QUEUED + 1):
+        queue.append(same)
+    assert len(queue) == limits.RECORDS_QUEUED
+    records = queue.take()
+    assert records is not None
+    assert (len(records.rows), records.dropped) == (limits.RECORDS_PER_BATCH, 1)
+    ring.extend([same] * (limits.CLOSED_KEPT + 1))
+    assert ring.newest(limits.API_ROWS_MAX)[1] == limits.CLOSED_KEPT

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.observe.sink import Sink, open_sink
 from tests.support.eventually import eventually
 
@@ -22,14 +23,17 @@ def test_lines_are_written_in_their_order(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 & ~0o640 == 0
 
 
-def test_a_reader_that_stands_still_costs_lines_and_nothing_else() -> None:
-    """A full pipe, as of a journal that hangs: the writer goes on at once, and what is lost is counted."""
+def test_a_reader_that_stands_still_costs_lines_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full pipe, as of a journal that hangs: neither the writer nor the end waits for it, and what is lost is counted."""
+    monkeypatch.setattr(limits, "LOG_FAREWELL_S", 0.01)
     read, write = os.pipe()
     with os.fdopen(write, "wb", buffering=0) as stream:
-        sink = Sink(stream, lines=10)
-        for _ in range(100):
-            sink.write(b"x" * 8000 + b"\n")
-        assert 0 < sink.dropped < 100
+        sink = Sink(stream)
+        line = b"x" * 8000 + b"\n"
+        for _ in range(limits.LOG_LINES_QUEUED + 100):
+            sink.write(line)
+        assert 0 < sink.dropped <= 100
+        sink.close()
         while os.read(read, 1 << 20) and sink._lines.qsize():
             pass
         os.set_blocking(read, False)

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -201,5 +202,21 @@ def test_a_channel_that_cannot_be_passed_now_is_passed_later(code: int, monkeypa
             os.close(fd)
         worker.finish(None)
         sock.close()
+
+    play(script, start)
+
+
+def test_a_control_that_does_not_go_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is stopped hears no SIGTERM."""
+    monkeypatch.setattr(limits, "CUT_S", 0.05)
+    start = Start()
+
+    async def script(control: ControlProcess) -> None:
+        control.start()
+        pid = control.pid
+        os.kill(pid, signal.SIGSTOP)
+        await control.stop()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
     play(script, start)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 
 import pytest
 
@@ -16,6 +17,7 @@ from nodeagent.process.listeners import (
     make_prepared_socket,
     usable_families,
 )
+from nodeagent.process.preflight import backlog_limit
 
 SO_MARK, IP_TRANSPARENT, IPV6_TRANSPARENT = 36, 19, 75
 
@@ -74,3 +76,14 @@ def test_a_prepared_socket_may_bind_a_foreign_address_and_is_marked(family: int)
         assert sock.getsockopt(socket.SOL_SOCKET, SO_MARK) == limits.UPSTREAM_MARK
         assert sock.gettimeout() == 0
         sock.bind(("10.90.7.7", 0) if family == 4 else ("fd90::7", 0))
+
+
+def test_the_kernel_keeps_as_many_who_wait_as_it_may(ports: dict[str, int]) -> None:
+    """A worker that dies finds them waiting. The second of these two figures of TCP_INFO is the length that was asked for."""
+    bound = bind_listeners((4,))
+    try:
+        infos = [listener.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104) for listener in bound]
+        most = min(limits.ACCEPT_BACKLOG, backlog_limit())
+        assert {struct.unpack_from("=II", info, 24) for info in infos} == {(0, most)}
+    finally:
+        close_listeners(bound)

@@ -37,3 +37,10 @@ def test_only_exits_that_can_still_matter_are_remembered() -> None:
     assert len(exits) == limits.RESTARTS_REMEMBERED
     assert start_at(exits, exits[-1]) == exits[-1] + limits.RESTART_MAX_S
     assert remember_exit((1.0, 2.0), 100.0) == (100.0,)
+
+
+def test_the_first_delay_and_the_time_that_forgets() -> None:
+    """An exit that comes one instant before the quiet time is over still counts."""
+    quiet = limits.RESTART_RESET_S
+    assert start_at((1000.0 - quiet, 1000.0), 1000.0) == 1000.0
+    assert start_at((1000.1 - quiet, 1000.0), 1000.0) == 1000.0 + limits.RESTART_MIN_S

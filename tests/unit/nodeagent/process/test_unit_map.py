@@ -1,13 +1,15 @@
 """The map of units follows a tree of directories."""
 
 import asyncio
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from nodeagent import limits
-from nodeagent.process.cgroups import SliceWatch
+from nodeagent.process import unit_map
+from nodeagent.process.cgroups import Scan, SliceWatch, scan_units
 from nodeagent.process.unit_map import UnitMap
 from nodeagent.process.units import StampedUnit, UnitCgroup
 from tests.support.loop import run, until
@@ -147,3 +149,25 @@ def test_a_slice_that_cannot_be_watched_stops_no_unit(tmp_path: Path, monkeypatc
         units.close()
 
     run(scene)
+
+
+def test_slices_that_come_all_the_time_do_not_keep_the_supervisor_from_its_beat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some looks it goes on with what it saw; the next change brings another."""
+    numbers, looks = itertools.count(1), 0
+    monkeypatch.setattr(SliceWatch, "watch", lambda _watch, _path: next(numbers))
+
+    def look(root: Path) -> Scan:
+        nonlocal looks
+        looks += 1
+        return scan_units(root)
+
+    monkeypatch.setattr(unit_map, "scan_units", look)
+
+    async def scene() -> None:
+        kernel = Kernel()
+        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load, kernel.note)
+        units.follow()
+        units.close()
+
+    run(scene)
+    assert looks == limits.SLICE_LOOKS

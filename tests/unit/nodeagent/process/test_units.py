@@ -75,3 +75,11 @@ def test_units_beyond_the_marks_are_not_stamped() -> None:
     marks.follow(["a.service", "b.service"])
     units = {name: UnitCgroup(f"system.slice/{name}", 1) for name in ("b.service", "a.service")}
     assert stamped(units, marks) == (StampedUnit("a.service", limits.UNIT_MARK_BASE | 1, "system.slice/a.service"),)
+
+
+def test_there_are_marks_for_every_unit_that_a_host_can_have() -> None:
+    """Each in the lower half of the mark, none twice; the one unit too many has none."""
+    marks = Marks()
+    given = marks.follow([f"u{number}.service" for number in range(limits.UNIT_MARKS + 1)])
+    assert len(given) == limits.UNIT_MARKS
+    assert {mark & ~0xFFFF for mark in given} == {limits.UNIT_MARK_BASE}

@@ -327,3 +327,18 @@ def test_without_descriptors_no_half_made_worker_is_left(monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="Too many open files"):
         worker_process._make_channels()
     assert [sock.fileno() for sock in opened] == [-1, -1]
+
+
+@pytest.mark.parametrize(("wait_s", "code"), [(3600.0, 7), (0.0, None)])
+def test_a_spawner_has_a_moment_to_tell_why_a_worker_ended(wait_s: float, code: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end is seen before the reason; without a word from the spawner the worker is over all the same."""
+    monkeypatch.setattr(limits, "EXIT_CODE_S", wait_s)
+
+    async def script(scene: Scene) -> None:
+        scene.worker._see_end(None)
+        assert scene.ends == []
+        if code is not None:
+            scene.worker._see_end(code)
+        await until(lambda: scene.ends == [code], "the end")
+
+    play(script)

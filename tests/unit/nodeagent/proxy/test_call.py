@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import Denied, PeerIdentity, PeerUnreachable, UpstreamRefused
+from nodeagent.errors import Denied, PeerIdentity, PeerUnreachable, UpstreamRefused, UpstreamTimeout
 from nodeagent.model.address import Address
 from nodeagent.model.intention import Intention
 from nodeagent.proxy.ends import StreamEnd
@@ -237,5 +237,21 @@ def test_a_slow_reader_holds_a_bounded_amount() -> None:
             assert bytes(got) == payload
             app.close()
             client.sock.close()
+
+    run(work)
+
+
+def test_a_callee_that_does_not_answer_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its agent lives and says nothing: the caller's connection ends with a reason, and its stream with it."""
+    monkeypatch.setattr(limits, "CALL_ANSWER_S", 0.05)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            (await hosts.call()).reset()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            theirs.transport.pause_reading()
+            with pytest.raises(UpstreamTimeout, match="no answer"):
+                await hosts.call()
+            assert not ours.session.streams
 
     run(work)

@@ -125,9 +125,12 @@ def test_records_go_out_in_batches() -> None:
         for number in range(1200):
             far.live.records.append(ConnectionRow(id=str(number), direction="outbound", client="", original_dst="", opened_at=0))
         got: list[str] = []
+        sizes: list[int] = []
         while len(got) < 1200:
             records: Records = await far.next(Records)
             got += [row.id for row in records.rows]
+            sizes.append(len(records.rows))
+        assert max(sizes) == limits.RECORDS_PER_BATCH
         assert got == [str(number) for number in range(1200)]
 
     with_channel(work)
@@ -251,5 +254,17 @@ def test_a_new_channel_survives_what_goes_wrong_with_the_old_one_s_message(monke
         await until(lambda: far.live.generation == 7 or far.channel._sock is None)
         assert far.channel._sock is fresh
         old.close()
+
+    with_channel(work)
+
+
+def test_a_control_that_does_not_read_costs_no_memory_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has not read is kept up to a bound; what comes beyond is not said."""
+    monkeypatch.setattr(limits, "CHANNEL_BACKLOG_BYTES", 100_000)
+
+    async def work(far: Far) -> None:
+        for _ in range(1000):
+            far.channel._send(WantSvid("x" * 1000))
+        assert 100_000 < len(far.channel._unsent) < 102_000
 
     with_channel(work)

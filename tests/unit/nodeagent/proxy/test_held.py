@@ -157,3 +157,17 @@ def test_what_passed_is_counted_by_pair_and_told_when_it_changes(monkeypatch: py
         assert live.held.passed()[0] == ("shop", "web", 3)
 
     with_live(0, work)
+
+
+def test_one_handful_is_cut_per_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand are no thousand timers: a quarter of the grace is a quarter of them."""
+    monkeypatch.setattr(limits, "CUT_TICK_S", 900.0)
+
+    async def work(live: Live) -> None:
+        relays = [opened(live) for _ in range(100)]
+        live.follow(DENY)
+        await until(lambda: any(relay.is_over for relay in relays))
+        assert [relay.is_over for relay in relays].count(True) == 25
+        live.follow(ALLOW)
+
+    with_live(3600, work)

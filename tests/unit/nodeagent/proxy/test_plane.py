@@ -124,3 +124,22 @@ def test_sockets_are_asked_for_in_the_families_in_which_callers_can_come(
             sock.close()
 
     run(work)
+
+
+def test_a_peer_that_does_not_say_goodbye_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last connection has ended, nothing moves any more, and a tunnel is still open: the drain is over."""
+    monkeypatch.setattr(limits, "FAREWELL_S", 0.01)
+
+    async def work() -> None:
+        ours, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control, far = socket.socketpair()
+        plane = Plane(1, config_of("host1", "127.0.0.1"), ours, control)
+        plane._live.is_quiet.clear()
+        serving = asyncio.create_task(plane.serve())
+        await asyncio.sleep(0)
+        supervisor.send(requests.encode_beat(requests.DRAIN))
+        await serving
+        for sock in (ours, supervisor, control, far):
+            sock.close()
+
+    run(work)

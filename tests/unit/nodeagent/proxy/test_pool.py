@@ -176,3 +176,22 @@ def test_tunnels_that_never_end_are_a_limit_too(monkeypatch: pytest.MonkeyPatch)
                 await hosts.call()
 
     run(work)
+
+
+def test_only_so_many_wait_for_one_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that answers nobody gathers no crowd without end."""
+    monkeypatch.setattr(limits, "STREAMS_WAITING", 3)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            hosts.door, listened = hosts.door.dup(), hosts.door
+            hosts.two.welcome.close()
+            assert listened.fileno() == -1
+            waiting = [asyncio.create_task(hosts.one.pool.tunnel(key_of(hosts))) for _ in range(3)]
+            await asyncio.sleep(0)
+            with pytest.raises(LimitReached, match="3 connections wait"):
+                await hosts.one.pool.tunnel(key_of(hosts))
+            hosts.two.welcome.listen(hosts.door)
+            assert len({id(tunnel) for tunnel in await asyncio.gather(*waiting)}) == 1
+
+    run(work)

@@ -170,3 +170,60 @@ def test_sockets_that_could_not_be_asked_for_are_asked_for_after_the_next_ping()
         (await waiting).close()
 
     with_channel(work)
+
+
+def asked(theirs: socket.socket) -> int:
+    """Batches that the supervisor was asked for since the last look."""
+    count = 0
+    theirs.setblocking(False)
+    with suppress(BlockingIOError):
+        while theirs.recv(512)[0] == requests.WANT_SOCKETS:
+            count += 1
+    return count
+
+
+def test_questions_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more caller is unidentified at once, and costs the supervisor nothing."""
+    monkeypatch.setattr(limits, "IDENTIFY_PENDING", 2)
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        asking = [asyncio.create_task(channel.owner((b"\1\2\3\4", n), (b"\1\2\3\4", 2))) for n in (1, 2)]
+        await turns()
+        assert await channel.owner((b"\1\2\3\4", 3), (b"\1\2\3\4", 2)) == OwnerAnswer(0, -1, "", knows_unit=False)
+        assert [requests.decode_question(theirs.recv(512)).peer_port for _ in asking] == [1, 2]
+        assert not asked(theirs)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    with_channel(work)
+
+
+def test_what_is_asked_for_at_once_covers_a_burst_and_no_more() -> None:
+    """PREPARED_LOW before anybody waits; PREPARED_MAX, however many do."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        channel.ask_sockets(4)
+        assert asked(theirs) * limits.PREPARED_SOCKETS == limits.PREPARED_LOW
+        callers = [asyncio.create_task(channel.prepared_socket(4)) for _ in range(2 * limits.PREPARED_MAX)]
+        await turns()
+        assert asked(theirs) * limits.PREPARED_SOCKETS == limits.PREPARED_MAX - limits.PREPARED_LOW
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+
+    with_channel(work)
+
+
+@pytest.mark.parametrize(("rest_s", "batches"), [(0.0, 2), (3600.0, 0)])
+def test_after_a_short_batch_the_supervisor_has_a_rest(rest_s: float, batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is out of descriptors: asking again at once would help nobody."""
+    monkeypatch.setattr(limits, "PREPARED_REST_S", rest_s)
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        theirs.send(requests.encode_family(requests.SOCKETS, 4))
+        await turns()
+        await asyncio.sleep(0.01)
+        assert asked(theirs) == batches
+
+    with_channel(work)

@@ -152,3 +152,28 @@ def test_upstream_ports_are_disjoint_from_the_kernel_s() -> None:
     low, high = limits.UPSTREAM_PORTS
     kernel_low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert low < high < kernel_low
+
+
+def test_ports_that_are_all_taken_are_given_up_after_some_tries() -> None:
+    """Each try costs a prepared socket."""
+    made = 0
+
+    async def work() -> None:
+        app = listening("127.0.0.1")
+        address = Address(*app.getsockname())
+        holder = socket.socket()
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        holder.connect(address)
+        with pytest.raises(UpstreamRefused, match="no free port"):
+            await connect_preserving(address, "127.0.0.1", prepared, Ports(holder.getsockname()[1]))
+        for sock in (holder, app):
+            sock.close()
+
+    async def prepared(family: int) -> socket.socket:
+        nonlocal made
+        made += 1
+        return socket.socket()
+
+    run(work)
+    assert made == limits.LOCAL_CONNECT_TRIES

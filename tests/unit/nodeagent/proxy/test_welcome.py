@@ -1,6 +1,7 @@
 """Who may knock at the tunnel port, and what they are told."""
 
 import asyncio
+import resource
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import Reason
+from nodeagent.errors import PeerUnreachable, Reason
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.welcome import read_hello
 from nodeagent.wire.client_hello import ClientHello, HelloError
@@ -208,5 +209,43 @@ def test_a_callee_that_renews_has_its_peers_open_fresh_tunnels() -> None:
             hosts.two.welcome.retire_stale()
             await hosts.call()
             assert len(hosts.one.live.tunnels) == 2
+
+    run(work)
+
+
+def test_one_peer_holds_only_so_many_tunnels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is reset before any cryptography; those that are open go on."""
+    monkeypatch.setattr(limits, "TUNNELS_PER_PEER", 2)
+    monkeypatch.setattr(limits, "STREAMS_PER_SESSION", 1)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            ends = [await hosts.call() for _ in range(2)]
+            with pytest.raises(PeerUnreachable):
+                await hosts.call()
+            assert [end.is_closed for end in ends] == [False, False]
+
+    run(work)
+
+
+def test_without_descriptors_the_queue_is_looked_at_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all the time: the kernel keeps who knocks meanwhile."""
+    monkeypatch.setattr(limits, "ACCEPT_REST_S", 0.01)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            complaints: list[BaseException] = []
+            monkeypatch.setattr(hosts.two.live, "report", complaints.append)
+            knocking = asyncio.create_task(knock(hosts, hello("x.example.com")))
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            await asyncio.sleep(0)
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+                while not complaints:
+                    await asyncio.sleep(0)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert "Too many open files" in str(complaints[0])
+            assert await knocking
 
     run(work)

@@ -4,6 +4,7 @@ import ssl
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.wire.client_hello import TLS_1_3, ClientHello, HelloError, NeedMore, alert, read_client_hello
 
 
@@ -86,3 +87,11 @@ def test_a_hello_without_a_name_has_an_empty_one() -> None:
 def test_an_alert_is_a_fatal_record() -> None:
     """Seven bytes: record type alert, fatal, the description."""
     assert alert(112) == b"\x15\x03\x03\x00\x02\x02\x70"
+
+
+def test_a_record_may_be_as_long_as_tls_allows_and_no_longer() -> None:
+    """Nobody is waited for beyond that."""
+    most = limits.HELLO_BYTES
+    assert read_client_hello(b"\x16\x03\x01" + (most - 5).to_bytes(2, "big")) == NeedMore(most)
+    with pytest.raises(HelloError, match=f"{most + 1} bytes"):
+        read_client_hello(b"\x16\x03\x01" + (most - 4).to_bytes(2, "big"))

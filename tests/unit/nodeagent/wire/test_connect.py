@@ -50,7 +50,7 @@ def test_what_is_no_plain_connect_is_a_bad_destination(headers: list[tuple[bytes
 def test_a_second_agent_on_the_way_is_a_loop() -> None:
     """The caller's agent is the one hop that is allowed."""
     with pytest.raises(Loop, match="2 agents"):
-        connect.read_request([(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:80"), (b"nodeagent-hops", b"2")])
+        connect.read_request([(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:80"), (b"nodeagent-hops", b"%d" % (limits.HOPS + 1))])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from nodeagent import limits
 from nodeagent.errors import FrameError
 from nodeagent.model.identity import KeyRing, SvidKeys
 from nodeagent.model.outcome import ConnectionRow
@@ -94,3 +95,10 @@ def test_a_field_of_a_later_version_is_ignored() -> None:
     """N and N+1 talk to each other during an upgrade."""
     body = msgspec.msgpack.encode({"type": "want_svid", "service": "web", "urgency": 3})
     assert [WantSvid("web")] == list(FrameReader().feed(framed(body)))
+
+
+def test_no_frame_is_longer_than_the_longest_snapshot() -> None:
+    """The length alone is refused: nobody gathers four gigabytes first."""
+    assert list(FrameReader().feed(limits.FRAME_BYTES.to_bytes(4, "big") + b"\1")) == []
+    with pytest.raises(FrameError, match=str(limits.FRAME_BYTES + 1)):
+        list(FrameReader().feed((limits.FRAME_BYTES + 1).to_bytes(4, "big") + b"\1"))

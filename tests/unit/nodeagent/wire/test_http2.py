@@ -4,7 +4,7 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.wire.http2 import Session
-from nodeagent.wire.stream import CANCEL, LOST, Budget, Headers, Stream
+from nodeagent.wire.stream import CANCEL, LOST, NO_ERROR, Budget, Headers, Stream
 
 CONNECT = [(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:80")]
 OK = [(b":status", b"200")]
@@ -129,6 +129,26 @@ def test_a_reset_reaches_the_other_side_with_its_code(pair: Pair) -> None:
     assert (callee.code, caller.code) == (CANCEL, None)
 
 
+def test_a_reset_that_calls_itself_no_error_is_a_reset_all_the_same(pair: Pair) -> None:
+    """Some peers end a stream so that they have had enough of: whoever relays it must not wait for more."""
+    caller, callee = pair.open()
+    caller.stream.reset(NO_ERROR)
+    pair.pump()
+    assert (callee.code, callee.has_ended, pair.server.streams) == (CANCEL, False, {})
+
+
+def test_a_refused_stream_ends_cleanly(pair: Pair) -> None:
+    """The answer was the end of it: no reset follows when the caller has ended as well."""
+    caller = Taker()
+    caller.stream = pair.client.open(CONNECT, caller)
+    pair.pump()
+    callee = pair.accepted[-1]
+    callee.stream.respond([(b":status", b"401")], end=True)
+    caller.stream.write_eof()
+    pair.pump()
+    assert (caller.has_ended, caller.code, callee.has_ended, callee.code) == (True, None, True, None)
+
+
 def test_bulk_does_not_starve_a_small_stream(pair: Pair) -> None:
     """With megabytes queued before it, five bytes leave in the first write."""
     bulk, _ = pair.open()
@@ -220,3 +240,22 @@ def test_writing_to_a_closed_stream_is_harmless(pair: Pair) -> None:
     callee.stream.respond(OK)
     pair.pump()
     assert (callee.got, caller.got, pair.budget.used) == (b"", b"", 0)
+
+
+def test_the_session_s_window_is_the_largest_there_is(pair: Pair) -> None:
+    """Stalled streams must not stop the others: a thousand times a stream's window fits into it."""
+    hello = Session(pair, Budget(), is_client=False).data_to_send()
+    grown = (limits.SESSION_WINDOW_BYTES - 65_535).to_bytes(4, "big")
+    assert b"\x00\x00\x04\x08\x00\x00\x00\x00\x00" + grown in hello
+    assert limits.STREAMS_PER_SESSION * limits.STREAM_WINDOW_BYTES < limits.SESSION_WINDOW_BYTES
+
+
+def test_one_turn_writes_so_much_of_each_stream_and_of_all(pair: Pair) -> None:
+    """A bulk transfer neither fills a turn for ever nor goes first."""
+    takers = [pair.open()[0] for _ in range(3)]
+    for taker in takers:
+        taker.stream.write(b"b" * 10 * limits.FEED_BYTES)
+    sent = pair.client.data_to_send()
+    assert limits.FLUSH_BYTES <= len(sent) < limits.FLUSH_BYTES + 4 * limits.FEED_BYTES
+    queued = {taker.stream.queued // limits.FEED_BYTES for taker in takers}
+    assert max(queued) - min(queued) <= 1

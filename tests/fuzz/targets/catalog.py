@@ -1,0 +1,109 @@
+"""The catalog's JSON from both sides: answers that an agent reads, and bodies that the embedded catalog is sent."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from nodeagent.catalog import state
+from nodeagent.catalog.codec import decode_snapshot, encode_snapshot
+from nodeagent.catalog.compiler import capture_of, compile_snapshot, notes_of
+from nodeagent.catalog.state import CatalogState
+from nodeagent.control import json_http, pace
+from nodeagent.embedded.asking import parse_wait
+from nodeagent.embedded.authority_api import _SignRequest
+from nodeagent.embedded.body import parse_object, shaped
+from nodeagent.embedded.entries import normal_entry
+from nodeagent.embedded.intentions import end_name, rows_of, with_source, without_source
+from nodeagent.embedded.refusal import Refusal
+from nodeagent.embedded.registration import parse_agent_service, parse_registration, parse_removal
+from nodeagent.embedded.tokens_api import TokenRequest
+from nodeagent.errors import CatalogError
+from tests.support.mesh import config
+
+
+def _taken(parse: Callable[[bytes], Any], data: bytes) -> Any:
+    """What is parsed; None: refused."""
+    try:
+        return parse(data)
+    except CatalogError as error:
+        assert str(error)
+        return None
+
+
+def catalog_answer(data: bytes) -> bool:
+    """Any body is each kind of answer, or a CatalogError; and whatever was parsed compiles and reaches a worker."""
+    hosts, intentions = _taken(state.parse_hosts, data), _taken(state.parse_intentions, data)
+    instances = _taken(lambda body: state.parse_instances("web", body), data)
+    others = [_taken(parse, data) for parse in _OTHERS]
+    parsed = CatalogState(hosts or (), {"web": instances or ()}, intentions or ())
+    snapshot = compile_snapshot(parsed, config(), trust_domain="td", generation=1)
+    assert decode_snapshot(encode_snapshot(snapshot)) == snapshot
+    assert all(isinstance(note, str) for note in notes_of(parsed))
+    assert "127.0.0.1" not in capture_of(snapshot).addresses
+    return any((hosts, intentions, instances, *others))
+
+
+_OTHERS = (
+    state.parse_service_names,
+    state.parse_unusable_names,
+    state.parse_service_defaults,
+    state.parse_proxy_defaults,
+    lambda body: json_http.parse_answer(200, body, "GET /v1/x"),
+    lambda body: json_http.parse_answer(500, body, "GET /v1/x"),
+)
+
+
+def catalog_body(data: bytes) -> bool:
+    """A body that the embedded catalog takes as any of its shapes, or a Refusal; what it keeps it would take again."""
+    try:
+        body = parse_object(data)
+    except Refusal:
+        return False
+    return sum(_is_taken(shape, body) for shape in _SHAPES) > 0
+
+
+def _is_taken(shape: Callable[[dict[str, Any]], object], body: dict[str, Any]) -> bool:
+    with contextlib.suppress(Refusal):
+        shape(body)
+        return True
+    return False
+
+
+def _entry(body: dict[str, Any]) -> None:
+    kept = normal_entry(body)
+    assert normal_entry(kept) == kept == msgspec.json.decode(msgspec.json.encode(kept))
+    if "Sources" in kept:
+        assert rows_of(kept, 1, 1)
+        one = kept["Sources"][0]["Name"]
+        left = without_source(kept, one)
+        assert left is None or one not in [source["Name"] for source in left["Sources"]]
+
+
+def _token(body: dict[str, Any]) -> None:
+    asked = shaped(body, TokenRequest, ("Local",))
+    asked.check()
+    asked.claimable()
+
+
+_SHAPES: tuple[Callable[[dict[str, Any]], object], ...] = (
+    _entry,
+    _token,
+    lambda body: parse_agent_service(body, "host1"),
+    lambda body: parse_registration(body, "dc1"),
+    lambda body: parse_removal(body, "dc1"),
+    lambda body: with_source(None, "web", body),
+    lambda body: shaped(body, _SignRequest),
+)
+
+
+def catalog_query(data: bytes) -> bool:
+    """`?wait=`, `?source=` and the index in an answer's head: a value in bounds, or a Refusal."""
+    text = data.decode(errors="surrogateescape")
+    assert pace.next_index(5, text) >= 0
+    with contextlib.suppress(Refusal):
+        assert end_name(text, "source")
+    with contextlib.suppress(Refusal):
+        return 0 < parse_wait(text) <= 600
+    return False
