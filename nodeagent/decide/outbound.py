@@ -12,6 +12,9 @@ from nodeagent.model.outcome import Path
 from nodeagent.model.service import Host, Mode
 from nodeagent.model.snapshot import Snapshot
 
+NO_PEER = "no_peer"
+"""The note of a connection to a machine without an agent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Via:
@@ -78,7 +81,7 @@ def _to_service(snapshot: Snapshot, source: str, to: ToService) -> Via:
     has_agent = to.host is not None and to.host.tunnel_port > 0
     # 1) observe: as without the agent, whatever would have been decided.
     if mode == "observe":
-        note = would_decide(snapshot, source, name) if to.is_local or has_agent else "no_peer"
+        note = would_decide(snapshot, source, name) if to.is_local or has_agent else NO_PEER
         return Via("direct", to.address, name, None, None, note)
     # 2) No identity, no mesh.
     if not source:
@@ -109,9 +112,9 @@ def _without_peer(snapshot: Snapshot, source: str, to: ToService, mode: Mode) ->
     """
     name = to.service.name
     if mode != "strict":
-        return Via("direct", to.address, name, None, None, "no_peer")
+        return Via("direct", to.address, name, None, None, NO_PEER)
     if name not in snapshot.mesh.plaintext_ok:
         where = f"{to.address} on {to.host.name}" if to.host else str(to.address)
         cure = f"install nodeagent there, or allow clear text with plaintext_ok = true under [service.{name}]"
         raise NoPeer(f"{name} at {where} has no agent, and strict mode sends nothing there in clear; {cure}")
-    return Via("direct", to.address, name, authorize(snapshot, source, name), None, "no_peer")
+    return Via("direct", to.address, name, authorize(snapshot, source, name), None, NO_PEER)

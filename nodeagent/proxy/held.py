@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from nodeagent import limits
-from nodeagent.decide.revoke import Held, concerns, held_by, why_revoked
+from nodeagent.decide.recheck import Held, held_by, may_differ, why_cut
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.proxy.relay import Relay
 
@@ -17,11 +17,14 @@ Spawn = Callable[[Coroutine[Any, Any, None]], None]
 class HeldRelays:
     """Owned by one worker."""
 
-    def __init__(self, grace_s: float, spawn: Spawn) -> None:
+    def __init__(self, host: str, grace_s: float, spawn: Spawn, report: Callable[[Exception], None]) -> None:
         """grace_s: seconds over which connections are cut that one change denies, so that not all of them come back at once."""
+        self._host = host
         self._grace_s = grace_s
         self._spawn = spawn
+        self._report = report
         self._snapshot: Snapshot | None = None
+        self._kinds: dict[Relay, Held] = {}
         self._relays: dict[Held, set[Relay]] = {}
         self._cutting: set[Held] = set()
         self._passed: Counter[tuple[str, str]] = Counter()
@@ -31,19 +34,20 @@ class HeldRelays:
         """The way of this relay is decided, by the current snapshot. One that has ended meanwhile is held by nothing."""
         if relay.is_over:
             return
-        self._relays.setdefault(held_by(relay.row), set()).add(relay)
-        pair = (relay.row.source, relay.row.destination)
+        held = self._kinds[relay] = held_by(relay.row, self._host)
+        self._relays.setdefault(held, set()).add(relay)
+        pair = (held.source, held.destination)
         self._passed[pair if pair in self._passed or len(self._passed) < limits.METRIC_PAIRS else ("", "")] += 1
         self._has_passed = True
 
     def discard(self, relay: Relay) -> None:
         """It has ended."""
-        held = held_by(relay.row)
-        relays = self._relays.get(held)
-        if relays:
-            relays.discard(relay)
-            if not relays:
-                del self._relays[held]
+        held = self._kinds.pop(relay, None)
+        if held is None:
+            return
+        self._relays[held].discard(relay)
+        if not self._relays[held]:
+            del self._relays[held]
 
     def passed(self) -> list[tuple[str, str, int]]:
         """Source, destination, and how many were added so far; nothing when none was since the last call."""
@@ -53,31 +57,39 @@ class HeldRelays:
         return [(source, destination, count) for (source, destination), count in self._passed.items()]
 
     def follow(self, snapshot: Snapshot) -> None:
-        """Cuts what this snapshot denies, the first of each kind at once; leaves alone all that it allows."""
+        """Cuts what this snapshot denies, the first at once; leaves alone all that it allows."""
         old, self._snapshot = self._snapshot, snapshot
-        for held in list(self._relays):
-            is_touched = old is None or concerns(held, old, snapshot)
-            if is_touched and held not in self._cutting and why_revoked(snapshot, held):
-                self._cutting.add(held)
-                self._spawn(self._cut(held))
+        touched = (held for held in self._relays if old is None or may_differ(held, old, snapshot))
+        denied = {held for held in touched if held not in self._cutting and why_cut(snapshot, held)}
+        if denied:
+            self._cutting |= denied
+            self._spawn(self._cut(denied))
 
-    async def _cut(self, held: Held) -> None:
-        """One kind, evenly over the grace; stops when a newer snapshot allows it again."""
+    async def _cut(self, kinds: set[Held]) -> None:
+        """What one change denies, evenly over the grace; leaves out what a newer snapshot allows again."""
         try:
-            while relays := tuple(self._relays.get(held, ())):
+            while relays := [relay for held in kinds for relay in self._relays.get(held, ())]:
                 slices = min(len(relays), math.ceil(self._grace_s / limits.CUT_TICK_S) or 1)
                 share = math.ceil(len(relays) / slices)
                 for start in range(0, len(relays), share):
-                    if not self._cut_some(held, relays[start : start + share]):
-                        return
+                    self._cut_some(kinds, relays[start : start + share])
                     await asyncio.sleep(self._grace_s / slices)
         finally:
-            self._cutting.discard(held)
+            self._cutting -= kinds
 
-    def _cut_some(self, held: Held, relays: tuple[Relay, ...]) -> bool:
-        """Whether they are denied still."""
-        why = why_revoked(self._snapshot, held) if self._snapshot else None
+    def _cut_some(self, kinds: set[Held], relays: list[Relay]) -> None:
+        """What is not denied any more leaves `kinds`: a later deny begins anew."""
         for relay in relays:
-            if why and not relay.is_over:
-                relay.revoke(why)
-        return why is not None
+            held = self._kinds.get(relay)
+            if held not in kinds or self._snapshot is None:
+                continue
+            why = why_cut(self._snapshot, held)
+            if why is None:
+                kinds.discard(held)
+                self._cutting.discard(held)
+                continue
+            try:
+                relay.end_by(why)
+            except Exception as error:  # noqa: BLE001 - one that does not end must not keep the others open
+                self._report(error)
+                self.discard(relay)

@@ -50,7 +50,7 @@ class Live:
         self._defects = 0
         self._defects_minute = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self.held = HeldRelays(config.host.deny_grace_s, self.spawn)
+        self.held = HeldRelays(config.host.name, config.host.deny_grace_s, self.spawn, self.report)
 
     @property
     def generation(self) -> int:

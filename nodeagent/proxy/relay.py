@@ -59,7 +59,7 @@ class Relay:
             self.downstream.refuse(error)
         self.cut()
 
-    def revoke(self, error: AgentError) -> None:
+    def end_by(self, error: AgentError) -> None:
         """Ends it although both ends would go on: it may not be open any more."""
         self.settle(error.reason, error.side, str(error))
         self.cut()

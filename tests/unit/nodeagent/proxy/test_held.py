@@ -32,13 +32,13 @@ def opened(live: Live, source: str = "shop") -> Relay:
     return relay
 
 
-def with_live(grace_s: float, work: Any) -> None:
+def with_live(grace_s: float, work: Any, allowed: str = "shop -> web allow") -> None:
     """Runs `work(live)` in a worker's loop."""
 
     async def within() -> None:
         live = Live(1, config_of("host1", "127.0.0.1"))
         live.held._grace_s = grace_s
-        live.follow(ALLOW)
+        live.follow(mesh(allowed))
         await work(live)
 
     run(within)
@@ -136,6 +136,34 @@ def test_a_client_that_did_not_wait_is_held_by_nothing() -> None:
         assert not live.held._relays
 
     with_live(0, work)
+
+
+def test_different_kinds_that_one_change_denies_share_one_grace() -> None:
+    """Five hundred hosts with one connection each do not come back in one moment either."""
+
+    async def work(live: Live) -> None:
+        relays = [opened(live, f"s{number}") for number in range(100)]
+        live.follow(DENY)
+        await asyncio.sleep(0)
+        assert 1 <= [relay.is_over for relay in relays].count(True) <= 10
+        await until(lambda: all(relay.is_over for relay in relays))
+
+    with_live(0.2, work, "* -> web allow")
+
+
+def test_one_that_does_not_end_keeps_no_other_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect is reported, and the rest is cut."""
+    reported: list[Exception] = []
+
+    async def work(live: Live) -> None:
+        broken, well = opened(live), opened(live, "cart")
+        live.held._report = reported.append
+        monkeypatch.setattr(broken.downstream, "reset", lambda: 1 / 0)
+        live.follow(DENY)
+        await until(lambda: well.is_over and not live.held._cutting)
+        assert [type(error) for error in reported] == [ZeroDivisionError]
+
+    with_live(0, work, "* -> web allow")
 
 
 async def until(is_so: Any) -> None:

@@ -189,7 +189,7 @@ def test_questions_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
         asking = [asyncio.create_task(channel.owner((b"\1\2\3\4", n), (b"\1\2\3\4", 2))) for n in (1, 2)]
         await turns()
-        assert await channel.owner((b"\1\2\3\4", 3), (b"\1\2\3\4", 2)) == OwnerAnswer(0, -1, "", knows_unit=False)
+        assert await channel.owner((b"\1\2\3\4", 3), (b"\1\2\3\4", 2)) == requests.OwnerAnswer(0, -1, "", knows_unit=False)
         assert [requests.decode_question(theirs.recv(512)).peer_port for _ in asking] == [1, 2]
         assert not asked(theirs)
         for task in asking:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from nodeagent.decide.authorize import allowing_intention
 from nodeagent.decide.mode import mode_of
+from nodeagent.decide.outbound import NO_PEER
 from nodeagent.errors import Denied, PolicyChanged
 from nodeagent.model.outcome import ConnectionRow, Direction, Path
 from nodeagent.model.snapshot import Snapshot
@@ -18,30 +19,32 @@ class Held(NamedTuple):
     """Empty: unidentified, or clear text from outside."""
     destination: str
     """Empty: no service is registered there."""
-    peer: str
-    """Host at the other end."""
+    is_here: bool
+    """Whether the other end is on this machine."""
+    is_bare: bool
+    """Whether the machine of the other end had no agent when it was decided."""
 
 
-def held_by(row: ConnectionRow) -> Held:
-    """What this connection is held open by."""
-    return Held(row.direction, row.path, row.source, row.destination, row.peer)
+def held_by(row: ConnectionRow, host: str) -> Held:
+    """What this connection is held open by. host: this machine."""
+    is_bare = row.permit.endswith(NO_PEER)
+    return Held(row.direction, row.path, row.source, row.destination, row.peer == host, is_bare)
 
 
-def concerns(held: Held, old: Snapshot, new: Snapshot) -> bool:
+def may_differ(held: Held, old: Snapshot, new: Snapshot) -> bool:
     """Whether the two snapshots may differ about it. Quick: what did not change is the same object in both."""
     return (
         old.mesh is not new.mesh
         or old.wildcards is not new.wildcards
         or old.services.get(held.destination) is not new.services.get(held.destination)
-        or old.hosts.get(held.peer) is not new.hosts.get(held.peer)
     )
 
 
-def why_revoked(snapshot: Snapshot, held: Held) -> PolicyChanged | None:
+def why_cut(snapshot: Snapshot, held: Held) -> PolicyChanged | None:
     """Why such a connection must end; None: it may stay.
 
-    Only policy ends a connection: intentions and modes. A service, an instance or a host that is gone from the catalog ends
-    none, for a catalog can be wrong about that. What was let through at a port without a service is not touched either.
+    Only policy ends a connection: intentions and modes. A service, an instance or a host that comes to the catalog or leaves
+    it ends none, for a catalog can be wrong about that. What was let through at a port without a service is not touched either.
     """
     mode = mode_of(snapshot, held.destination)
     if not held.destination or mode == "observe":
@@ -49,12 +52,11 @@ def why_revoked(snapshot: Snapshot, held: Held) -> PolicyChanged | None:
     # 1) Without a name there is no intention to ask for.
     if not held.source:
         return _nameless(held) if mode == "strict" else None
-    # 2) In clear to another machine: strict wants a tunnel, and only there is nobody else who asks for the intention.
-    if held.path == "direct" and held.peer != snapshot.mesh.host:
-        has_agent = held.peer in snapshot.hosts and snapshot.hosts[held.peer].tunnel_port > 0
-        if mode == "strict" and (has_agent or held.destination not in snapshot.mesh.plaintext_ok):
-            return PolicyChanged(f"it went to {held.destination} in clear, which is strict now")
-        if mode != "strict" and not has_agent:
+    # 2) In clear to another machine: strict wants a tunnel; outside strict, nobody asked where there was no agent to ask.
+    if held.path == "direct" and not held.is_here:
+        if mode == "strict" and not (held.is_bare and held.destination in snapshot.mesh.plaintext_ok):
+            return PolicyChanged(f"it went to {held.destination} in clear, and {held.destination} is strict now")
+        if mode != "strict" and held.is_bare:
             return None
     # 3) All else stands and falls with its intention.
     return _without_intention(snapshot, held)
