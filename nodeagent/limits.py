@@ -113,6 +113,7 @@ LOG_FAREWELL_S = 2.0  # what is queued gets this long to be written when a proce
 FLOOD_LINES = 200  # log lines a minute for refusals of nobody known from one address: journald keeps 10,000 of us in 30 s
 FLOOD_SOURCES = 1000  # addresses told apart for that; those beyond share one count
 CLOSED_KEPT = 1000  # closed connections that control remembers for `nodeagent connections --closed`
+FLOW_CLIENTS = 100  # senders of clear text to one address that are told apart: the rest are one flow
 FLOWS_KEPT = 10_000  # who called whom, for `nodeagent enforce`: 0.3 KiB each; a host has some hundred
 FLOW_AGE_S = 30 * 86_400.0  # a monthly job is seen once in this
 FLOWS_SAVE_S = 60.0  # what a crash may cost of them

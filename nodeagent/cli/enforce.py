@@ -6,7 +6,17 @@ import click
 
 from nodeagent.cli.agent_api import ask, socket_option, tell
 from nodeagent.cli.main import EXIT_FAILED
-from nodeagent.cli.render import duration, headers_option, instant, now, output_option, printable, show_json, show_table
+from nodeagent.cli.render import (
+    duration,
+    headers_option,
+    instant,
+    now,
+    output_option,
+    printable,
+    show_json,
+    show_table,
+    warn,
+)
 from nodeagent.control.report import CheckAnswer, FlowPart, ModePart, ModesAnswer, SwitchMode
 from nodeagent.model.flow import Flow
 from nodeagent.model.service import Mode
@@ -49,8 +59,10 @@ def enforce(  # noqa: PLR0913 - the options of the command
     if check or output == "table":
         _show_check(answer, output, no_headers=no_headers)
     if check:
-        raise SystemExit(EXIT_FAILED if answer.refused else 0)
+        raise SystemExit(EXIT_FAILED if answer.refused or answer.cut else 0)
     if answer.proposed == answer.mode:
+        if output == "json":
+            show_json(ask("/v1/modes", ModesAnswer, socket_path=socket_path))
         return
     _confirm(answer, yes=yes)
     _switch(answer.proposed, service, output, socket_path)
@@ -58,9 +70,9 @@ def enforce(  # noqa: PLR0913 - the options of the command
 
 def _confirm(answer: CheckAnswer, *, yes: bool) -> None:
     """Asks whoever can answer; else --yes must have been given."""
-    if not answer.refused or yes:
+    if yes or not (answer.refused or answer.cut):
         return
-    question = f"{len(answer.refused)} recorded flows would be refused. Switch {_whom(answer.service)} to {answer.proposed}?"
+    question = f"{_toll(answer)}. Switch {_whom(answer.service)} to {answer.proposed}?"
     if not sys.stdin.isatty():
         raise click.ClickException(f"{question} Nothing was changed; say so with --yes")
     click.confirm(question, abort=True, err=True)
@@ -90,9 +102,11 @@ def _show_check(answer: CheckAnswer, output: str, *, no_headers: bool) -> None:
     if answer.proposed == answer.mode:
         click.echo(f"{_whom(answer.service)} is {answer.mode}" + (": there is no stricter mode" if answer.mode == "strict" else " already"))
         return
-    if answer.refused:
-        show_table(HEADERS, [table_row(part, now()) for part in answer.refused], no_headers=no_headers)
+    if parts := [*answer.refused, *answer.cut]:
+        show_table(HEADERS, [table_row(part, now()) for part in parts], no_headers=no_headers)
     click.echo(printable(summary(answer, now())))
+    if answer.unanswered:
+        warn(f"{answer.unanswered} workers did not answer in time: their open connections are not counted")
 
 
 def summary(answer: CheckAnswer, at: float) -> str:
@@ -101,7 +115,17 @@ def summary(answer: CheckAnswer, at: float) -> str:
     if not answer.flows:
         return f"{step}: no flow was recorded yet, so nobody can say who would be refused"
     seen = f"of {answer.flows} flows recorded in {duration(max(at - answer.since, 0))}"
-    return f"{step}: {len(answer.refused) or 'none'} {seen} would be refused"
+    cut = f"; {_open(answer)} would be cut, and may come back" if answer.cut else ""
+    return f"{step}: {len(answer.refused) or 'none'} {seen} would be refused{cut}"
+
+
+def _toll(answer: CheckAnswer) -> str:
+    refused = f"{len(answer.refused)} recorded flows would be refused" if answer.refused else ""
+    return ", ".join(filter(None, (refused, f"{_open(answer)} would be cut" if answer.cut else "")))
+
+
+def _open(answer: CheckAnswer) -> str:
+    return f"{sum(part.times for part in answer.cut)} open connections"
 
 
 def table_row(part: FlowPart, at: float) -> list[str]:

@@ -29,7 +29,7 @@ def why(  # noqa: PLR0913 - the options of the command
     Asked on the caller's host it tells the whole way; what the callee's agent will say is computed from this host's
     snapshot and marked so. Ids are in: nodeagent connections -o json, and in the log.
 
-    Exit status: 0 it passes, 1 it is refused, 3 no agent is there.
+    Exit status: 0 it passes, 1 it is refused or cannot come from this host, 3 no agent is there.
     """
     if bool(connection) == bool(destination) or (connection and (source or port or address)):
         raise click.UsageError("give the id of a connection, or --to SERVICE (with --from, --port, --address)")

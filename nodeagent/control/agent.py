@@ -36,7 +36,7 @@ _log = open_log()
 class Control:
     """The parts, made once. Owned by `run_control`."""
 
-    def __init__(self, config: Config, catalog: Catalog, env: Environment, sink: Sink | None) -> None:
+    def __init__(self, config: Config, catalog: Catalog, env: Environment, sink: Sink | None, journal: Sink | None) -> None:
         self._config = config
         self._env = env
         self.metrics = Metrics(__version__)
@@ -44,17 +44,17 @@ class Control:
         self.flows = FlowBook(state_dir / "flows", env.now)
         self.modes = ModeBook(state_dir / "modes.json", config, env.now)
         self.ledger = Ledger(
-            self.metrics, self.flows, sink, env.now, is_journal=config.log.connections == "stdout"
+            self.metrics, self.flows, sink, env.now, is_journal=sink is not None and sink is journal
         )
         self.workers = Workers(self.metrics, want_svid=self._want_svid, on_records=self.ledger.take)
         self.supervisor = Supervisor(self.metrics, env.now)
         self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
-        self.enforcer = Enforcer(self.modes, self.flows, self.publisher, self.workers)
         self.follower = Follower(config, catalog, self.metrics, env)
         self.identity = Identity(
             config, catalog, self.metrics, env,
             hand_out=self.workers.publish_keys, on_trust=self.follower.changed.set,
         )  # fmt: skip
+        self.enforcer = Enforcer(self.modes, self.flows, self.publisher, self.workers, self.identity)
         self.view = View(
             config, env, env.now(), self.publisher, self.follower, self.identity, self.workers, self.supervisor,
             self.modes, self.ledger,
@@ -109,7 +109,7 @@ async def run_control(
     env = real_environment()
     async with Catalog(config.catalog, env.now) as catalog:
         sink = open_sink(config.log.connections, journal)
-        control = Control(config, catalog, env, sink)
+        control = Control(config, catalog, env, sink, journal)
         control.restore()
         await control.supervisor.connect(supervisor)
         ending = _end_on_signal(control.supervisor.ended)

@@ -1,18 +1,23 @@
 """Modes while the agent runs: which hold, what another would refuse, and switching them."""
 
+from collections.abc import Iterable, Iterator
+
 from aiohttp import web
 
 from nodeagent import limits
 from nodeagent.config import suggest
 from nodeagent.control.flows import FlowBook, flow_of
+from nodeagent.control.identity import Identity
 from nodeagent.control.modes import ModeBook, Switched
 from nodeagent.control.publish import Publisher
 from nodeagent.control.report import CheckAnswer, FlowPart, ModePart, ModesAnswer, SwitchMode
 from nodeagent.control.workers import Workers
 from nodeagent.decide.mode import mode_of, next_mode, under_mode
-from nodeagent.decide.rehearse import Refused, newly_refused
-from nodeagent.errors import ConfigError
+from nodeagent.decide.recheck import held_by, why_cut
+from nodeagent.decide.rehearse import Refused, decide_flow, newly_refused, speaker_of, why_refused
+from nodeagent.errors import AgentError, ConfigError, Reason
 from nodeagent.model.flow import Flow, FlowCount
+from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.service import Mode
 from nodeagent.model.snapshot import Snapshot
 
@@ -20,11 +25,14 @@ from nodeagent.model.snapshot import Snapshot
 class Enforcer:
     """Owned by control."""
 
-    def __init__(self, book: ModeBook, flows: FlowBook, publisher: Publisher, workers: Workers) -> None:
+    def __init__(
+        self, book: ModeBook, flows: FlowBook, publisher: Publisher, workers: Workers, identity: Identity
+    ) -> None:  # fmt: skip
         self._book = book
         self._flows = flows
         self._publisher = publisher
         self._workers = workers
+        self._identity = identity
 
     def modes(self) -> ModesAnswer:
         """The modes that hold, the host's first."""
@@ -36,7 +44,7 @@ class Enforcer:
         return ModesAnswer(modes=parts)
 
     async def check(self, mode: Mode | None, service: str) -> CheckAnswer:
-        """What `mode` would refuse of the flows that were seen, open connections included; None: the next stricter one.
+        """What `mode` would refuse of the flows that were seen, and cut of what is open; None: the next stricter one.
 
         Raises:
             HTTPException: nothing can be said yet, or there is no such service.
@@ -45,13 +53,15 @@ class Enforcer:
         self._demand_known(snapshot, service)
         now = mode_of(snapshot, service)
         proposed = mode or next_mode(now)
-        counts = await self._counts(service)
-        refused = newly_refused(snapshot, under_mode(snapshot, proposed, service), counts)
-        parts = [_flow_part(each, counts[each.flow]) for each in refused]
+        then = under_mode(snapshot, proposed, service)
+        rows, _, unanswered = await self._workers.open_connections(limits.API_ROWS_MAX)
+        counts = self._counts(rows, service)
+        refused = [_flow_part(each, counts[each.flow]) for each in newly_refused(snapshot, then, counts)]
+        refused += self._mute(snapshot, then, counts)
         return CheckAnswer(
-            service=service, mode=now, proposed=proposed, flows=len(counts),
+            service=service, mode=now, proposed=proposed, flows=len(counts), unanswered=unanswered,
             since=min((count.first_at for count in counts.values()), default=0.0),
-            refused=sorted(parts, key=lambda part: -part.times),
+            refused=sorted(refused, key=lambda part: -part.times), cut=_cut(then, rows, service),
         )  # fmt: skip
 
     def switch(self, wish: SwitchMode, by: str) -> ModesAnswer:
@@ -71,14 +81,21 @@ class Enforcer:
         self._publisher.reconfigure(self._book.config)
         return self.modes()
 
-    async def _counts(self, service: str) -> dict[Flow, FlowCount]:
+    def _counts(self, rows: Iterable[ConnectionRow], service: str) -> dict[Flow, FlowCount]:
         """The flows that are known, and those of connections that are open: some stay so for weeks."""
         counts = self._flows.counts()
-        rows, _, _ = await self._workers.open_connections(limits.API_ROWS_MAX)
         for row in rows:
             if flow := flow_of(row):
                 counts.setdefault(flow, FlowCount(1, row.opened_at, row.opened_at))
         return {flow: count for flow, count in counts.items() if service in ("", flow.destination)}
+
+    def _mute(self, now: Snapshot, then: Snapshot, counts: dict[Flow, FlowCount]) -> Iterator[FlowPart]:
+        """Flows that a tunnel would carry then, and not yet now, whose caller has no certificate to speak by."""
+        for flow, count in counts.items():
+            if why_refused(then, flow) or not _is_tunnelled(then, flow) or _is_tunnelled(now, flow):
+                continue
+            if why := self._identity.why_mute(speaker_of(then, flow)):
+                yield FlowPart(flow=flow, times=count.times, last_at=count.last_at, reason=Reason.NO_SVID, error=why)
 
     def _snapshot(self) -> Snapshot:
         if self._publisher.snapshot is None:
@@ -102,3 +119,23 @@ def _flow_part(each: Refused, count: FlowCount) -> FlowPart:
         flow=each.flow, times=count.times, last_at=count.last_at,
         reason=each.error.reason, error=str(each.error), hint=each.hint,
     )  # fmt: skip
+
+
+def _is_tunnelled(snapshot: Snapshot, flow: Flow) -> bool:
+    """Whether this host would open a tunnel for it."""
+    try:
+        via = decide_flow(snapshot, flow)
+    except AgentError:
+        return False
+    return via is not None and via.path == "tunnel"
+
+
+def _cut(then: Snapshot, rows: Iterable[ConnectionRow], service: str) -> list[FlowPart]:
+    """Open connections that would end, those alike together; most could be opened anew."""
+    parts: dict[Flow, FlowPart] = {}
+    for row in rows:
+        flow, why = flow_of(row), why_cut(then, held_by(row, then.mesh.host))
+        if flow and why and service in ("", flow.destination):
+            part = parts.setdefault(flow, FlowPart(flow=flow, times=0, last_at=row.opened_at, reason=why.reason, error=str(why)))
+            part.times += 1
+    return list(parts.values())

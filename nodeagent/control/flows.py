@@ -1,6 +1,7 @@
 """The book of flows: who called whom, how often, when last. It answers what a stricter mode would refuse."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class FlowBook:
         self._most = most
         self._counts: dict[Flow, FlowCount] = {}
         """Seen longest ago first."""
+        self._clients: Counter[str] = Counter()
+        """Clients of clear text that are told apart, by the address that they called."""
         self._is_saved = True
 
     def counts(self) -> dict[Flow, FlowCount]:
@@ -46,10 +49,10 @@ class FlowBook:
         """Takes note of connections that policy let pass."""
         for row in rows:
             if flow := flow_of(row):
-                self._add(flow, row.opened_at)
+                self._add(flow, row.opened_at, max(row.opened_at, row.closed_at))
 
     def restore(self) -> None:
-        """Goes on from what was saved; a file that cannot be read is put aside: flows are seen again."""
+        """Goes on from what was saved; a file that cannot be read is replaced: flows are seen again."""
         try:
             saved = msgspec.msgpack.decode(self._path.read_bytes(), type=_Saved)
         except FileNotFoundError:
@@ -58,32 +61,45 @@ class FlowBook:
             _log.error("flows_ignored", path=str(self._path), error=str(error))
             return
         self._counts = dict(saved.flows[-self._most :]) | self._counts
+        self._clients = Counter(flow.address for flow in self._counts if flow.client)
 
     async def keep(self) -> None:
         """Saves what is new now and then, for ever, and once more at the end."""
         try:
             while True:
                 await asyncio.sleep(limits.FLOWS_SAVE_S)
-                self._save()
+                if data := self._unsaved():
+                    await asyncio.to_thread(self._write, data)  # a disk that stands still holds up nothing else
         finally:
-            self._save()
+            if data := self._unsaved():
+                self._write(data)
 
-    def _add(self, flow: Flow, at: float) -> None:
-        count = self._counts.pop(flow, None) or FlowCount(0, at, at)
+    def _add(self, flow: Flow, began: float, ended: float) -> None:
+        if flow.client and flow not in self._counts and self._clients[flow.address] >= limits.FLOW_CLIENTS:
+            flow = msgspec.structs.replace(flow, client="")  # and others: many strangers must not push out who is rare
+        count = self._counts.pop(flow, None)
+        if count is None:
+            count = FlowCount(0, began, ended)
+            self._clients[flow.address] += bool(flow.client)
         count.times += 1
-        count.last_at = max(count.last_at, at)
+        count.last_at = max(count.last_at, ended)
         self._counts[flow] = count
         self._is_saved = False
         if len(self._counts) > self._most:
-            del self._counts[next(iter(self._counts))]
+            gone = next(iter(self._counts))
+            del self._counts[gone]
+            self._clients[gone.address] -= bool(gone.client)
 
-    def _save(self) -> None:
-        if self._is_saved:
-            return
+    def _unsaved(self) -> bytes:
+        """What is to be written; empty where the file has it already."""
+        return b"" if self._is_saved else msgspec.msgpack.encode(_Saved(list(self.counts().items())))
+
+    def _write(self, data: bytes) -> None:
+        self._is_saved = True
         try:
-            replace_file(self._path, msgspec.msgpack.encode(_Saved(list(self.counts().items()))))
-            self._is_saved = True
+            replace_file(self._path, data)
         except OSError as error:
+            self._is_saved = False
             _log.error("flows_not_saved", path=str(self._path), error=str(error))
 
 

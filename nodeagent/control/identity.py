@@ -98,6 +98,13 @@ class Identity:
         failure = self._catalog.error if self._catalog.failing_since is not None else self._roots.error
         return f"the mesh's roots are not known: {failure}" if self.trust is None and failure else ""
 
+    def why_mute(self, service: str) -> str:
+        """Why nobody here can speak as this service in a tunnel; empty: somebody can, or it was not tried yet."""
+        keeper = self.keepers.get(service)
+        if keeper is None:
+            return self._why_unwanted(service)
+        return "" if keeper.svid else keeper.error
+
     def _why_unwanted(self, service: str) -> str:
         """Why nobody here may speak as this service."""
         if self._config.identity.units != "any" or not is_service_name(service):

@@ -60,7 +60,7 @@ class Ledger:
 
     def _write(self, row: ConnectionRow, at: str) -> None:
         if is_refusal(row):
-            _log.info("connection_closed", **log_fields(row))
+            _log.warning("connection_closed", **log_fields(row))
         if self._sink and not (self._is_journal and is_refusal(row)):
             self._sink.write(log_line(row, at))
 

@@ -33,9 +33,6 @@ class Modes(msgspec.Struct, frozen=True):
     version: int = 1
 
 
-ALL_STRICT = Switched("strict", None, "a file that cannot be read", 0.0)
-
-
 class ModeBook:
     """Owned by control."""
 
@@ -52,6 +49,12 @@ class ModeBook:
         """The configuration with the modes that hold."""
         return with_modes(self._file, self.modes)
 
+    @property
+    def is_open_and_strict(self) -> bool:
+        """Whether the rules, made for the file's modes, let pass while the agent is dead, although strict holds."""
+        is_open = self._file.intercept.fail == "open" and not _has_strict(self._file)
+        return is_open and _has_strict(self.config)
+
     def configured(self, service: str) -> Mode | None:
         """What the file says of the service; of the host, for none."""
         return _word(self._file, service)
@@ -65,9 +68,11 @@ class ModeBook:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             _log.error("modes_unreadable", path=str(self._path), error=str(error), effect="everything is strict")
             self.complaint = f"{self._path}: {error}; everything is strict until: nodeagent enforce MODE"
-            self.modes = Modes(ALL_STRICT, dict.fromkeys(self._file.service, ALL_STRICT))
+            self.modes = all_strict(self._file)
             return
         self.modes = still_holding(modes, self._file)
+        if self.modes != modes:  # else what was overtaken would hold again when the file says again what it said then
+            self._forget_overtaken()
 
     def switch(self, mode: Mode | None, service: str, by: str) -> None:
         """Puts the host, or one service, into `mode`; None: back to the file's. On disk before it is in force.
@@ -78,11 +83,25 @@ class ModeBook:
         """
         if mode == "strict" and self._file.intercept.fail == "open":
             raise ConfigError('strict, and intercept.fail = "open": set it to "closed" in the file and restart the agent first')
-        base = Modes(services={}) if self.complaint else self.modes
-        modes = changed(base, mode, service, self.configured(service), by, self._now())
+        modes = changed(self.modes, mode, service, self.configured(service), by, self._now())
         replace_file(self._path, msgspec.json.encode(modes))
         self.modes, self.complaint = modes, ""
         _log.warning("mode_switched", service=service, mode=mode or "as configured", by=by)
+
+
+    def _forget_overtaken(self) -> None:
+        try:
+            replace_file(self._path, msgspec.json.encode(self.modes))
+        except OSError as error:
+            _log.error("modes_not_saved", path=str(self._path), error=str(error))
+            self.complaint = f"{self._path}: modes that the file has overtaken could not be removed: {error}"
+
+
+def all_strict(config: Config) -> Modes:
+    """Everything strict, over what the file says now."""
+    by = "a file that cannot be read"
+    services = {name: Switched("strict", table.mode, by, 0.0) for name, table in config.service.items()}
+    return Modes(Switched("strict", config.host.mode, by, 0.0), services)
 
 
 def with_modes(config: Config, modes: Modes) -> Config:
@@ -109,6 +128,10 @@ def still_holding(modes: Modes, config: Config) -> Modes:
         modes.host if modes.host and modes.host.over == _word(config, "") else None,
         {name: each for name, each in modes.services.items() if each.over == _word(config, name)},
     )
+
+
+def _has_strict(config: Config) -> bool:
+    return "strict" in {config.host.mode, *(table.mode for table in config.service.values())}
 
 
 def _word(config: Config, service: str) -> Mode | None:

@@ -77,12 +77,16 @@ class Publisher:
     def reconfigure(self, config: Config) -> None:
         """Puts into force what the catalog said last, under another configuration: at once, also while it is away.
 
-        Raises:
-            CatalogError: it does not compile; nothing has changed.
+        What goes wrong is shown and tried again: the configuration holds from now on.
         """
         self._config = config
-        if self._compiled:
-            self._enforce(*self._compiled, self._generation + 1, self.heard_at, self.source)
+        if not self._compiled:
+            return
+        compiled, self._compiled = self._compiled, None
+        try:
+            self._enforce(*compiled, self._generation + 1, self.heard_at, self.source)
+        except Exception as error:  # noqa: BLE001 - a defect must not hide that what is in force is old
+            self.blame(error)
 
     def blame(self, error: Exception) -> None:
         """Takes note of a defect that kept a change out of force."""

@@ -242,6 +242,10 @@ class CheckAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersi
     """Unix seconds of the oldest of them; 0: there is none."""
     refused: list[FlowPart]
     """Those that `proposed` would refuse, the most frequent first."""
+    cut: list[FlowPart] = []
+    """Open connections that `proposed` would end: new ones like them may pass."""
+    unanswered: int = 0
+    """Workers that did not tell their open connections in time."""
 
 
 class WhyAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):

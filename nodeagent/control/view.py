@@ -111,6 +111,8 @@ class View:
     def _local_problems(self) -> Iterator[str]:
         if self.modes.complaint:
             yield self.modes.complaint
+        if self.modes.is_open_and_strict:
+            yield 'intercept.fail is "open", and strict was switched on: while the agent is dead, callers pass in clear; set it to "closed"'
         stats = self.supervisor.stats
         if stats is None or self.env.now() - self.supervisor.heard_at > limits.ALIVE_S:
             yield "the supervisor is silent; see: journalctl -u nodeagent"

@@ -13,7 +13,16 @@ from nodeagent.config import suggest
 from nodeagent.control.report import WhyAnswer
 from nodeagent.control.view import View
 from nodeagent.decide.capture import Sets, why_captured
-from nodeagent.decide.explain import Target, explain_call, explain_callee, explain_caller, explain_record, targets
+from nodeagent.decide.explain import (
+    Target,
+    explain_call,
+    explain_callee,
+    explain_caller,
+    explain_record,
+    explain_stream,
+    has_passed,
+    targets,
+)
 from nodeagent.decide.outbound import Via
 from nodeagent.model.address import parse_address
 from nodeagent.model.explanation import Step
@@ -56,35 +65,42 @@ class Asker:
 
     def of_connection(self, row: ConnectionRow) -> WhyAnswer:
         """What was recorded of it, and what would become of it now."""
-        address = parse_address(row.original_dst)
         answer = WhyAnswer(
             source=row.source, destination=row.destination, address=row.original_dst, generation=self.snapshot.generation,
-            steps=explain_record(row), passes=row.path != "none", connection=row,
+            steps=explain_record(row), passes=has_passed(row), connection=row,
         )  # fmt: skip
+        try:
+            address = parse_address(row.original_dst)
+        except ValueError:  # a handshake that came to nothing, or what a peer asked for
+            return answer
         again = Step("outcome", "note", f"decided anew, by generation {self.snapshot.generation}:")
         if row.direction == "outbound":
             now = self._now(row.source, Target(address, row.peer == self.snapshot.mesh.host))
             answer.steps += [again, *(step for step in now.steps if row.destination or step.what == "capture")]
         elif row.direction == "tunnel" and row.destination:
-            answer.steps += [again, explain_callee(self.snapshot, row.source, row.destination, address)]
+            answer.steps += [again, explain_stream(self.snapshot, row.source, row.destination, address)]
         return answer
 
     def _now(self, source: str, target: Target) -> WhyAnswer:
         """How such a call would go on now."""
         capture, call = self._capture(target), explain_call(self.snapshot, source, target)
+        caller = explain_caller(self.snapshot, source)
         tunnel = tuple(self._tunnel(source, call.via)) if call.via and call.via.path == "tunnel" else ()
         is_refused = call.via is None or any(step.verdict == "refused" for step in tunnel)
-        outcome = _outcome(capture, is_refused=is_refused)
-        steps = [capture, explain_caller(self.snapshot, source), *call.steps, *tunnel, outcome]
+        outcome = _outcome(capture, caller, is_refused=is_refused)
+        steps = [capture, caller, *call.steps, *tunnel, outcome]
         return WhyAnswer(
             source=source, destination="", address=str(target.address), generation=self.snapshot.generation,
-            steps=steps, passes=outcome.verdict != "refused",
+            steps=steps, passes=outcome.verdict in ("ok", "note"),
         )  # fmt: skip
 
     def _capture(self, target: Target) -> Step:
         capture = capture_of(self.snapshot)
         sets = Sets(frozenset(capture.addresses), frozenset(capture.ports))
         captured, why = why_captured(self.view.config, sets, target.address, is_local=target.is_local)
+        stats = self.view.supervisor.stats
+        if captured and stats and stats.interception not in ("active", "repaired"):
+            return Step("capture", "note", f"not captured: interception is {stats.interception}: {stats.interception_detail}")
         return Step("capture", "ok" if captured else "note", why if captured else f"not captured: {why}")
 
     def _tunnel(self, source: str, via: Via) -> Iterator[Step]:
@@ -102,7 +118,9 @@ class Asker:
         mesh, keeper = self.snapshot.mesh, self.view.identity.keepers.get(source)
         wanted = f"{destination}'s agent must prove to be {service_id(mesh.trust_domain, mesh.datacenter, destination)}"
         if keeper is None:
-            return Step("certificate", "note", f"none for {source} yet: it is asked for at the first call; {wanted}")
+            why = self.view.identity.why_mute(source)
+            text = f"no_svid: {why}" if why else f"none for {source} yet: it is asked for at the first call; {wanted}"
+            return Step("certificate", "refused" if why else "note", text)
         left_s = keeper.svid.not_after.timestamp() - self.view.env.now() if keeper.svid else 0.0
         if keeper.svid is None or left_s <= 0:
             return Step("certificate", "refused", f"no_svid: none for {source} is valid: {keeper.error or 'it has not come yet'}")
@@ -122,7 +140,10 @@ class Asker:
         return found
 
 
-def _outcome(capture: Step, *, is_refused: bool) -> Step:
+def _outcome(capture: Step, caller: Step, *, is_refused: bool) -> Step:
+    if caller.verdict == "unknown":
+        would = "would be refused" if is_refused else "would pass"
+        return Step("outcome", "unknown", f"no such call comes from this host; one that did {would}")
     if capture.verdict != "ok":
         return Step("outcome", "note", "it goes past the agent of this host, which has no say in it; the callee's may refuse it")
     return Step("outcome", "refused" if is_refused else "ok", "it is refused" if is_refused else "it passes")

@@ -11,7 +11,7 @@ from nodeagent.decide.inbound import decide_stream
 from nodeagent.decide.mode import mode_of
 from nodeagent.decide.outbound import Via, decide_outbound
 from nodeagent.decide.route import Elsewhere, ToHost, ToService, find_destination
-from nodeagent.errors import AgentError
+from nodeagent.errors import AgentError, Reason
 from nodeagent.model.address import Address, OriginalDst
 from nodeagent.model.explanation import Step, Verdict
 from nodeagent.model.outcome import ConnectionRow
@@ -24,6 +24,12 @@ _HOW = {
     "certificate": "the certificate of its tunnel",
     "unknown": "nothing",
 }
+
+
+_AFTERWARDS = frozenset({
+    Reason.OK, Reason.RESET_BY_DOWNSTREAM, Reason.RESET_BY_UPSTREAM, Reason.PEER_LOST, Reason.POLICY_CHANGED, Reason.REVOKED, Reason.DRAINED,
+})  # fmt: skip
+"""Ends of connections that had been let through."""
 
 
 class Target(NamedTuple):
@@ -94,22 +100,33 @@ def explain_record(row: ConnectionRow) -> list[Step]:
     ]
     if not row.closed_at:
         return [*steps, Step("recorded", "ok", f"it is open; {row.sent} bytes sent, {row.received} received")]
-    verdict: Verdict = "refused" if row.path == "none" else "note" if row.error else "ok"
+    verdict: Verdict = "refused" if not has_passed(row) else "note" if row.error else "ok"
     ended = f"it ended: {row.reason}{f' ({row.error})' if row.error else ''}; {row.sent} bytes sent, {row.received} received"
     return [*steps, Step("recorded", verdict, ended)]
+
+
+def has_passed(row: ConnectionRow) -> bool:
+    """Whether the connection was let through to its other end, whatever became of it then."""
+    return row.path != "none" and (row.reason in _AFTERWARDS or bool(row.received))
+
+
+def explain_stream(snapshot: Snapshot, source: str, service: str, address: Address) -> Step:
+    """What this host, where the service is called, says to such a stream in a tunnel."""
+    try:
+        via = decide_stream(snapshot, source, service, address)
+    except AgentError as error:
+        return _refusal("callee", error)
+    how = via.permit.by if via.permit else via.note
+    return Step("callee", "ok", f"it takes the stream{f', by {how}' if how else ''}, and dials {address}")
 
 
 def explain_callee(snapshot: Snapshot, source: str, service: str, address: Address) -> Step:
     """What the callee's agent will say, as far as this snapshot tells: it decides by its own."""
     found = snapshot.by_address.get(address)
     peer = found.instance.host if found else ""
-    by = "this host" if peer == snapshot.mesh.host else f"{peer or 'the callee'}, by this host's snapshot {snapshot.generation}"
     there = replace(snapshot, mesh=msgspec.structs.replace(snapshot.mesh, host=peer, mode="strict"))
-    try:
-        via = decide_stream(there, source, service, address)
-    except AgentError as error:
-        return _refusal("callee", error, by)
-    return Step("callee", "ok", f"it takes the stream{f', by {via.permit.by}' if via.permit else ''}, and dials {address}", by)
+    by = f"{peer or 'the callee'}, by this host's snapshot {snapshot.generation}"
+    return msgspec.structs.replace(explain_stream(there, source, service, address), by=by)
 
 
 def _destination(to: ToService | ToHost | Elsewhere) -> Step:
@@ -159,8 +176,8 @@ def _way(via: Via) -> str:
             return f"in clear to {via.address}, as without an agent{f' ({via.note})' if via.note else ''}"
 
 
-def _refusal(what: str, error: AgentError, by: str = "") -> Step:
-    return Step(what, "refused", f"{error.reason}: {error}", by)
+def _refusal(what: str, error: AgentError) -> Step:
+    return Step(what, "refused", f"{error.reason}: {error}")
 
 
 def _is_here(snapshot: Snapshot, instance: Instance) -> bool:

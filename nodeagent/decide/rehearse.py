@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from nodeagent.decide.identify import service_of
 from nodeagent.decide.inbound import decide_plaintext, decide_stream
-from nodeagent.decide.outbound import decide_outbound
+from nodeagent.decide.outbound import Via, decide_outbound
 from nodeagent.decide.route import ToService, find_destination
 from nodeagent.errors import AgentError, BadDestination
 from nodeagent.model.address import OriginalDst, parse_address
 from nodeagent.model.flow import Flow
 from nodeagent.model.snapshot import Snapshot
+from nodeagent.model.workload import Workload
 
 
 class Refused(NamedTuple):
@@ -29,22 +31,34 @@ def newly_refused(now: Snapshot, then: Snapshot, flows: Iterable[Flow]) -> list[
 
 def why_refused(snapshot: Snapshot, flow: Flow) -> AgentError | None:
     """Why this snapshot would refuse such a connection; None: it passes, or nothing is registered there any more."""
-    dst = OriginalDst(parse_address(flow.address))
     try:
-        match flow.direction:
-            case "outbound":
-                to = find_destination(snapshot, dst, dst_is_local=flow.peer == snapshot.mesh.host)
-                if isinstance(to, ToService):
-                    decide_outbound(snapshot, flow.source, to)
-            case "tunnel":
-                decide_stream(snapshot, flow.source, flow.destination, dst)
-            case "plaintext":
-                decide_plaintext(snapshot, dst)
+        decide_flow(snapshot, flow)
     except BadDestination:
         return None
     except AgentError as error:
         return error
     return None
+
+
+def decide_flow(snapshot: Snapshot, flow: Flow) -> Via | None:
+    """How such a connection would go on now; None where nothing is registered at its address any more.
+
+    Raises:
+        AgentError: it would be refused.
+    """
+    dst = OriginalDst(parse_address(flow.address))
+    match flow.direction:
+        case "tunnel":
+            return decide_stream(snapshot, flow.source, flow.destination, dst)
+        case "plaintext":
+            return decide_plaintext(snapshot, dst)
+    to = find_destination(snapshot, dst, dst_is_local=flow.peer == snapshot.mesh.host)
+    return decide_outbound(snapshot, speaker_of(snapshot, flow), to) if isinstance(to, ToService) else None
+
+
+def speaker_of(snapshot: Snapshot, flow: Flow) -> str:
+    """Who calls, as far as is known now: a unit that was nobody's then may have been given a service since."""
+    return flow.source or service_of(snapshot, Workload(flow.unit, flow.uid))
 
 
 def _hint(snapshot: Snapshot, flow: Flow) -> str:

@@ -91,13 +91,24 @@ class TunnelPool:
         """Waits for the one attempt that is under way for this key, or starts it."""
         opening = self._opening.get(key)
         if opening is None:
-            if len(self._lasting(key)) >= limits.SESSIONS_PER_KEY or len(self._tunnels.get(key, ())) >= limits.TUNNELS_PER_KEY:
-                raise LimitReached(f"all {limits.SESSIONS_PER_KEY} tunnels to {key.destination} on {key.host} are full")
+            self._check_room(key)
             opening = self._opening[key] = _Opening(asyncio.create_task(self._dial(key)))
         if opening.waiting >= limits.STREAMS_WAITING:
             raise LimitReached(f"{opening.waiting} connections wait for a tunnel to {key.host} already")
         opening.waiting += 1
         return await asyncio.shield(opening.task)
+
+    def _check_room(self, key: TunnelKey) -> None:
+        """Whether one more tunnel may be opened.
+
+        Raises:
+            LimitReached: all are full, or too many only finish what they carry.
+        """
+        where = f"to {key.destination} on {key.host}"
+        if len(self._lasting(key)) >= limits.SESSIONS_PER_KEY:
+            raise LimitReached(f"all {limits.SESSIONS_PER_KEY} tunnels {where} are full")
+        if len(self._tunnels.get(key, ())) >= limits.TUNNELS_PER_KEY:
+            raise LimitReached(f"{limits.TUNNELS_PER_KEY} tunnels {where} are open that finish what they carry")
 
     async def _dial(self, key: TunnelKey) -> Tunnel:
         try:

@@ -32,11 +32,14 @@ def settings(directory: Any, address: str, extra: str = "", metrics: str = "") -
 class ControlScene:
     """Use with `async with`: control runs, a supervisor and one worker are connected."""
 
-    def __init__(self, directory: Any, extra: str = "", metrics: str = "", peer: ScriptedCatalog | None = None) -> None:
+    def __init__(
+        self, directory: Any, extra: str = "", metrics: str = "", peer: ScriptedCatalog | None = None, rows: list | None = None
+    ) -> None:  # fmt: skip
         self.directory = directory
         self.socket = f"{directory}/api.sock"
         self.peer = peer or ScriptedCatalog()
         self._extra = extra
+        self._rows = rows
         self._metrics = metrics
         self._stack = contextlib.AsyncExitStack()
 
@@ -46,7 +49,7 @@ class ControlScene:
         self.peer.register("web", instance(HOST2, "web", 80))
         self.peer.register("shop", instance(HOST1, "shop", 9000))
         self.supervisor = self._stack.enter_context(FarEnd())
-        self.worker = self._stack.enter_context(worker())
+        self.worker = self._stack.enter_context(worker(self._rows))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.handover = ours
         self._stack.callback(ours.close)

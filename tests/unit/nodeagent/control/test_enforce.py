@@ -9,7 +9,7 @@ from nodeagent.control.environment import real_environment
 from nodeagent.decide.mode import mode_of
 from nodeagent.wire.frames import Records
 from tests.support.control_scene import ControlScene
-from tests.support.far_ends import snapshot_of
+from tests.support.far_ends import ring_of, snapshot_of
 from tests.support.loop import run, until
 from tests.support.rows import denied, row
 
@@ -75,6 +75,28 @@ def test_the_check_names_whom_the_next_mode_would_refuse(tmp_path: Path) -> None
             assert [part["reason"] for part in body["refused"]] == ["denied", "plaintext_refused"]
             _, body = await playing.get("/v1/enforce?mode=strict&service=shop")
             assert [part["reason"] for part in body["refused"]] == ["plaintext_refused"]
+
+    run(scene)
+
+
+def test_what_is_open_and_would_be_cut_is_told_apart(tmp_path: Path) -> None:
+    """It passes now, a new one would too, in a tunnel; and whoever has no certificate would not."""
+
+    async def scene() -> None:
+        clear = row(1, path="direct", peer="host2", closed_at=0.0, permit="would_allow: shop -> web (allow)")
+        async with ControlScene(tmp_path, rows=[clear]) as playing:
+            await started(playing)
+            playing.peer.allow("shop -> web")
+            await until(lambda: snapshot_of(playing.worker).services["web"].intentions, "the intention")
+            await until(lambda: (ring := ring_of(playing.worker)) and ring.svids, "the certificate")
+            _, body = await playing.get("/v1/enforce?mode=strict")
+            assert (body["refused"], [(part["times"], part["reason"]) for part in body["cut"]]) == ([], [(1, "policy_changed")])
+            stranger = row(2, source="cron", peer="host2", path="direct")
+            await seen(playing, stranger)
+            playing.peer.allow("* -> web")
+            await until(lambda: snapshot_of(playing.worker).services["web"].intentions[0].source == "*", "the intention")
+            _, body = await playing.get("/v1/enforce?mode=strict")
+            assert [(part["flow"]["source"], part["reason"]) for part in body["refused"]] == [("cron", "no_svid")]
 
     run(scene)
 

@@ -57,6 +57,22 @@ def test_when_it_is_full_the_one_seen_longest_ago_goes(tmp_path: Path) -> None:
     assert [flow.source for flow in flows.counts()] == ["a", "c"]
 
 
+def test_many_senders_of_clear_text_are_one_flow_beyond_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers must not push out who calls once a month."""
+    monkeypatch.setattr(limits, "FLOW_CLIENTS", 2)
+    flows = book(tmp_path)
+    clear = {"direction": "plaintext", "source": "", "path": "local"}
+    flows.extend([row(n, client=f"192.0.2.{n}:1", **clear) for n in (1, 2, 3, 4, 1)])
+    assert {flow.client: count.times for flow, count in flows.counts().items()} == {"192.0.2.1": 2, "192.0.2.2": 1, "": 2}
+
+
+def test_a_connection_of_weeks_was_seen_when_it_ended(tmp_path: Path) -> None:
+    """Not when it began."""
+    flows = book(tmp_path, now=100.0 + limits.FLOW_AGE_S + 1)
+    flows.extend([row(closed_at=100.0 + limits.FLOW_AGE_S)])
+    assert [count.last_at for count in flows.counts().values()] == [100.0 + limits.FLOW_AGE_S]
+
+
 def test_old_flows_do_not_count(tmp_path: Path) -> None:
     """A caller that has not called for so long is none."""
     flows = book(tmp_path, now=100.0 + limits.FLOW_AGE_S + 1)
@@ -95,10 +111,11 @@ def test_a_full_disk_is_said_and_costs_only_the_file(tmp_path: Path) -> None:
     """The book goes on, and is saved when there is room."""
     flows = FlowBook(tmp_path / "missing" / "flows", lambda: 200.0)
     flows.extend([row()])
-    flows._save()
+    flows._write(flows._unsaved())
     assert flows.counts()
     (tmp_path / "missing").mkdir()
-    flows._save()
+    flows._write(flows._unsaved())
+    assert flows._unsaved() == b""
     assert (tmp_path / "missing" / "flows").exists()
 
 

@@ -42,6 +42,21 @@ def test_a_later_word_in_the_file_counts(tmp_path: Path) -> None:
     assert book(tmp_path, WEB.replace("observe", "permissive")).config.service["web"].mode == "permissive"
 
 
+def test_what_the_file_has_overtaken_does_not_come_back(tmp_path: Path) -> None:
+    """Also when the file says again what it said at the time of the switch."""
+    book(tmp_path, mode="strict").switch("observe", "", "uid 0")
+    assert book(tmp_path, mode="permissive").config.host.mode == "permissive"
+    assert book(tmp_path, mode="strict").config.host.mode == "strict"
+
+
+def test_rules_that_let_pass_beside_a_switched_strict_are_known(tmp_path: Path) -> None:
+    """The file was changed to fail = "open" after the switch, and says nothing of strict."""
+    book(tmp_path).switch("strict", "", "uid 0")
+    assert book(tmp_path, '[intercept]\nfail = "open"\n').is_open_and_strict
+    assert not book(tmp_path).is_open_and_strict
+    assert not book(tmp_path, '[intercept]\nfail = "open"\n', mode="strict").is_open_and_strict
+
+
 def test_a_reset_goes_back_to_the_file(tmp_path: Path) -> None:
     """One at a time."""
     modes = book(tmp_path, WEB)
@@ -68,8 +83,11 @@ def test_a_spoiled_file_means_strict_until_somebody_decides(tmp_path: Path, data
     modes = book(tmp_path, WEB)
     assert (modes.config.host.mode, modes.config.service["web"].mode) == ("strict", "strict")
     assert "nodeagent enforce" in modes.complaint
-    modes.switch("permissive", "", "uid 0")
-    assert (modes.config.host.mode, modes.config.service["web"].mode, modes.complaint) == ("permissive", "observe", "")
+    modes.switch("permissive", "web", "uid 0")
+    for held in (modes, book(tmp_path, WEB)):
+        assert (held.config.host.mode, held.config.service["web"].mode, held.complaint) == ("strict", "permissive", "")
+    modes.switch(None, "", "uid 0")
+    assert modes.config.host.mode == "observe"
 
 
 def test_strict_is_refused_where_the_kernel_lets_pass_while_the_agent_is_dead(tmp_path: Path) -> None:

@@ -58,10 +58,12 @@ def test_a_refused_call_and_one_that_passes_by(tmp_path: Path) -> None:
     async def scene() -> None:
         async with ControlScene(tmp_path, "[intercept]\nexclude_ports = [80]\n") as playing:
             await until(lambda: snapshot_of(playing.worker), "the snapshot")
-            _, answer = await playing.get("/v1/why?from=web&to=shop&address=10.77.0.1:9000")
+            _, answer = await playing.get("/v1/why?from=shop&to=shop&address=10.77.0.1:9000")
             assert answer["passes"] is False
-            assert texts(answer)["intention"] == ("refused", "none speaks of web -> shop: the default is deny")
+            assert texts(answer)["intention"] == ("refused", "none speaks of shop -> shop: the default is deny")
             assert texts(answer)["outcome"] == ("refused", "it is refused")
+            _, answer = await playing.get("/v1/why?from=web&to=shop")
+            assert (answer["passes"], texts(answer)["outcome"][0]) == (False, "unknown")
             _, answer = await playing.get("/v1/why?from=shop&to=web")
             assert texts(answer)["capture"][1].startswith("not captured: port 80 is in intercept.exclude_ports")
             assert texts(answer)["outcome"][0] == "note"
@@ -77,7 +79,9 @@ def test_a_connection_by_its_id(tmp_path: Path) -> None:
             await allowed(playing)
             stream = row(2, direction="tunnel", source="web", destination="shop", original_dst="10.77.0.1:9000")
             passed = row(3, destination="", original_dst="192.0.2.1:443", path="direct")
-            playing.worker.send(Records([denied(1), stream, passed]))
+            knock = row(4, direction="tunnel", original_dst="", path="none", reason="peer_identity", side="upstream", error="no TLS 1.3")
+            far = row(5, reason="denied", side="mesh", error="the callee's agent refused", received=0)
+            playing.worker.send(Records([denied(1), stream, passed, knock, far]))
             status = 404
             while status == 404:
                 status, answer = await playing.get("/v1/why?id=0-1")
@@ -88,6 +92,10 @@ def test_a_connection_by_its_id(tmp_path: Path) -> None:
             assert texts(answer)["callee"][0] == "refused"
             _, answer = await playing.get("/v1/why?id=0-3")
             assert texts(answer)["capture"][0] == "note"
+            status, answer = await playing.get("/v1/why?id=0-4")
+            assert (status, answer["passes"], [step["what"] for step in answer["steps"]]) == (200, False, ["recorded", "workload", "recorded"])
+            _, answer = await playing.get("/v1/why?id=0-5")
+            assert answer["passes"] is False
 
     run(scene)
 

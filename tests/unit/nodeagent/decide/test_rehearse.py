@@ -41,6 +41,13 @@ def test_strict_refuses_clear_text_and_unknown_callers_too() -> None:
     assert refused("strict", "strict") == {}
 
 
+def test_who_was_nobody_and_has_a_service_now_is_not_refused() -> None:
+    """The operator named it in a [[workload]] since: what was recorded of it is read anew."""
+    rule = '[[workload]]\nselector = "systemd:id:cron.service"\nservice = "cron"\n'
+    assert why_refused(mesh(), NOBODY) is not None
+    assert why_refused(mesh("cron -> web allow", extra=rule), NOBODY) is None
+
+
 def test_a_step_towards_calm_refuses_nobody() -> None:
     """It is never a reason to ask."""
     assert refused("strict", "permissive") == refused("strict", "observe") == refused("permissive", "observe") == {}

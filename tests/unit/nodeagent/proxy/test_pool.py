@@ -172,7 +172,7 @@ def test_tunnels_that_never_end_are_a_limit_too(monkeypatch: pytest.MonkeyPatch)
             for _ in range(3):
                 await hosts.call()
                 shut_down(hosts)
-            with pytest.raises(LimitReached, match="full"):
+            with pytest.raises(LimitReached, match="finish what they carry"):
                 await hosts.call()
 
     run(work)
