@@ -103,6 +103,8 @@ class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The application sees the caller's address; off where it is behind another NAT."""
     plaintext_ok: bool = False
     """May be called in clear, in strict mode, on hosts without an agent."""
+    loopback: Literal["open", "enforce"] = "open"
+    """Calls by way of 127.0.0.0/8 and ::1: let by, or captured like those to any other address of this host."""
 
 
 class AdminTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -200,6 +202,7 @@ def mesh_of(config: Config, trust_domain: str) -> Mesh:
         mode=config.host.mode,
         unregistered=config.intercept.unregistered,
         plaintext_ok=tuple(sorted(name for name, table in config.service.items() if table.plaintext_ok)),
+        loopback_enforced=tuple(sorted(name for name, table in config.service.items() if table.loopback == "enforce")),
         workloads=tuple(WorkloadRule(parse_selector(w.selector), w.service) for w in config.workload),
         units=config.identity.units,
     )

@@ -125,7 +125,7 @@ def _refill(settings: Settings, state_dir: Path) -> tuple[str, ...]:
     if capture is None:
         return ()
     with Elements(settings) as elements:
-        elements.set_capture(capture.addresses, capture.ports)
+        elements.set_capture(capture.addresses, capture.ports, capture.loopback_ports)
     return (f"captured as before: {len(capture.addresses)} addresses, {len(capture.ports)} ports of this host",)
 
 

@@ -131,7 +131,7 @@ class Guard:
         """Nothing is done where the kernel has taken it already."""
         wanted = self._capture
         if wanted is not self._written:
-            elements.set_capture(wanted.addresses, wanted.ports)
+            elements.set_capture(wanted.addresses, wanted.ports, wanted.loopback_ports)
             self._written = wanted
 
     def _set_units(self, elements: Elements, marks: dict[str, int]) -> None:
