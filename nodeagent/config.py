@@ -32,6 +32,7 @@ _SHARED_DIRECTORIES = ("/", "/run", "/var/run", "/tmp", "/var/tmp", "/dev/shm") 
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME_PATTERN}\Z")]
 HostName = Annotated[str, msgspec.Meta(pattern=rf"^{HOST_NAME_PATTERN}\Z")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Backend = Literal["auto", "nft", "iptables"]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
@@ -68,7 +69,8 @@ class InterceptTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[intercept]: what the kernel sends to the agent."""
 
     enabled: bool = True
-    backend: Literal["auto", "nft"] = "auto"
+    backend: Backend = "auto"
+    """What gets the rules; auto: what has them already, else nft where this host takes it, else iptables."""
     fail: Literal["closed", "open"] = "closed"
     """When the agent is dead: refuse new mesh connections, or let them bypass it (never towards strict services)."""
     unregistered: Literal["passthrough", "refuse"] = "passthrough"

@@ -112,7 +112,7 @@ class Elements:
         return tuple(
             sentence
             for heading, elements in self._capture.items()
-            for sentence in _difference(heading, self._listed(heading), elements)
+            for sentence in difference(heading, self._listed(heading), elements)
         )
 
     def _fill_cgroups(self, heading: str, values: Mapping[str, str]) -> tuple[str, ...]:
@@ -197,7 +197,8 @@ def _stamps(units: Mapping[str, int]) -> dict[str, str]:
     return {path: f" : {mark:#010x}" for path, mark in units.items()}
 
 
-def _difference(heading: str, found: frozenset[str], expected: frozenset[str]) -> Iterator[str]:
+def difference(heading: str, found: frozenset[str], expected: frozenset[str]) -> Iterator[str]:
+    """How a set differs from what it should hold, as sentences."""
     missing, foreign = sorted(expected - found), sorted(found - expected)
     if missing:
         yield f"{heading}: elements missing: {len(missing)}, such as {missing[0]}"

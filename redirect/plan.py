@@ -164,20 +164,25 @@ def _closed(settings: Settings) -> tuple[Rule, ...]:
     return (
         Rule((), Jump("exempt")),
         Rule((), Jump("never")),
-        Rule((Beating(ALIVE),), Accept()),
+        *(() if _refuses_last(settings) else (Rule((Beating(ALIVE),), Accept()),)),
         *_captured(settings, Reset(), counted=True),
     )
 
 
 def _out(settings: Settings) -> tuple[Rule, ...]:
-    """Redirects. Does not ask for a beat again when `closed` has: the switch may fall between the two."""
+    """Redirects. The switch may fall between `closed` and this chain: whichever comes first asks for the beat, alone."""
     bypass = (Rule((Beating(ALIVE, holds=False),), Accept(), "nobody beats: bypass", counted=True),)
     return (
         Rule((), Jump("exempt")),
         Rule((), Jump("never")),
-        *(bypass if settings.fail == "open" else ()),
+        *(bypass if settings.fail == "open" or _refuses_last(settings) else ()),
         *_captured(settings, RedirectTo(settings.outbound_port), counted=True),
     )
+
+
+def _refuses_last(settings: Settings) -> bool:
+    """In iptables nat comes before filter: what has not been redirected there is refused, whatever the reason."""
+    return settings.backend == "iptables"
 
 
 def _pre(settings: Settings) -> tuple[Rule, ...]:

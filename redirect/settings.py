@@ -14,6 +14,8 @@ NEVER_PORTS = (SSH_PORT, DNS_PORT, *CONSUL_PORTS)
 
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")  # never captured either, but at the ports of services that ask for it
 
+Backend = Literal["nft", "iptables"]
+
 NEVER_NETWORKS = (
     "169.254.0.0/16",  # link-local, and the metadata service of most clouds
     "fe80::/10",
@@ -65,6 +67,8 @@ class Settings:
     """Single (ip, port) that are never captured: the catalog's."""
     mesh_cidrs: tuple[str, ...] = ()
     """Captured besides the addresses that the catalog knows."""
+    backend: Backend = "nft"
+    """Which part of the kernel gets the rules."""
     fail: Literal["closed", "open"] = "closed"
     """While no agent beats: refuse new connections, or let them bypass the agent."""
     unit_marks: tuple[int, int] = UNIT_MARKS
