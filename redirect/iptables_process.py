@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import IO, Any, Self
 
 from redirect.errors import RedirectError
@@ -20,7 +19,6 @@ class Helpers:
     """One process per address family, started when first asked, in the network namespace of who asks. Closed by its owner."""
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
         self._running: dict[Family, subprocess.Popen[str]] = {}
 
     def __enter__(self) -> Self:

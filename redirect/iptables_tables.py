@@ -28,12 +28,15 @@ class IptablesTables:
     def __init__(self) -> None:
         self.emptied: tuple[str, ...] = ()
         self._helpers = Helpers()
-        self._ruleset: Ruleset | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the helper processes."""
         self._helpers.close()
 
     def is_installed(self) -> bool:

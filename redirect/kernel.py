@@ -102,7 +102,9 @@ def remove(*, now: bool = False, record_path: Path = RECORD_PATH) -> Report:
     call again later. With `now` everything goes and those connections break.
     """
     with locked_record(record_path) as file, ExitStack() as stack:
-        installed = [stack.enter_context(open_tables(backend)) for backend in installed_backends()]
+        installed = [open_tables(backend) for backend in installed_backends()]
+        for tables in installed:
+            stack.callback(tables.close)
         record = file.read() or _lost_record(ReturnPath(), is_installed=bool(installed))
         if not installed and record == Record():
             return Report()

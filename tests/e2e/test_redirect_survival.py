@@ -21,7 +21,6 @@ from tests.e2e.netns import (
     two_hosts,
 )
 
-
 REPLACED = {
     "nft": ("table inet nodeagent: rules replaced",),
     "iptables": ("iptables of IPv4: rules replaced", "iptables of IPv6: rules replaced"),
