@@ -103,8 +103,8 @@ class IptablesTables:
         for family, found in self._helpers.read_all().items():
             if AGENTS_CHAIN not in found.get("mangle", {}):
                 raise RedirectError(f"IPv{family} has no chain {AGENTS_CHAIN}; is it installed?")
-            if found["mangle"][AGENTS_CHAIN] != lines:
-                self._helpers.write({family: _with_agents(found, lines)})
+            # Also where they read the same: a cgroup that was made anew is another one under the old path.
+            self._helpers.write({family: _with_agents(found, lines)})
 
     def show(self) -> str:
         """Our chains, and the elements of the sets."""

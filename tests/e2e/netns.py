@@ -325,7 +325,7 @@ def state_of(host: Host) -> dict[str, str]:
     """All that apply could change in a host's kernel."""
     return {
         "rules": host.shell("nft", "-s", "list", "ruleset"),
-        "iptables": "".join(host.shell(f"{p}-legacy", "-t", t, "-S") for p in ("iptables", "ip6tables") for t in TABLES),
+        "iptables": legacy_rules(host) if host.backend == "iptables" else "",
         "ipsets": str(host.run(_ipsets)),
         "policy": host.shell("ip", "rule") + host.shell("ip", "-6", "rule"),
         "routes": host.shell("ip", "route", "show", "table", "all")
@@ -334,6 +334,12 @@ def state_of(host: Host) -> dict[str, str]:
             "sysctl", "-a", "--pattern", "^net.(ipv4.tcp_fwmark_accept|ipv4.tcp_tw_reuse|ipv[46].fwmark_reflect|ipv4.ip_forward|ipv4.conf|ipv6.conf)"
         ),
     }
+
+
+def legacy_rules(host: Host) -> str:
+    """The tables of iptables; to look at one is to make it, and none is ever taken away."""
+    programs = ("iptables-legacy", "ip6tables-legacy")
+    return "".join(host.shell(program, "-t", table, "-S") for program in programs for table in TABLES)
 
 
 def _ipsets() -> list[str]:
