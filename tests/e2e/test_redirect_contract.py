@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from redirect import ipset, kernel
-from redirect.backend import installed_backends
+from redirect.backend import BACKENDS, installed_backends
 from redirect.cgroup import read_mount
 from redirect.errors import RedirectError
 from redirect.settings import Backend
@@ -38,14 +38,29 @@ FOREIGN = {
 }  # fmt: skip
 TAMPER = [
     ("nft", "nft delete table inet nodeagent", "table inet nodeagent is missing"),
+    ("nft", "nft flush ruleset", "table inet nodeagent_keeper is missing"),
+    ("nft", "nft flush chain inet nodeagent closed", "chain closed: missing: jump exempt"),
+    ("nft", "nft delete chain inet nodeagent_keeper translate", "chain translate is missing"),
     ("nft", "nft insert rule inet nodeagent never accept", "chain never: not ours: accept"),
-    ("nft", "ip rule del pref 1330", "policy rule (IPv4) 1330: fwmark 0x5b lookup 133: missing"),
+    ("nft", "nft add chain inet nodeagent mine", "chain mine is not ours"),
+    ("nft", "nft add table inet nodeagent '{ flags dormant; }'", "not ours: flags dormant"),
     ("iptables", "iptables-legacy -t nat -F", "IPv4 table nat, chain OUTPUT is missing"),
     ("iptables", "ip6tables-legacy -t filter -F; ip6tables-legacy -t filter -X", "IPv6 table filter, chain nodeagent_closed is missing"),
     ("iptables", "iptables-legacy -t nat -I OUTPUT -j ACCEPT", "at place 1 -j nodeagent_out"),
     ("iptables", "ip6tables-legacy -t mangle -I nodeagent_pre -j RETURN", "chain nodeagent_pre: not ours: -A nodeagent_pre -j RETURN"),
     ("iptables", "iptables-legacy -t nat -D nodeagent_out 1", "chain nodeagent_out: missing: -A nodeagent_out ! -p tcp -j RETURN"),
-    ("iptables", "ip rule del pref 1330", "policy rule (IPv4) 1330: fwmark 0x5b lookup 133: missing"),
+    ("iptables", "iptables-legacy -t nat -N nodeagent_mine", "chain nodeagent_mine is not ours"),
+    *(
+        (backend, tamper, sentence)
+        for backend in BACKENDS
+        for tamper, sentence in (
+            ("ip rule del pref 1330", "policy rule (IPv4) 1330: fwmark 0x5b lookup 133: missing"),
+            ("ip -6 route flush table 133", "route (IPv6) local ::/0 dev lo table 133: missing"),
+            ("sysctl -w net.ipv4.tcp_fwmark_accept=0", "net.ipv4.tcp_fwmark_accept is 0, not 1"),
+            ("sysctl -w net.ipv4.tcp_tw_reuse=2", "net.ipv4.tcp_tw_reuse is 2, not 1"),
+            ("sysctl -w net.ipv6.fwmark_reflect=0", "net.ipv6.fwmark_reflect is 0, not 1"),
+        )
+    ),
 ]
 
 
@@ -66,9 +81,16 @@ def verify(host: Host) -> tuple[str, ...]:
     return host.run(kernel.verify, settings_for(host))
 
 
-def test_after_remove_now_all_is_as_before(hosts: tuple[Host, Host]) -> None:
-    """Also with connections open; what others have there stays, and stays in its order, meanwhile and afterwards."""
+@pytest.mark.parametrize(("accept", "reuse"), [("0", "2"), ("1", "1"), ("0", "0")])
+def test_after_remove_now_all_is_as_before(hosts: tuple[Host, Host], accept: str, reuse: str) -> None:
+    """Rules, policy rules, routes and sysctls, those of others included; also with connections open.
+
+    What others have there stays in its order meanwhile.
+    """
     host, peer = hosts
+    host.shell("sysctl", "-w", f"net.ipv4.tcp_fwmark_accept={accept}", f"net.ipv4.tcp_tw_reuse={reuse}")
+    host.shell("ip", "rule", "add", "fwmark", "0x77", "pref", "1331", "lookup", "200")
+    host.shell("ip", "route", "add", "203.0.113.0/24", "dev", "eth0", "table", "133")
     host.shell(*FOREIGN[host.backend])
     before = state_of(host)
     agent = start_agent(host)
@@ -77,29 +99,25 @@ def test_after_remove_now_all_is_as_before(hosts: tuple[Host, Host]) -> None:
     assert ask(host.connect(peer.ip4, WEB)) == "agent:hello"
     apply(host, exclude_ports=(7000,))
     assert host.run(installed_backends) == (host.backend,)
-    assert len([line for line in foreign_lines(host) if line in foreign_lines_in(before)]) == len(foreign_lines_in(before))
+    assert foreign_rules(state_of(host)) == foreign_rules(before) != []
     remove(host, now=True)
     assert state_of(host) == before
     assert not record_path(host).exists()
     assert remove(host, now=True) == kernel.Report()
 
 
-def foreign_lines(host: Host) -> list[str]:
-    return foreign_lines_in(state_of(host))
-
-
-def foreign_lines_in(state: dict[str, str]) -> list[str]:
-    text = state["iptables"] or state["rules"]
-    return [line for line in text.splitlines() if "nodeagent" not in line and ("--comment x" in line or "ct state new" in line)]
+def foreign_rules(state: dict[str, str]) -> list[str]:
+    lines = (state["iptables"] or state["rules"]).splitlines()
+    return [line for line in lines if "--comment x" in line or "ct state new" in line]
 
 
 def test_a_second_apply_changes_nothing(host: Host) -> None:
-    """Nor does a look at what it would change."""
+    """Not even the handles of the rules; nor does a look at what it would change."""
     assert apply(host).changes
-    first = state_of(host)
+    first = (state_of(host), host.shell("nft", "-a", "list", "ruleset"))
     assert apply(host) == kernel.Report()
     assert host.run(kernel.preview, settings_for(host)) == ()
-    assert state_of(host) == first
+    assert (state_of(host), host.shell("nft", "-a", "list", "ruleset")) == first
     assert verify(host) == ()
 
 
@@ -121,6 +139,7 @@ def test_verify_names_the_drift_and_apply_repairs_it(of: Backend, tamper: str, s
         assert any(sentence in said for said in verify(host)), verify(host)
         assert apply(host).changes
         assert verify(host) == ()
+        assert "dormant" not in host.shell("nft", "list", "ruleset")
 
 
 def test_only_one_backend_has_rules(host: Host) -> None:
@@ -166,6 +185,7 @@ def test_remove_keeps_what_open_connections_need_until_they_are_gone(hosts: tupl
         for _ in range(2):
             assert "are open" in remove(host).left[0]
             assert host.run(installed_backends) == (host.backend,)
+            assert "1330" in state_of(host)["policy"]
             assert ask(host.connect(peer.ip4, OTHER)) == "app:hello"
             assert ask(connection) == "agent:hello"
             apply(host)
