@@ -188,7 +188,8 @@ class _Writer:
     def _rule(self, rule: Rule) -> list[Line]:
         if isinstance(rule.action, Jump):
             return self.lines(self._jumped[rule.action.chain])
-        if isinstance(rule.action, StampFrom) or self._is_other_family(rule) or self._is_asked_already(rule):
+        is_left_out = isinstance(rule.action, StampFrom) or Tcp(holds=False) in rule.conditions
+        if is_left_out or self._is_other_family(rule) or self._is_asked_already(rule):
             return []
         before = self._marking() if _asks_for_agent(rule) else []
         return [*before, *(line for parts in self._parts(rule) for line in self._finished(rule, parts))]
@@ -254,8 +255,8 @@ class _Writer:
         match condition:
             case ToPorts() | ToNetworks() | ToEndpoints() | ToThisHost() | ToPortSet() | ToAddressSet():
                 return self._destinations(condition)
-            case Tcp(holds):
-                return [_Part({"protocol": "tcp" if holds else "!tcp"}, ())]
+            case Tcp():
+                return [_Part({}, ())]  # every line asks for TCP; python-iptables takes "not TCP" of IPv6 for anything
             case Opening(holds):
                 return [_part(tcp={"tcp-flags": [*_not(holds), *_SYN]})]
             case NotFromAddressSet(_, name):

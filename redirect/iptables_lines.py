@@ -57,7 +57,7 @@ def line_text(chain: str, line: Line) -> str:
     """One rule as a command of iptables."""
     words = ["-A", chain]
     for key, value in line.basics.items():
-        words += ["!", _FLAGS[key], value[1:]] if value.startswith("!") else [_FLAGS[key], value]
+        words += [_FLAGS[key], value]
     for name, parameters in line.matches:
         words += ["-m", name, *_parameter_words(parameters)]
     words += ["-g" if line.is_goto else "-j", line.target, *_parameter_words(line.options)]

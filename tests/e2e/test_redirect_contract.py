@@ -48,7 +48,7 @@ TAMPER = [
     ("iptables", "ip6tables-legacy -t filter -F; ip6tables-legacy -t filter -X", "IPv6 table filter, chain nodeagent_closed is missing"),
     ("iptables", "iptables-legacy -t nat -I OUTPUT -j ACCEPT", "at place 1 -j nodeagent_out"),
     ("iptables", "ip6tables-legacy -t mangle -I nodeagent_pre -j RETURN", "chain nodeagent_pre: not ours: -A nodeagent_pre -j RETURN"),
-    ("iptables", "iptables-legacy -t nat -D nodeagent_out 1", "chain nodeagent_out: missing: -A nodeagent_out ! -p tcp -j RETURN"),
+    ("iptables", "iptables-legacy -t nat -D nodeagent_out 1", "chain nodeagent_out: missing: -A nodeagent_out -p tcp -m tcp ! --tcp-flags"),
     ("iptables", "iptables-legacy -t nat -N nodeagent_mine", "chain nodeagent_mine is not ours"),
     *(
         (backend, tamper, sentence)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from redirect.iptables import agent_lines, alive_elements, ipsets_of, keeper_of, render_layout, set_name
-from redirect.iptables_lines import AGENTS_CHAIN, Layout, Line, layout_text
+from redirect.iptables_lines import AGENTS_CHAIN, Layout, Line, is_ours, layout_text
 from redirect.plan import FAMILIES, KEEPER, plan
 from redirect.rules import Chain, Hook, Marked, Rule, Ruleset, SetMark, Table, ToPorts
 from redirect.settings import Settings
@@ -47,6 +47,15 @@ def test_names_are_short_enough_for_the_kernel(settings: Settings) -> None:
     """28 characters for chains, 31 for sets."""
     assert all(len(chain) <= 28 for f in FAMILIES for chains in layouts(settings)[f].values() for chain in chains)
     assert all(len(ipset.name) <= 31 for ipset in ipsets_of(plan(settings)))
+
+
+@pytest.mark.parametrize("settings", IPTABLES.values(), ids=IPTABLES)
+def test_every_rule_that_acts_asks_for_tcp_and_none_for_anything_else(settings: Settings) -> None:
+    """"Not TCP" python-iptables writes for IPv6 so that it means every packet, and reads it back as it was meant."""
+    lines = [line for f in FAMILIES for t in layouts(settings)[f].values() for c, ls in t.items() if is_ours(c) for line in ls]
+    asked = {line.basics.get("protocol", "") for line in lines if line.target in ("REDIRECT", "REJECT", "TPROXY", "CONNMARK")}
+    assert asked == {"tcp"}
+    assert {line.basics.get("protocol", "") for line in lines} == {"", "tcp"}
 
 
 def test_only_mangle_knows_the_agents_cgroup() -> None:

@@ -4,7 +4,7 @@ from redirect.iptables_lines import AGENTS_CHAIN, Layout, Line, is_ours, layout_
 
 JUMP = Line({}, [], "nodeagent_out", {})
 RULE = Line(
-    {"protocol": "!tcp", "dst": "10.0.0.0/8"},
+    {"protocol": "tcp", "dst": "10.0.0.0/8"},
     [("set", {"match-set": ["!", "nodeagent_alive4", "dst"]}), ("comment", {"comment": ["nobody beats"]}), ("socket", {"transparent": []})],
     "REDIRECT",
     {"to-ports": ["15001"]},
@@ -18,7 +18,7 @@ def layout(*lines: Line, agents: tuple[Line, ...] = ()) -> Layout:
 def test_a_line_reads_as_a_command() -> None:
     """Negation before the option, values quoted."""
     assert line_text("nodeagent_out", RULE) == (
-        "-A nodeagent_out ! -p tcp -d 10.0.0.0/8 -m set ! --match-set nodeagent_alive4 dst -m comment --comment 'nobody beats'"
+        "-A nodeagent_out -p tcp -d 10.0.0.0/8 -m set ! --match-set nodeagent_alive4 dst -m comment --comment 'nobody beats'"
         " -m socket --transparent -j REDIRECT --to-ports 15001"
     )
     assert line_text("OUTPUT", JUMP._replace(is_goto=True)) == "-A OUTPUT -g nodeagent_out"
