@@ -32,6 +32,7 @@ _SHARED_DIRECTORIES = ("/", "/run", "/var/run", "/tmp", "/var/tmp", "/dev/shm") 
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME_PATTERN}\Z")]
 HostName = Annotated[str, msgspec.Meta(pattern=rf"^{HOST_NAME_PATTERN}\Z")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Backend = Literal["auto", "nft", "iptables"]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
@@ -70,7 +71,8 @@ class InterceptTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[intercept]: what the kernel sends to the agent."""
 
     enabled: bool = True
-    backend: Literal["auto", "nft"] = "auto"
+    backend: Backend = "auto"
+    """What gets the rules; auto: what has them already, else nft where this host takes it, else iptables."""
     fail: Literal["closed", "open"] = "closed"
     """When the agent is dead: refuse new mesh connections, or let them bypass it (never towards strict services)."""
     unregistered: Literal["passthrough", "refuse"] = "passthrough"
@@ -105,6 +107,8 @@ class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The application sees the caller's address; off where it is behind another NAT."""
     plaintext_ok: bool = False
     """May be called in clear, in strict mode, on hosts without an agent."""
+    loopback: Literal["open", "enforce"] = "open"
+    """Calls by way of 127.0.0.0/8 and ::1: let by, or captured like those to any other address of this host."""
 
 
 class AdminTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -206,6 +210,7 @@ def mesh_of(config: Config, trust_domain: str) -> Mesh:
         mode=config.host.mode,
         unregistered=config.intercept.unregistered,
         plaintext_ok=tuple(sorted(name for name, table in config.service.items() if table.plaintext_ok)),
+        loopback_enforced=tuple(sorted(name for name, table in config.service.items() if table.loopback == "enforce")),
         workloads=tuple(WorkloadRule(parse_selector(w.selector), w.service) for w in config.workload),
         units=config.identity.units,
     )

@@ -11,8 +11,9 @@ INBOUND_PORT = 15006
 TUNNEL_PORT = 15008  # HBONE's
 METRICS_PORT = 15020
 NEVER_CAPTURED_PORTS = (22, 53, 8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600)  # ssh, DNS, Consul; as in redirect
-NEVER_CAPTURED_NETWORKS = (  # loopback, link-local, and where clouds keep metadata; as in redirect
-    "127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "168.63.129.16/32", "100.100.100.200/32",
+LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")  # as in redirect
+NEVER_CAPTURED_NETWORKS = (  # link-local, and where clouds keep metadata; as in redirect
+    "169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "168.63.129.16/32", "100.100.100.200/32",
 )  # fmt: skip
 HOST_ADDRESSES = 16  # of one host: what the catalog takes as TaggedAddresses of one node
 UPSTREAM_MARK = 0x5B  # on source-preserved connections, so that the application's answers come back to us

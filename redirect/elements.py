@@ -10,12 +10,13 @@ from redirect import nft as text
 from redirect.cgroup import element_of, read_mount
 from redirect.errors import RedirectError
 from redirect.libnftables import STATELESS, Nft
-from redirect.plan import AGENTS, ALIVE, ALIVE_S, LOCAL_PORTS, MAIN, MESH, UNITS
+from redirect.plan import AGENTS, ALIVE, ALIVE_S, LOCAL_PORTS, LOOPBACK_PORTS, MAIN, MESH, UNITS
 from redirect.settings import Settings
 
 _MAPPED = bytes(10) + b"\xff\xff"  # of an IPv4 address in IPv6 form
 _SETS = {4: f"set {MESH[4]}", 6: f"set {MESH[6]}"}
-_PORTS, _AGENTS, _ALIVE, _UNITS = f"set {LOCAL_PORTS}", f"set {AGENTS}", f"set {ALIVE}", f"map {UNITS}"
+_PORTS, _LOOPBACK = f"set {LOCAL_PORTS}", f"set {LOOPBACK_PORTS}"
+_AGENTS, _ALIVE, _UNITS = f"set {AGENTS}", f"set {ALIVE}", f"map {UNITS}"
 
 
 class Elements:
@@ -42,13 +43,15 @@ class Elements:
         """Frees what belongs to libnftables. The elements stay in the kernel."""
         self._nft.close()
 
-    def set_capture(self, addresses: Iterable[str], ports: Iterable[int]) -> None:
+    def set_capture(self, addresses: Iterable[str], ports: Iterable[int], loopback_ports: Iterable[int] = ()) -> None:
         """Connections to these addresses of other hosts, and to these ports of this host, are captured from now on.
+
+        loopback_ports: those of the ports that are captured on loopback addresses, too.
 
         Raises:
             RedirectError: an address or port is none, or the kernel refused; then nothing has changed.
         """
-        wanted = capture_elements(addresses, ports)
+        wanted = capture_elements(addresses, ports, loopback_ports)
         try:
             self._run("".join(_change(heading, self._capture.get(heading), wanted[heading]) for heading in wanted))
         except RedirectError:
@@ -109,7 +112,7 @@ class Elements:
         return tuple(
             sentence
             for heading, elements in self._capture.items()
-            for sentence in _difference(heading, self._listed(heading), elements)
+            for sentence in difference(heading, self._listed(heading), elements)
         )
 
     def _fill_cgroups(self, heading: str, values: Mapping[str, str]) -> tuple[str, ...]:
@@ -154,7 +157,9 @@ class Elements:
             raise RedirectError(f"elements of table {text.FAMILY} {MAIN}: {error}; is it installed?") from error
 
 
-def capture_elements(addresses: Iterable[str], ports: Iterable[int]) -> dict[str, frozenset[str]]:
+def capture_elements(
+    addresses: Iterable[str], ports: Iterable[int], loopback_ports: Iterable[int] = ()
+) -> dict[str, frozenset[str]]:
     """The elements of each set, by its heading; IPv4 addresses in IPv6 form become what they are on the wire.
 
     Raises:
@@ -164,11 +169,16 @@ def capture_elements(addresses: Iterable[str], ports: Iterable[int]) -> dict[str
     for given in addresses:
         family, address = _canonical(given)
         families[family].add(address)
-    numbers = frozenset(ports)
-    for port in numbers:
-        if not 1 <= port <= 65535:
-            raise RedirectError(f"port {port}: not between 1 and 65535")
-    return {_SETS[4]: frozenset(families[4]), _SETS[6]: frozenset(families[6]), _PORTS: frozenset(map(str, numbers))}
+    return {
+        _SETS[4]: frozenset(families[4]), _SETS[6]: frozenset(families[6]),
+        _PORTS: frozenset(map(_port, ports)), _LOOPBACK: frozenset(map(_port, loopback_ports)),
+    }  # fmt: skip
+
+
+def _port(number: int) -> str:
+    if not 1 <= number <= 65535:
+        raise RedirectError(f"port {number}: not between 1 and 65535")
+    return str(number)
 
 
 def _canonical(address: str) -> tuple[int, str]:
@@ -187,7 +197,8 @@ def _stamps(units: Mapping[str, int]) -> dict[str, str]:
     return {path: f" : {mark:#010x}" for path, mark in units.items()}
 
 
-def _difference(heading: str, found: frozenset[str], expected: frozenset[str]) -> Iterator[str]:
+def difference(heading: str, found: frozenset[str], expected: frozenset[str]) -> Iterator[str]:
+    """How a set differs from what it should hold, as sentences."""
     missing, foreign = sorted(expected - found), sorted(found - expected)
     if missing:
         yield f"{heading}: elements missing: {len(missing)}, such as {missing[0]}"

@@ -4,22 +4,21 @@ Needs root (CAP_NET_ADMIN) and acts on the network namespace of the calling thre
 milliseconds; an event loop calls it in a thread.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from redirect import iptables_tables
 from redirect import nft as text
+from redirect.backend import Tables, installed_backends, open_tables
 from redirect.errors import RedirectError
-from redirect.libnftables import Nft
-from redirect.plan import KEEPER, MAIN, plan
+from redirect.plan import plan
 from redirect.record import RECORD_PATH, Record, locked_record
 from redirect.routing import Entry, add_entry, delete_entry, find_entry_drift, present_entries, wanted_entries
-from redirect.rules import Table
-from redirect.settings import ReturnPath, Settings
+from redirect.settings import Backend, ReturnPath, Settings
 from redirect.sockets import Dependents, find_dependents, read_sockets
 from redirect.sysctl import SYSCTLS, read_sysctls, unmet, write_sysctl
-from redirect.tables import Swap, diff_table, find_table_drift, installed_names, leftover_twins, swap_back, try_swap
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,78 +34,84 @@ class Report:
 
 
 def plan_text(settings: Settings) -> str:
-    """The planned tables as nft would read them."""
+    """The planned rules in the words of their backend."""
+    if settings.backend == "iptables":
+        return iptables_tables.plan_text(settings)
     return "\n".join(text.render_table(table) for table in plan(settings))
 
 
 def apply(settings: Settings, *, record_path: Path = RECORD_PATH) -> Report:
     """Makes the kernel do what `settings` says, whole or not at all; a second time changes nothing.
 
-    Judged by the kernel first, then done in one transaction, then read back and compared; any difference and
-    everything is put back as it was. Sets whose definition stays are not touched, so a change of rules opens no gap
-    and loses no element. A new table captures nothing until its sets are filled, and refuses until somebody beats.
+    Judged first, then done, then read back and compared; any difference and everything is put back as it was. With nft
+    the kernel judges it, and it is done in one transaction; iptables has neither. Sets whose definition stays are not
+    touched, so a change of rules opens no gap and loses no element. A new table captures nothing until its sets are
+    filled, and refuses until somebody beats.
 
     Raises:
         RedirectError: what could not be done or differs, and the cure; nothing has changed then.
     """
-    with locked_record(record_path) as file, Nft() as nft, ExitStack() as undo:
-        swaps = [swap for table in plan(settings) if (swap := _judged_swap(nft, table))]
-        before = file.read() or _lost_record(nft, settings.return_path)
+    with locked_record(record_path) as file, open_tables(settings.backend) as tables, ExitStack() as undo:
+        _refuse_beside(settings.backend)
+        tables.judge(settings)
+        before = file.read() or _lost_record(settings.return_path, is_installed=tables.is_installed())
         file.write(_next_record(settings, before))
         undo.callback(file.write, before if before != Record() else None)
         changes = [
             *_change_entries(settings.return_path, before, undo),
             *_change_sysctls(undo),
-            *_change_tables(nft, swaps, undo),
+            *tables.change(settings, undo),
         ]
-        drift = _find_all_drift(nft, settings)
+        drift = _find_all_drift(tables, settings)
         if drift:
             raise RedirectError(f"read back, the kernel differs from the plan, so all was put back: {'; '.join(drift)}")
         undo.pop_all()
-    return Report(tuple(changes), emptied=tuple(name for swap in swaps for name in swap.emptied))
+    return Report(tuple(changes), emptied=tables.emptied)
 
 
 def verify(settings: Settings) -> tuple[str, ...]:
     """Each way in which the kernel differs from the plan, as a sentence; none if it does not. Elements are not looked at."""
-    with Nft() as nft:
-        return _find_all_drift(nft, settings)
+    with open_tables(settings.backend) as tables:
+        return _find_all_drift(tables, settings)
 
 
 def preview(settings: Settings) -> tuple[str, ...]:
-    """What `apply` would change, as the lines of a diff from installed to planned, after the kernel has judged the plan.
+    """What `apply` would change, as the lines of a diff from installed to planned, after the plan has been judged.
 
     Raises:
-        RedirectError: nft or the kernel refuses the plan.
+        RedirectError: the plan is refused.
     """
     wanted = wanted_entries(settings.return_path)
     present = present_entries(wanted)
     values = read_sysctls()
-    with Nft() as nft:
-        for table in plan(settings):
-            _judged_swap(nft, table)
-        tables = [line for table in plan(settings) for line in diff_table(nft, table)]
+    with open_tables(settings.backend) as tables:
+        _refuse_beside(settings.backend)
+        tables.judge(settings)
+        lines = [*tables.diff(settings)]
     return (
-        *tables,
+        *lines,
         *(f"+{entry}" for entry in wanted if entry not in present),
         *(line for s, value in unmet(values) for line in (f"-{s.name} = {value}", f"+{s.name} = {s.wanted}")),
     )
 
 
 def remove(*, now: bool = False, record_path: Path = RECORD_PATH) -> Report:
-    """Takes the capturing rules away at once, and the rest when nothing depends on it any more.
+    """Takes the capturing rules away at once, and the rest when nothing depends on it any more; of whichever backend.
 
-    While redirected connections are open, the keeper table, the return path and the sysctls stay, and the report says
-    so: call again later. With `now` everything goes and those connections break.
+    While redirected connections are open, the keeper, the return path and the sysctls stay, and the report says so:
+    call again later. With `now` everything goes and those connections break.
     """
-    with locked_record(record_path) as file, Nft() as nft:
-        names = installed_names(nft)
-        record = file.read() or _lost_record(nft, ReturnPath())
-        if not {MAIN, KEEPER} & {*names} and record == Record():
+    with locked_record(record_path) as file, ExitStack() as stack:
+        installed = [open_tables(backend) for backend in installed_backends()]
+        for tables in installed:
+            stack.callback(tables.close)
+        record = file.read() or _lost_record(ReturnPath(), is_installed=bool(installed))
+        if not installed and record == Record():
             return Report()
-        changes = [*_delete_tables(nft, {MAIN} & {*names})]
+        changes = [sentence for tables in installed for sentence in tables.remove_main()]
         left = () if now else tuple(_reasons_to_wait(record))
         if not left:
-            changes += _delete_tables(nft, [*({KEEPER} & {*names}), *leftover_twins(names)])
+            changes += [sentence for tables in installed for sentence in tables.remove_rest()]
             changes += _restore(record)
         file.write(record if left else None)
     return Report(tuple(changes), left=left)
@@ -114,38 +119,41 @@ def remove(*, now: bool = False, record_path: Path = RECORD_PATH) -> Report:
 
 def try_agent_port(*, record_path: Path = RECORD_PATH) -> int | None:
     """The tunnel port on which an agent listens that would put back what is removed; None if there is neither."""
-    with locked_record(record_path) as file, Nft() as nft:
-        record = file.read() or _lost_record(nft, ReturnPath())
-        if not {MAIN, KEEPER} & {*installed_names(nft)} and record == Record():
+    with locked_record(record_path) as file:
+        backends = installed_backends()
+        record = file.read() or _lost_record(ReturnPath(), is_installed=bool(backends))
+        if not backends and record == Record():
             return None
     return record.tunnel_port if _dependents(record).is_agent_listening else None
 
 
 def show() -> str:
-    """The installed tables with counters and elements, return path and sysctls; empty if nothing is installed."""
-    with Nft() as nft:
-        tables = [nft.run(f"list table {text.FAMILY} {n}") for n in installed_names(nft) if n in (MAIN, KEEPER)]
-    if not tables:
+    """The installed rules and their elements, return path and sysctls; empty if nothing is installed."""
+    installed = []
+    for backend in installed_backends():
+        with open_tables(backend) as tables:
+            installed.append(tables.show())
+    if not installed:
         return ""
     present = present_entries(wanted_entries(ReturnPath()))
     sysctls = (f"{name} = {value}" for name, value in read_sysctls().items())
-    return "\n".join([*tables, *map(str, present), *sysctls, ""])
+    return "\n".join([*installed, *map(str, present), *sysctls, ""])
 
 
 # --- helpers: one thing each, in the order of apply, then of remove ------------------------------------------------
 
 
-def _judged_swap(nft: Nft, table: Table) -> Swap | None:
-    """What is to be done to one table, after the kernel has agreed to it."""
-    swap = try_swap(nft, table)
-    if swap:
-        nft.check(swap.forward)
-    return swap
+def _refuse_beside(backend: Backend) -> None:
+    """Two backends at once would capture what the other has let go."""
+    for other in installed_backends():
+        if other != backend:
+            cure = "set intercept.backend to it, or stop the agent and run `nodeagent intercept remove --now`"
+            raise RedirectError(f"rules of the backend {other} are installed; {cure}")
 
 
-def _lost_record(nft: Nft, path: ReturnPath) -> Record:
+def _lost_record(path: ReturnPath, *, is_installed: bool) -> Record:
     """What an earlier apply must have done if its record is lost; nothing if there was none."""
-    if not {MAIN, KEEPER} & {*installed_names(nft)}:
+    if not is_installed:
         return Record()
     return Record(present_entries(wanted_entries(path)), sysctls={s.name: s.kernel_default for s in SYSCTLS})
 
@@ -196,21 +204,9 @@ def _change_sysctls(undo: ExitStack) -> Iterator[str]:
         yield f"{sysctl.name}: {current} -> {sysctl.wanted}"
 
 
-def _change_tables(nft: Nft, swaps: Iterable[Swap], undo: ExitStack) -> Iterator[str]:
-    """All tables in one transaction; then those wake up that somebody had put to sleep."""
-    swaps = tuple(swaps)
-    if swaps:
-        nft.run("".join(swap.forward for swap in swaps))
-        undo.callback(swap_back, nft, swaps)
-    for swap in (swap for swap in swaps if swap.is_asleep):
-        nft.run(text.render_waking(swap.name))
-        undo.callback(nft.run, text.render_sleeping(swap.name))
-    yield from (f"table {text.FAMILY} {s.name}: {'installed' if s.is_new else 'rules replaced'}" for s in swaps)
-
-
-def _find_all_drift(nft: Nft, settings: Settings) -> tuple[str, ...]:
+def _find_all_drift(tables: Tables, settings: Settings) -> tuple[str, ...]:
     return (
-        *(sentence for table in plan(settings) for sentence in find_table_drift(nft, table)),
+        *tables.find_drift(settings),
         *find_entry_drift(wanted_entries(settings.return_path)),
         *(f"{s.name} is {value}, not {s.wanted}: {s.without}" for s, value in unmet(read_sysctls())),
     )
@@ -229,13 +225,6 @@ def _dependents(record: Record) -> Dependents:
     return find_dependents(
         read_sockets(), outbound_port=record.outbound_port, tunnel_port=record.tunnel_port, mark=record.upstream_mark
     )
-
-
-def _delete_tables(nft: Nft, names: Iterable[str]) -> Iterator[str]:
-    names = tuple(names)
-    if names:
-        nft.run("".join(map(text.render_removal, names)))
-    yield from (f"table {text.FAMILY} {name}: removed" for name in names)
 
 
 def _restore(record: Record) -> Iterator[str]:

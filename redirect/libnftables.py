@@ -24,11 +24,15 @@ _NOTHING_THERE = os.strerror(errno.ENOENT)
 _one_at_a_time = threading.Lock()  # the library keeps caches in globals
 
 
+class LibraryMissing(RedirectError):
+    """This host has no libnftables."""
+
+
 def _load() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL("libnftables.so.1")
     except OSError as error:
-        raise RedirectError("libnftables.so.1 is missing; on Debian: apt install libnftables1") from error
+        raise LibraryMissing("libnftables.so.1 is missing; on Debian: apt install libnftables1") from error
     library.nft_ctx_new.restype = ctypes.c_void_p
     library.nft_ctx_new.argtypes = [ctypes.c_uint32]
     library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]

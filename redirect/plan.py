@@ -41,11 +41,12 @@ from redirect.rules import (
     ToThisHost,
     TproxyTo,
 )  # fmt: skip
-from redirect.settings import NEVER_NETWORKS, NEVER_PORTS, Settings
+from redirect.settings import LOOPBACK_NETWORKS, NEVER_NETWORKS, NEVER_PORTS, Settings
 
 MAIN, KEEPER = "nodeagent", "nodeagent_keeper"
 MESH: dict[Family, str] = {4: "mesh4", 6: "mesh6"}
-LOCAL_PORTS, ALIVE, AGENTS, UNITS = "local_ports", "alive", "agents", "units"
+LOCAL_PORTS, LOOPBACK_PORTS = "local_ports", "loopback_ports"
+ALIVE, AGENTS, UNITS = "alive", "agents", "units"
 FAMILIES: tuple[Family, Family] = (4, 6)
 ROOT = 0  # the supervisor: sockets that it opens for workers are root's to the kernel, whoever connects them
 ALIVE_S = 5  # five beats of one second: one late beat refuses nobody, a dead agent is noticed at once
@@ -71,6 +72,7 @@ def _sets() -> tuple[NamedSet, ...]:
         NamedSet(MESH[4], "ipv4_addr"),
         NamedSet(MESH[6], "ipv6_addr"),
         NamedSet(LOCAL_PORTS, "inet_service"),
+        NamedSet(LOOPBACK_PORTS, "inet_service"),
         NamedSet(ALIVE, "inet_proto", timeout_s=ALIVE_S),
         NamedSet(AGENTS, "cgroupsv2"),
         NamedSet(UNITS, "cgroupsv2", to_mark=True),
@@ -107,10 +109,10 @@ def _never(settings: Settings) -> tuple[Rule, ...]:
     """Where nobody is captured."""
     rules = [Rule((_never_ports(settings),), Accept(), "ssh, DNS, Consul, the agent itself, excluded ports")]
     for family in FAMILIES:
+        loopback = (ToNetworks(family, _networks(LOOPBACK_NETWORKS, family)), ToPortSet(LOOPBACK_PORTS, holds=False))
+        rules.append(Rule(loopback, Accept(), "loopback, but for services that are enforced there"))
         networks = _networks((*NEVER_NETWORKS, *settings.exclude_cidrs), family)
-        rules.append(
-            Rule((ToNetworks(family, networks),), Accept(), "loopback, link-local, metadata, excluded networks")
-        )
+        rules.append(Rule((ToNetworks(family, networks),), Accept(), "link-local, metadata, excluded networks"))
         endpoints = tuple(sorted({(a, p) for a, p in settings.exclude_addresses if _family(a) == family}))
         if endpoints:
             rules.append(Rule((ToEndpoints(family, endpoints),), Accept(), "the catalog"))
@@ -167,20 +169,25 @@ def _closed(settings: Settings) -> tuple[Rule, ...]:
     return (
         Rule((), Jump("exempt")),
         Rule((), Jump("never")),
-        Rule((Beating(ALIVE),), Accept()),
+        *(() if _refuses_last(settings) else (Rule((Beating(ALIVE),), Accept()),)),
         *_captured(settings, Reset(), counted=True),
     )
 
 
 def _out(settings: Settings) -> tuple[Rule, ...]:
-    """Redirects. Does not ask for a beat again when `closed` has: the switch may fall between the two."""
+    """Redirects. The switch may fall between `closed` and this chain: whichever comes first asks for the beat, alone."""
     bypass = (Rule((Beating(ALIVE, holds=False),), Accept(), "nobody beats: bypass", counted=True),)
     return (
         Rule((), Jump("exempt")),
         Rule((), Jump("never")),
-        *(bypass if settings.fail == "open" else ()),
+        *(bypass if settings.fail == "open" or _refuses_last(settings) else ()),
         *_captured(settings, RedirectTo(settings.outbound_port), counted=True),
     )
+
+
+def _refuses_last(settings: Settings) -> bool:
+    """In iptables nat comes before filter: what has not been redirected there is refused, whatever the reason."""
+    return settings.backend == "iptables"
 
 
 def _pre(settings: Settings) -> tuple[Rule, ...]:

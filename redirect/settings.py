@@ -12,9 +12,11 @@ DNS_PORT = 53  # names must resolve before anything else works, the catalog's ow
 CONSUL_PORTS = (8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600)  # server RPC, gossip, HTTP(S), gRPC(S), DNS
 NEVER_PORTS = (SSH_PORT, DNS_PORT, *CONSUL_PORTS)
 
+LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")  # never captured either, but at the ports of services that ask for it
+
+Backend = Literal["nft", "iptables"]
+
 NEVER_NETWORKS = (
-    "127.0.0.0/8",
-    "::1/128",
     "169.254.0.0/16",  # link-local, and the metadata service of most clouds
     "fe80::/10",
     "fd00:ec2::254/128",  # metadata of AWS over IPv6
@@ -65,6 +67,8 @@ class Settings:
     """Single (ip, port) that are never captured: the catalog's."""
     mesh_cidrs: tuple[str, ...] = ()
     """Captured besides the addresses that the catalog knows."""
+    backend: Backend = "nft"
+    """Which part of the kernel gets the rules."""
     fail: Literal["closed", "open"] = "closed"
     """While no agent beats: refuse new connections, or let them bypass the agent."""
     unit_marks: tuple[int, int] = UNIT_MARKS

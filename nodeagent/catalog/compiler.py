@@ -47,6 +47,8 @@ class Capture(NamedTuple):
     """Addresses of other hosts, and of services that are registered elsewhere."""
     ports: tuple[int, ...]
     """Ports of services registered on this host."""
+    loopback_ports: tuple[int, ...] = ()
+    """Those of them that are to be captured on loopback addresses, too."""
 
 
 def compile_snapshot(state: CatalogState, config: Config, *, trust_domain: str, generation: int) -> Snapshot:
@@ -91,7 +93,10 @@ def capture_of(snapshot: Snapshot) -> Capture:
     owned = {ip for ip, host in snapshot.host_by_ip.items() if host.name != here}
     unowned = (address for address in snapshot.by_address if address.ip not in snapshot.host_by_ip)
     elsewhere = {address.ip for address in unowned if snapshot.by_address[address].instance.host != here}
-    return Capture(tuple(sorted(owned | elsewhere)), tuple(sorted(snapshot.local_by_port)))
+    ports = sorted(snapshot.local_by_port)
+    enforced = snapshot.mesh.loopback_enforced
+    on_loopback = tuple(port for port in ports if snapshot.local_by_port[port].service.name in enforced)
+    return Capture(tuple(sorted(owned | elsewhere)), tuple(ports), on_loopback)
 
 
 def _hosts(state: CatalogState, config: Config) -> dict[str, Host]:

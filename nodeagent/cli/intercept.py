@@ -15,7 +15,7 @@ from nodeagent.observe.log import configure_log
 from nodeagent.process.interception import read_settings
 from nodeagent.process.saved_capture import try_saved_capture
 from redirect import kernel
-from redirect.elements import Elements
+from redirect.backend import open_elements
 from redirect.errors import RedirectError
 from redirect.settings import Settings
 
@@ -127,8 +127,8 @@ def _refill(settings: Settings, state_dir: Path) -> tuple[str, ...]:
     capture = try_saved_capture(state_dir)
     if capture is None or kernel.try_agent_port() is not None:
         return ()
-    with Elements(settings) as elements:
-        elements.set_capture(capture.addresses, capture.ports)
+    with open_elements(settings) as elements:
+        elements.set_capture(capture.addresses, capture.ports, capture.loopback_ports)
     return (f"captured as before: {len(capture.addresses)} addresses, {len(capture.ports)} ports of this host",)
 
 

@@ -20,7 +20,7 @@ from nodeagent.lab.errors import LabError
 from nodeagent.lab.lab import Lab
 from nodeagent.lab.layout import AGENT, DEFAULT_NAME
 from nodeagent.lab.status import HostStatus, LabStatus
-from nodeagent.model.service import Mode, Protocol
+from nodeagent.model.service import Protocol
 
 
 class _Command(click.Command):
@@ -83,11 +83,12 @@ def lab() -> None:
 @click.option("--hosts", default=2, show_default=True, help="How many: host1, host2, …")
 @click.option("--mode", default="strict", show_default=True, type=click.Choice(["strict", "permissive", "observe"]))
 @click.option("--workers", default=2, show_default=True, help="Worker processes of each agent.")
+@click.option("--backend", default="auto", show_default=True, type=click.Choice(["auto", "nft", "iptables"]))
 @click.option("--agents/--no-agents", default=True, help="Whether agents are started.")
-def up(name: str, hosts: int, mode: Mode, workers: int, agents: bool) -> None:  # noqa: FBT001 - click passes by name
+def up(**plan: Any) -> None:
     """Makes the hosts and starts the catalog and the agents."""
     _make_terminable()
-    made = Lab.up(Plan(name, hosts, mode, workers, agents), _say)
+    made, name = Lab.up(Plan(**plan), _say), plan["name"]
     state = made.state
     option = "" if name == DEFAULT_NAME else f" --name {name}"
     click.echo(f"lab {name!r} is up: " + ", ".join(f"{h.name} {h.ipv4} {h.ipv6}" for h in state.members))

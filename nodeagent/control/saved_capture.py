@@ -18,5 +18,5 @@ def save_capture(state_dir: Path, snapshot: Snapshot) -> None:
         OSError: the directory cannot be written.
     """
     capture = capture_of(snapshot)
-    frame = CaptureFrame(list(capture.addresses), list(capture.ports))
+    frame = CaptureFrame(list(capture.addresses), list(capture.ports), list(capture.loopback_ports))
     replace_file(state_dir / capture_file.NAME, capture_file.encode_capture(frame), _MODE)

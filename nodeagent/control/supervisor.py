@@ -38,7 +38,7 @@ class Supervisor:
     def publish(self, snapshot: Snapshot) -> None:
         """Tells what is to be captured, when it is not what was told before."""
         capture = capture_of(snapshot)
-        frame = CaptureFrame(list(capture.addresses), list(capture.ports))
+        frame = CaptureFrame(list(capture.addresses), list(capture.ports), list(capture.loopback_ports))
         if frame != self.captured:
             self.captured = frame
             self._channel.send(frame)

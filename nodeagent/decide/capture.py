@@ -25,6 +25,7 @@ class Sets(NamedTuple):
 
     addresses: frozenset[str]
     ports: frozenset[int]
+    loopback_ports: frozenset[int] = frozenset()
 
 
 def why_captured(config: Config, sets: Sets, dst: Address, *, is_local: bool) -> Captured:
@@ -32,7 +33,7 @@ def why_captured(config: Config, sets: Sets, dst: Address, *, is_local: bool) ->
 
     is_local: the address is one of this machine's.
     """
-    exempt = next(filter(None, _exemptions(config, dst)), "")
+    exempt = next(filter(None, _exemptions(config, sets, dst)), "")
     if exempt:
         return Captured(False, exempt)
     if is_local:
@@ -45,13 +46,15 @@ def why_captured(config: Config, sets: Sets, dst: Address, *, is_local: bool) ->
     return Captured(bool(network), f"{network} is in intercept.mesh_cidrs" if network else f"{dst.ip} is no address of the mesh")
 
 
-def _exemptions(config: Config, dst: Address) -> Iterator[str]:
+def _exemptions(config: Config, sets: Sets, dst: Address) -> Iterator[str]:
     """Why nobody's call to `dst` is captured, in the order of the rules; empty where that is not why."""
     intercept = config.intercept
     yield "" if intercept.enabled else "intercept.enabled is false: nothing is captured"
     yield why_never_captured(config, dst.port)
+    loopback = "" if dst.port in sets.loopback_ports else _network_of(dst.ip, limits.LOOPBACK_NETWORKS)
+    yield loopback and f'{loopback} is loopback, captured only for services with loopback = "enforce"'
     never, excluded = (_network_of(dst.ip, networks) for networks in (limits.NEVER_CAPTURED_NETWORKS, intercept.exclude_cidrs))
-    yield never and f"{never} is never captured: loopback, link-local and metadata addresses"
+    yield never and f"{never} is never captured: link-local and metadata addresses"
     yield excluded and f"{excluded} is in intercept.exclude_cidrs"
     yield f"{dst} is the catalog" if config.catalog.address.removesuffix("/").endswith(f"//{dst}") else ""
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from nodeagent.config import Backend
 from nodeagent.lab import agent, catalog, holder, layout, settings, teardown
 from nodeagent.lab import state as states
 from nodeagent.lab.errors import LabError
@@ -29,6 +30,8 @@ class Plan(msgspec.Struct, frozen=True):
     workers: int = 2
     agents: bool = True
     """Whether agents are started. A host without one is in the catalog as a host that takes no tunnels."""
+    backend: Backend = "auto"
+    """What gets the rules of each host."""
 
 
 def bring_up(plan: Plan, say: Say) -> None:
@@ -65,7 +68,7 @@ def _claim(plan: Plan) -> LabState:
                 f"see `nodeagent lab status`, remove it with `nodeagent lab down --name {plan.name}`"
             )
         subnet = layout.free_subnet(plan.name, states.taken_subnets())
-        state = LabState(plan.name, subnet, plan.hosts, plan.mode, plan.workers)
+        state = LabState(plan.name, subnet, plan.hosts, plan.mode, plan.workers, backend=plan.backend)
         layout.lab_directory(plan.name).mkdir(mode=0o700)
         states.save_state(state)
         states.make_mount_points()

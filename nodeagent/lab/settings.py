@@ -25,6 +25,7 @@ token_file = "/etc/nodeagent/node.token"
 ca_file = "/etc/nodeagent/catalog-ca.pem"
 
 [intercept]
+backend = "{state.backend}"
 cgroup_root = "{host.cgroup}"
 
 [identity]

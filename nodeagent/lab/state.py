@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from nodeagent import limits
+from nodeagent.config import Backend
 from nodeagent.lab import layout
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import Host
@@ -46,6 +47,7 @@ class LabState(msgspec.Struct, frozen=True):
     """By host name, the hub included."""
     services: dict[str, dict[str, ServiceState]] = {}
     """By host name and service name."""
+    backend: Backend = "auto"
 
     @property
     def hub(self) -> Host:

@@ -24,6 +24,8 @@ class Mesh(msgspec.Struct, frozen=True):
     unregistered: Literal["passthrough", "refuse"] = "passthrough"
     plaintext_ok: tuple[str, ...] = ()
     """Services on hosts without an agent that may be called in clear in strict mode."""
+    loopback_enforced: tuple[str, ...] = ()
+    """Services of this host that are protected on loopback addresses, too."""
     workloads: tuple[WorkloadRule, ...] = ()
     units: Units = "registered"
     """Which units speak as the service of their own name, where no rule names them."""

@@ -26,6 +26,8 @@ class Capture:
     """Values that were left out, as words for the log."""
     overflow: str = ""
     """What was beyond the limits and not even looked at; empty: nothing."""
+    loopback_ports: tuple[int, ...] = ()
+    """Those of the ports that are captured on loopback addresses, too."""
 
 
 def check_capture(frame: CaptureFrame) -> Capture:
@@ -48,7 +50,10 @@ def check_capture(frame: CaptureFrame) -> Capture:
         )
         if given > limit
     ]
-    return Capture(tuple(sorted(addresses)), tuple(sorted(ports)), tuple(refused), "; ".join(beyond))
+    on_loopback = ports.intersection(frame.loopback_ports)
+    return Capture(
+        tuple(sorted(addresses)), tuple(sorted(ports)), tuple(refused), "; ".join(beyond), tuple(sorted(on_loopback))
+    )
 
 
 def follow_capture(before: Capture, said: Capture) -> Capture:
@@ -62,6 +67,7 @@ def follow_capture(before: Capture, said: Capture) -> Capture:
         said,
         addresses=_joined(before.addresses, said.addresses, limits.CAPTURE_ADDRESSES),
         ports=_joined(before.ports, said.ports, limits.CAPTURE_PORTS),
+        loopback_ports=_joined(before.loopback_ports, said.loopback_ports, limits.CAPTURE_PORTS),
     )
 
 

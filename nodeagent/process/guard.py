@@ -8,7 +8,7 @@ from nodeagent.observe.log import open_log
 from nodeagent.process.capture import Capture, follow_capture
 from nodeagent.process.units import StampedUnit
 from redirect import kernel
-from redirect.elements import Elements
+from redirect.backend import AnyElements, open_elements
 from redirect.errors import RedirectError
 from redirect.settings import Settings
 
@@ -30,7 +30,7 @@ class Guard:
         self._why = "intercept.enabled is false"
         self.repairs = 0
         self._settings = settings
-        self._elements = Elements(settings) if settings else None
+        self._elements = open_elements(settings) if settings else None
         self._capture = Capture()
         self._written = self._capture
         """What the kernel took last. Before anybody said what to capture, what an earlier agent left in the sets stays."""
@@ -86,11 +86,11 @@ class Guard:
 
     def beat(self) -> None:
         """New connections are captured for the next seconds."""
-        self._try("beat", Elements.beat)
+        self._try("beat", lambda elements: elements.beat())
 
     def stop_beat(self) -> None:
         """New connections are refused or let by from now on, as configured."""
-        self._try("stop_beat", Elements.stop_beat)
+        self._try("stop_beat", lambda elements: elements.stop_beat())
 
     def check(self) -> None:
         """Compares the rules with the plan, and the sets with what they should hold, and repairs them.
@@ -116,7 +116,7 @@ class Guard:
         if self._elements:
             self._elements.close()
 
-    def _check_elements(self, elements: Elements) -> tuple[str, ...]:
+    def _check_elements(self, elements: AnyElements) -> tuple[str, ...]:
         """Differences in the sets. After a failure nobody knows what they hold: all is written, not only what is missed."""
         if self._rules == "failed":
             elements.restore()
@@ -127,19 +127,19 @@ class Guard:
         elements.refill_cgroups()
         return drift
 
-    def _write_capture(self, elements: Elements) -> None:
+    def _write_capture(self, elements: AnyElements) -> None:
         """Nothing is done where the kernel has taken it already."""
         wanted = self._capture
         if wanted is not self._written:
-            elements.set_capture(wanted.addresses, wanted.ports)
+            elements.set_capture(wanted.addresses, wanted.ports, wanted.loopback_ports)
             self._written = wanted
 
-    def _set_units(self, elements: Elements, marks: dict[str, int]) -> None:
+    def _set_units(self, elements: AnyElements, marks: dict[str, int]) -> None:
         missing = elements.set_units(marks)
         if missing:  # gone since we looked, or with a name that no rule can hold: found by the slower look-up
             _log.info("units_not_stamped", paths=missing[:_SHOWN], number=len(missing))
 
-    def _try(self, what: str, act: Callable[[Elements], object]) -> bool:
+    def _try(self, what: str, act: Callable[[AnyElements], object]) -> bool:
         """Whether it was done; a failure usually means that somebody took our table away: repair, then once more."""
         if self._elements is None:
             return False

@@ -3,12 +3,14 @@
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.errors import ConfigError
 from nodeagent.process.privileges import resolve_user
+from redirect.backend import choose_backend
 from redirect.settings import Settings
 
 
@@ -25,18 +27,20 @@ def read_settings(config: Config, warn: Callable[[str], None] = _warn) -> Settin
 
     Raises:
         ConfigError: a user does not exist.
+        RedirectError: no backend takes them.
     """
     try:
         catalog = resolve_catalog(config.catalog.address)
     except ConfigError as error:
         warn(f"{error}; it is exempt by port only")
         catalog = ()
-    return settings_of(
+    settings = settings_of(
         config,
         control_uid=resolve_user(config.host.control_user, "host.control_user").uid,
         worker_uid=resolve_user(config.host.worker_user, "host.worker_user").uid,
         catalog=catalog,
     )
+    return with_backend(config, settings)
 
 
 def settings_of(
@@ -55,8 +59,18 @@ def settings_of(
         exclude_cidrs=intercept.exclude_cidrs,
         exclude_addresses=catalog,
         mesh_cidrs=intercept.mesh_cidrs,
+        backend="iptables" if intercept.backend == "iptables" else "nft",
         fail="open" if intercept.fail == "open" and not _is_strict_anywhere(config) else "closed",
     )
+
+
+def with_backend(config: Config, settings: Settings) -> Settings:
+    """The settings with what `auto` means on this host.
+
+    Raises:
+        RedirectError: no backend takes them.
+    """
+    return replace(settings, backend=choose_backend(settings)) if config.intercept.backend == "auto" else settings
 
 
 def resolve_catalog(address: str) -> tuple[tuple[str, int], ...]:

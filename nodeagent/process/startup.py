@@ -17,7 +17,7 @@ from nodeagent.process.capture import Capture
 from nodeagent.process.cgroups import find_cgroup2_mount, own_cgroup
 from nodeagent.process.control_process import ControlProcess, Program
 from nodeagent.process.guard import Guard
-from nodeagent.process.interception import resolve_catalog, settings_of
+from nodeagent.process.interception import resolve_catalog, settings_of, with_backend
 from nodeagent.process.listeners import (
     Family,
     ListenerSocket,
@@ -163,7 +163,8 @@ def _settings(parts: Parts) -> Settings:
     except ConfigError as error:
         _log.warning("catalog_unresolved", error=str(error), effect="its address is exempt by port only")
     users = parts.users
-    return settings_of(parts.config, control_uid=users.control.uid, worker_uid=users.worker.uid, catalog=catalog)
+    settings = settings_of(parts.config, control_uid=users.control.uid, worker_uid=users.worker.uid, catalog=catalog)
+    return with_backend(parts.config, settings)
 
 
 def _find_owners(parts: Parts, stack: AsyncExitStack) -> None:

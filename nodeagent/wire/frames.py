@@ -110,6 +110,8 @@ class CaptureFrame(msgspec.Struct, tag="capture", frozen=True):
     """IP addresses of other hosts and of services registered elsewhere."""
     ports: list[int]
     """Ports of services registered on this host."""
+    loopback_ports: list[int] = []
+    """Those of them that are to be captured on loopback addresses, too."""
 
 
 class WorkerFacts(msgspec.Struct, frozen=True):

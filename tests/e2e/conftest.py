@@ -13,6 +13,8 @@ from nodeagent.lab.build import Plan
 from nodeagent.lab.lab import Lab
 from nodeagent.lab.layout import lab_directory
 from nodeagent.lab.teardown import take_down
+from redirect.backend import BACKENDS
+from redirect.settings import Backend
 from tests.e2e.support.arena import Arena
 from tests.e2e.support.remains import remains_of
 from tests.e2e.support.wire import Wire, new_canary
@@ -31,6 +33,13 @@ def nothing_is_left() -> Iterator[None]:
     """After all tests, pass or fail, no process, cgroup, mount or file of a lab of ours is there."""
     yield
     assert remains_of(PREFIX) == []
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each part of the kernel that may get the rules. Where one cannot be used its tests fail; nothing is skipped."""
+    chosen: Backend = request.param
+    return chosen
 
 
 @pytest.fixture(scope="session")

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from redirect import kernel
+from redirect.backend import AnyElements, open_elements
 from redirect.cgroup import read_mount
-from redirect.elements import Elements
-from redirect.settings import Settings
+from redirect.rtnetlink import use_ipset
+from redirect.settings import Backend, Settings
 
 AGENT_UID, WORKER_UID, SHOP_UID = 64901, 64902, 64903
+TABLES = ("mangle", "filter", "nat")
 WEB, SHOP, SSH, OTHER = 8080, 8081, 22, 9999
 DEADLINE_S = 20.0
 SO_MARK, IP_TRANSPARENT, IPV6_TRANSPARENT, SO_ORIGINAL_DST = 36, 19, 75, 80
@@ -98,6 +100,7 @@ class Host:
     ip6: str
     cgroup: str
     stack: ExitStack
+    backend: Backend = "nft"
     threads: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -167,7 +170,7 @@ class Agent:
 
     outbound: dict[int, Listener]
     inbound: dict[int, Listener]
-    elements: Elements
+    elements: AnyElements
 
     def learned(self, version: int) -> Accepted:
         """What the agent learned of the redirected connection that came last; earlier ones are forgotten."""
@@ -186,7 +189,7 @@ def ask(connection: socket.socket, text: str = "hello") -> str:
 
 def settings_for(host: Host, **options: Any) -> Settings:
     """Settings for the rules of this host."""
-    return Settings(agent_uids=(AGENT_UID, WORKER_UID), cgroup_root=host.cgroup, **options)
+    return Settings(agent_uids=(AGENT_UID, WORKER_UID), cgroup_root=host.cgroup, backend=host.backend, **options)
 
 
 def record_path(host: Host) -> Path:
@@ -216,7 +219,7 @@ def start_agent(host: Host, *, inbound: bool = True) -> Agent:
             4: host.listen("agent", "127.0.0.1", 15006, transparent=True),
             6: host.listen("agent", "::1", 15006, transparent=True),
         }
-    elements = host.run(Elements, settings_for(host))
+    elements = host.run(open_elements, settings_for(host))
     host.stack.callback(elements.close)
     return Agent(outbound, accepting, elements)
 
@@ -229,7 +232,7 @@ def capture(host: Host, agent: Agent, peer: Host) -> None:
 
 
 @contextmanager
-def two_hosts() -> Iterator[tuple[Host, Host]]:
+def two_hosts(backend: Backend = "nft") -> Iterator[tuple[Host, Host]]:
     """Two hosts on one link: 10.78.0.1 and .2, fd78::1 and ::2. All of it is gone afterwards."""
     mount = Path(read_mount())
     with ExitStack() as stack:
@@ -243,7 +246,7 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
             stack.callback(Path("/run", f"{name}.json").unlink, missing_ok=True)
             for unit in ("nodeagent.service", "system.slice/web.service", "system.slice/shop.service"):
                 (mount / base / f"host{index}" / unit).mkdir(parents=True)
-            host = Host(name, f"10.78.0.{index}", f"fd78::{index}", f"{base}/host{index}", stack)
+            host = Host(name, f"10.78.0.{index}", f"fd78::{index}", f"{base}/host{index}", stack, backend)
             stack.callback(host.threads.shutdown)
             hosts.append(host)
         _ip("-n", hosts[0].name, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", hosts[1].name)
@@ -322,6 +325,8 @@ def state_of(host: Host) -> dict[str, str]:
     """All that apply could change in a host's kernel."""
     return {
         "rules": host.shell("nft", "-s", "list", "ruleset"),
+        "iptables": legacy_rules(host) if host.backend == "iptables" else "",
+        "ipsets": str(host.run(_ipsets)),
         "policy": host.shell("ip", "rule") + host.shell("ip", "-6", "rule"),
         "routes": host.shell("ip", "route", "show", "table", "all")
         + host.shell("ip", "-6", "route", "show", "table", "all"),
@@ -329,6 +334,17 @@ def state_of(host: Host) -> dict[str, str]:
             "sysctl", "-a", "--pattern", "^net.(ipv4.tcp_fwmark_accept|ipv4.tcp_tw_reuse|ipv[46].fwmark_reflect|ipv4.ip_forward|ipv4.conf|ipv6.conf)"
         ),
     }
+
+
+def legacy_rules(host: Host) -> str:
+    """The tables of iptables; to look at one is to make it, and none is ever taken away."""
+    programs = ("iptables-legacy", "ip6tables-legacy")
+    return "".join(host.shell(program, "-t", table, "-S") for program in programs for table in TABLES)
+
+
+def _ipsets() -> list[str]:
+    """The names of all sets of ipset; pyroute2's sockets cannot be used in a thread that has a loop."""
+    return use_ipset(lambda ipset: [answer.get_attr("IPSET_ATTR_SETNAME") for answer in ipset.list()])
 
 
 def _ip(*arguments: str) -> None:

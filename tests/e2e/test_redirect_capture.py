@@ -5,13 +5,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from redirect.settings import Backend
 from tests.e2e.netns import (
     DEADLINE_S,
     OTHER,
+    SHOP,
     SSH,
     WEB,
+    WORKER_UID,
     Agent,
     Host,
+    Workload,
     apply,
     ask,
     capture,
@@ -21,9 +25,9 @@ from tests.e2e.netns import (
 
 
 @pytest.fixture(scope="module")
-def mesh() -> Iterator[tuple[Host, Host, Agent]]:
+def mesh(backend: Backend) -> Iterator[tuple[Host, Host, Agent]]:
     """A host with rules and agent, its peer with applications, and one application of its own."""
-    with two_hosts() as (host, peer):
+    with two_hosts(backend) as (host, peer):
         for each in (host, peer):
             for address in (each.ip4, each.ip6):
                 for port in (WEB, OTHER, SSH):
@@ -115,9 +119,23 @@ def test_loopback_is_left_alone(mesh: tuple[Host, Host, Agent]) -> None:
     assert ask(host.connect("::1", WEB)) == "loopback:hello"
 
 
-def test_settings_widen_and_narrow_what_is_captured() -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.3.4.5", "::1"])
+def test_loopback_is_captured_at_the_ports_that_ask_for_it(mesh: tuple[Host, Host, Agent], address: str) -> None:
+    """At these, and for these callers: the agent gets through to the application."""
+    host, peer, agent = mesh
+    version = 6 if ":" in address else 4
+    host.listen("loopback", address, SHOP)
+    host.run(agent.elements.set_capture, [peer.ip4, peer.ip6], [WEB, SSH, SHOP], [SHOP])
+    assert ask(host.connect(address, SHOP)) == "agent:hello"
+    assert agent.learned(version).destination == (address, SHOP)
+    assert Workload(host, "nodeagent.service", WORKER_UID).ask(address, SHOP) == "loopback:hello"
+    host.run(agent.elements.set_capture, [peer.ip4, peer.ip6], [WEB, SSH, SHOP])
+    assert ask(host.connect(address, SHOP)) == "loopback:hello"
+
+
+def test_settings_widen_and_narrow_what_is_captured(backend: Backend) -> None:
     """mesh_cidrs adds destinations, excluded ports, networks and addresses are let go, the host's own ports stay its own."""
-    with two_hosts() as (host, peer):
+    with two_hosts(backend) as (host, peer):
         for port in (WEB, OTHER, 7000):
             peer.listen("app", peer.ip4, port)
             peer.listen("app", peer.ip6, port)
@@ -141,9 +159,9 @@ def test_settings_widen_and_narrow_what_is_captured() -> None:
         assert ask(host.connect(peer.ip6, WEB)) == "agent:hello"
 
 
-def test_tunnels_are_accepted_from_hosts_of_the_mesh_only() -> None:
+def test_tunnels_are_accepted_from_hosts_of_the_mesh_only(backend: Backend) -> None:
     """A handshake costs a millisecond of CPU: strangers are refused before it."""
-    with two_hosts() as (host, peer):
+    with two_hosts(backend) as (host, peer):
         host.listen("tunnel", host.ip4, 15008)
         host.listen("tunnel", host.ip6, 15008)
         agent = start_agent(host)

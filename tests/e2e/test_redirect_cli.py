@@ -82,6 +82,33 @@ def test_from_plan_to_removal(host: Host) -> None:
     assert state_of(host) == before
 
 
+def test_from_plan_to_removal_by_iptables() -> None:
+    """The same commands; the plan says what it cannot promise."""
+    with two_hosts("iptables") as (host, _):
+        before = state_of(host)
+        with_config = "--config /run/test.toml"
+        commands = [f"nodeagent intercept {name} {with_config}" for name in ("plan", "apply", "plan", "verify", "show")]
+        results = Console(host, CONFIG + 'backend = "iptables"\n').run(
+            *commands,
+            f"iptables-legacy -t nat -F nodeagent_out && nodeagent intercept verify {with_config}",
+            "nodeagent intercept remove --now",
+            "nodeagent intercept show",
+        )
+        assert [status for status, _ in results] == [0, 0, 0, 0, 0, 1, 0, 0]
+        plan, applied, no_plan, verified, shown, drift, removed, empty = (text for _, text in results)
+        assert plan.startswith("# Not atomic")
+        assert "+-A nodeagent_out" in plan
+        assert "7000" in plan
+        assert "iptables of IPv6: installed" in applied
+        assert no_plan == "Nothing to change."
+        assert verified == "The kernel does what the configuration says."
+        assert "-A nodeagent_pre -p tcp -m set --match-set nodeagent_local_ports dst -j TPROXY" in shown
+        assert "chain nodeagent_out: missing" in drift
+        assert "iptables of IPv4: rules removed" in removed
+        assert empty == "Nothing is installed."
+        assert state_of(host) == before
+
+
 def test_the_same_as_json(host: Host) -> None:
     """For scripts: one object per command."""
     options = "-o json --config /run/test.toml"

@@ -1,4 +1,4 @@
-"""Apply, verify, roll back, remove: the kernel is as planned, or as it was."""
+"""Apply, verify, roll back, remove with nftables: the kernel is as planned, or as it was. See also test_redirect_contract."""
 
 import json
 import subprocess
@@ -57,28 +57,6 @@ def verify(host: Host) -> tuple[str, ...]:
     return host.run(kernel.verify, settings_for(host))
 
 
-@pytest.mark.parametrize(("accept", "reuse"), [("0", "2"), ("1", "1"), ("0", "0")])
-def test_after_remove_now_all_is_as_before(hosts: tuple[Host, Host], accept: str, reuse: str) -> None:
-    """Rules, policy rules, routes and sysctls, those of others included; also with connections open."""
-    host, peer = hosts
-    host.shell("sysctl", "-w", f"net.ipv4.tcp_fwmark_accept={accept}", f"net.ipv4.tcp_tw_reuse={reuse}")
-    host.shell("ip", "rule", "add", "fwmark", "0x77", "pref", "1331", "lookup", "200")
-    host.shell("ip", "route", "add", "203.0.113.0/24", "dev", "eth0", "table", "133")
-    host.shell(
-        "nft", "table inet others { chain c { type filter hook input priority 0; ct state new counter accept; }; }"
-    )
-    before = state_of(host)
-    agent = start_agent(host)
-    apply(host)
-    capture(host, agent, peer)
-    assert ask(host.connect(peer.ip4, WEB)) == "agent:hello"
-    assert state_of(host) != before
-    remove(host, now=True)
-    assert state_of(host) == before
-    assert not record_path(host).exists()
-    assert remove(host, now=True) == kernel.Report()
-
-
 def test_what_was_there_already_stays(host: Host) -> None:
     """A policy rule and a route that are just as ours but were there before are not removed."""
     path = ReturnPath()
@@ -89,42 +67,6 @@ def test_what_was_there_already_stays(host: Host) -> None:
     apply(host, exclude_ports=(7000,))
     remove(host, now=True)
     assert state_of(host) == before
-
-
-def test_a_second_apply_changes_nothing(host: Host) -> None:
-    """Not even the handles of the rules."""
-    assert apply(host).changes
-    first = host.shell("nft", "-a", "list", "ruleset")
-    assert apply(host) == kernel.Report()
-    assert host.shell("nft", "-a", "list", "ruleset") == first
-    assert verify(host) == ()
-
-
-@pytest.mark.parametrize(
-    ("tamper", "sentence"),
-    [
-        ("nft delete table inet nodeagent", "table inet nodeagent is missing"),
-        ("nft flush ruleset", "table inet nodeagent_keeper is missing"),
-        ("nft flush chain inet nodeagent closed", "chain closed: missing: jump exempt"),
-        ("nft delete chain inet nodeagent_keeper translate", "chain translate is missing"),
-        ("nft insert rule inet nodeagent never accept", "chain never: not ours: accept"),
-        ("nft add chain inet nodeagent mine", "chain mine is not ours"),
-        ("nft add table inet nodeagent '{ flags dormant; }'", "not ours: flags dormant"),
-        ("ip rule del pref 1330", "policy rule (IPv4) 1330: fwmark 0x5b lookup 133: missing"),
-        ("ip -6 route flush table 133", "route (IPv6) local ::/0 dev lo table 133: missing"),
-        ("sysctl -w net.ipv4.tcp_fwmark_accept=0", "net.ipv4.tcp_fwmark_accept is 0, not 1"),
-        ("sysctl -w net.ipv4.tcp_tw_reuse=2", "net.ipv4.tcp_tw_reuse is 2, not 1"),
-        ("sysctl -w net.ipv6.fwmark_reflect=0", "net.ipv6.fwmark_reflect is 0, not 1"),
-    ],
-)
-def test_verify_names_the_drift_and_apply_repairs_it(host: Host, tamper: str, sentence: str) -> None:
-    """Whatever else changes our rules, the whole is compared and put back."""
-    apply(host)
-    host.shell("sh", "-c", tamper)
-    assert any(sentence in said for said in verify(host)), verify(host)
-    assert apply(host).changes
-    assert verify(host) == ()
-    assert "dormant" not in host.shell("nft", "list", "ruleset")
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -256,30 +198,6 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(host: Host) -> None:
     assert "RedirectError: net.ipv4.tcp_fwmark_accept cannot be set to 1" in done.stderr
     assert state_of(host) == before
     assert not record_path(host).exists()
-
-
-def test_remove_keeps_what_open_connections_need_until_they_are_gone(hosts: tuple[Host, Host]) -> None:
-    """First the capturing rules go, later, with the last connection, the rest; an apply in between is no problem."""
-    host, peer = hosts
-    peer.listen("app", peer.ip4, WEB)
-    before = state_of(host)
-    agent = start_agent(host)
-    apply(host)
-    capture(host, agent, peer)
-    with host.connect(peer.ip4, WEB) as connection:
-        assert ask(connection) == "agent:hello"
-        for _ in range(2):
-            report = remove(host)
-            assert "are open" in report.left[0]
-            assert "table inet nodeagent_keeper" in state_of(host)["rules"]
-            assert "1330" in state_of(host)["policy"]
-            assert ask(host.connect(peer.ip4, WEB)) == "app:hello"
-            assert ask(connection) == "agent:hello"
-            apply(host)
-        remove(host)
-        assert ask(connection) == "agent:hello"
-    eventually(lambda: not remove(host).left, 20, "nothing is left")
-    assert state_of(host) == before
 
 
 def test_remove_says_that_an_agent_still_runs(host: Host) -> None:

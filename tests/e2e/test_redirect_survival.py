@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from redirect import kernel
+from redirect.settings import Backend
 from tests.e2e.netns import (
     OTHER,
     WEB,
@@ -20,11 +21,16 @@ from tests.e2e.netns import (
     two_hosts,
 )
 
+REPLACED = {
+    "nft": ("table inet nodeagent: rules replaced",),
+    "iptables": ("iptables of IPv4: rules replaced", "iptables of IPv6: rules replaced"),
+}
+
 
 @pytest.fixture
-def hosts() -> Iterator[tuple[Host, Host]]:
+def hosts(backend: Backend) -> Iterator[tuple[Host, Host]]:
     """Two fresh hosts: nothing on them has switched conntrack on."""
-    with two_hosts() as pair:
+    with two_hosts(backend) as pair:
         yield pair
 
 
@@ -115,9 +121,14 @@ def test_captured_connections_survive_change_removal_and_repair(hosts: tuple[Hos
     check()
     apply(host, exclude_ports=(7000,))
     check()
-    host.shell("nft", "delete", "table", "inet", "nodeagent")
+    if host.backend == "nft":
+        host.shell("nft", "delete", "table", "inet", "nodeagent")
+    else:
+        for command in ("iptables-legacy", "ip6tables-legacy"):
+            host.shell(command, "-t", "nat", "-F")
+            host.shell(command, "-t", "mangle", "-F")
     check()
-    assert "table inet nodeagent: installed" in apply(host).changes
+    assert apply(host).changes
     check()
     report = remove(host)
     assert any("are open" in reason for reason in report.left)
@@ -131,12 +142,13 @@ def test_a_change_of_rules_opens_no_gap(hosts: tuple[Host, Host]) -> None:
     agent = start_agent(host)
     apply(host)
     capture(host, agent, peer)
-    for number in range(10):
+    for number in range(10 if host.backend == "nft" else 3):
         changed = host.threads.submit(_change, host, number)
         answers = {_answer(host, peer)}
         while not changed.done():
+            host.run(agent.elements.beat)
             answers.add(_answer(host, peer))
-        assert changed.result() == ("table inet nodeagent: rules replaced",)
+        assert changed.result() == REPLACED[host.backend]
         assert answers == {"agent:hello"}
 
 

@@ -7,7 +7,7 @@ import pytest
 from redirect import elements, kernel
 from redirect.errors import RedirectError
 
-SETS = ("set mesh4", "set mesh6", "set local_ports", "set agents", "set alive", "map units")
+SETS = ("set mesh4", "set mesh6", "set local_ports", "set loopback_ports", "set agents", "set alive", "map units")
 
 
 class NftSets:

@@ -44,8 +44,10 @@ def test_decisions_depend_on_the_mesh_part() -> None:
     [service.a]
     plaintext_ok = true
     mode = "observe"
+    loopback = "enforce"
     """
     mesh = mesh_of(parse(extra), "td")
+    assert ("a",) == mesh.loopback_enforced
     assert ("td", "dc1", "host1", ("a", "b")) == (mesh.trust_domain, mesh.datacenter, mesh.host, mesh.plaintext_ok)
     assert (WorkloadRule(Selector("unix:uid", "1001"), "batch"),) == mesh.workloads
 

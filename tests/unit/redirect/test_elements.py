@@ -10,18 +10,20 @@ from tests.support.nft_sets import NftSets
 
 def test_addresses_go_to_the_set_of_their_family_in_their_usual_form() -> None:
     """As nft prints them, so that what is listed can be compared with what was set."""
-    elements = capture_elements(["10.0.0.1", "FD00:0::01", "::ffff:10.0.0.2", "10.0.0.1"], [443, 80, 80])
+    elements = capture_elements(["10.0.0.1", "FD00:0::01", "::ffff:10.0.0.2", "10.0.0.1"], [443, 80, 80], [80])
     assert elements == {
         "set mesh4": {"10.0.0.1", "10.0.0.2"}, "set mesh6": {"fd00::1"}, "set local_ports": {"80", "443"},
+        "set loopback_ports": {"80"},
     }  # fmt: skip
 
 
-def test_nothing_is_three_empty_sets() -> None:
+def test_nothing_is_four_empty_sets() -> None:
     """They are emptied then, not left as they were."""
     assert capture_elements([], []) == {
         "set mesh4": frozenset(),
         "set mesh6": frozenset(),
         "set local_ports": frozenset(),
+        "set loopback_ports": frozenset(),
     }
 
 

@@ -147,6 +147,19 @@ def test_captured_are_the_other_hosts_foreign_instances_and_local_ports() -> Non
     assert Capture(tuple(sorted(others)), (77, 7000, 9000)) == capture_of(mesh(**extra))
 
 
+def test_captured_on_loopback_are_the_ports_of_services_that_say_so() -> None:
+    """Of this host's; what is registered elsewhere has no loopback here."""
+    extra = """
+    [service.own]
+    loopback = "enforce"
+    [service.db]
+    loopback = "enforce"
+    """
+    own = CatalogState((HOST1, HOST2), {"own": (instance(HOST1, 77),), "db": (instance(HOST2, 5432),), "a": (instance(HOST1, 78),)})
+    snapshot = compile_snapshot(own, config(extra), trust_domain="td", generation=1)
+    assert ((77, 78), (77,)) == capture_of(snapshot)[1:]
+
+
 def test_a_claim_to_this_host_s_address_is_not_captured_as_foreign() -> None:
     """Whoever registers a service at our address does not send our own traffic elsewhere."""
     snapshot = mesh(evil=(instance(HOST2, 1234, ips=("10.77.0.1",)),))

@@ -14,11 +14,11 @@ from nodeagent.decide.capture import Sets, why_captured
 from nodeagent.model.address import Address
 from nodeagent.process.interception import settings_of
 from redirect import rules
-from redirect.plan import plan
-from redirect.settings import NEVER_NETWORKS
+from redirect.plan import LOCAL_PORTS, LOOPBACK_PORTS, plan
+from redirect.settings import LOOPBACK_NETWORKS, NEVER_NETWORKS
 from tests.support.mesh import config
 
-SETS = Sets(frozenset({"10.77.0.2", "fd77::2", "192.0.2.7"}), frozenset({9000, 8500}))
+SETS = Sets(frozenset({"10.77.0.2", "fd77::2", "192.0.2.7"}), frozenset({9000, 9001, 8500}), frozenset({9001}))
 EXTRA = """[intercept]
 exclude_ports = [7777]
 exclude_cidrs = ["10.77.0.64/26", "10.9.0.0/16"]
@@ -29,7 +29,7 @@ OURS = ("10.77.0.1", "fd77::1", "127.0.0.1", "::1")
 
 ips = st.sampled_from((*OURS, "10.77.0.2", "fd77::2", "192.0.2.7", "192.0.2.8", "10.77.0.65", "10.9.1.1", "10.3.3.3", "fd99::1", "fd98::1",
                        "169.254.169.254", "fe80::5", "10.77.0.250"))  # fmt: skip
-ports = st.sampled_from((22, 53, 80, 443, 7777, 8500, 8501, 9000, 9001, limits.OUTBOUND_PORT, limits.TUNNEL_PORT, limits.METRICS_PORT))
+ports = st.sampled_from((22, 53, 80, 443, 7777, 8500, 8501, 9000, 9001, 9002, limits.OUTBOUND_PORT, limits.TUNNEL_PORT, limits.METRICS_PORT))
 
 
 def is_in(ip: str, family: int, networks: Iterable[str]) -> bool:
@@ -38,12 +38,13 @@ def is_in(ip: str, family: int, networks: Iterable[str]) -> bool:
     return parsed.version == family and any(parsed in ipaddress.ip_network(each) for each in networks)
 
 
+PORT_SETS = {LOCAL_PORTS: SETS.ports, LOOPBACK_PORTS: SETS.loopback_ports}
 HOLDS: dict[type, Callable[[Any, str, int], bool]] = {
     rules.ToPorts: lambda c, _, port: any(first <= port <= last for first, last in c.ranges),
     rules.ToNetworks: lambda c, ip, _: is_in(ip, c.family, c.networks),
     rules.ToEndpoints: lambda c, ip, port: (ip, port) in c.endpoints,
     rules.ToThisHost: lambda c, ip, _: (ip in OURS) == c.holds,
-    rules.ToPortSet: lambda c, _, port: (port in SETS.ports) == c.holds,
+    rules.ToPortSet: lambda c, _, port: (port in PORT_SETS[c.name]) == c.holds,
     rules.ToAddressSet: lambda c, ip, _: is_in(ip, c.family, SETS.addresses),
     rules.Tcp: lambda c, _, __: c.holds,
     rules.Opening: lambda c, _, __: c.holds,
@@ -84,9 +85,10 @@ def test_it_says_what_the_rules_do(ip: str, port: int) -> None:
         ("10.77.0.2", 7777, "intercept.exclude_ports"),
         ("10.9.1.1", 80, "10.9.0.0/16 is in intercept.exclude_cidrs"),
         ("10.3.3.3", 80, "10.0.0.0/8 is in intercept.mesh_cidrs"),
-        ("127.0.0.1", 9000, "127.0.0.0/8 is never captured"),
+        ("127.0.0.1", 9000, "127.0.0.0/8 is loopback"),
+        ("127.0.0.1", 9001, "port 9001 is registered on this host"),
         ("10.77.0.1", 9000, "port 9000 is registered on this host"),
-        ("10.77.0.1", 9001, "no service is registered at port 9001"),
+        ("10.77.0.1", 9002, "no service is registered at port 9002"),
         ("192.0.2.8", 80, "no address of the mesh"),
     ],
 )
@@ -103,4 +105,4 @@ def test_without_interception_nothing_is_captured() -> None:
 
 def test_the_networks_are_those_of_the_rules() -> None:
     """Written in both, for neither package imports the other."""
-    assert limits.NEVER_CAPTURED_NETWORKS == NEVER_NETWORKS
+    assert (limits.LOOPBACK_NETWORKS, limits.NEVER_CAPTURED_NETWORKS) == (LOOPBACK_NETWORKS, NEVER_NETWORKS)

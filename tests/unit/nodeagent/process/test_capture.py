@@ -42,6 +42,12 @@ def test_a_frame_is_cleaned_value_by_value() -> None:
     )
 
 
+def test_only_captured_ports_can_be_captured_on_loopback() -> None:
+    """What is none of this host's services, or never captured, is not captured there either."""
+    capture = check_capture(CaptureFrame([], [8080, 22, 80], [8080, 22, 9000]))
+    assert ((80, 8080), (8080,)) == (capture.ports, capture.loopback_ports)
+
+
 def test_the_agents_own_ports_and_the_way_in_are_never_captured() -> None:
     """A service registered there by mistake does not lock anybody out, nor make a loop."""
     assert check_capture(CaptureFrame([], sorted(NEVER_PORTS))).ports == ()
@@ -61,11 +67,12 @@ def test_what_is_beyond_the_limits_is_left_out_and_said(monkeypatch: pytest.Monk
 def test_a_cut_off_list_lets_go_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is captured stays so, and there is room for new ones up to the limit."""
     monkeypatch.setattr(limits, "CAPTURE_ADDRESSES", 3)
-    before = Capture(("10.0.0.8", "10.0.0.9"), (80,))
+    before = Capture(("10.0.0.8", "10.0.0.9"), (80,), loopback_ports=(80,))
     said = check_capture(CaptureFrame([f"10.0.0.{number}" for number in range(1, 6)], [81]))
     after = follow_capture(before, said)
     assert after.addresses == ("10.0.0.1", "10.0.0.8", "10.0.0.9")
     assert after.ports == (80, 81)
+    assert after.loopback_ports == (80,)
     assert after.overflow == said.overflow
     assert follow_capture(after, said).addresses == after.addresses
 

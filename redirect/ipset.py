@@ -1,0 +1,162 @@
+"""Named sets of the iptables backend in the kernel, by pyroute2; what they are called and hold is decided elsewhere."""
+
+import errno
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+from redirect.errors import RedirectError
+from redirect.iptables_lines import IpSet
+from redirect.rtnetlink import use_ipset
+from redirect.sockets import split_rows
+
+_AF = {4: socket.AF_INET, 6: socket.AF_INET6}
+_ELEMENTS_MAX = 1_048_576  # of a set of addresses: five times what control may have captured
+_ELEMENTS_AT_ONCE = 1_000  # in one message: an attribute has at most 64 KiB, and an element takes up to 48 bytes
+_BITMAP = "bitmap:port"
+_ALL_PORTS = (0, 65_535)
+_NETFILTER, _SUBSYSTEM, _PROTOCOL_VERSION = 12, 6 << 8, 6
+_HEAD = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
+_GENERIC = struct.Struct(">BBH")  # family, version, resource
+_ANSWER_S = 5.0  # it answers within the call that sends; this only bounds a defect
+_ANSWER_BYTES = 65_536
+_ADD, _DEL = 9, 10
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_NESTED, _NET_ORDER = 0x8000, 0x4000
+_PROTOCOL, _SETNAME, _DATA, _ELEMENTS = 1, 2, 7, 8  # attributes of a message
+_IP, _CIDR, _PORT, _TIMEOUT, _LINE = 1, 3, 4, 6, 9  # and of an element; the line is for errors, and must be there
+_IPV4, _IPV6 = 1, 2
+_REQUEST_AND_ACK = 0x5
+_NOTHING_THERE = (errno.ENOENT, errno.EINVAL)  # EINVAL: what nfnetlink says in a kernel without ip_set
+Result = TypeVar("Result")
+
+
+def is_there(name: str) -> bool:
+    """Whether the kernel has a set of that name."""
+
+    def look(ipset: Any) -> bool:
+        return bool(tuple(ipset.headers(name)))
+
+    try:
+        return use_ipset(look)
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return False
+        raise RedirectError(f"ipset {name} cannot be looked for: {error.strerror}; intercept needs root") from error
+
+
+def create_missing(sets: Iterable[IpSet]) -> tuple[str, ...]:
+    """Makes those that are not there; gives their names."""
+    return tuple(wanted.name for wanted in sets if not is_there(wanted.name) and _make(wanted, wanted.name))
+
+
+def destroy(names: Iterable[str]) -> None:
+    """Removes those that are there.
+
+    Raises:
+        RedirectError: a rule still asks for one.
+    """
+    for name in (name for name in names if is_there(name)):
+        _use(name, partial(_destroy, name=name))
+
+
+def fill(wanted: IpSet, elements: Iterable[str]) -> None:
+    """The set holds exactly these from now on; packets see the old or the new content, nothing between."""
+    fresh = f"{wanted.name}_new"
+
+    def swap(ipset: Any) -> None:
+        ipset.swap(fresh, wanted.name)
+        ipset.destroy(fresh)
+
+    destroy([fresh])  # of somebody who died before the swap
+    _make(wanted, fresh)
+    add(wanted._replace(name=fresh), elements)
+    _use(wanted.name, swap)
+
+
+def add(to: IpSet, elements: Iterable[str]) -> None:
+    """These are in it; those that were there begin a new time."""
+    _change(to, elements, _ADD)
+
+
+def drop(of: IpSet, elements: Iterable[str]) -> None:
+    """These are not in it any more."""
+    _change(of, elements, _DEL)
+
+
+def clear(name: str) -> None:
+    """Nothing is in it any more."""
+    _use(name, lambda ipset: ipset.flush(name))
+
+
+def elements_of(name: str) -> frozenset[str]:
+    """What is in it, in the usual form."""
+    answers = _use(name, lambda ipset: tuple(ipset.list(name)))
+    return frozenset(_text(row) for answer in answers for _, row in answer.get_attr("IPSET_ATTR_ADT")["attrs"])
+
+
+def _use(name: str, use: Callable[[Any], Result]) -> Result:
+    try:
+        return use_ipset(use)
+    except OSError as error:
+        raise RedirectError(f"ipset {name}: {error.strerror}; is it installed, and does the kernel have ip_set?") from error
+
+
+def _destroy(ipset: Any, name: str) -> None:
+    ipset.destroy(name)
+
+
+def _make(wanted: IpSet, name: str) -> bool:
+    options: dict[str, Any] = {"family": _AF[wanted.family], "maxelem": _ELEMENTS_MAX}
+    if wanted.kind == _BITMAP:
+        options = {"bitmap_ports_range": _ALL_PORTS}
+    if wanted.timeout_s:
+        options["timeout"] = wanted.timeout_s
+    _use(name, lambda ipset: ipset.create(name, wanted.kind, **options))
+    return True
+
+
+def _change(of: IpSet, elements: Iterable[str], command: int) -> None:
+    """Many elements in one message: pyroute2 knows messages of one, and takes 0.4 ms for each."""
+    data = [_encode(of, element) for element in elements]
+    head = _attribute(_PROTOCOL, bytes([_PROTOCOL_VERSION])) + _attribute(_SETNAME, of.name.encode() + b"\0")
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as sock:
+            sock.settimeout(_ANSWER_S)
+            for begin in range(0, len(data), _ELEMENTS_AT_ONCE):
+                part = _attribute(_ELEMENTS | _NESTED, b"".join(data[begin : begin + _ELEMENTS_AT_ONCE]))
+                body = _GENERIC.pack(socket.AF_INET, 0, 0) + head + _attribute(_LINE, bytes(4)) + part
+                sock.send(_HEAD.pack(_HEAD.size + len(body), command | _SUBSYSTEM, _REQUEST_AND_ACK, 0, 0) + body)
+                split_rows(sock.recv(_ANSWER_BYTES))
+    except OSError as error:
+        raise RedirectError(f"ipset {of.name}: {error.strerror or error}; is it installed?") from error
+
+
+def _encode(of: IpSet, element: str) -> bytes:
+    """One element as netlink has it."""
+    line = _attribute(_LINE, bytes(4))
+    if of.kind == _BITMAP:
+        return _attribute(_DATA | _NESTED, _attribute(_PORT | _NET_ORDER, struct.pack(">H", int(element))) + line)
+    address, _, prefix = element.partition("/")
+    kind = _IPV4 if of.family == 4 else _IPV6
+    data = _attribute(_IP | _NESTED, _attribute(kind | _NET_ORDER, socket.inet_pton(_AF[of.family], address)))
+    if prefix:
+        data += _attribute(_CIDR, bytes([int(prefix)]))
+    if of.timeout_s:
+        data += _attribute(_TIMEOUT | _NET_ORDER, struct.pack(">I", of.timeout_s))
+    return _attribute(_DATA | _NESTED, data + line)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _text(row: Any) -> str:
+    """An element of a listing."""
+    port = row.get_attr("IPSET_ATTR_PORT_FROM")
+    if port is not None:
+        return str(port)
+    address = row.get_attr("IPSET_ATTR_IP_FROM")
+    return str(address.get_attr("IPSET_ATTR_IPADDR_IPV4") or address.get_attr("IPSET_ATTR_IPADDR_IPV6"))

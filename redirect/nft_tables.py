@@ -1,0 +1,88 @@
+"""Both our tables in nftables, as one call of `kernel` handles them."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import Self
+
+from redirect import nft as text
+from redirect.libnftables import Nft
+from redirect.plan import KEEPER, MAIN, plan
+from redirect.settings import Settings
+from redirect.tables import Swap, diff_table, find_table_drift, installed_names, leftover_twins, swap_back, try_swap
+
+
+class NftTables:
+    """The table that captures and its keeper. Owned by one call of `kernel`, which closes it."""
+
+    def __init__(self) -> None:
+        self.emptied: tuple[str, ...] = ()
+        self._nft = Nft()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees what belongs to libnftables."""
+        self._nft.close()
+
+    def is_installed(self) -> bool:
+        """Whether there is one of them."""
+        return bool({MAIN, KEEPER} & {*installed_names(self._nft)})
+
+    def judge(self, settings: Settings) -> None:
+        """Has nft and the kernel judge the plan.
+
+        Raises:
+            RedirectError: they refuse it.
+        """
+        self._swaps(settings)
+
+    def change(self, settings: Settings, undo: ExitStack) -> Iterator[str]:
+        """All tables in one transaction; then those wake up that somebody had put to sleep. `undo` puts all back."""
+        swaps = self._swaps(settings)
+        if swaps:
+            self._nft.run("".join(swap.forward for swap in swaps))
+            undo.callback(swap_back, self._nft, swaps)
+        for swap in (swap for swap in swaps if swap.is_asleep):
+            self._nft.run(text.render_waking(swap.name))
+            undo.callback(self._nft.run, text.render_sleeping(swap.name))
+        self.emptied = tuple(name for swap in swaps for name in swap.emptied)
+        yield from (f"table {text.FAMILY} {s.name}: {'installed' if s.is_new else 'rules replaced'}" for s in swaps)
+
+    def find_drift(self, settings: Settings) -> Iterator[str]:
+        """How the tables differ from the plan, as sentences."""
+        return (sentence for table in plan(settings) for sentence in find_table_drift(self._nft, table))
+
+    def diff(self, settings: Settings) -> Iterator[str]:
+        """The lines of a diff from what is installed to the plan."""
+        return (line for table in plan(settings) for line in diff_table(self._nft, table))
+
+    def remove_main(self) -> Iterator[str]:
+        """Takes away what captures."""
+        return self._delete({MAIN} & {*installed_names(self._nft)})
+
+    def remove_rest(self) -> Iterator[str]:
+        """Takes away what keeps redirected connections alive."""
+        names = installed_names(self._nft)
+        return self._delete([*({KEEPER} & {*names}), *leftover_twins(names)])
+
+    def show(self) -> str:
+        """The tables with counters and elements."""
+        names = (name for name in installed_names(self._nft) if name in (MAIN, KEEPER))
+        return "\n".join(self._nft.run(f"list table {text.FAMILY} {name}") for name in names)
+
+    def _swaps(self, settings: Settings) -> tuple[Swap, ...]:
+        """What is to be done, after the kernel has agreed to it."""
+        swaps = tuple(swap for table in plan(settings) if (swap := try_swap(self._nft, table)))
+        for swap in swaps:
+            self._nft.check(swap.forward)
+        return swaps
+
+    def _delete(self, names: Iterable[str]) -> Iterator[str]:
+        names = tuple(names)
+        if names:
+            self._nft.run("".join(map(text.render_removal, names)))
+        yield from (f"table {text.FAMILY} {name}: removed" for name in names)

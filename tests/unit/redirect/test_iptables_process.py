@@ -1,0 +1,37 @@
+"""The helper processes as seen from here: asked, refusing, dead."""
+
+import pytest
+
+from redirect import iptables_process
+from redirect.errors import RedirectError
+from redirect.iptables import render_layout
+from redirect.iptables_process import Helpers
+from redirect.plan import FAMILIES, plan
+from redirect.settings import Settings
+
+SETTINGS = Settings(agent_uids=(990,), backend="iptables", mesh_cidrs=("10.1.0.0/16", "fd77::/64"))
+
+
+def test_the_library_takes_the_whole_plan_of_both_families() -> None:
+    """Twice by one process each, and they end with their owner."""
+    layouts = {family: render_layout(plan(SETTINGS), family) for family in FAMILIES}
+    with Helpers() as helpers:
+        helpers.check(layouts)
+        helpers.check(layouts)
+        running = [*helpers._running.values()]
+        assert [process.poll() for process in running] == [None, None]
+    assert [process.poll() for process in running] == [0, 0]
+
+
+def test_a_helper_that_ended_is_an_error_and_not_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libxtables ends its callers: nobody here ends with them."""
+    monkeypatch.setattr(iptables_process, "_PROGRAM", ("/bin/false",))
+    with Helpers() as helpers, pytest.raises(RedirectError, match="helper process for IPv4 has ended"):
+        helpers.check({4: {}})
+
+
+def test_a_helper_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason."""
+    monkeypatch.setattr(iptables_process, "_PROGRAM", ("/nonexistent",))
+    with Helpers() as helpers, pytest.raises(RedirectError, match="cannot be started"):
+        helpers.check({4: {}})
