@@ -42,10 +42,9 @@ LEFT_OUT = {
     "tunnel": (
         # The client is bound to the server's address, which is on another host here.
         "test.test_smtplib.DebuggingServerTests.testSourceAddress", *(f"{name}source_address" for name in FTP_CLIENTS),
+        *(f"test.test_socket.{what}{kind}" for what in ("Sendmsg", "Recvmsg", "RecvmsgInto") for kind in ("TCP", "SCTP")),
         # The client listens, and a server that is on this host calls it back at an address of this host.
         *(f"{name}makeport" for name in FTP_CLIENTS), "test.test_ftplib.TestIPv6Environment.test_transfer",
-        # No TCP, and client and server are on two hosts here.
-        *(f"test.test_socket.{what}SCTPStreamTest" for what in ("Sendmsg", "Recvmsg", "RecvmsgInto")),
     ),
     "local": (),
     "both": ("test.test_socket.ThreadedVSOCK",),  # no TCP, and not of one network: both runs would want the same port

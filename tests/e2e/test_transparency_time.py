@@ -120,6 +120,7 @@ def short_lives(lab: Lab, way: str, text: str) -> dict[str, int]:
     return ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_ten_thousand_short_connections(bare: Lab, meshed: Lab, capture: Capture, canary: str, way: str) -> None:
     """Opened, used once, ended from both sides: not one fails, and nothing of them is left."""
