@@ -68,7 +68,7 @@ PREPARED_AGAIN_S = 1.0  # after a batch that fell short, for want of descriptors
 PREPARED_MAX = 512  # asked for at once, however many wait
 PREPARED_REST_S = 1.0  # after a short batch: the supervisor is out of descriptors
 PREPARED_WAIT_S = 5.0  # for a batch, as for any connect; it takes a millisecond unless the machine is overloaded
-UPSTREAM_PORTS = (1024, 32_767)  # for source-preserved connections: disjoint from the ephemeral 32768 to 60999
+UPSTREAM_PORTS = (1024, 32_767)  # for connections to applications: disjoint from the ephemeral 32768 to 60999
 
 # --- processes -----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from nodeagent.proxy.outbound import caller_of, note_way, refuse_loops
 from nodeagent.proxy.relay import Relay, refusals
 from nodeagent.proxy.supervisor import SupervisorChannel
 from nodeagent.proxy.tunnel import Tunnel
-from nodeagent.proxy.upstream import PortPool, connect_direct, connect_preserving
+from nodeagent.proxy.upstream import connect_direct, connect_preserving
 from nodeagent.wire import connect
 from nodeagent.wire.stream import Headers, Stream, StreamHandler
 
@@ -21,7 +21,6 @@ class Inbound:
     def __init__(self, live: Live, supervisor: SupervisorChannel) -> None:
         self._live = live
         self._supervisor = supervisor
-        self._ports = PortPool()  # after the fork: each worker has an order of its own
 
     def accept_stream(self, tunnel: Tunnel, stream: Stream, headers: Headers) -> StreamHandler:
         """A peer's workload calls: the stream's handler, which is served from here on.
@@ -80,5 +79,5 @@ class Inbound:
             raise BadDestination(f"{address} was asked for in a tunnel of the other IP family")
         table = self._live.config.service.get(service)
         if table and not table.preserve_source:
-            return await connect_direct(address, "")
-        return await connect_preserving(address, client_ip, self._supervisor.prepared_socket, self._ports)
+            return await connect_direct(address, "", self._live.ports)
+        return await connect_preserving(address, client_ip, self._supervisor.prepared_socket, self._live.ports)

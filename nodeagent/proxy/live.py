@@ -21,6 +21,7 @@ from nodeagent.proxy.held import HeldRelays
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.tls import Keys
 from nodeagent.proxy.tunnel import Tunnel
+from nodeagent.proxy.upstream import PortPool
 from nodeagent.wire.stream import Budget
 
 _DEFECTS_A_MINUTE = 20
@@ -34,6 +35,7 @@ class Live:
         self.config = config
         self.keys = Keys()
         self.units: dict[int, str] = {}
+        self.ports = PortPool()  # after the fork: each worker has an order of its own
         self.relays: dict[str, Relay] = {}
         self.records = RecordQueue()
         self.opened: Counter[str] = Counter()

@@ -74,7 +74,7 @@ class Outbound:
     async def _reach(self, source: str, via: Via, client: Address) -> End:
         if via.path == "tunnel":
             return await self._caller.call(source, via)
-        return await connect_direct(via.address, client.ip)
+        return await connect_direct(via.address, client.ip, self._live.ports)
 
     def _is_here(self, snapshot: Snapshot, dst: OriginalDst) -> bool:
         """Whether this machine has the address. A connection to an agent's own port would come back for ever.

@@ -35,21 +35,23 @@ def is_local(ip: str) -> bool:
     return True
 
 
-async def connect_direct(address: Address, client_ip: str) -> TcpEnd:
+async def connect_direct(address: Address, client_ip: str, ports: "PortPool") -> TcpEnd:
     """A connection to `address` as the client would have made it: from its own, local address if one is given.
 
+    Not from a port of the kernel's choice: conntrack remembers for two minutes that a client's call from such a port to this
+    very address was redirected, and would redirect this one too, back to us.
+
     Raises:
-        UpstreamRefused, UpstreamTimeout: with the address and the likely cure.
+        UpstreamRefused, UpstreamTimeout, LimitReached: with the address and the likely cure.
     """
-    sock = new_socket(address.ip)
-    sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-    try:
-        if client_ip and _same_family(client_ip, address.ip):
-            sock.bind((client_ip, 0))
-        return await _connect(sock, address, limits.CONNECT_S)
-    except BaseException as error:
-        sock.close()
-        raise _explain(error, address) from error
+    source = client_ip if client_ip and _same_family(client_ip, address.ip) else ""
+    for attempt in range(limits.LOCAL_CONNECT_TRIES):
+        try:
+            return await _connect_from(new_socket(address.ip), source, address, limits.CONNECT_S, ports)
+        except (_TupleTaken, OSError) as error:
+            if attempt + 1 == limits.LOCAL_CONNECT_TRIES:
+                raise _explain(error, address) from error
+    raise AssertionError  # the loop returns or raises
 
 
 async def connect_preserving(address: Address, client_ip: str, prepared: SocketSource, ports: "PortPool") -> TcpEnd:
@@ -62,25 +64,17 @@ async def connect_preserving(address: Address, client_ip: str, prepared: SocketS
         UpstreamRefused, UpstreamTimeout, LimitReached: with the address and the likely cure.
     """
     for attempt in range(limits.LOCAL_CONNECT_TRIES):
-        sock, port = await prepared(family_of(address.ip)), ports.take()
+        sock = await prepared(family_of(address.ip))
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((client_ip, port))
-            end = await _connect(sock, address, limits.LOCAL_CONNECT_S)
-        except BaseException as error:
-            sock.close()
-            ports.give_back(port)
-            is_last = attempt + 1 == limits.LOCAL_CONNECT_TRIES
-            if is_last or not isinstance(error, (_TupleTaken, UpstreamTimeout, OSError)):
+            return await _connect_from(sock, client_ip, address, limits.LOCAL_CONNECT_S, ports)
+        except (_TupleTaken, UpstreamTimeout, OSError) as error:
+            if attempt + 1 == limits.LOCAL_CONNECT_TRIES:
                 raise _explain(error, address) from error
-        else:
-            end.on_closed = functools.partial(ports.give_back, port)
-            return end
     raise AssertionError  # the loop returns or raises
 
 
 class PortPool:
-    """Ports for source-preserved connections: the one that was given back longest ago comes first. Owned by a worker.
+    """Ports for connections to applications: the one that was given back longest ago comes first. Owned by a worker.
 
     In random order at first, as other workers take from the same range; what they hold is met by chance and skipped.
     """
@@ -106,6 +100,23 @@ class PortPool:
 
 class _TupleTaken(Exception):
     """The kernel has a connection with this very tuple: another port may do."""
+
+
+async def _connect_from(sock: socket.socket, ip: str, address: Address, timeout_s: float, ports: "PortPool") -> TcpEnd:
+    """From `ip` (empty: any of ours) and a port of `ports`, which gets it back when the connection has ended or failed."""
+    port = 0
+    try:
+        port = ports.take()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((ip, port))
+        end = await _connect(sock, address, timeout_s)
+    except BaseException:
+        sock.close()
+        if port:
+            ports.give_back(port)
+        raise
+    end.on_closed = functools.partial(ports.give_back, port)
+    return end
 
 
 async def _connect(sock: socket.socket, address: Address, timeout_s: float) -> TcpEnd:
@@ -162,5 +173,3 @@ def _af(ip: str) -> socket.AddressFamily:
 def _same_family(one: str, other: str) -> bool:
     return (":" in one) == (":" in other)
 
-
-_IP_BIND_ADDRESS_NO_PORT = 24

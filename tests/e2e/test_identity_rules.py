@@ -161,14 +161,14 @@ def test_a_socket_of_a_unit_that_is_gone_is_not_named_by_its_uid(mesh: Mesh, tex
     """The rule by unit comes first, and the socket outlives the cgroup: it is the unit's, as it was."""
     place = mesh.lab.host("host2")
     with Unit(mesh.lab, "host4", user=USER) as maker:
-        sock = orphan(maker, mesh.lab, "host4", "cron")
+        sock = orphan(maker, mesh.lab, "host4", "web@1")
         known = len(look.log_lines(mesh.lab, "host4"))
         sock.connect((place.ipv4, WEB))
         assert say(sock, text) == f"app:{text}"
         sock.close()
     eventually(lambda: len(look.log_lines(mesh.lab, "host4")) > known, look.WITHIN_S, "a record")
     (row,) = look.log_lines(mesh.lab, "host4")[known:]
-    assert (row["how"], row["source"], row["uid"]) == ("conntrack", "report", int(USER))
+    assert (row["how"], row["source"], row["uid"]) == ("conntrack", "first", int(USER))
 
 
 def test_a_refused_stranger_is_told_apart_in_the_records(mesh: Mesh, text: str) -> None:

@@ -62,6 +62,8 @@ class Caller:
         self._open: dict[int, _Call] = {}
         self._made = 0
         self._lender = socket.socket(fileno=order.borrow) if order.borrow >= 0 else None
+        if self._lender:
+            self._lender.settimeout(DEADLINE_S)  # it is shared with whoever passed it on
 
     def run(self) -> None:
         """All of them."""

@@ -32,9 +32,11 @@ def test_a_direct_connection_comes_from_the_client_s_own_address() -> None:
 
     async def work() -> None:
         app = listening("127.0.0.1")
-        end = await connect_direct(Address(*app.getsockname()), "127.0.0.9")
+        end = await connect_direct(Address(*app.getsockname()), "127.0.0.9", PortPool())
         conn, addr = app.accept()
         assert addr[0] == "127.0.0.9"
+        low, high = limits.UPSTREAM_PORTS
+        assert low <= addr[1] <= high, "not a port that conntrack may know as a client's"
         end.reset()
         conn.close()
         app.close()
@@ -69,12 +71,13 @@ def test_a_dead_port_is_refused_with_a_cure() -> None:
         address = Address(*app.getsockname())
         app.close()
         with pytest.raises(UpstreamRefused, match="is the service running"):
-            await connect_direct(address, "")
+            await connect_direct(address, "", PortPool())
 
     run(work)
 
 
-def test_another_port_is_tried_where_one_is_taken() -> None:
+@pytest.mark.parametrize("is_direct", [False, True])
+def test_another_port_is_tried_where_one_is_taken(*, is_direct: bool) -> None:
     """A client's live connection may hold the very same tuple."""
 
     async def work() -> None:
@@ -89,7 +92,10 @@ def test_another_port_is_tried_where_one_is_taken() -> None:
         other = free.getsockname()[1]
         free.close()
         ports = Ports(taken, other)
-        end = await connect_preserving(address, "127.0.0.1", fresh, ports)
+        if is_direct:
+            end = await connect_direct(address, "127.0.0.1", ports)
+        else:
+            end = await connect_preserving(address, "127.0.0.1", fresh, ports)
         assert end.sock.getsockname()[1] == other
         end.reset()
         for sock in (holder, app):
