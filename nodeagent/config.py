@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from nodeagent import limits
-from nodeagent.errors import ConfigError
+from nodeagent.errors import ConfigError, ConfigMissing
 from nodeagent.model.address import canonical_ip, parse_address
 from nodeagent.model.service import (
     HOST_NAME_PATTERN,
@@ -147,12 +147,14 @@ def load_config(path: Path = DEFAULT_PATH) -> Config:
     """The configuration in `path`.
 
     Raises:
+        ConfigMissing: there is no such file.
         ConfigError: unreadable, not TOML, an unknown key or a bad value; names file, key and cure.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}; give the file with --config") from error
+        kind = ConfigMissing if isinstance(error, FileNotFoundError) else ConfigError
+        raise kind(f"{path}: cannot be read: {error}; give the file with --config") from error
     return parse_config(text, str(path))
 
 
@@ -186,6 +188,17 @@ def why_never_captured(config: Config, port: int) -> str:
     if port in agent_ports(config):
         return f"port {port} is the agent's own; use another port"
     return ""
+
+
+def check_captured(config: Config, port: int) -> None:
+    """Nothing, if the kernel brings calls to this port of this host to the agent.
+
+    Raises:
+        ConfigError: it does not: such a service would be called by anybody, in clear, and its intentions mean nothing.
+    """
+    why = why_never_captured(config, port)
+    if why:
+        raise ConfigError(f"a service there would not be protected: {why}")
 
 
 def agent_ports(config: Config) -> tuple[int, ...]:

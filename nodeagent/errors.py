@@ -165,6 +165,10 @@ class ConfigError(Exception):
     """A setting is missing, unknown or out of range; the message names file, key and cure."""
 
 
+class ConfigMissing(ConfigError):
+    """There is no configuration file where it should be."""
+
+
 class CatalogError(Exception):
     """The catalog answered something that cannot be used; the message says what and where."""
 

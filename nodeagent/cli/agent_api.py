@@ -12,7 +12,7 @@ import msgspec
 from nodeagent.cli.main import EXIT_TIMEOUT, EXIT_UNREACHABLE
 from nodeagent.config import DEFAULT_PATH, AdminTable, load_config
 from nodeagent.control import unix_http
-from nodeagent.control.report import ErrorAnswer
+from nodeagent.control.report import LOGS, ErrorAnswer
 from nodeagent.errors import ConfigError
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -69,7 +69,7 @@ def _exchange(method: str, target: str, wish: bytes | None, kind: type[Answer], 
     try:
         status, body = unix_http.request(where, method, target, wish)
     except TimeoutError as error:
-        raise AgentSilentError(f"the agent at {where} did not answer in time; see: journalctl -u nodeagent") from error
+        raise AgentSilentError(f"the agent at {where} did not answer in time; {LOGS}") from error
     except (OSError, http.client.HTTPException) as error:
         raise AgentUnreachableError(_explain(where, error)) from error
     return parse_answer(status, body, kind)
@@ -91,9 +91,10 @@ def parse_answer(status: int, body: bytes, kind: type[Answer]) -> Answer:
 
 def _explain(where: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return f"no agent at {where}; start it with: systemctl start nodeagent (or name its socket with --socket)"
+        start = "systemctl start nodeagent (in a lab: nodeagent lab agent HOST start)"
+        return f"no agent at {where}; start it with: {start}, or name its socket with --socket"
     if isinstance(error, PermissionError):
         return f"{where} is closed to uid {os.geteuid()}; use sudo, or join the socket's group"
     if isinstance(error, ConnectionRefusedError):
-        return f"nobody listens at {where}: the agent has ended; see: journalctl -u nodeagent"
+        return f"nobody listens at {where}: the agent has ended; {LOGS}"
     return f"the agent at {where} does not answer: {error or type(error).__name__}"

@@ -132,6 +132,21 @@ def _serve(options: Options) -> None:
         notifier.close()
 
 
+def _moved(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
+    """click's: what --data names after the subcommand holds instead of what it names before."""
+    if value is not None:
+        ctx.obj = value
+
+
+_data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    callback=_moved,
+    expose_value=False,
+    help="The catalog's directory; as well before `token`.",
+)
+
+
 @catalog.group()
 def token() -> None:
     """Tokens: what a host may register, and whom it may speak for. Works beside a running server, at once."""
@@ -152,10 +167,14 @@ def token() -> None:
 @click.option("--management", is_flag=True, help="Instead: a token that may do everything.")
 @click.option("--description", default="", help="A note for `token list`.")
 @click.option("--out", type=_file, help="Write the secret to this file (0600) instead of standard output.")
+@click.option("--force", is_flag=True, help="Replace the file that --out names.")
+@_data_option
 @click.pass_obj
-def create(data: Path, /, out: Path | None, **asked: Any) -> None:
+def create(data: Path, /, out: Path | None, *, force: bool, **asked: Any) -> None:
     """Make a token and show its secret, this once."""
     kind = token_kind(**asked)
+    if out and out.exists() and not force:
+        raise CatalogError(f"--out {out}: is there already, so no token was made; --force replaces it")
 
     def make(change: Change) -> NewToken:
         # The secret is handed out before the commit: where it cannot be, there must be no token that nobody can use.
@@ -171,6 +190,7 @@ def create(data: Path, /, out: Path | None, **asked: Any) -> None:
 @token.command("list")
 @headers_option
 @output_option
+@_data_option
 @click.pass_obj
 def list_(data: Path, *, no_headers: bool, output: str) -> None:
     """All tokens, without their secrets."""
@@ -185,6 +205,7 @@ def list_(data: Path, *, no_headers: bool, output: str) -> None:
 
 @token.command()
 @click.argument("accessor")
+@_data_option
 @click.pass_obj
 def revoke(data: Path, accessor: str) -> None:
     """Take a token back: its next request is refused, agents refuse its certificates and cut its tunnels in seconds."""

@@ -4,16 +4,18 @@ import click
 
 from nodeagent import limits
 from nodeagent.cli.agent_api import ask, socket_option
+from nodeagent.cli.names import service_name
 from nodeagent.cli.render import duration, headers_option, now, output_option, show_json, show_table, size, warn
 from nodeagent.control.report import ConnectionsAnswer
 from nodeagent.model.outcome import ConnectionRow
 
 HEADERS = ("ID", "AGE", "DIRECTION", "SOURCE", "DESTINATION", "CLIENT", "TO", "PATH", "SENT", "RECEIVED", "BY", "OUTCOME")
+_CELL_CHARS = 48  # on a terminal; the whole of it is in a pipe and in JSON
 
 
 @click.command()
 @click.option("--closed", is_flag=True, help="Those that ended lately instead of those that are open.")
-@click.option("--service", metavar="NAME", default="", help="Only those which this service called or was called by.")
+@click.option("--service", metavar="NAME", callback=service_name, default="", help="Only those which this service called or was called by.")
 @click.option("--limit", type=click.IntRange(1, limits.API_ROWS_MAX), default=100, show_default=True)
 @headers_option
 @output_option
@@ -27,7 +29,8 @@ def connections(
     if output == "json":
         show_json(answer)
         return
-    show_table(HEADERS, [table_row(row, now()) for row in answer.connections], no_headers=no_headers)
+    rows = [table_row(row, now()) for row in answer.connections]
+    show_table(HEADERS, rows, no_headers=no_headers, most=_CELL_CHARS)
     if answer.unanswered:
         warn(f"{answer.unanswered} workers did not answer in time: their connections are missing")
     if answer.total > len(answer.connections):

@@ -1,7 +1,7 @@
 """`nodeagent intention`: who may call whom, written to the catalog."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from nodeagent.catalog.state import CatalogState, parse_intentions
 from nodeagent.cli.catalog_api import Client, config_option, open_operator, segment, token_option
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table, warn
-from nodeagent.config import load_config
+from nodeagent.config import load_config, suggest
 from nodeagent.decide.authorize import authorize
 from nodeagent.errors import CatalogError, Denied, NotInCatalog
 from nodeagent.model.intention import ANY, Intention
@@ -152,12 +152,19 @@ def _show_in_force(client: Client, config_path: Path, source: str, destination: 
         click.echo(f"  {row}")
 
 
-def _warn_unknown(client: Client, *services: str) -> None:
-    """Says which of the names the catalog does not know: most of the time a typing error."""
-    known = client.ask("GET", "/v1/catalog/services") or {}
-    for name in dict.fromkeys(services):
-        if name != ANY and name not in known:
-            warn(f"the catalog knows no service {name}; fine for a workload that only calls, else check the name")
+def doubts(known: Collection[str], source: str, destination: str) -> list[str]:
+    """What may be wrong with the names, where the catalog knows these services.
+
+    Who only calls is in no catalog, and that is fine, unless the name looks like a typing error.
+    """
+    strange = [name for name in dict.fromkeys((source, destination)) if name != ANY and name not in known]
+    said = {name: f"the catalog knows no service {name}{suggest(name, known)}" for name in strange}
+    return [said[name] for name in strange if name == destination or suggest(name, known)]
+
+
+def _warn_unknown(client: Client, source: str, destination: str) -> None:
+    for doubt in doubts(client.ask("GET", "/v1/catalog/services") or {}, source, destination):
+        warn(doubt)
 
 
 # --- changes -------------------------------------------------------------------------------------------------------

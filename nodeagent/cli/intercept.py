@@ -1,5 +1,6 @@
 """`nodeagent intercept`: the kernel's rules, shown, installed, compared and removed."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,7 +158,9 @@ def _print(output: str, text: str, data: dict[str, Any]) -> None:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """What redirect refuses becomes one line and exit status 1."""
+    """What redirect refuses becomes one line and exit status 1, as does a caller whom the kernel will not hear."""
+    if os.geteuid() != 0:
+        raise click.ClickException("the kernel shows and changes its rules for root alone: run it as root (sudo)")
     try:
         yield
     except RedirectError as error:

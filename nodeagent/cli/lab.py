@@ -11,16 +11,24 @@ import click
 import msgspec
 from click.core import ParameterSource
 
+from nodeagent import limits
+from nodeagent.cli.main import EXIT_FAILED, EXIT_NOT_FOUND, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE
 from nodeagent.cli.render import output_option, show_json, show_table
 from nodeagent.control.report import API_VERSION
 from nodeagent.lab import enter, teardown
 from nodeagent.lab import status as statuses
 from nodeagent.lab.build import Plan
-from nodeagent.lab.errors import LabError
+from nodeagent.lab.errors import CatalogAway, CatalogSilent, LabError, NoLabName, NotInLab
 from nodeagent.lab.lab import Lab
-from nodeagent.lab.layout import AGENT, DEFAULT_NAME
+from nodeagent.lab.layout import AGENT, DEFAULT_NAME, Host, checked_name
 from nodeagent.lab.status import HostStatus, LabStatus
+from nodeagent.model.address import Address
 from nodeagent.model.service import Protocol
+
+_EXIT_OF: dict[type[LabError], int] = {
+    NotInLab: EXIT_NOT_FOUND, NoLabName: EXIT_USAGE, CatalogAway: EXIT_UNREACHABLE, CatalogSilent: EXIT_TIMEOUT,
+}  # fmt: skip
+"""Where it is not EXIT_FAILED."""
 
 
 class _Command(click.Command):
@@ -33,7 +41,8 @@ class _Command(click.Command):
         try:
             return super().invoke(ctx)
         except LabError as error:
-            raise click.ClickException(str(error)) from error
+            click.ClickException(str(error)).show()
+            ctx.exit(_EXIT_OF.get(type(error), EXIT_FAILED))
 
 
 class _Group(click.Group):
@@ -57,8 +66,19 @@ class _WithCommand(_Command):
 
 _COMMAND = "nodeagent.lab.command"
 _HEADERS = ("HOST", "ADDRESSES", "AGENT", "SERVICE", "REGISTERED AT", "COMMAND")
+_CELL_CHARS = 48  # on a terminal; the whole of it is in a pipe and in JSON
+
+
+def _lab_name(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """click's: the name of a lab, or none, else a usage error."""
+    try:
+        return value if value is None else checked_name(value)
+    except NoLabName as error:
+        raise click.BadParameter(str(error)) from error
+
+
 _name = click.option(
-    "--name", default=DEFAULT_NAME, envvar="NODEAGENT_LAB", show_default=True, show_envvar=True, help="Which lab."
+    "--name", callback=_lab_name, default=DEFAULT_NAME, envvar="NODEAGENT_LAB", show_default=True, show_envvar=True, help="Which lab."
 )
 
 
@@ -80,11 +100,16 @@ def lab() -> None:
 
 @lab.command()
 @_name
-@click.option("--hosts", default=2, show_default=True, help="How many: host1, host2, …")
+@click.option(
+    "--hosts", type=click.IntRange(1, limits.LAB_HOSTS), default=2, show_default=True, help="How many: host1, host2, …"
+)
 @click.option("--mode", default="strict", show_default=True, type=click.Choice(["strict", "permissive", "observe"]))
-@click.option("--workers", default=2, show_default=True, help="Worker processes of each agent.")
+@click.option(
+    "--workers", type=click.IntRange(0, limits.WORKERS_MAX), default=2, show_default=True,
+    help="Worker processes of each agent; 0: one per core, at most four.",
+)
 @click.option("--backend", default="auto", show_default=True, type=click.Choice(["auto", "nft", "iptables"]))
-@click.option("--agents/--no-agents", default=True, help="Whether agents are started.")
+@click.option("--agents/--no-agents", default=True, help="Whether agents are started; else: nodeagent lab agent HOST start.")
 def up(**plan: Any) -> None:
     """Makes the hosts and starts the catalog and the agents."""
     _make_terminable()
@@ -106,15 +131,22 @@ def up(**plan: Any) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask before --all.")
 @click.pass_context
 def down(ctx: click.Context, name: str, every: bool, yes: bool) -> None:  # noqa: FBT001 - click passes by name
-    """Removes everything of a lab: processes, namespaces, rules, cgroups, files; also after a crash."""
+    """Removes everything of a lab: processes, namespaces, rules, cgroups, files; also after a crash.
+
+    Exit status: 0 removed, 4 there was none of that name (with --all: 0, then nothing is left either way).
+    """
     if every and ctx.get_parameter_source("name") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--all and --name contradict each other; give one of them")
     names = tuple(teardown.names()) if every else (name,)
     if every and names and not yes:
         click.confirm(f"Remove {len(names)} labs: {', '.join(names)}?", abort=True)
+    if not names:
+        click.echo("no lab is up")
     for each in names:
-        found = teardown.take_down(each)
-        click.echo(f"lab {each!r} is removed" if found else f"there was no lab {each!r}")
+        if teardown.take_down(each):
+            click.echo(f"lab {each!r} is removed")
+        elif not every:  # else another command was quicker
+            raise NotInLab(f"there is no lab {each!r}; see: nodeagent lab status")
 
 
 @lab.command(cls=_WithCommand)
@@ -127,14 +159,22 @@ def down(ctx: click.Context, name: str, every: bool, yes: bool) -> None:  # noqa
 @click.option("--replace", is_flag=True, help="Stop the service first if it runs.")
 @click.pass_context
 def run(ctx: click.Context, /, name: str, host: str, service: str, protocol: Protocol | None, **options: Any) -> None:
-    """Starts CMD as SERVICE.service on HOST; returns when its port listens."""
+    """Starts CMD as SERVICE.service on HOST; returns when its port listens.
+
+    It is registered at those addresses of HOST at which it listens. Without --port it is watched for a second, and is
+    called by nobody: a server needs --port.
+
+    Exit status: 0 it runs, or has ended with status 0 (without --port); 1 it ended otherwise, or does not listen.
+    """
     command = _command(ctx)
-    chosen = Lab(name)
+    chosen = Lab(name, _say)
     options["port"] = options["port"] or 0
-    chosen.run(host, service, command, protocol=protocol, **options)
+    started = chosen.run(host, service, command, protocol=protocol, **options)
     place = chosen.member(host)
     if options["port"]:
-        click.echo(f"{service} runs on {host} at {place.ipv4}:{options['port']} and [{place.ipv6}]:{options['port']}")
+        click.echo(f"{service} runs on {host} at {_places(place, started.addresses, options['port'])}")
+    elif started.is_over:
+        click.echo(f"{service} on {host} ended at once, with status 0; its log: {place.log(service)}")
     else:
         click.echo(f"{service} runs on {host}; its log: {place.log(service)}")
 
@@ -144,8 +184,13 @@ def run(ctx: click.Context, /, name: str, host: str, service: str, protocol: Pro
 @click.argument("host")
 @click.argument("service")
 def stop(name: str, host: str, service: str) -> None:
-    """Stops SERVICE on HOST and takes it out of the catalog."""
-    Lab(name).stop(host, service)
+    """Stops SERVICE on HOST and takes it out of the catalog.
+
+    Exit status: 0 stopped, 4 there was none.
+    """
+    if not Lab(name, _say).stop(host, service):
+        raise NotInLab(f"there is no service {service} on {host}; see: nodeagent lab status --name {name}")
+    click.echo(f"{service} is stopped on {host}")
 
 
 @lab.command("exec", cls=_WithCommand)
@@ -171,7 +216,7 @@ def exec_(ctx: click.Context, /, name: str, user: str, host: str, service: str) 
 @click.option("-f", "--follow", is_flag=True, help="With logs: go on printing.")
 def agent(name: str, host: str, action: str, follow: bool) -> None:  # noqa: FBT001 - click passes by name
     """Starts, stops (drains), kills or restarts the agent of HOST, or prints its log."""
-    chosen = Lab(name)
+    chosen = Lab(name, _say)
     if action == "logs":
         log = str(chosen.member(host).log(AGENT))
         os.execvp("tail", ["tail", "-n", "200", *(["-F"] if follow else []), log])  # noqa: S606 - its streams are ours
@@ -184,7 +229,7 @@ def agent(name: str, host: str, action: str, follow: bool) -> None:  # noqa: FBT
 
 
 @lab.command()
-@click.option("--name", default=None, help="Only this lab; without it, all.")
+@click.option("--name", callback=_lab_name, default=None, help="Only this lab; without it, all.")
 @output_option
 def status(name: str | None, output: str) -> None:
     """Shows labs, hosts, agents, services and addresses."""
@@ -194,7 +239,7 @@ def status(name: str | None, output: str) -> None:
     else:
         _print_labs(labs)
     if name is not None and labs[0].broken:
-        raise click.exceptions.Exit(1)
+        raise click.exceptions.Exit(EXIT_FAILED if name in teardown.names() else EXIT_NOT_FOUND)
 
 
 def _print_labs(labs: tuple[LabStatus, ...]) -> None:
@@ -204,7 +249,14 @@ def _print_labs(labs: tuple[LabStatus, ...]) -> None:
         catalog = each.catalog if each.catalog_running else f"{each.catalog} (NOT running)"
         click.echo(f"lab {each.name}: {each.broken or f'mode {each.mode}, catalog {catalog}'}")
         if not each.broken:
-            show_table(_HEADERS, [row for host in each.hosts for row in _rows(host)])
+            show_table(_HEADERS, [row for host in each.hosts for row in _rows(host)], most=_CELL_CHARS)
+
+
+def _places(host: Host, addresses: tuple[str, ...], port: int) -> str:
+    """Where a service listens, and where it does not."""
+    silent = [ip for ip in (host.ipv4, host.ipv6) if ip not in addresses]
+    note = f"; it does not listen at {' and '.join(silent)}" if silent else ""
+    return " and ".join(str(Address(ip, port)) for ip in addresses) + note
 
 
 def _rows(host: HostStatus) -> list[tuple[str, ...]]:

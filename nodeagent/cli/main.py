@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from nodeagent import __version__
-from nodeagent.errors import AgentError, CatalogError, CatalogTimeout, CatalogUnreachable, ConfigError, NotInCatalog
+from nodeagent.errors import (
+    AgentError,
+    CatalogError,
+    CatalogTimeout,
+    CatalogUnreachable,
+    ConfigError,
+    ConfigMissing,
+    NotInCatalog,
+)
 
 COMMANDS = {
     "run": "nodeagent.cli.run:run",
@@ -30,6 +38,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_NOT_FOUND, EXIT_TIMEOUT = 1, 2, 
 
 EXIT_OF: dict[type[Exception], int] = {
     CatalogUnreachable: EXIT_UNREACHABLE, NotInCatalog: EXIT_NOT_FOUND, CatalogTimeout: EXIT_TIMEOUT,
+    ConfigMissing: EXIT_NOT_FOUND,
 }  # fmt: skip
 """Where it is not EXIT_FAILED."""
 

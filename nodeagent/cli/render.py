@@ -25,11 +25,13 @@ def show_json(answer: msgspec.Struct | dict[str, object]) -> None:
     click.echo(json.dumps(msgspec.to_builtins(answer), indent=2))
 
 
-def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, no_headers: bool = False) -> None:
-    """A table: ruled and coloured on a terminal, aligned columns elsewhere."""
+def show_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, no_headers: bool = False, most: int = 0
+) -> None:
+    """A table: ruled and coloured on a terminal, its cells cut to `most` characters; aligned whole columns elsewhere."""
     clean = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb":
-        _show_rich([] if no_headers else headers, clean)
+        _show_rich([] if no_headers else headers, [[clip(cell, most) for cell in row] for row in clean])
         return
     for line in align(([] if no_headers else [list(headers)]) + clean):
         click.echo(line)
@@ -41,6 +43,11 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
         return []
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def clip(text: str, most: int) -> str:
+    """`text`, its end replaced by an ellipsis where it is longer than `most` characters; 0: never."""
+    return text if not most or len(text) <= most else f"{text[: most - 1]}…"
 
 
 def printable(text: str) -> str:

@@ -5,13 +5,21 @@ from pathlib import Path
 import click
 
 from nodeagent.cli.catalog_api import Client, config_option, open_host, open_operator, segment, token_option
+from nodeagent.cli.names import service_name
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
-from nodeagent.config import Config, load_config, why_never_captured
-from nodeagent.errors import CatalogError, ConfigError
+from nodeagent.config import check_captured, load_config
+from nodeagent.errors import NotInCatalog
 from nodeagent.model.address import canonical_ip
-from nodeagent.model.service import is_service_name, name_complaint
 
 HEADERS = ("ID", "SERVICE", "ADDRESS", "PORT")
+
+
+def _ip(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """click's: an IP address or nothing, else a usage error."""
+    try:
+        return canonical_ip(value) if value else ""
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.group()
@@ -20,9 +28,9 @@ def service() -> None:
 
 
 @service.command()
-@click.argument("name")
+@click.argument("name", callback=service_name)
 @click.option("--port", type=click.IntRange(1, 65535), required=True, help="Where it listens.")
-@click.option("--address", default="", help="Where it listens; by default on every mesh address of this host.")
+@click.option("--address", callback=_ip, default="", help="Where it listens; by default on every mesh address of this host.")
 @click.option(
     "--protocol", type=click.Choice(["tcp", "http", "http2", "grpc"]), help="What it speaks; tcp if never said."
 )
@@ -54,8 +62,13 @@ def register(  # noqa: PLR0913 - click hands over one argument for each option
 @config_option
 def deregister(instance_id: str, config_path: Path, token_file: Path | None) -> None:
     """Remove the instance ID of this host."""
-    path = f"/v1/agent/service/deregister/{segment(instance_id)}"
-    open_host(config_path, token_file).ask("PUT", path, node=_host_name(config_path))
+    path, host = f"/v1/agent/service/deregister/{segment(instance_id)}", _host_name(config_path)
+    try:
+        open_host(config_path, token_file).ask("PUT", path, node=host)
+    except NotInCatalog as error:
+        raise NotInCatalog(
+            f"{host} has no instance {instance_id!r}; what it has, by ID: nodeagent service list"
+        ) from error
     click.echo(f"deregistered: {instance_id}")
 
 
@@ -80,31 +93,9 @@ _COLUMNS = (("ID", "-"), ("Service", "-"), ("Address", "every address of the hos
 
 
 def service_body(name: str, port: int, address: str, instance_id: str) -> dict[str, object]:
-    """The body for `/v1/agent/service/register`.
-
-    Raises:
-        CatalogError: the name or address cannot be.
-    """
-    if not is_service_name(name):
-        raise CatalogError(name_complaint(name))
+    """The body for `/v1/agent/service/register`."""
     body: dict[str, object] = {"Name": name, "ID": instance_id or name, "Port": port}
-    if address:
-        try:
-            body["Address"] = canonical_ip(address)
-        except ValueError as error:
-            raise CatalogError(f"--address: {error}") from error
-    return body
-
-
-def check_captured(config: Config, port: int) -> None:
-    """Nothing, if the kernel brings calls to this port of this host to the agent.
-
-    Raises:
-        ConfigError: it does not: such a service would be called by anybody, in clear, and its intentions mean nothing.
-    """
-    why = why_never_captured(config, port)
-    if why:
-        raise ConfigError(f"a service there would not be protected: {why}")
+    return body | {"Address": address} if address else body
 
 
 def _host_name(config_path: Path) -> str:

@@ -22,6 +22,9 @@ def services(*, no_headers: bool, output: str, socket_path: str | None) -> None:
     if not answer.generation:
         warn("the agent has no snapshot yet: it has not heard from the catalog; see: nodeagent status")
     show_table(HEADERS, [row for service in answer.services for row in table_rows(service)], no_headers=no_headers)
+    for service in answer.services:
+        for why in dict.fromkeys(instance.uncaptured for instance in service.instances if instance.uncaptured):
+            warn(f"{service.name} is called past the agent, by anybody: {why}")
     for intention in answer.wildcards:
         click.echo(f"every service: {intention.action} {intention.source}")
 
@@ -34,10 +37,17 @@ def table_rows(service: ServicePart) -> list[list[str]]:
     head = [service.name, service.protocol, service.mode]
     if not service.instances:
         return [[*head, "-", "-", "no instance", callers]]
-    return [[*head, i.host, " ".join(i.addresses), state(i), callers] for i in service.instances]
+    return [_row(head, i, callers) for i in service.instances]
+
+
+def _row(head: list[str], instance: InstancePart, callers: str) -> list[str]:
+    place = [instance.host, " ".join(instance.addresses), state(instance)]
+    if instance.uncaptured:  # whatever mode and intentions say, nothing of it holds
+        return [*head[:2], "-", *place, "anybody"]
+    return [*head, *place, callers]
 
 
 def state(instance: InstancePart) -> str:
     """Where it is, whether its host runs an agent, and its health."""
-    place = "here" if instance.is_local else "meshed" if instance.is_meshed else "no agent"
+    place = "here, NOT PROTECTED" if instance.uncaptured else "here" if instance.is_local else "meshed" if instance.is_meshed else "no agent"
     return place if instance.healthy else f"{place}, unhealthy"

@@ -4,6 +4,7 @@ import click
 
 from nodeagent.cli.agent_api import ask, socket_option
 from nodeagent.cli.main import EXIT_FAILED
+from nodeagent.cli.names import service_name
 from nodeagent.cli.render import align, output_option, printable, show_json
 from nodeagent.control.report import WhyAnswer
 from nodeagent.model.explanation import Step, Verdict
@@ -15,8 +16,8 @@ _SIGN: dict[Verdict, tuple[str, str]] = {
 
 @click.command()
 @click.argument("connection", required=False)
-@click.option("--from", "source", metavar="SERVICE", default="", help="The caller; without it an unidentified workload.")
-@click.option("--to", "destination", metavar="SERVICE", default="", help="The service that is called.")
+@click.option("--from", "source", metavar="SERVICE", callback=service_name, default="", help="The caller; without it an unidentified workload.")
+@click.option("--to", "destination", metavar="SERVICE", callback=service_name, default="", help="The service that is called.")
 @click.option("--port", type=click.IntRange(1, 65535), help="At this port, where the service has several.")
 @click.option("--address", metavar="IP:PORT", default="", help="At this address, where it has several.")
 @output_option

@@ -8,6 +8,7 @@ from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.service import Mode
 
 API_VERSION = "nodeagent/v1"
+LOGS = "see: journalctl -u nodeagent (in a lab: nodeagent lab agent HOST logs)"
 
 
 class InterceptionPart(msgspec.Struct, kw_only=True):
@@ -125,6 +126,8 @@ class InstancePart(msgspec.Struct, kw_only=True):
     is_local: bool
     is_meshed: bool
     """Its host runs an agent."""
+    uncaptured: str = ""
+    """Why calls to it go past the agent of this host, where they do: then no mode and no intention protects it."""
 
 
 class IntentionPart(msgspec.Struct, kw_only=True):

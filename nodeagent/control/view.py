@@ -2,7 +2,7 @@
 
 import ipaddress
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from nodeagent import __version__, limits
@@ -15,6 +15,7 @@ from nodeagent.control.ledger import Ledger
 from nodeagent.control.modes import ModeBook
 from nodeagent.control.publish import Publisher
 from nodeagent.control.report import (
+    LOGS,
     CatalogPart,
     CertificatePart,
     CertsAnswer,
@@ -73,7 +74,7 @@ class View:
         snapshot = self.publisher.snapshot
         if snapshot is None:
             return ServicesAnswer(generation=0, services=[], wildcards=[])
-        rows = [_service_part(snapshot, service) for _, service in sorted(snapshot.services.items())]
+        rows = [_service_part(self.config, snapshot, service) for _, service in sorted(snapshot.services.items())]
         return ServicesAnswer(
             generation=snapshot.generation, services=rows, wildcards=[_intention_part(i) for i in snapshot.wildcards]
         )
@@ -115,21 +116,19 @@ class View:
             yield 'intercept.fail is "open", and strict was switched on: while the agent is dead, callers pass in clear; set it to "closed"'
         stats = self.supervisor.stats
         if stats is None or self.env.now() - self.supervisor.heard_at > limits.ALIVE_S:
-            yield "the supervisor is silent; see: journalctl -u nodeagent"
+            yield f"the supervisor is silent; {LOGS}"
             return
         if self.config.intercept.enabled and stats.interception not in ("active", "repaired"):
             yield f"interception is {stats.interception}: {stats.interception_detail or 'no detail'}"
         if not any(worker.state == "serving" for worker in stats.workers):
-            yield "no worker is serving; see: journalctl -u nodeagent"
+            yield f"no worker is serving; {LOGS}"
 
     def _warnings(self) -> Iterator[str]:
         yield from self.follower.alarms()
-        yield from self.follower.complaints()
+        yield from one_line(self.config.catalog.address, self._catalog_complaints(), self.follower.why_lost)
         yield from (why for step, why in sorted(self.publisher.errors.items()) if step != "compile")
         if self.publisher.source == "saved":
             yield "decisions are made by the saved snapshot: the catalog was not heard since the agent started"
-        if self.identity.complaint:
-            yield self.identity.complaint
         for keeper in self.identity.keepers.values():
             if keeper.svid and (keeper.error or _is_ending(keeper, self.env.now())):
                 yield f"the certificate of {keeper.service} was not renewed: {keeper.error or 'it ends soon'}"
@@ -137,6 +136,11 @@ class View:
         yield from self._open_warnings()
         yield from self._worker_warnings()
         yield from self.publisher.notes
+
+    def _catalog_complaints(self) -> Iterator[str]:
+        yield from self.follower.complaints()
+        if self.identity.complaint:
+            yield self.identity.complaint
 
     def _mode_warnings(self) -> Iterator[str]:
         """Where the file says something else than what holds: a reader of the file would be wrong about this host."""
@@ -236,6 +240,20 @@ class View:
         )
 
 
+def one_line(address: str, complaints: Iterable[str], why_lost: str) -> list[str]:
+    """The complaints, those of questions that did not reach the catalog at `address` as one: they have one cause.
+
+    why_lost: why it is out of reach now; empty while it answers, and only some questions wait to be asked again.
+    """
+    base = address.rstrip("/")
+    found = list(complaints)
+    unreached = [each for each in found if each.startswith(f"{base}/")]
+    if len(unreached) < 2:
+        return found
+    cause = why_lost or unreached[0].partition(": ")[2]
+    return [f"{base}: {cause} ({len(unreached)} questions wait)", *(each for each in found if each not in unreached)]
+
+
 def _worker_part(fact: WorkerFacts, stats: WorkerStats | None, *, has_channel: bool) -> WorkerPart:
     part = WorkerPart(
         number=fact.number, pid=fact.pid, started_at=fact.started_at, restarts=fact.restarts,
@@ -248,22 +266,24 @@ def _worker_part(fact: WorkerFacts, stats: WorkerStats | None, *, has_channel: b
     return part
 
 
-def _service_part(snapshot: Snapshot, service: Service) -> ServicePart:
+def _service_part(config: Config, snapshot: Snapshot, service: Service) -> ServicePart:
     return ServicePart(
         name=service.name,
         protocol=service.protocol,
         mode=service.mode or snapshot.mesh.mode,
-        instances=[_instance_part(snapshot, instance) for instance in service.instances],
+        instances=[_instance_part(config, snapshot, instance) for instance in service.instances],
         intentions=[_intention_part(intention) for intention in service.intentions],
     )
 
 
-def _instance_part(snapshot: Snapshot, instance: Instance) -> InstancePart:
+def _instance_part(config: Config, snapshot: Snapshot, instance: Instance) -> InstancePart:
     host = snapshot.hosts.get(instance.host)
+    is_local = instance.host == snapshot.mesh.host
+    whys = (why_never_captured(config, address.port) for address in instance.addresses if is_local)
     return InstancePart(
         id=instance.id, host=instance.host, addresses=[str(address) for address in instance.addresses],
-        healthy=instance.healthy, is_local=instance.host == snapshot.mesh.host,
-        is_meshed=bool(host and host.tunnel_port),
+        healthy=instance.healthy, is_local=is_local, is_meshed=bool(host and host.tunnel_port),
+        uncaptured=next(filter(None, whys), ""),
     )  # fmt: skip
 
 

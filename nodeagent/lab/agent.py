@@ -11,6 +11,7 @@ from nodeagent.lab import cgroup, enter, layout
 from nodeagent.lab.ask import ask_agent
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import Host
+from nodeagent.lab.progress import Progress, Say
 from nodeagent.lab.settings import CONFIG
 from nodeagent.lab.state import Holder, try_start_time
 
@@ -32,13 +33,13 @@ def start_agent(host: Host, holder: Holder) -> None:
     enter.start_daemon(unit, run, host.log(layout.AGENT), env)
 
 
-def wait_healthy(hosts: Iterable[Host]) -> None:
+def wait_healthy(hosts: Iterable[Host], say: Say) -> None:
     """Returns when every agent of `hosts` reports that it is healthy.
 
     Raises:
         LabError: one ended or is not healthy in time; with its status and the end of its log.
     """
-    deadline = time.monotonic() + limits.LAB_START_S
+    deadline, progress = time.monotonic() + limits.LAB_START_S, Progress(say)
     for host in hosts:
         while (complaint := try_complaint(host)) is not None:
             ended = not cgroup.is_populated(host.unit_cgroup(layout.AGENT))
@@ -46,6 +47,7 @@ def wait_healthy(hosts: Iterable[Host]) -> None:
                 what = "ended" if ended else f"is not healthy after {limits.LAB_START_S:g} s: {complaint}"
                 log = enter.tail(host.log(layout.AGENT), limits.LAB_LOG_LINES)
                 raise LabError(f"the agent on {host.name} {what}; its log ends:\n{log}")
+            progress.waits_for(f"the agent on {host.name} is not healthy yet: {complaint}")
             time.sleep(0.05)
 
 
@@ -62,13 +64,15 @@ def try_supervisor(host: Host) -> int | None:
     return min(started, key=lambda pid: (started[pid], pid), default=None)
 
 
-def stop_agent(host: Host) -> None:
+def stop_agent(host: Host, say: Say) -> None:
     """SIGTERM to the supervisor, which drains; SIGKILL to what is left when it should have ended."""
     unit = host.unit_cgroup(layout.AGENT)
     supervisor = try_supervisor(host)
     if supervisor is not None:
         os.kill(supervisor, signal.SIGTERM)
-    cgroup.wait_empty(unit, limits.DRAIN_S + limits.LAB_STOP_S)
+    if not cgroup.wait_empty(unit, limits.LAB_SAY_S):
+        say(f"still waiting: the agent on {host.name} drains; its open connections get {limits.DRAIN_S:g} s")
+        cgroup.wait_empty(unit, limits.DRAIN_S + limits.LAB_STOP_S - limits.LAB_SAY_S)
     cgroup.destroy(unit)
 
 

@@ -1,7 +1,6 @@
 """Building a lab: hub, catalog, hosts, agents; what fails half way is taken down again."""
 
 import shutil
-from collections.abc import Callable
 
 import msgspec
 
@@ -10,13 +9,12 @@ from nodeagent.lab import agent, catalog, holder, layout, settings, teardown
 from nodeagent.lab import state as states
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import Host
+from nodeagent.lab.progress import Say
 from nodeagent.lab.state import LabState
 from nodeagent.model.service import Mode
 
-Say = Callable[[str], None]
-"""Told in plain words what is about to be done."""
 TOOLS = {
-    "ip": "iproute2", "nsenter": "util-linux", "unshare": "util-linux", "setpriv": "util-linux", "setsid": "util-linux",
+    "ip": "iproute2", "ss": "iproute2", "nsenter": "util-linux", "unshare": "util-linux", "setpriv": "util-linux", "setsid": "util-linux",
     "mount": "mount", "nft": "nftables",
 }  # fmt: skip
 
@@ -87,7 +85,7 @@ def _build(state: LabState, plan: Plan, say: Say) -> None:
         say(f"agents: one on each host, mode {plan.mode}; waiting until they are healthy")
         for host in state.members:
             agent.start_agent(host, state.holder(host))
-        agent.wait_healthy(state.members)
+        agent.wait_healthy(state.members, say)
     states.save_state(msgspec.structs.replace(state, ready=True))
 
 

@@ -4,20 +4,21 @@ import http.client
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from nodeagent import limits
 from nodeagent.control.json_http import exchange
-from nodeagent.errors import CatalogError
+from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable
 from nodeagent.lab import cgroup, enter, layout
-from nodeagent.lab.errors import LabError
+from nodeagent.lab.errors import CatalogAway, CatalogSilent, LabError
 from nodeagent.lab.layout import Host
 from nodeagent.lab.netns import connect_in
 from nodeagent.lab.state import Holder
 
 UNIT = "nodeagent-catalog"
+_KINDS: dict[type[CatalogError], type[LabError]] = {CatalogUnreachable: CatalogAway, CatalogTimeout: CatalogSilent}
 
 
 def data_directory(hub: Host) -> Path:
@@ -65,13 +66,14 @@ def call(hub: Host, holder: Holder, token: str, method: str, path: str, body: ob
     """What the catalog answers, decoded from JSON.
 
     Raises:
-        LabError: it does not answer, or refuses; with its words.
+        CatalogAway, CatalogSilent: it does not answer.
+        LabError: it refuses; with its words.
     """
     connection = _Connection(holder.pid, hub, ssl.create_default_context(cadata=ca_pem(hub)))
     try:
         return exchange(connection, token, method, path, body)
     except CatalogError as error:
-        raise LabError(f"{layout.catalog_url(hub)}: {error}") from error
+        raise _KINDS.get(type(error), LabError)(f"{layout.catalog_url(hub)}: {error}") from error
 
 
 def token_entry(host: Host) -> Mapping[str, object]:
@@ -89,10 +91,11 @@ def node_entry(host: Host) -> Mapping[str, object]:
     return {"Node": host.name, "Address": host.ipv4, "TaggedAddresses": _lan_addresses(host)}
 
 
-def service_entry(host: Host, service: str, port: int) -> Mapping[str, object]:
-    """The body that registers a service at every address of its host."""
-    addresses = {label: {"Address": ip, "Port": port} for label, ip in _lan_addresses(host).items()}
-    return {"ID": service, "Name": service, "Address": host.ipv4, "Port": port, "TaggedAddresses": addresses}
+def service_entry(host: Host, service: str, port: int, ips: Collection[str]) -> Mapping[str, object]:
+    """The body that registers a service at those addresses of its host."""
+    addresses = {label: {"Address": ip, "Port": port} for label, ip in _lan_addresses(host).items() if ip in ips}
+    first = next(iter(addresses.values()))["Address"]
+    return {"ID": service, "Name": service, "Address": first, "Port": port, "TaggedAddresses": addresses}
 
 
 def protocol_entry(service: str, protocol: str) -> Mapping[str, object]:

@@ -76,11 +76,11 @@ def pids(path: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def terminate(path: str, grace_s: float) -> None:
-    """SIGTERM to all in the cgroup; returns when they are gone or `grace_s` has passed."""
+def terminate(path: str, grace_s: float) -> bool:
+    """SIGTERM to all in the cgroup; whether they are gone within `grace_s`."""
     for pid in pids(path):
         _signal(pid, signal.SIGTERM)
-    wait_empty(path, grace_s)
+    return wait_empty(path, grace_s)
 
 
 def kill(path: str) -> None:

@@ -45,7 +45,7 @@ def inside(holder_pid: int, command: Sequence[str], *, user: str = "", at: str) 
 
 def in_cgroup(path: str, command: Sequence[str]) -> list[str]:
     """The argument list that runs `command` in the cgroup `path`, which is made if it is missing."""
-    return ["sh", "-c", _ENTER, "sh", str(_procs_file(path)), *command]
+    return ["sh", "-c", _ENTER, "sh", str(procs_file(path)), *command]
 
 
 def with_many_files(command: Sequence[str]) -> list[str]:
@@ -66,13 +66,18 @@ def service_environment() -> dict[str, str]:
     return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
+def procs_file(path: str) -> Path:
+    """The file by which a process moves itself into the cgroup `path`, which is made if it is missing."""
+    return cgroup.make(path) / "cgroup.procs"
+
+
 def start_daemon(path: str, command: Sequence[str], log: Path, env: Mapping[str, str]) -> None:
     """Starts `command` in the cgroup `path`, as a child of init; when this returns, it is in there.
 
     Raises:
         LabError: the shell could not start it.
     """
-    run_tool(["sh", "-c", _DAEMON, "sh", str(_procs_file(path)), str(log), *command], env=env)
+    run_tool(["sh", "-c", _DAEMON, "sh", str(procs_file(path)), str(log), *command], env=env)
 
 
 def run_tool(
@@ -105,10 +110,6 @@ def tail(log: Path, lines: int, start: int = 0) -> str:
     except OSError:
         return "  (no log)"
     return "\n".join(f"  {line}" for line in text.splitlines()[-lines:]) or "  (its log is empty)"
-
-
-def _procs_file(path: str) -> Path:
-    return cgroup.make(path) / "cgroup.procs"
 
 
 def _as_user(user: str) -> tuple[str, ...]:

@@ -1,18 +1,21 @@
 """The lab as one object: everything that can be done in a lab that is up."""
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from nodeagent.config import check_captured, load_config
+from nodeagent.errors import ConfigError
 from nodeagent.lab import agent, catalog, cgroup, enter, layout, service
 from nodeagent.lab import state as states
-from nodeagent.lab.build import Plan, Say, bring_up
+from nodeagent.lab.build import Plan, bring_up
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import DEFAULT_NAME, Host
+from nodeagent.lab.progress import Say
 from nodeagent.lab.settle import wait_known
 from nodeagent.lab.state import LabState, ServiceState
 from nodeagent.lab.teardown import take_down
@@ -20,10 +23,12 @@ from nodeagent.model.service import Protocol
 
 
 class Lab:
-    """A lab that is up. Holds nothing but its name: any process that is root may have one of the same lab."""
+    """A lab that is up. Holds nothing of it but its name: any process that is root may have one of the same lab."""
 
-    def __init__(self, name: str = DEFAULT_NAME) -> None:
+    def __init__(self, name: str = DEFAULT_NAME, say: Say = lambda _: None) -> None:
+        """`say` is told what is waited for where that takes long."""
         self.name = name
+        self._say = say
 
     @classmethod
     def up(cls, plan: Plan, say: Say = lambda _: None) -> "Lab":
@@ -33,7 +38,7 @@ class Lab:
             LabError: there is one of that name, or something failed and was taken down again.
         """
         bring_up(plan, say)
-        return cls(plan.name)
+        return cls(plan.name, say)
 
     def down(self) -> bool:
         """Removes the lab; whether there was anything to remove."""
@@ -100,42 +105,51 @@ class Lab:
     def run(  # noqa: PLR0913 - the options of `nodeagent lab run`
         self, host: str, name: str, command: Sequence[str], *,
         port: int = 0, protocol: Protocol | None = None, user: str = "", replace: bool = False,
-    ) -> None:  # fmt: skip
-        """Starts `command` as NAME.service; with a port: it listens, is registered, and every agent knows it.
+    ) -> service.Started:  # fmt: skip
+        """Starts `command` as NAME.service; with a port: it listens, is registered there, and every agent knows it.
 
         Raises:
-            LabError: the unit or port is in use, the command ended first, or the catalog refused.
+            LabError: the port is never captured, the unit or port is in use, the command failed, or the catalog refused.
         """
         state, place = self.state, self.member(host)
         layout.checked_service(name)
+        if port:
+            _check_captured(place, port)
         if replace and service.is_running(place, name):
             self.stop(host, name)
         start = service.Start(place, name, command, port=port, user=user)
-        service.start_service(start, state.holder(place), enter.environment(user))
-        self._remember(host, name, ServiceState(tuple(command), port))
+        started = service.start_service(start, state.holder(place), enter.environment(user), self._say)
+        self._remember(host, name, ServiceState(tuple(command), port, started.addresses))
         if port:
-            self._register_or_stop(host, name, port, protocol)
+            self._register_or_stop(host, name, port, protocol, started.addresses)
+        return started
 
-    def stop(self, host: str, name: str) -> None:
-        """Ends a service and takes it out of the catalog.
+    def stop(self, host: str, name: str) -> bool:
+        """Ends a service and takes it out of the catalog; whether there was one.
 
         Raises:
             LabError: the catalog does not answer or refuses; the service has ended all the same.
         """
-        service.stop_service(self.member(host), layout.checked_service(name))
+        place = self.member(host)
+        is_known = service.is_running(place, layout.checked_service(name)) or name in self.state.services.get(host, {})
+        service.stop_service(place, name, self._say)
         self._remember(host, name, None)
         token = self.node_token(host)
-        if name in self.catalog("GET", "/v1/agent/services", token=token):
+        is_registered = name in self.catalog("GET", "/v1/agent/services", token=token)
+        if is_registered:
             self.catalog("PUT", f"/v1/agent/service/deregister/{name}", token=token)
+        return is_known or is_registered
 
-    def register(self, host: str, name: str, port: int, protocol: Protocol | None = None) -> None:
-        """Enters a service into the catalog and returns when every agent knows it."""
+    def register(
+        self, host: str, name: str, port: int, protocol: Protocol | None = None, addresses: Collection[str] = ()
+    ) -> None:
+        """Enters a service into the catalog and returns when every agent knows it; without `addresses` at all the host's."""
         place = self.member(host)
         if protocol:
             self.catalog("PUT", "/v1/config", catalog.protocol_entry(name, protocol))
-        entry = catalog.service_entry(place, name, port)
+        entry = catalog.service_entry(place, name, port, addresses or (place.ipv4, place.ipv6))
         self.catalog("PUT", "/v1/agent/service/register", entry, token=self.node_token(host))
-        wait_known(self.state, place, name)
+        wait_known(self.state, place, name, self._say)
 
     def catalog(self, method: str, path: str, body: object = None, *, token: str = "") -> Any:
         """What the lab's catalog answers; with the management token unless another is given.
@@ -155,11 +169,11 @@ class Lab:
         """Starts the agent of a host and returns when it is healthy."""
         place = self.member(host)
         agent.start_agent(place, self.state.holder(place))
-        agent.wait_healthy((place,))
+        agent.wait_healthy((place,), self._say)
 
     def stop_agent(self, host: str) -> None:
         """Stops the agent of a host as systemd would: it drains."""
-        agent.stop_agent(self.member(host))
+        agent.stop_agent(self.member(host), self._say)
 
     def kill_agent(self, host: str) -> None:
         """Kills every process of the agent of a host."""
@@ -169,9 +183,11 @@ class Lab:
         """The processes of a service of a host; of the agent, for `nodeagent`."""
         return cgroup.pids(self.host(host).unit_cgroup(service_name))
 
-    def _register_or_stop(self, host: str, name: str, port: int, protocol: Protocol | None) -> None:
+    def _register_or_stop(
+        self, host: str, name: str, port: int, protocol: Protocol | None, addresses: Collection[str]
+    ) -> None:
         try:
-            self.register(host, name, port, protocol)
+            self.register(host, name, port, protocol, addresses)
         except LabError:
             service.stop_service(self.member(host), name)
             self._remember(host, name, None)
@@ -191,3 +207,15 @@ class Lab:
             services = {host: dict(entries) for host, entries in state.services.items()}
             yield services
             states.save_state(msgspec.structs.replace(state, services=services))
+
+
+def _check_captured(host: Host, port: int) -> None:
+    """Nothing, if calls to this port of the host come to its agent.
+
+    Raises:
+        LabError: they do not, or the host's configuration cannot be read.
+    """
+    try:
+        check_captured(load_config(host.own("etc") / "nodeagent.toml"), port)
+    except ConfigError as error:
+        raise LabError(str(error)) from error

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodeagent import limits
-from nodeagent.lab.errors import LabError
+from nodeagent.lab.errors import LabError, NoLabName
 from nodeagent.model.service import is_service_name, name_complaint
 
 BASE = Path("/run/nodeagent-lab")
@@ -110,10 +110,10 @@ def checked_name(name: str) -> str:
     """`name`, if a lab can be called so.
 
     Raises:
-        LabError: it cannot.
+        NoLabName: it cannot.
     """
     if not _NAME.fullmatch(name):
-        raise LabError(f"{name!r} cannot name a lab: use up to 32 lower-case letters, digits and inner hyphens")
+        raise NoLabName(f"{name!r} cannot name a lab: use up to 32 lower-case letters, digits and inner hyphens")
     return name
 
 
@@ -121,12 +121,12 @@ def checked_service(name: str) -> str:
     """`name`, if a service of a lab can be called so.
 
     Raises:
-        LabError: it cannot, or it is the agent's own unit.
+        NoLabName: it cannot, or it is the agent's own unit.
     """
     if not is_service_name(name):
-        raise LabError(name_complaint(name))
+        raise NoLabName(name_complaint(name))
     if name == AGENT:
-        raise LabError(f"{AGENT}.service is the agent's own unit; use `nodeagent lab agent`")
+        raise NoLabName(f"{AGENT}.service is the agent's own unit; use `nodeagent lab agent`")
     return name
 
 
@@ -134,10 +134,10 @@ def checked_count(hosts: int) -> int:
     """`hosts`, if a lab can have so many.
 
     Raises:
-        LabError: it cannot.
+        NoLabName: it cannot.
     """
     if not 1 <= hosts <= limits.LAB_HOSTS:
-        raise LabError(f"a lab has 1 to {limits.LAB_HOSTS} hosts, not {hosts}")
+        raise NoLabName(f"a lab has 1 to {limits.LAB_HOSTS} hosts, not {hosts}")
     return hosts
 
 

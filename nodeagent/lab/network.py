@@ -1,6 +1,9 @@
-"""The lab's network: shell scripts that make bridge, links and addresses, and the look-up of listening ports."""
+"""The lab's network: shell scripts that make bridge, links and addresses, and who listens where."""
+
+from collections.abc import Collection
 
 from nodeagent.lab.layout import Host
+from nodeagent.model.address import canonical_ip
 
 BRIDGE = "br0"
 LINK = "eth0"
@@ -46,6 +49,21 @@ def listening_ports(table: str) -> frozenset[int]:
     """
     rows = (line.split() for line in table.splitlines()[1:])
     return frozenset(int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A")
+
+
+def listening_addresses(told: str) -> frozenset[str]:
+    """The addresses that are listened on: IP addresses, `0.0.0.0`, `::` (IPv6 alone), or `*` for both families.
+
+    told: what `ss -Hltn` printed.
+    """
+    cells = (line.split()[3].rpartition(":")[0].partition("%")[0].strip("[]") for line in told.splitlines())
+    return frozenset(cell if cell == "*" else canonical_ip(cell) for cell in cells)
+
+
+def answering(host: Host, listened: Collection[str]) -> tuple[str, ...]:
+    """Which of the host's addresses somebody who listens on `listened` answers at."""
+    wildcards = {host.ipv4: "0.0.0.0", host.ipv6: "::"}  # noqa: S104 - compared with, not bound
+    return tuple(ip for ip, wildcard in wildcards.items() if not {ip, wildcard, "*"}.isdisjoint(listened))
 
 
 def _addresses(host: Host, device: str) -> str:

@@ -8,10 +8,11 @@ from nodeagent.lab import agent
 from nodeagent.lab.ask import ask_agent
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import Host
+from nodeagent.lab.progress import Progress, Say
 from nodeagent.lab.state import LabState
 
 
-def wait_known(state: LabState, at: Host, service: str) -> None:
+def wait_known(state: LabState, at: Host, service: str, say: Say) -> None:
     """Returns when every running agent has an instance of `service` on `at` in force, in every worker.
 
     Without this, a call right after `lab run` could still meet the port as one that nobody registered.
@@ -19,7 +20,7 @@ def wait_known(state: LabState, at: Host, service: str) -> None:
     Raises:
         LabError: an agent does not know it in time.
     """
-    deadline = time.monotonic() + limits.LAB_SETTLE_S
+    deadline, progress = time.monotonic() + limits.LAB_SETTLE_S, Progress(say)
     for host in state.members:
         while agent.is_running(host) and not _knows(host, at, service):
             if time.monotonic() > deadline:
@@ -27,6 +28,7 @@ def wait_known(state: LabState, at: Host, service: str) -> None:
                     f"the agent on {host.name} does not know {service} on {at.name} after {limits.LAB_SETTLE_S:g} s; "
                     f"see: nodeagent lab agent {host.name} logs"
                 )
+            progress.waits_for(f"the agent on {host.name} does not know {service} on {at.name} yet")
             time.sleep(0.02)
 
 

@@ -12,7 +12,7 @@ import msgspec
 from nodeagent import limits
 from nodeagent.config import Backend
 from nodeagent.lab import layout
-from nodeagent.lab.errors import LabError
+from nodeagent.lab.errors import LabError, NotInLab
 from nodeagent.lab.layout import Host
 from nodeagent.model.service import Mode
 
@@ -31,6 +31,8 @@ class ServiceState(msgspec.Struct, frozen=True):
     command: tuple[str, ...]
     port: int = 0
     """Registered in the catalog; 0: not registered."""
+    addresses: tuple[str, ...] = ()
+    """Where it listens and is registered, without the port."""
 
 
 class LabState(msgspec.Struct, frozen=True):
@@ -63,7 +65,7 @@ class LabState(msgspec.Struct, frozen=True):
         """The host of that name; `hub` is the hub.
 
         Raises:
-            LabError: this lab has none.
+            NotInLab: this lab has none.
         """
         return self.hub if name == layout.HUB else self.member(name)
 
@@ -71,12 +73,12 @@ class LabState(msgspec.Struct, frozen=True):
         """The host of that name, which has an agent and services; the hub has neither.
 
         Raises:
-            LabError: this lab has none.
+            NotInLab: this lab has none.
         """
         for host in self.members:
             if host.name == name:
                 return host
-        raise LabError(f"lab {self.name!r} has no host {name!r}; its hosts: {', '.join(h.name for h in self.members)}")
+        raise NotInLab(f"lab {self.name!r} has no host {name!r}; its hosts: {', '.join(h.name for h in self.members)}")
 
     def holder(self, host: Host) -> Holder:
         """The living holder of `host`.
@@ -97,14 +99,15 @@ def load_state(name: str) -> LabState:
     """The state of the lab `name`.
 
     Raises:
-        LabError: there is no such lab, or only remains of one.
+        NotInLab: there is no such lab.
+        LabError: there are only remains of one.
     """
     path = state_path(name)
     try:
         state = msgspec.json.decode(path.read_bytes(), type=LabState)
     except FileNotFoundError as error:
         others = f"; up: {', '.join(lab_names())}" if lab_names() else ""
-        raise LabError(f"no lab {name!r} is up{others}; run: nodeagent lab up --name {name}") from error
+        raise NotInLab(f"no lab {name!r} is up{others}; run: nodeagent lab up --name {name}") from error
     except (OSError, msgspec.DecodeError) as error:
         raise LabError(f"{path} cannot be read: {error}; run: nodeagent lab down --name {name}") from error
     if not state.ready:

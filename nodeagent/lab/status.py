@@ -9,6 +9,7 @@ from nodeagent.lab import state as states
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import Host
 from nodeagent.lab.state import LabState
+from nodeagent.model.address import Address
 from nodeagent.model.service import Mode
 
 Health = Literal["healthy", "unhealthy", "stopped"]
@@ -68,7 +69,7 @@ def _host(state: LabState, host: Host) -> HostStatus:
             name=name,
             running=service.is_running(host, name),
             command=entry.command,
-            addresses=(f"{host.ipv4}:{entry.port}", f"[{host.ipv6}]:{entry.port}") if entry.port else (),
+            addresses=tuple(str(Address(ip, entry.port)) for ip in entry.addresses),
         )
         for name, entry in sorted(state.services.get(host.name, {}).items())
     )

@@ -61,6 +61,25 @@ def test_a_token_names_addresses(data):
     assert "10.0.0.1 fd00::/64" in run(data, "token", "list").stdout
 
 
+def test_a_file_with_a_secret_is_replaced_only_on_request(data, tmp_path):
+    out = tmp_path / "node.token"
+    out.write_text("the only copy")
+    words = ("token", "create", "--node", "host1", "--any-service", "--out", str(out))
+    done = run(data, *words)
+    assert (done.exit_code, "is there already, so no token was made; --force replaces it" in done.stderr) == (1, True)
+    assert out.read_text() == "the only copy"
+    assert "host1" not in run(data, "token", "list").stdout
+    assert run(data, *words, "--force").exit_code == 0
+    assert caller_of(data, out.read_text().strip()).node == "host1"
+
+
+def test_the_directory_is_taken_after_the_subcommand_too(data, tmp_path):
+    after = CliRunner().invoke(main, ["catalog", "token", "create", "--management", "--data", str(data)])
+    assert caller_of(data, after.stdout.strip()).kind == "management"
+    both = ["catalog", "--data", str(tmp_path / "absent"), "token", "list", "--data", str(data)]
+    assert "(management)" in CliRunner().invoke(main, both).stdout
+
+
 @pytest.mark.parametrize("where", ["absent/node.token", "directory"])
 def test_a_secret_that_cannot_be_handed_out_leaves_no_token(data, tmp_path, where):
     (tmp_path / "directory").mkdir()

@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from nodeagent.cli.catalog_api import Client
-from nodeagent.cli.intention import change, intention, read_intentions, verdict, with_source, without_source
+from nodeagent.cli.intention import change, doubts, intention, read_intentions, verdict, with_source, without_source
 from nodeagent.config import CatalogTable
 from nodeagent.errors import CatalogError, NotInCatalog
 from nodeagent.model.intention import Intention
@@ -101,6 +101,24 @@ def test_the_verdict_is_the_agents_own() -> None:
     assert verdict(snapshot, "shop", "web") == (True, "allowed: shop -> web by the intention * -> web (allow)")
     assert verdict(snapshot, "cart", "web")[0] is False
     assert "default deny" in verdict(snapshot, "shop", "legacy")[1]
+
+
+@pytest.mark.parametrize(
+    ("known", "source", "destination", "expected"),
+    [
+        (["web"], "shop", "web", []),
+        (["web", "shops"], "shop", "web", ["the catalog knows no service shop; did you mean shops?"]),
+        (["db"], "shop", "web", ["the catalog knows no service web"]),
+        (["web1"], "*", "web", ["the catalog knows no service web; did you mean web1?"]),
+        ([], "*", "*", []),
+        ([], "web", "web", ["the catalog knows no service web"]),
+    ],
+)
+def test_a_caller_is_doubted_only_where_a_name_is_near(
+    known: list[str], source: str, destination: str, expected: list[str]
+) -> None:
+    """A workload that only calls is in no catalog; a warning at each of them would not be read any more."""
+    assert doubts(known, source, destination) == expected
 
 
 RULED = {"Sources": [{"Name": "shop", "Permissions": [{"Action": "allow", "HTTP": {"PathPrefix": "/"}}], "Precedence": 9}]}

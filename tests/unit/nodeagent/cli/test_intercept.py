@@ -40,7 +40,7 @@ def test_every_command_is_listed_and_takes_the_same_options() -> None:
 @pytest.mark.parametrize("command", ["plan", "apply", "verify"])
 def test_a_configuration_that_cannot_be_read_is_one_line(command: str) -> None:
     """With the file's name."""
-    assert run(command, "--config", "/nowhere/nodeagent.toml")[0] == 1
+    assert run(command, "--config", "/nowhere/nodeagent.toml")[0] == 4
     assert "/nowhere/nodeagent.toml" in run(command, "--config", "/nowhere/nodeagent.toml")[1]
 
 
@@ -51,6 +51,13 @@ def test_interception_that_is_off_needs_no_kernel(command: str, tmp_path: Path) 
     path.write_text(OFF, encoding="utf-8")
     assert run(command, "--config", str(path)) == (0, "intercept.enabled is false: nothing is captured on this host\n")
     assert run(command, "--config", str(path), "-o", "json") == (0, '{\n  "apiVersion": "nodeagent/v1",\n  "enabled": false\n}\n')
+
+
+@pytest.mark.parametrize("command", ["show", "remove"])
+def test_another_user_is_told_to_be_root(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of the kernel's own words."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert run(command) == (1, "Error: the kernel shows and changes its rules for root alone: run it as root (sudo)\n")
 
 
 def test_an_unknown_output_is_a_usage_error() -> None:

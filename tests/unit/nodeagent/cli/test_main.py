@@ -12,7 +12,15 @@ from click.testing import CliRunner
 from nodeagent import __version__
 from nodeagent.cli import main as cli
 from nodeagent.cli.main import COMMANDS, main
-from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable, Denied, NotInCatalog
+from nodeagent.errors import (
+    CatalogError,
+    CatalogTimeout,
+    CatalogUnreachable,
+    ConfigError,
+    ConfigMissing,
+    Denied,
+    NotInCatalog,
+)
 
 
 def test_version_and_help_are_one_call_away() -> None:
@@ -52,6 +60,8 @@ def test_our_own_errors_are_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyP
         (NotInCatalog("c"), cli.EXIT_NOT_FOUND),
         (CatalogTimeout("c"), cli.EXIT_TIMEOUT),
         (CatalogError("c"), cli.EXIT_FAILED),
+        (ConfigMissing("c"), cli.EXIT_NOT_FOUND),
+        (ConfigError("c"), cli.EXIT_FAILED),
         (Denied("c"), cli.EXIT_FAILED),
     ],
 )

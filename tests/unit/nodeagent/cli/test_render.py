@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nodeagent.cli.render import align, duration, instant, printable, show_json, show_table, size
+from nodeagent.cli.render import align, clip, duration, instant, printable, show_json, show_table, size
 from nodeagent.control.report import ErrorAnswer
 
 
@@ -54,6 +54,20 @@ def test_a_terminal_gets_the_same_cells(capsys, monkeypatch) -> None:
     out = capsys.readouterr().out
     assert "[fd77::2]:80" in out
     assert "NAME" in out
+
+
+def test_long_cells_are_cut_on_a_terminal_alone(capsys, monkeypatch) -> None:
+    show_table(["WHY"], [["denied: " + "x" * 60]], most=20)
+    assert capsys.readouterr().out == "WHY\ndenied: " + "x" * 60 + "\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    show_table(["WHY"], [["denied: " + "x" * 60]], most=20)
+    assert "denied: " + "x" * 11 + "…" in capsys.readouterr().out
+
+
+def test_what_fits_is_not_cut() -> None:
+    assert [clip("abc", most) for most in (0, 2, 3)] == ["abc", "a…", "abc"]
 
 
 def test_json_is_indented_and_versioned(capsys) -> None:

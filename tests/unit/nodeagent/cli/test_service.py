@@ -3,27 +3,36 @@
 import pytest
 from click.testing import CliRunner
 
+from nodeagent.cli.catalog_api import Client
 from nodeagent.cli.main import main
 from nodeagent.cli.service import service, service_body
-from nodeagent.errors import CatalogError
+from nodeagent.errors import NotInCatalog
 
 
 def test_the_body_has_the_name_for_an_id_and_no_address_unless_given() -> None:
     assert service_body("web", 80, "", "") == {"Name": "web", "ID": "web", "Port": 80}
-    assert service_body("web", 80, "FD77::02", "web-2") == {
+    assert service_body("web", 80, "fd77::2", "web-2") == {
         "Name": "web", "ID": "web-2", "Port": 80, "Address": "fd77::2",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "address"), [("", ""), ("a b", ""), ("web", "localhost"), ("web", "10.0.0.300")])
-def test_what_cannot_be_is_refused(name: str, address: str) -> None:
-    with pytest.raises(CatalogError):
-        service_body(name, 80, address, "")
-
-
 def test_a_capital_is_refused_with_the_name_to_use() -> None:
-    with pytest.raises(CatalogError, match=r"'Web' cannot name a service: .*; call it web"):
-        service_body("Web", 80, "", "")
+    result = CliRunner().invoke(service, ["register", "Web", "--port", "80"])
+    assert result.exit_code == 2
+    assert "'Web' cannot name a service" in result.output
+    assert "call it web" in " ".join(result.output.split())
+
+
+def test_an_instance_that_is_not_there_is_told_as_such(tmp_path, monkeypatch) -> None:
+    def answer(self: Client, method: str, path: str, body: object = None, **query: str) -> object:
+        raise NotInCatalog("the catalog answered 404: give the ID, not the name")
+
+    monkeypatch.setattr(Client, "ask", answer)
+    path = tmp_path / "nodeagent.toml"
+    path.write_text('[host]\nname = "host1"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "http://127.0.0.1:1"\n')
+    result = CliRunner().invoke(main, ["service", "deregister", "web-1", "--config", str(path)])
+    said = "Error: host1 has no instance 'web-1'; what it has, by ID: nodeagent service list\n"
+    assert (result.exit_code, result.output) == (4, said)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +63,8 @@ def test_a_port_that_is_never_captured_is_refused_before_the_catalog_is_asked(tm
         ["register", "web"],
         ["register", "web", "--port", "70000"],
         ["register", "web", "--port", "1", "--protocol", "ftp"],
+        ["register", "web", "--port", "1", "--address", "localhost"],
+        ["register", "web", "--port", "1", "--address", "10.0.0.300"],
     ],
 )
 def test_bad_options_are_usage_errors(argv: list[str]) -> None:

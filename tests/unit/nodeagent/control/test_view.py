@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from certs.csr import requested_id
 from certs.local_ca import LocalCa
 from nodeagent import limits
+from nodeagent.control.view import one_line
 from nodeagent.wire.frames import SupervisorStats
 from tests.support.control_scene import HOST1, ControlScene
 from tests.support.far_ends import ring_of, snapshot_of, supervisor_stats, worker_stats
@@ -73,6 +74,12 @@ def test_a_catalog_out_of_reach_is_a_problem_and_what_is_in_force_has_an_age(tmp
             await settled(playing)
             await playing.peer._runner.cleanup()
             body = await told(playing, "problems", "catalog is out of reach")
+            base = body["catalog"]["address"]
+            async with asyncio.timeout(30):
+                while not [line for line in body["warnings"] if "questions wait" in line]:
+                    await asyncio.sleep(0.02)
+                    _, body = await playing.get("/v1/status")
+            assert len([line for line in body["warnings"] if line.startswith(base)]) == 1
             assert body["catalog"]["source"] == "catalog"
             assert body["catalog"]["generation"] >= 1
             await playing.peer._runner.setup()
@@ -124,6 +131,36 @@ def test_a_service_past_the_agent_is_a_warning(tmp_path) -> None:
             await told(playing, "warnings", "db is called past the agent, by anybody: port 8500 is never captured")
 
     run(scene)
+
+
+def test_a_service_past_the_agent_is_shown_as_such_among_the_services(tmp_path) -> None:
+    """Only where this host's agent is the one that is gone past; others know their own ports."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            playing.peer.register("db", instance(HOST1, "db", 8500))
+            await told(playing, "warnings", "db is called past the agent")
+            _, body = await playing.get("/v1/services")
+            whys = {part["name"]: [each["uncaptured"] for each in part["instances"]] for part in body["services"]}
+            assert whys["db"][0].startswith("port 8500 is never captured")
+            assert {why for name, each in whys.items() if name != "db" for why in each} == {""}
+
+    run(scene)
+
+
+HERE = "https://c:8501"
+
+
+def test_what_did_not_reach_the_catalog_is_one_line() -> None:
+    """One cause is told once; what the catalog itself refused stays a line of its own."""
+    refused = "the catalog answered 403 to /v1/agent/x: no"
+    away = [f"{HERE}/v1/{path}: nobody listens" for path in ("a", "b")]
+    assert one_line(f"{HERE}/", [*away, refused, f"{HERE}/v1/c: cut off"], "nobody listens") == [
+        f"{HERE}: nobody listens (3 questions wait)", refused,
+    ]  # fmt: skip
+    assert one_line(HERE, away, "") == [f"{HERE}: nobody listens (2 questions wait)"]
+    assert one_line(HERE, [away[0], refused], "") == [away[0], refused]
 
 
 def test_a_name_that_is_not_in_the_mesh_is_a_warning(tmp_path) -> None:

@@ -1,18 +1,50 @@
 """What is sent to the catalog; sending it is tested in tests/e2e/test_lab.py."""
 
+from datetime import UTC, datetime
+
+import pytest
+
+from certs.local_ca import LocalCa
 from nodeagent.lab import catalog, layout
+from nodeagent.lab.errors import CatalogAway, CatalogSilent, LabError
+from nodeagent.lab.state import Holder
 
 (HOST,) = layout.hosts_of("lab", 77, 1)
 
 
 def test_a_service_is_registered_at_both_addresses() -> None:
     """A call to either is a call to the service."""
-    assert catalog.service_entry(HOST, "web", 8080) == {
+    assert catalog.service_entry(HOST, "web", 8080, (HOST.ipv4, HOST.ipv6)) == {
         "ID": "web", "Name": "web", "Address": "10.77.0.1", "Port": 8080,
         "TaggedAddresses": {
             "lan_ipv4": {"Address": "10.77.0.1", "Port": 8080}, "lan_ipv6": {"Address": "fd77::1", "Port": 8080},
         },
     }  # fmt: skip
+
+
+def test_a_service_is_registered_only_where_it_listens() -> None:
+    """An address that nobody answers at is not announced."""
+    entry = catalog.service_entry(HOST, "web", 8080, (HOST.ipv6,))
+    assert (entry["Address"], entry["TaggedAddresses"]) == ("fd77::1", {"lan_ipv6": {"Address": "fd77::1", "Port": 8080}})
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [(ConnectionRefusedError(), CatalogAway), (TimeoutError(), CatalogSilent), (ValueError("?"), None)],
+)
+def test_a_catalog_that_is_away_is_told_from_one_that_refuses(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, kind: type[LabError] | None
+) -> None:
+    """A script can try again where that may help."""
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    authority = LocalCa.create("t.consul", datetime.now(UTC))
+    monkeypatch.setattr(catalog, "ca_pem", lambda _: authority.cert_pem)
+    monkeypatch.setattr(catalog, "connect_in", fail)
+    with pytest.raises(kind or ValueError):
+        catalog.call(HOST, Holder(1, 1), "", "GET", "/v1/catalog/nodes")
 
 
 def test_a_host_without_agent_has_no_marker() -> None:

@@ -1,5 +1,7 @@
 """The scripts that make the network."""
 
+import pytest
+
 from nodeagent.lab import layout, network
 
 TABLE = """\
@@ -14,6 +16,41 @@ def test_only_listeners_listen() -> None:
     """A connection from port 80 does not make port 80 a listening one."""
     assert network.listening_ports(TABLE) == {8080, 15004}
     assert network.listening_ports("header only\n") == frozenset()
+
+
+TOLD = """\
+LISTEN 0      128        127.0.0.1:8080 0.0.0.0:*
+LISTEN 0      128            [::1]:8080    [::]:*
+LISTEN 0      128 [fe80::1]%eth0:8080 [::]:*
+LISTEN 0      128 10.77.0.1%eth0:8080 0.0.0.0:*
+LISTEN 0      128 [::ffff:10.77.0.9]:8080 *:*
+LISTEN 0      128                *:8080       *:*
+"""
+
+
+def test_addresses_are_read_in_every_form_that_ss_has() -> None:
+    """Brackets, devices, mapped addresses, both families at once."""
+    assert network.listening_addresses(TOLD) == {"127.0.0.1", "::1", "fe80::1", "10.77.0.1", "10.77.0.9", "*"}
+    assert network.listening_addresses("") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("listened", "expected"),
+    [
+        ({"*"}, ("10.77.0.1", "fd77::1")),
+        ({"0.0.0.0"}, ("10.77.0.1",)),
+        ({"::"}, ("fd77::1",)),
+        ({"0.0.0.0", "::"}, ("10.77.0.1", "fd77::1")),
+        ({"10.77.0.1", "127.0.0.1"}, ("10.77.0.1",)),
+        ({"fd77::1"}, ("fd77::1",)),
+        ({"127.0.0.1", "::1", "fe80::1", "10.77.0.2"}, ()),
+        (set(), ()),
+    ],
+)
+def test_a_wildcard_answers_for_its_family(listened: set[str], expected: tuple[str, ...]) -> None:
+    """And nobody for an address that is not the host's."""
+    (host,) = layout.hosts_of("lab", 77, 1)
+    assert network.answering(host, listened) == expected
 
 
 def test_addresses_are_usable_at_once() -> None:

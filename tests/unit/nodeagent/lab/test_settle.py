@@ -19,4 +19,4 @@ def test_the_instance_on_that_host_counts() -> None:
 def test_hosts_without_agent_are_not_waited_for() -> None:
     """They never know anything."""
     state = LabState("no-such-lab", 99, 2, "strict", 2)
-    wait_known(state, layout.hosts_of("no-such-lab", 99, 1)[0], "web")
+    wait_known(state, layout.hosts_of("no-such-lab", 99, 1)[0], "web", print)
