@@ -22,7 +22,7 @@ KEPT = 1000  # of them held open here: by then the agent has given up the others
 SLACK = 32  # listeners, channels, the tunnels of others, and what is being closed
 DRIPPING, DRIP_S = 32, 1.0
 STALLED = 100
-GROWTH_BYTES = 48 << 20  # what a worker may keep, allocator's leftovers included
+GROWTH_BYTES = 24 << 20  # what a worker may keep, allocator's leftovers included
 
 
 @pytest.fixture(autouse=True)

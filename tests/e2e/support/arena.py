@@ -22,6 +22,7 @@ from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
 
 WEB, BACK, DEAD = 8080, 8082, 8081
+POLITE = "polite"
 HOSTS = ("host1", "host2", "host3")
 ALERT = b"\x15\x03\x03\x00\x02\x02"
 WITHIN_S = 60.0
@@ -37,7 +38,7 @@ class Held(NamedTuple):
 
 
 class Arena:
-    """`web` on host2 is called by a polite `shop` on host1 and attacked from host3. Ends with its `with`.
+    """`web` on host2 is called by a polite service of host1 and attacked from host3. Ends with its `with`.
 
     The agent of host2 has one worker, so that attackers and callers share it, and its records come in order.
     """
@@ -56,9 +57,10 @@ class Arena:
         self.lab.register("host2", "dead", DEAD)
         for destination in ("web", "dead", "back"):
             look.allow(self.lab, "shop", destination)
+        look.allow(self.lab, POLITE, "web")
         self.impostor = enter(Impostor(self.lab, "host3", self._directory))
         self.local = enter(Unit(self.lab, "host2"))
-        self.shop = enter(Unit(self.lab, "host1", "shop"))
+        self.polite = enter(Unit(self.lab, "host1", POLITE))
         self.stranger = enter(Unit(self.lab, "hub"))
         self.worker = look.worker_pids(self.lab, "host2")[0]
         self.control = self.status().control_pid
@@ -91,7 +93,7 @@ class Arena:
 
     def call_politely(self) -> None:
         """One call through the agents, which leaves a line of its own."""
-        assert call(self.shop, self.victim.ipv4, WEB, "polite") == "app:polite"
+        assert call(self.polite, self.victim.ipv4, WEB, "polite") == "app:polite"
         self._polite += 1
 
     def lines(self) -> list[dict[str, Any]]:
@@ -159,7 +161,7 @@ class Arena:
 
 
 def _is_polite(line: dict[str, Any]) -> bool:
-    return line.get("peer") == "host1"
+    return bool(line["source"] == POLITE)
 
 
 def answer_on(sock: socket.socket) -> str:
