@@ -219,7 +219,7 @@ def test_elements_survive_a_change_of_rules(hosts: tuple[Host, Host]) -> None:
     capture(host, agent, peer)
     host.run(agent.elements.set_units, {host.path_of("system.slice/web.service"): 0x5A000001})
     assert apply(host, exclude_ports=(7000,)).emptied == ()
-    assert host.run(agent.elements.verify) == ()
+    assert host.run(agent.elements.verify_capture) == ()
     assert Workload(host, "system.slice/web.service").ask(peer.ip4, WEB) == "agent:hello"
     assert agent.learned(4).mark == 0x5A000001
 
