@@ -215,6 +215,8 @@ def test_a_control_that_does_not_go_is_killed(monkeypatch: pytest.MonkeyPatch) -
         control.start()
         pid = control.pid
         os.kill(pid, signal.SIGSTOP)
+        stat = Path(f"/proc/{pid}/stat")
+        await until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it is stopped")
         await control.stop()
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

@@ -191,7 +191,9 @@ def test_questions_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
         await turns()
         assert await channel.owner((b"\1\2\3\4", 3), (b"\1\2\3\4", 2)) == requests.OwnerAnswer(0, -1, "", knows_unit=False)
         assert [requests.decode_question(theirs.recv(512)).peer_port for _ in asking] == [1, 2]
-        assert not asked(theirs)
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(512)
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)

@@ -76,6 +76,15 @@ def test_a_dead_port_is_refused_with_a_cure() -> None:
     run(work)
 
 
+def holding(address: Address) -> socket.socket:
+    """A connection whose port is taken for another one to `address`."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    holder.connect(address)
+    return holder
+
+
 @pytest.mark.parametrize("is_direct", [False, True])
 def test_another_port_is_tried_where_one_is_taken(*, is_direct: bool) -> None:
     """A client's live connection may hold the very same tuple."""
@@ -83,10 +92,7 @@ def test_another_port_is_tried_where_one_is_taken(*, is_direct: bool) -> None:
     async def work() -> None:
         app = listening("127.0.0.1")
         address = Address(*app.getsockname())
-        holder = socket.socket()
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        holder.connect(address)
+        holder = holding(address)
         taken = holder.getsockname()[1]
         free = listening("127.0.0.1")
         other = free.getsockname()[1]
@@ -167,10 +173,7 @@ def test_ports_that_are_all_taken_are_given_up_after_some_tries() -> None:
     async def work() -> None:
         app = listening("127.0.0.1")
         address = Address(*app.getsockname())
-        holder = socket.socket()
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        holder.connect(address)
+        holder = holding(address)
         with pytest.raises(UpstreamRefused, match="no free port"):
             await connect_preserving(address, "127.0.0.1", prepared, Ports(holder.getsockname()[1]))
         for sock in (holder, app):
