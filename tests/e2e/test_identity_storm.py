@@ -132,7 +132,8 @@ class Storm:
     def run(self, connections: int) -> None:
         """All makers at once."""
         with ExitStack() as stack:
-            orders = [self._order(number, maker, connections // len(self._makers), stack) for number, maker in enumerate(self._makers)]
+            share = connections // len(self._makers)
+            orders = [self._order(number, maker, share, stack) for number, maker in enumerate(self._makers)]
             callers = [self._start(order, stack) for order in orders]
             for caller, order in zip(callers, orders, strict=True):
                 out, err = caller.communicate(timeout=DEADLINE_S)
@@ -249,7 +250,8 @@ def test_in_a_storm_nobody_is_taken_for_another(
         storm.run(int(CONNECTIONS * share))
         took_s = time.monotonic() - began
         eventually(lambda: len(near.read("outbound")) >= storm.made, DEADLINE_S, f"{storm.made} records")
-        rows, served = near.read("outbound"), sum(row["path"] == "tunnel" and row["reason"] == "ok" for row in near.rows)
+        rows = near.read("outbound")
+        served = sum(row["path"] == "tunnel" and row["reason"] == "ok" for row in rows)
         eventually(lambda: len(far.read("tunnel")) >= served, DEADLINE_S, f"{served} records on host2")
         tunnels = far.read("tunnel")
     arrived = heard(servers[host]) + heard(servers["host2"])
@@ -301,10 +303,12 @@ def figures(scene: str, storm: Storm, rows: list[dict[str, Any]], took_s: float)
     rewritten = sum(not low <= int(row["client"].rpartition(":")[2]) <= high for row in rows)
     in_use = sum(count for (_, _, end), count in storm.ends.items() if end == "in_use")
     nameless = sum(n for (name, _, end), n in storm.ends.items() if not name and end != "in_use")
-    unidentified = sum(not row["source"] and bool(storm.who.get(row["sent"])) for row in rows)
+    unidentified = Counter(storm.who.get(row["sent"]) for row in rows if not row["source"] and row["sent"])
+    unidentified.pop("", 0)
     return (
         f"\n{scene}: {storm.made} connections, {storm.made / took_s:.0f}/s; source port rewritten {rewritten}; tuple in use "
-        f"{in_use}; without a name {nameless}; named, but unidentified {unidentified}; "
+        f"{in_use}; without a name {nameless}; named, but unidentified {unidentified.total()} "
+        f"{dict(unidentified)}; "
         f"misattributed {sum(wrong(row, storm.who) for row in rows)}; how {dict(Counter(row['how'] for row in rows))}; "
         f"reasons {dict(Counter(row['reason'] for row in rows))}"
     )
