@@ -89,7 +89,6 @@ class CgroupIds:
         if not scan.is_whole and self._complaint.is_due():
             _log.warning("cgroups_cut_off", limit=limits.CGROUPS_MAX, effect="some connections are unidentified")
 
-
     def _remember(self, units: dict[int, str]) -> None:
         if len(self._units) + len(units) > 2 * limits.CGROUPS_MAX:
             self._units = {}

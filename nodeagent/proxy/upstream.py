@@ -172,4 +172,3 @@ def _af(ip: str) -> socket.AddressFamily:
 
 def _same_family(one: str, other: str) -> bool:
     return (":" in one) == (":" in other)
-

@@ -9,7 +9,7 @@ from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import Capture, MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.app import App
-from tests.e2e.support.callers import call, marks_in_kernel, move, orphan, place_of, say
+from tests.e2e.support.callers import call, call_with, marks_in_kernel, move, orphan, place_of
 from tests.e2e.support.echo import Echo
 from tests.e2e.support.settings import edit_config
 from tests.e2e.support.unit import Unit
@@ -163,8 +163,7 @@ def test_a_socket_of_a_unit_that_is_gone_is_not_named_by_its_uid(mesh: Mesh, tex
     with Unit(mesh.lab, "host4", user=USER) as maker:
         sock = orphan(maker, mesh.lab, "host4", "web@1")
         known = len(look.log_lines(mesh.lab, "host4"))
-        sock.connect((place.ipv4, WEB))
-        assert say(sock, text) == f"app:{text}"
+        assert call_with(sock, place.ipv4, WEB, text) == f"app:{text}"
         sock.close()
     eventually(lambda: len(look.log_lines(mesh.lab, "host4")) > known, look.WITHIN_S, "a record")
     (row,) = look.log_lines(mesh.lab, "host4")[known:]

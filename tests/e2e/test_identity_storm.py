@@ -80,7 +80,7 @@ def users_of(root: str) -> list[Maker]:
         Maker(f"{root}/mix.service", {BATCH_USER: "batch", 64141: "mix"}, restart_every=100),
         Maker(f"{root}/solo.service", {64141: "solo"}, restart_every=60),
         Maker(f"{root}/red.service", {64131: "red"}, marks=tuple(FORGED)),
-        Maker(f"{root}/solo.service", {0: "lent"}, lender=f"{root}/lent.service"),
+        Maker(f"{root}/red.service", {0: "lent"}, lender=f"{root}/lent.service"),
         Maker("user.slice/user-64140.slice/user@64140.service/app.slice/mix.service", {BATCH_USER: "batch", 64141: ""}),
         Maker("user.slice/user-64140.slice/session-3.scope", {64141: ""}, marks=tuple(FORGED)),
     ]
@@ -132,8 +132,9 @@ class Storm:
     def run(self, connections: int) -> None:
         """All makers at once."""
         with ExitStack() as stack:
-            orders = [self._order(number, maker, connections // len(self._makers), stack) for number, maker in enumerate(self._makers)]
-            callers = [self._start(order) for order in orders]
+            share = connections // len(self._makers)
+            orders = [self._order(number, maker, share, stack) for number, maker in enumerate(self._makers)]
+            callers = [self._start(order, stack) for order in orders]
             for caller, order in zip(callers, orders, strict=True):
                 out, err = caller.communicate(timeout=DEADLINE_S)
                 assert caller.returncode == 0, err
@@ -167,12 +168,15 @@ class Storm:
         not_ours = port_not_for(name) if name else STRANGERS
         return [(there.ipv4, ALL), (there.ipv6, ALL), (here.ipv4, HERE), (there.ipv4, not_ours), (there.ipv6, not_ours)]
 
-    def _start(self, order: dict[str, Any]) -> "subprocess.Popen[str]":
+    def _start(self, order: dict[str, Any], stack: ExitStack) -> "subprocess.Popen[str]":
         descriptors = [order["borrow"]] if order["borrow"] >= 0 else []
-        process: subprocess.Popen[str] = self._lab.popen(
-            self._host, [sys.executable, "-IS", str(STORM), "call"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=descriptors,
+        process: subprocess.Popen[str] = stack.enter_context(
+            self._lab.popen(
+                self._host, [sys.executable, "-IS", str(STORM), "call"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=descriptors,
+            )
         )  # fmt: skip
+        stack.callback(process.kill)
         assert process.stdin
         process.stdin.write(json.dumps(order))
         process.stdin.close()
@@ -246,7 +250,8 @@ def test_in_a_storm_nobody_is_taken_for_another(
         storm.run(int(CONNECTIONS * share))
         took_s = time.monotonic() - began
         eventually(lambda: len(near.read("outbound")) >= storm.made, DEADLINE_S, f"{storm.made} records")
-        rows, served = near.read("outbound"), sum(row["path"] == "tunnel" and row["reason"] == "ok" for row in near.rows)
+        rows = near.read("outbound")
+        served = sum(row["path"] == "tunnel" and row["reason"] == "ok" for row in rows)
         eventually(lambda: len(far.read("tunnel")) >= served, DEADLINE_S, f"{served} records on host2")
         tunnels = far.read("tunnel")
     arrived = heard(servers[host]) + heard(servers["host2"])
@@ -298,10 +303,12 @@ def figures(scene: str, storm: Storm, rows: list[dict[str, Any]], took_s: float)
     rewritten = sum(not low <= int(row["client"].rpartition(":")[2]) <= high for row in rows)
     in_use = sum(count for (_, _, end), count in storm.ends.items() if end == "in_use")
     nameless = sum(n for (name, _, end), n in storm.ends.items() if not name and end != "in_use")
-    unidentified = sum(row["reason"] == "unidentified" for row in rows)
+    unidentified = Counter(storm.who.get(row["sent"]) for row in rows if not row["source"] and row["sent"])
+    unidentified.pop("", 0)
     return (
         f"\n{scene}: {storm.made} connections, {storm.made / took_s:.0f}/s; source port rewritten {rewritten}; tuple in use "
-        f"{in_use}; without a name {nameless}; named, but unidentified {unidentified - nameless}; "
+        f"{in_use}; without a name {nameless}; named, but unidentified {unidentified.total()} "
+        f"{dict(unidentified)}; "
         f"misattributed {sum(wrong(row, storm.who) for row in rows)}; how {dict(Counter(row['how'] for row in rows))}; "
         f"reasons {dict(Counter(row['reason'] for row in rows))}"
     )

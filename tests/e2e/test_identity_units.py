@@ -10,7 +10,7 @@ from nodeagent.lab import cgroup
 from nodeagent.lab.lab import Lab
 from tests.e2e.support import look
 from tests.e2e.support.app import App
-from tests.e2e.support.callers import Order, call, call_from, marks_in_kernel, move, orphan, say
+from tests.e2e.support.callers import Order, call, call_from, call_with, marks_in_kernel, move, orphan
 from tests.e2e.support.echo import Echo
 from tests.e2e.support.unit import Unit
 from tests.e2e.support.wire import Wire
@@ -184,8 +184,7 @@ def test_a_socket_outlives_its_unit_and_keeps_its_name(lab: Lab, till: App, cana
     known = len(look.log_lines(lab, "host1"))
     with Unit(lab, "host1") as maker:
         sock = orphan(maker, lab, "host1", "gone")
-        sock.connect((address(lab, 0), SHOP_ONLY))
-        assert say(sock, canary) == "reset"
+        assert call_with(sock, address(lab, 0), SHOP_ONLY, canary) == "reset"
     (row,) = eventually(partial(rows_after, lab, known), look.WITHIN_S, "a record")
     assert (row["how"], row["source"], row["reason"]) == ("conntrack", "gone", "denied")
 

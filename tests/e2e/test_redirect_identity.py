@@ -126,7 +126,9 @@ def test_a_forged_mark_is_wiped_and_its_owner_captured(
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_forged_mark_is_not_taken_for_a_stamp_behind_a_syn_cookie(mesh: tuple[Host, Host, Agent], version: int) -> None:
+def test_a_forged_mark_is_not_taken_for_a_stamp_behind_a_syn_cookie(
+    mesh: tuple[Host, Host, Agent], version: int
+) -> None:
     """The kernel forgets the SYN then, and the accepted socket has the mark of the packet that brings the cookie back."""
     host, peer, agent = mesh
     host.shell("sysctl", "-qw", "net.ipv4.tcp_syncookies=2")

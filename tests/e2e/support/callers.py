@@ -60,17 +60,22 @@ def call(unit: Unit, address: str, port: int, line: str, *, mark: int = 0) -> st
     with sock:
         if mark:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-        try:
-            sock.connect((address, port))
-        except ConnectionRefusedError:
-            return "refused"
-        except ConnectionResetError:
-            return "reset"
-        except TimeoutError:
-            return "silent"
-        except OSError as error:
-            return str(error)
-        return say(sock, line)
+        return call_with(sock, address, port, line)
+
+
+def call_with(sock: socket.socket, address: str, port: int, line: str) -> str:
+    """As `call`, on a socket that is there already and stays open."""
+    try:
+        sock.connect((address, port))
+    except ConnectionRefusedError:
+        return "refused"
+    except ConnectionResetError:
+        return "reset"
+    except TimeoutError:
+        return "silent"
+    except OSError as error:
+        return str(error)
+    return say(sock, line)
 
 
 def place_of(lab: Lab, host: str, path: str) -> Path:

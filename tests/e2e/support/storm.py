@@ -143,6 +143,7 @@ class Caller:
 
     def _end(self, call: "_Call", end: str) -> None:
         del self._open[call.sock.fileno()]
+        self._poller.unregister(call.sock)  # closing does not, as long as a lender has the socket too
         if call.how == "reset":
             call.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         call.sock.close()
