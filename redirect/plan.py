@@ -138,7 +138,7 @@ def _ident(settings: Settings) -> tuple[Rule, ...]:
     """
     marked = Marked((settings.unit_marks,))
     return (
-        Rule((marked, Opening(holds=False)), SetMark(0), "forged, or the agent's answer to a stamped caller"),
+        Rule((marked, Opening(holds=False)), SetMark(0), "forged, or an answer of the agent to a stamped caller"),
         Rule((), Jump("exempt")),
         Rule((marked,), SetMark(0), "forged: only this chain stamps", counted=True),
         Rule((), Jump("never")),

@@ -99,17 +99,18 @@ def _wait_listening(start: Start, holder: Holder, launched: Launched, progress: 
         listened, now = _listened(start, holder), time.monotonic()
         found = network.answering(host, listened)
         heard_at = (heard_at or now) if listened else None
-        silence_s = now - heard_at if heard_at else 0.0  # since it began to listen: more may come
-        if len(found) == 2 or (found and silence_s > limits.LAB_LISTEN_MORE_S):
+        listening_s = now - heard_at if heard_at else 0.0  # more addresses may come
+        if len(found) == 2 or (found and listening_s > limits.LAB_LISTEN_MORE_S):
             return found
         if not is_running(host, start.service):
             status = launched.try_status(limits.LAB_ENDED_S)
             _fail(start, f"ended{'' if status is None else f' with status {status}'} before port {start.port} listened")
-        if listened and not found and silence_s > limits.LAB_LOOPBACK_S:
+        if listened and not found and listening_s > limits.LAB_LOOPBACK_S:
             _fail(start, loopback_complaint(host, listened, start.port))
         if now - began > limits.LAB_PORT_S:
             _fail(start, f"does not listen on port {start.port} after {limits.LAB_PORT_S:g} s")
-        progress.waits_for(f"{start.service} on {host.name} does not listen on port {start.port} yet")
+        so_far = f"listens at {' and '.join(sorted(listened))} alone" if listened else "does not listen"
+        progress.waits_for(f"{start.service} on {host.name} {so_far} on port {start.port}")
         time.sleep(0.01)
 
 

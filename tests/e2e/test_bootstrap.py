@@ -15,6 +15,7 @@ from tests.e2e.support.waiting import wait_until
 SCRIPT = Path(__file__).parents[2] / "script" / "bootstrap"
 PYTHON = Path("/usr/bin/python3").resolve()
 POLICY = "#!/bin/sh\n# Made by script/bootstrap of nodeagent: no server starts while it installs packages.\nexit 101\n"
+DONE = "==> done: now script/demo\n"
 FOLDERS = ("opt", "sbin", "bin", "tmp", "installed", "tree/script", "tree/nodeagent", "tree/certs", "tree/redirect")
 # Bind mounts in a private mount namespace; the shell becomes the script, so that a signal to it is one to the script.
 ENTER = f"""
@@ -147,8 +148,8 @@ def test_a_second_run_changes_nothing_and_asks_nobody(machine: Machine) -> None:
     assert (machine.tree / ".venv").readlink().is_relative_to("/opt/nodeagent")
     before = machine.files()
     machine.forget()
-    assert machine.run("--dev") == (0, "")
-    assert machine.run() == (0, "")
+    assert machine.run("--dev") == (0, DONE)
+    assert machine.run() == (0, DONE)
     assert machine.log() == []
     assert machine.files() == before
 
@@ -219,7 +220,7 @@ def test_a_tree_that_others_cannot_read_is_copied_and_the_copy_follows_edits(mac
     assert machine.asked("pip") == [f"/opt/nodeagent/{link.parent.name}/tree"]
     machine.forget()
     before = machine.files()
-    assert machine.run() == (0, "")
+    assert machine.run() == (0, DONE)
     assert machine.files() == before
     (machine.tree / "nodeagent" / "code.py").write_text("edited")
     status, told = machine.run()

@@ -31,10 +31,22 @@ def demo(name: str, *options: str, path: str = "") -> subprocess.CompletedProces
     )
 
 
+def test_help_is_true_and_changes_nothing(name: str) -> None:
+    """What stays after a demo is named: packages, and the environment below /opt."""
+    done = demo(name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "except the Debian packages and the Python environment in /opt/nodeagent" in done.stdout
+    assert "script/bootstrap installs" in done.stdout
+    assert "set -eu" not in done.stdout
+    assert demo(name, "--keeep").returncode == 2
+    assert remains_of(name) == []
+
+
 def test_the_whole_story_holds(name: str) -> None:
     """Denied and why, allowed, 200, the client's address, TLS only, others denied, everything removed."""
     done = demo(name)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "now script/demo" not in done.stdout
     told = iter(done.stdout.splitlines())
     for expected in (
         "$ nodeagent lab up", "denied: no intention allows shop -> web", "nodeagent intention allow shop web",

@@ -113,7 +113,7 @@ def test_a_named_service_is_a_unit_and_nothing_else_is(bare: Lab) -> None:
 def test_nobody_can_pose_as_the_agent(bare: Lab) -> None:
     """Its unit is exempt from capture."""
     done = nodeagent_lab("exec", bare, "host1", "nodeagent", "--", "id")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "agent's own unit" in done.stderr
 
 
@@ -148,6 +148,8 @@ def test_a_stopped_service_is_gone_everywhere(bare: Lab) -> None:
     assert not (cgroup.mount() / bare.host("host1").unit_cgroup("short")).exists()
     assert bare.catalog("GET", "/v1/health/service/short") == []
     assert "short" not in nodeagent_lab("status", bare).stdout
+    again = nodeagent_lab("stop", bare, "host1", "short")
+    assert (again.returncode, "there is no service short on host1" in again.stderr) == (4, True)
 
 
 def test_a_service_that_ignores_sigterm_is_stopped_all_the_same(bare: Lab) -> None:
@@ -166,7 +168,7 @@ def test_a_command_that_ends_is_reported_with_its_log(bare: Lab) -> None:
         "run", bare, "host1", "broken", "--port", "8083", "--", "sh", "-c", "echo cannot read my file >&2; exit 1"
     )
     assert done.returncode == 1
-    assert "broken on host1 ended before port 8083 listened; its log ends:\n  cannot read my file" in done.stderr
+    assert "broken on host1 ended with status 1 before port 8083 listened; its log ends:\n  cannot read my file" in done.stderr
     assert not (cgroup.mount() / bare.host("host1").unit_cgroup("broken")).exists()
     assert bare.catalog("GET", "/v1/health/service/broken") == []
 
@@ -200,7 +202,7 @@ def test_the_hub_runs_no_service_and_no_agent(bare: Lab) -> None:
     ):  # fmt: skip
         verb, *rest = arguments
         done = nodeagent_lab(verb, bare, *rest)
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (4, "")
         assert done.stderr == f"Error: lab '{bare.name}' has no host 'hub'; its hosts: host1, host2\n"
     assert json.loads(nodeagent_lab("status", bare, "-o", "json").stdout)["labs"][0]["catalog_running"]
     assert not (cgroup.mount() / bare.host("hub").unit_cgroup("web")).exists()

@@ -87,9 +87,12 @@ def test_down_needs_no_state_file(name: str) -> None:
     """A full disk or an eager hand must not make a lab unremovable."""
     Lab.up(Plan(name, agents=False))
     state_path(name).unlink()
-    assert "no lab" in nodeagent_lab("exec", name, "host1", "--", "id").stderr
+    gone = nodeagent_lab("exec", name, "host1", "--", "id")
+    assert (gone.returncode, "no lab" in gone.stderr) == (4, True)
     shutil.rmtree(layout.lab_directory(name))
     assert nodeagent_lab("down", name).stdout == f"lab '{name}' is removed\n"
+    again = nodeagent_lab("down", name)
+    assert (again.returncode, again.stderr) == (4, f"Error: there is no lab '{name}'; see: nodeagent lab status\n")
     assert remains_of(name) == []
 
 

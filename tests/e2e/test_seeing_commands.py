@@ -117,6 +117,7 @@ def test_an_agent_that_is_not_there_is_said_with_a_cure(run: Run) -> None:
         done = run(command, "--socket", "/run/nodeagent/no.sock")
         assert (done.returncode, done.stdout) == (UNREACHABLE, "")
         assert "systemctl start nodeagent" in done.stderr
+        assert "nodeagent lab agent HOST start" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
 
@@ -152,7 +153,7 @@ def test_what_cannot_be_a_name_is_a_usage_error(run: Run, name: str) -> None:
     for command in (("intention", "allow", "--", name, "web"), ("intention", "check", "--", "shop", name)):
         done = run(*command)
         assert (done.returncode, "cannot name a service" in done.stderr) == (USAGE, True), done
-    assert run("service", "register", "--port", "80", "--", name).returncode in (FAILED, USAGE)
+    assert run("service", "register", "--port", "80", "--", name).returncode == USAGE
 
 
 def test_a_bad_token_is_refused_with_a_cure(lab: Lab, run: Run) -> None:
@@ -194,13 +195,27 @@ def test_a_service_is_registered_by_command_called_and_removed(lab: Lab, run: Ru
     eventually(lambda: "5432" not in run(*services).stdout, look.WITHIN_S, "every agent has forgotten it")
 
 
+def test_a_service_that_is_never_captured_does_not_look_protected(lab: Lab, run: Run) -> None:
+    """Whoever registered it, past the command that refuses it: the table and JSON of its host say so."""
+    lab.register("host2", "remote-shell", 22)
+    done = run("services", "--no-headers", host="host2")
+    (cells,) = (line for line in done.stdout.splitlines() if line.startswith("remote-shell"))
+    assert ("NOT PROTECTED" in cells, "strict" in cells, "nobody" in cells, cells.endswith("anybody")) == (True, False, False, True)
+    assert "remote-shell is called past the agent, by anybody: port 22 is never captured" in done.stderr
+    (shown,) = [each for each in look.ask(lab, "host2", "services")["services"] if each["name"] == "remote-shell"]
+    assert shown["instances"][0]["uncaptured"].startswith("port 22 is never captured")
+    lab.stop("host2", "remote-shell")
+
+
 def test_what_cannot_be_registered_is_refused_with_the_reason(run: Run) -> None:
     """Bad ports and addresses before anything is written; what is not there cannot be removed."""
     assert run("service", "register", "db", "--port", "0").returncode == USAGE
     assert run("service", "register", "db").returncode == USAGE
     bad = run("service", "register", "db", "--port", "80", "--address", "db.example")
-    assert (bad.returncode, "--address" in bad.stderr) == (FAILED, True)
+    assert (bad.returncode, "--address" in bad.stderr) == (USAGE, True)
     gone = run("service", "deregister", "no-such")
-    assert gone.returncode in (FAILED, NOT_FOUND)
-    assert "no-such" in gone.stderr
+    assert gone.returncode == NOT_FOUND
+    assert "host1 has no instance 'no-such'; what it has, by ID: nodeagent service list" in gone.stderr
+    missing = run("service", "list", "--config", "/nowhere.toml")
+    assert (missing.returncode, "/nowhere.toml" in missing.stderr) == (NOT_FOUND, True)
     assert "db" not in run("service", "list", "--no-headers").stdout
