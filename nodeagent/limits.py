@@ -205,6 +205,7 @@ CATALOG_OTHERS_S = 0.5  # how often the server looks for what the command line w
 CERTIFIED_PER_TOKEN = 4096  # services that one token holds certificates for: what a host runs, and SVID_ON_DEMAND
 REVOKED_KEPT_S = 7 * 86_400.0  # agents are told of a revoked token this much longer than its certificates live: one that was
 # away for a week may still carry connections that they opened
+TTL_MAX_S = 6 * 86_400.0  # longest life: below REVOKED_KEPT_S, so that what is signed in the moment of a revocation ends with it
 TTL_MIN_S = 4.0  # shortest life of an SVID, for rehearsals: certificates count whole seconds, below it is due at birth
 CATALOG_ROW_BYTES = 2048  # a host or service, five times a usual one: agents read 10,000 instances in one answer
 CATALOG_WRITES_PER_S = 50.0  # of one token; each is an fsync, and a disk does some hundreds a second

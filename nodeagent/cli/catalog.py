@@ -90,7 +90,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.option("--tls-key", type=_file, help="Its key.")
 @click.option(
     "--leaf-ttl",
-    type=click.FloatRange(min=limits.TTL_MIN_S),
+    type=click.FloatRange(min=limits.TTL_MIN_S, max=limits.TTL_MAX_S),
     default=limits.SVID_TTL_S,
     show_default=True,
     metavar="SECONDS",

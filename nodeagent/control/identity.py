@@ -141,8 +141,8 @@ class Identity:
         wanted = (self._needed or frozenset()) | set(self._on_demand)
         for name in self._tasks.keys() - wanted:
             self._tasks.pop(name).cancel()
+            self._metrics.drop(_EXPIRY, name)
             if self.keepers.pop(name).svid:
-                self._metrics.drop(_EXPIRY, name)
                 self._change()
         for name in sorted(wanted - self._tasks.keys()):
             keeper = self.keepers.setdefault(name, Keeper(name, self._world))
@@ -165,7 +165,7 @@ class Identity:
         for svid in ring.svids:
             self._metrics.set(_EXPIRY, svid.not_after, svid.service)
         for keeper in self.keepers.values():
-            if keeper.svid is None and "revoked" in keeper.lost:
+            if keeper.svid is None and keeper.was_revoked:
                 self._metrics.drop(_EXPIRY, keeper.service)
 
     def _has_settled(self) -> bool:

@@ -46,6 +46,8 @@ class Keeper:
         """Of the root above it."""
         self.lost = ""
         """What became of the last one, where there is none: it expired, or was revoked."""
+        self.was_revoked = False
+        """Whether the last one was taken back, rather than that it came to its end."""
         self.error = ""
         """Why the last request failed; empty after one that did not."""
         self.failed_at = float("-inf")
@@ -69,6 +71,7 @@ class Keeper:
                 continue
             now = datetime.fromtimestamp(self._world.env.now(), tz=UTC)
             if self.svid and trust.has_revoked(self.svid):
+                self.was_revoked = True
                 self._withdraw("was revoked with the token on whose word it was signed")
             step = next_step(self.svid, now, self._draw)
             if isinstance(step, Expired):
@@ -117,7 +120,7 @@ class Keeper:
 
     def _take(self, svid: Svid, trust: Trust, draw: float) -> None:
         self.svid, self.root_id, self._draw = svid, trust.root_above(svid), draw
-        self.lost, self._asked_under = "", trust.active_id
+        self.lost, self.was_revoked, self._asked_under = "", False, trust.active_id
         _log.info("svid_issued", service=self.service, serial=svid.serial, not_after=svid.not_after.isoformat())
         self._world.changed()
 

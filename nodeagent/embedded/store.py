@@ -74,21 +74,19 @@ class Store:
         seen = 0
         while True:
             await asyncio.sleep(limits.CATALOG_OTHERS_S)
-            with suppress(StorageFailed):  # who asks for something is told; here it is tried again
+            with suppress(StorageFailed, sqlite3.Error):  # who asks for something is told; here it is tried again
                 seen = await self._hear(seen)
 
     async def _hear(self, seen: int) -> int:
         """One look for what is newer than the change `seen`; the number of the newest."""
         newest = self.read(newest_index)
-        loop = asyncio.get_running_loop()
-        if newest != seen and await loop.run_in_executor(self._thread, self._was_changed_by_others):
+        if newest == seen:
+            return seen
+        version = await asyncio.get_running_loop().run_in_executor(self._thread, data_version, self._writer)
+        if version != self._version:  # another connection than the writer's has committed
             self.watchers.wake(self.read(lambda connection: topics_since(connection, seen)))
+            self._version = version  # not before: what could not be told is told by the next look
         return newest
-
-    def _was_changed_by_others(self) -> bool:
-        """Whether another connection than the writer's has committed since this was asked last."""
-        before, self._version = self._version, data_version(self._writer)
-        return before != self._version
 
     async def close(self) -> None:
         """Ends when the last write has."""

@@ -112,10 +112,12 @@ def test_the_default_directory_is_not_the_agents():
     assert not DEFAULT_DATA.startswith("/var/lib/nodeagent/")
 
 
-def test_certificates_live_long_enough_not_to_be_due_at_birth(data):
-    done = CliRunner().invoke(catalog, ["--data", str(data), "--leaf-ttl", str(limits.TTL_MIN_S - 0.1)])
+@pytest.mark.parametrize("ttl_s", [limits.TTL_MIN_S - 0.1, limits.TTL_MAX_S + 0.1])
+def test_certificates_are_not_due_at_birth_and_end_before_a_revocation_is_forgotten(data, ttl_s):
+    done = CliRunner().invoke(catalog, ["--data", str(data), "--leaf-ttl", str(ttl_s)])
     assert done.exit_code == 2
     assert "--leaf-ttl" in done.stderr
+    assert limits.TTL_MAX_S < limits.REVOKED_KEPT_S
 
 
 def test_a_management_token_replaces_a_lost_one(data):
