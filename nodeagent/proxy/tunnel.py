@@ -6,6 +6,8 @@ lives and given up if it does not answer.
 
 import asyncio
 import math
+import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -112,6 +114,18 @@ class Tunnel(asyncio.Protocol):
             self._used_at = self._heard_at
         self.session.receive(data)
         self._flush()
+        self._look_for_reset()
+
+    def _look_for_reset(self) -> None:
+        """Loses a peer whose reset came together with data.
+
+        uvloop says once that a socket has failed, and the TLS library reads once then: it gets the data, and never the error.
+        """
+        if not self.transport or self.transport.is_closing():
+            return
+        error = self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            self.lose(f"connection to the peer lost ({os.strerror(error)})")
 
     def eof_received(self) -> bool:
         """The peer closed; a session has no half."""

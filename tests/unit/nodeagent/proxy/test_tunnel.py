@@ -1,6 +1,7 @@
 """A tunnel's own affairs: liveness, retirement, what it says of itself."""
 
 import asyncio
+import ctypes
 import time
 
 import pytest
@@ -81,6 +82,27 @@ def test_a_peer_that_answers_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
             theirs.transport.pause_reading()
             await gone(ours)
             assert end.reset_code == LOST
+
+    run(work)
+
+
+def send_reset(fd: int) -> None:
+    """At once, without closing the descriptor. Source: connect(2), AF_UNSPEC."""
+    assert ctypes.CDLL(None).connect(fd, bytes(16), 16) == 0
+
+
+def test_a_reset_that_comes_together_with_data_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, and not by a ping that finds nobody."""
+    monkeypatch.setattr(limits, "PING_S", 1000.0)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            await hosts.call()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            ours.transport.write(bytes(2))  # the beginning of a frame, which asks for no answer
+            send_reset(ours.transport.get_extra_info("socket").fileno())
+            await gone(theirs)
+            assert not hosts.two.live.relays
 
     run(work)
 
