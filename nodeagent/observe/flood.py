@@ -3,6 +3,7 @@
 from typing import Literal
 
 from nodeagent import limits
+from nodeagent.errors import Reason
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.observe.record import is_refusal
 
@@ -30,8 +31,11 @@ class Flood:
         return "last" if count == limits.FLOOD_LINES else "none"
 
     def judge_row(self, row: ConnectionRow) -> Verdict:
-        """As `judge`; what ended well, or was refused to a service that is known by name, always has its line."""
-        if row.source or not is_refusal(row):
+        """As `judge`; what ended well, or was refused to a service that is known by name, always has its line.
+
+        So does a local workload that nobody knows: whoever sets up a mesh looks for each of them.
+        """
+        if row.source or row.reason is Reason.UNIDENTIFIED or not is_refusal(row):
             return "line"
         return self.judge(source_of(row), row.closed_at)
 

@@ -31,7 +31,7 @@ def judged(flood: Flood, *rows: Row) -> list[str]:
 
 @pytest.mark.parametrize(
     ("reason", "side"),
-    [(Reason.PEER_IDENTITY, Side.UPSTREAM), (Reason.LIMIT, Side.AGENT), (Reason.LOOP, Side.MESH), (Reason.UNIDENTIFIED, Side.MESH)],
+    [(Reason.PEER_IDENTITY, Side.UPSTREAM), (Reason.LIMIT, Side.AGENT), (Reason.LOOP, Side.MESH)],
 )
 def test_a_source_has_so_many_lines_a_minute(reason: Reason, side: Side) -> None:
     """From whatever port; the last line is known to be the last."""
@@ -55,6 +55,8 @@ def test_what_a_proven_caller_does_and_what_ends_well_always_has_its_line() -> N
     flood = Flood()
     assert judged(flood, *[denied(number) for number in range(10)]) == ["line"] * 10
     assert judged(flood, *[row(n, source="", closed_at=60.0) for n in range(10)]) == ["line"] * 10
+    unknown = [knock(reason=Reason.UNIDENTIFIED, side=Side.MESH) for _ in range(10)]
+    assert judged(flood, *unknown) == ["line"] * 10
 
 
 @pytest.mark.parametrize(("client", "source"), [("10.0.0.1:5", "10.0.0.1"), ("[fd00::1]:5", "[fd00::1]")])
