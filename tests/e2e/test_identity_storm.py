@@ -33,7 +33,7 @@ from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
 
 CONNECTIONS = int(os.environ.get("STORM_CONNECTIONS", "10000"))
-DEADLINE_S = 60.0 + CONNECTIONS / 20
+DEADLINE_S = 60.0 + CONNECTIONS / 200
 STORM = Path(__file__).parent / "support" / "storm.py"
 PORTS = (40_000, 40_064)
 CHOSEN_BY_KERNEL = "40000 40255"
@@ -46,6 +46,8 @@ ALL, HERE, STRANGERS, FIRST = 8100, 8101, 8102, 8110
 """Services for everybody, on host2 and on the caller's host; one that nobody with a name calls; then those of NAMES."""
 FORGED = [limits.UNIT_MARK_BASE | number for number in range(1, 24)] + [limits.UPSTREAM_MARK]
 REFUSED = {"ECONNRESET", "EPIPE", "closed"}
+NONE = {"in_use", "ECONNREFUSED"}
+"""What is no connection: its tuple is another's, or was a moment ago, and the kernel answers the SYN with a reset."""
 
 
 class Maker(NamedTuple):
@@ -140,7 +142,7 @@ class Storm:
                 assert caller.returncode == 0, err
                 for target, line, end, count in json.loads(out):
                     self.ends[self.who[line], service_at(order["targets"][target][1]), end] += count
-        self.made = sum(count for (_, _, end), count in self.ends.items() if end != "in_use")
+        self.made = sum(count for (_, _, end), count in self.ends.items() if end not in NONE)
 
     def _order(self, number: int, maker: Maker, count: int, stack: ExitStack) -> dict[str, Any]:
         lines = []
@@ -257,6 +259,7 @@ def test_in_a_storm_nobody_is_taken_for_another(
     arrived = heard(servers[host]) + heard(servers["host2"])
     print(figures(scene, storm, rows, took_s))
     assert len(rows) == storm.made, "every connection left one record"
+    assert sum(count for (_, _, end), count in storm.ends.items() if end == "ECONNREFUSED") <= storm.made / 1000
     assert [row for row in rows if wrong(row, storm.who)] == []
     assert [row for row in tunnels if wrong(row, storm.who)] == [], "what the callee was shown by certificate"
     assert {line for _, line in arrived} <= {line for line, name in storm.who.items() if name}
@@ -283,7 +286,7 @@ def wrong(row: dict[str, Any], who: dict[int, str]) -> bool:
 def check_ends(storm: Storm, rows: list[dict[str, Any]]) -> None:
     """Nobody was let down without a reason that has a name, and each who has a name was served by it."""
     assert {row["reason"] for row in rows} <= {"ok", "denied", "unidentified", "reset_by_downstream"}
-    assert {end for _, _, end in storm.ends} <= {"answered", "left", "in_use", *REFUSED}
+    assert {end for _, _, end in storm.ends} <= {"answered", "left", *NONE, *REFUSED}
     answered = {(source, destination) for source, destination, end in storm.ends if end == "answered"}
     names = {name for name in storm.who.values() if name}
     assert answered == {(name, service) for name in names for service in ("all", "here")}
@@ -301,8 +304,8 @@ def figures(scene: str, storm: Storm, rows: list[dict[str, Any]], took_s: float)
     """For the reader of `-s`."""
     low, high = map(int, CHOSEN_BY_KERNEL.split())
     rewritten = sum(not low <= int(row["client"].rpartition(":")[2]) <= high for row in rows)
-    in_use = sum(count for (_, _, end), count in storm.ends.items() if end == "in_use")
-    nameless = sum(n for (name, _, end), n in storm.ends.items() if not name and end != "in_use")
+    in_use = sum(count for (_, _, end), count in storm.ends.items() if end in NONE)
+    nameless = sum(n for (name, _, end), n in storm.ends.items() if not name and end not in NONE)
     unidentified = Counter(storm.who.get(row["sent"]) for row in rows if not row["source"] and row["sent"])
     unidentified.pop("", 0)
     return (
