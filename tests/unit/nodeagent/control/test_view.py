@@ -156,7 +156,7 @@ def test_what_did_not_reach_the_catalog_is_one_line() -> None:
     """One cause is told once; what the catalog itself refused stays a line of its own."""
     refused = "the catalog answered 403 to /v1/agent/x: no"
     away = [f"{HERE}/v1/{path}: nobody listens" for path in ("a", "b")]
-    assert one_line(f"{HERE}/", [*away, refused, f"{HERE}/v1/c: cut off"], "nobody listens") == [
+    assert one_line(f"{HERE}/", [f"{HERE}/v1/c: cut off", *away, refused], "nobody listens") == [
         f"{HERE}: nobody listens (3 questions wait)", refused,
     ]  # fmt: skip
     assert one_line(HERE, away, "") == [f"{HERE}: nobody listens (2 questions wait)"]
