@@ -198,7 +198,7 @@ def test_a_refusal_is_one_line(host: Host) -> None:
         "nodeagent intercept apply --config /run/test.toml",
         "nodeagent intercept apply --config /run/none.toml",
     )
-    assert (status, other) == (1, 1)
+    assert (status, other) == (1, 4)
     assert text.splitlines() == [text]
     assert "host.control_user" in text
     assert "/run/none.toml" in message
