@@ -49,7 +49,7 @@ def test_urgent_data_stays_among_the_rest_on_both_sides() -> None:
 
     async def work() -> None:
         app, own = listening("127.0.0.1"), listening("127.0.0.1")
-        end = await connect_direct(Address(*app.getsockname()), "")
+        end = await connect_direct(Address(*app.getsockname()), "", PortPool())
         set_options(own)
         client = socket.create_connection(own.getsockname())
         conn, _ = own.accept()
