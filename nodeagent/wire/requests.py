@@ -98,9 +98,12 @@ def encode_answer(answer: OwnerAnswer) -> bytes:
 def decode_answer(data: bytes) -> OwnerAnswer:
     """The answer in OWNER."""
     _, number, flags, uid = _unpack(_OWNER, data[: _OWNER.size])
-    if not flags & _FOUND:
+    if flags & ~(_FOUND | _KNOWS_UNIT):
+        raise FrameError(f"flags {flags:#x} of an answer")
+    unit = _text(data[_OWNER.size :])
+    if not flags & _FOUND or (uid < 0 and not unit):
         return OwnerAnswer(number, -1, "", knows_unit=False)
-    return OwnerAnswer(number, max(uid, -1), _text(data[_OWNER.size :]), bool(flags & _KNOWS_UNIT))
+    return OwnerAnswer(number, max(uid, -1), unit, bool(flags & _KNOWS_UNIT))
 
 
 def encode_unit(mark: int, unit: str) -> bytes:
