@@ -69,7 +69,7 @@ def register(lab: Lab, host: str) -> None:
     """Every port that a server on this host may get; in force in all workers when it returns."""
     place, token = lab.member(host), lab.node_token(host)
     for port in range(FIRST_PORT, FIRST_PORT + PORTS):
-        entry = {**catalog.service_entry(place, SERVICE, port), "ID": f"{SERVICE}-{port}"}
+        entry = {**catalog.service_entry(place, SERVICE, port, (place.ipv4, place.ipv6)), "ID": f"{SERVICE}-{port}"}
         lab.catalog("PUT", "/v1/agent/service/register", entry, token=token)
     for each in lab.state.members:
         wait_until(partial(_knows_all, each, host), f"{each.name} knows {PORTS} instances on {host}")
