@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,15 @@ def test_a_reader_that_stands_still_costs_lines_and_nothing_else(monkeypatch: py
             sink.write(line)
         assert 0 < sink.dropped <= 100
         sink.close()
-        while os.read(read, 1 << 20) and sink._lines.qsize():
-            pass
         os.set_blocking(read, False)
-        sink.close()
+
+        def has_ended() -> bool:
+            with suppress(BlockingIOError):
+                os.read(read, 1 << 20)
+            sink.close()
+            return not sink._thread.is_alive()
+
+        eventually(has_ended, 60, "all was read, and the thread has ended")
     os.close(read)
 
 
