@@ -81,7 +81,7 @@ class Probe:
     def who(self, unit: str, uid: int, act: Callable[[], object], family: int = 4) -> tuple[int, str]:
         """(uid, unit) found for the connection."""
         with self.connected(unit, uid, act, family) as accepted:
-            return self.ask(accepted)[1:]
+            return self.ask(accepted)[1:3]
 
 
 def main(root: Path) -> dict[str, object]:
@@ -103,7 +103,7 @@ def main(root: Path) -> dict[str, object]:
         "rewritten": _rewritten(probe),
         "orphan": _orphan(probe),
         "time_wait": _time_wait(probe),
-        "alien": probe.find(OwnerQuestion(1, b"\x0a\x5a\x01\x01", 1, b"\x7f\0\0\1", 15001))[1:],
+        "alien": probe.find(OwnerQuestion(1, b"\x0a\x5a\x01\x01", 1, b"\x7f\0\0\1", 15001))[1:3],
         "listener": _row_of_listener(),
     }
 
@@ -116,7 +116,7 @@ def _rewritten(probe: Probe) -> object:
         probe.connected(web, 2002, lambda: _connect_from(40_000, 81)) as second,
     ):
         ports = [accepted.getpeername()[1] for accepted in (first, second)]
-        return {"ports": ports, "first": probe.ask(first)[1:], "second": probe.ask(second)[1:]}
+        return {"ports": ports, "first": probe.ask(first)[1:3], "second": probe.ask(second)[1:3]}
 
 
 def _orphan(probe: Probe) -> tuple[int, str]:
@@ -125,7 +125,7 @@ def _orphan(probe: Probe) -> tuple[int, str]:
         poller = select.poll()
         poller.register(accepted, select.POLLRDHUP)
         poller.poll()
-        return probe.ask(accepted)[1:]
+        return probe.ask(accepted)[1:3]
 
 
 def _time_wait(probe: Probe) -> object:
@@ -139,7 +139,7 @@ def _time_wait(probe: Probe) -> object:
             pass
         while (row := sock_diag.find_row(diag, original)) and row.cgroup_id:
             time.sleep(0.01)
-        return {"row": row, "answer": probe.ask(accepted)[1:]}
+        return {"row": row, "answer": probe.ask(accepted)[1:3]}
 
 
 def _row_of_listener() -> object:
