@@ -46,8 +46,6 @@ ALL, HERE, STRANGERS, FIRST = 8100, 8101, 8102, 8110
 """Services for everybody, on host2 and on the caller's host; one that nobody with a name calls; then those of NAMES."""
 FORGED = [limits.UNIT_MARK_BASE | number for number in range(1, 24)] + [limits.UPSTREAM_MARK]
 REFUSED = {"ECONNRESET", "EPIPE", "closed"}
-NONE = {"in_use", "ECONNREFUSED"}
-"""What is no connection: its tuple is another's, or was a moment ago, and the kernel answers the SYN with a reset."""
 
 
 class Maker(NamedTuple):
@@ -142,7 +140,7 @@ class Storm:
                 assert caller.returncode == 0, err
                 for target, line, end, count in json.loads(out):
                     self.ends[self.who[line], service_at(order["targets"][target][1]), end] += count
-        self.made = sum(count for (_, _, end), count in self.ends.items() if end not in NONE)
+        self.made = sum(count for (_, _, end), count in self.ends.items() if end != "in_use")
 
     def _order(self, number: int, maker: Maker, count: int, stack: ExitStack) -> dict[str, Any]:
         lines = []
@@ -248,18 +246,19 @@ def test_in_a_storm_nobody_is_taken_for_another(
     """Whoever has a name is served and refused by it, or is nobody and refused; whoever has none is refused."""
     host, share, makers = SCENES[scene]
     with Records(lab, host) as near, Records(lab, "host2") as far:
-        storm, began = Storm(lab, host, makers), time.monotonic()
+        storm, began, lost = Storm(lab, host, makers), time.monotonic(), nipped(lab, host)
         storm.run(int(CONNECTIONS * share))
         took_s = time.monotonic() - began
-        eventually(lambda: len(near.read("outbound")) >= storm.made, DEADLINE_S, f"{storm.made} records")
+        lost = nipped(lab, host) - lost
+        eventually(lambda: len(near.read("outbound")) >= storm.made - lost, DEADLINE_S, f"{storm.made - lost} records")
         rows = near.read("outbound")
         served = sum(row["path"] == "tunnel" and row["reason"] == "ok" for row in rows)
         eventually(lambda: len(far.read("tunnel")) >= served, DEADLINE_S, f"{served} records on host2")
         tunnels = far.read("tunnel")
     arrived = heard(servers[host]) + heard(servers["host2"])
     print(figures(scene, storm, rows, took_s))
-    assert len(rows) == storm.made, "every connection left one record"
-    assert sum(count for (_, _, end), count in storm.ends.items() if end == "ECONNREFUSED") <= storm.made / 1000
+    assert storm.made - lost <= len(rows) <= storm.made, "every connection left one record"
+    assert lost <= storm.made / 1000
     assert [row for row in rows if wrong(row, storm.who)] == []
     assert [row for row in tunnels if wrong(row, storm.who)] == [], "what the callee was shown by certificate"
     assert {line for _, line in arrived} <= {line for line, name in storm.who.items() if name}
@@ -286,12 +285,18 @@ def wrong(row: dict[str, Any], who: dict[int, str]) -> bool:
 def check_ends(storm: Storm, rows: list[dict[str, Any]]) -> None:
     """Nobody was let down without a reason that has a name, and each who has a name was served by it."""
     assert {row["reason"] for row in rows} <= {"ok", "denied", "unidentified", "reset_by_downstream"}
-    assert {end for _, _, end in storm.ends} <= {"answered", "left", *NONE, *REFUSED}
+    assert {end for _, _, end in storm.ends} <= {"answered", "left", "in_use", *REFUSED}
     answered = {(source, destination) for source, destination, end in storm.ends if end == "answered"}
     names = {name for name in storm.who.values() if name}
     assert answered == {(name, service) for name in names for service in ("all", "here")}
     turned_away = sum(n for (_, to, end), n in storm.ends.items() if end in REFUSED and to in ("all", "here"))
     assert turned_away <= sum(row["reason"] == "unidentified" for row in rows if row["destination"] in ("all", "here"))
+
+
+def nipped(lab: Lab, host: str) -> int:
+    """Connections that ended before anybody could accept them: a late reset of whoever had the tuple before met them."""
+    names, values = (line.split() for line in lab.exec(host, "cat", "/proc/net/netstat").stdout.splitlines()[:2])
+    return int(values[names.index("EmbryonicRsts")])
 
 
 def heard(server: "subprocess.Popen[str]") -> Counter[tuple[int, int]]:
@@ -304,9 +309,10 @@ def figures(scene: str, storm: Storm, rows: list[dict[str, Any]], took_s: float)
     """For the reader of `-s`."""
     low, high = map(int, CHOSEN_BY_KERNEL.split())
     rewritten = sum(not low <= int(row["client"].rpartition(":")[2]) <= high for row in rows)
-    in_use = sum(count for (_, _, end), count in storm.ends.items() if end in NONE)
-    nameless = sum(n for (name, _, end), n in storm.ends.items() if not name and end not in NONE)
-    unidentified = Counter(storm.who.get(row["sent"]) for row in rows if not row["source"] and row["sent"])
+    in_use = sum(count for (_, _, end), count in storm.ends.items() if end == "in_use")
+    nameless = sum(n for (name, _, end), n in storm.ends.items() if not name and end != "in_use")
+    asked = [row for row in rows if row["reason"] == "unidentified" and row["sent"]]
+    unidentified = Counter(storm.who.get(row["sent"]) for row in asked)
     unidentified.pop("", 0)
     return (
         f"\n{scene}: {storm.made} connections, {storm.made / took_s:.0f}/s; source port rewritten {rewritten}; tuple in use "
