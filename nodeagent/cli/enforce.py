@@ -45,7 +45,8 @@ def enforce(  # noqa: PLR0913 - the options of the command
     refused is shown. The switch is in force within a second, also for connections that are open, and outlives a restart
     until the file's mode is changed.
 
-    Exit status: 0 well, 1 somebody would be refused (--check), or it was not switched, 3 no agent is there.
+    Exit status: 0 well, 1 somebody would be refused (--check), or it was not switched, 3 no agent is there,
+    4 no such service.
     """
     if sum((check, reset, is_list)) > 1 or (mode and (reset or is_list)):
         raise click.UsageError("MODE, --check, --reset and --list: one of them at a time (MODE and --check go together)")
@@ -115,18 +116,22 @@ def summary(answer: CheckAnswer, at: float) -> str:
     step = f"{_whom(answer.service)}: {answer.mode} -> {answer.proposed}"
     if not answer.flows:
         return f"{step}: no flow was recorded yet, so nobody can say who would be refused"
-    seen = f"of {answer.flows} flows recorded in {duration(max(at - answer.since, 0))}"
+    seen = f"of {_counted(answer.flows, 'flow')} recorded in {duration(max(at - answer.since, 0))}"
     cut = f"; {_open(answer)} would be cut, and may come back" if answer.cut else ""
     return f"{step}: {len(answer.refused) or 'none'} {seen} would be refused{cut}"
 
 
 def _toll(answer: CheckAnswer) -> str:
-    refused = f"{len(answer.refused)} recorded flows would be refused" if answer.refused else ""
+    refused = f"{_counted(len(answer.refused), 'recorded flow')} would be refused" if answer.refused else ""
     return ", ".join(filter(None, (refused, f"{_open(answer)} would be cut" if answer.cut else "")))
 
 
 def _open(answer: CheckAnswer) -> str:
-    return f"{sum(part.times for part in answer.cut)} open connections"
+    return _counted(sum(part.times for part in answer.cut), "open connection")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def table_row(part: FlowPart, at: float) -> list[str]:

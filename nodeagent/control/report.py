@@ -264,6 +264,8 @@ class WhyAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion
     steps: list[Step]
     passes: bool
     """Of a connection that there was: whether it passed."""
+    passes_now: bool | None = None
+    """Of a connection that there was: whether it would pass now; None: no such call can be decided here."""
     connection: ConnectionRow | None = None
     """As it was recorded, where one was asked for."""
 

@@ -59,7 +59,7 @@ class Asker:
         answer = self._now(source, found[0])
         answer.destination = destination
         if len(found) > 1:
-            text = f"{destination} has {len(found) - 1} more addresses: choose one with --address"
+            text = f"{destination} has {len(found)} addresses, this is one: choose another one with --address"
             answer.steps.insert(0, Step("destination", "note", text))
         return answer
 
@@ -77,8 +77,11 @@ class Asker:
         if row.direction == "outbound":
             now = self._now(row.source, Target(address, row.peer == self.snapshot.mesh.host))
             answer.steps += [again, *(step for step in now.steps if row.destination or step.what == "capture")]
+            answer.passes_now = now.passes
         elif row.direction == "tunnel" and row.destination:
-            answer.steps += [again, explain_stream(self.snapshot, row.source, row.destination, address)]
+            callee = explain_stream(self.snapshot, row.source, row.destination, address)
+            answer.steps += [again, callee]
+            answer.passes_now = callee.verdict == "ok"
         return answer
 
     def _now(self, source: str, target: Target) -> WhyAnswer:

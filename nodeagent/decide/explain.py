@@ -19,7 +19,7 @@ from nodeagent.model.service import Instance
 from nodeagent.model.snapshot import Snapshot
 
 _HOW = {
-    "stamp": "the kernel stamped its SYN",
+    "stamp": "the stamp that the kernel put on its SYN",
     "conntrack": "conntrack and sock_diag, for its SYN had no stamp",
     "certificate": "the certificate of its tunnel",
     "unknown": "nothing",

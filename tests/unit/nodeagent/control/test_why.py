@@ -85,15 +85,16 @@ def test_a_connection_by_its_id(tmp_path: Path) -> None:
             status = 404
             while status == 404:
                 status, answer = await playing.get("/v1/why?id=0-1")
-            assert (answer["passes"], answer["connection"]["id"]) == (False, "0-1")
+            assert (answer["passes"], answer["passes_now"], answer["connection"]["id"]) == (False, True, "0-1")
             assert texts(answer)["outcome"] == ("ok", "it passes")
             assert "denied (no intention)" in str(answer["steps"])
             _, answer = await playing.get("/v1/why?id=0-2")
-            assert texts(answer)["callee"][0] == "refused"
+            assert (texts(answer)["callee"][0], answer["passes_now"]) == ("refused", False)
             _, answer = await playing.get("/v1/why?id=0-3")
             assert texts(answer)["capture"][0] == "note"
             status, answer = await playing.get("/v1/why?id=0-4")
             assert (status, answer["passes"], [step["what"] for step in answer["steps"]]) == (200, False, ["recorded", "workload", "recorded"])
+            assert answer["passes_now"] is None
             _, answer = await playing.get("/v1/why?id=0-5")
             assert answer["passes"] is False
 
