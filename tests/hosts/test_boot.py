@@ -46,7 +46,7 @@ def test_a_boot_without_catalog_and_ca(whole: Mesh, host: Host) -> None:
         assert call(host, host) == f"from {host.name}\n"
         assert call(host, f"{callee.address}:8000") == f"from {callee.name}\n"
         assert call(host, callee).startswith("curl: ")
-        assert '"reason":"no_svid"' in host.messages("nodeagent")
+        host.wait_for(lambda: '"reason":"no_svid"' in host.messages("nodeagent"), "the refusal's line")
     finally:
         whole.catalog.enter("systemctl", "start", "nodeagent-catalog")
         callee.enter("systemctl", "stop", "plain")

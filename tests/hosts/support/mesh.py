@@ -97,6 +97,7 @@ class Mesh:
         """Everything runs, whatever the test before has left."""
         self.catalog.enter("systemctl", "start", "nodeagent-catalog")
         for host in self.hosts:
+            host.enter("systemctl", "stop", "shop")
             host.enter("systemctl", "reset-failed", "nodeagent")
             host.enter("systemctl", "start", "nodeagent", "nginx")
             wait_meshed(host)
