@@ -160,6 +160,15 @@ METRIC_PAIRS = 2000  # (source, destination) label pairs; beyond, both are `othe
 ENTRY_BYTES = 1024 * 1024  # a config entry or KV value; Consul's KV limit is 512 KiB
 BLOCKING_PER_TOKEN = 1024  # blocking queries open at the embedded catalog for one token
 
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+CHECK_S = 20.0  # for all looks together, side by side; what is not known by then is told as such
+CHECK_ANSWER_S = 5.0  # of the catalog to one question
+CHECK_PEER_S = 3.0  # of a peer: a handshake takes milliseconds
+CHECK_PEERS = 32  # peers that one check shakes hands with: each logs it, and every host of a large mesh is checked
+STATE_ROOM_BYTES = 16 * 1024 * 1024  # a snapshot of 10,000 services is 5 MB, and is written beside the old one
+MEMORY_LOW_BYTES = 128 * 1024 * 1024  # an agent with two workers and a spare holds about 150 MiB; below this one more fails
+
 # --- lab -----------------------------------------------------------------------------------------------------------
 
 LAB_HOSTS = 100  # an agent with two workers and a spare holds about 150 MiB

@@ -20,6 +20,7 @@ from nodeagent.errors import (
 
 COMMANDS = {
     "run": "nodeagent.cli.run:run",
+    "check": "nodeagent.cli.check:check",
     "status": "nodeagent.cli.status:status",
     "connections": "nodeagent.cli.connections:connections",
     "services": "nodeagent.cli.services:services",
