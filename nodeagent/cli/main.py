@@ -27,6 +27,8 @@ COMMANDS = {
     "certs": "nodeagent.cli.certs:certs",
     "why": "nodeagent.cli.why:why",
     "enforce": "nodeagent.cli.enforce:enforce",
+    "drain": "nodeagent.cli.drain:drain",
+    "undrain": "nodeagent.cli.drain:undrain",
     "intention": "nodeagent.cli.intention:intention",
     "service": "nodeagent.cli.service:service",
     "intercept": "nodeagent.cli.intercept:intercept",
