@@ -8,9 +8,9 @@ from typing import Any
 import click
 import msgspec
 
-from nodeagent.cli.agent_api import AgentSilentError, ask, find_socket, socket_option
+from nodeagent.cli.agent_api import ask, find_socket, socket_option
 from nodeagent.cli.main import EXIT_FAILED, EXIT_TIMEOUT, EXIT_UNREACHABLE
-from nodeagent.cli.render import now, output_option, printable, show_json
+from nodeagent.cli.render import now, output_option, printable
 from nodeagent.config import DEFAULT_PATH, Config, load_config
 from nodeagent.control.report import API_VERSION, Status
 from nodeagent.diagnose.facts import Facts
@@ -53,7 +53,7 @@ def check(*, pre: bool, wait_s: float | None, config_path: Path, output: str, so
     """
     began = time.monotonic()
     while True:
-        facts = gather(_scope(config_path, socket_path, is_pre=pre))
+        facts = gather(read_scope(config_path, socket_path, is_pre=pre), _say)
         findings = judge(facts)
         failed = [finding for finding in findings if finding.level == "failed"]
         left_s = (wait_s or 0.0) - (time.monotonic() - began)
@@ -80,15 +80,24 @@ def screen(findings: Sequence[Finding]) -> list[str]:
     return [*lines, _sum(findings)]
 
 
+def _say(what: str) -> None:
+    click.echo(what, err=True)
+
+
 def _sum(findings: Sequence[Finding]) -> str:
     levels = [finding.level for finding in findings]
     return f"{levels.count('ok')} well, {levels.count('warning')} to look at, {levels.count('failed')} failed"
 
 
+def report_json(findings: Sequence[Finding], *, is_pre: bool) -> bytes:
+    """The report for programs."""
+    is_ok = all(finding.level != "failed" for finding in findings)
+    return msgspec.json.format(msgspec.json.encode(CheckReport(ok=is_ok, pre=is_pre, findings=list(findings))), indent=2)
+
+
 def _show(findings: Sequence[Finding], output: str, *, is_pre: bool) -> None:
     if output == "json":
-        is_ok = all(finding.level != "failed" for finding in findings)
-        show_json(CheckReport(ok=is_ok, pre=is_pre, findings=list(findings)))
+        click.echo(report_json(findings, is_pre=is_pre))
         return
     for line in screen(findings):
         click.echo(line)
@@ -102,19 +111,20 @@ def _status(facts: Facts, *, is_failed: bool, is_waiting: bool) -> int:
     return EXIT_FAILED if is_failed else 0
 
 
-def _scope(config_path: Path, socket_path: str | None, *, is_pre: bool) -> Scope:
+def read_scope(config_path: Path, socket_path: str | None, *, is_pre: bool) -> Scope:
+    """What a look at this host starts from: file and agent, as far as there are any."""
     config, error = _read_config(config_path)
     where = find_socket(socket_path, config_path)
 
     def ask_agent(path: str, kind: type[Any]) -> Any:
         return ask(path, kind, socket_path=where)
 
-    status, agent_error, is_silent = None, "", False
+    status, agent_error = None, ""
     try:
         status = ask_agent("/v1/status", Status)
     except click.ClickException as failure:
-        agent_error, is_silent = failure.message, isinstance(failure, AgentSilentError)
-    return Scope(config_path, config, error, is_pre, agent_error, is_silent, status, ask_agent, now)
+        agent_error = failure.message
+    return Scope(config_path, config, error, is_pre, agent_error, status, ask_agent, now)
 
 
 def _read_config(path: Path) -> tuple[Config | None, str]:

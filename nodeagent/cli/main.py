@@ -32,6 +32,8 @@ COMMANDS = {
     "intention": "nodeagent.cli.intention:intention",
     "service": "nodeagent.cli.service:service",
     "intercept": "nodeagent.cli.intercept:intercept",
+    "debug": "nodeagent.cli.debug:debug",
+    "completion": "nodeagent.cli.completion:completion",
     "ca": "nodeagent.cli.ca:ca",
     "catalog": "nodeagent.cli.catalog:catalog",
     "lab": "nodeagent.cli.lab:lab",

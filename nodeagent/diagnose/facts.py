@@ -23,8 +23,6 @@ class AgentState:
 
     error: str = ""
     """Why it does not answer, with the cure; empty: it does."""
-    is_silent: bool = False
-    """It is there and does not answer in time."""
     version: str = ""
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

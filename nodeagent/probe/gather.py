@@ -7,7 +7,7 @@ from typing import Any
 from nodeagent import limits
 from nodeagent.diagnose.facts import Facts
 from nodeagent.probe import catalog, clock, firewall, host, identity, kernel, peers, routing
-from nodeagent.probe.bounded import look
+from nodeagent.probe.bounded import Say, look
 from nodeagent.probe.scope import Scope
 
 PROBES: dict[str, Callable[[Scope], Any]] = {
@@ -23,7 +23,7 @@ PROBES: dict[str, Callable[[Scope], Any]] = {
 """By field of Facts."""
 
 
-def gather(scope: Scope) -> Facts:
+def gather(scope: Scope, say: Say = lambda _: None) -> Facts:
     """Every fact, or why it could not be learned; within CHECK_S."""
-    found: dict[str, Any] = look({name: partial(probe, scope) for name, probe in PROBES.items()}, limits.CHECK_S)
+    found: dict[str, Any] = look({name: partial(probe, scope) for name, probe in PROBES.items()}, limits.CHECK_S, say)
     return Facts(**found)

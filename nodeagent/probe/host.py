@@ -37,7 +37,7 @@ def agent(scope: Scope) -> AgentState | None:
     if scope.is_pre:
         return None
     if scope.status is None:
-        return AgentState(error=scope.agent_error, is_silent=scope.is_silent)
+        return AgentState(error=scope.agent_error)
     said = scope.status
     return AgentState(version=said.version, problems=tuple(said.problems), warnings=tuple(said.warnings))
 

@@ -20,7 +20,6 @@ class Scope:
     is_pre: bool
     """Only the host counts: no agent is expected."""
     agent_error: str
-    is_silent: bool
     status: Status | None
     """What the agent said; None: it does not answer."""
     ask_agent: Callable[[str, type[Any]], Any]
