@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 
 from nodeagent import limits
+from nodeagent.control.generations import Reloaded, judge_reload
 from nodeagent.control.report import Status
 from nodeagent.lab import cgroup, enter, layout
 from nodeagent.lab.ask import ask_agent
@@ -74,6 +75,32 @@ def stop_agent(host: Host, say: Say) -> None:
         say(f"still waiting: the agent on {host.name} drains; its open connections get {limits.DRAIN_S:g} s")
         cgroup.wait_empty(unit, limits.DRAIN_S + limits.LAB_STOP_S - limits.LAB_SAY_S)
     cgroup.destroy(unit)
+
+
+def reload_agent(host: Host, say: Say) -> None:
+    """SIGHUP to the supervisor; returns when the next generation serves in place of the one before.
+
+    Raises:
+        LabError: no agent runs, it refused, or the next generation does not serve in time.
+    """
+    before = ask_agent(host, "/v1/status", Status)
+    assert before.supervisor is not None
+    os.kill(before.supervisor.pid, signal.SIGHUP)
+    deadline, progress = time.monotonic() + limits.RELOAD_CHECK_S + limits.LAB_START_S, Progress(say)
+    while (so_far := _look_at_reload(host, before)).state != "done":
+        if so_far.state == "refused":
+            raise LabError(f"the agent on {host.name} refused the reload: {so_far.why}")
+        if time.monotonic() > deadline:
+            raise LabError(f"the agent on {host.name} did not reload: {so_far.why}")
+        progress.waits_for(f"the agent on {host.name} reloads: {so_far.why}")
+        time.sleep(0.05)
+
+
+def _look_at_reload(host: Host, before: Status) -> Reloaded:
+    try:
+        return judge_reload(before, ask_agent(host, "/v1/status", Status))
+    except LabError as error:
+        return judge_reload(before, None, str(error))
 
 
 def kill_agent(host: Host) -> None:

@@ -175,6 +175,10 @@ class Lab:
         """Stops the agent of a host as systemd would: it drains."""
         agent.stop_agent(self.member(host), self._say)
 
+    def reload_agent(self, host: str) -> None:
+        """Has the agent of a host take up its configuration and program anew; no connection is lost."""
+        agent.reload_agent(self.member(host), self._say)
+
     def kill_agent(self, host: str) -> None:
         """Kills every process of the agent of a host."""
         agent.kill_agent(self.member(host))

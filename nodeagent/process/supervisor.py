@@ -78,7 +78,7 @@ class Supervisor:
         self._parts = parts
         self._signals = signals
         self._command = command
-        self._refused = ""
+        self._refusals: list[str] = []
         self._heartbeat = Heartbeat(parts.loop, parts.fleet, parts.guard.beat, parts.notifier.alive)
         self._complaint = Seldom(parts.loop.time)
 
@@ -104,7 +104,7 @@ class Supervisor:
                 config = await check_successor(self._parts.loop, self._command, os.environ)
                 await self._hand_on(config)
             except (ReloadRefused, OSError) as error:
-                self._refused = str(error)
+                self._refusals.append(str(error))
                 _log.error("reload_refused", why=str(error), effect="all goes on as before")
 
     async def _settle(self) -> None:
@@ -197,7 +197,8 @@ class Supervisor:
             units=len(parts.units),
             workers=parts.fleet.facts(),
             generation=parts.generation,
-            reload_refused=self._refused,
+            reloads_refused=len(self._refusals),
+            reload_refused=self._refusals[-1] if self._refusals else "",
         )
 
 
