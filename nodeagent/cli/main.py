@@ -28,6 +28,7 @@ COMMANDS = {
     "enforce": "nodeagent.cli.enforce:enforce",
     "intention": "nodeagent.cli.intention:intention",
     "service": "nodeagent.cli.service:service",
+    "upgrade": "nodeagent.cli.upgrade:upgrade",
     "intercept": "nodeagent.cli.intercept:intercept",
     "ca": "nodeagent.cli.ca:ca",
     "catalog": "nodeagent.cli.catalog:catalog",

@@ -40,6 +40,7 @@ def mesh(lab: Lab) -> Iterator[Lab]:
         yield lab
 
 
+@pytest.mark.timeout(120 + 60 * UPGRADES)
 def test_reloads_under_load_cost_no_request_and_no_connection(mesh: Lab) -> None:
     """Both sides in turn; opaque and keep-alive connections of before the first reload are alive after the last one."""
     lab, web, here = mesh, mesh.host("host2").ipv4, mesh.host("host1").ipv4
