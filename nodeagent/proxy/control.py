@@ -100,6 +100,8 @@ class ControlChannel:
                 self._inbox.put_nowait((self._sock, message))
         except BlockingIOError:
             return
+        except ConnectionError:  # control has ended, and had not read all
+            data = b""
         except (OSError, FrameError) as error:
             self._live.report(error)
             data = b""
@@ -126,6 +128,7 @@ class ControlChannel:
                 self._live.follow(apply_delta(self._live.snapshot, decode_delta(body)))
             case KeysFrame(ring):
                 self._live.keys.replace(ring)
+                self._live.has_keys.set()
                 self._tell_waiters()
                 self.on_keys()
             case SvidRefusal(service, why):
