@@ -6,8 +6,11 @@ import pytest
 
 from redirect import elements, kernel
 from redirect.errors import RedirectError
+from redirect.nft import heading_of
+from redirect.plan import plan
+from redirect.settings import Settings
 
-SETS = ("set mesh4", "set mesh6", "set local_ports", "set loopback_ports", "set agents", "set alive", "map units")
+SETS = tuple(heading_of(named) for named in plan(Settings(agent_uids=(1,))).main.sets)
 
 
 class NftSets:
@@ -18,6 +21,8 @@ class NftSets:
         """Every command that would change elements."""
         self.drift: tuple[str, ...] = ()
         """In the rules."""
+        self.bypassed = 0
+        """What the counter says."""
         self._sets: dict[str, set[str]] = {heading: set() for heading in SETS}
         monkeypatch.setattr(elements, "Nft", lambda: self)
         monkeypatch.setattr(elements, "read_mount", lambda: "/sys/fs/cgroup")
@@ -38,6 +43,9 @@ class NftSets:
             heading = f"{listed[1]} {listed[2]}"
             inner = f"elements = {{ {', '.join(self._sets[heading])} }}\n" if self._sets[heading] else ""
             return f"table inet nodeagent {{\n{heading} {{\n{inner}}}\n}}\n"
+        if commands.startswith("reset counter "):
+            packets, self.bypassed = self.bypassed, 0
+            return f"table inet nodeagent {{\n\tcounter bypassed {{\n\t\tpackets {packets} bytes {60 * packets}\n\t}}\n}}\n"
         if self.refuses or not self._sets:
             raise RedirectError("nft: Error: Could not process rule")
         for line in commands.splitlines():
