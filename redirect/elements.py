@@ -116,7 +116,8 @@ class Elements:
             if not first <= mark <= last:
                 raise RedirectError(f"mark {mark:#x} of {path}: not between {first:#x} and {last:#x}")
         self._units, self._open_marks = dict(marks_by_cgroup_path), frozenset(open_marks)
-        self._run(text.render_fill(MAIN, _OPEN_CALLERS, sorted(f"{mark:#010x}" for mark in self._open_marks)))
+        if self._settings.knows_callers:
+            self._run(text.render_fill(MAIN, _OPEN_CALLERS, sorted(f"{mark:#010x}" for mark in self._open_marks)))
         return self._fill_cgroups(_UNITS, _stamps(self._units))
 
     def beat(self) -> None:
@@ -132,7 +133,8 @@ class Elements:
 
     def take_bypassed(self) -> int:
         """How many connections have bypassed a dead agent since this was asked last, by whomever."""
-        answer = self._run(f"reset counter {text.FAMILY} {MAIN} {BYPASSED}")
+        with Nft() as fresh:  # a context that has seen the counter once goes on telling what it was then
+            answer = fresh.run(f"reset counter {text.FAMILY} {MAIN} {BYPASSED}")
         return int(answer.partition("packets ")[2].partition(" ")[0] or 0)
 
     def restore(self) -> None:

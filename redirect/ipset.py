@@ -96,9 +96,9 @@ def elements_of(name: str) -> frozenset[str]:
     return frozenset(map(_text, _rows(name)))
 
 
-def packets_in(name: str) -> int:
-    """What all elements of a set that counts have counted."""
-    return sum(int(row.get_attr("IPSET_ATTR_PACKETS") or 0) for row in _rows(name))
+def packets_in(name: str) -> tuple[int, ...]:
+    """What each element of a set that counts has counted."""
+    return tuple(int(row.get_attr("IPSET_ATTR_PACKETS") or 0) for row in _rows(name))
 
 
 def _rows(name: str) -> list[Any]:

@@ -51,11 +51,11 @@ from redirect.rules import (
     ToAddressSet,
     ToEndpoints,
     ToEndpointSet,
+    Told,
     ToNetworks,
     ToPorts,
     ToPortSet,
     ToThisHost,
-    Told,
     TproxyTo,
 )  # fmt: skip
 from redirect.settings import Settings
@@ -295,7 +295,7 @@ class _Writer:
             case Marked(ranges):
                 return [_part(mark={"mark": [mark]}) for first, last in ranges for mark in _masks(first, last)]
 
-    def _destinations(
+    def _destinations(  # noqa: PLR0911 - one return per kind is the clearest table
         self, condition: ToPorts | ToNetworks | ToEndpoints | ToEndpointSet | ToThisHost | ToPortSet | ToAddressSet
     ) -> list[_Part]:
         match condition:

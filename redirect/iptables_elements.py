@@ -78,13 +78,15 @@ class IptablesElements:
             ipset.clear(f"{set_name(ALIVE)}{family}")
 
     def take_bypassed(self) -> int:
-        """As `Elements.take_bypassed`. An element that is added once more begins at 0."""
-        packets = 0
+        """As `Elements.take_bypassed`. A set that nobody has filled yet counts nothing."""
+        total = 0
         for family in FAMILIES:
             of = self._sets[f"{set_name(BYPASSED)}{family}"]
-            packets += ipset.packets_in(of.name)
-            ipset.add(of, any_address(family))
-        return packets
+            counted = ipset.packets_in(of.name)
+            total += sum(counted)
+            if any(counted) or not counted:
+                ipset.fill(of, any_address(family))
+        return total
 
     def restore(self) -> None:
         """As `Elements.restore`."""

@@ -41,11 +41,11 @@ from redirect.rules import (
     ToAddressSet,
     ToEndpoints,
     ToEndpointSet,
+    Told,
     ToNetworks,
     ToPorts,
     ToPortSet,
     ToThisHost,
-    Told,
     TproxyTo,
 )  # fmt: skip
 
@@ -205,7 +205,7 @@ def _socket(condition: OfUsers | InCgroup | Beating | Told | Marked | NotMarkedF
             return f"meta mark {_ranges(ranges, '#x')}"
 
 
-def _destination(
+def _destination(  # noqa: PLR0911 - one return per kind is the clearest table
     condition: ToPorts | ToPortSet | ToNetworks | ToAddressSet | ToEndpoints | ToEndpointSet | ToThisHost,
 ) -> str:
     match condition:
@@ -225,7 +225,7 @@ def _destination(
             return f"fib daddr type {_not(holds)}local"
 
 
-def _action(action: Action) -> str:  # noqa: PLR0911 - one return per kind is the clearest table
+def _action(action: Action) -> str:  # noqa: C901, PLR0911 - one return per kind is the clearest table
     match action:
         case Accept():
             return "accept"

@@ -38,11 +38,11 @@ from redirect.rules import (
     ToAddressSet,
     ToEndpoints,
     ToEndpointSet,
+    Told,
     ToNetworks,
     ToPorts,
     ToPortSet,
     ToThisHost,
-    Told,
     TproxyTo,
 )  # fmt: skip
 from redirect.settings import LOOPBACK_NETWORKS, NEVER_NETWORKS, NEVER_PORTS, Fail, Settings

@@ -17,7 +17,7 @@ from nodeagent.process.capture import Capture
 from nodeagent.process.cgroups import find_cgroup2_mount, own_cgroup
 from nodeagent.process.control_process import ControlProcess, Program
 from nodeagent.process.guard import Guard
-from nodeagent.process.interception import resolve_catalog, settings_of, with_backend
+from nodeagent.process.interception import closed_units, resolve_catalog, settings_of, with_backend
 from nodeagent.process.listeners import (
     Family,
     ListenerSocket,
@@ -145,7 +145,7 @@ def _drop(_parts: Parts, _stack: AsyncExitStack) -> None:
 def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
     is_enabled = parts.config.intercept.enabled
     try:
-        parts.guard = Guard(_settings(parts) if is_enabled else None)
+        parts.guard = Guard(_settings(parts) if is_enabled else None, closed_units(parts.config))
         stack.callback(parts.guard.close)
         if is_enabled:
             parts.guard.install(_own_cgroup())

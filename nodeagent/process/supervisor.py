@@ -117,6 +117,7 @@ class Supervisor:
             repairs=parts.guard.repairs,
             units=len(parts.units),
             workers=parts.fleet.facts(),
+            bypassed=parts.guard.bypassed,
         )
 
     def _note_stop(self, number: signal.Signals) -> None:

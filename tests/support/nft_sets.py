@@ -1,6 +1,7 @@
 """Sets as a kernel has them, behind the face of libnftables: for what happens when the kernel refuses. Nothing is touched."""
 
 import re
+from typing import Self
 
 import pytest
 
@@ -54,6 +55,12 @@ class NftSets:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _do(self, line: str) -> None:
         verb, _, _, _, name, *_ = line.split()
