@@ -16,7 +16,7 @@ from nodeagent.config import DEFAULT_PATH, Config, load_config
 from nodeagent.control.agent import run_control
 from nodeagent.errors import ConfigError
 from nodeagent.observe.log import configure_log
-from nodeagent.observe.sink import Sink
+from nodeagent.observe.sink import Sink, unbuffered
 
 _PR_SET_DUMPABLE = 4
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     handover = socket.socket(fileno=arguments.handover_fd)
     supervisor = socket.socket(fileno=arguments.supervisor_fd)
     _keep_secrets()
-    with Sink(sys.stderr.buffer) as journal, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with Sink(unbuffered(sys.stderr.fileno())) as journal, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         configure_log("control", config.log.level, journal)
         runner.run(run_control(config, handover, supervisor, journal))
     return 0

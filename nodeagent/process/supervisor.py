@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from nodeagent import __version__, limits
 from nodeagent.config import Config
 from nodeagent.observe.log import configure_log, open_log
+from nodeagent.observe.unblocked import own_stderr, unblock_stderr
 from nodeagent.process.heartbeat import Heartbeat
 from nodeagent.process.notify import Notifier
 from nodeagent.process.seldom import Seldom
@@ -26,7 +28,8 @@ def run_supervisor(config: Config, config_path: Path) -> None:
     Raises:
         ConfigError: it cannot be started here; nothing is left behind.
     """
-    configure_log("supervisor", config.log.level)
+    own_stderr()
+    configure_log("supervisor", config.log.level, unblock_stderr("supervisor"))
     asyncio.run(_run(Parts(config, config_path)))
 
 
@@ -101,8 +104,9 @@ class Supervisor:
                 _log.error("watch_failed", error=str(error), effect="changed rules and new units are seen later")
 
     async def _tell(self) -> None:
-        """Figures for control."""
+        """Figures for control; and what the log could not take before."""
         while True:
+            sys.stderr.flush()
             self._parts.control.tell(self._stats())
             await asyncio.sleep(limits.STATS_S)
 
