@@ -72,7 +72,8 @@ def _generation(part: GenerationPart, at: float) -> str:
 def _interception(part: InterceptionPart) -> str:
     detail = f" ({part.detail})" if part.detail else ""
     repairs = f", repaired {part.repairs} times" if part.repairs else ""
-    return f"{part.state}{detail}: {part.addresses} addresses, {part.ports} local ports, {part.units} units{repairs}"
+    bypassed = f", {part.bypassed} connections bypassed the agent while it was dead" if part.bypassed else ""
+    return f"{part.state}{detail}: {part.addresses} addresses, {part.ports} local ports, {part.units} units{repairs}{bypassed}"
 
 
 def _catalog(part: CatalogPart) -> str:

@@ -17,7 +17,7 @@ from nodeagent.control.agent import run_control
 from nodeagent.control.key_memory import read_keys
 from nodeagent.errors import ConfigError
 from nodeagent.observe.log import configure_log
-from nodeagent.observe.sink import Sink
+from nodeagent.observe.sink import Sink, unbuffered
 
 _PR_SET_DUMPABLE = 4
 
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     supervisor = socket.socket(fileno=arguments.supervisor_fd)
     _keep_secrets()
     kept = read_keys(arguments.keys_fd) if arguments.keys_fd is not None else b""
-    with Sink(sys.stderr.buffer) as journal, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with Sink(unbuffered(sys.stderr.fileno())) as journal, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         configure_log("control", config.log.level, journal)
         runner.run(run_control(config, handover, supervisor, journal, kept))
     return 0

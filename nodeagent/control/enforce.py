@@ -15,7 +15,7 @@ from nodeagent.control.workers import Workers
 from nodeagent.decide.mode import mode_of, next_mode, under_mode
 from nodeagent.decide.recheck import held_by, why_cut
 from nodeagent.decide.rehearse import Refused, decide_flow, newly_refused, speaker_of, why_refused
-from nodeagent.errors import AgentError, ConfigError, Reason
+from nodeagent.errors import AgentError, Reason
 from nodeagent.model.flow import Flow, FlowCount
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.service import Mode
@@ -74,8 +74,6 @@ class Enforcer:
             self._demand_known(self._publisher.snapshot, wish.service)
         try:
             self._book.switch(wish.mode, wish.service, by)
-        except ConfigError as error:
-            raise web.HTTPConflict(text=str(error)) from error
         except OSError as error:
             raise web.HTTPInsufficientStorage(text=f"the mode could not be saved, and is as before: {error}") from error
         self._publisher.reconfigure(self._book.config)

@@ -23,6 +23,8 @@ class InterceptionPart(msgspec.Struct, kw_only=True):
     addresses: int = 0
     """Addresses that the catalog wants captured."""
     ports: int = 0
+    bypassed: int = 0
+    """Connections that went around the agent while it was dead."""
 
 
 class SupervisorPart(msgspec.Struct, kw_only=True):

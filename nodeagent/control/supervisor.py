@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from nodeagent.catalog.compiler import capture_of
 from nodeagent.control.channel import Channel
+from nodeagent.decide.bypass import exceptions_of
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.metrics import Metrics
 from nodeagent.wire.frames import CaptureFrame, Message, SupervisorStats
@@ -37,8 +38,7 @@ class Supervisor:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Tells what is to be captured, when it is not what was told before."""
-        capture = capture_of(snapshot)
-        frame = CaptureFrame(list(capture.addresses), list(capture.ports), list(capture.loopback_ports))
+        frame = frame_of(snapshot)
         if frame != self.captured:
             self.captured = frame
             self._channel.send(frame)
@@ -52,3 +52,12 @@ class Supervisor:
 
     def _end(self, _why: str) -> None:
         self.ended.set()
+
+
+def frame_of(snapshot: Snapshot) -> CaptureFrame:
+    """What the kernel is to capture, and what may bypass a dead agent."""
+    capture, exceptions = capture_of(snapshot), exceptions_of(snapshot)
+    return CaptureFrame(
+        list(capture.addresses), list(capture.ports), list(capture.loopback_ports),
+        exceptions.fail, [(address.ip, address.port) for address in exceptions.endpoints], list(exceptions.ports),
+    )  # fmt: skip

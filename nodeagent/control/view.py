@@ -113,8 +113,6 @@ class View:
     def _local_problems(self) -> Iterator[str]:
         if self.modes.complaint:
             yield self.modes.complaint
-        if self.modes.is_open_and_strict:
-            yield 'intercept.fail is "open", and strict was switched on: while the agent is dead, callers pass in clear; set it to "closed"'
         stats = self.supervisor.stats
         if stats is None or self.env.now() - self.supervisor.heard_at > limits.ALIVE_S:
             yield f"the supervisor is silent; {LOGS}"
@@ -201,6 +199,7 @@ class View:
             detail=stats.interception_detail if stats else "",
             repairs=stats.repairs if stats else 0,
             units=stats.units if stats else 0,
+            bypassed=stats.bypassed if stats else 0,
             addresses=len(captured.addresses) if captured else 0,
             ports=len(captured.ports) if captured else 0,
         )

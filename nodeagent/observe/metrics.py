@@ -57,6 +57,7 @@ TABLE: dict[str, Metric] = {
     "nodeagent_svid_requests_total": Metric("counter", "Requests to the CA.", ("outcome",)),
     "nodeagent_interception_active": Metric("gauge", "1 while the kernel's rules are as planned."),
     "nodeagent_interception_repairs_total": Metric("counter", "Times that rules were put back."),
+    "nodeagent_bypassed_total": Metric("counter", "Connections that went around the agent while it was dead."),
 }
 
 _Child = Counter | Gauge | Histogram
@@ -159,6 +160,7 @@ class Metrics:
         key = ("supervisor", stats.pid)
         self.set("nodeagent_interception_active", stats.interception in ("active", "repaired"))
         self._rise(key, ("nodeagent_interception_repairs_total",), stats.repairs)
+        self._rise(key, ("nodeagent_bypassed_total",), stats.bypassed)
         self._rise(key, ("nodeagent_worker_restarts_total",), sum(w.restarts for w in stats.workers))
 
     def _rise(self, key: tuple[str, int], series: tuple[str, ...], total: float) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import queue
+import select
 import sys
 import threading
 from pathlib import Path
@@ -54,9 +55,7 @@ class Sink:
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
             try:
-                stream = self._open()
-                stream.write(line)
-                stream.flush()
+                _write(self._open(), line)
                 self.error = ""
             except (OSError, ValueError) as error:  # ValueError: the stream was closed
                 self.error, self.dropped = str(error), self.dropped + 1
@@ -92,7 +91,25 @@ def open_sink(where: str, journal: Sink | None = None) -> Sink | None:
         return None
     if where != "stdout":
         return Sink(Path(where))
-    return journal if journal and os.path.sameopenfile(1, 2) else Sink(sys.stdout.buffer)
+    return journal if journal and os.path.sameopenfile(1, 2) else Sink(unbuffered(sys.stdout.fileno()))
+
+
+def unbuffered(descriptor: int) -> BinaryIO:
+    """A stream of standard output or error for a Sink."""
+    return os.fdopen(descriptor, "wb", 0, closefd=False)
+
+
+def _write(stream: BinaryIO, line: bytes) -> None:
+    """All of it, however long that takes: also to a descriptor that does not wait by itself."""
+    rest = memoryview(line)
+    while rest:
+        taken: int | None = stream.write(rest)
+        if taken is None:  # what an unbuffered stream says then
+            poller = select.poll()
+            poller.register(stream, select.POLLOUT)
+            poller.poll()
+        rest = rest[taken or 0 :]
+    stream.flush()
 
 
 def _is_at(stream: BinaryIO, path: Path) -> bool:

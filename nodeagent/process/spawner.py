@@ -15,6 +15,7 @@ import sys
 import traceback
 from typing import NoReturn, cast
 
+from nodeagent.observe.unblocked import unblock_stderr
 from nodeagent.process import privileges, seccomp
 from nodeagent.process.orders import (
     Exited,
@@ -38,6 +39,7 @@ def main(arguments: list[str]) -> None:
         setup = decode_setup(file.read())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ctrl-C is the supervisor's business
     privileges.name_process("nodeagent-spawn")
+    unblock_stderr("spawner")
     privileges.keep_only(privileges.SPAWNER)
     # What exists now is never looked at by a collector again: its pages stay shared between all workers.
     gc.collect()
@@ -103,6 +105,7 @@ class Spawner:
                 os.close(pidfd)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             privileges.name_process(f"nodeagent-w{spawn.number}")
+            unblock_stderr(f"worker-{spawn.number}")
             _confine(privileges.User(self._setup.uid, self._setup.gid))
             run_worker(_worker_setup(spawn, descriptors, self._setup))
             code = 0

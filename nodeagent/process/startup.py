@@ -19,7 +19,7 @@ from nodeagent.process.control_process import ControlProcess, Program
 from nodeagent.process.guard import Guard
 from nodeagent.process.handover import Handover, Inheritance
 from nodeagent.process.inherited import KEYS, inherited_keys, inherited_slots, place_elders
-from nodeagent.process.interception import resolve_catalog, settings_of, with_backend
+from nodeagent.process.interception import closed_units, resolve_catalog, settings_of, with_backend
 from nodeagent.process.listeners import (
     ListenerSet,
     check_ports_are_free,
@@ -212,7 +212,7 @@ def _drop(_parts: Parts, _stack: AsyncExitStack) -> None:
 def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
     is_enabled = parts.config.intercept.enabled
     try:
-        parts.guard = Guard(_settings(parts) if is_enabled else None)
+        parts.guard = Guard(_settings(parts) if is_enabled else None, closed_units(parts.config))
         stack.callback(parts.guard.close)
         if is_enabled:
             parts.guard.install(_own_cgroup())

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from nodeagent import __version__, limits
 from nodeagent.config import Config
 from nodeagent.observe.log import configure_log, open_log
+from nodeagent.observe.unblocked import own_stderr, unblock_stderr
 from nodeagent.process.handover import Inheritance, replace_self
 from nodeagent.process.heartbeat import Heartbeat
 from nodeagent.process.inherited import value_to_pass
@@ -37,7 +39,8 @@ def run_supervisor(
     Raises:
         ConfigError: it cannot be started here; nothing is left behind.
     """
-    configure_log("supervisor", config.log.level)
+    own_stderr()
+    configure_log("supervisor", config.log.level, unblock_stderr("supervisor"))
     parts = Parts(config, config_path, inheritance, take_stored(os.environ, os.getpid()))
     asyncio.run(_run(parts, command or own_command()))
 
@@ -127,6 +130,7 @@ class Supervisor:
             await self._fall_silent()
             parts.guard.beat()
             parts.notifier.alive()
+            sys.stderr.flush()
             signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
             value = value_to_pass(parts, parts.fleet.staying(), config)
             replace_self(value, self._command.program, self._command.arguments, os.environ)
@@ -192,8 +196,9 @@ class Supervisor:
                 _log.error("watch_failed", error=str(error), effect="changed rules and new units are seen later")
 
     async def _tell(self) -> None:
-        """Figures for control."""
+        """Figures for control; and what the log could not take before."""
         while True:
+            sys.stderr.flush()
             self._parts.control.tell(self._stats())
             await asyncio.sleep(limits.STATS_S)
 
@@ -211,6 +216,7 @@ class Supervisor:
             generation=parts.generation,
             reloads_refused=len(self._refusals),
             reload_refused=self._refusals[-1] if self._refusals else "",
+            bypassed=parts.guard.bypassed,
         )
 
 

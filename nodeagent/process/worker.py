@@ -3,11 +3,13 @@
 import asyncio
 import gc
 import socket
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import uvloop
 
+from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.proxy.plane import Plane
 
@@ -34,7 +36,16 @@ def run_worker(setup: WorkerSetup) -> None:
 async def _serve(setup: WorkerSetup) -> None:
     asyncio.get_running_loop().set_exception_handler(_complain)
     plane = Plane(setup.number, setup.config, setup.supervisor, setup.control)
+    log = asyncio.create_task(_write_log())
     await plane.serve()
+    log.cancel()
+
+
+async def _write_log() -> None:
+    """What standard error could not take before, for ever."""
+    while True:
+        await asyncio.sleep(limits.STATS_S)
+        sys.stderr.flush()
 
 
 def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -112,6 +112,12 @@ class CaptureFrame(msgspec.Struct, tag="capture", frozen=True):
     """Ports of services registered on this host."""
     loopback_ports: list[int] = []
     """Those of them that are to be captured on loopback addresses, too."""
+    fail: str = ""
+    """What becomes of new connections while the agent is dead, `open` or `closed`; empty: not told, so nothing bypasses it."""
+    except_endpoints: list[tuple[str, int]] = []
+    """Where the other of both holds: (address, port) on other hosts."""
+    except_ports: list[int] = []
+    """And ports of this host."""
 
 
 class WorkerFacts(msgspec.Struct, frozen=True):
@@ -150,6 +156,8 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
     """How often this generation was asked for a reload and refused it."""
     reload_refused: str = ""
     """Why the last time."""
+    bypassed: int = 0
+    """Connections that went around the agent while it was dead, as counted since this process started."""
 
 
 Message = (

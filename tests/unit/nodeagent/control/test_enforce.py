@@ -7,6 +7,7 @@ import pytest
 
 from nodeagent.control.environment import real_environment
 from nodeagent.decide.mode import mode_of
+from nodeagent.wire.capture_file import NAME, decode_capture
 from nodeagent.wire.frames import Records
 from tests.support.control_scene import ControlScene
 from tests.support.far_ends import ring_of, snapshot_of
@@ -33,6 +34,15 @@ async def seen(playing: ControlScene, *rows: Any) -> None:
     flows = 0
     while not flows:
         flows = (await playing.get("/v1/enforce?mode=strict"))[1]["flows"]
+
+
+def saved_exceptions(state_dir: Path) -> tuple[str, list[tuple[str, int]]]:
+    """What a host that starts may bypass, and what not."""
+    try:
+        frame = decode_capture((state_dir / NAME).read_bytes())
+    except FileNotFoundError:
+        return "", []
+    return frame.fail, frame.except_endpoints
 
 
 def test_a_switch_reaches_the_workers_and_the_status(tmp_path: Path) -> None:
@@ -130,14 +140,18 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(
     run(scene)
 
 
-def test_what_cannot_be_is_refused_with_the_cure(tmp_path: Path) -> None:
-    """Strict, where the kernel would let pass."""
+def test_what_cannot_be_saved_is_refused_and_strict_is_told_to_the_kernel(tmp_path: Path) -> None:
+    """On a host that lets pass while the agent is dead: what is strict is not among that any more, on disk too."""
 
     async def scene() -> None:
         async with ControlScene(tmp_path, '[intercept]\nfail = "open"\n') as playing:
             await started(playing)
-            status, body = await playing.get("/v1/modes", "POST", {"mode": "strict"})
-            assert (status, "intercept.fail" in body["error"]) == (409, True)
+            await until(lambda: saved_exceptions(tmp_path) == ("open", []), "nothing stays closed")
+            status, _ = await playing.get("/v1/modes", "POST", {"mode": "strict"})
+            assert status == 200
+            await until(lambda: saved_exceptions(tmp_path)[1] != [], "what stays closed is saved")
+            await playing.get("/v1/modes", "POST", {"mode": "observe"})
+            await until(lambda: saved_exceptions(tmp_path)[1] == [], "nothing does")
             (tmp_path / "modes.json.new").mkdir()
             status, body = await playing.get("/v1/modes", "POST", {"mode": "permissive"})
             assert (status, "is as before" in body["error"]) == (507, True)
