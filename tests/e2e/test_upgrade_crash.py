@@ -98,6 +98,8 @@ def test_a_spare_that_hangs_is_replaced(mesh: Lab) -> None:
 
 def test_keys_outlive_a_crash_and_a_reload_without_the_ca(mesh: Lab) -> None:
     """A new tunnel opens although nobody signs: at both hosts the certificates are those of before."""
+    with Unit(mesh, "host1", "shop") as shop:
+        assert call(shop, mesh.host("host2").ipv4, WEB, "hello") == "app:hello"
     before = {host: serials(mesh, host) for host in ("host1", "host2")}
     look.kill_catalog(mesh)
     try:
