@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from nodeagent.wire.frames import SupervisorStats
 
 _log = open_log()
 
+_SIGNAL_TURNS = 3  # of the loop, until a signal that has come is an event: its pipe is read, then its callback is called
 HELD_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """They wait while this program is replaced: until its successor listens, each would end it."""
 
@@ -131,14 +133,23 @@ class Supervisor:
             parts.guard.beat()
             parts.notifier.alive()
             sys.stderr.flush()
-            signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+            await self._hold_signals()
             value = value_to_pass(parts, parts.fleet.staying(), config)
             replace_self(value, self._command.program, self._command.arguments, os.environ)
         except (OSError, TimeoutError):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
             parts.control.revive()
             parts.fleet.stay()
             raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+
+    async def _hold_signals(self) -> None:
+        """What comes from now on waits for the successor; so does a reload that was asked for meanwhile."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+        for _ in range(_SIGNAL_TURNS):
+            await asyncio.sleep(0)
+        if self._signals.reload.is_set():
+            signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
 
     async def _fall_silent(self) -> None:
         """Answers what is under way: nobody could answer it later."""

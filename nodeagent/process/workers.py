@@ -24,7 +24,7 @@ from nodeagent.wire.frames import WorkerFacts
 from nodeagent.wire.requests import Family
 
 _log = open_log()
-_ACCEPTING = (State.OPENING, State.SERVING)
+_GRAIN_S = 0.01  # a timer may go off earlier than its clock says, by less than this
 
 
 @dataclass(slots=True, eq=False)
@@ -207,7 +207,7 @@ class Fleet:
         """Whoever could serve gets a slot that needs a worker; as many are born as slots will need, and a spare."""
         if not self._is_wanted:
             return
-        now = self._loop.time()
+        now = self._loop.time() + _GRAIN_S
         needy = [slot for slot in self.slots if slot.worker is None and slot.due_at <= now]
         for slot in list(needy):
             if (worker := self._try_candidate(slot)) and self._place(worker, slot):

@@ -46,7 +46,7 @@ class Scene:
 
     def has_spare(self) -> bool:
         """Whether a worker waits for a slot."""
-        return [worker.state for worker in self.fleet._idle] == [State.STANDBY]
+        return [worker.state for worker in self.fleet._idle] == [State.STANDBY] * limits.SPARES
 
 
 def play(script: Any) -> None:
