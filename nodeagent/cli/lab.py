@@ -214,12 +214,13 @@ def exec_(ctx: click.Context, /, name: str, user: str, host: str, service: str) 
 @click.argument("host")
 @click.argument("action", type=click.Choice(["start", "stop", "kill", "restart", "logs"]))
 @click.option("-f", "--follow", is_flag=True, help="With logs: go on printing.")
-def agent(name: str, host: str, action: str, follow: bool) -> None:  # noqa: FBT001 - click passes by name
-    """Starts, stops (drains), kills or restarts the agent of HOST, or prints its log."""
+@click.option("--lines", type=click.IntRange(min=1), default=200, show_default=True, help="With logs: the last so many.")
+def agent(name: str, host: str, action: str, follow: bool, lines: int) -> None:  # noqa: FBT001 - click passes by name
+    """Starts, stops (drains), kills or restarts the agent of HOST, or prints the end of its log."""
     chosen = Lab(name, _say)
     if action == "logs":
         log = str(chosen.member(host).log(AGENT))
-        os.execvp("tail", ["tail", "-n", "200", *(["-F"] if follow else []), log])  # noqa: S606 - its streams are ours
+        os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), log])  # noqa: S606 - its streams are ours
     if action == "restart":
         chosen.stop_agent(host)
     verbs: dict[str, Callable[[str], None]] = {

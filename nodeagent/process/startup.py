@@ -102,6 +102,7 @@ def _check(parts: Parts, _stack: AsyncExitStack) -> None:
         worker=privileges.resolve_user(host.worker_user, "host.worker_user"),
     )
     preflight.check_users(parts.users.control, parts.users.worker)
+    preflight.check_group(parts.config.admin.write_group, f"{parts.config_path}: admin.write_group")
     preflight.check_kernel(parts.config)
     if preflight.backlog_limit() < limits.ACCEPT_BACKLOG:
         _log.warning("backlog_limited", sysctl="net.core.somaxconn", limit=preflight.backlog_limit())
