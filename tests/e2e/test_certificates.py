@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Self
 
 import pytest
@@ -186,32 +186,54 @@ def test_each_step_of_a_rotation_can_be_taken_back(mesh: Mesh) -> None:
     assert [(root["id"], root["state"]) for root in ca_state(mesh.lab)["roots"]] == [(before, "signs")]
 
 
+@contextmanager
+def lives_of_a_day(lab: Lab) -> Iterator[None]:
+    """No certificate leaves the CA's list because it has ended: it was renewed, or its host has said that it is lost."""
+    shorten_lives(lab, A_DAY_S)
+    try:
+        yield
+    finally:
+        shorten_lives(lab, TTL_S)
+
+
+def retire(mesh: Mesh) -> None:
+    """Once all have renewed; then nothing is left to warn of."""
+    eventually(lambda: ca(mesh.lab, "rotate").returncode == 0, REROOTED_S, "the step is shown without a refusal")
+    step(mesh, "retire")
+    assert "warning" not in ca(mesh.lab, "status").stderr
+
+
 def holders(lab: Lab) -> set[str]:
     """Host and service of each certificate that somebody holds, as the CA believes."""
     rows = [held for root in ca_state(lab)["roots"] for held in root["held_by"]]
     return {f"{held['node']} {service}" for held in rows for service in held["services"]}
 
 
-def test_a_root_that_is_still_used_is_not_retired_unless_forced(mesh: Mesh) -> None:
-    """The CA knows who holds what: it names the hosts."""
-    step(mesh, "add")
-    step(mesh, "activate", "--force")
-    refused = ca(mesh.lab, "rotate", "--yes")
-    assert (refused.returncode, "host1 (shop)" in refused.stderr) == (1, True), refused
-    shown = ca(mesh.lab, "rotate")
-    assert "retire: nobody believes the old root" in shown.stderr
-    assert (shown.returncode, "it would be refused" in shown.stderr) == (1, True)
-    step(mesh, "retire")
+def test_a_root_under_which_a_host_speaks_that_is_not_there_is_not_retired(mesh: Mesh) -> None:
+    """The CA names it, and when its certificates end: nobody waits for it in vain. Once it is back the way is free."""
+    lab = mesh.lab
+    with lives_of_a_day(lab):
+        step(mesh, "add")
+        lab.kill_agent("host1")
+        try:
+            step(mesh, "activate", "--force")
+            refused = ca(lab, "rotate", "--yes")
+            assert refused.returncode == 1
+            for word in ("host1 (shop)", "not connected: host1, whose last one ends at", "UTC; forced (--force)"):
+                assert word in refused.stderr, refused
+            shown = ca(lab, "rotate")
+            assert "retire: nobody believes the old root" in shown.stderr
+            assert refused.stderr.partition("retire:")[2] in shown.stderr
+            assert (shown.returncode, "it would be refused" in shown.stderr) == (1, True)
+        finally:
+            lab.start_agent("host1")
+        retire(mesh)
 
 
 def test_certificates_that_nobody_holds_any_more_keep_no_root(mesh: Mesh) -> None:
-    """Of a service that left, and of a workload whose key went with an agent that was started again: both within seconds.
-
-    For this test certificates live for a day: nothing but the agents' word can have taken them off the list.
-    """
+    """Of a service that left, and of a workload whose key went with an agent that was started again: both within seconds."""
     lab = mesh.lab
-    shorten_lives(lab, A_DAY_S)
-    try:
+    with lives_of_a_day(lab):
         lab.register("host2", "dead", DEAD)
         look.allow(lab, "idle", "web")
         with Unit(lab, "host1", "idle") as idle:
@@ -223,11 +245,7 @@ def test_certificates_that_nobody_holds_any_more_keep_no_root(mesh: Mesh) -> Non
         mesh.calm()
         step(mesh, "add")
         step(mesh, "activate")
-        eventually(lambda: ca(lab, "rotate").returncode == 0, REROOTED_S, "who lives has renewed")
-        step(mesh, "retire")
-        assert "warning" not in ca(lab, "status").stderr
-    finally:
-        shorten_lives(lab, TTL_S)
+        retire(mesh)
 
 
 
