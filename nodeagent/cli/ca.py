@@ -79,7 +79,7 @@ def rotate(  # noqa: PLR0913 - click hands over one argument for each option
     if not yes:
         _show(state, output, no_headers=no_headers)
         click.echo(f"{chosen}: {DOES[chosen]}; to do it: nodeagent ca rotate {'--back ' if back else ''}--yes", err=True)
-        if why := "" if force else state["back_refused" if back else "next_refused"]:
+        if why := "" if force else state.get("back_refused" if back else "next_refused"):
             raise CatalogError(f"it would be refused: {why}")
         return
     done = client.ask("PUT", f"{PATH}/rotate", {"Step": chosen, "Force": force})

@@ -39,6 +39,22 @@ class RotateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     force: bool = msgspec.field(name="Force", default=False)
 
 
+class Audience(NamedTuple):
+    """Who listens at one moment: a copy, for the thread that writes must not look at what the event loop changes."""
+
+    now: float
+    """Unix seconds."""
+    heard: Mapping[str, int]
+    """Accessor -> index of the roots that it has taken in."""
+    askers: frozenset[str]
+    """Accessors of those who wait for news."""
+
+    @classmethod
+    def of(cls, server: Server) -> "Audience":
+        """That of a server; in its event loop."""
+        return cls(server.now().timestamp(), dict(server.heard), server.store.watchers.askers)
+
+
 class Standings(NamedTuple):
     """What the CA knows of its roots at one moment."""
 
@@ -61,10 +77,10 @@ async def rotate(ask: Ask) -> Answer:
     """PUT /v1/nodeagent/ca/rotate: one step on, or back. It is stored whole or not at all."""
     ask.check(WriteMesh("the CA"))
     asked = shaped(await ask.json(), RotateRequest)
-    now, domain = ask.server.now(), ask.server.realm.trust_domain
+    now, domain, audience = ask.server.now(), ask.server.realm.trust_domain, Audience.of(ask.server)
 
     def turn(change: Change) -> None:
-        found = look(change.connection, ask.server)
+        found = look(change.connection, audience)
         check_step(found.roots, asked.step)
         if not asked.force:
             check_harmless(found, asked.step)
@@ -78,15 +94,15 @@ async def rotate(ask: Ask) -> Answer:
     return await state(ask)
 
 
-def look(connection: sqlite3.Connection, server: Server) -> Standings:
+def look(connection: sqlite3.Connection, audience: Audience) -> Standings:
     """The roots, who holds what below them, and who does not know them yet."""
-    roots, newest, now = read_roots(connection), index_of(connection, (ROOTS,)), server.now().timestamp()
-    told = read_nodes(connection, (accessor for accessor, index in server.heard.items() if index >= newest))
+    roots, newest, now = read_roots(connection), index_of(connection, (ROOTS,)), audience.now
+    told = read_nodes(connection, (accessor for accessor, index in audience.heard.items() if index >= newest))
     return Standings(
         roots,
         {root.id: read_holders(connection, root.id, now) for root in roots},
         tuple(sorted(read_speakers(connection, now) - told)),
-        frozenset(read_nodes(connection, server.store.watchers.askers)),
+        frozenset(read_nodes(connection, audience.askers)),
     )
 
 
@@ -136,7 +152,7 @@ def _list(names: Iterable[str]) -> str:
 
 
 def _state_json(connection: sqlite3.Connection, ask: Ask) -> dict[str, Any]:
-    found = look(connection, ask.server)
+    found = look(connection, Audience.of(ask.server))
     phase, back = phase_of(found.roots), back_step(found.roots)
     return {
         "trust_domain": ask.server.realm.trust_domain,
