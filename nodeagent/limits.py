@@ -161,6 +161,8 @@ CLOCK_SKEW_S = 60.0  # by which clocks of two hosts may differ, as much as the C
 CLOCK_SKEW_SHARE = 0.25  # of what a tunnel has to live, where that is short: as the CA's BACKDATED_SHARE
 CLOCK_LOOK_S = 1.0  # how often the wall clock is compared with the monotonic one: what a jump ended is renewed in seconds
 CLOCK_JUMP_S = 2.0  # more than any slewing or busy loop makes of a second
+HELD_S = 1.0  # changes of what a host holds within this are told to the CA together
+HELD_AGAIN_S = 300.0  # it is told again, and a CA that failed to store it is: a read of a few rows where nothing is new
 SVID_ASKS = 8  # certificate requests in flight at the CA
 SVID_REFUSED_S = 5.0  # a worker's question for a certificate that was refused is not asked again before
 SVID_ON_DEMAND = 1000  # certificates held for units that workers asked for; beyond, the request is refused
@@ -228,6 +230,8 @@ META_VALUE_BYTES = 512  # as Consul
 TAGS = 64  # of one service
 KV_KEY_BYTES = 1024
 CATALOG_OTHERS_S = 0.5  # how often the server looks for what the command line wrote beside it: agents hear within a second
+CA_TOLD_S = 10.0  # `ca rotate` waits so long for hosts to hear of a step, which takes connected ones a second or two
+CA_LOOK_S = 0.25  # and looks this often
 CERTIFIED_PER_TOKEN = 4096  # services that one token holds certificates for: what a host runs, and SVID_ON_DEMAND
 REVOKED_KEPT_S = 7 * 86_400.0  # agents are told of a revoked token this much longer than its certificates live: one that was
 # away for a week may still carry connections that they opened

@@ -14,6 +14,7 @@ from nodeagent.config import Config
 from nodeagent.control.clock import watch_clock
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused
 from nodeagent.control.environment import Environment
+from nodeagent.control.holdings import HeldCertificate, Holdings
 from nodeagent.control.keeper import Keeper, Surroundings
 from nodeagent.control.key_memory import KeptSvid, KeyMemoryError, decode_keys, encode_keys
 from nodeagent.control.trust import Trust, parse_roots
@@ -63,6 +64,7 @@ class Identity:
         self._now = env.now
         self._world = Surroundings(lambda: self.trust, self._issue, self._change, catalog.rest, env)
         self._roots = Watch(catalog, "/v1/connect/ca/roots", self._take_roots, metrics=metrics, draw=env.draw)
+        self._holdings = Holdings(catalog, self._held, env.draw)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._needed: frozenset[str] | None = None
         self._handed_out: KeyRing | None = None
@@ -76,7 +78,12 @@ class Identity:
     @property
     def complaint(self) -> str:
         """Why the roots' last answer was not taken; empty while all is well."""
-        return self._roots.error
+        return self._roots.complaint
+
+    @property
+    def is_shut_out(self) -> bool:
+        """Whether the catalog refuses this host's token: every token that it knows may read the roots."""
+        return self._roots.is_forbidden
 
     def restore(self, kept: bytes) -> None:
         """Begins with what an earlier control process knew; what cannot be used is asked for anew."""
@@ -152,6 +159,7 @@ class Identity:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._roots.run(), name="roots")
             group.create_task(self._publish(), name="keys")
+            group.create_task(self._holdings.run(), name="holdings")
             group.create_task(watch_clock(self._now, self._note_jump), name="clock")
             while True:
                 await self._wanted_changed.wait()
@@ -181,9 +189,17 @@ class Identity:
             if ring and ring != self._handed_out and self._has_settled():
                 self._handed_out = ring
                 self._hand_out(ring)
+                self._holdings.changed.set()
                 self._measure(ring)
                 kept = tuple(KeptSvid(svid.service, svid.chain_pem, svid.key_pem) for svid in ring.svids)
                 self.remember(encode_keys(self._roots_body, kept))
+
+    def _held(self) -> list[HeldCertificate]:
+        found = [(keeper, keeper.svid) for _, keeper in sorted(self.keepers.items())]
+        return [
+            HeldCertificate(keeper.service, svid.serial, keeper.root_id, svid.not_after.timestamp())
+            for keeper, svid in found if svid
+        ]  # fmt: skip
 
     def _measure(self, ring: KeyRing) -> None:
         """When each certificate ends; one that has ended stays in sight, as an alarm, and one that was revoked goes."""

@@ -125,7 +125,7 @@ class Keeper:
     def _take(self, svid: Svid, trust: Trust, draw: float) -> None:
         self.svid, self.root_id, self._draw = svid, trust.root_above(svid), draw
         self.lost, self.was_revoked, self._asked_under = "", False, trust.active_id
-        _log.info("svid_issued", service=self.service, serial=svid.serial, not_after=svid.not_after.isoformat())
+        _log.info("svid_issued", service=self.service, serial=svid.serial, not_after=f"{svid.not_after:%Y-%m-%dT%H:%M:%SZ}")
         self._world.changed()
 
     def _withdraw(self, why: str) -> None:

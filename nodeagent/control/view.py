@@ -101,6 +101,11 @@ class View:
         since = self.follower.lost_since
         if since is not None and self.env.now() - since >= limits.CATALOG_LOST_S:
             yield f"the catalog is out of reach, changes do not arrive: {self.follower.why_lost}"
+        elif self.identity.is_shut_out:
+            yield (
+                f"the catalog refuses this host's token, and other hosts its certificates if it was revoked: {self.identity.complaint}; "
+                f"put a new one into {self.config.catalog.token_file or 'a file, catalog.token_file'} (nodeagent catalog token create)"
+            )
         elif since is None and self.follower.pulse_error:
             yield f"the catalog's answers are not taken, changes do not arrive: {self.follower.pulse_error}"
         if self.identity.trust is None and since is not None:
@@ -137,6 +142,8 @@ class View:
         yield from self.publisher.notes
 
     def _catalog_complaints(self) -> Iterator[str]:
+        if self.identity.is_shut_out:  # a problem, and the one cause of all
+            return
         yield from self.follower.complaints()
         if self.identity.complaint:
             yield self.identity.complaint

@@ -24,6 +24,7 @@ from nodeagent.decide.explain import (
     targets,
 )
 from nodeagent.decide.outbound import Via
+from nodeagent.errors import Reason
 from nodeagent.model.address import parse_address
 from nodeagent.model.explanation import Step
 from nodeagent.model.outcome import ConnectionRow
@@ -108,8 +109,9 @@ class Asker:
 
     def _tunnel(self, source: str, via: Via) -> Iterator[Step]:
         """Who must prove what to whom, over which tunnel, and what the other end will say."""
-        yield self._certificate(source, via.service)
         peer = via.peer.name if via.peer else ""
+        yield self._certificate(source, via.service)
+        yield from self._shown(via.service, peer)
         rows = [row for link in self.view.workers.links if link.stats for row in link.stats.tunnels]
         open_ = [r for r in rows if (r.side, r.source, r.destination, r.peer) == ("client", source, via.service, peer)]
         streams = sum(row.streams for row in open_)
@@ -126,8 +128,24 @@ class Asker:
             return Step("certificate", "refused" if why else "note", text)
         left_s = keeper.svid.not_after.timestamp() - self.view.env.now() if keeper.svid else 0.0
         if keeper.svid is None or left_s <= 0:
-            return Step("certificate", "refused", f"no_svid: none for {source} is valid: {keeper.error or 'it has not come yet'}")
-        return Step("certificate", "ok", f"{source}'s, serial {keeper.svid.serial}, ends in {left_s:.0f} s; {wanted}")
+            why = "; ".join(filter(None, (keeper.lost, keeper.error))) or "it has not come yet"
+            return Step("certificate", "refused", f"no_svid: none for {source} is valid: {why}")
+        trust = self.view.identity.trust
+        if trust and (why := trust.why_distrusted(keeper.svid, keeper.root_id)):
+            return Step("certificate", "refused", f"revoked: {why}")
+        text = f"{source}'s, serial {keeper.svid.serial}, ends in {left_s:.0f} s; {wanted}"
+        if self.view.identity.is_shut_out:
+            return Step("certificate", "note", f"{text}; the catalog refuses this host's token: if it was revoked, so is this")
+        return Step("certificate", "ok", text)
+
+    def _shown(self, service: str, peer: str) -> Iterator[Step]:
+        """What was wrong with the certificate that the callee's agent showed last; nothing where it was relied on."""
+        rows, _ = self.view.ledger.closed.newest(limits.CLOSED_KEPT, service)
+        tried = (row for row in rows if (row.destination, row.peer) == (service, peer))
+        last = next((row for row in tried if row.reason is Reason.REVOKED or has_passed(row)), None)
+        if last and last.reason is Reason.REVOKED and f" {service} on {peer} " in last.error:
+            ago = f"{max(self.view.env.now() - last.closed_at, 0.0):.0f} s ago"
+            yield Step("certificate", "refused", f"revoked: {last.error}; seen {ago}: a later call would tell whether it has another by now")
 
     def _targets(self, destination: str, port: str, address: str) -> list[Target]:
         """Where the call may go, the likeliest first; at least one."""

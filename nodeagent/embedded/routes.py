@@ -64,6 +64,7 @@ ROUTES = (
     Route("GET", "/v1/connect/ca/roots", authority_api.roots, WAIT),
     Route("GET", "/v1/agent/connect/ca/roots", authority_api.roots, WAIT),
     Route("PUT", "/v1/nodeagent/sign", authority_api.sign),
+    Route("PUT", "/v1/nodeagent/held", authority_api.held),
     Route("GET", "/v1/nodeagent/ca", rotation_api.state),
     Route("PUT", "/v1/nodeagent/ca/rotate", rotation_api.rotate),
     Route("PUT", "/v1/acl/token", tokens_api.create),

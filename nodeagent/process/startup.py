@@ -143,6 +143,7 @@ def _check(parts: Parts, _stack: AsyncExitStack) -> None:
         worker=privileges.resolve_user(host.worker_user, "host.worker_user"),
     )
     preflight.check_users(parts.users.control, parts.users.worker)
+    preflight.check_group(parts.config.admin.write_group, f"{parts.config_path}: admin.write_group")
     if not parts.passed:  # it was asked when the first of us was started, and workers wait for answers
         preflight.check_kernel(parts.config)
     if preflight.backlog_limit() < limits.ACCEPT_BACKLOG:

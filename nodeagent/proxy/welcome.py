@@ -113,7 +113,7 @@ class Welcome:
         except AgentError as error:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
             sock.close()
-            self._record(peer, host.name if host else "", error)
+            self._record(peer, host.name if host else "", error, self._live.now())
             return
         self._live.spawn(self._let_in(sock, knock, peer, host.name if host else ""))
 
@@ -133,12 +133,13 @@ class Welcome:
         return knock
 
     async def _let_in(self, sock: socket.socket, knock: Knock, peer: Address, host: str) -> None:
+        opened_at = self._live.now()
         self._count(1)
         try:
             service = await self._read_name(sock, knock)
             await self._handshake(sock, service, peer, host)
         except (TimeoutError, OSError, HelloError, Refused, AgentError) as error:
-            self._record(peer, host, _explain(error, peer, host))
+            self._record(peer, host, _explain(error, peer, host), opened_at)
         except Exception as error:  # noqa: BLE001 - one bad peer must not end the accept loop
             self._live.report(error)
         finally:
@@ -246,11 +247,11 @@ class Welcome:
         tunnel.standings += (standing_of(peer.leaf, f"{tunnel.source} on {tunnel.peer}", roots),)
         keys.check(tunnel.standings)
 
-    def _record(self, peer: Address, host: str, error: AgentError) -> None:
+    def _record(self, peer: Address, host: str, error: AgentError, opened_at: float) -> None:
         now = self._live.now()
         row = ConnectionRow(
-            id=f"{self._live.number}-knock-{next(self._knocks)}", direction="tunnel", client=str(peer), original_dst="", opened_at=now,
-            closed_at=now, peer=host, reason=error.reason, side=error.side, error=str(error),
+            id=f"{self._live.number}-knock-{next(self._knocks)}", direction="tunnel", client=str(peer), original_dst="",
+            opened_at=opened_at, closed_at=now, peer=host, reason=error.reason, side=error.side, error=str(error),
         )  # fmt: skip
         self._live.records.append(row)
 

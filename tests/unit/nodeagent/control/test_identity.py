@@ -365,6 +365,23 @@ def test_garbage_of_an_earlier_control_is_ignored() -> None:
     played(script)
 
 
+def test_the_ca_is_told_what_the_workers_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By service, serial, root and end; a service that left is not among it any more."""
+    monkeypatch.setattr(limits, "HELD_S", 0.01)
+
+    async def script(scene: Scene) -> None:
+        def told() -> list[tuple[str, str, str]]:
+            words = [body["Certificates"] for path, body in scene.peer.written if path == "/v1/nodeagent/held"]
+            return [(each["Service"], each["Serial"], each["Root"]) for each in (words[-1] if words else [])]
+
+        scene.identity.need(frozenset({"shop", "cart"}))
+        await until(lambda: [service for service, _, _ in told()] == ["cart", "shop"], "both")
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: told() == [("shop", scene.rings[-1].svids[0].serial, "r1")], "one")
+
+    played(script)
+
+
 def test_a_restored_certificate_that_nobody_needs_goes() -> None:
     """Its service left this host meanwhile, and the configuration names it no more."""
     named = config("")
@@ -386,3 +403,16 @@ def test_a_restored_certificate_that_nobody_needs_goes() -> None:
                 await task
 
     played(script, named)
+
+
+def test_a_catalog_that_refuses_the_roots_shuts_this_host_out_until_it_does_not() -> None:
+    """And then everybody who rests is woken: another token may do."""
+
+    async def script(scene: Scene) -> None:
+        scene.peer.scripts[ROOTS] = lambda _: web.Response(status=403, text="the token is unknown")
+        await until(lambda: scene.identity.is_shut_out, "the refusal")
+        resting = asyncio.create_task(scene.catalog.rest(3600))
+        scene.peer.scripts.clear()
+        await until(lambda: not scene.identity.is_shut_out and resting.done(), "another answer")
+
+    played(script)

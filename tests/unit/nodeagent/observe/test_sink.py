@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.observe.sink import Sink, open_sink
@@ -95,3 +96,21 @@ def test_where_it_writes_is_configured(tmp_path: Path, monkeypatch: pytest.Monke
     other.write(b"two\n")
     other.close()
     assert (tmp_path / "file").read_text() == "two\n"
+
+
+def test_a_log_that_cannot_be_written_says_so_once_and_once_when_it_can(tmp_path: Path) -> None:
+    """In the journal, with the cure; however many lines are lost between."""
+    path = tmp_path / "not" / "log"
+    sink = open_sink(str(path))
+    assert sink is not None
+    with capture_logs() as journal, sink:
+        for _ in range(100):
+            sink.write(b"lost\n")
+        eventually(lambda: sink.dropped == 100, WITHIN_S, "the lines are lost")
+        path.parent.mkdir()
+        for _ in range(3):
+            sink.write(b"kept\n")
+    assert [line["event"] for line in journal] == ["connection_log_failed", "connection_log_written_again"]
+    assert "No such file" in journal[0]["error"]
+    assert "control_user" in journal[0]["cure"]
+    assert path.read_bytes() == b"kept\n" * 3
