@@ -297,7 +297,7 @@ def _make_control(parts: Parts, stack: AsyncExitStack) -> None:
 
 def _launch(parts: Parts, _stack: AsyncExitStack) -> None:
     parts.control.start()
-    parts.fleet.start(parts.slots)
+    parts.fleet.start(parts.slots, is_resumed=parts.has_inherited)
 
 
 def _own_cgroup() -> str:

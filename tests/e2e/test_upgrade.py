@@ -15,6 +15,7 @@ from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.app import App
 from tests.e2e.support.callers import call, heard, say
+from tests.e2e.support.certificates import accessor_of, revoke
 from tests.e2e.support.policy import set_intentions
 from tests.e2e.support.settings import edit_config
 from tests.e2e.support.unit import Unit
@@ -152,6 +153,20 @@ def test_fewer_workers_and_more_lose_nothing(mesh: Lab) -> None:
             states = [w["state"] for w in look.status(mesh, "host1")["workers"]]
             assert states.count("serving") == after
     assert client.wrong == []
+
+
+def test_a_revocation_reaches_the_workers_of_before(make_lab: MakeLab) -> None:
+    """They hear what keys are withdrawn: their tunnels to a host whose token was taken back are cut."""
+    lab = make_lab(workers=1)
+    with App(lab, "host2", "web", WEB), Unit(lab, "host1", "shop") as shop:
+        set_intentions(lab, {("shop", "web"): "allow"})
+        sock = shop.connect(lab.host("host2").ipv4, WEB)
+        assert say(sock, "hello") == "app:hello"
+        lab.reload_agent("host1")
+        assert say(sock, "still") == "app:still"
+        revoke(lab, accessor_of(lab, "host2"))
+        assert heard(sock) == "reset"
+        look.closed(lab, "host1", 1, reason="revoked", source="shop", direction="outbound")
 
 
 def test_connections_of_before_are_closed_when_their_time_is_over_and_stop_leaves_nobody(make_lab: MakeLab) -> None:

@@ -16,10 +16,13 @@ from structlog.testing import capture_logs
 from nodeagent import limits
 from nodeagent.config import parse_config
 from nodeagent.errors import ConfigError
+from nodeagent.process import supervisor as supervisor_module
+from nodeagent.process.capture import Capture
 from nodeagent.process.guard import Guard
+from nodeagent.process.handover import Handover, PassedMarks
 from nodeagent.process.notify import Notifier
 from nodeagent.process.orders import SpawnerSetup
-from nodeagent.process.reload import own_command
+from nodeagent.process.reload import Command, own_command
 from nodeagent.process.startup import Parts
 from nodeagent.process.supervisor import HELD_SIGNALS, Signals, Supervisor, run_supervisor
 from nodeagent.process.unit_map import UnitMap
@@ -145,5 +148,42 @@ def test_a_reload_that_is_asked_for_in_the_last_moment_waits_for_the_successor()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
         await until(supervisor._signals.reload.is_set, "it is heard here, as there is none")
+
+    run(scene)
+
+
+def test_a_program_that_goes_away_after_its_check_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control and the fleet go on, and signals are heard; so they do after a defect of ours. Each is told in `status`."""
+    nothing = Handover(1, "1", 0.0, -1, (), (), PassedMarks({}, ()), Capture(), (), (), 0)
+    monkeypatch.setattr(supervisor_module, "value_to_pass", lambda *_: nothing)
+    told: list[str] = []
+
+    async def note(what: str) -> None:
+        told.append(what)
+
+    async def scene() -> None:
+        fleet = SimpleNamespace(
+            leave=lambda: note("left"), stay=lambda: told.append("stays"), staying=list, living=list, has_unsent=False,
+            are_all_serving=lambda: True, changed=asyncio.Event(),
+        )  # fmt: skip
+        control = SimpleNamespace(stop=lambda: note("stopped"), revive=lambda: told.append("revived"))
+        owners = SimpleNamespace(is_busy=False)
+        supervisor = supervisor_of(fleet=fleet, control=control, owners=owners, generation=1, environ={})
+        supervisor._command = Command("/no/such/program", ["x"])
+        with pytest.raises(FileNotFoundError):
+            await supervisor._hand_on(b"")
+        assert told == ["stopped", "left", "revived", "stays"]
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(HELD_SIGNALS) == set()
+
+        async def fail(*_: object) -> bytes:
+            raise KeyError("defect")
+
+        monkeypatch.setattr(supervisor_module, "check_successor", fail)
+        reloads = asyncio.create_task(supervisor._follow_reloads())
+        supervisor._signals.reload.set()
+        await until(lambda: supervisor._refusals, "refused")
+        assert supervisor._refusals == ["a defect: KeyError('defect')"]
+        assert not reloads.done()
+        reloads.cancel()
 
     run(scene)
