@@ -18,22 +18,26 @@ WantedBy=multi-user.target
 
 def install_catalog(host: Host) -> None:
     """The embedded catalog runs on `host`, as a unit."""
-    _follow(host, "catalog", {"10.0.0.250": host.address})
+    follow(host, "catalog", {"10.0.0.250": host.address})
     host.wait_for(lambda: host.path(_CA).exists(), "the catalog's CA")
 
 
-def install_agent(host: Host, catalog: Host) -> None:
-    """The agent runs on `host`, with nginx as a service and what operators need; nothing is allowed yet."""
+def enrol(host: Host, catalog: Host) -> None:
+    """The agent runs on `host`, with nginx registered as a service."""
     names = {"host1": host.name, "10.0.0.1": host.address, "fd00::1": host.address6, "10.0.0.250": catalog.address}
-    _follow(catalog, "token", names)
-    token, ca = catalog.path(f"/var/lib/nodeagent-catalog/{host.name}.token").read_text(), catalog.path(_CA).read_text()
-    host.put("/root/node.token", token, mode=0o600)
-    host.put("/root/catalog-ca.pem", ca)
-    _follow(host, "agent", names)
+    follow(catalog, "token", names)
+    host.put("/root/node.token", catalog.path(f"/var/lib/nodeagent-catalog/{host.name}.token").read_text(), mode=0o600)
+    host.put("/root/catalog-ca.pem", catalog.path(_CA).read_text())
+    follow(host, "agent", names)
+    follow(host, "services", names)
+
+
+def install_agent(host: Host, catalog: Host) -> None:
+    """As `enrol`, with a shop, an nginx that serves, and what operators need; nothing is allowed yet."""
+    enrol(host, catalog)
     host.put("/etc/nodeagent/operator.token", catalog.path(_MANAGEMENT).read_text(), mode=0o400)
-    _follow(host, "services", names)
     host.put("/etc/systemd/system/shop.service", _SHOP)
-    _follow(host, "applications", names)
+    follow(host, "applications", {})
     host.put("/var/www/html/index.html", f"from {host.name}\n")
     host.run("systemctl enable --quiet --now nginx")
     wait_meshed(host)
@@ -67,7 +71,8 @@ def processes_of(host: Host, unit: str = "nodeagent.service") -> list[str]:
     return host.enter("cat", f"/sys/fs/cgroup/system.slice/{unit}/cgroup.procs").stdout.split()
 
 
-def _follow(host: Host, name: str, instead: dict[str, str]) -> None:
+def follow(host: Host, name: str, instead: dict[str, str]) -> None:
+    """Runs the page's block `name` on the host, in root's directory."""
     host.put("/root/step.sh", page.block(name, instead))
     host.run("cd /root && sh -eu step.sh")
 

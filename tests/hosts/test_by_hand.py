@@ -1,0 +1,25 @@
+"""docs/by-hand.md, to its end: a host from which nodeagent was taken is as one that never had it."""
+
+from tests.hosts.support.host import Host
+from tests.hosts.support.hosts import Hosts
+from tests.hosts.support.mesh import Mesh, enrol, follow, wait_meshed
+
+STATE = """
+nft list ruleset; ip rule; ip -6 rule; ip route show table all type local table 133; pgrep -fl nodeagent
+sysctl net.ipv4.tcp_fwmark_accept net.ipv4.fwmark_reflect net.ipv6.fwmark_reflect net.ipv4.tcp_tw_reuse
+cut -d: -f1 /etc/passwd /etc/group | sort; systemctl list-unit-files --no-legend | awk '{ print $1 }' | sort
+ls -A /etc /etc/systemd/system /opt /run /usr/local/bin /var/lib
+"""
+
+
+def test_taking_it_out_leaves_nothing(hosts: Hosts, mesh: Mesh) -> None:
+    """Rules, routes, settings, processes, users, units and files are those of a host without it."""
+    with hosts.up("never", "trixie") as never, hosts.up("leaver", "trixie", product=True) as leaver:
+        enrol(leaver, mesh.catalog)
+        wait_meshed(leaver)
+        follow(leaver, "remove", {})
+        assert _state(never) == _state(leaver)
+
+
+def _state(host: Host) -> list[str]:
+    return host.enter("sh", "-c", STATE).stdout.splitlines()
