@@ -29,6 +29,7 @@ COMMANDS = {
     "intention": "nodeagent.cli.intention:intention",
     "service": "nodeagent.cli.service:service",
     "intercept": "nodeagent.cli.intercept:intercept",
+    "config": "nodeagent.cli.config:config",
     "ca": "nodeagent.cli.ca:ca",
     "catalog": "nodeagent.cli.catalog:catalog",
     "lab": "nodeagent.cli.lab:lab",
