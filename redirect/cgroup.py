@@ -20,6 +20,8 @@ def read_mount() -> str:
 def mount_of(mountinfo: str) -> str:
     """The mount point that nft can use, from the text of /proc/self/mountinfo; the topmost if there are several.
 
+    Mounts inside it are none: for a unit, systemd 257 mounts the file memory.pressure of its cgroup over itself.
+
     Raises:
         RedirectError: there is none.
     """
@@ -27,7 +29,8 @@ def mount_of(mountinfo: str) -> str:
     for line in mountinfo.splitlines():
         mount, _, file_system = line.partition(" - ")
         point = "".join(mount.split(" ")[4:5])
-        if file_system.split(" ")[0] == "cgroup2" and (point == BELOW or point.startswith(BELOW + "/")):
+        is_inside = bool(found) and point.startswith(found + "/")
+        if file_system.split(" ")[0] == "cgroup2" and f"{point}/".startswith(BELOW + "/") and not is_inside:
             found = point
     if not found:
         raise RedirectError(

@@ -23,7 +23,8 @@ def find_mount(mountinfo: str) -> Path:
     for line in mountinfo.splitlines():
         fields, _, kind = line.partition(" - ")
         point = Path(fields.split(" ")[4])
-        if kind.startswith("cgroup2 ") and point.is_relative_to(_BELOW):
+        is_inside = found is not None and point != found and point.is_relative_to(found)
+        if kind.startswith("cgroup2 ") and point.is_relative_to(_BELOW) and not is_inside:
             found = point
     if found is None:
         raise LabError(f"cgroup v2 is not mounted at {_BELOW} or below; try: mount -t cgroup2 none {_BELOW}/unified")

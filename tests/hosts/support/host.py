@@ -4,7 +4,7 @@ import json
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nodeagent.lab import cgroup
@@ -15,6 +15,7 @@ from tests.hosts.support.image import Release, run
 BOOT_S = 60.0
 STOP_S = 90.0
 RUN_S = 120.0
+WAIT_S = 60.0
 _REBOOTED = 133  # nspawn's status when the system inside asks for a reboot
 
 # In new network and mount namespaces, which end with the host: mounts its tree, and waits for its network card.
@@ -142,6 +143,13 @@ class Host:
         if self._process is not None:
             self._process.wait(STOP_S)
         self.hub.unplug(self._card)
+
+    def wait_for(self, fact: Callable[[], object], what: str, deadline_s: float = WAIT_S) -> None:
+        """Returns when `fact()` is true; fails when it does not become so in time."""
+        deadline = time.monotonic() + deadline_s
+        while not fact():
+            assert time.monotonic() < deadline, f"{self.name}: not within {deadline_s:g} s: {what}"
+            time.sleep(0.05)
 
     def wait_booted(self) -> str:
         """Waits until every unit has started; `running`, or `degraded` when one has failed."""

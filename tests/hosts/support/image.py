@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from tests.hosts.support import page
+
 Release = Literal["bookworm", "trixie"]
 RELEASES: tuple[Release, ...] = ("bookworm", "trixie")
 PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
@@ -48,7 +50,7 @@ def product(release: Release) -> tuple[Path, ...]:
     project = (ROOT / "pyproject.toml").read_bytes()
     below = base(release)
     needs = _kept(f"{release}-needs-{_hash(below.name, project)}", lambda place: _install_needs(release, below, place))
-    sources = (path.read_bytes() for package in ("nodeagent", "certs", "redirect", "systemd") for path in _sources(package))
+    sources = (page.block("files").encode(), *(path.read_bytes() for package in ("nodeagent", "certs", "redirect", "systemd") for path in _sources(package)))
     ours = _kept(f"{release}-product-{_hash(needs.name, *sources)}", lambda place: _install_product((needs, below), place))
     return ours, needs, below
 
@@ -99,37 +101,17 @@ def _needs() -> list[str]:
 
 
 def _install_product(below: tuple[Path, ...], place: Path) -> None:
+    """As the page for those who install by hand says; what it depends on is there already."""
     wheels = place.with_name(f"{place.name}.wheels")
     try:
         run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", f"--wheel-dir={wheels}", str(ROOT))
         with _inside(below, place) as root:
-            (wheel,) = wheels.iterdir()
-            shutil.copy(wheel, root / "tmp")
-            pip = f"/{HOME}/versions/{VERSION}/bin/pip"
-            run("chroot", str(root), pip, "install", "--quiet", "--no-index", "--no-deps", f"/tmp/{wheel.name}")
-            (root / "tmp" / wheel.name).unlink()
-            link_version(root, VERSION)
-            install_units(root)
+            shutil.copytree(wheels, root / "root" / "wheelhouse")
+            shutil.copytree(ROOT / "systemd", root / "root" / "systemd")
+            run("chroot", str(root), "sh", "-euc", f"cd /root; {page.block('files', {'0.1.0': VERSION})}")
+            shutil.rmtree(root / "root" / "wheelhouse")
     finally:
         shutil.rmtree(wheels, ignore_errors=True)
-
-
-def link_version(root: Path, version: str) -> None:
-    """Makes `version` the one that bin/nodeagent starts, on a host or a tree at `root`."""
-    (root / HOME / "bin").mkdir(exist_ok=True)
-    (root / HOME / "current").symlink_to(f"versions/{version}")
-    (root / HOME / "bin" / "nodeagent").symlink_to("../current/bin/nodeagent")
-    (root / "usr/local/bin/nodeagent").symlink_to(f"/{HOME}/bin/nodeagent")
-
-
-def install_units(root: Path) -> None:
-    """What systemd/ has, at the places where an operator who installs by hand puts it."""
-    for unit in (ROOT / "systemd").glob("*.service"):
-        shutil.copy(unit, root / "etc/systemd/system")
-    for kind in ("sysusers", "tmpfiles", "modules-load"):
-        for source in (ROOT / "systemd").glob(f"*.{kind}"):
-            (root / "etc" / f"{kind}.d").mkdir(exist_ok=True)
-            shutil.copy(source, root / "etc" / f"{kind}.d" / f"{source.stem}.conf")
 
 
 @contextmanager

@@ -11,11 +11,19 @@ HYBRID = """31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 """
 ELSEWHERE = "29 23 0:26 / /mnt/cgroup2 rw - cgroup2 cgroup2 rw\n"
+# Inside a unit of systemd 257.
+PRESSURE = "77 29 0:26 /system.slice/a.service/memory.pressure {}/system.slice/a.service/memory.pressure rw - cgroup2 cgroup2 rw\n"
 
 
 @pytest.mark.parametrize(
     ("mountinfo", "mount"),
-    [(PURE, "/sys/fs/cgroup"), (HYBRID, "/sys/fs/cgroup/unified"), (ELSEWHERE + PURE, "/sys/fs/cgroup")],
+    [
+        (PURE, "/sys/fs/cgroup"),
+        (HYBRID, "/sys/fs/cgroup/unified"),
+        (ELSEWHERE + PURE, "/sys/fs/cgroup"),
+        (PURE + PRESSURE.format("/sys/fs/cgroup"), "/sys/fs/cgroup"),
+        (HYBRID + PRESSURE.format("/sys/fs/cgroup/unified"), "/sys/fs/cgroup/unified"),
+    ],
 )
 def test_the_mount_that_nft_can_name_is_found(mountinfo: str, mount: str) -> None:
     """On pure and on hybrid hosts."""

@@ -30,7 +30,12 @@ def test_the_mount_is_found_on_pure_and_hybrid_machines(text: str, where: str) -
 def test_the_lab_and_the_agent_choose_the_same_mount() -> None:
     """Of several: a service put into another one than the agent looks at would have no identity."""
     elsewhere, upper = PURE.replace("/sys/fs/cgroup", "/mnt/cgroup2"), HYBRID.replace("unified", "other")
-    for text, where in ((elsewhere + PURE, "/sys/fs/cgroup"), (HYBRID + elsewhere + upper, "/sys/fs/cgroup/other")):
+    inside = PURE + PURE.replace("/sys/fs/cgroup", "/sys/fs/cgroup/system.slice/a.service/memory.pressure")
+    for text, where in (
+        (elsewhere + PURE, "/sys/fs/cgroup"),
+        (HYBRID + elsewhere + upper, "/sys/fs/cgroup/other"),
+        (inside, "/sys/fs/cgroup"),
+    ):
         assert Path(where) == cgroup.find_mount(text) == find_cgroup2_mount(text) == Path(mount_of(text))
     for text in (elsewhere, PURE.replace("/sys/fs/cgroup", "/sys/fs/cgroup2")):
         with pytest.raises(LabError, match="cgroup v2 is not mounted at /sys/fs/cgroup or below"):
