@@ -160,6 +160,16 @@ METRIC_PAIRS = 2000  # (source, destination) label pairs; beyond, both are `othe
 ENTRY_BYTES = 1024 * 1024  # a config entry or KV value; Consul's KV limit is 512 KiB
 BLOCKING_PER_TOKEN = 1024  # blocking queries open at the embedded catalog for one token
 
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+CHECK_S = 20.0  # for all looks together, side by side; what is not known by then is told as such
+CHECK_ANSWER_S = 5.0  # of the catalog to one question
+CHECK_PEER_S = 3.0  # of a peer: a handshake takes milliseconds
+CHECK_PEERS = 32  # peers that one check shakes hands with: each logs it, and every host of a large mesh is checked
+BUNDLE_PART_BYTES = 4 * 1024 * 1024  # one of twenty parts of a support archive, before it is compressed
+STATE_ROOM_BYTES = 16 * 1024 * 1024  # a snapshot of 10,000 services is 5 MB, and is written beside the old one
+MEMORY_LOW_BYTES = 128 * 1024 * 1024  # an agent with two workers and a spare holds about 150 MiB; below this one more fails
+
 # --- lab -----------------------------------------------------------------------------------------------------------
 
 LAB_HOSTS = 100  # an agent with two workers and a spare holds about 150 MiB
@@ -167,7 +177,7 @@ LAB_LOCK_S = 30.0  # how long a lab command waits for another one
 LAB_KILL_S = 10.0  # what the kernel gets to end killed processes
 LAB_STOP_S = 5.0  # a service's grace between SIGTERM and SIGKILL
 LAB_START_S = 30.0  # a catalog or agent that is not healthy after this has failed: both take about one second
-LAB_SAY_S = 2.0  # of silence; then a command says what it waits for
+LAB_SAY_S = 2.0  # of silence; then a command, of the lab or not, says what it waits for
 LAB_ENDED_S = 1.0  # a command that fails at once (a typing error, a missing file) has ended within this
 LAB_LISTEN_MORE_S = 0.5  # a server opens its addresses within milliseconds of one another
 LAB_LOOPBACK_S = 3.0  # who listens on loopback alone for so long listens nowhere else

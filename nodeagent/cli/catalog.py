@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 import click
 
 from nodeagent import limits
+from nodeagent.cli import completion
 from nodeagent.cli.main import EXIT_NOT_FOUND
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
 from nodeagent.embedded.access import ANY_SERVICE, parse_claimable
@@ -153,8 +154,8 @@ def token() -> None:
 
 
 @token.command()
-@click.option("--node", "host", callback=_host_named, help="The host that the token is for.")
-@click.option("--service", "services", callback=_named, multiple=True, help="A service that it may speak for.")
+@click.option("--node", "host", callback=_host_named, shell_complete=completion.hosts, help="The host that the token is for.")
+@click.option("--service", "services", callback=_named, shell_complete=completion.services, multiple=True, help="A service that it may speak for.")
 @click.option("--any-service", is_flag=True, help="It may speak for any service. For labs.")
 @click.option(
     "--address",

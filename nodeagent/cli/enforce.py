@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from nodeagent.cli import completion
 from nodeagent.cli.agent_api import ask, socket_option, tell
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.names import service_name
@@ -28,7 +29,7 @@ HEADERS = ("SEEN", "TIMES", "CALLER", "SERVICE", "AT", "REASON", "WHY")
 @click.command()
 @click.argument("mode", type=click.Choice(["observe", "permissive", "strict"]), required=False)
 @click.option("--check", is_flag=True, help="Only show who would be refused; exit status 1 if anybody would be.")
-@click.option("--service", metavar="NAME", callback=service_name, default="", help="The mode of this service on this host, not the host's.")
+@click.option("--service", metavar="NAME", callback=service_name, shell_complete=completion.services, default="", help="The mode of this service on this host, not the host's.")
 @click.option("--reset", is_flag=True, help="Back to what the configuration file says.")
 @click.option("--list", "is_list", is_flag=True, help="Show the modes that hold.")
 @click.option("-y", "--yes", is_flag=True, help="Switch although recorded callers would be refused.")

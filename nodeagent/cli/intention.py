@@ -9,6 +9,7 @@ import click
 
 from nodeagent.catalog.compiler import compile_snapshot
 from nodeagent.catalog.state import CatalogState, parse_intentions
+from nodeagent.cli import completion
 from nodeagent.cli.catalog_api import Client, config_option, open_operator, segment, token_option
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table, warn
@@ -43,7 +44,8 @@ def intention() -> None:
 
 def _pair(command: Callable[..., None]) -> Callable[..., None]:
     for decorate in (
-        click.argument("destination", callback=_named), click.argument("source", callback=_named),
+        click.argument("destination", callback=_named, shell_complete=completion.services),
+        click.argument("source", callback=_named, shell_complete=completion.services),
         token_option, config_option,
     ):  # fmt: skip
         command = decorate(command)

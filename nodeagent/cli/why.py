@@ -2,6 +2,7 @@
 
 import click
 
+from nodeagent.cli import completion
 from nodeagent.cli.agent_api import ask, socket_option
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.names import service_name
@@ -15,9 +16,9 @@ _SIGN: dict[Verdict, tuple[str, str]] = {
 
 
 @click.command()
-@click.argument("connection", required=False)
-@click.option("--from", "source", metavar="SERVICE", callback=service_name, default="", help="The caller; without it an unidentified workload.")
-@click.option("--to", "destination", metavar="SERVICE", callback=service_name, default="", help="The service that is called.")
+@click.argument("connection", required=False, shell_complete=completion.connections)
+@click.option("--from", "source", metavar="SERVICE", callback=service_name, shell_complete=completion.services, default="", help="The caller; without it an unidentified workload.")
+@click.option("--to", "destination", metavar="SERVICE", callback=service_name, shell_complete=completion.services, default="", help="The service that is called.")
 @click.option("--port", type=click.IntRange(1, 65535), help="At this port, where the service has several.")
 @click.option("--address", metavar="IP:PORT", default="", help="At this address, where it has several.")
 @output_option

@@ -126,6 +126,8 @@ class InstancePart(msgspec.Struct, kw_only=True):
     is_local: bool
     is_meshed: bool
     """Its host runs an agent."""
+    drained: bool = False
+    """It takes no new work."""
     uncaptured: str = ""
     """Why calls to it go past the agent of this host, where they do: then no mode and no intention protects it."""
 

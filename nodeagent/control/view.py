@@ -161,6 +161,8 @@ class View:
         for port, (service, _) in sorted(snapshot.local_by_port.items()) if snapshot else ():
             if why := why_never_captured(self.config, port):
                 yield f"{service.name} is called past the agent, by anybody: {why}"
+        if drained := drained_here(snapshot):
+            yield f"drained, so that balancers send no new work: {', '.join(drained)}; to end that: nodeagent undrain"
         metrics = self.config.admin.metrics
         if metrics and not ipaddress.ip_address(parse_address(metrics).ip).is_loopback:
             yield f"admin.metrics: whoever reaches {metrics} reads who talks to whom; 127.0.0.1 is for this host alone"
@@ -240,6 +242,12 @@ class View:
         )
 
 
+def drained_here(snapshot: Snapshot | None) -> tuple[str, ...]:
+    """The services of this host that take no new work."""
+    local = snapshot.local_by_port.values() if snapshot else ()
+    return tuple(sorted({service.name for service, instance in local if instance.drained}))
+
+
 def one_line(address: str, complaints: Iterable[str], why_lost: str) -> list[str]:
     """The complaints, those of questions that did not reach the catalog at `address` as one: they have one cause.
 
@@ -282,7 +290,7 @@ def _instance_part(config: Config, snapshot: Snapshot, instance: Instance) -> In
     whys = (why_never_captured(config, address.port) for address in instance.addresses if is_local)
     return InstancePart(
         id=instance.id, host=instance.host, addresses=[str(address) for address in instance.addresses],
-        healthy=instance.healthy, is_local=is_local, is_meshed=bool(host and host.tunnel_port),
+        healthy=instance.healthy, drained=instance.drained, is_local=is_local, is_meshed=bool(host and host.tunnel_port),
         uncaptured=next(filter(None, whys), ""),
     )  # fmt: skip
 

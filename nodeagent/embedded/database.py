@@ -51,6 +51,9 @@ CREATE TABLE revoked (tag TEXT PRIMARY KEY, accessor TEXT NOT NULL, node TEXT NO
 """
 _STEPS = {0: _SCHEMA + _SINCE_2, 2: _SINCE_2}
 """What brings a file of a version up to date."""
+_ALWAYS = """CREATE TABLE IF NOT EXISTS maintenance (node TEXT PRIMARY KEY REFERENCES nodes (name) ON DELETE CASCADE,
+    reason TEXT NOT NULL) STRICT, WITHOUT ROWID"""
+"""What a file of any version may be given: a program that does not know it goes on beside it."""
 
 
 class Stored(NamedTuple, Generic[V]):
@@ -123,6 +126,8 @@ def open_database(path: Path, *, create: bool = False) -> sqlite3.Connection:
     elif version != SCHEMA_VERSION:
         connection.close()
         raise CatalogError(f"{path}: is of version {version}, and this nodeagent knows version {SCHEMA_VERSION}")
+    if create:
+        connection.execute(_ALWAYS)
     return connection
 
 
