@@ -51,6 +51,8 @@ class HostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker_user: str | int = "nodeagent-worker"
     drain_s: Seconds = limits.DRAIN_S
     """What open connections get when the agent is told to stop."""
+    drain_max_s: Seconds = limits.DRAIN_MAX_S
+    """What connections get that a worker of an earlier generation carries, after a reload or an upgrade."""
     deny_grace_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = limits.DENY_GRACE_S
     """Connections that a change of policy denies are cut evenly over this time, the first at once; 0: all at once."""
 

@@ -30,6 +30,8 @@ LOCAL_CONNECT_S = 1.0  # a source-preserved connection to a local application ma
 LOCAL_CONNECT_TRIES = 8  # workers walk the ports from random places and may walk side by side for a while
 KEEPALIVE_S = 25  # of application connections: conntrack forgets a half-closed one after 60 silent seconds (Linux's
 # default); then it breaks, and what its client sends goes past the agent. Two probes in that time. As NAT devices need.
+ACCEPTED_S = 0.1  # until what was accepted when a drain began is a connection that the drain waits for
+RETIRE_S = 1.0  # for the peer's last streams in a tunnel that takes no more: they left before it was told
 FAREWELL_S = 2.0  # for tunnels to say goodbye after the last connection of a drain
 LINGER_S = 30.0  # how long closed ends may take to deliver what is queued before they are cut
 CALL_ANSWER_S = 15.0  # of the callee's agent to a CONNECT: its own tries to reach the application take less
@@ -102,6 +104,17 @@ RESEND_S = 0.1  # descriptors that the kernel would not take (too many in flight
 COMPLAIN_S = 60.0  # the supervisor's complaint about one lack (descriptors, memory) is logged once in this time
 STATS_S = 1.0  # the supervisor's figures to control
 DRAIN_S = 30.0  # SIGTERM: what open connections get before they are cut
+DRAIN_MAX_S = 3600.0  # what connections of an earlier generation get: pools and shells last longer than any deploy waits
+CUT_SPREAD_S = 5.0  # over which those that are left then are closed: their clients do not all come back in one moment
+GENERATIONS = 3  # alive at once: each holds N workers of 25 MB; a fourth ends the oldest
+SPARES = 1  # workers that know everything and listen to nothing: one takes a dead worker's place within 100 ms
+SETS_PER_WORKER = 10  # listening sets that one worker takes when there are fewer workers than sets: 60 descriptors a message
+RELOAD_CHECK_S = 30.0  # the next program gets this to import itself and read the configuration; it takes about one second
+SETTLE_S = 15.0  # a reload waits this long for the one before it; a generation that never serves must be replaceable
+PAUSE_S = 4.0  # the supervisor is away while it executes itself, about a second: what waits for it waits this much longer
+QUIET_S = 1.0  # before it goes, it answers what it was asked: questions about owners take 20 ms at most
+STORED = 256  # descriptors that the service manager keeps for us, FileDescriptorStoreMax= of the unit: 42 sets of six
+KEYS_BYTES = 8 * 1024 * 1024  # of control's memory of keys: SVID_ON_DEMAND certificates of 2 KiB, with room
 DENY_GRACE_S = 1.0  # connections that a change denies are cut over this: their clients do not all come back in one moment
 CUT_TICK_S = 0.02  # between two of them, or two handfuls: 50 a second are a spread that nobody tells from an even one
 DRIFT_S = 5.0  # how often the kernel's rules are compared with the plan, besides after every change seen

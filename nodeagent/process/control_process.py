@@ -52,7 +52,10 @@ class ControlProcess:
         self._program = program
         self._workers = workers
         self._on_capture = on_capture
-        self._exits: tuple[float, ...] = ()
+        self.exits: tuple[float, ...] = ()
+        """When it ended, as far as that can matter."""
+        self.keys = -1
+        """Its memory of keys, for its successors; never looked into here."""
         self._process: Process | None = None
         self._channel: socket.socket | None = None
         self._handover: socket.socket | None = None
@@ -138,6 +141,11 @@ class ControlProcess:
         except OSError as error:
             self._replace(f"cannot be written to: {error.strerror}")
 
+    def revive(self) -> None:
+        """Starts it again after a stop."""
+        self._is_wanted = True
+        self.start()
+
     async def stop(self) -> None:
         """Ends it, with force if it does not go."""
         self._is_wanted = False
@@ -194,8 +202,8 @@ class ControlProcess:
         if not self._is_wanted:
             return
         now = self._loop.time()
-        self._exits = remember_exit(self._exits, now)
-        next_at = start_at(self._exits, now)
+        self.exits = remember_exit(self.exits, now)
+        next_at = start_at(self.exits, now)
         _log.error("control_exited", code=code, restart_in_s=round(next_at - now, 3))
         self._loop.call_at(next_at, self.start)
 

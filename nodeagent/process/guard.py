@@ -49,6 +49,11 @@ class Guard:
         return f"not everything is captured: {self._capture.overflow}"
 
     @property
+    def captured(self) -> Capture:
+        """What is captured now."""
+        return self._capture
+
+    @property
     def is_standing(self) -> bool:
         """Whether the rules are as they should be, or none are wanted."""
         return self._rules != "failed"

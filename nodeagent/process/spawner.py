@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import traceback
-from typing import Literal, NoReturn, cast
+from typing import NoReturn, cast
 
 from nodeagent.process import privileges, seccomp
 from nodeagent.process.orders import (
@@ -26,10 +26,9 @@ from nodeagent.process.orders import (
     receive_order,
     send_order,
 )  # fmt: skip
-from nodeagent.process.worker import Listener, WorkerSetup, run_worker
+from nodeagent.process.worker import WorkerSetup, run_worker
 
 _EXIT_DEFECT = 70  # EX_SOFTWARE
-_CHANNELS = 2
 
 
 def main(arguments: list[str]) -> None:
@@ -126,19 +125,11 @@ def _confine(user: privileges.User) -> None:
 
 
 def _worker_setup(spawn: Spawn, descriptors: tuple[int, ...], setup: SpawnerSetup) -> WorkerSetup:
-    """The descriptors by their meaning: both channels, then the listeners in the order's order."""
-    sockets = [socket.socket(fileno=fd) for fd in descriptors]
-    for sock in sockets:
+    """The descriptors by their meaning: the channels to the supervisor and to control."""
+    supervisor, control = (socket.socket(fileno=fd) for fd in descriptors)
+    for sock in (supervisor, control):
         sock.setblocking(False)
-    listeners = tuple(
-        Listener(
-            cast("Literal['outbound', 'inbound', 'tunnel']", kind),
-            cast("Literal[4, 6]", family),
-            sock,
-        )
-        for (kind, family), sock in zip(spawn.listeners, sockets[_CHANNELS:], strict=True)
-    )
-    return WorkerSetup(spawn.number, setup.config, sockets[0], sockets[1], listeners)
+    return WorkerSetup(spawn.number, setup.config, supervisor, control)
 
 
 def _exit_code(exit_: SystemExit) -> int:

@@ -4,20 +4,12 @@ import asyncio
 import gc
 import socket
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import uvloop
 
 from nodeagent.config import Config
 from nodeagent.proxy.plane import Plane
-
-
-class Listener(NamedTuple):
-    """A listening socket made by the supervisor for this worker alone."""
-
-    kind: Literal["outbound", "inbound", "tunnel"]
-    family: Literal[4, 6]
-    sock: socket.socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +22,6 @@ class WorkerSetup:
     """SEQPACKET, `wire.requests`."""
     control: socket.socket
     """STREAM, `wire.frames`."""
-    listeners: tuple[Listener, ...]
 
 
 def run_worker(setup: WorkerSetup) -> None:
@@ -43,9 +34,6 @@ def run_worker(setup: WorkerSetup) -> None:
 async def _serve(setup: WorkerSetup) -> None:
     asyncio.get_running_loop().set_exception_handler(_complain)
     plane = Plane(setup.number, setup.config, setup.supervisor, setup.control)
-    await plane.informed()  # what waits in its predecessor's queues is not refused for want of a snapshot
-    for listener in setup.listeners:
-        await plane.listen(listener.kind, listener.sock)
     await plane.serve()
 
 

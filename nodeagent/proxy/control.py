@@ -126,6 +126,7 @@ class ControlChannel:
                 self._live.follow(apply_delta(self._live.snapshot, decode_delta(body)))
             case KeysFrame(ring):
                 self._live.keys.replace(ring)
+                self._live.has_keys.set()
                 self._tell_waiters()
                 self.on_keys()
             case SvidRefusal(service, why):

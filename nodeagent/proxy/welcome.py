@@ -50,6 +50,19 @@ class Welcome:
         self._hall = Hall()
         self._knocks = itertools.count(1)
         self._listeners: list[socket.socket] = []
+        self._is_closed = False
+        self._handshakes = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a handshake is in flight."""
+        return self._handshakes > 0
+
+    async def until_idle(self) -> None:
+        """Returns when no handshake is in flight."""
+        await self._is_idle.wait()
 
     def listen(self, sock: socket.socket) -> None:
         """Takes connections from `sock` from now on."""
@@ -58,7 +71,8 @@ class Welcome:
         self._loop.add_reader(sock.fileno(), self._accept, sock)
 
     def close(self) -> None:
-        """Takes no more connections: with its last holder gone, the kernel refuses them."""
+        """Takes no more connections; handshakes in flight go on, for tunnels that carry what their callers wait with."""
+        self._is_closed = True
         while self._listeners:
             sock = self._listeners.pop()
             self._loop.remove_reader(sock.fileno())
@@ -121,6 +135,7 @@ class Welcome:
         return knock
 
     async def _let_in(self, sock: socket.socket, knock: Knock, peer: Address, host: str) -> None:
+        self._count(1)
         try:
             service = await self._read_name(sock, knock)
             await self._handshake(sock, service, peer, host)
@@ -130,6 +145,14 @@ class Welcome:
             self._live.report(error)
         finally:
             self._hall.leave(knock)
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self._handshakes += change
+        if self._handshakes:
+            self._is_idle.clear()
+        else:
+            self._is_idle.set()
 
     async def _read_name(self, sock: socket.socket, knock: Knock) -> str:
         """The local service that the peer asks for. The socket is closed if there is none; afterwards it is TLS's.
@@ -183,6 +206,8 @@ class Welcome:
         if tunnel.refusal:
             raise tunnel.refusal
         keep_trusted(live, tunnel)
+        if self._is_closed:
+            tunnel.retire()
 
     def _service_asked_for(self, hello: ClientHello) -> str:
         """The local service that the hello's server name means.

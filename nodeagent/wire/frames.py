@@ -122,7 +122,12 @@ class WorkerFacts(msgspec.Struct, frozen=True):
     started_at: float
     restarts: int
     state: str
-    """`starting`, `serving`, `draining` or `dead`."""
+    """`starting`, `standby`, `opening`, `serving`, `draining` or `dead`."""
+    generation: int = 1
+    """Of the agent, not of a snapshot: each reload starts another one."""
+    version: str = ""
+    drain_until: float = 0.0
+    """Unix seconds at which what it still carries is closed; 0: no such moment is set."""
 
 
 class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
@@ -139,6 +144,10 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
     units: int
     """Units whose connections are stamped."""
     workers: list[WorkerFacts]
+    generation: int = 1
+    """Of the agent: how often it was reloaded since it was started, and one."""
+    reload_refused: str = ""
+    """Why the last reload was not done; empty: it was."""
 
 
 Message = (
