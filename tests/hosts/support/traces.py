@@ -6,7 +6,7 @@ _COMMANDS = {
     "rules": "nft list ruleset; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all | sed 's/ expires.*//'",
     "sysctls": "sysctl -a 2>/dev/null | grep -E '^net[.](ipv4[.]tcp_fwmark|ipv[46][.]fwmark|ipv4[.]tcp_tw_reuse)'",
     "users": "getent passwd; getent group; grep -v ^root /etc/shadow | cut -d: -f1; cut -d: -f1 /etc/gshadow",
-    "units": "systemctl list-unit-files --no-legend --no-pager; systemctl list-units --no-legend --no-pager --plain --state=failed",
+    "units": "systemctl list-unit-files --no-legend --no-pager | grep -v transient; systemctl list-units --no-legend --no-pager --plain --state=failed",
     "packages": "dpkg-query --show --showformat='${Package} ${Version} ${db:Status-Status}\\n'",
     # Not what every day changes on its own: logs, caches, and the package manager's and Ansible's own notes.
     "files": "find / -xdev ( -path /proc -o -path /sys -o -path /tmp -o -path /var/tmp -o -path /var/log -o -path /var/cache"
