@@ -31,6 +31,7 @@ COMMANDS = {
     "undrain": "nodeagent.cli.drain:undrain",
     "intention": "nodeagent.cli.intention:intention",
     "service": "nodeagent.cli.service:service",
+    "upgrade": "nodeagent.cli.upgrade:upgrade",
     "intercept": "nodeagent.cli.intercept:intercept",
     "config": "nodeagent.cli.config:config",
     "debug": "nodeagent.cli.debug:debug",

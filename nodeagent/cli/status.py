@@ -5,7 +5,7 @@ import click
 from nodeagent.cli.agent_api import ask, socket_option
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import align, duration, now, output_option, printable, show_json
-from nodeagent.control.report import CatalogPart, IdentityPart, InterceptionPart, Status, WorkerPart
+from nodeagent.control.report import CatalogPart, GenerationPart, IdentityPart, InterceptionPart, Status, WorkerPart
 
 
 @click.command()
@@ -34,6 +34,7 @@ def screen(answer: Status, at: float) -> list[str]:
         ["supervisor", _supervisor(answer, at)],
         ["control", f"pid {answer.control_pid}, up {duration(max(at - answer.control_started_at, 0))}"],
         ["workers", _workers(answer.workers)],
+        *(["generation", _generation(part, at)] for part in answer.generations if len(answer.generations) > 1),
         ["interception", _interception(answer.interception)],
         ["catalog", _catalog(answer.catalog)],
         ["identity", _identity(answer.identity, at)],
@@ -59,6 +60,13 @@ def _workers(workers: list[WorkerPart]) -> str:
         f"{counted}; {sum(w.connections for w in workers)} connections, {sum(w.tunnels for w in workers)} tunnels "
         f"with {sum(w.streams for w in workers)} streams" + (f", {restarts} restarts" if restarts else "")
     )
+
+
+def _generation(part: GenerationPart, at: float) -> str:
+    age = f"{part.generation}, version {part.version}: {part.workers} workers, up {duration(max(at - part.started_at, 0))}"
+    if not part.drain_until:
+        return f"{age}, {part.connections} connections"
+    return f"{age}, {part.connections} connections left, closed in {duration(max(part.drain_until - at, 0))}"
 
 
 def _interception(part: InterceptionPart) -> str:

@@ -33,6 +33,12 @@ class SupervisorPart(msgspec.Struct, kw_only=True):
     started_at: float
     heard_s: float
     """Seconds since its last word; it speaks once a second."""
+    generation: int = 1
+    """One more with each reload since it was started."""
+    reloads_refused: int = 0
+    """How often this generation refused a reload."""
+    reload_refused: str = ""
+    """Why the last time."""
 
 
 class WorkerPart(msgspec.Struct, kw_only=True):
@@ -41,7 +47,7 @@ class WorkerPart(msgspec.Struct, kw_only=True):
     number: int
     pid: int
     state: str
-    """`starting`, `serving`, `draining`, `dead`, or `no_channel` where it does not talk to control."""
+    """`starting`, `standby` (a spare), `opening`, `serving`, `draining`, `dead`, or `no_channel` where it does not talk to control."""
     started_at: float
     restarts: int
     generation: int = 0
@@ -50,6 +56,23 @@ class WorkerPart(msgspec.Struct, kw_only=True):
     streams: int = 0
     lag_s: float = 0.0
     buffered: int = 0
+    agent_generation: int = 1
+    """Which of the agent's generations it belongs to; `generation` is that of its snapshot."""
+    version: str = ""
+    drain_until: float = 0.0
+    """Unix seconds at which what it still carries is closed; 0: no such moment is set."""
+
+
+class GenerationPart(msgspec.Struct, kw_only=True):
+    """The workers that one start or reload of the agent has brought."""
+
+    generation: int
+    version: str
+    workers: int
+    started_at: float
+    connections: int
+    drain_until: float
+    """Unix seconds at which its last connections are closed; 0: it serves."""
 
 
 class CatalogPart(msgspec.Struct, kw_only=True):
@@ -101,6 +124,8 @@ class Status(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"})
     supervisor: SupervisorPart | None
     interception: InterceptionPart
     workers: list[WorkerPart]
+    generations: list[GenerationPart] = []
+    """The youngest first."""
     catalog: CatalogPart
     identity: IdentityPart
 

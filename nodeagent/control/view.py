@@ -9,6 +9,7 @@ from nodeagent import __version__, limits
 from nodeagent.config import Config, why_never_captured
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
+from nodeagent.control.generations import generations_of
 from nodeagent.control.identity import Identity
 from nodeagent.control.keeper import Keeper
 from nodeagent.control.ledger import Ledger
@@ -60,12 +61,12 @@ class View:
     def status(self) -> Status:
         """GET /v1/status."""
         table = self.config.host
-        problems = list(self._problems())
+        problems, workers = list(self._problems()), list(self._workers())
         return Status(
             host=table.name, datacenter=table.datacenter, mode=self.modes.config.host.mode, version=__version__,
             control_pid=os.getpid(), control_started_at=self.started_at,
             healthy=not problems, problems=problems, warnings=list(self._warnings()),
-            supervisor=self._supervisor(), interception=self._interception(), workers=list(self._workers()),
+            supervisor=self._supervisor(), interception=self._interception(), workers=workers, generations=generations_of(workers),
             catalog=self._catalog(), identity=self._identity(),
         )  # fmt: skip
 
@@ -168,6 +169,9 @@ class View:
             yield f"admin.metrics: whoever reaches {metrics} reads who talks to whom; 127.0.0.1 is for this host alone"
 
     def _worker_warnings(self) -> Iterator[str]:
+        stats = self.supervisor.stats
+        if stats and stats.reload_refused:
+            yield f"reload refused, all goes on as before: {stats.reload_refused}"
         if self.workers.cut:
             yield self.workers.cut
         if self.ledger.complaint:
@@ -185,7 +189,10 @@ class View:
         if stats is None:
             return None
         heard_s = max(self.env.now() - self.supervisor.heard_at, 0.0)
-        return SupervisorPart(pid=stats.pid, version=stats.version, started_at=stats.started_at, heard_s=heard_s)
+        return SupervisorPart(
+            pid=stats.pid, version=stats.version, started_at=stats.started_at, heard_s=heard_s, generation=stats.generation,
+            reloads_refused=stats.reloads_refused, reload_refused=stats.reload_refused,
+        )  # fmt: skip
 
     def _interception(self) -> InterceptionPart:
         stats, captured = self.supervisor.stats, self.supervisor.captured
@@ -266,6 +273,7 @@ def _worker_part(fact: WorkerFacts, stats: WorkerStats | None, *, has_channel: b
     part = WorkerPart(
         number=fact.number, pid=fact.pid, started_at=fact.started_at, restarts=fact.restarts,
         state=fact.state if has_channel or fact.state != "serving" else "no_channel",
+        agent_generation=fact.generation, version=fact.version, drain_until=fact.drain_until,
     )  # fmt: skip
     if stats:
         part.generation, part.connections, part.lag_s = stats.generation, stats.connections, stats.lag_s

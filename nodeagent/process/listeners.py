@@ -96,7 +96,8 @@ def complete_set(partial: ListenerSet, families: Iterable[Family]) -> ListenerSe
         raise
     kept = [listener for key in wanted if (listener := found.get(key))]
     ListenerSet("", tuple(each for each in partial.sockets if each not in kept)).close()
-    return ListenerSet(partial.name, (*kept, *bound))
+    whole = sorted((*kept, *bound), key=lambda each: wanted.index((each.kind, each.family)))
+    return ListenerSet(partial.name, tuple(whole))
 
 
 def try_listener(fd: int) -> ListenerSocket | None:

@@ -59,6 +59,8 @@ class Parts:
     users: Users
     cgroups: Path
     """The directory of `cgroup_root`."""
+    own_cgroup: Path
+    """That of this agent's processes."""
     saved: Capture | None
     """What was captured before this process started."""
     families: tuple[Family, ...]
@@ -233,6 +235,7 @@ def _settings(parts: Parts) -> Settings:
 def _find_owners(parts: Parts, stack: AsyncExitStack) -> None:
     mount = find_cgroup2_mount((_PROC_SELF / "mountinfo").read_text(encoding="utf-8"))
     parts.cgroups = mount / parts.cgroup_root
+    parts.own_cgroup = mount / own_cgroup((_PROC_SELF / "cgroup").read_text(encoding="utf-8"))
     parts.cgroup_ids = CgroupIds(parts.cgroups, parts.loop.time)
     parts.owners = OwnerFinder(parts.cgroup_ids, parts.loop.call_later)
     stack.callback(parts.owners.close)

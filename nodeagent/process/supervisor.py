@@ -15,6 +15,7 @@ from nodeagent.process.handover import Inheritance, replace_self
 from nodeagent.process.heartbeat import Heartbeat
 from nodeagent.process.inherited import value_to_pass
 from nodeagent.process.notify import take_stored
+from nodeagent.process.orphans import end_orphans, find_orphans
 from nodeagent.process.reload import Command, ReloadRefused, check_successor, own_command
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.startup import Parts, start
@@ -78,7 +79,7 @@ class Supervisor:
         self._parts = parts
         self._signals = signals
         self._command = command
-        self._refused = ""
+        self._refusals: list[str] = []
         self._heartbeat = Heartbeat(parts.loop, parts.fleet, parts.guard.beat, parts.notifier.alive)
         self._complaint = Seldom(parts.loop.time)
 
@@ -104,7 +105,7 @@ class Supervisor:
                 config = await check_successor(self._parts.loop, self._command, os.environ)
                 await self._hand_on(config)
             except (ReloadRefused, OSError) as error:
-                self._refused = str(error)
+                self._refusals.append(str(error))
                 _log.error("reload_refused", why=str(error), effect="all goes on as before")
 
     async def _settle(self) -> None:
@@ -149,8 +150,19 @@ class Supervisor:
         self._parts.notifier.stopping("draining")
         self._heartbeat.is_draining = True
         self._parts.guard.stop_beat()
+        until = self._parts.loop.time() + grace_s
         await self._parts.fleet.drain(grace_s, self._signals.cut)
+        await self._outlast_orphans(until)
         await self._parts.control.stop()
+
+    async def _outlast_orphans(self, until: float) -> None:
+        """What a supervisor that crashed has left may finish meanwhile, as our own workers may; nobody is left behind."""
+        parts = self._parts
+        where = (parts.own_cgroup, parts.users.worker.uid)
+        while find_orphans(*where) and parts.loop.time() < until and not self._signals.cut.is_set():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(limits.RESEND_S)
+        if count := end_orphans(*where):
+            _log.warning("orphans_ended", workers=count, why="a supervisor before this one crashed, and their time is over")
 
     async def _announce(self) -> None:
         """Tells systemd once everybody serves."""
@@ -197,7 +209,8 @@ class Supervisor:
             units=len(parts.units),
             workers=parts.fleet.facts(),
             generation=parts.generation,
-            reload_refused=self._refused,
+            reloads_refused=len(self._refusals),
+            reload_refused=self._refusals[-1] if self._refusals else "",
         )
 
 

@@ -100,6 +100,8 @@ class ControlChannel:
                 self._inbox.put_nowait((self._sock, message))
         except BlockingIOError:
             return
+        except ConnectionError:  # control has ended, and had not read all
+            data = b""
         except (OSError, FrameError) as error:
             self._live.report(error)
             data = b""

@@ -50,7 +50,6 @@ class Welcome:
         self._hall = Hall()
         self._knocks = itertools.count(1)
         self._listeners: list[socket.socket] = []
-        self._is_closed = False
         self._handshakes = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -72,7 +71,6 @@ class Welcome:
 
     def close(self) -> None:
         """Takes no more connections; handshakes in flight go on, for tunnels that carry what their callers wait with."""
-        self._is_closed = True
         while self._listeners:
             sock = self._listeners.pop()
             self._loop.remove_reader(sock.fileno())
@@ -206,7 +204,7 @@ class Welcome:
         if tunnel.refusal:
             raise tunnel.refusal
         keep_trusted(live, tunnel)
-        if self._is_closed:
+        if not self._listeners:
             tunnel.retire()
 
     def _service_asked_for(self, hello: ClientHello) -> str:

@@ -146,8 +146,10 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
     workers: list[WorkerFacts]
     generation: int = 1
     """Of the agent: how often it was reloaded since it was started, and one."""
+    reloads_refused: int = 0
+    """How often this generation was asked for a reload and refused it."""
     reload_refused: str = ""
-    """Why the last reload was not done; empty: it was."""
+    """Why the last time."""
 
 
 Message = (

@@ -14,10 +14,10 @@ from nodeagent import limits
 from nodeagent.config import parse_config
 from nodeagent.errors import ConfigError
 from nodeagent.process.guard import Guard
-from nodeagent.process.notify import Notifier
 from nodeagent.process.orders import SpawnerSetup
+from nodeagent.process.reload import own_command
 from nodeagent.process.startup import Parts
-from nodeagent.process.supervisor import Supervisor, run_supervisor
+from nodeagent.process.supervisor import Signals, Supervisor, run_supervisor
 from nodeagent.process.unit_map import UnitMap
 from nodeagent.process.units import StampedUnit
 from nodeagent.process.workers import Fleet, FleetCalls
@@ -70,8 +70,7 @@ def test_a_passing_want_of_descriptors_does_not_end_it(tmp_path: Path, monkeypat
         parts.fleet = Fleet(parts.loop, (), SpawnerSetup(parts.config, 64902, 64902), {}, calls)
         parts.guard = Guard(None)
         parts.units = UnitMap(parts.loop, tmp_path, lambda _marks: None, load, lambda _units: None)
-        notifier = Notifier({}, os.getpid())
-        watching = asyncio.create_task(Supervisor(parts, notifier)._watch())
+        watching = asyncio.create_task(Supervisor(parts, Signals(parts.loop), own_command())._watch())
         try:
             with capture_logs() as log, no_descriptors():
                 await until(lambda: log or watching.done(), "a complaint")
@@ -84,6 +83,6 @@ def test_a_passing_want_of_descriptors_does_not_end_it(tmp_path: Path, monkeypat
         finally:
             watching.cancel()
             parts.units.close()
-            notifier.close()
+            parts.notifier.close()
 
     run(scene)

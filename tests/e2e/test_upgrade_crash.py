@@ -1,0 +1,105 @@
+"""The supervisor is killed, or a worker: the sockets are elsewhere, too, and somebody else accepts from them."""
+
+import os
+import signal
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from nodeagent.lab.lab import Lab
+from tests.e2e.conftest import MakeLab
+from tests.e2e.support import look
+from tests.e2e.support.app import App
+from tests.e2e.support.callers import say
+from tests.e2e.support.mesh import pss_kib, workers
+from tests.e2e.support.policy import set_intentions
+from tests.e2e.support.settings import edit_config
+from tests.e2e.support.unit import Unit
+from tests.e2e.support.upgrades import new_connections, one_connection, supervisor
+from tests.e2e.support.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(600)
+WEB, CART = 8080, 7000
+PROMISED_S = 0.1
+
+
+@pytest.fixture(scope="module")
+def mesh(make_lab: MakeLab) -> Iterator[Lab]:
+    """`web` on host2, `cart` on host1; `shop` may call them."""
+    lab = make_lab()
+    with App(lab, "host2", "web", WEB), App(lab, "host1", "cart", CART):
+        set_intentions(lab, {("shop", "web"): "allow", ("shop", "cart"): "allow"})
+        yield lab
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+def test_a_supervisor_that_is_killed_costs_no_connect(mesh: Lab, host: str) -> None:
+    """Nor a connection that is open; afterwards `stop` leaves nobody, though what was open still is."""
+    web, here = mesh.host("host2").ipv4, mesh.host("host1").ipv4
+    with (
+        new_connections(mesh, "host1", "shop", web, WEB) as far, new_connections(mesh, "host1", "shop", here, CART) as near,
+        one_connection(mesh, "host1", "shop", web, WEB) as old,
+    ):  # fmt: skip
+        for client in (far, near, old):
+            client.go_on()
+        before = supervisor(mesh, host)
+        mesh.crash_agent(host)
+        assert supervisor(mesh, host) != before
+        for client in (far, near, old):
+            client.go_on()
+    assert [far.wrong, near.wrong, old.wrong] == [[], [], []]
+
+
+def test_stop_ends_what_a_crash_has_left(mesh: Lab) -> None:
+    """Workers that nobody could speak to get what open connections get, and no more."""
+    edit_config(mesh, "host1", {"workers = 2": "workers = 2\ndrain_s = 1"})
+    mesh.reload_agent("host1")
+    with Unit(mesh, "host1", "shop") as shop:
+        sock = shop.connect(mesh.host("host1").ipv4, CART)
+        assert say(sock, "hello") == "app:hello"
+        mesh.crash_agent("host1")
+        assert say(sock, "still") == "app:still"
+        mesh.stop_agent("host1")
+        assert mesh.pids("host1", "nodeagent") == ()
+        assert say(sock, "gone") in ("reset", "closed")
+        assert look.log_lines(mesh, "host1", "orphans_ended")
+    mesh.start_agent("host1")
+
+
+def test_a_dead_workers_place_is_taken_by_the_spare(mesh: Lab) -> None:
+    """Within 100 ms is promised, the deadline is ten times that; another spare is born, and costs little memory."""
+    with new_connections(mesh, "host1", "shop", mesh.host("host1").ipv4, CART) as client:
+        for _ in range(3):
+            wait_until(lambda: states(mesh) == ["serving", "serving", "standby"], "two serve and one waits", deadline_s=60)
+            client.go_on()
+            victim = next(worker.pid for worker in workers(mesh, "host1") if worker.state == "serving")
+            spare = next(worker.pid for worker in workers(mesh, "host1") if worker.state == "standby")
+            died_at = datetime.now().timestamp()  # noqa: DTZ005 - a difference
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda spare=spare: ready_at(mesh, spare), "the spare accepts")
+            print(f"death to accept: {1000 * (ready_at(mesh, spare) - died_at):.0f} ms; the spare has {pss_kib(spare)} KiB PSS")
+            assert ready_at(mesh, spare) - died_at < 10 * PROMISED_S
+        client.go_on()
+    # Connections that the dead workers carried, and theirs alone.
+    assert [answer for answer in client.wrong if "reset" not in answer and "closed" not in answer] == []
+
+
+def test_a_spare_that_hangs_is_replaced(mesh: Lab) -> None:
+    """It is of no use, though it serves nobody."""
+    wait_until(lambda: states(mesh) == ["serving", "serving", "standby"], "two serve and one waits", deadline_s=60)
+    spare = next(worker.pid for worker in workers(mesh, "host1") if worker.state == "standby")
+    os.kill(spare, signal.SIGSTOP)
+    wait_until(lambda: any(line["pid"] == spare for line in look.log_lines(mesh, "host1", "worker_hung")), "noticed", deadline_s=100)
+    wait_until(lambda: states(mesh) == ["serving", "serving", "standby"], "another waits", deadline_s=60)
+
+
+def states(lab: Lab) -> list[str]:
+    """Of host1's workers."""
+    return sorted(worker.state for worker in workers(lab, "host1"))
+
+
+def ready_at(lab: Lab, pid: int) -> float:
+    """When that worker accepted, in Unix seconds; 0: not yet."""
+    lines = [line for line in look.log_lines(lab, "host1", "worker_ready") if line["pid"] == pid]
+    return datetime.fromisoformat(lines[-1]["at"]).timestamp() if lines else 0.0
