@@ -51,7 +51,7 @@ def write_pages(directory: Path, date: str) -> None:
 
 def commands_page(date: str) -> str:
     """nodeagent(1)."""
-    root = click.Context(main, info_name="nodeagent")
+    root = click.Context(main, info_name="nodeagent", **main.context_settings)
     lines = [
         *_head("NODEAGENT", 1, date, "nodeagent", "a service mesh for plain Linux hosts"),
         ".SH SYNOPSIS", r".B nodeagent", r".I COMMAND", "[ARGUMENTS]", ".SH DESCRIPTION", *_paragraphs(main.help or ""),

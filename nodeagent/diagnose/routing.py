@@ -6,19 +6,21 @@ from nodeagent.diagnose.facts import Addresses, Networkd, ReversePath
 from nodeagent.diagnose.finding import Verdict, fail, warn, well
 
 _STRICT = 1
+_NAMED = 4  # a host of containers has a hundred interfaces
 
 
 def judge_reverse_path(paths: tuple[ReversePath, ...]) -> Iterator[Verdict]:
     """Strict source checks drop what arrives by another way than answers leave."""
     strict = [path for path in paths if path.rp_filter == _STRICT]
-    for path in strict:
-        mark = ", by the route of the packet's mark (src_valid_mark)" if path.src_valid_mark else ""
-        yield warn(
-            f"{path.interface} checks sources strictly (rp_filter = 1{mark}): peers whose packets arrive by another interface than answers leave by are not heard",
-            f"sysctl -w net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.{path.interface}.rp_filter=2",
-        )
     if not strict:
         yield well("no interface checks sources strictly")
+        return
+    names = ", ".join(path.interface for path in strict[:_NAMED]) + (f" and {len(strict) - _NAMED} more" if strict[_NAMED:] else "")
+    mark = ", by the route of a packet's mark: src_valid_mark" if any(path.src_valid_mark for path in strict) else ""
+    yield warn(
+        f"{names}: sources are checked strictly (rp_filter = 1{mark}); a peer is not heard whose packets arrive by another interface than answers leave by",
+        "sysctl -w net.ipv4.conf.all.rp_filter=2",  # the greater of it and an interface's own counts
+    )
 
 
 def judge_addresses(addresses: Addresses) -> Iterator[Verdict]:

@@ -118,8 +118,10 @@ def ahead_of(answer: Reply) -> Clock:
     """How far our clock is ahead of that of whoever answered.
 
     Raises:
-        ValueError: the answer bears no date.
+        CatalogError: the answer bears no date.
     """
+    if not answer.date:
+        raise CatalogError("the catalog's answer bears no date")
     theirs = parsedate_to_datetime(answer.date).timestamp() + _DATE_WITHIN_S / 2
     middle = (answer.asked_at + answer.answered_at) / 2
     return Clock(middle - theirs, _DATE_WITHIN_S / 2 + (answer.answered_at - answer.asked_at) / 2)
@@ -180,7 +182,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def _token(table: CatalogTable) -> str:
-    return Path(table.token_file).read_text(encoding="ascii").strip() if table.token_file else ""
+    """Empty where it cannot be read: that the catalog takes no nobody is its answer, and the file is told of elsewhere."""
+    try:
+        return Path(table.token_file).read_text(encoding="ascii").strip() if table.token_file else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _open(table: CatalogTable) -> http.client.HTTPConnection:
@@ -188,5 +194,8 @@ def _open(table: CatalogTable) -> http.client.HTTPConnection:
     host, port = parts.hostname or "", parts.port
     if parts.scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=limits.CHECK_ANSWER_S)
-    tls = ssl.create_default_context(cafile=table.ca_file or None)
+    try:
+        tls = ssl.create_default_context(cafile=table.ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise CatalogUnreachable(f"catalog.ca_file {table.ca_file}: no certificate could be read: {error}") from error
     return http.client.HTTPSConnection(host, port, timeout=limits.CHECK_ANSWER_S, context=tls)

@@ -4,6 +4,8 @@ import importlib
 import os
 import platform
 import pwd
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from nodeagent.config import agent_ports
@@ -160,15 +162,16 @@ def _port_use(port: int, ours: frozenset[str]) -> PortUse:
 
 def _inodes_of(pids: tuple[int, ...]) -> frozenset[str]:
     """The sockets that these processes hold; root sees them."""
-    links = (str(entry.readlink()) for pid in pids for entry in _descriptors_of(pid))
+    links = [link for pid in pids for link in _descriptors_of(pid)]
     return frozenset(link[8:-1] for link in links if link.startswith("socket:["))
 
 
-def _descriptors_of(pid: int) -> list[Path]:
-    try:
-        return list((_PROC / str(pid) / "fd").iterdir())
-    except OSError:
-        return []
+def _descriptors_of(pid: int) -> Iterator[str]:
+    """What each open descriptor of a process is; those that close meanwhile are not."""
+    with suppress(OSError):
+        for entry in (_PROC / str(pid) / "fd").iterdir():
+            with suppress(OSError):
+                yield str(entry.readlink())
 
 
 def _complaint(library: str) -> str:
