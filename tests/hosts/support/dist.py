@@ -5,18 +5,21 @@ import shutil
 from pathlib import Path
 
 from tests.hosts.support import image
-from tests.hosts.support.image import PYTHON, RELEASES, ROOT, VERSION, run
+from tests.hosts.support.image import PYTHON, RELEASES, ROOT, VERSION, Release, run
 
 BUILT_FROM = ("nodeagent", "certs", "redirect", "systemd", "script")
+_BUILDS = ("dist", "man", "manual.py")  # of script/; its other files change nothing
 NEXT = "0.1.9"
 _EPOCH = "1700000000"
 
 
-def dist(version: str = VERSION, *, broken: str = "") -> Path:
-    """The directory with wheels, packages and SHA256SUMS. broken: what the agent of this version does instead of starting."""
-    sources = [path.read_bytes() for package in BUILT_FROM for path in image._sources(package)]
-    name = image._hash(version, broken, (ROOT / "pyproject.toml").read_bytes(), *sources)
-    return image._kept(f"dist-{name}", lambda place: _build(version, broken, place))
+def dist(version: str = VERSION, releases: tuple[Release, ...] = RELEASES, *, broken: str = "") -> Path:
+    """The directory with wheels, packages and SHA256SUMS. broken: what the supervisor of this version runs when it is loaded."""
+    files = [path for package in BUILT_FROM for path in image._sources(package)]
+    sources = [path.read_bytes() for path in files if path.parent.name != "script" or path.name in _BUILDS]
+    name = image._hash(version, broken, *releases, (ROOT / "pyproject.toml").read_bytes(), *sources)
+    wheels = () if version == VERSION else ("--wheels", str(dist()))  # before _kept, which is for one at a time
+    return image._kept(f"dist-{name}", lambda place: _build(version, releases, broken, place, wheels))
 
 
 def build(tree: Path, place: Path, *options: str) -> None:
@@ -39,15 +42,13 @@ def tree_of(version: str, place: Path) -> Path:
     return place
 
 
-def _build(version: str, broken: str, place: Path) -> None:
+def _build(version: str, releases: tuple[Release, ...], broken: str, place: Path, wheels: tuple[str, ...]) -> None:
     work = place.with_name(f"{place.name}.tree")
     try:
         tree = tree_of(version, work)
         if broken:
             with (tree / "nodeagent/process/supervisor.py").open("a") as source:
                 source.write(f"\n{broken}\n")
-        wheels = () if version == VERSION else ("--wheels", str(dist()))
-        pythons = [option for release in RELEASES for option in ("--python", PYTHON[release])]
-        build(tree, place, *pythons, *wheels)
+        build(tree, place, *(option for release in releases for option in ("--python", PYTHON[release])), *wheels)
     finally:
         shutil.rmtree(work, ignore_errors=True)
