@@ -26,6 +26,9 @@ _LOCAL = 2  # type of route: deliver here
 _LOOPBACK = 1  # index of `lo` in every network namespace
 _EXACTLY = 0xFFFFFFFF
 _INVERTED = 0x2  # flag of a rule: `not`
+# As whose our entries are marked. systemd-networkd deletes, when it starts, every rule and route of other programs (its
+# default), but none of the kernel's. Deleting does not name it: an older version's entries are not marked.
+_KERNEL = 2
 
 # The settings of networkd.conf that keep it from deleting what other programs have added.
 _NETWORKD = "ManageForeignRoutingPolicyRules=no, ManageForeignRoutes=no"
@@ -147,12 +150,12 @@ def _is(found: FoundRule, ours: PolicyRule) -> bool:
 
 
 def arguments_of(entry: Entry) -> dict[str, Any]:
-    """The entry as pyroute2 takes it."""
+    """The entry as pyroute2 takes it, but for as whose it is marked."""
     family = _AF[entry.family]
     if isinstance(entry, PolicyRule):
         numbers = {"priority": entry.preference, "fwmark": entry.mark, "fwmask": _EXACTLY, "table": entry.table}
         return {"family": family, **numbers}
-    route = {"type": "local", "dst": _ANYWHERE[entry.family], "oif": _LOOPBACK, "table": entry.table, "proto": "static"}
+    route = {"type": "local", "dst": _ANYWHERE[entry.family], "oif": _LOOPBACK, "table": entry.table}
     source = _SOURCE[entry.family]
     return {"family": family, **route, **({"scope": "host", "prefsrc": source} if source else {})}
 
@@ -161,9 +164,10 @@ def arguments_of(entry: Entry) -> dict[str, Any]:
 
 
 def _change(entry: Entry, command: str, done: str) -> None:
-    kind = "rule" if isinstance(entry, PolicyRule) else "route"
+    kind, field = ("rule", "protocol") if isinstance(entry, PolicyRule) else ("route", "proto")
+    marked = {field: _KERNEL} if command == "add" else {}
     try:
-        use_iproute(lambda iproute: getattr(iproute, kind)(command, **arguments_of(entry)))
+        use_iproute(lambda iproute: getattr(iproute, kind)(command, **arguments_of(entry), **marked))
     except OSError as error:
         raise RedirectError(f"{entry}: cannot be {done}: {error.strerror}; is `lo` up, and is this root?") from error
 

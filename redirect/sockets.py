@@ -51,7 +51,20 @@ def read_sockets() -> tuple[TcpSocket, ...]:
         RedirectError: the kernel refused.
     """
     try:
-        return tuple(decode_socket(row) for family in (socket.AF_INET, socket.AF_INET6) for row in _dump(family))
+        return tuple(decode_socket(row) for row in read_rows())
+    except OSError as error:
+        raise RedirectError(f"open TCP sockets cannot be listed: {error}") from error
+
+
+def read_rows() -> Iterator[bytes]:
+    """The kernel's words on every TCP socket but those in time-wait, IPv4 and IPv6. One look at each, not at one instant.
+
+    Raises:
+        RedirectError: the kernel refused.
+    """
+    try:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            yield from _dump(family)
     except OSError as error:
         raise RedirectError(f"open TCP sockets cannot be listed: {error.strerror or error}") from error
 

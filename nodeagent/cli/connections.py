@@ -18,13 +18,19 @@ _CELL_CHARS = 48  # on a terminal; the whole of it is in a pipe and in JSON
 @click.option("--closed", is_flag=True, help="Those that ended lately instead of those that are open.")
 @click.option("--service", metavar="NAME", callback=service_name, shell_complete=completion.services, default="", help="Only those which this service called or was called by.")
 @click.option("--limit", type=click.IntRange(1, limits.API_ROWS_MAX), default=100, show_default=True)
+@click.option("--before", is_flag=True, help="Instead: connections of services that go around the agent, as they were open before it captured.")
 @headers_option
 @output_option
 @socket_option
-def connections(
-    *, closed: bool, service: str, limit: int, no_headers: bool, output: str, socket_path: str | None
+def connections(  # noqa: PLR0913 - click hands over one argument for each option
+    *, closed: bool, before: bool, service: str, limit: int, no_headers: bool, output: str, socket_path: str | None
 ) -> None:
     """Connections of this host, the newest first."""
+    if before:
+        from nodeagent.cli.uncarried import show_uncarried  # noqa: PLC0415 - imports that the others can do without
+
+        show_uncarried(service=service, no_headers=no_headers, output=output, socket_path=socket_path)
+        return
     query = {"limit": str(limit), "closed": "1" if closed else "0"} | ({"service": service} if service else {})
     answer = ask("/v1/connections", ConnectionsAnswer, socket_path=socket_path, query=query)
     if output == "json":

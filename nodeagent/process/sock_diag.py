@@ -62,11 +62,31 @@ def decode_row(body: bytes, flow: Flow) -> Row | None:
 
     The comparison is what keeps a listening socket out, which the kernel offers where no connection matches.
     """
-    if len(body) < _ROW_BYTES or _tuple_of(body) != flow:
+    listed = decode_listed(body)
+    return listed.row if listed and listed.flow == flow else None
+
+
+class Listed(NamedTuple):
+    """One socket of a listing."""
+
+    flow: Flow
+    """Its local end first."""
+    row: Row
+
+
+def decode_listed(body: bytes) -> Listed | None:
+    """A socket and its two ends; None for what is too short."""
+    if len(body) < _ROW_BYTES:
         return None
     uid, inode = struct.unpack_from("=II", body, 64)
     cgroup = decode_attributes(body[_ROW_BYTES:]).get(_CGROUP_ID, b"")
-    return Row(body[1], uid, inode, int.from_bytes(cgroup, sys.byteorder) if len(cgroup) == 8 else 0)
+    row = Row(body[1], uid, inode, int.from_bytes(cgroup, sys.byteorder) if len(cgroup) == 8 else 0)
+    return Listed(_tuple_of(body), row)
+
+
+def is_established(row: Row) -> bool:
+    """Whether both ends are open."""
+    return row.state == _ESTABLISHED
 
 
 def believe(row: Row) -> Owner:

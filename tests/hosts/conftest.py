@@ -6,6 +6,7 @@ import pytest
 
 from tests.hosts.support.host import Host
 from tests.hosts.support.hosts import Hosts, remains
+from tests.hosts.support.mesh import Mesh
 
 LOG_LINES = 150
 _hosts: list[Host] = []
@@ -18,6 +19,31 @@ def hosts() -> Iterator[Hosts]:
         made.watch = _hosts
         yield made
     assert remains(made.directory.name) == []
+
+
+@pytest.fixture(scope="session")
+def mesh(hosts: Hosts) -> Iterator[Mesh]:
+    """A catalog, Debian 12 and Debian 13, meshed as docs/by-hand.md says; for all tests that ask for it."""
+    with (
+        hosts.up("catalog", "bookworm", product=True) as catalog,
+        hosts.up("host1", "bookworm", product=True) as host1,
+        hosts.up("host2", "trixie", product=True) as host2,
+    ):
+        yield Mesh(catalog, (host1, host2))
+
+
+@pytest.fixture
+def whole(mesh: Mesh) -> Mesh:
+    """The mesh with everything running and the shop allowed to call nginx."""
+    mesh.heal()
+    mesh.allow()
+    return mesh
+
+
+@pytest.fixture(params=[0, 1], ids=["bookworm", "trixie"])
+def host(whole: Mesh, request: pytest.FixtureRequest) -> Host:
+    """Each of the mesh's hosts."""
+    return whole.hosts[request.param]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,6 +4,16 @@ from tests.hosts.support import page
 from tests.hosts.support.host import Host
 
 _CA, _MANAGEMENT = "/var/lib/nodeagent-catalog/tls-ca.pem", "/var/lib/nodeagent-catalog/management.token"
+_SHOP = """
+[Service]
+Type=oneshot
+EnvironmentFile=/etc/shop.env
+ExecStart=sh -c ${COMMAND}
+StandardOutput=truncate:/run/shop.out
+StandardError=inherit
+[Install]
+WantedBy=multi-user.target
+"""
 
 
 def install_catalog(host: Host) -> None:
@@ -22,23 +32,29 @@ def install_agent(host: Host, catalog: Host) -> None:
     _follow(host, "agent", names)
     host.put("/etc/nodeagent/operator.token", catalog.path(_MANAGEMENT).read_text(), mode=0o400)
     _follow(host, "services", names)
-    host.put("/etc/systemd/system/shop.service", "[Service]\nType=oneshot\nExecStart=curl -sS -m 20 $URL\n")
+    host.put("/etc/systemd/system/shop.service", _SHOP)
     _follow(host, "applications", names)
     host.put("/var/www/html/index.html", f"from {host.name}\n")
     host.run("systemctl enable --quiet --now nginx")
     wait_meshed(host)
 
 
-def call(caller: Host, callee: Host | str, *, seconds: float = 20, options: str = "") -> str:
-    """What the shop on `caller` gets from nginx on `callee`: its answer, or curl's words.
-
-    As a service of its own name, ordered as its drop-in says, and made anew each time.
-    """
+def call(caller: Host, callee: Host | str, *, seconds: float = 20) -> str:
+    """What the unit shop on `caller` gets from nginx on `callee` (a host or HOST:PORT): its answer, or curl's words."""
     address = callee if isinstance(callee, str) else callee.address
-    done = caller.run(
-        f"curl -sS -m {seconds} {options} http://{address}/", unit="shop", check=False, properties=("Slice=system.slice",)
-    )
-    return done.stdout + done.stderr
+    start_shop(caller, f"exec curl -sS -m {seconds} http://{address}/")
+    return shop_said(caller)
+
+
+def start_shop(host: Host, command: str, *, is_awaited: bool = True) -> None:
+    """The unit shop runs a shell's command, to its end if it is awaited; no single quote may be in it."""
+    host.path("/etc/shop.env").write_text(f"COMMAND='{command}'\n")
+    host.enter("systemctl", "start", "shop", *([] if is_awaited else ["--no-block"]))
+
+
+def shop_said(host: Host) -> str:
+    """What the shop's last command has written so far."""
+    return host.path("/run/shop.out").read_text()
 
 
 def wait_meshed(host: Host) -> None:
@@ -54,3 +70,39 @@ def processes_of(host: Host, unit: str = "nodeagent.service") -> list[str]:
 def _follow(host: Host, name: str, instead: dict[str, str]) -> None:
     host.put("/root/step.sh", page.block(name, instead))
     host.run("cd /root && sh -eu step.sh")
+
+
+class Mesh:
+    """A catalog and two hosts, one of each release, each with nginx and a shop."""
+
+    def __init__(self, catalog: Host, hosts: tuple[Host, ...]) -> None:
+        self.catalog, self.hosts = catalog, hosts
+        install_catalog(catalog)
+        for host in hosts:
+            install_agent(host, catalog)
+
+    def other(self, host: Host) -> Host:
+        """The one that `host` calls."""
+        return next(other for other in self.hosts if other is not host)
+
+    def allow(self) -> None:
+        """The shop may call nginx, in force on both hosts."""
+        self._say("allow", "from ")
+
+    def forbid(self) -> None:
+        """Nobody may call nginx, in force on both hosts."""
+        self._say("delete", "curl: ")
+
+    def heal(self) -> None:
+        """Everything runs, whatever the test before has left."""
+        self.catalog.enter("systemctl", "start", "nodeagent-catalog")
+        for host in self.hosts:
+            host.enter("systemctl", "stop", "shop")
+            host.enter("systemctl", "reset-failed", "nodeagent")
+            host.enter("systemctl", "start", "nodeagent", "nginx")
+            wait_meshed(host)
+
+    def _say(self, verb: str, answer: str) -> None:
+        self.hosts[0].run("nodeagent", "intention", verb, "shop", "nginx", check=False)
+        for host in self.hosts:
+            host.wait_for(lambda host=host: call(host, self.other(host)).startswith(answer), f"{verb} in force")

@@ -3,7 +3,7 @@
 import pytest
 
 from nodeagent.process.conntrack import Flow
-from nodeagent.process.sock_diag import NOBODY, Owner, Row, believe, decode_row, encode_query
+from nodeagent.process.sock_diag import NOBODY, Listed, Owner, Row, believe, decode_listed, decode_row, encode_query, is_established
 
 OWN, REMOTE = b"\x0a\x5a\1\1", b"\x0a\x5a\1\2"
 FLOW = Flow(OWN, 50586, REMOTE, 80)
@@ -93,3 +93,11 @@ def test_a_row_that_is_cut_off_is_nothing() -> None:
 def test_only_a_connected_socket_names_anybody(row: Row, owner: Owner) -> None:
     """TIME_WAIT (6), SYN_RECV (3, 12), LISTEN (10), CLOSE (7): nobody; an orphan has a cgroup and no uid; root's names nobody."""
     assert believe(row) == owner
+
+
+def test_a_listed_socket_tells_both_ends() -> None:
+    """What was not asked for by its ends has them in the row; a row that is cut off is none."""
+    assert decode_listed(bytes.fromhex(ROW)) == Listed(FLOW, Row(state=1, uid=0, inode=35138, cgroup_id=3578))
+    assert decode_listed(bytes.fromhex(ROW)[:71]) is None
+    assert is_established(Row(1, 0, 0, 0))
+    assert not is_established(Row(8, 0, 0, 0))

@@ -1,0 +1,77 @@
+"""A host boots: rules, agent and mesh are there before applications, also when the catalog is not."""
+
+import pytest
+
+from tests.hosts.support.host import Host
+from tests.hosts.support.mesh import Mesh, call, shop_said, start_shop, wait_meshed
+
+
+@pytest.fixture
+def booted(whole: Mesh, host: Host) -> Host:
+    """A host that has rebooted, with a shop that calls another host as soon as it is started, once."""
+    start_shop(host, f"exec curl -sS -m 20 http://{whole.other(host).address}/")
+    host.run("systemctl enable --quiet shop")
+    host.reboot()
+    host.run("systemctl disable --quiet shop")
+    return host
+
+
+def test_nothing_comes_before_the_rules_and_no_application_before_the_agent(booted: Host) -> None:
+    """By the journal's monotonic stamps; and the application's first call, its only one, is answered."""
+    assert booted.state == "running"
+    rules, agent = finished(booted, "nodeagent-intercept.service"), finished(booted, "nodeagent.service")
+    assert rules < started(booted, "systemd-networkd.service")
+    assert rules < started(booted, "nodeagent.service")
+    assert agent < started(booted, "nginx.service")
+    assert agent < started(booted, "shop.service")
+    assert shop_said(booted).startswith("from ")
+    assert '"path":"tunnel"' in booted.messages("nodeagent")
+    assert booted.run("nodeagent", "intercept", "verify").returncode == 0
+
+
+def test_both_directions_work_after_a_boot(whole: Mesh, booted: Host) -> None:
+    """The host that was away is called, too."""
+    wait_meshed(booted)
+    assert call(whole.other(booted), booted) == f"from {booted.name}\n"
+
+
+def test_a_boot_without_catalog_and_ca(whole: Mesh, host: Host) -> None:
+    """Same-host calls and ports outside the mesh work, tunnels are refused with no_svid, and the CA's return cures that."""
+    callee = whole.other(host)
+    callee.run("systemd-run --quiet --unit=plain --collect python3 -m http.server --directory /var/www/html 8000", check=False)
+    whole.catalog.enter("systemctl", "stop", "nodeagent-catalog")
+    try:
+        host.reboot()
+        assert host.show("nodeagent", "ActiveState") == "active"
+        assert call(host, host) == f"from {host.name}\n"
+        assert call(host, f"{callee.address}:8000") == f"from {callee.name}\n"
+        assert call(host, callee).startswith("curl: ")
+        host.wait_for(lambda: '"reason":"no_svid"' in host.messages("nodeagent"), "the refusal's line")
+    finally:
+        whole.catalog.enter("systemctl", "start", "nodeagent-catalog")
+        callee.enter("systemctl", "stop", "plain")
+    host.wait_for(lambda: call(host, callee).startswith("from "), "the tunnel")
+    assert call(callee, host).startswith("from ")
+
+
+def test_a_crash_is_no_other_than_a_reboot(whole: Mesh, host: Host) -> None:
+    """The power fails: what was being written is whole, the mesh comes back."""
+    host.crash()
+    wait_meshed(host)
+    for caller in whole.hosts:
+        assert call(caller, whole.other(caller)).startswith("from ")
+
+
+def started(host: Host, unit: str) -> int:
+    """When systemd began to start the unit in this boot, in microseconds."""
+    return _stamp(host, unit, "Starting ")
+
+
+def finished(host: Host, unit: str) -> int:
+    """When systemd found it started."""
+    return _stamp(host, unit, "Started ", "Finished ")
+
+
+def _stamp(host: Host, unit: str, *words: str) -> int:
+    entries = [entry for entry in host.journal(unit) if entry.get("UNIT") == unit and entry["MESSAGE"].startswith(words)]
+    return int(entries[0]["__MONOTONIC_TIMESTAMP"])

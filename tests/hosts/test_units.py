@@ -1,0 +1,160 @@
+"""The agent as a unit of real systemd hosts: started, stopped, killed, hung, and what becomes of calls meanwhile."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from tests.hosts.support.host import Host
+from tests.hosts.support.mesh import Mesh, call, processes_of, shop_said, start_shop, wait_meshed
+
+REFUSED = "Couldn't connect to server", "Could not connect to server", "Connection reset by peer"
+EXPOSURE = {"nodeagent": 3.0, "nodeagent-catalog": 2.0, "nodeagent-intercept": 2.3}
+
+
+@pytest.mark.parametrize("unit", EXPOSURE)
+def test_units_are_well_formed_and_hardened(host: Host, unit: str) -> None:
+    """This release's systemd understands every line, and the exposure stays below what was reached."""
+    verified = host.run("systemd-analyze", "verify", f"/etc/systemd/system/{unit}.service")
+    assert [line for line in verified.stderr.splitlines() if "nodeagent" in line] == []
+    said = host.run(
+        f"systemd-analyze security --offline=yes --threshold={EXPOSURE[unit] * 10:.0f} /etc/systemd/system/{unit}.service", check=False
+    )
+    assert said.returncode == 0, said.stdout
+
+
+def test_a_host_that_was_installed_by_hand_serves(host: Host) -> None:
+    """All units are active, none has failed, and systemd was told by the agent itself that it is ready."""
+    for unit in ("nodeagent", "nodeagent-intercept", "nginx"):
+        assert host.show(unit, "ActiveState") == "active"
+    assert host.enter("systemctl", "--failed", "--no-legend").stdout == ""
+    assert host.show("nodeagent", "StatusText") == "2 workers, interception active"
+    assert host.run("nodeagent", "intercept", "verify").returncode == 0
+
+
+def test_a_call_is_denied_until_it_is_allowed(whole: Mesh) -> None:
+    """Between the releases, in both directions; the caller's journal has the refusal with its reason and its cure."""
+    whole.forbid()
+    for host in whole.hosts:
+        assert call(host, whole.other(host)).startswith("curl: ")
+        assert "no intention allows shop -> nginx" in host.messages("nodeagent")
+    whole.allow()
+    for host in whole.hosts:
+        assert call(host, whole.other(host)) == f"from {whole.other(host).name}\n"
+        assert call(host, host) == f"from {host.name}\n"
+
+
+def test_stop_leaves_the_rules_and_no_process(whole: Mesh, host: Host) -> None:
+    """Fail closed: calls of the host and to it are refused at once, and a start cures it."""
+    host.enter("systemctl", "stop", "nodeagent")
+    host.wait_for(lambda: processes_of(host) == [], "nobody")
+    assert "table inet nodeagent" in host.run("nft list tables").stdout
+    began = time.monotonic()
+    for caller in whole.hosts:
+        assert call(caller, whole.other(caller)).strip().endswith(REFUSED)
+    assert time.monotonic() - began < 10
+    host.enter("systemctl", "start", "nodeagent")
+    wait_meshed(host)
+    for caller in whole.hosts:
+        assert call(caller, whole.other(caller)).startswith("from ")
+
+
+def test_a_killed_supervisor_comes_back_and_a_stop_leaves_nobody_of_it(whole: Mesh, host: Host) -> None:
+    """systemd starts another one; workers that outlived theirs finish what they carry, but not beyond a stop."""
+    callee = whole.other(host)
+    callee.path("/var/www/html/big").write_bytes(b"x" * 50_000_000)
+    start_shop(host, f"exec curl -sS -o /run/big --limit-rate 200k http://{callee.address}/big", is_awaited=False)
+    host.wait_for(lambda: _size(host) > 0, "the first bytes")
+    before, old = host.show("nodeagent", "MainPID"), set(processes_of(host))
+    host.enter("systemctl", "kill", "--kill-who=main", "--signal=KILL", "nodeagent")
+    host.wait_for(lambda: host.show("nodeagent", "MainPID") not in (before, "0"), "another supervisor")
+    wait_meshed(host)
+    reached = _size(host)
+    host.wait_for(lambda: _size(host) > reached, "more bytes by way of the old worker")
+    assert old & set(processes_of(host))
+    assert host.run(f"curl -sS -m 20 http://{host.address}/", check=False).stdout == ""  # nobody known: the new rules hold
+    host.enter("systemctl", "stop", "nodeagent")
+    host.wait_for(lambda: processes_of(host) == [], "nobody")
+    host.enter("systemctl", "stop", "shop")
+
+
+def _size(host: Host) -> int:
+    big = host.path("/run/big")
+    return big.stat().st_size if big.exists() else 0
+
+
+def test_a_hung_supervisor_is_replaced(whole: Mesh) -> None:
+    """Nobody feeds the watchdog: systemd kills it and starts another, on both releases, and the mesh is back."""
+    before = {host: host.show("nodeagent", "MainPID") for host in whole.hosts}
+    for host, pid in before.items():
+        host.enter("kill", f"-{signal.SIGSTOP.value}", pid)
+    for host, pid in before.items():
+        host.wait_for(lambda host=host, pid=pid: host.show("nodeagent", "MainPID") not in (pid, "0"), "another supervisor", 120)
+        assert "Watchdog timeout" in host.messages("nodeagent")
+        wait_meshed(host)
+    for host in whole.hosts:
+        assert call(host, whole.other(host)).startswith("from ")
+
+
+def test_networkd_leaves_the_way_back_alone(whole: Mesh, host: Host) -> None:
+    """It deletes rules and routes of other programs when it starts, by its default; not ours, so no call is lost."""
+    rules = host.run("ip rule; ip -6 rule; ip route show table 133; ip -6 route show table 133").stdout
+    assert rules.count("lookup 133") == 2
+    host.run("ip rule add fwmark 0x77 lookup 77 pref 77")  # a program that does not know
+    host.enter("systemctl", "restart", "systemd-networkd")
+    if host.release == "trixie":  # that of Debian 12 waits for a reason to configure its links anew
+        host.wait_for(lambda: "lookup 77" not in host.run("ip rule").stdout, "networkd's cleaning")
+    host.run("ip rule del pref 77", check=False)
+    assert host.run("ip rule; ip -6 rule; ip route show table 133; ip -6 route show table 133").stdout == rules
+    host.wait_for(lambda: host.address in host.run("ip addr").stdout, "the address")
+    for caller in whole.hosts:
+        assert call(caller, whole.other(caller)).startswith("from ")
+
+
+def test_a_restart_under_load_serves_or_refuses_at_once(whole: Mesh, host: Host) -> None:
+    """What is true today: while the agent is away calls are refused at once; none hangs, and the others are whole."""
+    callee = whole.other(host)
+    each = f'curl -sS -m 20 -w "%{{time_total}} %{{exitcode}}\\n" http://{callee.address}/ 2>/dev/null || sleep 0.01'
+    start_shop(host, f"while :; do {each}; done", is_awaited=False)
+    host.wait_for(lambda: shop_said(host).count("from ") > 20, "load")
+    host.enter("systemctl", "restart", "nodeagent")
+    wait_meshed(host)
+    reached = shop_said(host).count("from ")
+    host.wait_for(lambda: shop_said(host).count("from ") > reached + 20, "load as before")
+    host.enter("systemctl", "stop", "shop")
+    lines = [line.split() for line in shop_said(host).splitlines() if not line.startswith("from ")]
+    seconds, codes = [float(line[0]) for line in lines], [line[1] for line in lines]
+    assert set(codes) <= {"0", "7", "56"}  # served; refused; reset
+    assert max(seconds) < 10
+    print(f"{host.release}: {codes.count('0')} served, {len(codes) - codes.count('0')} refused, slowest {max(seconds):.3f} s")
+
+
+def test_what_was_open_before_the_agent_is_left_alone_and_listed(whole: Mesh) -> None:
+    """At both ends, by service and unit, until it ends; what the agent carries is not among it."""
+    caller, callee = whole.hosts
+    callee.path("/var/www/html/big").write_bytes(b"x" * 50_000_000)
+    for host in whole.hosts:
+        host.enter("systemctl", "stop", "nodeagent", "nodeagent-intercept")
+    start_shop(caller, f"exec curl -sS -o /run/big --limit-rate 200k http://{callee.address}/big", is_awaited=False)
+    caller.wait_for(lambda: _size(caller) > 0, "the first bytes")
+    for host in whole.hosts:
+        host.enter("systemctl", "start", "nodeagent")
+        wait_meshed(host)
+    reached = _size(caller)
+    caller.wait_for(lambda: _size(caller) > reached, "more bytes")
+    assert call(callee, caller).startswith("from ")
+    assert _before(caller) == [("outbound", "nginx", "shop.service", f"{callee.address}:80")]
+    assert [row[:3] for row in _before(callee)] == [("inbound", "nginx", "nginx.service")]
+    caller.enter("systemctl", "stop", "shop")
+    for host in whole.hosts:
+        host.wait_for(lambda host=host: not _before(host), "an empty list")
+    start_shop(caller, f"exec curl -sS -o /run/big --limit-rate 200k http://{callee.address}/big", is_awaited=False)
+    caller.wait_for(lambda: "outbound" in caller.run("nodeagent connections").stdout, "a connection of the agent's")
+    assert [_before(host) for host in whole.hosts] == [[], []]
+
+
+def _before(host: Host) -> list[tuple[str, ...]]:
+    found = json.loads(host.run("nodeagent connections --before -o json").stdout)
+    assert found["apiVersion"] == "nodeagent/v1"
+    return [(row["direction"], row["service"], row["unit"], row["there"]) for row in found["connections"]]
