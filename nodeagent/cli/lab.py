@@ -223,10 +223,8 @@ def agent(name: str, host: str, action: str, follow: bool) -> None:  # noqa: FBT
     if action == "logs":
         log = str(chosen.member(host).log(AGENT))
         os.execvp("tail", ["tail", "-n", "200", *(["-F"] if follow else []), log])  # noqa: S606 - its streams are ours
-    if action == "restart":
-        chosen.stop_agent(host)
     verbs: dict[str, Callable[[str], None]] = {
-        "start": chosen.start_agent, "restart": chosen.start_agent, "stop": chosen.stop_agent, "kill": chosen.kill_agent,
+        "start": chosen.start_agent, "restart": chosen.restart_agent, "stop": chosen.stop_agent, "kill": chosen.kill_agent,
         "reload": chosen.reload_agent, "crash": chosen.crash_agent,
     }  # fmt: skip
     verbs[action](host)

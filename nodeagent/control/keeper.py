@@ -62,6 +62,10 @@ class Keeper:
         """The root that signs now, and when (of the loop's clock) this certificate's turn is to be replaced by one of it."""
         self._failures = 0
 
+    def remember(self, svid: Svid, trust: Trust) -> None:
+        """What an earlier control process held; whether it is still good is found out as for any other."""
+        self._take(svid, trust, self._world.env.draw())
+
     async def run(self) -> NoReturn:
         """Keeps it fresh until it is cancelled."""
         while True:

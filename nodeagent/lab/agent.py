@@ -24,8 +24,10 @@ _STORE = "fd-store"
 _SUPERVISOR = "nodeagent"
 
 
-def start_agent(host: Host, holder: Holder) -> None:
+def start_agent(host: Host, holder: Holder, *, anew: bool = True) -> None:
     """Puts the host's rules in place and starts its agent; does not wait for its health.
+
+    anew: without what an earlier one has stored; as systemd does, which drops it at a stop and not at a restart.
 
     Raises:
         LabError: it runs already, or the rules were refused; with the program's words.
@@ -34,7 +36,8 @@ def start_agent(host: Host, holder: Holder) -> None:
     if cgroup.is_populated(unit):
         raise LabError(f"the agent on {host.name} runs already; use `nodeagent lab agent {host.name} restart`")
     cgroup.make_afresh(unit)
-    _keep_descriptors(host)
+    if anew:
+        _keep_descriptors(host)
     _run(host, holder)
 
 

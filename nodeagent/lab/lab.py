@@ -171,6 +171,13 @@ class Lab:
         agent.start_agent(place, self.state.holder(place))
         agent.wait_healthy((place,), self._say)
 
+    def restart_agent(self, host: str) -> None:
+        """Stops the agent of a host, which drains, and starts another, which gets what that one has stored."""
+        place = self.member(host)
+        agent.stop_agent(place, self._say)
+        agent.start_agent(place, self.state.holder(place), anew=False)
+        agent.wait_healthy((place,), self._say)
+
     def stop_agent(self, host: str) -> None:
         """Stops the agent of a host as systemd would: it drains."""
         agent.stop_agent(self.member(host), self._say)

@@ -1,11 +1,12 @@
 """From what a predecessor or the service manager has left to slots with sockets, and the workers that accept from them."""
 
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from nodeagent import limits
 from nodeagent.observe.log import open_log
-from nodeagent.process.handover import Handover, PassedMarks, PassedSet, PassedSlot
+from nodeagent.process.handover import Handover, PassedMarks, PassedSet, PassedSlot, is_sealed
 from nodeagent.process.listeners import SET_NAME, ListenerSet, ListenerSocket, try_listener
 from nodeagent.process.worker_process import State, WorkerProcess
 from nodeagent.process.workers import Slot
@@ -27,6 +28,16 @@ def inherited_slots(parts: "Parts") -> list[Slot]:
         return _slots_of_strays(parts)
     named = [(name, fd) for name, fd in parts.stored if name != KEYS]
     return [Slot([each]) for each in group(named)]
+
+
+def inherited_keys(parts: "Parts") -> int:
+    """Control's memory of keys, as it is left to us; -1: there is none, or what there is could be changed by others."""
+    kept = [parts.passed.keys] if parts.passed else [fd for name, fd in parts.stored if name == KEYS]
+    sealed = [fd for fd in kept if fd >= 0 and is_sealed(fd)]
+    for fd in kept:
+        if fd >= 0 and fd not in sealed[-1:]:
+            os.close(fd)
+    return sealed[-1] if sealed else -1
 
 
 def _slot(passed: PassedSlot) -> Slot:

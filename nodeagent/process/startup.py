@@ -18,7 +18,7 @@ from nodeagent.process.cgroups import find_cgroup2_mount, own_cgroup
 from nodeagent.process.control_process import ControlProcess, Program
 from nodeagent.process.guard import Guard
 from nodeagent.process.handover import Handover, Inheritance
-from nodeagent.process.inherited import inherited_slots, place_elders
+from nodeagent.process.inherited import KEYS, inherited_keys, inherited_slots, place_elders
 from nodeagent.process.interception import resolve_catalog, settings_of, with_backend
 from nodeagent.process.listeners import (
     ListenerSet,
@@ -100,6 +100,11 @@ class Parts:
     def store(self, each: ListenerSet) -> None:
         """Has the service manager keep a set."""
         self.notifier.store(each.name, [listener.sock.fileno() for listener in each.sockets])
+
+    def keep_keys(self, memory: int) -> None:
+        """Has the service manager keep control's memory of keys instead of what it kept."""
+        self.notifier.forget(KEYS)
+        self.notifier.store(KEYS, [memory])
 
     def forget(self, each: ListenerSet) -> None:
         """It keeps it no longer."""
@@ -276,9 +281,12 @@ def _follow_units(parts: Parts, stack: AsyncExitStack) -> None:
         raise ConfigError(f"units cannot be followed: {error}") from error
 
 
-def _make_control(parts: Parts, _stack: AsyncExitStack) -> None:
+def _make_control(parts: Parts, stack: AsyncExitStack) -> None:
     program = Program(parts.config, parts.config_path, parts.users.control, parts.environ)
-    parts.control = ControlProcess(parts.loop, program, parts.fleet.living, parts.guard.capture)
+    parts.control = ControlProcess(
+        parts.loop, program, parts.fleet.living, parts.guard.capture, parts.keep_keys, inherited_keys(parts)
+    )
+    stack.callback(parts.control.forget_keys)
     if parts.passed:
         parts.control.exits = parts.passed.control_exits
 

@@ -102,7 +102,7 @@ class Supervisor:
             self._signals.reload.clear()
             try:
                 await self._settle()
-                config = await check_successor(self._parts.loop, self._command, os.environ)
+                config = await check_successor(self._parts.loop, self._command, self._parts.environ)
                 await self._hand_on(config)
             except (ReloadRefused, OSError) as error:
                 self._refusals.append(str(error))

@@ -7,11 +7,13 @@ from datetime import datetime
 
 import pytest
 
+from nodeagent.lab import agent, catalog
 from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.app import App
-from tests.e2e.support.callers import say
+from tests.e2e.support.callers import call, say
+from tests.e2e.support.certificates import serials
 from tests.e2e.support.mesh import pss_kib, workers
 from tests.e2e.support.policy import set_intentions
 from tests.e2e.support.settings import edit_config
@@ -92,6 +94,33 @@ def test_a_spare_that_hangs_is_replaced(mesh: Lab) -> None:
     os.kill(spare, signal.SIGSTOP)
     wait_until(lambda: any(line["pid"] == spare for line in look.log_lines(mesh, "host1", "worker_hung")), "noticed", deadline_s=100)
     wait_until(lambda: states(mesh) == ["serving", "serving", "standby"], "another waits", deadline_s=60)
+
+
+def test_keys_outlive_a_crash_and_a_reload_without_the_ca(mesh: Lab) -> None:
+    """A new tunnel opens although nobody signs: at both hosts the certificates are those of before."""
+    before = {host: serials(mesh, host) for host in ("host1", "host2")}
+    look.kill_catalog(mesh)
+    try:
+        for host in before:
+            place = mesh.host(host)
+            agent.crash_agent(place, mesh.state.holder(place))
+            wait_until(lambda host=host: look.log_lines(mesh, host, "keys_restored"), "the next control has keys", deadline_s=60)
+        with Unit(mesh, "host1", "shop") as shop:
+            wait_until(lambda: call(shop, mesh.host("host2").ipv4, WEB, "hello") == "app:hello", "a call", deadline_s=60, every_s=0.2)
+        assert {host: serials(mesh, host) for host in before} == before
+        generation = look.status(mesh, "host1")["supervisor"]["generation"]
+        os.kill(supervisor(mesh, "host1"), signal.SIGHUP)
+        wait_until(lambda: is_serving(mesh, generation + 1), "a reload", deadline_s=60)
+        with Unit(mesh, "host1", "shop") as shop:
+            assert call(shop, mesh.host("host2").ipv4, WEB, "hello") == "app:hello"
+    finally:
+        catalog.start_catalog(mesh.state.hub, mesh.state.holder(mesh.state.hub))
+
+
+def is_serving(lab: Lab, generation: int) -> bool:
+    """Whether host1's agent is of that generation and all serve."""
+    lines = look.log_lines(lab, "host1", "supervisor_ready")
+    return bool(lines) and lines[-1]["generation"] == generation
 
 
 def states(lab: Lab) -> list[str]:

@@ -1,7 +1,6 @@
 """`nodeagent upgrade`: versions side by side, for real; and what one version leaves to another that does not know it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -45,7 +44,7 @@ def test_an_agent_goes_to_the_next_version_and_back_and_past_a_broken_one(host: 
         agent = host.start_ready()
         wait_until(lambda: upgrade(host, root).returncode == 0, "it answers", every_s=0.5)
         assert "would switch" in upgrade(host, root).stdout
-        assert os.readlink(root / "current") == "versions/1.0"
+        assert (root / "current").readlink().name == "1.0"
         with Load(host) as load:
             load.go_on()
             done = upgrade(host, root, "--yes")
@@ -64,7 +63,7 @@ def test_an_agent_goes_to_the_next_version_and_back_and_past_a_broken_one(host: 
             assert done.returncode == 1
             assert "3.0 was not taken" in done.stderr
             assert "a broken version" in done.stderr
-            assert os.readlink(root / "current") == "versions/2.0"
+            assert (root / "current").readlink().name == "2.0"
             load.go_on()
             assert upgrade(host, root, "--back", "--yes").returncode == 0
             assert json.loads(_status(host))["supervisor"]["version"] == "1.0"

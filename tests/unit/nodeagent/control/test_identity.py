@@ -13,6 +13,7 @@ from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment, real_environment
 from nodeagent.control.identity import Identity, services_spoken_for
 from nodeagent.control.keeper import Keeper, Surroundings
+from nodeagent.control.key_memory import KeptSvid, encode_keys
 from nodeagent.model.identity import KeyRing
 from nodeagent.observe.metrics import Metrics
 from tests.support.loop import run, until
@@ -324,3 +325,64 @@ def test_a_refused_certificate_is_not_asked_for_again_at_once(ago: float, *, wak
         await asyncio.gather(resting, return_exceptions=True)
 
     played(script)
+
+
+def test_what_an_earlier_control_knew_needs_no_ca() -> None:
+    """Same certificates, same roots; what has ended, or is another's, is asked for anew."""
+
+    async def script(scene: Scene) -> None:
+        kept: list[bytes] = []
+        scene.identity.remember = kept.append
+        scene.identity.need(frozenset({"shop", "cart"}))
+        await until(lambda: scene.names() == ["cart", "shop"] and kept, "both certificates")
+        heir = Scene(scene.peer, ANY)
+        heir.identity.restore(kept[-1])
+        assert {name: keeper.svid for name, keeper in heir.identity.keepers.items()} == {
+            name: keeper.svid for name, keeper in scene.identity.keepers.items()
+        }
+        assert heir.identity.ring() == scene.rings[-1]
+        late = Scene(scene.peer, ANY)
+        late.ahead_s = 7200.0
+        late.identity.restore(kept[-1])
+        assert (late.identity.keepers, late.identity.trust is None) == ({}, False)
+        other = Scene(scene.peer, ANY)
+        other.identity.restore(encode_keys(scene.identity._roots_body, tuple(
+            KeptSvid("till", svid.chain_pem, svid.key_pem) for svid in scene.rings[-1].svids
+        )))  # fmt: skip
+        assert other.identity.keepers == {}
+
+    played(script)
+
+
+def test_garbage_of_an_earlier_control_is_ignored() -> None:
+    """It begins as if there were none."""
+
+    async def script(scene: Scene) -> None:
+        scene.identity.restore(b"garbage")
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: scene.names() == ["shop"], "a certificate of the CA")
+
+    played(script)
+
+
+def test_a_restored_certificate_that_nobody_needs_goes() -> None:
+    """Its service left this host meanwhile, and the configuration names it no more."""
+    named = config("")
+
+    async def script(scene: Scene) -> None:
+        kept: list[bytes] = []
+        scene.identity.remember = kept.append
+        scene.identity.need(frozenset({"shop", "cart"}))
+        await until(lambda: scene.names() == ["cart", "shop"] and kept, "both certificates")
+        heir = Scene(scene.peer, named)
+        heir.identity.restore(kept[-1])
+        heir.identity.need(frozenset({"shop"}))
+        async with heir.catalog:
+            task = asyncio.create_task(heir.identity.run())
+            await until(lambda: heir.names() == ["shop"], "the one that is needed")
+            assert list(heir.identity.keepers) == ["shop"]
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    played(script, named)
