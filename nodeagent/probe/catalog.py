@@ -23,6 +23,7 @@ from nodeagent.probe.scope import Scope
 DRAINED = "_node_maintenance"
 _DATE_WITHIN_S = 1.0  # the header counts whole seconds
 _ANY = "*"
+_CONSUL = "consul"  # registers itself on its servers, and is never captured
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def services(scope: Scope) -> tuple[LocalService, ...] | None:
         return None
     rows, own = _own(scope).get("Services", {}), tuple(map(canonical_ip, scope.settings.host.addresses))
     listeners = read_listeners()
-    return tuple(_local_service(row, own, listeners) for _, row in sorted(rows.items()) if row.get("Port"))
+    return tuple(_local_service(row, own, listeners) for _, row in sorted(rows.items()) if row.get("Port") and row["Service"] != _CONSUL)
 
 
 def clock(scope: Scope) -> Clock | None:

@@ -149,6 +149,22 @@ def test_a_service_past_the_agent_is_shown_as_such_among_the_services(tmp_path) 
     run(scene)
 
 
+def test_a_drained_host_is_a_warning_with_the_way_back(tmp_path) -> None:
+    """Only its own services are named; the instance is shown as such everywhere."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            check = {"CheckID": "_node_maintenance", "Status": "critical"}
+            playing.peer.register("db", instance(HOST1, "db", 5432) | {"Checks": [check]})
+            body = await told(playing, "warnings", "drained, so that balancers send no new work: db; to end that: nodeagent undrain")
+            assert body["healthy"]
+            _, body = await playing.get("/v1/services")
+            assert {part["name"]: [each["drained"] for each in part["instances"]] for part in body["services"]}["db"] == [True]
+
+    run(scene)
+
+
 HERE = "https://c:8501"
 
 

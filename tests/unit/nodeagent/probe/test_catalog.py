@@ -104,6 +104,7 @@ def test_services_are_held_against_listeners(there: Scripted) -> None:
             "own": {"ID": "own", "Service": "own", "Address": "", "Port": port},
             "loop": {"ID": "loop", "Service": "loop", "Address": "127.0.0.1", "Port": port},
             "none": {"ID": "none", "Service": "none", "Address": "10.0.0.1", "Port": 1},
+            "consul": {"ID": "consul", "Service": "consul", "Port": 8300},
             "portless": {"ID": "portless", "Service": "portless", "Port": 0},
         }
         there.said["/v1/catalog/node/host1"] = (200, {"Node": ROW, "Services": rows})
