@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 
 from tests.hosts.support import image
 from tests.hosts.support.image import PYTHON, RELEASES, ROOT, VERSION, Release, run
@@ -18,8 +19,17 @@ def dist(version: str = VERSION, releases: tuple[Release, ...] = RELEASES, *, br
     files = [path for package in BUILT_FROM for path in image._sources(package)]
     sources = [path.read_bytes() for path in files if path.parent.name != "script" or path.name in _BUILDS]
     name = image._hash(version, broken, *releases, (ROOT / "pyproject.toml").read_bytes(), *sources)
-    wheels = () if version == VERSION else ("--wheels", str(dist()))  # before _kept, which is for one at a time
-    return image._kept(f"dist-{name}", lambda place: _build(version, releases, broken, place, wheels))
+    place = image.CACHE / f"dist-{name}"
+    if not place.exists():  # a minute: built beside its place without a lock, which would keep hosts of other runs waiting
+        wheels = () if version == VERSION else ("--wheels", str(dist()))
+        new = Path(mkdtemp(prefix="dist-new-", dir=image.CACHE))
+        try:
+            _build(version, releases, broken, new, wheels)
+            new.rename(place)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    place.with_name(f"{place.name}.used").touch()
+    return place
 
 
 def build(tree: Path, place: Path, *options: str) -> None:
@@ -43,12 +53,9 @@ def tree_of(version: str, place: Path) -> Path:
 
 
 def _build(version: str, releases: tuple[Release, ...], broken: str, place: Path, wheels: tuple[str, ...]) -> None:
-    work = place.with_name(f"{place.name}.tree")
-    try:
-        tree = tree_of(version, work)
+    with TemporaryDirectory() as work:
+        tree = tree_of(version, Path(work) / "tree")
         if broken:
             with (tree / "nodeagent/process/supervisor.py").open("a") as source:
                 source.write(f"\n{broken}\n")
         build(tree, place, *(option for release in releases for option in ("--python", PYTHON[release])), *wheels)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
