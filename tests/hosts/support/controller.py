@@ -49,17 +49,21 @@ class Controller:
     def play(self, playbook: str, *options: str, status: int = 0) -> "Play":
         """Runs nodeagent.mesh.PLAYBOOK, or the file of that name; ends with `status`."""
         name = playbook if "/" in playbook else f"nodeagent.mesh.{playbook}"
-        command = [*self._hosts.hub.enter, str(ROOT / ".venv/bin/ansible-playbook"), "-i", str(self._directory / "inventory.json"), *options, name]
+        return self.run("ansible-playbook", "-i", str(self._directory / "inventory.json"), *options, name, status=status)
+
+    def run(self, program: str, *arguments: str, status: int = 0, cwd: Path | None = None, **environment: str) -> "Play":
+        """Runs a program of the environment's at the hub; ends with `status`."""
         done = subprocess.run(
-            command, env=self._environment(), text=True, capture_output=True, check=False, timeout=_PLAY_S, cwd=self._directory, stdin=subprocess.DEVNULL
+            [*self._hosts.hub.enter, str(ROOT / ".venv/bin" / program), *arguments], env=self._environment() | environment, text=True,
+            capture_output=True, check=False, timeout=_PLAY_S, cwd=cwd or self._directory, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         said = done.stdout + done.stderr
-        assert done.returncode == status, f"ansible-playbook {name}: exit {done.returncode}\n{said[-12000:]}"
+        assert done.returncode == status, f"{program} {' '.join(arguments)}: exit {done.returncode}\n{said[-12000:]}"
         return Play(said)
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        return kept | {
+        return {
+            "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
             "HOME": str(self._directory), "ANSIBLE_HOME": str(self._directory / ".ansible"), "LC_ALL": "C.UTF-8",
             "ANSIBLE_COLLECTIONS_PATH": str(self._directory / "collections"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self._sockets), "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "0",
