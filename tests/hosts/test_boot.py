@@ -5,6 +5,14 @@ import pytest
 from tests.hosts.support.host import Host
 from tests.hosts.support.mesh import Mesh, call, shop_said, start_shop, wait_meshed
 
+EAGER = """
+[Service]
+Type=oneshot
+ExecStart=sh -c 'curl -sS -m 20 http://{address}/ >/run/eager.out 2>&1'
+[Install]
+WantedBy=multi-user.target
+"""
+
 
 @pytest.fixture
 def booted(whole: Mesh, host: Host) -> Host:
@@ -27,6 +35,20 @@ def test_nothing_comes_before_the_rules_and_no_application_before_the_agent(boot
     assert shop_said(booted).startswith("from ")
     assert '"path":"tunnel"' in booted.messages("nodeagent")
     assert booted.run("nodeagent", "intercept", "verify").returncode == 0
+
+
+def test_no_call_leaves_in_clear_while_a_host_boots(whole: Mesh, host: Host) -> None:
+    """A unit that waits for nobody calls as soon as systemd starts it: it is refused, and the wire never sees its port."""
+    callee = whole.other(host)
+    host.put("/etc/systemd/system/eager.service", EAGER.format(address=callee.address))
+    host.run("systemctl enable --quiet eager")
+    with whole.catalog.hub.packets("tcp port 80") as packets:
+        host.reboot()
+    said = host.path("/run/eager.out").read_text()
+    host.run("systemctl disable --quiet eager; rm /etc/systemd/system/eager.service")
+    assert said.startswith("curl: ")
+    assert started(host, "eager.service") < finished(host, "nodeagent.service")
+    assert packets == []
 
 
 def test_both_directions_work_after_a_boot(whole: Mesh, booted: Host) -> None:

@@ -1,6 +1,8 @@
 """Where hosts are plugged in: a network namespace with a bridge, which nothing outside can reach; ssh starts there."""
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -59,6 +61,21 @@ class Hub:
     def unplug(self, card: str) -> None:
         """Takes the card away, if the host has not taken it along."""
         subprocess.run([*self.enter, "ip", "link", "del", card], check=False, capture_output=True)
+
+    @contextmanager
+    def packets(self, expression: str) -> Iterator[list[str]]:
+        """What crosses the bridge while the block runs, a line for each packet that the expression takes; there when it ends."""
+        tcpdump = ("tcpdump", "-n", "-l", "--immediate-mode", "-Z", "root", "-i", "br0", *expression.split())
+        command = groups.joining(self._group, (*self.enter, *tcpdump), {})
+        seen: list[str] = []
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stderr is not None
+            assert any("listening on" in line for line in running.stderr)
+            try:
+                yield seen
+            finally:
+                running.terminate()
+                seen += running.communicate()[0].splitlines()
 
     def close(self) -> None:
         """Nothing is left of the bridge."""

@@ -3,7 +3,17 @@
 import pytest
 
 from nodeagent.process.conntrack import Flow
-from nodeagent.process.sock_diag import NOBODY, Listed, Owner, Row, believe, decode_listed, decode_row, encode_query, is_established
+from nodeagent.process.sock_diag import (
+    NOBODY,
+    Listed,
+    Owner,
+    Row,
+    believe,
+    decode_listed,
+    decode_row,
+    encode_query,
+    is_established,
+)
 
 OWN, REMOTE = b"\x0a\x5a\1\1", b"\x0a\x5a\1\2"
 FLOW = Flow(OWN, 50586, REMOTE, 80)
