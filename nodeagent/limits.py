@@ -115,6 +115,7 @@ UPGRADE_S = 90.0  # a version that does not serve after this is taken back: RELO
 PAUSE_S = 4.0  # the supervisor is away while it executes itself, about a second: what waits for it waits this much longer
 QUIET_S = 1.0  # before it goes, it answers what it was asked: questions about owners take 20 ms at most
 STORED = 256  # descriptors that the service manager keeps for us, FileDescriptorStoreMax= of the unit: 42 sets of six
+RESUME_S = 4.0  # after a crash, those who wait in the queues wait for workers that know policy: as long as the beat lasts
 KEYS_BYTES = 8 * 1024 * 1024  # of control's memory of keys: SVID_ON_DEMAND certificates of 2 KiB, with room
 DENY_GRACE_S = 1.0  # connections that a change denies are cut over this: their clients do not all come back in one moment
 CUT_TICK_S = 0.02  # between two of them, or two handfuls: 50 a second are a spread that nobody tells from an even one

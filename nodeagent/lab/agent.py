@@ -38,13 +38,13 @@ def start_agent(host: Host, holder: Holder, *, anew: bool = True) -> None:
     cgroup.make_afresh(unit)
     if anew:
         _keep_descriptors(host)
+    apply = enter.inside(holder.pid, [enter.nodeagent_command(), "intercept", "apply", "--config", CONFIG], at="/")
+    enter.run_tool(enter.in_cgroup(unit, apply), env=enter.service_environment(), timeout_s=limits.LAB_START_S)
     _run(host, holder)
 
 
 def _run(host: Host, holder: Holder) -> None:
     unit, env, program = host.unit_cgroup(layout.AGENT), enter.service_environment(), enter.nodeagent_command()
-    apply = enter.inside(holder.pid, [program, "intercept", "apply", "--config", CONFIG], at="/")
-    enter.run_tool(enter.in_cgroup(unit, apply), env=env, timeout_s=limits.LAB_START_S)
     with_descriptors = [*_FD_STORE, "run", str(host.directory)]
     run = enter.inside(holder.pid, enter.with_many_files([*with_descriptors, program, "run", "--config", CONFIG]), at="/")
     enter.start_daemon(unit, run, host.log(layout.AGENT), env)

@@ -6,6 +6,7 @@ crash: it finds the listening sockets among what it was left, and closes the res
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 
@@ -95,7 +96,7 @@ class Inheritance(msgspec.Struct, frozen=True):
     """None: it was of a version that is not known here."""
     config: Config | None = None
     strays: tuple[int, ...] = ()
-    """All descriptors, where nobody can tell what they are."""
+    """All sockets, where nobody can tell what they are."""
 
 
 _decoder = msgspec.msgpack.Decoder(Handover)
@@ -134,7 +135,7 @@ def take_inheritance(environ: MutableMapping[str, str]) -> Inheritance | None:
     except OSError:
         value = None
     keep_on_exec(())
-    return Inheritance(value, _try_config(value.config)) if value else Inheritance(None, strays=tuple(open_descriptors()))
+    return Inheritance(value, _try_config(value.config)) if value else Inheritance(None, strays=_keep_sockets())
 
 
 def replace_self(value: Handover, program: str, arguments: list[str], environ: Mapping[str, str]) -> None:
@@ -177,6 +178,15 @@ def is_sealed(fd: int) -> bool:
         return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS and os.fstat(fd).st_size <= limits.KEYS_BYTES
     except OSError:
         return False
+
+
+def _keep_sockets() -> tuple[int, ...]:
+    """All that is open, without what cannot be a listener: locks, memory and processes are let go."""
+    sockets = [fd for fd in open_descriptors() if stat.S_ISSOCK(os.fstat(fd).st_mode)]
+    for fd in open_descriptors():
+        if fd not in sockets:
+            os.close(fd)
+    return tuple(sockets)
 
 
 def _is_open(fd: int) -> bool:

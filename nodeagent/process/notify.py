@@ -34,13 +34,17 @@ def without_systemd(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def take_stored(environ: MutableMapping[str, str], pid: int) -> list[tuple[str, int]]:
-    """(name, descriptor) of all that the service manager has kept for this very process; told once, as the variables go."""
+    """(name, descriptor) of all that the service manager has kept for this very process; told once, as the variables go.
+
+    More than STORED are closed.
+    """
     values = {key: environ.pop(key, "") for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
     count = values["LISTEN_FDS"]
-    if values["LISTEN_PID"] != str(pid) or not count.isdecimal() or int(count) > limits.STORED:
+    if values["LISTEN_PID"] != str(pid) or not count.isdecimal():
         return []
-    names = [*values["LISTEN_FDNAMES"].split(":"), *[""] * int(count)]
-    return [(names[number], _FIRST_FD + number) for number in range(int(count))]
+    taken = range(_FIRST_FD, _FIRST_FD + min(int(count), limits.STORED))
+    os.closerange(taken.stop, _FIRST_FD + int(count))  # a listening socket of which nobody knows would swallow connections
+    return list(zip([*values["LISTEN_FDNAMES"].split(":"), *[""] * len(taken)], taken, strict=False))
 
 
 class Notifier:

@@ -67,6 +67,8 @@ class Parts:
     run_dir: int
     """Holds the run directory's lock."""
     slots: list[Slot]
+    has_inherited: bool
+    """Whether any of their sockets was listening before this process was there."""
     guard: Guard
     cgroup_ids: CgroupIds
     owners: OwnerFinder
@@ -173,7 +175,8 @@ def _bind(parts: Parts, stack: AsyncExitStack) -> None:
         _log.warning("ipv6_missing", effect="IPv6 connections are not captured")
     count = worker_count(parts.config, os.cpu_count() or 1)
     parts.slots = merge(inherited_slots(parts), count)
-    if not any(slot.sets for slot in parts.slots):
+    parts.has_inherited = any(slot.sets for slot in parts.slots)
+    if not parts.has_inherited:
         check_ports_are_free(parts.families)
     stack.callback(_close_slots, parts)
     for slot in parts.slots:
@@ -218,7 +221,7 @@ def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
             parts.guard.install(_own_cgroup())
             if parts.saved:
                 parts.guard.capture(parts.saved)
-            if parts.passed:  # whoever serves goes on serving
+            if parts.has_inherited:  # whoever comes waits in the queues for those who will serve, and is not refused meanwhile
                 parts.guard.beat()
                 parts.notifier.alive()
     except RedirectError as error:
@@ -293,7 +296,7 @@ def _make_control(parts: Parts, stack: AsyncExitStack) -> None:
 
 def _launch(parts: Parts, _stack: AsyncExitStack) -> None:
     parts.control.start()
-    parts.fleet.start(parts.slots)
+    parts.fleet.start(parts.slots, is_resumed=parts.has_inherited)
 
 
 def _own_cgroup() -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from nodeagent.wire.frames import SupervisorStats
 
 _log = open_log()
 
+_SIGNAL_TURNS = 3  # of the loop, until a signal that has come is an event: its pipe is read, then its callback is called
 HELD_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """They wait while this program is replaced: until its successor listens, each would end it."""
 
@@ -104,9 +106,10 @@ class Supervisor:
                 await self._settle()
                 config = await check_successor(self._parts.loop, self._command, self._parts.environ)
                 await self._hand_on(config)
-            except (ReloadRefused, OSError) as error:
-                self._refusals.append(str(error))
-                _log.error("reload_refused", why=str(error), effect="all goes on as before")
+            except Exception as error:  # noqa: BLE001 - whatever it was: the agent goes on
+                is_defect = not isinstance(error, (ReloadRefused, OSError))
+                self._refusals.append(f"a defect: {error!r}" if is_defect else str(error))
+                _log.error("reload_refused", why=self._refusals[-1], effect="all goes on as before", exc_info=is_defect)
 
     async def _settle(self) -> None:
         """Waits for the reload before this one, but not for ever: a generation that never serves must be replaceable."""
@@ -118,7 +121,7 @@ class Supervisor:
                     await self._parts.fleet.changed.wait()
 
     async def _hand_on(self, config: bytes) -> None:
-        """Never returns but by an OSError: everything is in the successor's hands, or still in ours."""
+        """Never returns but by an exception: everything is in the successor's hands, or still in ours."""
         parts = self._parts
         _log.info("reload_started", generation=parts.generation, workers=len(parts.fleet.living()))
         try:
@@ -127,14 +130,25 @@ class Supervisor:
             await self._fall_silent()
             parts.guard.beat()
             parts.notifier.alive()
-            signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+            await self._hold_signals()
             value = value_to_pass(parts, parts.fleet.staying(), config)
             replace_self(value, self._command.program, self._command.arguments, os.environ)
-        except (OSError, TimeoutError):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+        except Exception:
             parts.control.revive()
             parts.fleet.stay()
             raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+
+    async def _hold_signals(self) -> None:
+        """What comes from now on waits for the successor; so does a reload that was asked for meanwhile."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+        for _ in range(_SIGNAL_TURNS):
+            await asyncio.sleep(0)
+        if self._signals.stop.is_set():
+            await asyncio.sleep(limits.CUT_S)  # `serve` cancels this reload in one of its next turns
+        if self._signals.reload.is_set():
+            signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
 
     async def _fall_silent(self) -> None:
         """Answers what is under way: nobody could answer it later."""

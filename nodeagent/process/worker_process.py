@@ -143,15 +143,7 @@ class WorkerProcess:
         ours = socket.socket(fileno=passed.channel) if passed else self._make_channels()
         self._channel = WorkerChannel(loop, ours, self._hear, self._lose)
         self._prepared = PreparedSockets(loop, number, self._channel)
-        self._handlers: Mapping[int, Callable[[bytes], None]] = {
-            requests.WANT_SOCKETS: self._prepared.note_ask,
-            requests.WANT_OWNER: self._answer_owner,
-            requests.PONG: self._note_pong,
-            requests.READY: self._note_ready,
-            requests.SERVING: self._note_serving,
-            requests.DRAINED: self._note_drained,
-            requests.RENEW: self._renew_soon,
-        }
+        self._handlers = self._handlers_by_kind()
 
     @classmethod
     def inherit(cls, loop: asyncio.AbstractEventLoop, passed: PassedWorker, calls: WorkerCalls) -> Self:
@@ -172,6 +164,17 @@ class WorkerProcess:
             self.number, self.serial, self.pid, self._process.fileno(), self._channel.fileno(), str(self.state), self.is_informed,
             generation, version, started_at, self.drain_until, self._prepared.asks,
         )  # fmt: skip
+
+    def _handlers_by_kind(self) -> Mapping[int, Callable[[bytes], None]]:
+        return {
+            requests.WANT_SOCKETS: self._prepared.note_ask,
+            requests.WANT_OWNER: self._answer_owner,
+            requests.PONG: self._note_pong,
+            requests.READY: self._note_ready,
+            requests.SERVING: self._note_serving,
+            requests.DRAINED: self._note_drained,
+            requests.RENEW: self._renew_soon,
+        }
 
     @property
     def has_ended(self) -> bool:

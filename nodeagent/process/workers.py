@@ -24,7 +24,7 @@ from nodeagent.wire.frames import WorkerFacts
 from nodeagent.wire.requests import Family
 
 _log = open_log()
-_ACCEPTING = (State.OPENING, State.SERVING)
+_GRAIN_S = 0.01  # a timer may go off earlier than its clock says, by less than this
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +94,8 @@ class Fleet:
         self._exits: tuple[float, ...] = ()
         """Of workers that ended before they had a slot."""
         self._birth_at = 0.0
+        self._patient_until = 0.0
+        """Until then, those who wait in the queues wait for somebody who will not refuse them for want of knowledge."""
         self._is_wanted = True
 
     def inherit(self, passed: PassedWorker) -> WorkerProcess:
@@ -102,8 +104,14 @@ class Fleet:
         self._old.append(worker)
         return worker
 
-    def start(self, slots: Iterable[Slot]) -> None:
-        """Starts the spawner and a worker for each slot; those that accept there already do so until theirs does."""
+    def start(self, slots: Iterable[Slot], *, is_resumed: bool = False) -> None:
+        """Starts the spawner and a worker for each slot; those that accept there already do so until theirs does.
+
+        is_resumed: connections wait in the slots' queues already.
+        """
+        if is_resumed:
+            self._patient_until = self._loop.time() + limits.RESUME_S
+            self._loop.call_at(self._patient_until, self._fill)
         self.slots = list(slots)
         for worker in (elder for slot in self.slots for elder in slot.elders):
             self._old.remove(worker)
@@ -207,7 +215,7 @@ class Fleet:
         """Whoever could serve gets a slot that needs a worker; as many are born as slots will need, and a spare."""
         if not self._is_wanted:
             return
-        now = self._loop.time()
+        now = self._loop.time() + _GRAIN_S
         needy = [slot for slot in self.slots if slot.worker is None and slot.due_at <= now]
         for slot in list(needy):
             if (worker := self._try_candidate(slot)) and self._place(worker, slot):
@@ -217,7 +225,8 @@ class Fleet:
 
     def _try_candidate(self, slot: Slot) -> WorkerProcess | None:
         """A worker for the slot. Where somebody accepts already, only one that decides as well."""
-        is_demanding = any(elder.is_informed for elder in slot.elders)
+        is_patient = self._loop.time() + _GRAIN_S < self._patient_until
+        is_demanding = is_patient or any(elder.is_informed for elder in slot.elders)
         ready = (worker for worker in self._idle if worker.state == State.STANDBY)
         return next((worker for worker in ready if worker.is_informed or not is_demanding), None)
 

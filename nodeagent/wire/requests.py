@@ -138,7 +138,7 @@ def encode_listen(listeners: Iterable[tuple[Kind, Family]]) -> bytes:
 def decode_listen(data: bytes) -> list[tuple[Kind, Family]]:
     """(kind, family) of each descriptor, from LISTEN."""
     pairs = data[1:]
-    if len(pairs) % 2 or not set(pairs[::2]) <= {0, 1, 2} or not set(pairs[1::2]) <= {4, 6}:
+    if not data or len(pairs) % 2 or not set(pairs[::2]) <= {0, 1, 2} or not set(pairs[1::2]) <= {4, 6}:
         raise FrameError(f"listeners {pairs.hex()}")
     return [(LISTENER_KINDS[kind], 4 if family == 4 else 6) for kind, family in zip(pairs[::2], pairs[1::2], strict=True)]
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -14,6 +15,7 @@ from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.app import App
 from tests.e2e.support.callers import call, heard, say
+from tests.e2e.support.certificates import accessor_of, revoke
 from tests.e2e.support.policy import set_intentions
 from tests.e2e.support.settings import edit_config
 from tests.e2e.support.unit import Unit
@@ -83,7 +85,7 @@ def test_old_workers_hear_denies_and_their_connections_are_shown(mesh: Lab) -> N
         wait_until(lambda: [part["connections"] for part in generations(mesh, "host1")][1:2] == [2], "two are left")
         young, old = generations(mesh, "host1")[:2]
         assert young["generation"] == old["generation"] + 1
-        assert young["drain_until"] == 0 < old["drain_until"]
+        assert young["drain_until"] == 0 < old["drain_until"] <= time.time() + limits.DRAIN_MAX_S
         screen = mesh.exec("host1", "nodeagent", "status").stdout
         assert "2 connections left, closed in " in screen
         set_intentions(mesh, {("shop", "cart"): "allow"})
@@ -125,8 +127,8 @@ def test_a_reload_while_one_runs_comes_after_it(mesh: Lab) -> None:
     """Both are done, whatever moment the second signal comes in; none ends the agent."""
     pid, before = supervisor(mesh, "host1"), look.status(mesh, "host1")["supervisor"]["generation"]
     with new_connections(mesh, "host1", "shop", mesh.host("host2").ipv4, WEB) as client:
-        os.kill(pid, signal.SIGHUP)
         lines = len(look.log_lines(mesh, "host1", "reload_started"))
+        os.kill(pid, signal.SIGHUP)
         wait_until(lambda: len(look.log_lines(mesh, "host1", "reload_started")) > lines, "the first is under way")
         os.kill(pid, signal.SIGHUP)
         wait_until(lambda: is_generation(mesh, before + 2), "both are done", deadline_s=60)
@@ -151,6 +153,20 @@ def test_fewer_workers_and_more_lose_nothing(mesh: Lab) -> None:
             states = [w["state"] for w in look.status(mesh, "host1")["workers"]]
             assert states.count("serving") == after
     assert client.wrong == []
+
+
+def test_a_revocation_reaches_the_workers_of_before(make_lab: MakeLab) -> None:
+    """They hear what keys are withdrawn: their tunnels to a host whose token was taken back are cut."""
+    lab = make_lab(workers=1)
+    with App(lab, "host2", "web", WEB), Unit(lab, "host1", "shop") as shop:
+        set_intentions(lab, {("shop", "web"): "allow"})
+        sock = shop.connect(lab.host("host2").ipv4, WEB)
+        assert say(sock, "hello") == "app:hello"
+        lab.reload_agent("host1")
+        assert say(sock, "still") == "app:still"
+        revoke(lab, accessor_of(lab, "host2"))
+        assert heard(sock) == "reset"
+        look.closed(lab, "host1", 1, reason="revoked", source="shop", direction="outbound")
 
 
 def test_connections_of_before_are_closed_when_their_time_is_over_and_stop_leaves_nobody(make_lab: MakeLab) -> None:

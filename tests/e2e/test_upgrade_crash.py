@@ -14,7 +14,7 @@ from tests.e2e.support import look
 from tests.e2e.support.app import App
 from tests.e2e.support.callers import call, say
 from tests.e2e.support.certificates import serials
-from tests.e2e.support.mesh import pss_kib, workers
+from tests.e2e.support.mesh import pss_kib, with_spare
 from tests.e2e.support.policy import set_intentions
 from tests.e2e.support.settings import edit_config
 from tests.e2e.support.unit import Unit
@@ -75,8 +75,8 @@ def test_a_dead_workers_place_is_taken_by_the_spare(mesh: Lab) -> None:
         for _ in range(3):
             wait_until(lambda: states(mesh) == ["serving", "serving", "standby"], "two serve and one waits", deadline_s=60)
             client.go_on()
-            victim = next(worker.pid for worker in workers(mesh, "host1") if worker.state == "serving")
-            spare = next(worker.pid for worker in workers(mesh, "host1") if worker.state == "standby")
+            victim = next(worker.pid for worker in with_spare(mesh, "host1") if worker.state == "serving")
+            spare = next(worker.pid for worker in with_spare(mesh, "host1") if worker.state == "standby")
             died_at = datetime.now().timestamp()  # noqa: DTZ005 - a difference
             os.kill(victim, signal.SIGKILL)
             wait_until(lambda spare=spare: ready_at(mesh, spare), "the spare accepts")
@@ -90,7 +90,7 @@ def test_a_dead_workers_place_is_taken_by_the_spare(mesh: Lab) -> None:
 def test_a_spare_that_hangs_is_replaced(mesh: Lab) -> None:
     """It is of no use, though it serves nobody."""
     wait_until(lambda: states(mesh) == ["serving", "serving", "standby"], "two serve and one waits", deadline_s=60)
-    spare = next(worker.pid for worker in workers(mesh, "host1") if worker.state == "standby")
+    spare = next(worker.pid for worker in with_spare(mesh, "host1") if worker.state == "standby")
     os.kill(spare, signal.SIGSTOP)
     wait_until(lambda: any(line["pid"] == spare for line in look.log_lines(mesh, "host1", "worker_hung")), "noticed", deadline_s=100)
     wait_until(lambda: states(mesh) == ["serving", "serving", "standby"], "another waits", deadline_s=60)
@@ -98,6 +98,8 @@ def test_a_spare_that_hangs_is_replaced(mesh: Lab) -> None:
 
 def test_keys_outlive_a_crash_and_a_reload_without_the_ca(mesh: Lab) -> None:
     """A new tunnel opens although nobody signs: at both hosts the certificates are those of before."""
+    with Unit(mesh, "host1", "shop") as shop:
+        assert call(shop, mesh.host("host2").ipv4, WEB, "hello") == "app:hello"
     before = {host: serials(mesh, host) for host in ("host1", "host2")}
     look.kill_catalog(mesh)
     try:
@@ -125,7 +127,7 @@ def is_serving(lab: Lab, generation: int) -> bool:
 
 def states(lab: Lab) -> list[str]:
     """Of host1's workers."""
-    return sorted(worker.state for worker in workers(lab, "host1"))
+    return sorted(worker.state for worker in with_spare(lab, "host1"))
 
 
 def ready_at(lab: Lab, pid: int) -> float:

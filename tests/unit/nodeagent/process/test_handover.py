@@ -70,18 +70,26 @@ def test_an_inheritance_is_taken_once_with_the_configuration_that_was_checked() 
     assert take_inheritance({VARIABLE: "nonsense"}) is None
 
 
-def test_what_cannot_be_told_apart_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the listening sockets among it; a configuration that only a newer version understands is read anew."""
-    listed = open_descriptors()
-    inheritance = take_inheritance({VARIABLE: memory_of(b"\xff")})
-    assert inheritance
-    assert inheritance.value is None
-    assert sorted(inheritance.strays) == sorted(listed)
+def test_what_cannot_be_told_apart_is_listed_if_it_may_be_a_listener() -> None:
+    """All else is let go, such as the lock of the run directory: in a process of its own, which has nothing else."""
+    code = (
+        "import fcntl, os, socket, sys\n"
+        "from nodeagent.process.handover import take_inheritance\n"
+        "kept, lock = socket.create_server(('127.0.0.1', 0)), os.open(sys.argv[1], os.O_RDONLY)\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "memory = os.memfd_create('test'); os.write(memory, b'\\xff'); os.lseek(memory, 0, 0)\n"
+        "inheritance = take_inheritance({'NODEAGENT_HANDOVER': str(memory)})\n"
+        "assert inheritance.value is None and inheritance.strays == (kept.fileno(),), inheritance\n"
+        "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], check=True, cwd=Path(__file__).parents[4])
+
+
+def test_a_configuration_that_only_a_newer_version_understands_is_read_anew() -> None:
+    """The rest holds."""
     inheritance = take_inheritance({VARIABLE: memory_of(encode_handover(msgspec.structs.replace(VALUE, config=b"x")))})
     assert inheritance
     assert (inheritance.value is None, inheritance.config) == (False, None)
-    monkeypatch.setattr(handover, "VERSION", VERSION + 1)
-    assert try_decode_handover(encode_handover(VALUE)) == VALUE
 
 
 def test_only_what_is_passed_crosses_an_exec(tmp_path: Path) -> None:

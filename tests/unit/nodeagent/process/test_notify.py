@@ -94,6 +94,14 @@ def test_what_the_manager_kept_is_for_this_process_alone_and_told_once() -> None
     environ = dict(told)
     assert take_stored(environ, 7) == [("keys", 3), ("", 4)]
     assert environ == {}
-    for changed, pid in (({}, 8), ({"LISTEN_FDS": "x"}, 7), ({"LISTEN_FDS": str(limits.STORED + 1)}, 7), ({"LISTEN_FDS": "0"}, 7)):
+    for changed, pid in (({}, 8), ({"LISTEN_FDS": "x"}, 7), ({"LISTEN_FDS": "0"}, 7)):
         assert take_stored({**told, **changed}, pid) == []
     assert take_stored({}, 7) == []
+
+
+def test_more_than_it_was_asked_to_keep_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listening socket that nobody accepts from would be a trap."""
+    closed: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "closerange", lambda low, high: closed.append((low, high)))
+    taken = take_stored({"LISTEN_PID": "7", "LISTEN_FDS": str(limits.STORED + 2), "LISTEN_FDNAMES": "a"}, 7)
+    assert (len(taken), closed) == (limits.STORED, [(3 + limits.STORED, 5 + limits.STORED)])

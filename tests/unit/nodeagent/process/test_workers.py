@@ -26,7 +26,7 @@ EMPTY = ListenerSet("listeners-0", ())
 class Scene:
     """A fleet of two. Owned by one test."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, start: bool = True) -> None:
         self.handed_over: list[tuple[int, int]] = []
         calls = FleetCalls(
             find_owner=lambda question, tell: tell(OwnerAnswer(question.number, -1, "")),
@@ -35,7 +35,8 @@ class Scene:
             wall_clock=lambda: 1_700_000_000.0,
         )
         self.fleet = Fleet(asyncio.get_running_loop(), (), SpawnerSetup(CONFIG, 64902, 64902), dict(os.environ), calls)
-        self.fleet.start([Slot([EMPTY]), Slot([EMPTY])])
+        if start:
+            self.fleet.start([Slot([EMPTY]), Slot([EMPTY])])
 
     def _hand_over(self, worker: WorkerProcess) -> None:
         self.handed_over.append((worker.number, worker.pid))
@@ -46,7 +47,7 @@ class Scene:
 
     def has_spare(self) -> bool:
         """Whether a worker waits for a slot."""
-        return [worker.state for worker in self.fleet._idle] == [State.STANDBY]
+        return [worker.state for worker in self.fleet._idle] == [State.STANDBY] * limits.SPARES
 
 
 def play(script: Any) -> None:
@@ -153,6 +154,24 @@ def test_a_worker_that_cannot_be_made_or_ordered_now_is_made_later(monkeypatch: 
         assert scene.fleet.are_all_serving()
 
     play(script)
+
+
+def test_those_who_wait_in_queues_are_not_given_to_somebody_who_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a crash, as long as the kernel's beat lasts; afterwards a refusal is better than silence."""
+    monkeypatch.setattr(limits, "RESUME_S", 2 * limits.SNAPSHOT_WAIT_S)
+
+    async def scene() -> None:
+        resumed, loop = Scene(start=False), asyncio.get_running_loop()
+        began = loop.time()
+        resumed.fleet.start([Slot([EMPTY])], is_resumed=True)
+        try:
+            await until(resumed.fleet.are_all_serving, "it serves all the same")
+            assert loop.time() - began >= limits.RESUME_S - 0.02
+        finally:
+            await resumed.fleet.drain(20, asyncio.Event())
+
+    run(scene)
+    assert limits.RESUME_S < limits.ALIVE_S
 
 
 def test_fewer_slots_leave_their_sockets_and_their_workers_to_the_others() -> None:

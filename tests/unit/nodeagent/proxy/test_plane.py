@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Literal
 
 import pytest
@@ -61,11 +62,12 @@ def test_it_says_ready_serves_what_it_is_given_drains_when_told_and_says_so() ->
         client = socket.socket()
         client.setblocking(False)
         await loop.sock_connect(client, keeper.getsockname())
-        try:
+        with suppress(ConnectionResetError):
             assert await loop.sock_recv(client, 1) == b"", "without a snapshot it is refused"
-        except ConnectionResetError:
-            scene.supervisor.send(requests.encode_beat(requests.DRAIN))
+        began = loop.time()
+        scene.supervisor.send(requests.encode_beat(requests.DRAIN))
         await scene.said(requests.DRAINED)
+        assert loop.time() - began >= limits.ACCEPTED_S, "what was accepted in the last turn is not a connection yet"
         await scene.serving
         scene.close()
         keeper.close()

@@ -54,6 +54,33 @@ def test_a_retired_tunnel_closes_when_its_last_stream_has_ended() -> None:
     run(work)
 
 
+def test_a_call_that_was_on_its_way_when_its_tunnel_retired_is_served() -> None:
+    """Whoever accepted the tunnel waits for it, though it carries nothing; then it is closed, and the next call opens another."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            (await hosts.call()).reset()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            while theirs.session.streams:
+                await asyncio.sleep(0)
+            began = asyncio.get_running_loop().time()
+            calling = asyncio.create_task(hosts.call())
+            while not ours.session.streams:
+                await asyncio.sleep(0)
+            ours._flush()
+            theirs.retire()
+            end = await calling
+            assert ours.transport is not None
+            assert end.stream in ours.session.streams.values()
+            end.reset()
+            await gone(theirs)
+            assert asyncio.get_running_loop().time() - began < limits.RETIRE_S + 1
+            await hosts.call()
+            assert ours not in hosts.one.live.tunnels
+
+    run(work)
+
+
 def test_a_peer_that_answers_pings_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long nothing is said."""
     monkeypatch.setattr(limits, "PING_S", 0.01)
