@@ -1,5 +1,6 @@
 """`nodeagent check`: what of this host is well, doubtful or wrong, with a cure for each."""
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,7 +101,7 @@ def _show(findings: Sequence[Finding], output: str, *, is_pre: bool) -> None:
         click.echo(report_json(findings, is_pre=is_pre))
         return
     for line in screen(findings):
-        click.echo(line)
+        click.echo(line, color=False if "NO_COLOR" in os.environ else None)
 
 
 def _status(facts: Facts, *, is_failed: bool, is_waiting: bool) -> int:

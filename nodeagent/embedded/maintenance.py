@@ -39,8 +39,7 @@ def maintain(change: Change, node: str, *, enable: bool, reason: str) -> None:
     """
     if read_node(change.connection, node) is None:
         raise NotFound(f"{node} is not registered: the agent there does it when it starts")
-    known = read_maintenance(change.connection, node)
-    if known == (reason if enable else None):
+    if read_reasons(change.connection).get(node) == (reason if enable else None):
         return
     if enable:
         change.connection.execute("INSERT OR REPLACE INTO maintenance VALUES (?, ?)", (node, reason))
@@ -50,21 +49,19 @@ def maintain(change: Change, node: str, *, enable: bool, reason: str) -> None:
     change.touch(node_topic(node), *(service_topic(name) for name in services))
 
 
-def read_maintenance(connection: sqlite3.Connection, node: str) -> str | None:
-    """Why the host is in maintenance; None: it is not."""
-    row = connection.execute("SELECT reason FROM maintenance WHERE node = ?", (node,)).fetchone()
-    return row[0] if row else None
+def read_reasons(connection: sqlite3.Connection) -> dict[str, str]:
+    """Why hosts are in maintenance, by host: those that are, which are few."""
+    return dict(connection.execute("SELECT node, reason FROM maintenance"))
 
 
-def checks_json(connection: sqlite3.Connection, node: str) -> list[dict[str, Any]]:
+def checks_json(node: str, reasons: Mapping[str, str]) -> list[dict[str, Any]]:
     """The checks of the host, as Consul shows them: this one, or none."""
-    reason = read_maintenance(connection, node)
-    if reason is None:
+    if node not in reasons:
         return []
     return [
         {
             "Node": node, "CheckID": CHECK_ID, "Name": "Node Maintenance Mode", "Status": "critical",
-            "Notes": reason or "Maintenance mode is enabled for this node", "Output": "", "ServiceID": "", "ServiceName": "",
+            "Notes": reasons[node] or "Maintenance mode is enabled for this node", "Output": "", "ServiceID": "", "ServiceName": "",
             "ServiceTags": [],
         }
     ]  # fmt: skip

@@ -80,8 +80,18 @@ def services(scope: Scope) -> tuple[LocalService, ...] | None:
 
 
 def clock(scope: Scope) -> Clock | None:
-    """This host's clock against the catalog's."""
-    return None if scope.is_pre else ahead_of(reply(scope, "/v1/status/leader"))
+    """This host's clock against the catalog's.
+
+    Where its certificate is not accepted, a clock may be why: its date is asked for all the same, without a token.
+    """
+    if scope.is_pre:
+        return None
+    try:
+        return ahead_of(reply(scope, "/v1/status/leader"))
+    except CatalogUnreachable as error:
+        if not isinstance(error.__cause__, ssl.SSLCertVerificationError):
+            raise
+    return ahead_of(reply(scope, "/v1/status/leader", is_believed=False))
 
 
 def read(scope: Scope, path: str) -> Any:
@@ -94,18 +104,19 @@ def read(scope: Scope, path: str) -> Any:
     return parse_answer(answer.status, answer.body, f"GET {path}")
 
 
-def reply(scope: Scope, path: str) -> Reply:
-    """The catalog's whole answer to GET `path`, sent with the host's token.
+def reply(scope: Scope, path: str, *, is_believed: bool = True) -> Reply:
+    """The catalog's whole answer to GET `path`, sent with the host's token; without it to whom is not believed.
 
     Raises:
         CatalogUnreachable: there is none; says why.
     """
     table = scope.settings.catalog
     try:
-        connection = _open(table)
+        connection = _open(table, is_believed=is_believed)
         try:
             asked_at = scope.now()
-            connection.request("GET", path, headers={"X-Consul-Token": _token(table)} if _token(table) else {})
+            token = _token(table) if is_believed else ""
+            connection.request("GET", path, headers={"X-Consul-Token": token} if token else {})
             response = connection.getresponse()
             answered_at = scope.now()
             return Reply(response.status, response.read(limits.CATALOG_BODY_BYTES), response.headers.get("Date", ""), asked_at, answered_at)
@@ -190,7 +201,7 @@ def _token(table: CatalogTable) -> str:
         return ""
 
 
-def _open(table: CatalogTable) -> http.client.HTTPConnection:
+def _open(table: CatalogTable, *, is_believed: bool) -> http.client.HTTPConnection:
     parts = urlsplit(table.address)
     host, port = parts.hostname or "", parts.port
     if parts.scheme == "http":
@@ -199,4 +210,6 @@ def _open(table: CatalogTable) -> http.client.HTTPConnection:
         tls = ssl.create_default_context(cafile=table.ca_file or None)
     except (OSError, ssl.SSLError) as error:
         raise CatalogUnreachable(f"catalog.ca_file {table.ca_file}: no certificate could be read: {error}") from error
+    if not is_believed:
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     return http.client.HTTPSConnection(host, port, timeout=limits.CHECK_ANSWER_S, context=tls)

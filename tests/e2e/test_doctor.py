@@ -136,7 +136,7 @@ def test_healthy_hosts_have_nothing_to_cure(lab: Lab) -> None:
 def test_people_get_signs_and_no_codes_in_a_pipe(lab: Lab) -> None:
     """And programs that only ask for the exit status get it."""
     done = lab.exec("host1", "nodeagent", "check")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert "  ✓ agent: nodeagent " in done.stdout
     assert "\x1b" not in done.stdout
     assert done.stdout.splitlines()[-1].endswith(" 0 failed")
@@ -162,8 +162,8 @@ def test_a_service_that_is_not_where_it_is_registered(lab: Lab) -> None:
     """Registered and gone; listening on loopback alone; registered at loopback."""
     with Unit(lab, "host1", "lonely") as lonely:
         lonely.listen("127.0.0.1", 8090)
-        for name, port, address in (("gone", 8091, ""), ("lonely", 8090, ""), ("selfish", 8090, "127.0.0.1")):
-            at = ("--address", address) if address else ()
+        by_force = ("--address", "127.0.0.1", "--token-file", "/etc/nodeagent/operator.token")  # a host's own token may not
+        for name, port, at in (("gone", 8091, ()), ("lonely", 8090, ()), ("selfish", 8090, by_force)):
             done = lab.exec("host1", "nodeagent", "service", "register", name, "--port", str(port), *at)
             assert done.returncode == 0, done.stderr
         try:
@@ -178,7 +178,7 @@ def test_a_service_that_is_not_where_it_is_registered(lab: Lab) -> None:
 
 
 def test_a_clock_that_is_wrong_is_told_by_the_catalogs(lab: Lab) -> None:
-    """Ahead and behind; what an hour does to certificates is said there, too."""
+    """Ahead and behind, where the catalog's own certificate is not valid yet and only its date is listened to."""
     for offset, word in (("+10m", "ahead of"), ("-10m", "behind")):
         status, findings = check(lab, before=("faketime", "-f", offset))
         assert status == FAILED
@@ -246,8 +246,8 @@ def test_waiting_ends_when_the_agent_is_there(lab: Lab) -> None:
     lab.stop_agent("host1")
     waiting = lab.popen("host1", ["nodeagent", "check", "--wait", "120", "-o", "json"], stdout=-1, stderr=-1, text=True)
     try:
-        line = waiting.stderr.readline() if waiting.stderr else ""
-        assert " failed, " in line
+        assert waiting.stderr is not None
+        assert next(line for line in waiting.stderr if " failed, " in line)
     finally:
         lab.start_agent("host1")
         out, _ = waiting.communicate(timeout=120)
@@ -267,7 +267,7 @@ def test_a_host_that_is_looked_at_is_not_changed(lab: Lab) -> None:
     """Rules, routes, settings and files are as before."""
 
     def state() -> tuple[str, ...]:
-        scripts = ("nft -s list tables; ip rule; ip route show table all; sysctl -a 2>/dev/null | grep -v -e nf_conntrack_count -e random",)
+        scripts = ("nft -s list tables; ip rule; ip route show table all; sysctl -a -r '^net[.]' 2>/dev/null | grep -v nf_conntrack_count",)
         return (*(lab.exec("host1", "sh", "-c", script).stdout for script in scripts), *files_of(lab_directory(lab.name) / "host1"))
 
     before = state()

@@ -1,11 +1,14 @@
 """Looking at a catalog."""
 
 import socket
+import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from certs.local_ca import LocalCa
 from nodeagent import limits
 from nodeagent.errors import CatalogError, CatalogUnreachable
 from nodeagent.probe import catalog
@@ -131,3 +134,20 @@ def test_the_clock_of_the_catalog(there: Scripted) -> None:
     assert (slow.ahead_s, slow.within_s) == (1.5, 2.5)
     with pytest.raises(CatalogError, match="bears no date"):
         ahead_of(Reply(200, b"", "", 0, 0))
+
+
+def test_whoever_is_not_believed_is_asked_for_the_date_alone(there: Scripted, tmp_path: Path) -> None:
+    """And never sees the token."""
+    token, cert = tmp_path / "token", tmp_path / "cert.pem"
+    token.write_text("secret\n")
+    ca = LocalCa.create("11111111-2222-3333-4444-555555555555.consul", datetime.now(UTC))
+    cert.write_text(ca.cert_pem + ca.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert)
+    there.socket = context.wrap_socket(there.socket, server_side=True)
+    seen = scope(there.url.replace("http:", "https:"), f'token_file = "{token}"\n')
+    with pytest.raises(CatalogUnreachable, match="certificate is not accepted"):
+        catalog.reply(seen, "/v1/status/leader")
+    there.date = "Mon, 12 Jan 1970 13:46:40 GMT"
+    assert catalog.clock(seen) == catalog.Clock(-0.5, 0.5)
+    assert there.tokens == [""]
