@@ -26,6 +26,9 @@ def dist(version: str = VERSION, releases: tuple[Release, ...] = RELEASES, *, br
         try:
             _build(version, releases, broken, new, wheels)
             new.rename(place)
+        except OSError:
+            if not place.exists():  # made by another run meanwhile
+                raise
         finally:
             shutil.rmtree(new, ignore_errors=True)
     place.with_name(f"{place.name}.used").touch()
