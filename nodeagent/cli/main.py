@@ -33,6 +33,7 @@ COMMANDS = {
     "service": "nodeagent.cli.service:service",
     "upgrade": "nodeagent.cli.upgrade:upgrade",
     "intercept": "nodeagent.cli.intercept:intercept",
+    "config": "nodeagent.cli.config:config",
     "debug": "nodeagent.cli.debug:debug",
     "completion": "nodeagent.cli.completion:completion",
     "ca": "nodeagent.cli.ca:ca",
