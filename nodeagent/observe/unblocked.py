@@ -49,16 +49,17 @@ class Unblocked(io.RawIOBase):
 
     def flush(self) -> None:
         """Writes what can be written now; then how much was lost before."""
+        told = 0
         try:
             self._write_waiting()
-            if self.dropped and not self._waiting:
-                self._waiting += self._loss()
-                self.dropped = 0
+            if self.dropped:
+                told, self.dropped = self.dropped, 0
+                self._waiting += self._loss(told)
                 self._write_waiting()
         except BlockingIOError:
             return
         except OSError:  # a full disk, or nobody at the other end
-            self.dropped += self._waiting.count(b"\n")
+            self.dropped += told or self._waiting.count(b"\n")
             self._waiting.clear()
 
     def close(self) -> None:
@@ -85,9 +86,9 @@ class Unblocked(io.RawIOBase):
             raise BlockingIOError
         return os.write(self._descriptor, data)
 
-    def _loss(self) -> bytes:
+    def _loss(self, lines: int) -> bytes:
         at = datetime.now(tz=UTC).isoformat().replace("+00:00", "Z")
-        line = {"at": at, "level": "error", "process": self._process, "event": "log_lines_lost", "number": self.dropped}
+        line = {"at": at, "level": "error", "process": self._process, "event": "log_lines_lost", "number": lines}
         return msgspec.json.encode(line) + b"\n"
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.lab import layout
 from nodeagent.lab.lab import Lab
 from redirect.plan import ALIVE_S
@@ -70,7 +71,7 @@ TABLE = (
     Row("all", KILL, serves=False, keeps=False),
     Row("all", STOP, serves=False, keeps=False),
 )
-NAMES = {"control": "nodeagent-contr", "spawner": "nodeagent-spawn", "worker": "nodeagent-w0", "workers": "nodeagent-w"}
+NAMES = {"spawner": "nodeagent-spawn", "worker": "nodeagent-w0", "workers": "nodeagent-w"}
 
 
 class Site:
@@ -120,8 +121,9 @@ class Site:
         pids = self.lab.pids(host, layout.AGENT)
         if who == "all":
             return [*pids]
-        if who == "supervisor":
-            return [look.status(self.lab, host)["supervisor"]["pid"]]
+        status = look.status(self.lab, host)
+        if who in ("supervisor", "control"):
+            return [status["supervisor"]["pid"] if who == "supervisor" else status["control_pid"]]
         return [pid for pid in pids if look.comm(pid).startswith(NAMES[who])]
 
     def bypassed(self, host: str) -> int:
@@ -163,20 +165,15 @@ def test_what_new_connections_meet(site: Site, row: Row) -> None:
     assert all(speaks(sock) for sock in kept.values())
     site.directly = dict.fromkeys(BROKEN, 0)
     before = {host: site.bypassed(host) for host in BROKEN}
+    told = {host: bypasses_logged(site, host) for host in BROKEN}
     hit = {host: site.pids(host, row.who) for host in BROKEN}
+    assert all(hit.values())
     try:
         for pid in itertools.chain(*hit.values()):
             os.kill(pid, row.how)
-        for host, fail in BROKEN.items():
-            if row.serves:
-                wait_served(site, host)
-                assert site.directly[host] == 0 or row.how == STOP
-            else:
-                eventually(lambda at=host: not site.beats(at), 10 * ALIVE_S, "the switch has fallen")
-                assert site.met(host) == DEAD[fail]
-                assert site.call(site.tills[host], host, "host3", "free", site.lab.host("host3").ipv4) == "reset"
-            if row.keeps:
-                assert speaks(kept[host])
+        for host in BROKEN:
+            meets(site, row, host)
+            assert not row.keeps or speaks(kept[host])
     finally:
         cure(site, row, hit)
     for host in BROKEN:
@@ -185,9 +182,21 @@ def test_what_new_connections_meet(site: Site, row: Row) -> None:
             assert speaks(kept[host])
         expected = site.directly[host] + (before[host] if row.how == STOP or row.serves else 0)
         eventually(lambda at=host, number=expected: site.bypassed(at) == number, look.WITHIN_S, f"{host} tells {expected}")
+        assert bypasses_logged(site, host) - told[host] == site.directly[host]
+        assert f"nodeagent_bypassed_total {float(expected)}" in metrics(site, host)
         kept[host].close()
-    assert row.serves or site.directly["host1"] > 0
-    assert row.serves or look.log_lines(site.lab, "host1", "connections_bypassed")[-1]["number"] == site.directly["host1"]
+    assert row.serves or min(site.directly.values()) > 0
+
+
+def meets(site: Site, row: Row, host: str) -> None:
+    """What calls meet while the fault lasts."""
+    if row.serves:
+        wait_served(site, host)
+        assert site.directly[host] == 0, "the agent helped itself before the switch fell"
+        return
+    eventually(lambda: not site.beats(host), 10 * ALIVE_S, "the switch has fallen")
+    assert site.met(host) == DEAD[BROKEN[host]]
+    assert site.call(site.tills[host], host, "host3", "free", site.lab.host("host3").ipv4) == "reset"
 
 
 def speaks(sock: socket.socket) -> bool:
@@ -195,12 +204,37 @@ def speaks(sock: socket.socket) -> bool:
     return say(sock, f"line-{next(_lines)}").startswith("app:line-")
 
 
+def bypasses_logged(site: Site, host: str) -> int:
+    """By all its agents so far."""
+    return sum(line["number"] for line in look.log_lines(site.lab, host, "connections_bypassed"))
+
+
+def metrics(site: Site, host: str) -> str:
+    """As Prometheus reads them."""
+    return site.lab.exec(host, "curl", "-sSf", f"http://127.0.0.1:{limits.METRICS_PORT}/metrics").stdout
+
+
 def cure(site: Site, row: Row, hit: dict[str, list[int]]) -> None:
     """Whoever hangs goes on; a dead agent is started, as systemd would."""
     for host, pids in hit.items():
         for pid in pids if row.how == STOP else ():
-            if look.comm(pid).startswith("nodeagent"):
+            if pid in site.lab.pids(host, layout.AGENT):  # else its supervisor has replaced it
                 os.kill(pid, signal.SIGCONT)
         if row.how == KILL and not row.serves:
             site.lab.kill_agent(host)
             site.lab.start_agent(host)
+
+
+def test_strict_switched_on_beside_open_is_right_by_itself(site: Site) -> None:
+    """No restart between the switch and the death: the kernel was told at once."""
+    switch = ("nodeagent", "enforce", "strict", "--service", "free", "--yes")
+    assert site.lab.exec("host1", *switch).returncode == 0
+    try:
+        eventually(lambda: site.met("host1")["in", "free"] == "reset", look.WITHIN_S, "strict is in force")
+        site.lab.kill_agent("host1")
+        eventually(lambda: not site.beats("host1"), 10 * ALIVE_S, "the switch has fallen")
+        assert set(site.met("host1").values()) == {"reset"}
+    finally:
+        site.lab.start_agent("host1")
+        assert site.lab.exec("host1", "nodeagent", "enforce", "--reset", "--service", "free", "--yes").returncode == 0
+    wait_served(site, "host1")

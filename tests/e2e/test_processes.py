@@ -18,7 +18,6 @@ from nodeagent import limits
 from tests.e2e.support.solo import CONTROL_UID, WORKER_UID, Solo, notify_socket
 from tests.e2e.support.waiting import wait_until
 
-EPERM = "EPERM"
 _PIDFD_GETFD = 438
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -70,15 +69,6 @@ class TestPrivileges:
         agent = host.start_ready()
         assert int(status_of(agent.pid)["CapBnd"], 16) == sum(1 << bit for bit in (5, 6, 7, 8, 12, 13))
         assert int(status_of(host.pids("nodeagent-spawn")[0])["CapBnd"], 16) == sum(1 << bit for bit in (6, 7, 8))
-
-    def test_a_worker_that_is_taken_over_can_do_nothing_but_tcp(self, host: Solo) -> None:
-        """No program, process, thread, trace, mount, packet socket, file; what a worker needs works."""
-        outcomes = host.run_python("tests.e2e.support.hostile")
-        needed = ("tcp", "read_file", "memfd", "late_import")
-        assert {name: outcomes.pop(name) for name in needed} == dict.fromkeys(needed, "worked")
-        assert outcomes.pop("thread") == "can't start new thread"
-        assert outcomes.pop("low_port") == "EACCES"
-        assert outcomes == dict.fromkeys(outcomes, EPERM)
 
 
 class TestDeaths:
