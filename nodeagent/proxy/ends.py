@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nodeagent import limits
-from nodeagent.errors import AgentError, Reason, Side
+from nodeagent.errors import AgentError, Reason
 from nodeagent.wire import connect
 from nodeagent.wire.stream import CANCEL, CONNECT_ERROR, LOST, NO_ERROR, Headers, Stream
 
@@ -62,8 +62,12 @@ class End(Protocol):
 class Watcher(Protocol):
     """What an end reports to: its relay."""
 
-    def settle(self, reason: Reason, side: Side, error: str) -> None:
-        """Why it is about to end."""
+    @property
+    def reason(self) -> Reason:
+        """Why it ends, once that is settled."""
+
+    def end_by(self, error: AgentError) -> None:
+        """An agent ends it, for this reason."""
 
     def end_closed(self, end: End, error: str, *, lost: bool = False) -> None:
         """Nothing more comes or goes here; `error` is empty after a clean end."""
@@ -270,9 +274,9 @@ class StreamEnd:
                 self.stream.consume(held)
 
     def condemn(self, error: AgentError) -> None:
-        """The tunnel around it is about to be cut for this reason."""
+        """The tunnel around it is about to be cut for this reason: the far agent hears it, if it still listens."""
         if self.relay:
-            self.relay.settle(error.reason, error.side, str(error))
+            self.relay.end_by(error)
 
     # --- told by the session ---------------------------------------------------------------------------------------
 
@@ -302,11 +306,14 @@ class StreamEnd:
         """RST_STREAM from the peer, or the tunnel is lost."""
         self.reset_code = code
         self.is_closed = True
-        why = "the tunnel was lost" if code == LOST else f"stream reset by the peer (HTTP/2 code {code})"
+        error = connect.read_reset(code)
+        why = "the tunnel was lost" if code == LOST else str(error or f"stream reset by the peer (HTTP/2 code {code})")
         if not self.head.done():
             self.head.set_exception(ConnectionResetError(why))
             self.head.exception()  # whoever waits sees it; if nobody does any more, nothing is left to say
-        if self.relay:
+        if self.relay and error:
+            self.relay.end_by(error)
+        elif self.relay:
             self.relay.end_closed(self, why, lost=code == LOST)
 
     def on_drained(self) -> None:
@@ -335,10 +342,11 @@ class StreamEnd:
             self._close_if_done()
 
     def reset(self) -> None:
-        """RST_STREAM: the far application sees a reset."""
+        """RST_STREAM: the far application sees a reset, and the far agent why, where an agent ended it."""
         if not self.is_closed and self.stream:
             self.is_closed = True
-            self.stream.reset(CONNECT_ERROR if self._has_finished else CANCEL)
+            code = connect.RESET_CODES.get(self.relay.reason) if self.relay else None
+            self.stream.reset(code or (CONNECT_ERROR if self._has_finished else CANCEL))
             if self.relay:
                 self.relay.end_closed(self, "reset")
 

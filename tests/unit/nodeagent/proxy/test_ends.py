@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import Denied
+from nodeagent.errors import Denied, PolicyChanged, Reason, Revoked
 from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
-from nodeagent.wire.stream import LOST, Headers, Stream
+from nodeagent.wire.stream import CANCEL, LOST, Headers, Stream
 from tests.support.twohosts import run
 
 
@@ -109,6 +109,43 @@ def test_a_reset_stream_says_whether_the_tunnel_was_lost() -> None:
             assert told[0] == "end_closed"
             assert told[-1] == ("lost", lost)
             assert isinstance(end.head.exception(), ConnectionResetError)
+
+    run(work)
+
+
+def test_an_agent_that_ends_a_stream_says_why_and_is_understood() -> None:
+    """A code of ours there and back: the other relay ends by the same reason; an application's reset stays one."""
+
+    class Ending(Script):
+        reason = Reason.OK
+
+    async def work() -> None:
+        for error in (PolicyChanged("no more"), Revoked("taken back")):
+            near, _, owner = stream_end()
+            near.relay = relay = Ending()
+            relay.reason = error.reason
+            near.reset()
+            code = owner.said[-1][-1]  # type: ignore[index]
+            far, peer, _ = stream_end()
+            far.on_reset(code)
+            (told,) = peer.said
+            assert (told[0], type(told[1])) == ("end_by", type(error))
+        near, _, owner = stream_end()
+        near.relay = Ending()
+        near.reset()
+        assert owner.said[-1][-1] == CANCEL  # type: ignore[index]
+
+    run(work)
+
+
+def test_a_condemned_stream_ends_by_the_reason() -> None:
+    """It is its relay that ends, with both ends."""
+
+    async def work() -> None:
+        end, peer, _ = stream_end()
+        error = Revoked("taken back")
+        end.condemn(error)
+        assert peer.said == [("end_by", error)]
 
     run(work)
 
