@@ -18,6 +18,8 @@ from nodeagent.wire.stream import CANCEL, CONNECT_ERROR, LOST, NO_ERROR, Headers
 
 LINGER_RESET = struct.pack("ii", 1, 0)
 """For SO_LINGER: close with a reset. Source: socket(7)."""
+_LINGER_END = struct.pack("ii", 0, 0)
+"""For SO_LINGER: close with a FIN, and deliver what is queued."""
 _CLOSED = 7  # Linux, include/net/tcp_states.h: TCP_CLOSE
 _ACKED = struct.Struct("=Q")  # Linux, include/uapi/linux/tcp.h: tcp_info.tcpi_bytes_acked
 _ACKED_AT, _ACKED_END = 120, 128
@@ -135,6 +137,8 @@ class TcpEnd(asyncio.Protocol):
         if self.peer:
             self.peer.resume()  # what it holds for us will not be delivered: its window goes back
         is_clean = exc is None and self._has_eof and self._has_finished and not self._was_cut
+        if is_clean:  # all that was written is the kernel's now, and the descriptor is closed after this
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_END)
         if self.relay:
             self.relay.end_closed(self, "" if is_clean else f"connection reset ({exc or 'aborted'})")
 

@@ -67,6 +67,7 @@ class Plane:
         self._supervisor.ready()
         await self._stop.wait()
         await self._drain()
+        self._control.last_words()
         self._supervisor.drained()
 
     async def _drain(self) -> None:

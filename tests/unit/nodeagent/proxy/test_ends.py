@@ -8,7 +8,7 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.errors import Denied, PolicyChanged, Reason, Revoked
-from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
+from nodeagent.proxy.ends import LINGER_RESET, End, StreamEnd, TcpEnd
 from nodeagent.wire.stream import CANCEL, LOST, Headers, Stream
 from tests.support.twohosts import run
 
@@ -167,6 +167,7 @@ async def tcp_pair() -> tuple[TcpEnd, Script, socket.socket]:
     near, far = socket.socket(), socket.socket()
     near.bind(("127.0.0.1", 0))
     near.listen()
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)  # as set_options does
     far.setblocking(False)
     far.connect_ex(near.getsockname())
     accepted, _ = near.accept()
@@ -258,6 +259,22 @@ def test_tcp_reports_a_reset_and_makes_one() -> None:
             was_reset = True
         far.close()
         assert was_reset
+
+    run(work)
+
+
+def test_until_both_directions_have_ended_whoever_closes_makes_a_reset() -> None:
+    """Also the kernel, for a process that is gone. Accepted sockets have it of their listener."""
+
+    async def work() -> None:
+        for half in ("start", "eof_received"):
+            end, _, far = await tcp_pair()
+            getattr(end, half)()
+            assert end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == LINGER_RESET
+            end.transport.abort()
+            with pytest.raises(ConnectionResetError):
+                await asyncio.get_running_loop().sock_recv(far, 1)
+            far.close()
 
     run(work)
 
