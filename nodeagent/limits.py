@@ -119,6 +119,7 @@ STORED = 256  # descriptors that the service manager keeps for us, FileDescripto
 RESUME_S = 4.0  # after a crash, those who wait in the queues wait for workers that know policy: as long as the beat lasts
 KEYS_BYTES = 8 * 1024 * 1024  # of control's memory of keys: SVID_ON_DEMAND certificates of 2 KiB, with room
 DENY_GRACE_S = 1.0  # connections that a change denies are cut over this: their clients do not all come back in one moment
+BACKSTOP_S = 1.0  # what the callee's agent gets beyond the grace, for it may hear of a change later; then the caller's cuts, over this
 CUT_TICK_S = 0.02  # between two of them, or two handfuls: 50 a second are a spread that nobody tells from an even one
 DRIFT_S = 5.0  # how often the kernel's rules are compared with the plan, besides after every change seen
 ADDRESSES_PER_LOOK = 20_000  # captured addresses that each DRIFT_S may compare: 0.1 s, as nft takes 5 us to list one

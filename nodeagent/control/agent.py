@@ -48,7 +48,7 @@ class Control:
             self.metrics, self.flows, sink, env.now, is_journal=sink is not None and sink is journal
         )
         self.workers = Workers(self.metrics, want_svid=self._want_svid, on_records=self.ledger.take)
-        self.supervisor = Supervisor(self.metrics, env.now)
+        self.supervisor = Supervisor(self.metrics, env.now, self.workers.note_living)
         self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
         self.follower = Follower(config, catalog, self.metrics, env)
         self.identity = Identity(

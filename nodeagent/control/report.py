@@ -276,6 +276,8 @@ class CheckAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersi
     """Those that `proposed` would refuse, the most frequent first."""
     cut: list[FlowPart] = []
     """Open connections that `proposed` would end: new ones like them may pass."""
+    bare: list[FlowPart] = []
+    """Those that `proposed` would take out of their tunnels: refused where the callee's host or service is strict."""
     unanswered: int = 0
     """Workers that did not tell their open connections in time."""
 

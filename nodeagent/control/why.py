@@ -18,6 +18,7 @@ from nodeagent.decide.explain import (
     explain_call,
     explain_callee,
     explain_caller,
+    explain_plaintext,
     explain_record,
     explain_stream,
     has_passed,
@@ -25,10 +26,12 @@ from nodeagent.decide.explain import (
 )
 from nodeagent.decide.outbound import Via
 from nodeagent.errors import Reason
-from nodeagent.model.address import parse_address
+from nodeagent.model.address import Address, parse_address
 from nodeagent.model.explanation import Step
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.snapshot import Snapshot
+
+_PASSES = ("ok", "note")
 
 
 async def answer_why(view: View, asked: Mapping[str, str]) -> WhyAnswer:
@@ -60,7 +63,7 @@ class Asker:
         answer = self._now(source, found[0])
         answer.destination = destination
         if len(found) > 1:
-            text = f"{destination} has {len(found)} addresses, this is one: choose another one with --address"
+            text = f"{destination} has {len(found)} addresses, this is one: choose another with --address"
             answer.steps.insert(0, Step("destination", "note", text))
         return answer
 
@@ -73,17 +76,25 @@ class Asker:
         try:
             address = parse_address(row.original_dst)
         except ValueError:  # a handshake that came to nothing, or what a peer asked for
+            answer.steps.append(Step("outcome", "note", "it asked for nothing that could be decided anew"))
             return answer
         again = Step("outcome", "note", f"decided anew, by generation {self.snapshot.generation}:")
         if row.direction == "outbound":
-            now = self._now(row.source, Target(address, row.peer == self.snapshot.mesh.host))
-            answer.steps += [again, *(step for step in now.steps if row.destination or step.what == "capture")]
-            answer.passes_now = now.passes
-        elif row.direction == "tunnel" and row.destination:
-            callee = explain_stream(self.snapshot, row.source, row.destination, address)
-            answer.steps += [again, callee]
-            answer.passes_now = callee.verdict == "ok"
+            call = self._now(row.source, Target(address, row.peer == self.snapshot.mesh.host))
+            # Nobody asked who calls where no service is registered.
+            now = [step for step in call.steps if row.destination or step.what != "workload"]
+        else:
+            now = list(self._arrival(row, address))
+        answer.steps += [again, *now]
+        answer.passes_now = now[-1].verdict in _PASSES
         return answer
+
+    def _arrival(self, row: ConnectionRow, address: Address) -> Iterator[Step]:
+        """What this host would say now to a connection that came from outside."""
+        is_stream = row.direction == "tunnel"
+        callee = explain_stream(self.snapshot, row.source, row.destination, address) if is_stream else explain_plaintext(self.snapshot, address)
+        yield callee
+        yield _verdict(is_refused=callee.verdict == "refused")
 
     def _now(self, source: str, target: Target) -> WhyAnswer:
         """How such a call would go on now."""
@@ -91,11 +102,12 @@ class Asker:
         caller = explain_caller(self.snapshot, source)
         tunnel = tuple(self._tunnel(source, call.via)) if call.via and call.via.path == "tunnel" else ()
         is_refused = call.via is None or any(step.verdict == "refused" for step in tunnel)
-        outcome = _outcome(capture, caller, is_refused=is_refused)
+        is_open = any(step.verdict == "unknown" for step in call.steps)
+        outcome = _outcome(capture, caller, is_refused=is_refused, is_open=is_open)
         steps = [capture, caller, *call.steps, *tunnel, outcome]
         return WhyAnswer(
             source=source, destination="", address=str(target.address), generation=self.snapshot.generation,
-            steps=steps, passes=outcome.verdict in ("ok", "note"),
+            steps=steps, passes=outcome.verdict in _PASSES,
         )  # fmt: skip
 
     def _capture(self, target: Target) -> Step:
@@ -161,12 +173,19 @@ class Asker:
         return found
 
 
-def _outcome(capture: Step, caller: Step, *, is_refused: bool) -> Step:
+def _outcome(capture: Step, caller: Step, *, is_refused: bool, is_open: bool) -> Step:
+    """is_open: it leaves this host, and what the callee's agent will say is not known here."""
     if caller.verdict == "unknown":
         would = "would be refused" if is_refused else "would pass"
         return Step("outcome", "unknown", f"no such call comes from this host; one that did {would}")
     if capture.verdict != "ok":
         return Step("outcome", "note", "it goes past the agent of this host, which has no say in it; the callee's may refuse it")
+    if is_open and not is_refused:
+        return Step("outcome", "note", "it leaves this host in clear; the callee's agent may refuse it")
+    return _verdict(is_refused=is_refused)
+
+
+def _verdict(*, is_refused: bool) -> Step:
     return Step("outcome", "refused" if is_refused else "ok", "it is refused" if is_refused else "it passes")
 
 

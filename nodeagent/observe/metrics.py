@@ -41,6 +41,7 @@ TABLE: dict[str, Metric] = {
     "nodeagent_worker_buffered_bytes": Metric("gauge", "Bytes that a worker holds for streams.", ("worker",)),
     "nodeagent_worker_generation": Metric("gauge", "Snapshot that a worker decides by.", ("worker",)),
     "nodeagent_worker_restarts_total": Metric("counter", "Workers started again after they had ended."),
+    "nodeagent_connections_lost_total": Metric("counter", "Connections that died with their worker, by its last figures; none has a record."),
     "nodeagent_records_dropped_total": Metric("counter", "Connection records lost because a queue was full."),
     "nodeagent_log_lines_dropped_total": Metric("counter", "Lines of the connection log lost: disk full or too slow."),
     "nodeagent_label_overflow_total": Metric("counter", "Connections counted as `other` for want of series."),

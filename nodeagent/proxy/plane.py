@@ -73,6 +73,7 @@ class Plane:
         self._live.spawn(self._announce())
         await self._stop.wait()
         await self._drain()
+        self._control.last_words()
         self._supervisor.drained()
 
     async def _announce(self) -> None:

@@ -93,6 +93,15 @@ class Tunnel(asyncio.Protocol):
         if self.transport:
             self.transport.abort()
 
+    def dismiss(self, why: str) -> None:
+        """Gives the peer up, but sends it first what it was told last; one that takes nothing is cut."""
+        self._flush()
+        self.session.lose(why)
+        if self.transport and self._is_paused:
+            self.transport.abort()
+        elif self.transport:
+            self.transport.close()
+
     # --- told by asyncio ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -100,6 +100,29 @@ def test_nothing_recorded_says_so() -> None:
     assert "no flow was recorded yet" in summary(answer, 100.0)
 
 
+def test_what_would_leave_its_tunnel_is_told_and_asked_for(tmp_path: Path) -> None:
+    """`--check` fails, the switch wants a --yes, and says what may happen."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            playing.peer.allow("shop -> web")
+            await until(lambda: snapshot_of(playing.worker).services["web"].intentions, "the intention")
+            await seen(playing, row(1, peer="host2"))
+
+            async def command(*arguments: str) -> Result:
+                return await asyncio.to_thread(CliRunner().invoke, enforce, ["observe", *arguments, "--socket", playing.socket])
+
+            told = "1 would go in clear to hosts with an agent: refused there where that host or service is strict"
+            shown = await command("--check")
+            assert (shown.exit_code, "none of 1 flows" in shown.output, f"would be refused; {told}" in shown.output) == (1, True, True)
+            refused = await command()
+            assert (refused.exit_code, f"{told}. Switch this host to observe? Nothing was changed" in refused.output) == (1, True)
+            assert (await command("--yes")).exit_code == 0
+
+    run(scene)
+
+
 def test_callers_are_shown_as_well_as_they_are_known() -> None:
     """By name, else by what the kernel told."""
     assert caller(Flow("outbound", "shop", "web", "10.0.0.1:1")) == "shop"

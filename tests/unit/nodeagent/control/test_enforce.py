@@ -89,6 +89,24 @@ def test_the_check_names_whom_the_next_mode_would_refuse(tmp_path: Path) -> None
     run(scene)
 
 
+def test_the_check_of_a_step_back_names_what_leaves_its_tunnel(tmp_path: Path) -> None:
+    """Nobody is refused here; the callee's host may."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            playing.peer.allow("shop -> web")
+            await until(lambda: snapshot_of(playing.worker).services["web"].intentions, "the intention")
+            await seen(playing, row(1, peer="host2"), row(2, peer="host2"))
+            _, body = await playing.get("/v1/enforce?mode=observe")
+            assert (body["refused"], body["cut"]) == ([], [])
+            assert [(part["flow"]["source"], part["times"], part["reason"]) for part in body["bare"]] == [("shop", 2, "plaintext_refused")]
+            _, body = await playing.get("/v1/enforce?mode=permissive")
+            assert body["bare"] == []
+
+    run(scene)
+
+
 def test_what_is_open_and_would_be_cut_is_told_apart(tmp_path: Path) -> None:
     """It passes now, a new one would too, in a tunnel; and whoever has no certificate would not."""
 

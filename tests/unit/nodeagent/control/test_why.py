@@ -94,14 +94,54 @@ def test_a_connection_by_its_id(tmp_path: Path) -> None:
             assert texts(answer)["outcome"] == ("ok", "it passes")
             assert "denied (no intention)" in str(answer["steps"])
             _, answer = await playing.get("/v1/why?id=0-2")
-            assert (texts(answer)["callee"][0], answer["passes_now"]) == ("refused", False)
+            assert (texts(answer)["callee"][0], texts(answer)["outcome"][0]) == ("refused", "refused")
+            assert answer["passes_now"] is False
             _, answer = await playing.get("/v1/why?id=0-3")
-            assert texts(answer)["capture"][0] == "note"
+            assert (texts(answer)["capture"][0], texts(answer)["outcome"][0]) == ("note", "note")
             status, answer = await playing.get("/v1/why?id=0-4")
-            assert (status, answer["passes"], [step["what"] for step in answer["steps"]]) == (200, False, ["recorded", "workload", "recorded"])
+            assert (status, answer["passes"], [step["what"] for step in answer["steps"]]) == (200, False, ["recorded", "workload", "recorded", "outcome"])
             assert answer["passes_now"] is None
             _, answer = await playing.get("/v1/why?id=0-5")
             assert answer["passes"] is False
+
+    run(scene)
+
+
+def test_every_explanation_ends_with_an_outcome(tmp_path: Path) -> None:
+    """Also where no service is registered, and for clear text from outside."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path, '[intercept]\nunregistered = "refuse"\n') as playing:
+            await allowed(playing)
+            nowhere = row(1, destination="", source="", original_dst="10.77.0.2:99", path="none", reason="unregistered", side="mesh", error="none")
+            clear = row(2, direction="plaintext", source="", destination="shop", original_dst="10.77.0.1:9000", path="none", reason="plaintext_refused")
+            playing.worker.send(Records([nowhere, clear]))
+            status = 404
+            while status == 404:
+                status, answer = await playing.get("/v1/why?id=0-2")
+            assert [step["what"] for step in answer["steps"]][-3:] == ["outcome", "callee", "outcome"]
+            assert texts(answer)["callee"][1].startswith("plaintext_refused: ")
+            _, answer = await playing.get("/v1/why?id=0-1")
+            kinds = ["recorded", "workload", "recorded", "outcome", "capture", "destination", "way", "outcome"]
+            assert [step["what"] for step in answer["steps"]] == kinds
+            assert texts(answer)["destination"] == ("note", "10.77.0.2:99 is a port of host2 at which no service is registered")
+            assert texts(answer)["way"][1].startswith("unregistered: ")
+            assert texts(answer)["outcome"] == ("refused", "it is refused")
+
+    run(scene)
+
+
+def test_in_observe_the_callee_may_say_no(tmp_path: Path) -> None:
+    """It goes in clear to a host with an agent, whose modes nobody else knows."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await playing.get("/v1/modes", "POST", {"mode": "observe"})
+            await until(lambda: (s := snapshot_of(playing.worker)) and s.mesh.mode == "observe", "observe")
+            _, answer = await playing.get("/v1/why?from=shop&to=web")
+            assert texts(answer)["callee"][0] == "unknown"
+            assert texts(answer)["outcome"] == ("note", "it leaves this host in clear; the callee's agent may refuse it")
+            assert answer["passes"] is True
 
     run(scene)
 
