@@ -115,7 +115,7 @@ def test_what_would_leave_its_tunnel_is_told_and_asked_for(tmp_path: Path) -> No
 
             told = "1 would go in clear to hosts with an agent: refused there where that host or service is strict"
             shown = await command("--check")
-            assert (shown.exit_code, "none of 1 flows" in shown.output, f"would be refused; {told}" in shown.output) == (1, True, True)
+            assert (shown.exit_code, "none of 1 flow " in shown.output, f"would be refused; {told}" in shown.output) == (1, True, True)
             refused = await command()
             assert (refused.exit_code, f"{told}. Switch this host to observe? Nothing was changed" in refused.output) == (1, True)
             assert (await command("--yes")).exit_code == 0
