@@ -1,6 +1,7 @@
 """systemd units and their marks: cgroup path -> unit, unit name -> mark. Pure."""
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from nodeagent import limits
@@ -56,10 +57,13 @@ class Marks:
     """
 
     def __init__(
-        self, size: int = limits.UNIT_MARKS, *, mark_of: Mapping[str, int] | None = None, gone: Iterable[str] = ()
+        self, size: int = limits.UNIT_MARKS, *, mark_of: Mapping[str, int] | None = None, gone: Iterable[str] = (), first: int = 0
     ) -> None:
-        """`mark_of` and `gone`: what a predecessor gave, which holds on."""
+        """`mark_of` and `gone`: what a predecessor gave, which holds on. `first`: after so many numbers the first one is given."""
         self._size = size
+        numbers = (*range(first + 1, size + 1), *range(1, first + 1))
+        self._unused: Iterator[int] = itertools.cycle(limits.UNIT_MARK_BASE | number for number in numbers)
+        """Marks in the order in which they are given; some may be in use."""
         self._mark_of = dict(mark_of or {})
         self._gone: dict[str, None] = dict.fromkeys(gone)
         """Names that hold a mark and no cgroup, longest gone first."""
@@ -92,7 +96,8 @@ class Marks:
 
     def _free_mark(self) -> int:
         if len(self._mark_of) < self._size:
-            return limits.UNIT_MARK_BASE | (len(self._mark_of) + 1)
+            used = set(self._mark_of.values())
+            return next(mark for mark in self._unused if mark not in used)
         if not self._gone:
             return 0
         oldest = next(iter(self._gone))
