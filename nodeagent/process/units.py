@@ -1,6 +1,5 @@
 """systemd units and their marks: cgroup path -> unit, unit name -> mark. Pure."""
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -62,9 +61,10 @@ class Marks:
         """`mark_of` and `gone`: what a predecessor gave, which holds on. `first`: after so many numbers the first one is given."""
         self._size = size
         numbers = (*range(first + 1, size + 1), *range(1, first + 1))
-        self._unused: Iterator[int] = itertools.cycle(limits.UNIT_MARK_BASE | number for number in numbers)
-        """Marks in the order in which they are given; some may be in use."""
+        self._fresh: Iterator[int] = (limits.UNIT_MARK_BASE | number for number in numbers)
+        """Marks in the order in which they are given for the first time; a predecessor may have given some."""
         self._mark_of = dict(mark_of or {})
+        self._inherited = frozenset(self._mark_of.values())
         self._gone: dict[str, None] = dict.fromkeys(gone)
         """Names that hold a mark and no cgroup, longest gone first."""
 
@@ -96,8 +96,7 @@ class Marks:
 
     def _free_mark(self) -> int:
         if len(self._mark_of) < self._size:
-            used = set(self._mark_of.values())
-            return next(mark for mark in self._unused if mark not in used)
+            return next(mark for mark in self._fresh if mark not in self._inherited)
         if not self._gone:
             return 0
         oldest = next(iter(self._gone))
