@@ -107,7 +107,6 @@ class Parts:
         """What a predecessor left; None: none, or nothing that is understood."""
         return self.inheritance.value if self.inheritance else None
 
-
     def store(self, each: ListenerSet) -> None:
         """Has the service manager keep a set."""
         self.notifier.store(each.name, [listener.sock.fileno() for listener in each.sockets])
@@ -119,7 +118,11 @@ class Parts:
 
     def keep_marks(self, marks: Marks) -> None:
         """Has the service manager keep what the kernel's stamps mean."""
-        memory = marks_to_keep(marks)
+        try:
+            memory = marks_to_keep(marks)
+        except OSError as error:
+            _log.warning("marks_not_kept", error=str(error), effect="after a crash, stamps are looked up for a moment")
+            return
         self.notifier.forget(MARKS)
         self.notifier.store(MARKS, [memory])
         os.close(memory)
