@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 OnEnd = Callable[[int | None], None]
@@ -95,6 +95,21 @@ def watch_program(loop: asyncio.AbstractEventLoop, pid: int, on_end: OnEnd) -> P
         os.waitpid(pid, 0)
         raise
     return Process(loop, pid, pidfd, on_end)
+
+
+def reap_strangers(known: Collection[int]) -> int:
+    """Lets go of ended children that nobody watches, such as workers of a predecessor who left no word of them; how many.
+
+    Those that are `known` are for whoever watches them, at once.
+    """
+    count = 0
+    try:
+        while (info := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and info.si_pid not in known:
+            os.waitid(os.P_PID, info.si_pid, os.WEXITED | os.WNOHANG)
+            count += 1
+    except ChildProcessError:
+        return count
+    return count
 
 
 def _reap(pidfd: int) -> int | None:

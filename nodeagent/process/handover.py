@@ -117,6 +117,21 @@ def try_decode_handover(data: bytes) -> Handover | None:
         return None
 
 
+def encode_marks(marks: PassedMarks) -> bytes:
+    """As a value of its own, for a successor that comes after a crash."""
+    return bytes([VERSION]) + msgspec.msgpack.encode(marks)
+
+
+def try_decode_marks(data: bytes) -> PassedMarks | None:
+    """The marks; None: another version, or garbage."""
+    if not data or data[0] != VERSION:
+        return None
+    try:
+        return msgspec.msgpack.decode(data[1:], type=PassedMarks)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def descriptors_of(value: Handover) -> tuple[int, ...]:
     """Every descriptor that must stay open for it."""
     workers = [fd for worker in value.workers for fd in (worker.pidfd, worker.channel)]

@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING
 
 from nodeagent import limits
 from nodeagent.observe.log import open_log
-from nodeagent.process.handover import Handover, PassedMarks, PassedSet, PassedSlot, is_sealed
+from nodeagent.process.handover import (
+    Handover,
+    PassedMarks,
+    PassedSet,
+    PassedSlot,
+    encode_marks,
+    is_sealed,
+    try_decode_marks,
+)
 from nodeagent.process.listeners import SET_NAME, ListenerSet, ListenerSocket, try_listener
+from nodeagent.process.units import Marks
 from nodeagent.process.worker_process import State, WorkerProcess
 from nodeagent.process.workers import Slot
 
@@ -17,6 +26,9 @@ if TYPE_CHECKING:
 _log = open_log()
 KEYS = "keys"
 """What the service manager calls control's memory of keys."""
+MARKS = "marks"
+"""And the table of what the kernel's stamps mean."""
+_MARKS_BYTES = 512 * limits.UNIT_MARKS  # a name has at most 255 bytes
 
 
 def inherited_slots(parts: "Parts") -> list[Slot]:
@@ -26,7 +38,7 @@ def inherited_slots(parts: "Parts") -> list[Slot]:
     if parts.inheritance:
         _log.warning("handover_unknown", effect="workers of before finish what they carry, as after a crash")
         return _slots_of_strays(parts)
-    named = [(name, fd) for name, fd in parts.stored if name != KEYS]
+    named = [(name, fd) for name, fd in parts.stored if name not in (KEYS, MARKS)]
     return [Slot([each]) for each in group(named)]
 
 
@@ -38,6 +50,26 @@ def inherited_keys(parts: "Parts") -> int:
         if fd >= 0 and fd not in sealed[-1:]:
             os.close(fd)
     return sealed[-1] if sealed else -1
+
+
+def inherited_marks(parts: "Parts", draw: float) -> Marks:
+    """What the stamps of connections mean that wait in our queues.
+
+    Where that is not known any more (`draw`: by chance, 0 to 1), other numbers are given than those that are likely on them:
+    whose stamp is not known is looked up, and not taken for another.
+    """
+    kept = [try_decode_marks(_read(fd)) for name, fd in parts.stored if name == MARKS]
+    known = parts.passed.marks if parts.passed else next(filter(None, kept), None)
+    if known:
+        return Marks(mark_of=known.mark_of, gone=known.gone)
+    return Marks(first=int(draw * limits.UNIT_MARKS) if parts.has_inherited else 0)
+
+
+def _read(fd: int) -> bytes:
+    """What is in that memory, which is closed."""
+    with os.fdopen(fd, "rb") as file:
+        file.seek(0)
+        return file.read(_MARKS_BYTES)
 
 
 def _slot(passed: PassedSlot) -> Slot:
@@ -87,10 +119,21 @@ def value_to_pass(parts: "Parts", workers: list[WorkerProcess], config: bytes) -
     return Handover(
         generation=parts.generation, version=fleet.lineage.version, started_at=parts.started_at, run_dir=parts.run_dir,
         slots=tuple(map(_passed_slot, fleet.slots)), workers=tuple(worker.pass_on() for worker in workers),
-        marks=PassedMarks({unit: mark for mark, unit in marks.all().items()}, marks.gone()), capture=parts.guard.captured,
+        marks=_passed_marks(marks), capture=parts.guard.captured,
         control_exits=parts.control.exits, spawner_exits=fleet.spawner.exits, serial=fleet.last_serial,
         keys=parts.control.keys, config=config,
     )  # fmt: skip
+
+
+def marks_to_keep(marks: Marks) -> int:
+    """A descriptor of what the marks mean, for the service manager."""
+    memory = os.memfd_create("nodeagent-marks", os.MFD_CLOEXEC)
+    os.write(memory, encode_marks(_passed_marks(marks)))
+    return memory
+
+
+def _passed_marks(marks: Marks) -> PassedMarks:
+    return PassedMarks({unit: mark for mark, unit in marks.all().items()}, marks.gone())
 
 
 def _passed_slot(slot: Slot) -> PassedSlot:

@@ -72,8 +72,15 @@ class Notifier:
             self._send("WATCHDOG=1")
 
     def store(self, name: str, descriptors: Sequence[int]) -> None:
-        """A successor gets these under this name, whatever becomes of this process."""
-        self._queue(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", tuple(map(os.dup, descriptors)) if self._address else ())
+        """A successor gets these under this name, whatever becomes of this process; without descriptors for copies, it does not."""
+        copies: list[int] = []
+        try:
+            for fd in descriptors if self._address else ():
+                copies.append(os.dup(fd))  # noqa: PERF401 - those made before a failure are closed
+        except OSError:
+            _close(copies)
+            return
+        self._queue(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", tuple(copies))
 
     def forget(self, name: str) -> None:
         """It gets nothing of this name any more."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from nodeagent import limits
 from nodeagent.process.child import START_ERRORS, watch_program
 
+_UNKNOWN = -1  # a status that nobody could tell: no sign of fitness
 _WORDS = 2000  # of what an unfit program printed, its end
 
 
@@ -70,7 +71,7 @@ async def _run(
             raise
         await process.ended.wait()
         raise ReloadRefused(f"{program} did not check itself within {limits.RELOAD_CHECK_S:g} s") from None
-    return codes[0] or 0
+    return _UNKNOWN if codes[0] is None else codes[0]
 
 
 def _start(

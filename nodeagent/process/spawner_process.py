@@ -35,6 +35,11 @@ class SpawnerProcess:
         self._is_wanted = True
 
     @property
+    def pid(self) -> int:
+        """0: it does not run."""
+        return self._process.pid if self._process and not self._process.ended.is_set() else 0
+
+    @property
     def is_running(self) -> bool:
         """Whether an order can be given."""
         return self._orders is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,7 +19,15 @@ from nodeagent.process.cgroups import find_cgroup2_mount, own_cgroup
 from nodeagent.process.control_process import ControlProcess, Program
 from nodeagent.process.guard import Guard
 from nodeagent.process.handover import Handover, Inheritance
-from nodeagent.process.inherited import KEYS, inherited_keys, inherited_slots, place_elders
+from nodeagent.process.inherited import (
+    KEYS,
+    MARKS,
+    inherited_keys,
+    inherited_marks,
+    inherited_slots,
+    marks_to_keep,
+    place_elders,
+)  # fmt: skip
 from nodeagent.process.interception import closed_units, resolve_catalog, settings_of, with_backend
 from nodeagent.process.listeners import (
     ListenerSet,
@@ -98,7 +107,6 @@ class Parts:
         """What a predecessor left; None: none, or nothing that is understood."""
         return self.inheritance.value if self.inheritance else None
 
-
     def store(self, each: ListenerSet) -> None:
         """Has the service manager keep a set."""
         self.notifier.store(each.name, [listener.sock.fileno() for listener in each.sockets])
@@ -107,6 +115,17 @@ class Parts:
         """Has the service manager keep control's memory of keys instead of what it kept."""
         self.notifier.forget(KEYS)
         self.notifier.store(KEYS, [memory])
+
+    def keep_marks(self, marks: Marks) -> None:
+        """Has the service manager keep what the kernel's stamps mean."""
+        try:
+            memory = marks_to_keep(marks)
+        except OSError as error:
+            _log.warning("marks_not_kept", error=str(error), effect="after a crash, stamps are looked up for a moment")
+            return
+        self.notifier.forget(MARKS)
+        self.notifier.store(MARKS, [memory])
+        os.close(memory)
 
     def forget(self, each: ListenerSet) -> None:
         """It keeps it no longer."""
@@ -277,8 +296,9 @@ def _follow_units(parts: Parts, stack: AsyncExitStack) -> None:
             parts.fleet.tell_units,
             lambda units: parts.guard.load_units(parts.cgroup_root, units),
             parts.cgroup_ids.note,
-            Marks(mark_of=passed.marks.mark_of, gone=passed.marks.gone) if (passed := parts.passed) else None,
+            inherited_marks(parts, random.SystemRandom().random()),
         )
+        parts.units.keep = parts.keep_marks
         stack.callback(parts.units.close)
         parts.units.start()
     except OSError as error:

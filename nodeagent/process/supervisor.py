@@ -14,6 +14,7 @@ from nodeagent import __version__, limits
 from nodeagent.config import Config
 from nodeagent.observe.log import configure_log, open_log
 from nodeagent.observe.unblocked import own_stderr, unblock_stderr
+from nodeagent.process.child import reap_strangers
 from nodeagent.process.handover import Inheritance, replace_self
 from nodeagent.process.heartbeat import Heartbeat
 from nodeagent.process.inherited import value_to_pass
@@ -85,6 +86,7 @@ class Supervisor:
         self._signals = signals
         self._command = command
         self._refusals: list[str] = []
+        self._is_checking = False
         self._heartbeat = Heartbeat(parts.loop, parts.fleet, parts.guard.beat, parts.notifier.alive)
         self._complaint = Seldom(parts.loop.time)
 
@@ -107,12 +109,18 @@ class Supervisor:
             self._signals.reload.clear()
             try:
                 await self._settle()
-                config = await check_successor(self._parts.loop, self._command, self._parts.environ)
-                await self._hand_on(config)
+                await self._hand_on(await self._check())
             except Exception as error:  # noqa: BLE001 - whatever it was: the agent goes on
                 is_defect = not isinstance(error, (ReloadRefused, OSError))
                 self._refusals.append(f"a defect: {error!r}" if is_defect else str(error))
                 _log.error("reload_refused", why=self._refusals[-1], effect="all goes on as before", exc_info=is_defect)
+
+    async def _check(self) -> bytes:
+        self._is_checking = True
+        try:
+            return await check_successor(self._parts.loop, self._command, self._parts.environ)
+        finally:
+            self._is_checking = False
 
     async def _settle(self) -> None:
         """Waits for the reload before this one, but not for ever: a generation that never serves must be replaceable."""
@@ -197,9 +205,16 @@ class Supervisor:
         """Looks for what nobody told: changed rules, units that an overflowing queue hid."""
         while True:
             await asyncio.sleep(limits.DRIFT_S)
+            self._look(self._reap)
             self._look(self._parts.guard.check)
             self._look(self._parts.units.follow)
             self._parts.fleet.changed.set()  # whoever waits for readiness looks at the guard too
+
+    def _reap(self) -> None:
+        """Not while a program checks itself: that is a child of a moment, and its status is wanted."""
+        if not self._is_checking:
+            fleet = self._parts.fleet
+            reap_strangers({self._parts.control.pid, fleet.spawner.pid, *(worker.pid for worker in fleet.living())})
 
     def _look(self, look: Callable[[], None]) -> None:
         """Want of a descriptor passes, and the next look sees what this one did not: no reason to end."""

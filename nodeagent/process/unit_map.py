@@ -36,6 +36,8 @@ class UnitMap:
         self._note = note
         self.given = given or Marks()
         """What marks mean."""
+        self.keep: Callable[[Marks], None] = lambda _: None
+        """Has a successor know it, before the first connection has such a mark."""
         self._loaded: dict[str, UnitCgroup] | None = None
         self._watched: set[int] = set()
         """Of this moment's slices; one that was made anew under its old name has another number."""
@@ -53,6 +55,7 @@ class UnitMap:
         self._note(scan.units)
         changed = self.given.follow(scan.units)
         if changed:
+            self.keep(self.given)
             self._tell(changed)
         if scan.units != self._loaded and self._load(stamped(scan.units, self.given)):
             self._loaded = scan.units

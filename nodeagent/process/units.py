@@ -1,6 +1,6 @@
 """systemd units and their marks: cgroup path -> unit, unit name -> mark. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from nodeagent import limits
@@ -56,11 +56,15 @@ class Marks:
     """
 
     def __init__(
-        self, size: int = limits.UNIT_MARKS, *, mark_of: Mapping[str, int] | None = None, gone: Iterable[str] = ()
+        self, size: int = limits.UNIT_MARKS, *, mark_of: Mapping[str, int] | None = None, gone: Iterable[str] = (), first: int = 0
     ) -> None:
-        """`mark_of` and `gone`: what a predecessor gave, which holds on."""
+        """`mark_of` and `gone`: what a predecessor gave, which holds on. `first`: after so many numbers the first one is given."""
         self._size = size
+        numbers = (*range(first + 1, size + 1), *range(1, first + 1))
+        self._fresh: Iterator[int] = (limits.UNIT_MARK_BASE | number for number in numbers)
+        """Marks in the order in which they are given for the first time; a predecessor may have given some."""
         self._mark_of = dict(mark_of or {})
+        self._inherited = frozenset(self._mark_of.values())
         self._gone: dict[str, None] = dict.fromkeys(gone)
         """Names that hold a mark and no cgroup, longest gone first."""
 
@@ -92,7 +96,7 @@ class Marks:
 
     def _free_mark(self) -> int:
         if len(self._mark_of) < self._size:
-            return limits.UNIT_MARK_BASE | (len(self._mark_of) + 1)
+            return next(mark for mark in self._fresh if mark not in self._inherited)
         if not self._gone:
             return 0
         oldest = next(iter(self._gone))

@@ -156,7 +156,8 @@ _MAKE_MAP = (
     "loop = asyncio.new_event_loop()\n"
     "Path('/proc/sys/user/max_inotify_instances').write_text('0')\n"
     "fleet, ids = types.SimpleNamespace(tell_units=print), types.SimpleNamespace(note=print)\n"
-    "parts = types.SimpleNamespace(loop=loop, cgroups=Path(sys.argv[1]), fleet=fleet, cgroup_ids=ids, passed=None)\n"
+    "parts = types.SimpleNamespace(loop=loop, cgroups=Path(sys.argv[1]), fleet=fleet, cgroup_ids=ids, passed=None, stored=(), has_inherited=False,"
+    " keep_marks=print)\n"
     "startup._follow_units(parts, AsyncExitStack())\n"
 )
 _WATCH = (

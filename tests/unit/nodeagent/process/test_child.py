@@ -4,6 +4,8 @@ import asyncio
 import errno
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,20 @@ def test_a_program_reads_what_was_put_into_memory_from_its_start() -> None:
         assert os.read(memory, 100) == b"content"
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(memory)
+
+
+def test_children_that_nobody_watches_are_let_go() -> None:
+    """Those that somebody does are left to them; in a process of its own, which has no other children."""
+    code = (
+        "import os, subprocess, time\n"
+        "from nodeagent.process.child import reap_strangers\n"
+        "assert reap_strangers(()) == 0\n"
+        "ended = [subprocess.Popen(['true']) for _ in range(2)]; alive = subprocess.Popen(['sleep', '100'])\n"
+        "states = lambda: {open(f'/proc/{p.pid}/stat').read().rpartition(')')[2].split()[0] for p in ended}\n"
+        "while states() != {'Z'}: pass\n"
+        "assert reap_strangers({p.pid for p in ended}) == 0\n"
+        "assert reap_strangers(()) == 2\n"
+        "assert not any(os.path.exists(f'/proc/{p.pid}') for p in ended)\n"
+        "assert alive.poll() is None; alive.kill(); alive.wait()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[4], timeout=60)

@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.process import listeners
 from nodeagent.process.handover import PassedSet, PassedSlot
-from nodeagent.process.inherited import KEYS, group, inherited_keys, inherited_slots
+from nodeagent.process.inherited import (
+    KEYS,
+    MARKS,
+    group,
+    inherited_keys,
+    inherited_marks,
+    inherited_slots,
+    marks_to_keep,
+)  # fmt: skip
 from nodeagent.process.listeners import bind_set
+from nodeagent.process.units import Marks
 
 
 @pytest.fixture
@@ -98,3 +108,24 @@ def test_keys_that_could_be_changed_are_not_taken() -> None:
     assert inherited_keys(Told(stored=[(KEYS, memory)]).parts) == -1
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(memory)
+
+
+def test_what_stamps_mean_outlives_a_crash() -> None:
+    """A connection that waits in a queue was stamped before it."""
+    before = Marks()
+    before.follow(["a.service", "b.service"])
+    before.follow(["b.service"])
+    told = Told(stored=[(MARKS, marks_to_keep(before))], has_inherited=True)
+    after = inherited_marks(told.parts, 0.5)
+    assert (after.all(), after.gone()) == (before.all(), before.gone())
+    assert inherited_slots(Told(stored=[(MARKS, 999)]).parts) == []
+
+
+@pytest.mark.parametrize(("has_inherited", "number"), [(False, 1), (True, 1 + limits.UNIT_MARKS // 2)])
+def test_where_that_is_not_known_other_numbers_are_given(number: int, *, has_inherited: bool) -> None:
+    """Else a connection that waits would be taken for another unit's. At a first start none waits."""
+    memory = os.memfd_create("test")
+    os.write(memory, b"garbage")
+    told = Told(stored=[(MARKS, memory)], has_inherited=has_inherited)
+    marks = inherited_marks(told.parts, 0.5)
+    assert marks.follow(["a.service"]) == {limits.UNIT_MARK_BASE | number: "a.service"}

@@ -76,6 +76,7 @@ def test_a_passing_want_of_descriptors_does_not_end_it(tmp_path: Path, monkeypat
         calls = FleetCalls(lambda _question, _tell: None, dict, lambda _worker: None, lambda: 0.0)
         parts.fleet = Fleet(parts.loop, (), SpawnerSetup(parts.config, 64902, 64902), {}, calls)
         parts.guard = Guard(None)
+        parts.control = cast("Any", SimpleNamespace(pid=0))
         parts.units = UnitMap(parts.loop, tmp_path, lambda _marks: None, load, lambda _units: None)
         watching = asyncio.create_task(Supervisor(parts, Signals(parts.loop), own_command())._watch())
         try:

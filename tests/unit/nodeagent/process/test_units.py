@@ -94,3 +94,10 @@ def test_marks_that_a_predecessor_gave_hold_on() -> None:
     assert (after.all(), after.gone()) == (before.all(), ("a.service",))
     assert after.follow(["b.service", "c.service"]) == {limits.UNIT_MARK_BASE | 3: "c.service"}
     assert after.follow(["b.service", "c.service", "d.service"]) == {limits.UNIT_MARK_BASE | 1: "d.service"}
+
+
+def test_numbers_may_begin_elsewhere_and_go_round() -> None:
+    """Where stamps of an unknown meaning may still be on connections."""
+    marks = Marks(4, first=2)
+    given = marks.follow(["a.service", "b.service", "c.service", "d.service"])
+    assert [mark & 0xFFFF for mark in given] == [3, 4, 1, 2]
