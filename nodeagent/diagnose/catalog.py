@@ -24,7 +24,7 @@ def judge_token(token: TokenRights) -> Iterator[Verdict]:
     if token.error:
         yield fail(f"the token is not taken: {token.error}", f"give this host another one: {make}")
     elif token.acls_off:
-        yield warn("the catalog asks for no token: whoever reaches it may change the mesh", "switch its ACLs on")
+        yield warn("the catalog asks for no token: whoever reaches it may change the mesh, and Consul itself allows what no intention names", "switch its ACLs on")
     elif token.is_management:
         yield warn("the host's token is a management token: whoever is root here may change the whole mesh", f"use one for this host alone: {make}")
     elif token.node and token.node != token.host:

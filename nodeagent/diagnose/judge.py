@@ -1,11 +1,14 @@
 """All judgements, in the order of the report."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from nodeagent.diagnose import catalog, clock, firewall, host, identity, kernel, peers, routing
 from nodeagent.diagnose.facts import Blind, Facts
 from nodeagent.diagnose.finding import Finding, Group, Verdict
+
+_FOR_ROOT = re.compile(r"permission|permitted|root", re.IGNORECASE)
 
 Judge = Callable[[Any], Iterable[Verdict]]
 
@@ -55,6 +58,6 @@ def judge(facts: Facts) -> tuple[Finding, ...]:
 
 def _verdicts(fact: object, decide: Judge) -> Iterator[Verdict]:
     if isinstance(fact, Blind):
-        yield Verdict("warning", f"could not be looked at: {fact.why}", "run it as root (sudo)" if "ermi" in fact.why else "")
+        yield Verdict("warning", f"could not be looked at: {fact.why}", "run it as root (sudo)" if _FOR_ROOT.search(fact.why) else "")
     elif fact is not None:
         yield from decide(fact)

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from nodeagent import limits
 from nodeagent.diagnose.facts import Blind
 
+_NONSENSE = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
+"""What reading an answer raises that has another shape than the one that was asked for."""
+
 Say = Callable[[str], None]
 
 
@@ -38,5 +41,7 @@ def _join(threads: Mapping[str, threading.Thread], within_s: float) -> list[str]
 def _run(found: dict[str, object], name: str, probe: Callable[[], object]) -> None:
     try:
         found[name] = probe()
+    except _NONSENSE as error:
+        found[name] = Blind(f"what was told makes no sense ({type(error).__name__}: {error})")
     except Exception as error:  # noqa: BLE001 - whatever goes wrong with one look, the report has the others
         found[name] = Blind(str(error) or type(error).__name__)

@@ -18,6 +18,7 @@ from nodeagent.diagnose.facts import (
 from nodeagent.errors import ConfigError
 from nodeagent.probe.scope import Scope
 from nodeagent.process import preflight
+from nodeagent.process.interception import read_settings
 from redirect.cgroup import read_mount
 from redirect.errors import RedirectError
 from redirect.libnftables import LibraryMissing, Nft
@@ -47,13 +48,12 @@ def release(_scope: Scope) -> Release:
 
 def expressions(scope: Scope) -> Expressions:
     """What nftables and the kernel refuse in a dry run."""
-    backend = scope.config.intercept.backend if scope.config else "nft"
     try:
         with Nft() as nft:
             refused = tuple((name, why) for name, chain in _TRIED.items() if (why := _try_chain(nft, chain)))
     except LibraryMissing as error:
         refused = (("anything", str(error)),)
-    return Expressions(refused, backend)
+    return Expressions(refused, _backend(scope) if refused else "nft")
 
 
 def identification(scope: Scope) -> Identification:
@@ -113,6 +113,14 @@ def overflows_in(netstat: str) -> int:
     """TcpExtListenOverflows in the text of /proc/net/netstat: a line of names before each line of numbers."""
     lines = [line.split() for line in netstat.splitlines() if line.startswith("TcpExt:")]
     return int(dict(zip(*lines[:2], strict=True)).get("ListenOverflows", 0)) if len(lines) > 1 else 0
+
+
+def _backend(scope: Scope) -> str:
+    """What gets the rules where nftables does not take them all."""
+    try:
+        return read_settings(scope.settings, lambda _warning: None).backend
+    except (ConfigError, RedirectError):
+        return "nft"
 
 
 def _try_chain(nft: Nft, chain: str) -> str:

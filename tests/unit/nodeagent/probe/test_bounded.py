@@ -17,10 +17,14 @@ def test_each_answer_has_its_name_whatever_the_others_do() -> None:
         raise OSError(13, "Permission denied")
 
     def fail_without_a_word() -> object:
-        raise ValueError
+        raise TimeoutError
 
-    found = look({"good": lambda: 7, "nothing": lambda: None, "bad": fail, "mute": fail_without_a_word}, 10)
-    assert found == {"good": 7, "nothing": None, "bad": Blind("[Errno 13] Permission denied"), "mute": Blind("ValueError")}
+    def misread() -> object:
+        return {}["Port"]
+
+    odd = {"odd": Blind("what was told makes no sense (KeyError: 'Port')")}
+    found = look({"good": lambda: 7, "nothing": lambda: None, "bad": fail, "mute": fail_without_a_word, "odd": misread}, 10)
+    assert found == {"good": 7, "nothing": None, "bad": Blind("[Errno 13] Permission denied"), "mute": Blind("TimeoutError")} | odd
 
 
 def test_what_hangs_is_left_behind() -> None:

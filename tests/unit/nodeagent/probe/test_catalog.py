@@ -10,8 +10,10 @@ import pytest
 
 from certs.local_ca import LocalCa
 from nodeagent import limits
+from nodeagent.diagnose.facts import Blind
 from nodeagent.errors import CatalogError, CatalogUnreachable
 from nodeagent.probe import catalog
+from nodeagent.probe.bounded import look
 from nodeagent.probe.catalog import Reply, ahead_of, rights_in
 from tests.unit.nodeagent.probe.scene import scope
 from tests.unit.nodeagent.probe.scripted import Scripted, scripted
@@ -151,3 +153,13 @@ def test_whoever_is_not_believed_is_asked_for_the_date_alone(there: Scripted, tm
     there.date = "Mon, 12 Jan 1970 13:46:40 GMT"
     assert catalog.clock(seen) == catalog.Clock(-0.5, 0.5)
     assert there.tokens == [""]
+
+
+@pytest.mark.parametrize("garbage", [["x"], {"Node": "x", "Services": 7}, {"Services": {"a": {"Port": 1}}}, "x" * 100, 7])
+def test_a_catalog_that_talks_nonsense_is_told_as_such(there: Scripted, garbage: object) -> None:
+    """Nothing is judged by it, nothing raises."""
+    there.said["/v1/catalog/node/host1"] = there.said["/v1/acl/token/self"] = (200, garbage)
+    seen = scope(there.url)
+    found = look({"token": lambda: catalog.token(seen), "row": lambda: catalog.enrolment(seen), "services": lambda: catalog.services(seen)}, 20)
+    assert {name for name, fact in found.items() if isinstance(fact, Blind)} >= {"services"}
+    assert all("makes no sense" in fact.why or "404" in fact.why for fact in found.values() if isinstance(fact, Blind))

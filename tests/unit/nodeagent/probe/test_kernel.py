@@ -20,9 +20,11 @@ def test_this_kernel_takes_every_expression_and_keeps_none() -> None:
 def test_an_expression_that_nobody_knows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """In nft's words."""
     monkeypatch.setattr(kernel, "_TRIED", {"magic": "type filter hook output priority 0; magic accept", "ct": kernel._TRIED["ct"]})
-    ((name, why),) = kernel.expressions(scope()).refused
-    assert name == "magic"
+    found = kernel.expressions(scope(more='[intercept]\nbackend = "iptables"\n'))
+    ((name, why),) = found.refused
+    assert (name, found.backend) == ("magic", "iptables")
     assert "syntax error" in why
+    assert kernel.expressions(scope(config=None)).backend == "nft"
 
 
 def test_this_kernel_can_name_callers() -> None:
