@@ -17,7 +17,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 UNIT = ROOT / "tests" / "unit"
 UNIT_TESTS = sorted(UNIT.rglob("test_*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-PROSE = [path for path in (ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")) if path.exists()]
+PROSE = [*(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")), *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = sorted(path for folder in ("script", ".ci", "systemd") for path in (ROOT / folder).rglob("*") if path.is_file())
 
 # Work that is not finished belongs into an issue, and where a package comes from into its own configuration. The words are
