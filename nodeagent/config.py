@@ -22,7 +22,7 @@ from nodeagent.model.service import (
     is_service_name,
     name_complaint,
 )
-from nodeagent.model.snapshot import Mesh, Units
+from nodeagent.model.snapshot import Fail, Mesh, Units
 from nodeagent.model.workload import WorkloadRule, parse_selector
 
 DEFAULT_PATH = Path("/etc/nodeagent/nodeagent.toml")
@@ -51,6 +51,8 @@ class HostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker_user: str | int = "nodeagent-worker"
     drain_s: Seconds = limits.DRAIN_S
     """What open connections get when the agent is told to stop."""
+    drain_max_s: Seconds = limits.DRAIN_MAX_S
+    """What connections get that a worker of an earlier generation carries, after a reload or an upgrade."""
     deny_grace_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = limits.DENY_GRACE_S
     """Connections that a change of policy denies are cut evenly over this time, the first at once; 0: all at once."""
 
@@ -73,8 +75,8 @@ class InterceptTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
     backend: Backend = "auto"
     """What gets the rules; auto: what has them already, else nft where this host takes it, else iptables."""
-    fail: Literal["closed", "open"] = "closed"
-    """When the agent is dead: refuse new mesh connections, or let them bypass it (never towards strict services)."""
+    fail: Fail = "closed"
+    """When the agent is dead: refuse new mesh connections, or let them bypass it, but never towards strict services."""
     unregistered: Literal["passthrough", "refuse"] = "passthrough"
     """Ports of mesh hosts at which no service is registered."""
     exclude_ports: tuple[Port, ...] = ()
@@ -103,6 +105,8 @@ class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[service.NAME]: exceptions for one service on this host."""
 
     mode: Mode | None = None
+    fail: Fail | None = None
+    """As `intercept.fail`, for calls of and to this service; `open` is for calls to it, and means nothing while it is strict."""
     preserve_source: bool = True
     """The application sees the caller's address; off where it is behind another NAT."""
     plaintext_ok: bool = False
@@ -226,6 +230,9 @@ def mesh_of(config: Config, trust_domain: str) -> Mesh:
         loopback_enforced=tuple(sorted(name for name, table in config.service.items() if table.loopback == "enforce")),
         workloads=tuple(WorkloadRule(parse_selector(w.selector), w.service) for w in config.workload),
         units=config.identity.units,
+        fail=config.intercept.fail,
+        fail_open=tuple(sorted(name for name, table in config.service.items() if table.fail == "open")),
+        fail_closed=tuple(sorted(name for name, table in config.service.items() if table.fail == "closed")),
     )
 
 

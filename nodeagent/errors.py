@@ -155,6 +155,12 @@ class Loop(AgentError):
     reason, side = Reason.LOOP, Side.MESH
 
 
+class Drained(AgentError):
+    """The worker that carried it was replaced, and its time to finish was up."""
+
+    reason, side = Reason.DRAINED, Side.AGENT
+
+
 class LimitReached(AgentError):
     """A limit of `limits.py` was reached."""
 

@@ -4,19 +4,47 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from redirect import nft as text
 from redirect.cgroup import element_of, read_mount
 from redirect.errors import RedirectError
 from redirect.libnftables import STATELESS, Nft
-from redirect.plan import AGENTS, ALIVE, ALIVE_S, LOCAL_PORTS, LOOPBACK_PORTS, MAIN, MESH, UNITS
-from redirect.settings import Settings
+from redirect.plan import (
+    AGENTS,
+    ALIVE,
+    ALIVE_S,
+    BYPASSED,
+    EXCEPT,
+    EXCEPT_PORTS,
+    LOCAL_PORTS,
+    LOOPBACK_PORTS,
+    MAIN,
+    MESH,
+    OPEN_CALLERS,
+    TOLD,
+    UNITS,
+)  # fmt: skip
+from redirect.settings import Fail, Settings
 
 _MAPPED = bytes(10) + b"\xff\xff"  # of an IPv4 address in IPv6 form
 _SETS = {4: f"set {MESH[4]}", 6: f"set {MESH[6]}"}
 _PORTS, _LOOPBACK = f"set {LOCAL_PORTS}", f"set {LOOPBACK_PORTS}"
-_AGENTS, _ALIVE, _UNITS = f"set {AGENTS}", f"set {ALIVE}", f"map {UNITS}"
+_AGENTS, _ALIVE, _UNITS, _OPEN_CALLERS = f"set {AGENTS}", f"set {ALIVE}", f"map {UNITS}", f"set {OPEN_CALLERS}"
+_EXCEPT, _EXCEPT_PORTS = {4: f"set {EXCEPT[4]}", 6: f"set {EXCEPT[6]}"}, f"set {EXCEPT_PORTS}"
+_TOLD: dict[Fail, str] = {fail: f"set {name}" for fail, name in TOLD.items()}
+_TRUE = "tcp"  # the only element of a set that is a truth value
+
+
+class Exceptions(NamedTuple):
+    """Where the fail mode of the host does not hold: what stays closed on an open host, what may be bypassed on a closed one."""
+
+    fail: Fail
+    """The mode that they are exceptions from."""
+    endpoints: tuple[tuple[str, int], ...] = ()
+    """(address, port) on other hosts."""
+    ports: tuple[int, ...] = ()
+    """Of this host."""
 
 
 class Elements:
@@ -32,6 +60,7 @@ class Elements:
         self._capture: dict[str, frozenset[str]] = {}
         self._agents: tuple[str, ...] = ()
         self._units: dict[str, int] = {}
+        self._open_marks: frozenset[int] = frozenset()
 
     def __enter__(self) -> Self:
         return self
@@ -43,15 +72,19 @@ class Elements:
         """Frees what belongs to libnftables. The elements stay in the kernel."""
         self._nft.close()
 
-    def set_capture(self, addresses: Iterable[str], ports: Iterable[int], loopback_ports: Iterable[int] = ()) -> None:
+    def set_capture(
+        self, addresses: Iterable[str], ports: Iterable[int], loopback_ports: Iterable[int] = (),
+        exceptions: Exceptions | None = None,
+    ) -> None:  # fmt: skip
         """Connections to these addresses of other hosts, and to these ports of this host, are captured from now on.
 
         loopback_ports: those of the ports that are captured on loopback addresses, too.
+        exceptions: None, or those of another fail mode than the settings': nothing bypasses a dead agent.
 
         Raises:
             RedirectError: an address or port is none, or the kernel refused; then nothing has changed.
         """
-        wanted = capture_elements(addresses, ports, loopback_ports)
+        wanted = capture_elements(addresses, ports, loopback_ports, exceptions)
         try:
             self._run("".join(_change(heading, self._capture.get(heading), wanted[heading]) for heading in wanted))
         except RedirectError:
@@ -67,8 +100,10 @@ class Elements:
         self._agents = tuple(cgroup_paths)
         return self._fill_cgroups(_AGENTS, dict.fromkeys(self._agents, ""))
 
-    def set_units(self, marks_by_cgroup_path: Mapping[str, int]) -> tuple[str, ...]:
+    def set_units(self, marks_by_cgroup_path: Mapping[str, int], open_marks: Iterable[int] = ()) -> tuple[str, ...]:
         """Connections from these cgroups are stamped with these marks, and no others.
+
+        open_marks: whose callers may bypass a dead agent, where the settings ask for it.
 
         Gives the paths that could not be set because they are not there. All are written each time, as nft cannot
         delete the element of a cgroup that is gone.
@@ -80,7 +115,9 @@ class Elements:
         for path, mark in marks_by_cgroup_path.items():
             if not first <= mark <= last:
                 raise RedirectError(f"mark {mark:#x} of {path}: not between {first:#x} and {last:#x}")
-        self._units = dict(marks_by_cgroup_path)
+        self._units, self._open_marks = dict(marks_by_cgroup_path), frozenset(open_marks)
+        if self._settings.knows_callers:
+            self._run(text.render_fill(MAIN, _OPEN_CALLERS, sorted(f"{mark:#010x}" for mark in self._open_marks)))
         return self._fill_cgroups(_UNITS, _stamps(self._units))
 
     def beat(self) -> None:
@@ -94,6 +131,12 @@ class Elements:
         """The agent does not live: new connections are refused, or bypass it, from now on."""
         self._run(text.render_fill(MAIN, _ALIVE, ()))
 
+    def take_bypassed(self) -> int:
+        """How many connections have bypassed a dead agent since this was asked last, by whomever."""
+        with Nft() as fresh:  # a context that has seen the counter once goes on telling what it was then
+            answer = fresh.run(f"reset counter {text.FAMILY} {MAIN} {BYPASSED}")
+        return int(answer.partition("packets ")[2].partition(" ")[0] or 0)
+
     def restore(self) -> None:
         """Writes everything that was set, but the beat, once more: for a table that was made anew."""
         self._run("".join(text.render_fill(MAIN, heading, sorted(values)) for heading, values in self._capture.items()))
@@ -105,7 +148,7 @@ class Elements:
         For each cgroup that nft lists it walks the whole cgroup tree, a second for 100 units and six for 300.
         """
         self.set_agents(self._agents)
-        self.set_units(self._units)
+        self.set_units(self._units, self._open_marks)
 
     def verify_capture(self) -> tuple[str, ...]:
         """How addresses and ports in the kernel differ from what was set, as sentences."""
@@ -158,9 +201,9 @@ class Elements:
 
 
 def capture_elements(
-    addresses: Iterable[str], ports: Iterable[int], loopback_ports: Iterable[int] = ()
+    addresses: Iterable[str], ports: Iterable[int], loopback_ports: Iterable[int] = (), exceptions: Exceptions | None = None
 ) -> dict[str, frozenset[str]]:
-    """The elements of each set, by its heading; IPv4 addresses in IPv6 form become what they are on the wire.
+    """The elements of each set, by its heading, what is told last; IPv4 addresses in IPv6 form become what they are on the wire.
 
     Raises:
         RedirectError: names the value that is none.
@@ -172,7 +215,18 @@ def capture_elements(
     return {
         _SETS[4]: frozenset(families[4]), _SETS[6]: frozenset(families[6]),
         _PORTS: frozenset(map(_port, ports)), _LOOPBACK: frozenset(map(_port, loopback_ports)),
+        **dict(_exception_elements(exceptions)),
     }  # fmt: skip
+
+
+def _exception_elements(exceptions: Exceptions | None) -> Iterator[tuple[str, frozenset[str]]]:
+    families: dict[int, set[str]] = {4: set(), 6: set()}
+    for given, port in exceptions.endpoints if exceptions else ():
+        family, address = _canonical(given)
+        families[family].add(f"{address} . {_port(port)}")
+    yield from ((_EXCEPT[family], frozenset(families[family])) for family in families)
+    yield _EXCEPT_PORTS, frozenset(map(_port, exceptions.ports if exceptions else ()))
+    yield from ((_TOLD[fail], frozenset((_TRUE,) if exceptions and exceptions.fail == fail else ())) for fail in _TOLD)
 
 
 def _port(number: int) -> str:

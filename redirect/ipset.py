@@ -26,7 +26,7 @@ _ADD, _DEL = 9, 10
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _NESTED, _NET_ORDER = 0x8000, 0x4000
 _PROTOCOL, _SETNAME, _DATA, _ELEMENTS = 1, 2, 7, 8  # attributes of a message
-_IP, _CIDR, _PORT, _TIMEOUT, _LINE = 1, 3, 4, 6, 9  # and of an element; the line is for errors, and must be there
+_IP, _CIDR, _PORT, _TIMEOUT, _PROTO, _LINE = 1, 3, 4, 6, 7, 9  # and of an element; the line is for errors, and must be there
 _IPV4, _IPV6 = 1, 2
 _REQUEST_AND_ACK = 0x5
 _NOTHING_THERE = (errno.ENOENT, errno.EINVAL)  # EINVAL: what nfnetlink says in a kernel without ip_set
@@ -93,8 +93,17 @@ def clear(name: str) -> None:
 
 def elements_of(name: str) -> frozenset[str]:
     """What is in it, in the usual form."""
+    return frozenset(map(_text, _rows(name)))
+
+
+def packets_in(name: str) -> tuple[int, ...]:
+    """What each element of a set that counts has counted."""
+    return tuple(int(row.get_attr("IPSET_ATTR_PACKETS") or 0) for row in _rows(name))
+
+
+def _rows(name: str) -> list[Any]:
     answers = _use(name, lambda ipset: tuple(ipset.list(name)))
-    return frozenset(_text(row) for answer in answers for _, row in answer.get_attr("IPSET_ATTR_ADT")["attrs"])
+    return [row for answer in answers for _, row in answer.get_attr("IPSET_ATTR_ADT")["attrs"]]
 
 
 def _use(name: str, use: Callable[[Any], Result]) -> Result:
@@ -114,6 +123,8 @@ def _make(wanted: IpSet, name: str) -> bool:
         options = {"bitmap_ports_range": _ALL_PORTS}
     if wanted.timeout_s:
         options["timeout"] = wanted.timeout_s
+    if wanted.counts:
+        options["counters"] = True
     _use(name, lambda ipset: ipset.create(name, wanted.kind, **options))
     return True
 
@@ -139,11 +150,14 @@ def _encode(of: IpSet, element: str) -> bytes:
     line = _attribute(_LINE, bytes(4))
     if of.kind == _BITMAP:
         return _attribute(_DATA | _NESTED, _attribute(_PORT | _NET_ORDER, struct.pack(">H", int(element))) + line)
-    address, _, prefix = element.partition("/")
+    address, _, port = element.partition(" . ")
+    address, _, prefix = address.partition("/")
     kind = _IPV4 if of.family == 4 else _IPV6
     data = _attribute(_IP | _NESTED, _attribute(kind | _NET_ORDER, socket.inet_pton(_AF[of.family], address)))
     if prefix:
         data += _attribute(_CIDR, bytes([int(prefix)]))
+    if port:
+        data += _attribute(_PORT | _NET_ORDER, struct.pack(">H", int(port))) + _attribute(_PROTO, bytes([socket.IPPROTO_TCP]))
     if of.timeout_s:
         data += _attribute(_TIMEOUT | _NET_ORDER, struct.pack(">I", of.timeout_s))
     return _attribute(_DATA | _NESTED, data + line)
@@ -155,8 +169,8 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 def _text(row: Any) -> str:
     """An element of a listing."""
-    port = row.get_attr("IPSET_ATTR_PORT_FROM")
-    if port is not None:
+    port, address, prefix = (row.get_attr(f"IPSET_ATTR_{name}") for name in ("PORT_FROM", "IP_FROM", "CIDR"))
+    if address is None:
         return str(port)
-    address = row.get_attr("IPSET_ATTR_IP_FROM")
-    return str(address.get_attr("IPSET_ATTR_IPADDR_IPV4") or address.get_attr("IPSET_ATTR_IPADDR_IPV6"))
+    ip = address.get_attr("IPSET_ATTR_IPADDR_IPV4") or address.get_attr("IPSET_ATTR_IPADDR_IPV6")
+    return f"{ip} . {port}" if port is not None else f"{ip}/{prefix}" if prefix is not None else str(ip)

@@ -21,6 +21,7 @@ from redirect.rules import (
     Accept,
     Action,
     Beating,
+    Bypass,
     Chain,
     Condition,
     Count,
@@ -35,6 +36,7 @@ from redirect.rules import (
     NamedSet,
     NotFromAddressSet,
     NotFromNetworks,
+    NotMarkedFrom,
     OfFamily,
     OfUsers,
     Opening,
@@ -48,6 +50,8 @@ from redirect.rules import (
     Tcp,
     ToAddressSet,
     ToEndpoints,
+    ToEndpointSet,
+    Told,
     ToNetworks,
     ToPorts,
     ToPortSet,
@@ -114,8 +118,8 @@ def ipsets_of(ruleset: Ruleset) -> tuple[IpSet, ...]:
     return (*sets, IpSet(KEEPER, "bitmap:port", 4))
 
 
-def alive_elements(family: Family) -> tuple[str, ...]:
-    """Every address: a set of ipset needs something of the packet to look for."""
+def any_address(family: Family) -> tuple[str, ...]:
+    """Every address, for what is true or not, or counts: a set of ipset needs something of the packet to look for."""
     return _ALL_ADDRESSES[family]
 
 
@@ -133,10 +137,14 @@ def _ipsets(table: Table, named: NamedSet) -> Iterator[IpSet]:
             yield IpSet(name, "hash:ip", 6)
         case "inet_service":
             yield IpSet(name, "bitmap:port", 4)
-        case "inet_proto":
-            yield IpSet(f"{name}4", "hash:net", 4, named.timeout_s)
-            yield IpSet(f"{name}6", "hash:net", 6, named.timeout_s)
-        case "cgroupsv2":
+        case "ipv4_addr . inet_service":
+            yield IpSet(name, "hash:ip,port", 4)
+        case "ipv6_addr . inet_service":
+            yield IpSet(name, "hash:ip,port", 6)
+        case "inet_proto" | "counter":
+            yield IpSet(f"{name}4", "hash:net", 4, named.timeout_s, named.kind == "counter")
+            yield IpSet(f"{name}6", "hash:net", 6, named.timeout_s, named.kind == "counter")
+        case "cgroupsv2" | "mark":
             pass
 
 
@@ -230,13 +238,15 @@ class _Writer:
             yield Line(basics, [*matches, *held, ("socket", socket)], "RETURN", {})
             if self._place != "mangle":
                 return
+        if isinstance(rule.action, Bypass) and self._place != "mangle":  # INPUT sees it again, and counts
+            matches += self._in_set(f"{rule.action.counter}{self._family}", "dst", holds=True).matches
         comment = [("comment", {"comment": [rule.why]})] if rule.why else []
         target, options = self._target(rule.action)
         yield Line(basics, [*matches, *comment], target, options, isinstance(rule.action, Goto))
 
     def _target(self, action: Action) -> tuple[str, Words]:
         match action:
-            case Accept() | Count():
+            case Accept() | Bypass() | Count():
                 return "RETURN", {}
             case Goto(chain) | Jump(chain):
                 return _chain_name(self._table, chain), {}
@@ -253,7 +263,7 @@ class _Writer:
 
     def _alternatives(self, condition: Condition) -> list[_Part]:  # noqa: PLR0911 - one return per kind is the clearest table
         match condition:
-            case ToPorts() | ToNetworks() | ToEndpoints() | ToThisHost() | ToPortSet() | ToAddressSet():
+            case ToPorts() | ToNetworks() | ToEndpoints() | ToEndpointSet() | ToThisHost() | ToPortSet() | ToAddressSet():
                 return self._destinations(condition)
             case Tcp():
                 return [_Part({}, ())]  # every line asks for TCP; python-iptables takes "not TCP" of IPv6 for anything
@@ -270,7 +280,7 @@ class _Writer:
             case _:
                 return self._senders(condition)
 
-    def _senders(self, condition: OfUsers | OfFamily | InCgroup | Beating | Marked) -> list[_Part]:
+    def _senders(self, condition: OfUsers | OfFamily | InCgroup | Beating | Told | Marked | NotMarkedFrom) -> list[_Part]:
         match condition:
             case OfUsers() | OfFamily():
                 return [_Part({}, ())]  # the chain of the agents asks for users; families have tables of their own
@@ -278,11 +288,15 @@ class _Writer:
                 return [_part(connmark={"mark": [AGENT_MARK]})]
             case Beating(name, holds):
                 return [self._in_set(f"{name}{self._family}", "dst", holds=holds)]
+            case Told(name):
+                return [self._in_set(f"{name}{self._family}", "dst", holds=True)]
+            case NotMarkedFrom():
+                raise AssertionError
             case Marked(ranges):
                 return [_part(mark={"mark": [mark]}) for first, last in ranges for mark in _masks(first, last)]
 
-    def _destinations(
-        self, condition: ToPorts | ToNetworks | ToEndpoints | ToThisHost | ToPortSet | ToAddressSet
+    def _destinations(  # noqa: PLR0911 - one return per kind is the clearest table
+        self, condition: ToPorts | ToNetworks | ToEndpoints | ToEndpointSet | ToThisHost | ToPortSet | ToAddressSet
     ) -> list[_Part]:
         match condition:
             case ToPorts(ranges):
@@ -291,6 +305,8 @@ class _Writer:
                 return [_Part({"dst": _whole(network)}, ()) for network in networks]
             case ToEndpoints(_, endpoints):
                 return [_Part({"dst": _whole(a)}, (("tcp", {"dport": [str(p)]}),)) for a, p in endpoints]
+            case ToEndpointSet(_, name):
+                return [self._in_set(name, "dst,dst", holds=True)]
             case ToThisHost(holds):
                 return [_part(addrtype={"dst-type": [*_not(holds), "LOCAL"]})]
             case ToPortSet(name, holds):
@@ -316,6 +332,8 @@ def _not(holds: bool) -> list[str]:  # noqa: FBT001 - the only argument there is
 
 def _is_for_all(rule: Rule) -> bool:
     """Whether the rule means packets that are not TCP, too."""
+    if isinstance(rule.action, Reset | RedirectTo):
+        return False
     return not rule.conditions or any(isinstance(c, FromLoopback | Established) for c in rule.conditions)
 
 

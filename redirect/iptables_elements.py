@@ -6,12 +6,12 @@ from typing import Self
 
 from redirect import ipset
 from redirect.cgroup import element_of, read_mount
-from redirect.elements import capture_elements, difference
+from redirect.elements import Exceptions, capture_elements, difference
 from redirect.errors import RedirectError
-from redirect.iptables import agent_lines, alive_elements, ipsets_of, set_name
+from redirect.iptables import agent_lines, any_address, ipsets_of, set_name
 from redirect.iptables_lines import IpSet
 from redirect.iptables_tables import IptablesTables
-from redirect.plan import ALIVE, FAMILIES, plan
+from redirect.plan import ALIVE, BYPASSED, FAMILIES, plan
 from redirect.settings import Settings
 from redirect.xtables_blob import fingerprint
 
@@ -37,16 +37,20 @@ class IptablesElements:
     def close(self) -> None:
         """Holds nothing."""
 
-    def set_capture(self, addresses: Iterable[str], ports: Iterable[int], loopback_ports: Iterable[int] = ()) -> None:
+    def set_capture(
+        self, addresses: Iterable[str], ports: Iterable[int], loopback_ports: Iterable[int] = (),
+        exceptions: Exceptions | None = None,
+    ) -> None:  # fmt: skip
         """As `Elements.set_capture`. What is new is there before what is old goes; no packet sees less than both have.
 
         Raises:
             RedirectError: an address or port is none, or the kernel refused; then a part may be done, and all is next time.
         """
-        wanted = capture_elements(addresses, ports, loopback_ports)
+        wanted = capture_elements(addresses, ports, loopback_ports, exceptions)
         before, self._capture = self._capture, {}
-        for heading, elements in wanted.items():
-            self._set(self._set_of(heading), before.get(heading), elements)
+        for heading in sorted(wanted, key=lambda heading: bool(wanted[heading])):  # who is told nothing first, who is told last
+            for of in self._sets_of(heading):
+                self._set(of, _of(of, before.get(heading)), _of(of, wanted[heading]))
         self._capture = wanted
 
     def set_agents(self, cgroup_paths: Iterable[str]) -> tuple[str, ...]:
@@ -58,25 +62,37 @@ class IptablesElements:
         self._seen = _fingerprints()
         return tuple(path for path in self._agents if path not in present)
 
-    def set_units(self, marks_by_cgroup_path: Mapping[str, int]) -> tuple[str, ...]:
+    def set_units(self, marks_by_cgroup_path: Mapping[str, int], open_marks: Iterable[int] = ()) -> tuple[str, ...]:
         """Nothing: whoever calls is found by the slower look-up, as a connection without a stamp is in any case."""
-        del marks_by_cgroup_path
+        del marks_by_cgroup_path, open_marks
         return ()
 
     def beat(self) -> None:
         """As `Elements.beat`."""
         for family in FAMILIES:
-            ipset.add(self._sets[f"{set_name(ALIVE)}{family}"], alive_elements(family))
+            ipset.add(self._sets[f"{set_name(ALIVE)}{family}"], any_address(family))
 
     def stop_beat(self) -> None:
         """As `Elements.stop_beat`."""
         for family in FAMILIES:
             ipset.clear(f"{set_name(ALIVE)}{family}")
 
+    def take_bypassed(self) -> int:
+        """As `Elements.take_bypassed`. A set that nobody has filled yet counts nothing."""
+        total = 0
+        for family in FAMILIES:
+            of = self._sets[f"{set_name(BYPASSED)}{family}"]
+            counted = ipset.packets_in(of.name)
+            total += sum(counted)
+            if any(counted) or not counted:
+                ipset.fill(of, any_address(family))
+        return total
+
     def restore(self) -> None:
         """As `Elements.restore`."""
         for heading, elements in self._capture.items():
-            ipset.fill(self._set_of(heading), elements)
+            for of in self._sets_of(heading):
+                ipset.fill(of, _of(of, elements) or ())
         self.set_agents(self._agents)
 
     def refill_cgroups(self) -> None:
@@ -89,13 +105,17 @@ class IptablesElements:
         return tuple(
             sentence
             for heading, elements in self._capture.items()
-            for sentence in difference(heading, ipset.elements_of(self._set_of(heading).name), elements)
+            for of in self._sets_of(heading)
+            for sentence in difference(heading, ipset.elements_of(of.name), _of(of, elements) or frozenset())
         )
 
-    def _set_of(self, heading: str) -> IpSet:
-        return self._sets[set_name(heading.partition(" ")[2])]
+    def _sets_of(self, heading: str) -> tuple[IpSet, ...]:
+        """One, but for a truth value, which has a set in each family."""
+        name = set_name(heading.partition(" ")[2])
+        return (self._sets[name],) if name in self._sets else tuple(self._sets[f"{name}{family}"] for family in FAMILIES)
 
-    def _set(self, of: IpSet, before: frozenset[str] | None, wanted: frozenset[str]) -> None:
+    def _set(self, of: IpSet, before: frozenset[str] | None, wanted: frozenset[str] | None) -> None:
+        wanted = wanted or frozenset()
         if before is None:
             ipset.fill(of, wanted)
         else:
@@ -104,6 +124,13 @@ class IptablesElements:
 
     def _can_be_named(self, path: str) -> bool:
         return element_of(self._mount, path) is not None and Path(self._mount, path.strip("/")).is_dir()
+
+
+def _of(of: IpSet, elements: frozenset[str] | None) -> frozenset[str] | None:
+    """The elements in words of ipset, where what is true is said by every address."""
+    if elements is None or of.kind != "hash:net":
+        return elements
+    return frozenset(any_address(of.family)) if elements else elements
 
 
 def _fingerprints() -> bytes:

@@ -38,6 +38,8 @@ class IpSet(NamedTuple):
     kind: str
     family: Family
     timeout_s: int = 0
+    counts: bool = False
+    """Each element counts the packets that a rule found in it."""
 
 
 def layout_text(layout: Layout, family: Family) -> list[str]:

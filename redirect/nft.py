@@ -13,6 +13,7 @@ from redirect.rules import (
     Accept,
     Action,
     Beating,
+    Bypass,
     Chain,
     Condition,
     Count,
@@ -25,6 +26,7 @@ from redirect.rules import (
     NamedSet,
     NotFromAddressSet,
     NotFromNetworks,
+    NotMarkedFrom,
     OfFamily,
     OfUsers,
     Opening,
@@ -38,6 +40,8 @@ from redirect.rules import (
     Tcp,
     ToAddressSet,
     ToEndpoints,
+    ToEndpointSet,
+    Told,
     ToNetworks,
     ToPorts,
     ToPortSet,
@@ -70,7 +74,7 @@ class Blocks:
 
     @property
     def sets(self) -> tuple[str, ...]:
-        """Headings of sets and maps."""
+        """Headings of sets, maps and counters."""
         return tuple(heading for heading in self.bodies if not heading.startswith("chain "))
 
 
@@ -79,7 +83,7 @@ class Blocks:
 
 def render_table(table: Table) -> str:
     """The whole table as nft reads it."""
-    bodies = {("map " if s.to_mark else "set ") + s.name: tuple(_set_lines(s)) for s in table.sets}
+    bodies = {heading_of(named): tuple(_set_lines(named)) for named in table.sets}
     bodies |= {"chain " + chain.name: tuple(_chain_lines(chain)) for chain in table.chains}
     return render_blocks(table.name, Blocks((), bodies))
 
@@ -126,12 +130,20 @@ def render_removal(name: str) -> str:
     return f"add table {FAMILY} {name}\ndelete table {FAMILY} {name}\n"
 
 
+def heading_of(named: NamedSet) -> str:
+    """What a set is listed under, such as `set mesh4`."""
+    kind = "counter" if named.kind == "counter" else "map" if named.to_mark else "set"
+    return f"{kind} {named.name}"
+
+
 def _target(table: str, heading: str) -> str:
     kind, _, name = heading.partition(" ")
     return f"{kind} {FAMILY} {table} {name}"
 
 
 def _set_lines(named: NamedSet) -> Iterator[str]:
+    if named.kind == "counter":
+        return
     yield f"type {named.kind}" + (" : mark" if named.to_mark else "")
     if named.timeout_s:
         yield "flags timeout"
@@ -156,7 +168,7 @@ def _rule_line(rule: Rule) -> str:
 
 def _condition(condition: Condition) -> str:  # noqa: PLR0911 - one return per kind is the clearest table
     match condition:
-        case ToPorts() | ToPortSet() | ToNetworks() | ToAddressSet() | ToEndpoints() | ToThisHost():
+        case ToPorts() | ToPortSet() | ToNetworks() | ToAddressSet() | ToEndpoints() | ToEndpointSet() | ToThisHost():
             return _destination(condition)
         case NotFromNetworks(family, networks):
             return f"{_IP[family]} saddr != {_braces(networks)}"
@@ -176,7 +188,7 @@ def _condition(condition: Condition) -> str:  # noqa: PLR0911 - one return per k
             return _socket(condition)
 
 
-def _socket(condition: OfUsers | InCgroup | Beating | Marked) -> str:
+def _socket(condition: OfUsers | InCgroup | Beating | Told | Marked | NotMarkedFrom) -> str:
     """What is known of the sender, and of whether the agent lives."""
     match condition:
         case OfUsers(uids):
@@ -185,11 +197,17 @@ def _socket(condition: OfUsers | InCgroup | Beating | Marked) -> str:
             return f"socket cgroupv2 level {level} @{name}"
         case Beating(name, holds):
             return f"meta l4proto {_not(holds)}@{name}"
+        case Told(name):
+            return f"meta l4proto @{name}"
+        case NotMarkedFrom(name):
+            return f"meta mark != @{name}"
         case Marked(ranges):
             return f"meta mark {_ranges(ranges, '#x')}"
 
 
-def _destination(condition: ToPorts | ToPortSet | ToNetworks | ToAddressSet | ToEndpoints | ToThisHost) -> str:
+def _destination(  # noqa: PLR0911 - one return per kind is the clearest table
+    condition: ToPorts | ToPortSet | ToNetworks | ToAddressSet | ToEndpoints | ToEndpointSet | ToThisHost,
+) -> str:
     match condition:
         case ToPorts(ranges):
             return f"tcp dport {_ranges(ranges)}"
@@ -201,14 +219,18 @@ def _destination(condition: ToPorts | ToPortSet | ToNetworks | ToAddressSet | To
             return f"{_IP[family]} daddr @{name}"
         case ToEndpoints(family, endpoints):
             return f"{_IP[family]} daddr . tcp dport {_braces(f'{address} . {port}' for address, port in endpoints)}"
+        case ToEndpointSet(family, name):
+            return f"{_IP[family]} daddr . tcp dport @{name}"
         case ToThisHost(holds):
             return f"fib daddr type {_not(holds)}local"
 
 
-def _action(action: Action) -> str:  # noqa: PLR0911 - one return per kind is the clearest table
+def _action(action: Action) -> str:  # noqa: C901, PLR0911 - one return per kind is the clearest table
     match action:
         case Accept():
             return "accept"
+        case Bypass(counter):
+            return f"counter name {counter} accept"
         case Count():
             return "counter"
         case Jump(chain):
@@ -274,7 +296,7 @@ def parse_table(text: str) -> Blocks:
     heading = ""
     for raw in text.splitlines()[1:]:
         line = re.sub(r"\s+#.*$", "", raw.strip())
-        if body is None and (opened := re.fullmatch(r"((?:set|map|chain) \S+) \{", line)):
+        if body is None and (opened := re.fullmatch(r"((?:set|map|counter|chain) \S+) \{", line)):
             heading, body = opened[1], []
         elif body is not None and line == "}":
             bodies[heading], body = tuple(body), None

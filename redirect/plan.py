@@ -7,6 +7,7 @@ from redirect.rules import (
     Accept,
     Action,
     Beating,
+    Bypass,
     Chain,
     Condition,
     Count,
@@ -21,6 +22,7 @@ from redirect.rules import (
     NamedSet,
     NotFromAddressSet,
     NotFromNetworks,
+    NotMarkedFrom,
     OfFamily,
     OfUsers,
     Opening,
@@ -35,19 +37,27 @@ from redirect.rules import (
     Tcp,
     ToAddressSet,
     ToEndpoints,
+    ToEndpointSet,
+    Told,
     ToNetworks,
     ToPorts,
     ToPortSet,
     ToThisHost,
     TproxyTo,
 )  # fmt: skip
-from redirect.settings import LOOPBACK_NETWORKS, NEVER_NETWORKS, NEVER_PORTS, Settings
+from redirect.settings import LOOPBACK_NETWORKS, NEVER_NETWORKS, NEVER_PORTS, Fail, Settings
 
 MAIN, KEEPER = "nodeagent", "nodeagent_keeper"
 MESH: dict[Family, str] = {4: "mesh4", 6: "mesh6"}
 LOCAL_PORTS, LOOPBACK_PORTS = "local_ports", "loopback_ports"
 ALIVE, AGENTS, UNITS = "alive", "agents", "units"
+# Where the fail mode of the host does not hold: endpoints, and ports of this host. Whoever fills them says for which mode.
+EXCEPT: dict[Family, str] = {4: "except4", 6: "except6"}
+EXCEPT_PORTS = "except_ports"
+TOLD: dict[Fail, str] = {"open": "told_open", "closed": "told_closed"}
+OPEN_CALLERS, BYPASSED = "open_callers", "bypassed"
 FAMILIES: tuple[Family, Family] = (4, 6)
+_DEAD = Beating(ALIVE, holds=False)
 ROOT = 0  # the supervisor: sockets that it opens for workers are root's to the kernel, whoever connects them
 ALIVE_S = 5  # five beats of one second: one late beat refuses nobody, a dead agent is noticed at once
 
@@ -76,6 +86,12 @@ def _sets() -> tuple[NamedSet, ...]:
         NamedSet(ALIVE, "inet_proto", timeout_s=ALIVE_S),
         NamedSet(AGENTS, "cgroupsv2"),
         NamedSet(UNITS, "cgroupsv2", to_mark=True),
+        NamedSet(EXCEPT[4], "ipv4_addr . inet_service"),
+        NamedSet(EXCEPT[6], "ipv6_addr . inet_service"),
+        NamedSet(EXCEPT_PORTS, "inet_service"),
+        *(NamedSet(name, "inet_proto") for name in TOLD.values()),
+        NamedSet(OPEN_CALLERS, "mark"),
+        NamedSet(BYPASSED, "counter"),
     )
 
 
@@ -86,7 +102,9 @@ def _chains(settings: Settings) -> tuple[Chain, ...]:
         Chain("stamp", _stamp(settings)),
         Chain("ident", _ident(settings), IDENT_HOOK),
         Chain("forged", _forged(settings), FORGED_HOOK),
-        *([Chain("closed", _closed(settings), CLOSED_HOOK)] if settings.fail == "closed" else []),
+        Chain("refuse", _refuse(settings)),
+        Chain("take", _take(settings)),
+        Chain("closed", _closed(settings), CLOSED_HOOK),
         Chain("out", _out(settings), OUT_HOOK),
         Chain("pre", _pre(settings), PRE_HOOK),
     )
@@ -165,29 +183,77 @@ def _stamp(settings: Settings) -> tuple[Rule, ...]:
 
 
 def _closed(settings: Settings) -> tuple[Rule, ...]:
-    """The dead-man switch: nobody beats, so new connections are refused at once."""
+    """The dead-man switch: nobody beats, so new connections are refused at once, but for those that may bypass the agent."""
     return (
         Rule((), Jump("exempt")),
         Rule((), Jump("never")),
         *(() if _refuses_last(settings) else (Rule((Beating(ALIVE),), Accept()),)),
-        *_captured(settings, Reset(), counted=True),
+        *_captured(settings, Goto("refuse")),
     )
 
 
 def _out(settings: Settings) -> tuple[Rule, ...]:
-    """Redirects. The switch may fall between `closed` and this chain: whichever comes first asks for the beat, alone."""
-    bypass = (Rule((Beating(ALIVE, holds=False),), Accept(), "nobody beats: bypass", counted=True),)
+    """Redirects what is not let by. The switch may fall between `closed` and this chain: each judges by itself, alike."""
     return (
         Rule((), Jump("exempt")),
         Rule((), Jump("never")),
-        *(bypass if settings.fail == "open" or _refuses_last(settings) else ()),
-        *_captured(settings, RedirectTo(settings.outbound_port), counted=True),
+        *_captured(settings, Goto("take")),
     )
+
+
+def _refuse(settings: Settings) -> tuple[Rule, ...]:
+    return (*_judged(settings, Reset(), Accept()), Rule((), Reset(), counted=True))
+
+
+def _take(settings: Settings) -> tuple[Rule, ...]:
+    """What may not bypass a dead agent goes to it all the same: `closed` has refused it, or refuses it later (iptables)."""
+    keep = Accept() if _refuses_last(settings) else RedirectTo(settings.outbound_port)
+    last = (Rule((_DEAD,), keep),) if _refuses_last(settings) else ()
+    return (
+        *_judged(settings, keep, Bypass(BYPASSED)),
+        *last,
+        Rule((), RedirectTo(settings.outbound_port), counted=True),
+    )
+
+
+def _judged(settings: Settings, keep: Action, let: Action) -> tuple[Rule, ...]:
+    """Who and what may bypass a dead agent (`let`), and the exceptions (`keep`); what no rule names may not."""
+    told = Told(TOLD[settings.fail])
+    excepted: list[tuple[Condition, ...]] = [(ToEndpointSet(family, EXCEPT[family]),) for family in FAMILIES]
+    excepted.append((ToThisHost(), ToPortSet(EXCEPT_PORTS)))
+    callers = _kept_callers(settings, keep)
+    if settings.fail == "closed":
+        return (*callers, *(Rule((_DEAD, *where, told), let, "nobody beats: may bypass") for where in excepted))
+    return (
+        *callers,
+        *(Rule((_DEAD, *where), keep, "nobody beats: never around the agent") for where in excepted),
+        Rule((_DEAD, told), let, "nobody beats: bypass"),
+    )
+
+
+def _kept_callers(settings: Settings, keep: Action) -> tuple[Rule, ...]:
+    if not settings.knows_callers:
+        return ()
+    if settings.backend == "iptables":
+        return (Rule((_DEAD,), keep, "nobody beats: callers are not known here"),)
+    users = (Rule((_DEAD, OfUsers(settings.closed_uids)), keep, "nobody beats: never these users"),) if settings.closed_uids else ()
+    return (*users, Rule((_DEAD, NotMarkedFrom(OPEN_CALLERS)), keep, "nobody beats: not this caller, or nobody known"))
 
 
 def _refuses_last(settings: Settings) -> bool:
     """In iptables nat comes before filter: what has not been redirected there is refused, whatever the reason."""
     return settings.backend == "iptables"
+
+
+def _dead_inbound(settings: Settings) -> tuple[Rule, ...]:
+    """What becomes of calls from other hosts while nobody beats."""
+    excepted = ToPortSet(EXCEPT_PORTS, holds=settings.fail == "closed")
+    may = (_DEAD, ToPortSet(LOCAL_PORTS), excepted, Told(TOLD[settings.fail]))
+    return (
+        Rule((*may, Opening()), Bypass(BYPASSED), "nobody beats: bypass"),
+        Rule(may, Accept(), "and what follows it: under SYN cookies it opens the connection"),
+        Rule((_DEAD, ToPortSet(LOCAL_PORTS), Opening()), Reset(), "nobody beats: refuse", counted=True),
+    )
 
 
 def _pre(settings: Settings) -> tuple[Rule, ...]:
@@ -196,19 +262,13 @@ def _pre(settings: Settings) -> tuple[Rule, ...]:
     A connection that an application already has keeps its own socket: tproxy leaves it alone.
     """
     to_service = ToPortSet(LOCAL_PORTS)
-    dead: tuple[Condition, ...] = (Beating(ALIVE, holds=False),)
-    dead_rule = (
-        Rule((*dead, to_service, Opening()), Reset(), "nobody beats: refuse", counted=True)
-        if settings.fail == "closed"
-        else Rule(dead, Accept(), "nobody beats: bypass", counted=True)
-    )
     return (
         Rule((FromLoopback(),), Accept(), "local callers were met on the way out"),
         Rule((Tcp(holds=False),), Accept()),
         Rule((ToThisHost(holds=False),), Accept()),
         *_tunnel_guard(settings),
         Rule((_never_ports(settings),), Accept(), "ssh, DNS, Consul, the agent itself, excluded ports"),
-        dead_rule,
+        *_dead_inbound(settings),
         *(Rule((to_service, OfFamily(f)), TproxyTo(f, settings.inbound_port), counted=True) for f in FAMILIES),
         Rule((to_service, Opening()), Reset(), "no listener: tproxy just goes on", counted=True),
     )

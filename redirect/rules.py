@@ -69,6 +69,14 @@ class ToEndpoints:
 
 
 @dataclass(frozen=True, slots=True)
+class ToEndpointSet:
+    """Destination address and port together are in a named set."""
+
+    family: Family
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToThisHost:
     """The destination address is one of this host's own."""
 
@@ -127,6 +135,20 @@ class Beating:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """The agent has said what is excepted from this host's fail mode."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotMarkedFrom:
+    """The packet's mark is not in a named set."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Marked:
     """The packet carries one of these marks."""
 
@@ -139,8 +161,9 @@ class Established:
 
 
 Condition = (
-    Tcp | Opening | ToPorts | ToPortSet | ToNetworks | ToAddressSet | ToEndpoints | ToThisHost | NotFromNetworks
-    | NotFromAddressSet | OfFamily | FromLoopback | OfUsers | InCgroup | Beating | Marked | Established
+    Tcp | Opening | ToPorts | ToPortSet | ToNetworks | ToAddressSet | ToEndpoints | ToEndpointSet | ToThisHost
+    | NotFromNetworks | NotFromAddressSet | OfFamily | FromLoopback | OfUsers | InCgroup | Beating | Told | Marked
+    | NotMarkedFrom | Established
 )  # fmt: skip
 
 
@@ -150,6 +173,13 @@ Condition = (
 @dataclass(frozen=True, slots=True)
 class Accept:
     """This hook is done with the packet; other tables and later hooks still see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """As Accept, and the connection is counted in a named counter: it goes around a dead agent."""
+
+    counter: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +236,7 @@ class StampFrom:
     name: str
 
 
-Action = Accept | Count | Jump | Goto | RedirectTo | TproxyTo | Reset | SetMark | StampFrom
+Action = Accept | Bypass | Count | Jump | Goto | RedirectTo | TproxyTo | Reset | SetMark | StampFrom
 
 
 # --- what they are put together to ---------------------------------------------------------------------------------
@@ -241,7 +271,11 @@ class Chain:
     hook: Hook | None = None
 
 
-SetKind = Literal["ipv4_addr", "ipv6_addr", "inet_service", "inet_proto", "cgroupsv2"]
+SetKind = Literal[
+    "ipv4_addr", "ipv6_addr", "ipv4_addr . inet_service", "ipv6_addr . inet_service", "inet_service", "inet_proto", "cgroupsv2",
+    "mark", "counter",
+]  # fmt: skip
+"""`counter` has no elements: it is a number that rules raise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ NEVER_PORTS = (SSH_PORT, DNS_PORT, *CONSUL_PORTS)
 LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")  # never captured either, but at the ports of services that ask for it
 
 Backend = Literal["nft", "iptables"]
+Fail = Literal["closed", "open"]
 
 NEVER_NETWORKS = (
     "169.254.0.0/16",  # link-local, and the metadata service of most clouds
@@ -69,8 +70,12 @@ class Settings:
     """Captured besides the addresses that the catalog knows."""
     backend: Backend = "nft"
     """Which part of the kernel gets the rules."""
-    fail: Literal["closed", "open"] = "closed"
-    """While no agent beats: refuse new connections, or let them bypass the agent."""
+    fail: Fail = "closed"
+    """While no agent beats: refuse new connections, or let them bypass the agent; the elements know the exceptions."""
+    knows_callers: bool = False
+    """Some callers may never bypass it, so that only those may whose mark says so. iptables stamps nobody: there nobody may."""
+    closed_uids: tuple[int, ...] = ()
+    """Nor may what these users run, whatever its mark."""
     unit_marks: tuple[int, int] = UNIT_MARKS
     """First and last mark that a stamp may set."""
     return_path: ReturnPath = ReturnPath()

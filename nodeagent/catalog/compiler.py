@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar, cast, get_args
 
+import msgspec
+
 from nodeagent.catalog.registrations import by_address, by_port, row_text
 from nodeagent.catalog.state import CatalogState, InstanceRow
 from nodeagent.config import Config, mesh_of
@@ -177,7 +179,7 @@ def _instances(rows: Iterable[InstanceRow], owners: Mapping[str, Host], own: str
         instance = row.instance
         kept = tuple(a for a in instance.addresses if a.ip in owners or instance.host == own or _is_routable(a.ip))
         same = kept == instance.addresses
-        yield instance if same else Instance(instance.id, instance.host, kept, instance.weight, instance.healthy)
+        yield instance if same else msgspec.structs.replace(instance, addresses=kept)
 
 
 def _intentions(state: CatalogState) -> _Intentions:

@@ -53,6 +53,7 @@ class CheckRow(msgspec.Struct, rename="pascal", gc=False):
     """One health check: `passing`, `warning` or `critical`."""
 
     status: str
+    check_id: str = msgspec.field(default="", name="CheckID")
 
 
 class HealthRow(msgspec.Struct, rename="pascal"):

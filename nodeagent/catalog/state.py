@@ -30,6 +30,9 @@ from nodeagent.model.service import Host, Instance, is_service_name
 MARKER = "nodeagent"
 """Key of the node meta by which an agent says that it takes tunnels; its value is `15008;v1`."""
 
+MAINTENANCE = ("_node_maintenance", "_service_maintenance:")
+"""How the ids of the checks begin by which Consul takes a host, or an instance, out of work."""
+
 LAN_TAGS = ("lan", "lan_ipv4", "lan_ipv6")
 """Consul's own labels of addresses that count inside the mesh."""
 _FURTHER_TAG = re.compile(r"lan_ipv[46]_[0-9]{1,2}", re.ASCII)
@@ -208,6 +211,7 @@ def _instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
         addresses=_addresses(row.service, host, f"{path}.Service", where),
         weight=max(0, min(weight, limits.WEIGHT_MAX)),
         healthy=all(check.status != "critical" for check in row.checks or ()),
+        drained=any(check.check_id.startswith(MAINTENANCE) for check in row.checks or ()),
     )
     return InstanceRow(instance, host)
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import click
 import msgspec
 
-from nodeagent.cli.main import EXIT_TIMEOUT, EXIT_UNREACHABLE
+from nodeagent.cli.main import EXIT_NOT_FOUND, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE
 from nodeagent.config import DEFAULT_PATH, AdminTable, load_config
 from nodeagent.control import unix_http
 from nodeagent.control.report import LOGS, ErrorAnswer
@@ -35,6 +35,25 @@ class AgentSilentError(click.ClickException):
     exit_code = EXIT_TIMEOUT
 
 
+class AgentRefusesError(click.ClickException):
+    """The agent answered with an error: exit status 1."""
+
+
+class AgentPuzzledError(AgentRefusesError):
+    """What it was asked makes no sense to it: exit status 2."""
+
+    exit_code = EXIT_USAGE
+
+
+class AgentDoesNotKnowError(AgentRefusesError):
+    """It knows nothing of the kind: exit status 4."""
+
+    exit_code = EXIT_NOT_FOUND
+
+
+_ERROR_OF: dict[int, type[AgentRefusesError]] = {400: AgentPuzzledError, 404: AgentDoesNotKnowError}
+
+
 def find_socket(given: str | None, config: Path = DEFAULT_PATH) -> str:
     """The socket's path: as given, as configured, or the default."""
     if given:
@@ -50,7 +69,7 @@ def ask(path: str, kind: type[Answer], *, socket_path: str | None, query: dict[s
 
     Raises:
         AgentUnreachableError, AgentSilentError: it does not answer; says why and what to do.
-        ClickException: it answered with an error.
+        AgentRefusesError: it answered with an error.
     """
     return _exchange("GET", path + (f"?{urlencode(query)}" if query else ""), None, kind, socket_path)
 
@@ -59,7 +78,7 @@ def tell(path: str, wish: msgspec.Struct, kind: type[Answer], *, socket_path: st
     """The agent's answer to POST `path`; it may be refused to whoever may only look.
 
     Raises:
-        AgentUnreachableError, AgentSilentError, ClickException: as `ask`.
+        AgentUnreachableError, AgentSilentError, AgentRefusesError: as `ask`.
     """
     return _exchange("POST", path, msgspec.json.encode(wish), kind, socket_path)
 
@@ -79,12 +98,14 @@ def parse_answer(status: int, body: bytes, kind: type[Answer]) -> Answer:
     """The value in an answer.
 
     Raises:
-        ClickException: an error, or not an answer of this API.
+        AgentRefusesError: an error.
+        ClickException: not an answer of this API.
     """
     try:
         if status == http.HTTPStatus.OK:
             return msgspec.json.decode(body, type=kind)
-        raise click.ClickException(f"the agent answered: {msgspec.json.decode(body, type=ErrorAnswer).error}")
+        error = msgspec.json.decode(body, type=ErrorAnswer).error
+        raise _ERROR_OF.get(status, AgentRefusesError)(f"the agent answered: {error}")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise click.ClickException(f"the agent's answer cannot be read: {error}; is it another version?") from error
 

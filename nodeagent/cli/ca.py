@@ -1,13 +1,17 @@
 """`nodeagent ca`: the roots of the embedded catalog's CA, and how one replaces another, step by step."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from nodeagent import limits
 from nodeagent.cli.catalog_api import config_option, open_operator, token_option
 from nodeagent.cli.render import duration, headers_option, instant, now, output_option, show_json, show_table, warn
 from nodeagent.errors import CatalogError
+from nodeagent.lab.progress import Progress
 
 PATH = "/v1/nodeagent/ca"
 HEADERS = ("ROOT", "STATE", "ENDS", "IN", "HELD BY")
@@ -22,6 +26,12 @@ DOES = {
     "restore": "the old root is believed again",
 }
 _ID_CHARS = 16
+UNTOLD = {
+    "steady": "until then what was taken back is believed there",
+    "added": "until then another root must not sign",
+    "activated": "until then the other root must not sign again",
+}
+"""What it means that a host does not know of the last change, by phase."""
 
 
 @click.group()
@@ -61,7 +71,7 @@ def rotate(  # noqa: PLR0913 - click hands over one argument for each option
 ) -> None:
     """Replace the root: add, activate, retire, one step a call; or the way back.
 
-    Exit status: 0 shown or done, 1 not possible now or somebody would lose connections, 3 no catalog is there.
+    Exit status: 0 shown or done, 1 not possible now or somebody would lose connections, shown or not, 3 no catalog is there.
     """
     client = open_operator(config_path, token_file)
     state = client.ask("GET", PATH)
@@ -69,9 +79,22 @@ def rotate(  # noqa: PLR0913 - click hands over one argument for each option
     if not yes:
         _show(state, output, no_headers=no_headers)
         click.echo(f"{chosen}: {DOES[chosen]}; to do it: nodeagent ca rotate {'--back ' if back else ''}--yes", err=True)
+        if why := "" if force else state.get("back_refused" if back else "next_refused"):
+            raise CatalogError(f"it would be refused: {why}")
         return
-    _show(client.ask("PUT", f"{PATH}/rotate", {"Step": chosen, "Force": force}), output, no_headers=no_headers)
+    done = client.ask("PUT", f"{PATH}/rotate", {"Step": chosen, "Force": force})
     click.echo(f"done: {chosen}: {DOES[chosen]}", err=True)
+    _show(wait_told(lambda: client.ask("GET", PATH), done), output, no_headers=no_headers)
+
+
+def wait_told(look: Callable[[], dict[str, Any]], state: dict[str, Any]) -> dict[str, Any]:
+    """The state once every host was told of the last step, or CA_TOLD_S have passed. look: asks for it anew."""
+    deadline, progress = time.monotonic() + limits.CA_TOLD_S, Progress(lambda what: click.echo(f"  · {what}", err=True))
+    while state["unaware"] and time.monotonic() < deadline:
+        progress.waits_for(f"not told yet: {', '.join(state['unaware'])}")
+        time.sleep(limits.CA_LOOK_S)
+        state = look()
+    return state
 
 
 def step_of(state: dict[str, Any], *, back: bool, step: str | None) -> str:
@@ -111,4 +134,4 @@ def _show(state: dict[str, Any], output: str, *, no_headers: bool) -> None:
     for line in remarks(state):
         click.echo(line)
     if state["unaware"]:
-        warn(f"not told of all roots yet: {', '.join(state['unaware'])}")
+        warn(f"{', '.join(state['unaware'])} {'has' if len(state['unaware']) == 1 else 'have'} not been told of the last change; {UNTOLD[state['phase']]}")

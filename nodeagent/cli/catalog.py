@@ -3,22 +3,21 @@
 import asyncio
 import os
 import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import click
 
 from nodeagent import limits
+from nodeagent.cli import completion
 from nodeagent.cli.main import EXIT_NOT_FOUND
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
 from nodeagent.embedded.access import ANY_SERVICE, parse_claimable
 from nodeagent.embedded.database import Change, commit, open_database, query
 from nodeagent.embedded.datadir import DATABASE, check_directory, write_file
-from nodeagent.embedded.log_stream import DroppingStream
 from nodeagent.embedded.refusal import Refusal
 from nodeagent.embedded.serve import Options, serve_catalog
 from nodeagent.embedded.tokens import NewToken, Token, create_token, delete_token, read_tokens
@@ -27,6 +26,7 @@ from nodeagent.errors import CatalogError
 from nodeagent.model.address import Address, parse_address
 from nodeagent.model.service import HOST_NAME_RULE, NAME_RULE, is_host_name, is_service_name
 from nodeagent.observe.log import configure_log
+from nodeagent.observe.unblocked import STDERR, Unblocked, own_stderr
 from nodeagent.process.notify import Notifier
 
 DEFAULT_DATA = "/var/lib/nodeagent-catalog"  # not below the agent's own directory, which its control process may change
@@ -119,7 +119,8 @@ def options_of(
 
 
 def _serve(options: Options) -> None:
-    configure_log("catalog", stream=cast("BinaryIO", DroppingStream(sys.stderr.buffer)))
+    own_stderr()
+    configure_log("catalog", stream=Unblocked(STDERR, "catalog"))
     notifier = Notifier(os.environ, os.getpid())
 
     def announce(line: str) -> None:
@@ -153,8 +154,8 @@ def token() -> None:
 
 
 @token.command()
-@click.option("--node", "host", callback=_host_named, help="The host that the token is for.")
-@click.option("--service", "services", callback=_named, multiple=True, help="A service that it may speak for.")
+@click.option("--node", "host", callback=_host_named, shell_complete=completion.hosts, help="The host that the token is for.")
+@click.option("--service", "services", callback=_named, shell_complete=completion.services, multiple=True, help="A service that it may speak for.")
 @click.option("--any-service", is_flag=True, help="It may speak for any service. For labs.")
 @click.option(
     "--address",

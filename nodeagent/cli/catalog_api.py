@@ -79,9 +79,10 @@ def open_operator(config_path: Path, token_file: Path | None) -> Client:
 def open_host(config_path: Path, token_file: Path | None) -> Client:
     """A client that speaks as this host, whose token says what may be registered here; else as the operator."""
     config = load_config(config_path)
-    own = Path(config.catalog.token_file)
+    own = config.catalog.token_file
     given = token_file is not None or "CONSUL_HTTP_TOKEN" in os.environ or "CONSUL_HTTP_TOKEN_FILE" in os.environ
-    return Client(config.catalog, find_token(config, token_file if given or not own.exists() else own, os.environ))
+    is_own = bool(own) and not given and Path(own).exists()
+    return Client(config.catalog, find_token(config, Path(own) if is_own else token_file, os.environ))
 
 
 def find_token(

@@ -3,6 +3,7 @@
 import click
 
 from nodeagent import limits
+from nodeagent.cli import completion
 from nodeagent.cli.agent_api import ask, socket_option
 from nodeagent.cli.names import service_name
 from nodeagent.cli.render import duration, headers_option, now, output_option, show_json, show_table, size, warn
@@ -15,7 +16,7 @@ _CELL_CHARS = 48  # on a terminal; the whole of it is in a pipe and in JSON
 
 @click.command()
 @click.option("--closed", is_flag=True, help="Those that ended lately instead of those that are open.")
-@click.option("--service", metavar="NAME", callback=service_name, default="", help="Only those which this service called or was called by.")
+@click.option("--service", metavar="NAME", callback=service_name, shell_complete=completion.services, default="", help="Only those which this service called or was called by.")
 @click.option("--limit", type=click.IntRange(1, limits.API_ROWS_MAX), default=100, show_default=True)
 @click.option("--before", is_flag=True, help="Instead: connections of services that go around the agent, as they were open before it captured.")
 @headers_option

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from nodeagent.cli import completion
 from nodeagent.cli.agent_api import ask, socket_option, tell
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.names import service_name
@@ -27,8 +28,8 @@ HEADERS = ("SEEN", "TIMES", "CALLER", "SERVICE", "AT", "REASON", "WHY")
 
 @click.command()
 @click.argument("mode", type=click.Choice(["observe", "permissive", "strict"]), required=False)
-@click.option("--check", is_flag=True, help="Only show who would be refused; exit status 1 if anybody would be.")
-@click.option("--service", metavar="NAME", callback=service_name, default="", help="The mode of this service on this host, not the host's.")
+@click.option("--check", is_flag=True, help="Only show who would be refused, or may be; exit status 1 if anybody.")
+@click.option("--service", metavar="NAME", callback=service_name, shell_complete=completion.services, default="", help="The mode of this service on this host, not the host's.")
 @click.option("--reset", is_flag=True, help="Back to what the configuration file says.")
 @click.option("--list", "is_list", is_flag=True, help="Show the modes that hold.")
 @click.option("-y", "--yes", is_flag=True, help="Switch although recorded callers would be refused.")
@@ -45,7 +46,8 @@ def enforce(  # noqa: PLR0913 - the options of the command
     refused is shown. The switch is in force within a second, also for connections that are open, and outlives a restart
     until the file's mode is changed.
 
-    Exit status: 0 well, 1 somebody would be refused (--check), or it was not switched, 3 no agent is there.
+    Exit status: 0 well, 1 somebody would or may be refused (--check), or it was not switched, 3 no agent is there,
+    4 no such service.
     """
     if sum((check, reset, is_list)) > 1 or (mode and (reset or is_list)):
         raise click.UsageError("MODE, --check, --reset and --list: one of them at a time (MODE and --check go together)")
@@ -60,7 +62,7 @@ def enforce(  # noqa: PLR0913 - the options of the command
     if check or output == "table":
         _show_check(answer, output, no_headers=no_headers)
     if check:
-        raise SystemExit(EXIT_FAILED if answer.refused or answer.cut else 0)
+        raise SystemExit(EXIT_FAILED if _harmed(answer) else 0)
     if answer.proposed == answer.mode:
         if output == "json":
             show_json(ask("/v1/modes", ModesAnswer, socket_path=socket_path))
@@ -71,7 +73,7 @@ def enforce(  # noqa: PLR0913 - the options of the command
 
 def _confirm(answer: CheckAnswer, *, yes: bool) -> None:
     """Asks whoever can answer; else --yes must have been given."""
-    if yes or not (answer.refused or answer.cut):
+    if yes or not _harmed(answer):
         return
     question = f"{_toll(answer)}. Switch {_whom(answer.service)} to {answer.proposed}?"
     if not sys.stdin.isatty():
@@ -103,7 +105,7 @@ def _show_check(answer: CheckAnswer, output: str, *, no_headers: bool) -> None:
     if answer.proposed == answer.mode:
         click.echo(f"{_whom(answer.service)} is {answer.mode}" + (": there is no stricter mode" if answer.mode == "strict" else " already"))
         return
-    if parts := [*answer.refused, *answer.cut]:
+    if parts := _harmed(answer):
         show_table(HEADERS, [table_row(part, now()) for part in parts], no_headers=no_headers)
     click.echo(printable(summary(answer, now())))
     if answer.unanswered:
@@ -115,18 +117,32 @@ def summary(answer: CheckAnswer, at: float) -> str:
     step = f"{_whom(answer.service)}: {answer.mode} -> {answer.proposed}"
     if not answer.flows:
         return f"{step}: no flow was recorded yet, so nobody can say who would be refused"
-    seen = f"of {answer.flows} flows recorded in {duration(max(at - answer.since, 0))}"
+    seen = f"of {_counted(answer.flows, 'flow')} recorded in {duration(max(at - answer.since, 0))}"
     cut = f"; {_open(answer)} would be cut, and may come back" if answer.cut else ""
-    return f"{step}: {len(answer.refused) or 'none'} {seen} would be refused{cut}"
+    return f"{step}: {len(answer.refused) or 'none'} {seen} would be refused{cut}{f'; {_bare(answer)}' if answer.bare else ''}"
+
+
+def _harmed(answer: CheckAnswer) -> list[FlowPart]:
+    """Whom somebody should know of before it is done."""
+    return [*answer.refused, *answer.cut, *answer.bare]
 
 
 def _toll(answer: CheckAnswer) -> str:
-    refused = f"{len(answer.refused)} recorded flows would be refused" if answer.refused else ""
-    return ", ".join(filter(None, (refused, f"{_open(answer)} would be cut" if answer.cut else "")))
+    refused = f"{_counted(len(answer.refused), 'recorded flow')} would be refused" if answer.refused else ""
+    cut = f"{_open(answer)} would be cut" if answer.cut else ""
+    return ", ".join(filter(None, (refused, cut, _bare(answer) if answer.bare else "")))
+
+
+def _bare(answer: CheckAnswer) -> str:
+    return f"{len(answer.bare)} would go in clear to hosts with an agent: refused there where that host or service is strict"
 
 
 def _open(answer: CheckAnswer) -> str:
-    return f"{sum(part.times for part in answer.cut)} open connections"
+    return _counted(sum(part.times for part in answer.cut), "open connection")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def table_row(part: FlowPart, at: float) -> list[str]:

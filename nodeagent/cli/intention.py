@@ -9,6 +9,7 @@ import click
 
 from nodeagent.catalog.compiler import compile_snapshot
 from nodeagent.catalog.state import CatalogState, parse_intentions
+from nodeagent.cli import completion
 from nodeagent.cli.catalog_api import Client, config_option, open_operator, segment, token_option
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table, warn
@@ -43,7 +44,8 @@ def intention() -> None:
 
 def _pair(command: Callable[..., None]) -> Callable[..., None]:
     for decorate in (
-        click.argument("destination", callback=_named), click.argument("source", callback=_named),
+        click.argument("destination", callback=_named, shell_complete=completion.services),
+        click.argument("source", callback=_named, shell_complete=completion.services),
         token_option, config_option,
     ):  # fmt: skip
         command = decorate(command)
@@ -146,10 +148,23 @@ def _show_in_force(client: Client, config_path: Path, source: str, destination: 
     if ANY not in (source, destination):
         click.echo(f"in force within a second: {verdict(read_mesh(client, config_path), source, destination)[1]}")
         return
-    concerned = [row for row in read_intentions(client) if row.destination in (destination, ANY)]
-    click.echo("in force within a second, the first that fits decides:" if concerned else "no intention is left: deny")
-    for row in concerned:
-        click.echo(f"  {row}")
+    for line in in_force(read_intentions(client), source, destination):
+        click.echo(line)
+
+
+def in_force(rows: list[Intention], source: str, destination: str) -> list[str]:
+    """Which of `rows` decide now about a pair of which at least one is `*`, in lines. rows: the deciding ones first."""
+    concerned = [row for row in rows if _meets(row.source, source) and _meets(row.destination, destination)]
+    if not concerned:
+        return [f"in force within a second: no intention speaks of {source} -> {destination}: deny"]
+    covers = any(row.source in (ANY, source) and row.destination in (ANY, destination) for row in concerned)
+    lines = ["in force within a second, the first that fits decides:", *(f"  {row}" for row in concerned)]
+    return lines if covers else [*lines, "  any other: deny"]
+
+
+def _meets(one: str, other: str) -> bool:
+    """Whether two names can mean the same service."""
+    return ANY in (one, other) or one == other
 
 
 def doubts(known: Collection[str], source: str, destination: str) -> list[str]:

@@ -212,18 +212,21 @@ def exec_(ctx: click.Context, /, name: str, user: str, host: str, service: str) 
 @lab.command()
 @_name
 @click.argument("host")
-@click.argument("action", type=click.Choice(["start", "stop", "kill", "restart", "logs"]))
+@click.argument("action", type=click.Choice(["start", "stop", "kill", "restart", "reload", "crash", "logs"]))
 @click.option("-f", "--follow", is_flag=True, help="With logs: go on printing.")
-def agent(name: str, host: str, action: str, follow: bool) -> None:  # noqa: FBT001 - click passes by name
-    """Starts, stops (drains), kills or restarts the agent of HOST, or prints its log."""
+@click.option("--lines", type=click.IntRange(min=1), default=200, show_default=True, help="With logs: the last so many.")
+def agent(name: str, host: str, action: str, follow: bool, lines: int) -> None:  # noqa: FBT001 - click passes by name
+    """Starts, stops (drains), kills, restarts or reloads (loses nothing) the agent of HOST, or prints the end of its log.
+
+    `crash` kills its supervisor alone and starts another, as systemd does.
+    """
     chosen = Lab(name, _say)
     if action == "logs":
         log = str(chosen.member(host).log(AGENT))
-        os.execvp("tail", ["tail", "-n", "200", *(["-F"] if follow else []), log])  # noqa: S606 - its streams are ours
-    if action == "restart":
-        chosen.stop_agent(host)
+        os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), log])  # noqa: S606 - its streams are ours
     verbs: dict[str, Callable[[str], None]] = {
-        "start": chosen.start_agent, "restart": chosen.start_agent, "stop": chosen.stop_agent, "kill": chosen.kill_agent,
+        "start": chosen.start_agent, "restart": chosen.restart_agent, "stop": chosen.stop_agent, "kill": chosen.kill_agent,
+        "reload": chosen.reload_agent, "crash": chosen.crash_agent,
     }  # fmt: skip
     verbs[action](host)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from nodeagent.cli import completion
 from nodeagent.cli.catalog_api import Client, config_option, open_host, open_operator, segment, token_option
 from nodeagent.cli.names import service_name
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
@@ -28,7 +29,7 @@ def service() -> None:
 
 
 @service.command()
-@click.argument("name", callback=service_name)
+@click.argument("name", callback=service_name, shell_complete=completion.services)
 @click.option("--port", type=click.IntRange(1, 65535), required=True, help="Where it listens.")
 @click.option("--address", callback=_ip, default="", help="Where it listens; by default on every mesh address of this host.")
 @click.option(

@@ -50,4 +50,4 @@ def _row(head: list[str], instance: InstancePart, callers: str) -> list[str]:
 def state(instance: InstancePart) -> str:
     """Where it is, whether its host runs an agent, and its health."""
     place = "here, NOT PROTECTED" if instance.uncaptured else "here" if instance.is_local else "meshed" if instance.is_meshed else "no agent"
-    return place if instance.healthy else f"{place}, unhealthy"
+    return f"{place}, drained" if instance.drained else place if instance.healthy else f"{place}, unhealthy"

@@ -5,7 +5,7 @@ import click
 from nodeagent.cli.agent_api import ask, socket_option
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import align, duration, now, output_option, printable, show_json
-from nodeagent.control.report import CatalogPart, IdentityPart, InterceptionPart, Status, WorkerPart
+from nodeagent.control.report import CatalogPart, GenerationPart, IdentityPart, InterceptionPart, Status, WorkerPart
 
 
 @click.command()
@@ -34,6 +34,7 @@ def screen(answer: Status, at: float) -> list[str]:
         ["supervisor", _supervisor(answer, at)],
         ["control", f"pid {answer.control_pid}, up {duration(max(at - answer.control_started_at, 0))}"],
         ["workers", _workers(answer.workers)],
+        *(["generation", _generation(part, at)] for part in answer.generations if len(answer.generations) > 1),
         ["interception", _interception(answer.interception)],
         ["catalog", _catalog(answer.catalog)],
         ["identity", _identity(answer.identity, at)],
@@ -61,10 +62,18 @@ def _workers(workers: list[WorkerPart]) -> str:
     )
 
 
+def _generation(part: GenerationPart, at: float) -> str:
+    age = f"{part.generation}, version {part.version}: {part.workers} workers, up {duration(max(at - part.started_at, 0))}"
+    if not part.drain_until:
+        return f"{age}, {part.connections} connections"
+    return f"{age}, {part.connections} connections left, closed in {duration(max(part.drain_until - at, 0))}"
+
+
 def _interception(part: InterceptionPart) -> str:
     detail = f" ({part.detail})" if part.detail else ""
     repairs = f", repaired {part.repairs} times" if part.repairs else ""
-    return f"{part.state}{detail}: {part.addresses} addresses, {part.ports} local ports, {part.units} units{repairs}"
+    bypassed = f", {part.bypassed} connections bypassed the agent while it was dead" if part.bypassed else ""
+    return f"{part.state}{detail}: {part.addresses} addresses, {part.ports} local ports, {part.units} units{repairs}{bypassed}"
 
 
 def _catalog(part: CatalogPart) -> str:

@@ -14,9 +14,10 @@ import uvloop
 
 from nodeagent.config import DEFAULT_PATH, Config, load_config
 from nodeagent.control.agent import run_control
+from nodeagent.control.key_memory import read_keys
 from nodeagent.errors import ConfigError
 from nodeagent.observe.log import configure_log
-from nodeagent.observe.sink import Sink
+from nodeagent.observe.sink import Sink, unbuffered
 
 _PR_SET_DUMPABLE = 4
 
@@ -32,9 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     handover = socket.socket(fileno=arguments.handover_fd)
     supervisor = socket.socket(fileno=arguments.supervisor_fd)
     _keep_secrets()
-    with Sink(sys.stderr.buffer) as journal, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    kept = read_keys(arguments.keys_fd) if arguments.keys_fd is not None else b""
+    with Sink(unbuffered(sys.stderr.fileno())) as journal, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         configure_log("control", config.log.level, journal)
-        runner.run(run_control(config, handover, supervisor, journal))
+        runner.run(run_control(config, handover, supervisor, journal, kept))
     return 0
 
 
@@ -57,10 +59,11 @@ def _keep_secrets() -> None:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """--config, --config-fd, --handover-fd and --supervisor-fd."""
+    """--config, --config-fd, --keys-fd, --handover-fd and --supervisor-fd."""
     parser = argparse.ArgumentParser(prog="nodeagent.control", description="Started by the supervisor, not by hand.")
     parser.add_argument("--config", type=Path, default=DEFAULT_PATH)
     parser.add_argument("--config-fd", type=int)
+    parser.add_argument("--keys-fd", type=int)
     parser.add_argument("--handover-fd", type=int, required=True)
     parser.add_argument("--supervisor-fd", type=int, required=True)
     return parser.parse_args(argv)

@@ -172,7 +172,9 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         async with asyncio.timeout(limits.API_CONNECTION_S):
             return await handler(request)
     except web.HTTPException as error:
-        return _json(ErrorAnswer(error=f"{error.status} {error.reason}: {error.text}"), error.status)
+        own = f"{error.status}: {error.reason}"
+        text = f"nothing is at {request.path[:80]!r} for {request.method}" if error.text == own else error.text
+        return _json(ErrorAnswer(error=f"{error.status} {error.reason}: {text}"), error.status)
     except Exception as error:  # noqa: BLE001 - a defect in a view is an answer of 500, not the end of control
         _log.error("admin_request_failed", path=request.path, exc_info=True)
         return _json(ErrorAnswer(error=f"500: {type(error).__name__}; the agent's log says more"), 500)

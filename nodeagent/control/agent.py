@@ -16,6 +16,7 @@ from nodeagent.control.environment import Environment, real_environment
 from nodeagent.control.flows import FlowBook
 from nodeagent.control.follow import Follower
 from nodeagent.control.identity import Identity, services_spoken_for
+from nodeagent.control.key_memory import hand_keys
 from nodeagent.control.ledger import Ledger
 from nodeagent.control.modes import ModeBook
 from nodeagent.control.pace import backoff_s
@@ -47,7 +48,7 @@ class Control:
             self.metrics, self.flows, sink, env.now, is_journal=sink is not None and sink is journal
         )
         self.workers = Workers(self.metrics, want_svid=self._want_svid, on_records=self.ledger.take)
-        self.supervisor = Supervisor(self.metrics, env.now)
+        self.supervisor = Supervisor(self.metrics, env.now, self.workers.note_living)
         self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
         self.follower = Follower(config, catalog, self.metrics, env)
         self.identity = Identity(
@@ -103,13 +104,16 @@ class Control:
 
 
 async def run_control(
-    config: Config, handover: socket.socket, supervisor: socket.socket, journal: Sink | None = None
+    config: Config, handover: socket.socket, supervisor: socket.socket, journal: Sink | None = None, kept: bytes = b""
 ) -> None:
-    """Runs until SIGTERM, or until the supervisor is gone. journal: where its own log goes."""
+    """Runs until SIGTERM, or until the supervisor is gone. journal: where its own log goes. kept: a predecessor's keys."""
     env = real_environment()
     async with Catalog(config.catalog, env.now) as catalog:
         sink = open_sink(config.log.connections, journal)
         control = Control(config, catalog, env, sink, journal)
+        control.identity.remember = lambda keys: _remember(handover, keys)
+        if kept:
+            control.identity.restore(kept)
         control.restore()
         await control.supervisor.connect(supervisor)
         ending = _end_on_signal(control.supervisor.ended)
@@ -127,6 +131,14 @@ async def run_control(
         if sink and sink is not journal:
             await asyncio.to_thread(sink.close)
     _log.info("control_ended", pid=os.getpid())
+
+
+def _remember(handover: socket.socket, keys: bytes) -> None:
+    """A supervisor that cannot take them now is given the next ones."""
+    try:
+        hand_keys(handover, keys)
+    except OSError as error:
+        _log.warning("keys_not_kept", error=str(error), effect="a restart of the agent needs the CA until the next renewal")
 
 
 def _parts(control: Control, config: Config, handover: socket.socket) -> dict[str, Callable[[], Awaitable[object]]]:

@@ -4,11 +4,14 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from http import HTTPStatus
 
+import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from nodeagent import limits
+from nodeagent.control.report import ErrorAnswer
 from nodeagent.control.rights import Handler
 from nodeagent.observe.flood import Flood
 from nodeagent.observe.log import open_log
@@ -36,10 +39,8 @@ class Door:
         self._open: dict[asyncio.Transport, asyncio.TimerHandle] = {}
         self._asking: set[asyncio.BaseTransport | None] = set()
         app.middlewares.insert(0, self._note_asking)
-        self._runner = web.AppRunner(
-            app, access_log=None, logger=_one_line(self._complain),
-            keepalive_timeout=limits.API_CONNECTION_S, lingering_time=limits.API_LINGER_S,
-        )  # fmt: skip
+        self._runner = web.AppRunner(app)
+        self._logger = _one_line(self._complain)
 
     async def run(self) -> None:
         """Serves until it is cancelled."""
@@ -61,18 +62,25 @@ class Door:
 
     async def _let_in(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         """Hands a connection to HTTP, with the whole of its life bounded; or closes it."""
-        assert self._runner.server is not None
         try:
             if why := self._doubt(sock):
                 self._complain("caller_refused", error=why)
             elif self._make_room():
                 sock.setblocking(False)
-                transport, _ = await loop.connect_accepted_socket(self._runner.server, sock)
+                transport, _ = await loop.connect_accepted_socket(lambda: self._protocol(loop), sock)
                 self._open[transport] = loop.call_later(limits.API_CONNECTION_S, transport.abort)
                 return
         except OSError as error:
             self._complain("caller_lost", error=str(error))
         sock.close()
+
+    def _protocol(self, loop: asyncio.AbstractEventLoop) -> web.RequestHandler:
+        assert self._runner.server is not None
+        return _Protocol(
+            self._runner.server, loop=loop, logger=self._logger,
+            access_log=None,  # type: ignore[arg-type] # none: what aiohttp's runner passes on, too
+            keepalive_timeout=limits.API_CONNECTION_S, lingering_time=limits.API_LINGER_S,
+        )  # fmt: skip
 
     def _make_room(self) -> bool:
         """Whether there is a place, be it that of the oldest connection that asks nothing."""
@@ -107,6 +115,20 @@ class Door:
             _log.warning(event, door=self._name, **facts)
         if verdict == "last":
             _log.warning("refusals_unlogged", source=self._name, until="the minute is over")
+
+
+class _Protocol(web.RequestHandler):
+    """HTTP as aiohttp speaks it, but for what it says of a request that is none: it would send the whole of it back."""
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:  # fmt: skip
+        super().handle_error(request, status, exc, message)  # the line in the log
+        why = "not HTTP, or a line or header that is too long" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "see the agent's log"
+        answer = ErrorAnswer(error=f"{status} {HTTPStatus(status).phrase}: {why}")
+        response = web.Response(status=status, body=msgspec.json.encode(answer), content_type="application/json")
+        response.force_close()
+        return response
 
 
 def _one_line(complain: Callable[..., None]) -> logging.Logger:

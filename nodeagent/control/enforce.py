@@ -14,8 +14,8 @@ from nodeagent.control.report import CheckAnswer, FlowPart, ModePart, ModesAnswe
 from nodeagent.control.workers import Workers
 from nodeagent.decide.mode import mode_of, next_mode, under_mode
 from nodeagent.decide.recheck import held_by, why_cut
-from nodeagent.decide.rehearse import Refused, decide_flow, newly_refused, speaker_of, why_refused
-from nodeagent.errors import AgentError, ConfigError, Reason
+from nodeagent.decide.rehearse import Refused, newly_bare, newly_refused, path_of, speaker_of
+from nodeagent.errors import Reason
 from nodeagent.model.flow import Flow, FlowCount
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.service import Mode
@@ -62,6 +62,7 @@ class Enforcer:
             service=service, mode=now, proposed=proposed, flows=len(counts), unanswered=unanswered,
             since=min((count.first_at for count in counts.values()), default=0.0),
             refused=sorted(refused, key=lambda part: -part.times), cut=_cut(then, rows, service),
+            bare=[_flow_part(each, counts[each.flow]) for each in newly_bare(snapshot, then, counts)],
         )  # fmt: skip
 
     def switch(self, wish: SwitchMode, by: str) -> ModesAnswer:
@@ -74,8 +75,6 @@ class Enforcer:
             self._demand_known(self._publisher.snapshot, wish.service)
         try:
             self._book.switch(wish.mode, wish.service, by)
-        except ConfigError as error:
-            raise web.HTTPConflict(text=str(error)) from error
         except OSError as error:
             raise web.HTTPInsufficientStorage(text=f"the mode could not be saved, and is as before: {error}") from error
         self._publisher.reconfigure(self._book.config)
@@ -92,7 +91,7 @@ class Enforcer:
     def _mute(self, now: Snapshot, then: Snapshot, counts: dict[Flow, FlowCount]) -> Iterator[FlowPart]:
         """Flows that a tunnel would carry then, and not yet now, whose caller has no certificate to speak by."""
         for flow, count in counts.items():
-            if why_refused(then, flow) or not _is_tunnelled(then, flow) or _is_tunnelled(now, flow):
+            if path_of(then, flow) != "tunnel" or path_of(now, flow) == "tunnel":
                 continue
             if why := self._identity.why_mute(speaker_of(then, flow)):
                 yield FlowPart(flow=flow, times=count.times, last_at=count.last_at, reason=Reason.NO_SVID, error=why)
@@ -119,15 +118,6 @@ def _flow_part(each: Refused, count: FlowCount) -> FlowPart:
         flow=each.flow, times=count.times, last_at=count.last_at,
         reason=each.error.reason, error=str(each.error), hint=each.hint,
     )  # fmt: skip
-
-
-def _is_tunnelled(snapshot: Snapshot, flow: Flow) -> bool:
-    """Whether this host would open a tunnel for it."""
-    try:
-        via = decide_flow(snapshot, flow)
-    except AgentError:
-        return False
-    return via is not None and via.path == "tunnel"
 
 
 def _cut(then: Snapshot, rows: Iterable[ConnectionRow], service: str) -> list[FlowPart]:

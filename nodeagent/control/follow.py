@@ -63,7 +63,7 @@ class Follower:
 
     def complaints(self) -> tuple[str, ...]:
         """Why answers of the catalog are not taken, now."""
-        return tuple(sorted({watch.error for watch in self._watches.values() if watch.error}))
+        return tuple(sorted({watch.complaint for watch in self._watches.values() if watch.complaint}))
 
     @property
     def confirmed_at(self) -> float:
@@ -90,7 +90,7 @@ class Follower:
     def pulse_error(self) -> str:
         """Why the list of hosts is not taken: a catalog that answers but refuses that is of no use."""
         pulse = self._watches.get(_NODES)
-        return pulse.error if pulse else ""
+        return pulse.complaint if pulse else ""
 
     def state(self) -> CatalogState | None:
         """The mesh as the catalog describes it; None until all of it was heard once: a part would be a hole in it.

@@ -14,7 +14,9 @@ from nodeagent.config import Config
 from nodeagent.control.clock import watch_clock
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused
 from nodeagent.control.environment import Environment
+from nodeagent.control.holdings import HeldCertificate, Holdings
 from nodeagent.control.keeper import Keeper, Surroundings
+from nodeagent.control.key_memory import KeptSvid, KeyMemoryError, decode_keys, encode_keys
 from nodeagent.control.trust import Trust, parse_roots
 from nodeagent.control.watch import Watch
 from nodeagent.errors import CatalogError
@@ -56,9 +58,13 @@ class Identity:
         self._metrics = metrics
         self._hand_out = hand_out
         self._on_trust = on_trust
+        self.remember: Callable[[bytes], None] = lambda _: None
+        """Has the next control process know what this one knows."""
+        self._roots_body = b""
         self._now = env.now
         self._world = Surroundings(lambda: self.trust, self._issue, self._change, catalog.rest, env)
         self._roots = Watch(catalog, "/v1/connect/ca/roots", self._take_roots, metrics=metrics, draw=env.draw)
+        self._holdings = Holdings(catalog, self._held, env.draw)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._needed: frozenset[str] | None = None
         self._handed_out: KeyRing | None = None
@@ -72,7 +78,30 @@ class Identity:
     @property
     def complaint(self) -> str:
         """Why the roots' last answer was not taken; empty while all is well."""
-        return self._roots.error
+        return self._roots.complaint
+
+    @property
+    def is_shut_out(self) -> bool:
+        """Whether the catalog refuses this host's token: every token that it knows may read the roots."""
+        return self._roots.is_forbidden
+
+    def restore(self, kept: bytes) -> None:
+        """Begins with what an earlier control process knew; what cannot be used is asked for anew."""
+        try:
+            kept_keys = decode_keys(kept)
+        except KeyMemoryError as error:
+            _log.warning("kept_keys_ignored", error=str(error), effect="certificates are asked for anew")
+            return
+        trust = kept_keys.trust
+        self._trust_in(trust, kept_keys.roots)
+        for service, svid in kept_keys.svids.items():
+            is_own = svid.spiffe_id == service_id(trust.bundle.trust_domain, self._config.host.datacenter, service)
+            if is_own and svid.not_after.timestamp() > self._now() and not trust.has_revoked(svid):
+                keeper = self.keepers[service] = Keeper(service, self._world)
+                keeper.remember(svid, trust)
+                if self._config.identity.units == "any":
+                    self._on_demand[service] = None
+        _log.info("keys_restored", certificates=sorted(self.keepers))
 
     def need(self, services: frozenset[str]) -> None:
         """These are kept from now on, whether or not anybody asks for them."""
@@ -130,6 +159,7 @@ class Identity:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._roots.run(), name="roots")
             group.create_task(self._publish(), name="keys")
+            group.create_task(self._holdings.run(), name="holdings")
             group.create_task(watch_clock(self._now, self._note_jump), name="clock")
             while True:
                 await self._wanted_changed.wait()
@@ -139,8 +169,9 @@ class Identity:
     def _follow(self, group: asyncio.TaskGroup) -> None:
         """A keeper for each service that is needed or was asked for."""
         wanted = (self._needed or frozenset()) | set(self._on_demand)
-        for name in self._tasks.keys() - wanted:
-            self._tasks.pop(name).cancel()
+        for name in (self.keepers.keys() if self._needed is not None else self._tasks.keys()) - wanted:
+            if task := self._tasks.pop(name, None):
+                task.cancel()
             self._metrics.drop(_EXPIRY, name)
             if self.keepers.pop(name).svid:
                 self._change()
@@ -158,7 +189,17 @@ class Identity:
             if ring and ring != self._handed_out and self._has_settled():
                 self._handed_out = ring
                 self._hand_out(ring)
+                self._holdings.changed.set()
                 self._measure(ring)
+                kept = tuple(KeptSvid(svid.service, svid.chain_pem, svid.key_pem) for svid in ring.svids)
+                self.remember(encode_keys(self._roots_body, kept))
+
+    def _held(self) -> list[HeldCertificate]:
+        found = [(keeper, keeper.svid) for _, keeper in sorted(self.keepers.items())]
+        return [
+            HeldCertificate(keeper.service, svid.serial, keeper.root_id, svid.not_after.timestamp())
+            for keeper, svid in found if svid
+        ]  # fmt: skip
 
     def _measure(self, ring: KeyRing) -> None:
         """When each certificate ends; one that has ended stays in sight, as an alarm, and one that was revoked goes."""
@@ -191,17 +232,19 @@ class Identity:
         self._ring_changed.set()
 
     async def _take_roots(self, answer: Answer) -> None:
-        trust = parse_roots(answer.body)
+        self._trust_in(parse_roots(answer.body), answer.body)
+        self._on_trust()
+        self._wake()
+
+    def _trust_in(self, trust: Trust, body: bytes) -> None:
         if self.trust is not None:
             _log.warning("roots_changed", trust_domain=trust.bundle.trust_domain, roots=sorted(trust.ids),
                          active=trust.active_id, revoked=len(trust.revoked))  # fmt: skip
-        self.trust = trust
+        self.trust, self._roots_body = trust, body
         self._metrics.set("nodeagent_trusted_roots", len(trust.ids))
         self._metrics.set("nodeagent_root_expiry_timestamp_seconds", trust.ends_at)
         self._metrics.set("nodeagent_revoked_tokens", len(trust.revoked))
         self._change()
-        self._on_trust()
-        self._wake()
 
     def _note_jump(self, seconds: float) -> None:
         """What was valid a moment ago may have ended, and what a keeper rests for may be due."""

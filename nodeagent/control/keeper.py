@@ -62,6 +62,10 @@ class Keeper:
         """The root that signs now, and when (of the loop's clock) this certificate's turn is to be replaced by one of it."""
         self._failures = 0
 
+    def remember(self, svid: Svid, trust: Trust) -> None:
+        """What an earlier control process held; whether it is still good is found out as for any other."""
+        self._take(svid, trust, self._world.env.draw())
+
     async def run(self) -> NoReturn:
         """Keeps it fresh until it is cancelled."""
         while True:
@@ -121,7 +125,7 @@ class Keeper:
     def _take(self, svid: Svid, trust: Trust, draw: float) -> None:
         self.svid, self.root_id, self._draw = svid, trust.root_above(svid), draw
         self.lost, self.was_revoked, self._asked_under = "", False, trust.active_id
-        _log.info("svid_issued", service=self.service, serial=svid.serial, not_after=svid.not_after.isoformat())
+        _log.info("svid_issued", service=self.service, serial=svid.serial, not_after=f"{svid.not_after:%Y-%m-%dT%H:%M:%SZ}")
         self._world.changed()
 
     def _withdraw(self, why: str) -> None:

@@ -46,7 +46,7 @@ class Ledger:
 
     def take(self, records: Records) -> None:
         """A worker's report."""
-        at = datetime.fromtimestamp(self._now(), tz=UTC).isoformat()
+        at = datetime.fromtimestamp(self._now(), tz=UTC).isoformat().replace("+00:00", "Z")
         for row in records.rows:
             self._metrics.count_closed(row)
             verdict = self._flood.judge_row(row)

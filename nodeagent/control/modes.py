@@ -7,7 +7,6 @@ import msgspec
 
 from nodeagent.config import Config, ServiceTable
 from nodeagent.control.durable import replace_file
-from nodeagent.errors import ConfigError
 from nodeagent.model.service import Mode
 from nodeagent.observe.log import open_log
 
@@ -49,12 +48,6 @@ class ModeBook:
         """The configuration with the modes that hold."""
         return with_modes(self._file, self.modes)
 
-    @property
-    def is_open_and_strict(self) -> bool:
-        """Whether the rules, made for the file's modes, let pass while the agent is dead, although strict holds."""
-        is_open = self._file.intercept.fail == "open" and not _has_strict(self._file)
-        return is_open and _has_strict(self.config)
-
     def configured(self, service: str) -> Mode | None:
         """What the file says of the service; of the host, for none."""
         return _word(self._file, service)
@@ -78,11 +71,8 @@ class ModeBook:
         """Puts the host, or one service, into `mode`; None: back to the file's. On disk before it is in force.
 
         Raises:
-            ConfigError: the kernel lets connections pass while the agent is dead, and strict must not.
             OSError: it could not be saved; nothing has changed.
         """
-        if mode == "strict" and self._file.intercept.fail == "open":
-            raise ConfigError('strict, and intercept.fail = "open": set it to "closed" in the file and restart the agent first')
         modes = changed(self.modes, mode, service, self.configured(service), by, self._now())
         replace_file(self._path, msgspec.json.encode(modes))
         self.modes, self.complaint = modes, ""
@@ -128,10 +118,6 @@ def still_holding(modes: Modes, config: Config) -> Modes:
         modes.host if modes.host and modes.host.over == _word(config, "") else None,
         {name: each for name, each in modes.services.items() if each.over == _word(config, name)},
     )
-
-
-def _has_strict(config: Config) -> bool:
-    return "strict" in {config.host.mode, *(table.mode for table in config.service.values())}
 
 
 def _word(config: Config, service: str) -> Mode | None:

@@ -85,6 +85,7 @@ class Publisher:
         compiled, self._compiled = self._compiled, None
         try:
             self._enforce(*compiled, self._generation + 1, self.heard_at, self.source)
+            self._to_save.set()  # what is captured, and what may bypass a dead agent, depends on it
         except Exception as error:  # noqa: BLE001 - a defect must not hide that what is in force is old
             self.blame(error)
 
@@ -104,10 +105,10 @@ class Publisher:
         while True:
             await self._to_save.wait()
             self._to_save.clear()
-            assert self._unsaved is not None
             assert self.snapshot is not None
             try:
-                await asyncio.to_thread(write_last_good, self._path, self._unsaved)
+                if self._unsaved:
+                    await asyncio.to_thread(write_last_good, self._path, self._unsaved)
                 await asyncio.to_thread(save_capture, self._path.parent, self.snapshot)
                 self.errors.pop("save", None)
             except OSError as error:

@@ -23,6 +23,8 @@ class InterceptionPart(msgspec.Struct, kw_only=True):
     addresses: int = 0
     """Addresses that the catalog wants captured."""
     ports: int = 0
+    bypassed: int = 0
+    """Connections that went around the agent while it was dead."""
 
 
 class SupervisorPart(msgspec.Struct, kw_only=True):
@@ -33,6 +35,12 @@ class SupervisorPart(msgspec.Struct, kw_only=True):
     started_at: float
     heard_s: float
     """Seconds since its last word; it speaks once a second."""
+    generation: int = 1
+    """One more with each reload since it was started."""
+    reloads_refused: int = 0
+    """How often this generation refused a reload."""
+    reload_refused: str = ""
+    """Why the last time."""
 
 
 class WorkerPart(msgspec.Struct, kw_only=True):
@@ -41,7 +49,7 @@ class WorkerPart(msgspec.Struct, kw_only=True):
     number: int
     pid: int
     state: str
-    """`starting`, `serving`, `draining`, `dead`, or `no_channel` where it does not talk to control."""
+    """`starting`, `standby` (a spare), `opening`, `serving`, `draining`, `dead`, or `no_channel` where it does not talk to control."""
     started_at: float
     restarts: int
     generation: int = 0
@@ -50,6 +58,23 @@ class WorkerPart(msgspec.Struct, kw_only=True):
     streams: int = 0
     lag_s: float = 0.0
     buffered: int = 0
+    agent_generation: int = 1
+    """Which of the agent's generations it belongs to; `generation` is that of its snapshot."""
+    version: str = ""
+    drain_until: float = 0.0
+    """Unix seconds at which what it still carries is closed; 0: no such moment is set."""
+
+
+class GenerationPart(msgspec.Struct, kw_only=True):
+    """The workers that one start or reload of the agent has brought."""
+
+    generation: int
+    version: str
+    workers: int
+    started_at: float
+    connections: int
+    drain_until: float
+    """Unix seconds at which its last connections are closed; 0: it serves."""
 
 
 class CatalogPart(msgspec.Struct, kw_only=True):
@@ -101,6 +126,8 @@ class Status(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"})
     supervisor: SupervisorPart | None
     interception: InterceptionPart
     workers: list[WorkerPart]
+    generations: list[GenerationPart] = []
+    """The youngest first."""
     catalog: CatalogPart
     identity: IdentityPart
 
@@ -126,6 +153,8 @@ class InstancePart(msgspec.Struct, kw_only=True):
     is_local: bool
     is_meshed: bool
     """Its host runs an agent."""
+    drained: bool = False
+    """It takes no new work."""
     uncaptured: str = ""
     """Why calls to it go past the agent of this host, where they do: then no mode and no intention protects it."""
 
@@ -247,6 +276,8 @@ class CheckAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersi
     """Those that `proposed` would refuse, the most frequent first."""
     cut: list[FlowPart] = []
     """Open connections that `proposed` would end: new ones like them may pass."""
+    bare: list[FlowPart] = []
+    """Those that `proposed` would take out of their tunnels: refused where the callee's host or service is strict."""
     unanswered: int = 0
     """Workers that did not tell their open connections in time."""
 
@@ -264,6 +295,8 @@ class WhyAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion
     steps: list[Step]
     passes: bool
     """Of a connection that there was: whether it passed."""
+    passes_now: bool | None = None
+    """Of a connection that there was: whether it would pass now; None: no such call can be decided here."""
     connection: ConnectionRow | None = None
     """As it was recorded, where one was asked for."""
 

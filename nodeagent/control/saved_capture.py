@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from nodeagent.catalog.compiler import capture_of
 from nodeagent.control.durable import replace_file
+from nodeagent.control.supervisor import frame_of
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.wire import capture_file
-from nodeagent.wire.frames import CaptureFrame
 
 _MODE = 0o640  # the supervisor reads it by its group: root without the capability to read everything
 
@@ -17,6 +16,4 @@ def save_capture(state_dir: Path, snapshot: Snapshot) -> None:
     Raises:
         OSError: the directory cannot be written.
     """
-    capture = capture_of(snapshot)
-    frame = CaptureFrame(list(capture.addresses), list(capture.ports), list(capture.loopback_ports))
-    replace_file(state_dir / capture_file.NAME, capture_file.encode_capture(frame), _MODE)
+    replace_file(state_dir / capture_file.NAME, capture_file.encode_capture(frame_of(snapshot)), _MODE)

@@ -2,10 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from nodeagent.catalog.compiler import capture_of
 from nodeagent.control.channel import Channel
+from nodeagent.decide.bypass import exceptions_of
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.metrics import Metrics
 from nodeagent.wire.frames import CaptureFrame, Message, SupervisorStats
@@ -14,7 +15,8 @@ from nodeagent.wire.frames import CaptureFrame, Message, SupervisorStats
 class Supervisor:
     """The channel to the supervisor. Owned by control."""
 
-    def __init__(self, metrics: Metrics, now: Callable[[], float]) -> None:
+    def __init__(self, metrics: Metrics, now: Callable[[], float], on_living: Callable[[Collection[int]], None]) -> None:
+        """on_living: is told the pids of the workers that live, once a second."""
         self.stats: SupervisorStats | None = None
         self.heard_at = 0.0
         """Unix seconds of its last word."""
@@ -23,6 +25,7 @@ class Supervisor:
         """Set when the supervisor is gone."""
         self._metrics = metrics
         self._now = now
+        self._on_living = on_living
         self._channel = Channel(self._hear, self._end)
 
     async def connect(self, sock: socket.socket) -> None:
@@ -37,8 +40,7 @@ class Supervisor:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Tells what is to be captured, when it is not what was told before."""
-        capture = capture_of(snapshot)
-        frame = CaptureFrame(list(capture.addresses), list(capture.ports), list(capture.loopback_ports))
+        frame = frame_of(snapshot)
         if frame != self.captured:
             self.captured = frame
             self._channel.send(frame)
@@ -49,6 +51,16 @@ class Supervisor:
             return
         self.stats, self.heard_at = message, self._now()
         self._metrics.set_supervisor(message)
+        self._on_living({worker.pid for worker in message.workers if worker.state != "dead"})
 
     def _end(self, _why: str) -> None:
         self.ended.set()
+
+
+def frame_of(snapshot: Snapshot) -> CaptureFrame:
+    """What the kernel is to capture, and what may bypass a dead agent."""
+    capture, exceptions = capture_of(snapshot), exceptions_of(snapshot)
+    return CaptureFrame(
+        list(capture.addresses), list(capture.ports), list(capture.loopback_ports),
+        exceptions.fail, [(address.ip, address.port) for address in exceptions.endpoints], list(exceptions.ports),
+    )  # fmt: skip

@@ -8,7 +8,7 @@ import msgspec
 from certs.bundle import TrustBundle
 from certs.errors import CertificateError
 from certs.serial import tag_in
-from certs.standing import roots_by_fingerprint, standing_of
+from certs.standing import Standing, roots_by_fingerprint, standing_of, why_distrusted
 from certs.svid import Svid, load_chain
 from nodeagent.errors import CatalogError
 
@@ -42,6 +42,15 @@ class Trust:
     def has_revoked(self, svid: Svid) -> bool:
         """Whether the word on which `svid` was signed was taken back."""
         return tag_in(svid.serial) in self.revoked
+
+    def why_distrusted(self, svid: Svid, root_id: str) -> str:
+        """Why whoever knows what this host knows does not rely on `svid`, by the data path's rule; empty: they do.
+
+        root_id: of the root above it.
+        """
+        roots = frozenset(name for name, known in self.names.items() if known == root_id) or frozenset({root_id})
+        standing = Standing(str(svid.spiffe_id), svid.serial, roots, is_exact=True)
+        return why_distrusted(standing, frozenset(self.names), self.revoked)
 
     @property
     def ends_at(self) -> float:

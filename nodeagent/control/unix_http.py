@@ -14,14 +14,14 @@ def get(path: str, target: str) -> tuple[int, bytes]:
     return request(path, "GET", target)
 
 
-def request(path: str, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
+def request(path: str, method: str, target: str, body: bytes | None = None, *, timeout_s: float = _ANSWER_S) -> tuple[int, bytes]:
     """Status and body of the answer of whoever listens at `path`.
 
     Raises:
         OSError: nobody is there, or no answer comes in time.
         http.client.HTTPException: what comes is no answer.
     """
-    connection = _Connection(path)
+    connection = _Connection(path, timeout_s)
     try:
         connection.request(method, target, body)
         response = connection.getresponse()
@@ -33,8 +33,8 @@ def request(path: str, method: str, target: str, body: bytes | None = None) -> t
 class _Connection(http.client.HTTPConnection):
     """Owned by one call."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_ANSWER_S)
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:

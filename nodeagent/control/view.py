@@ -9,6 +9,7 @@ from nodeagent import __version__, limits
 from nodeagent.config import Config, why_never_captured
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
+from nodeagent.control.generations import generations_of
 from nodeagent.control.identity import Identity
 from nodeagent.control.keeper import Keeper
 from nodeagent.control.ledger import Ledger
@@ -60,12 +61,12 @@ class View:
     def status(self) -> Status:
         """GET /v1/status."""
         table = self.config.host
-        problems = list(self._problems())
+        problems, workers = list(self._problems()), list(self._workers())
         return Status(
             host=table.name, datacenter=table.datacenter, mode=self.modes.config.host.mode, version=__version__,
             control_pid=os.getpid(), control_started_at=self.started_at,
             healthy=not problems, problems=problems, warnings=list(self._warnings()),
-            supervisor=self._supervisor(), interception=self._interception(), workers=list(self._workers()),
+            supervisor=self._supervisor(), interception=self._interception(), workers=workers, generations=generations_of(workers),
             catalog=self._catalog(), identity=self._identity(),
         )  # fmt: skip
 
@@ -100,6 +101,11 @@ class View:
         since = self.follower.lost_since
         if since is not None and self.env.now() - since >= limits.CATALOG_LOST_S:
             yield f"the catalog is out of reach, changes do not arrive: {self.follower.why_lost}"
+        elif self.identity.is_shut_out:
+            yield (
+                f"the catalog refuses this host's token, and other hosts its certificates if it was revoked: {self.identity.complaint}; "
+                f"put a new one into {self.config.catalog.token_file or 'a file, catalog.token_file'} (nodeagent catalog token create)"
+            )
         elif since is None and self.follower.pulse_error:
             yield f"the catalog's answers are not taken, changes do not arrive: {self.follower.pulse_error}"
         if self.identity.trust is None and since is not None:
@@ -112,8 +118,6 @@ class View:
     def _local_problems(self) -> Iterator[str]:
         if self.modes.complaint:
             yield self.modes.complaint
-        if self.modes.is_open_and_strict:
-            yield 'intercept.fail is "open", and strict was switched on: while the agent is dead, callers pass in clear; set it to "closed"'
         stats = self.supervisor.stats
         if stats is None or self.env.now() - self.supervisor.heard_at > limits.ALIVE_S:
             yield f"the supervisor is silent; {LOGS}"
@@ -138,6 +142,8 @@ class View:
         yield from self.publisher.notes
 
     def _catalog_complaints(self) -> Iterator[str]:
+        if self.identity.is_shut_out:  # a problem, and the one cause of all
+            return
         yield from self.follower.complaints()
         if self.identity.complaint:
             yield self.identity.complaint
@@ -161,11 +167,16 @@ class View:
         for port, (service, _) in sorted(snapshot.local_by_port.items()) if snapshot else ():
             if why := why_never_captured(self.config, port):
                 yield f"{service.name} is called past the agent, by anybody: {why}"
+        if drained := drained_here(snapshot):
+            yield f"drained, so that balancers send no new work: {', '.join(drained)}; to end that: nodeagent undrain"
         metrics = self.config.admin.metrics
         if metrics and not ipaddress.ip_address(parse_address(metrics).ip).is_loopback:
             yield f"admin.metrics: whoever reaches {metrics} reads who talks to whom; 127.0.0.1 is for this host alone"
 
     def _worker_warnings(self) -> Iterator[str]:
+        stats = self.supervisor.stats
+        if stats and stats.reload_refused:
+            yield f"reload refused, all goes on as before: {stats.reload_refused}"
         if self.workers.cut:
             yield self.workers.cut
         if self.ledger.complaint:
@@ -183,7 +194,10 @@ class View:
         if stats is None:
             return None
         heard_s = max(self.env.now() - self.supervisor.heard_at, 0.0)
-        return SupervisorPart(pid=stats.pid, version=stats.version, started_at=stats.started_at, heard_s=heard_s)
+        return SupervisorPart(
+            pid=stats.pid, version=stats.version, started_at=stats.started_at, heard_s=heard_s, generation=stats.generation,
+            reloads_refused=stats.reloads_refused, reload_refused=stats.reload_refused,
+        )  # fmt: skip
 
     def _interception(self) -> InterceptionPart:
         stats, captured = self.supervisor.stats, self.supervisor.captured
@@ -192,6 +206,7 @@ class View:
             detail=stats.interception_detail if stats else "",
             repairs=stats.repairs if stats else 0,
             units=stats.units if stats else 0,
+            bypassed=stats.bypassed if stats else 0,
             addresses=len(captured.addresses) if captured else 0,
             ports=len(captured.ports) if captured else 0,
         )
@@ -240,6 +255,12 @@ class View:
         )
 
 
+def drained_here(snapshot: Snapshot | None) -> tuple[str, ...]:
+    """The services of this host that take no new work."""
+    local = snapshot.local_by_port.values() if snapshot else ()
+    return tuple(sorted({service.name for service, instance in local if instance.drained}))
+
+
 def one_line(address: str, complaints: Iterable[str], why_lost: str) -> list[str]:
     """The complaints, those of questions that did not reach the catalog at `address` as one: they have one cause.
 
@@ -258,6 +279,7 @@ def _worker_part(fact: WorkerFacts, stats: WorkerStats | None, *, has_channel: b
     part = WorkerPart(
         number=fact.number, pid=fact.pid, started_at=fact.started_at, restarts=fact.restarts,
         state=fact.state if has_channel or fact.state != "serving" else "no_channel",
+        agent_generation=fact.generation, version=fact.version, drain_until=fact.drain_until,
     )  # fmt: skip
     if stats:
         part.generation, part.connections, part.lag_s = stats.generation, stats.connections, stats.lag_s
@@ -282,7 +304,7 @@ def _instance_part(config: Config, snapshot: Snapshot, instance: Instance) -> In
     whys = (why_never_captured(config, address.port) for address in instance.addresses if is_local)
     return InstancePart(
         id=instance.id, host=instance.host, addresses=[str(address) for address in instance.addresses],
-        healthy=instance.healthy, is_local=is_local, is_meshed=bool(host and host.tunnel_port),
+        healthy=instance.healthy, drained=instance.drained, is_local=is_local, is_meshed=bool(host and host.tunnel_port),
         uncaptured=next(filter(None, whys), ""),
     )  # fmt: skip
 

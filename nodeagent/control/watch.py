@@ -13,6 +13,8 @@ from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 
+_NEVER = -1.0
+
 Apply = Callable[[Answer], Awaitable[None]]
 
 _log = open_log()
@@ -44,6 +46,8 @@ class Watch:
         self.path = path
         self.error = ""
         """Why its last answer was not taken; empty while all is well."""
+        self.is_forbidden = False
+        """Whether the catalog refused this host's token the last time."""
         self._catalog = catalog
         self._apply = apply
         self._metrics = metrics
@@ -54,8 +58,19 @@ class Watch:
         self._applied = b""
         self._failures = 0
         self._was_broken = False
-        """The catalog itself failed the last time (no leader, say): who else rests for that may wake when it is well."""
+        """The catalog itself failed the last time (no leader, say), or did not know the token: who else rests for that may wake
+        when it is well."""
+        self._unreached_at = _NEVER
+        """When the catalog had answered last, at the time of a failure to reach it."""
         self._complained_at = -limits.CATALOG_COMPLAIN_S
+
+    @property
+    def complaint(self) -> str:
+        """As `error`, but nothing of a catalog out of reach that has answered another question since.
+
+        This one is asked again, and its answer may take minutes, as long as there is no news.
+        """
+        return "" if self._unreached_at not in (_NEVER, self._catalog.answered_at) else self.error
 
     async def run(self) -> NoReturn:
         """Asks and applies until it is cancelled."""
@@ -87,7 +102,7 @@ class Watch:
         self._metrics.add("nodeagent_catalog_answers_total", 1, "changed" if is_new else "same")
         if self._was_broken:
             self._catalog.wake()
-        self._failures, self.error, self._was_broken = 0, "", False
+        self._failures, self.error, self._was_broken, self.is_forbidden = 0, "", False, False
         self._index = 0 if self._rhythm.poll_s else next_index(self._index, answer.index)
         if self._rhythm.poll_s:
             await asyncio.sleep(self._rhythm.poll_s * (0.5 + self._draw()))
@@ -99,7 +114,11 @@ class Watch:
     async def _cope(self, error: CatalogError, at: float) -> None:
         """Shows the failure, says so once a minute, and rests."""
         self._failures += 1
-        self._was_broken = isinstance(error, CatalogRefused) and error.status >= 500
+        status = error.status if isinstance(error, CatalogRefused) else 0
+        self.is_forbidden = status in (401, 403)
+        self._was_broken = status >= 500 or self.is_forbidden
+        is_unreached = self._catalog.failing_since is not None
+        self._unreached_at = self._catalog.answered_at if is_unreached else _NEVER
         self.error = str(error)
         outcome = "held" if isinstance(error, Held) else "refused" if isinstance(error, CatalogRefused) else "failed"
         self._metrics.add("nodeagent_catalog_answers_total", 1, outcome)

@@ -18,16 +18,20 @@ from nodeagent.decide.explain import (
     explain_call,
     explain_callee,
     explain_caller,
+    explain_plaintext,
     explain_record,
     explain_stream,
     has_passed,
     targets,
 )
 from nodeagent.decide.outbound import Via
-from nodeagent.model.address import parse_address
+from nodeagent.errors import Reason
+from nodeagent.model.address import Address, parse_address
 from nodeagent.model.explanation import Step
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.snapshot import Snapshot
+
+_PASSES = ("ok", "note")
 
 
 async def answer_why(view: View, asked: Mapping[str, str]) -> WhyAnswer:
@@ -59,7 +63,7 @@ class Asker:
         answer = self._now(source, found[0])
         answer.destination = destination
         if len(found) > 1:
-            text = f"{destination} has {len(found) - 1} more addresses: choose one with --address"
+            text = f"{destination} has {len(found)} addresses, this is one: choose another with --address"
             answer.steps.insert(0, Step("destination", "note", text))
         return answer
 
@@ -72,14 +76,25 @@ class Asker:
         try:
             address = parse_address(row.original_dst)
         except ValueError:  # a handshake that came to nothing, or what a peer asked for
+            answer.steps.append(Step("outcome", "note", "it asked for nothing that could be decided anew"))
             return answer
         again = Step("outcome", "note", f"decided anew, by generation {self.snapshot.generation}:")
         if row.direction == "outbound":
-            now = self._now(row.source, Target(address, row.peer == self.snapshot.mesh.host))
-            answer.steps += [again, *(step for step in now.steps if row.destination or step.what == "capture")]
-        elif row.direction == "tunnel" and row.destination:
-            answer.steps += [again, explain_stream(self.snapshot, row.source, row.destination, address)]
+            call = self._now(row.source, Target(address, row.peer == self.snapshot.mesh.host))
+            # Nobody asked who calls where no service is registered.
+            now = [step for step in call.steps if row.destination or step.what != "workload"]
+        else:
+            now = list(self._arrival(row, address))
+        answer.steps += [again, *now]
+        answer.passes_now = now[-1].verdict in _PASSES
         return answer
+
+    def _arrival(self, row: ConnectionRow, address: Address) -> Iterator[Step]:
+        """What this host would say now to a connection that came from outside."""
+        is_stream = row.direction == "tunnel"
+        callee = explain_stream(self.snapshot, row.source, row.destination, address) if is_stream else explain_plaintext(self.snapshot, address)
+        yield callee
+        yield _verdict(is_refused=callee.verdict == "refused")
 
     def _now(self, source: str, target: Target) -> WhyAnswer:
         """How such a call would go on now."""
@@ -87,11 +102,12 @@ class Asker:
         caller = explain_caller(self.snapshot, source)
         tunnel = tuple(self._tunnel(source, call.via)) if call.via and call.via.path == "tunnel" else ()
         is_refused = call.via is None or any(step.verdict == "refused" for step in tunnel)
-        outcome = _outcome(capture, caller, is_refused=is_refused)
+        is_open = any(step.verdict == "unknown" for step in call.steps)
+        outcome = _outcome(capture, caller, is_refused=is_refused, is_open=is_open)
         steps = [capture, caller, *call.steps, *tunnel, outcome]
         return WhyAnswer(
             source=source, destination="", address=str(target.address), generation=self.snapshot.generation,
-            steps=steps, passes=outcome.verdict in ("ok", "note"),
+            steps=steps, passes=outcome.verdict in _PASSES,
         )  # fmt: skip
 
     def _capture(self, target: Target) -> Step:
@@ -105,8 +121,9 @@ class Asker:
 
     def _tunnel(self, source: str, via: Via) -> Iterator[Step]:
         """Who must prove what to whom, over which tunnel, and what the other end will say."""
-        yield self._certificate(source, via.service)
         peer = via.peer.name if via.peer else ""
+        yield self._certificate(source, via.service)
+        yield from self._shown(via.service, peer)
         rows = [row for link in self.view.workers.links if link.stats for row in link.stats.tunnels]
         open_ = [r for r in rows if (r.side, r.source, r.destination, r.peer) == ("client", source, via.service, peer)]
         streams = sum(row.streams for row in open_)
@@ -123,8 +140,24 @@ class Asker:
             return Step("certificate", "refused" if why else "note", text)
         left_s = keeper.svid.not_after.timestamp() - self.view.env.now() if keeper.svid else 0.0
         if keeper.svid is None or left_s <= 0:
-            return Step("certificate", "refused", f"no_svid: none for {source} is valid: {keeper.error or 'it has not come yet'}")
-        return Step("certificate", "ok", f"{source}'s, serial {keeper.svid.serial}, ends in {left_s:.0f} s; {wanted}")
+            why = "; ".join(filter(None, (keeper.lost, keeper.error))) or "it has not come yet"
+            return Step("certificate", "refused", f"no_svid: none for {source} is valid: {why}")
+        trust = self.view.identity.trust
+        if trust and (why := trust.why_distrusted(keeper.svid, keeper.root_id)):
+            return Step("certificate", "refused", f"revoked: {why}")
+        text = f"{source}'s, serial {keeper.svid.serial}, ends in {left_s:.0f} s; {wanted}"
+        if self.view.identity.is_shut_out:
+            return Step("certificate", "note", f"{text}; the catalog refuses this host's token: if it was revoked, so is this")
+        return Step("certificate", "ok", text)
+
+    def _shown(self, service: str, peer: str) -> Iterator[Step]:
+        """What was wrong with the certificate that the callee's agent showed last; nothing where it was relied on."""
+        rows, _ = self.view.ledger.closed.newest(limits.CLOSED_KEPT, service)
+        tried = (row for row in rows if (row.destination, row.peer) == (service, peer))
+        last = next((row for row in tried if row.reason is Reason.REVOKED or has_passed(row)), None)
+        if last and last.reason is Reason.REVOKED and f" {service} on {peer} " in last.error:
+            ago = f"{max(self.view.env.now() - last.closed_at, 0.0):.0f} s ago"
+            yield Step("certificate", "refused", f"revoked: {last.error}; seen {ago}: a later call would tell whether it has another by now")
 
     def _targets(self, destination: str, port: str, address: str) -> list[Target]:
         """Where the call may go, the likeliest first; at least one."""
@@ -140,12 +173,19 @@ class Asker:
         return found
 
 
-def _outcome(capture: Step, caller: Step, *, is_refused: bool) -> Step:
+def _outcome(capture: Step, caller: Step, *, is_refused: bool, is_open: bool) -> Step:
+    """is_open: it leaves this host, and what the callee's agent will say is not known here."""
     if caller.verdict == "unknown":
         would = "would be refused" if is_refused else "would pass"
         return Step("outcome", "unknown", f"no such call comes from this host; one that did {would}")
     if capture.verdict != "ok":
         return Step("outcome", "note", "it goes past the agent of this host, which has no say in it; the callee's may refuse it")
+    if is_open and not is_refused:
+        return Step("outcome", "note", "it leaves this host in clear; the callee's agent may refuse it")
+    return _verdict(is_refused=is_refused)
+
+
+def _verdict(*, is_refused: bool) -> Step:
     return Step("outcome", "refused" if is_refused else "ok", "it is refused" if is_refused else "it passes")
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from nodeagent import limits
@@ -54,6 +54,8 @@ class Workers:
         self.links: list[Link] = []
         self.cut: str = ""
         """Why the last worker that was cut off was."""
+        self._unclear: list[Link] = []
+        """Links that ended with connections open: their workers have died, or come back with another channel."""
         self._metrics = metrics
         self._want_svid = want_svid
         self._on_records = on_records
@@ -77,6 +79,7 @@ class Workers:
             lambda message: self._hear(link, message), lambda why: self._lose(link, why),
             frame_bytes=limits.WORKER_FRAME_BYTES,
         )  # fmt: skip
+        self._unclear = [lost for lost in self._unclear if (lost.number, lost.pid) != (number, pid)]
         self.links.append(link)  # before the wait, in which the worker may die and be taken out again
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: _channel_of(link), sock)
@@ -131,6 +134,14 @@ class Workers:
         rows = [row for answer in answers for row in answer.rows]
         return rows, sum(answer.total for answer in answers), len(waiting) - len(answers)
 
+    def note_living(self, pids: Collection[int]) -> None:
+        """The supervisor's word on which workers live: what a dead one carried leaves no record, so it is told here."""
+        for link in [link for link in self._unclear if link.pid not in pids]:
+            self._unclear.remove(link)
+            number = link.stats.connections if link.stats else 0
+            self._metrics.add("nodeagent_connections_lost_total", number)
+            _log.error("connections_lost", worker=link.number, pid=link.pid, number=number, why="the worker died; both sides saw a reset")
+
     def _hear(self, link: Link, message: Message) -> None:
         """What a worker says."""
         match message:
@@ -154,6 +165,8 @@ class Workers:
             self.links.remove(link)
         for future in link.asked.values():
             future.cancel()
+        if link.stats and link.stats.connections:
+            self._unclear.append(link)
         self._metrics.forget_worker(link.number, link.pid)
         if "not read" in why:
             self.cut = f"worker {link.number} (pid {link.pid}) was cut off: {why}"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from nodeagent.decide.authorize import considered_intentions, deciding_intention
-from nodeagent.decide.inbound import decide_stream
+from nodeagent.decide.inbound import decide_plaintext, decide_stream
 from nodeagent.decide.mode import mode_of
 from nodeagent.decide.outbound import Via, decide_outbound
 from nodeagent.decide.route import Elsewhere, ToHost, ToService, find_destination
@@ -19,7 +19,7 @@ from nodeagent.model.service import Instance
 from nodeagent.model.snapshot import Snapshot
 
 _HOW = {
-    "stamp": "the kernel stamped its SYN",
+    "stamp": "the stamp that the kernel put on its SYN",
     "conntrack": "conntrack and sock_diag, for its SYN had no stamp",
     "certificate": "the certificate of its tunnel",
     "unknown": "nothing",
@@ -65,7 +65,7 @@ def explain_call(snapshot: Snapshot, source: str, target: Target) -> Call:
         via = decide_outbound(snapshot, source, to)
     except AgentError as error:
         return Call((*steps, _refusal("way", error)), None)
-    return Call((*steps, Step("way", "ok", _way(via))), via)
+    return Call((*steps, Step("way", "ok", _way(via)), *_clear_callee(to, via)), via)
 
 
 def explain_caller(snapshot: Snapshot, source: str) -> Step:
@@ -127,6 +127,22 @@ def explain_callee(snapshot: Snapshot, source: str, service: str, address: Addre
     there = replace(snapshot, mesh=msgspec.structs.replace(snapshot.mesh, host=peer, mode="strict"))
     by = f"{peer or 'the callee'}, by this host's snapshot {snapshot.generation}"
     return msgspec.structs.replace(explain_stream(there, source, service, address), by=by)
+
+
+def explain_plaintext(snapshot: Snapshot, address: Address) -> Step:
+    """What this host says to clear text from outside that arrives at one of its addresses."""
+    try:
+        via = decide_plaintext(snapshot, OriginalDst(address))
+    except AgentError as error:
+        return _refusal("callee", error)
+    return Step("callee", "ok", f"it takes the clear text, and dials {via.address}")
+
+
+def _clear_callee(to: ToService | ToHost | Elsewhere, via: Via) -> Iterator[Step]:
+    """Clear text to a host with an agent: that one's modes are in no snapshot but its own."""
+    if isinstance(to, ToService) and via.path == "direct" and not to.is_local and to.host and to.host.tunnel_port:
+        refused = f"refuses clear text where {to.host.name} or its {to.service.name} is strict"
+        yield Step("callee", "unknown", f"the agent of {to.host.name} {refused}; see there: nodeagent enforce --list")
 
 
 def _destination(to: ToService | ToHost | Elsewhere) -> Step:

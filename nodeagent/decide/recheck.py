@@ -40,6 +40,11 @@ def may_differ(held: Held, old: Snapshot, new: Snapshot) -> bool:
     )
 
 
+def ends_elsewhere(held: Held) -> bool:
+    """Whether another host's agent enforces it and cuts it: this one only what that leaves open."""
+    return held.direction == "outbound" and held.path == "tunnel"
+
+
 def why_cut(snapshot: Snapshot, held: Held) -> PolicyChanged | None:
     """Why such a connection must end; None: it may stay.
 

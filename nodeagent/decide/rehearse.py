@@ -7,9 +7,10 @@ from nodeagent.decide.identify import service_of
 from nodeagent.decide.inbound import decide_plaintext, decide_stream
 from nodeagent.decide.outbound import Via, decide_outbound
 from nodeagent.decide.route import ToService, find_destination
-from nodeagent.errors import AgentError, BadDestination
+from nodeagent.errors import AgentError, BadDestination, PlaintextRefused
 from nodeagent.model.address import OriginalDst, parse_address
 from nodeagent.model.flow import Flow
+from nodeagent.model.outcome import Path
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.model.workload import Workload
 
@@ -27,6 +28,26 @@ def newly_refused(now: Snapshot, then: Snapshot, flows: Iterable[Flow]) -> list[
     """Those that `now` lets pass and `then` would refuse, in the order in which they came."""
     found = ((flow, why_refused(then, flow)) for flow in flows if why_refused(now, flow) is None)
     return [Refused(flow, error, _hint(then, flow)) for flow, error in found if error]
+
+
+def newly_bare(now: Snapshot, then: Snapshot, flows: Iterable[Flow]) -> list[Refused]:
+    """Those that `now` sends in a tunnel and `then` in clear: the callee's agent may refuse that, by modes that are its own."""
+    found = [flow for flow in flows if path_of(now, flow) == "tunnel" and path_of(then, flow) == "direct"]
+    return [Refused(flow, PlaintextRefused(_bare(flow)), "") for flow in found]
+
+
+def _bare(flow: Flow) -> str:
+    where = f"refused there where {flow.peer} or its {flow.destination} is strict"
+    return f"it would go in clear to {flow.peer}, which has an agent: {where}; switch that first"
+
+
+def path_of(snapshot: Snapshot, flow: Flow) -> Path:
+    """The way that this host would send it on."""
+    try:
+        via = decide_flow(snapshot, flow)
+    except AgentError:
+        return "none"
+    return via.path if via else "none"
 
 
 def why_refused(snapshot: Snapshot, flow: Flow) -> AgentError | None:

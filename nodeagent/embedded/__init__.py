@@ -3,5 +3,5 @@
 refusal names access body registration entries intentions answers          decisions and shapes (pure)
 database registrations config_entries values tokens claims authority       what SQLite holds, one family of tables each
 store watchers pace asking *_api routes app                                requests: watch, read, write, answer
-datadir tls log_stream serve                                               the process
+datadir tls serve                                                          the process
 """

@@ -53,6 +53,7 @@ class WriteMesh(msgspec.Struct, frozen=True):
     """Change what holds for all hosts: config entries, intentions, the KV store."""
 
     what: str
+    verb: str = "change"
 
 
 class WriteNode(msgspec.Struct, frozen=True):
@@ -95,8 +96,8 @@ def check_access(caller: Caller, act: Act) -> None:
         case ReadValues(prefix):
             if not prefix.startswith(HOST_READABLE):
                 raise Forbidden(f"{caller} may read keys below {HOST_READABLE} only, not {prefix!r}")
-        case WriteMesh(what):
-            raise Forbidden(f"{caller} may not change {what}: that takes a management token")
+        case WriteMesh(what, verb):
+            raise Forbidden(f"{caller} may not {verb} {what}: that takes a management token")
         case WriteNode(node):
             _check_node(caller, node)
         case RegisterService(node, service):

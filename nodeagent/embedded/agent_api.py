@@ -8,6 +8,8 @@ from nodeagent.embedded.answers import service_json
 from nodeagent.embedded.asking import Answer, Ask
 from nodeagent.embedded.catalog_api import note_displaced
 from nodeagent.embedded.claims import register_service
+from nodeagent.embedded.maintenance import maintain as put_maintenance
+from nodeagent.embedded.maintenance import parse_wish
 from nodeagent.embedded.refusal import BadRequest, NotFound
 from nodeagent.embedded.registration import parse_agent_service
 from nodeagent.embedded.registrations import delete_service, read_node, read_services_of
@@ -50,6 +52,14 @@ async def deregister(ask: Ask) -> Answer:
     ask.check(WriteNode(name))
     if not await ask.server.store.write(lambda change: delete_service(change, name, service_id)):
         raise NotFound(f"{name} has no service with the ID {service_id!r}: give the ID, not the name")
+    return Answer(b"")
+
+
+async def maintain(ask: Ask) -> Answer:
+    """PUT /v1/agent/maintenance?enable=true&reason=…: the host takes no new work, or takes it again."""
+    name, (enable, reason) = _node(ask), parse_wish(ask.query)
+    ask.check(WriteNode(name))
+    await ask.server.store.write(lambda change: put_maintenance(change, name, enable=enable, reason=reason))
     return Answer(b"")
 
 

@@ -39,9 +39,9 @@ def service_json(stored: Stored[ServiceRow]) -> Json:
     }
 
 
-def health_json(node: Stored[NodeRow], service: Stored[ServiceRow], datacenter: str) -> Json:
-    """An instance with its host. Nothing here has checks, and what has none is passing."""
-    return {"Node": node_json(node, datacenter), "Service": service_json(service), "Checks": []}
+def health_json(node: Stored[NodeRow], service: Stored[ServiceRow], checks: list[Json], datacenter: str) -> Json:
+    """An instance with its host, and the host's checks; what has none is passing."""
+    return {"Node": node_json(node, datacenter), "Service": service_json(service), "Checks": checks}
 
 
 def flat_json(node: Stored[NodeRow], service: Stored[ServiceRow], datacenter: str) -> Json:

@@ -38,6 +38,8 @@ class Watch:
     read: Callable[[sqlite3.Connection], Answer]
     index: Callable[[sqlite3.Connection], int]
     """The number of the last change of what is read."""
+    has_last_word: bool = False
+    """Whoever waits when its token is revoked gets this answer still: it says that the token was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,11 @@ class Ask:
 Handler = Callable[[Ask], Awaitable[Answer | Watch]]
 
 
-def watch(topics: tuple[str, ...], read: Callable[[sqlite3.Connection], Answer]) -> Watch:
+def watch(
+    topics: tuple[str, ...], read: Callable[[sqlite3.Connection], Answer], *, has_last_word: bool = False
+) -> Watch:  # fmt: skip
     """A read of what these topics cover."""
-    return Watch(topics, read, lambda connection: index_of(connection, topics))
+    return Watch(topics, read, lambda connection: index_of(connection, topics), has_last_word)
 
 
 def authenticate(server: Server, secret: str) -> Caller:
@@ -169,7 +173,8 @@ async def find(ask: Ask, wanted: Watch) -> Found:
                 if found.index > seen or seen > newest or loop.time() >= deadline or store.watchers.is_closing:
                     return found
                 await asyncio.wait([woken], timeout=deadline - loop.time())
-            authenticate(ask.server, ask.secret)
+            if not wanted.has_last_word:
+                authenticate(ask.server, ask.secret)
 
 
 def _read(ask: Ask, wanted: Watch) -> tuple[Found, int]:

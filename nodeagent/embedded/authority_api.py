@@ -2,18 +2,41 @@
 
 import secrets
 import sqlite3
+from typing import Annotated
 
 import msgspec
 
 from certs.errors import CertificateError
 from certs.serial import CHANCE_BYTES, tag_of, tagged_serial
+from nodeagent import limits
 from nodeagent.embedded.access import ReadMesh, SignFor
 from nodeagent.embedded.asking import Answer, Ask, Server, Watch, watch
 from nodeagent.embedded.authority import active_ca, id_to_sign, leaf_json, read_roots, roots_json
 from nodeagent.embedded.body import shaped
-from nodeagent.embedded.certified import ROOTS, Certified, note_certified, read_revoked
+from nodeagent.embedded.certified import (
+    ROOTS,
+    Certified,
+    Held,
+    correct,
+    misremembered,
+    note_certified,
+    read_revoked,
+)  # fmt: skip
 from nodeagent.embedded.refusal import BadRequest, StorageFailed
 from nodeagent.observe.log import open_log
+
+_ID_CHARS = 128  # twice a root's id, and more than a serial
+
+
+class _HeldCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    service: Annotated[str, msgspec.Meta(max_length=limits.CATALOG_NAME_CHARS)]
+    serial: Annotated[str, msgspec.Meta(max_length=_ID_CHARS)]
+    root: Annotated[str, msgspec.Meta(max_length=_ID_CHARS)]
+    until: float
+
+
+class _HeldRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    certificates: Annotated[tuple[_HeldCertificate, ...], msgspec.Meta(max_length=limits.CERTIFIED_PER_TOKEN)]
 
 
 class _SignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,7 +48,8 @@ async def roots(ask: Ask) -> Watch:
     """GET /v1/connect/ca/roots."""
     ask.check(ReadMesh())
     ask.server.heard[ask.caller.accessor] = ask.number("index") or 0
-    return watch((ROOTS,), lambda connection: _roots_answer(connection, ask.server.realm.trust_domain))
+    realm = ask.server.realm
+    return watch((ROOTS,), lambda connection: _roots_answer(connection, realm.trust_domain), has_last_word=True)
 
 
 async def sign(ask: Ask) -> Answer:
@@ -44,6 +68,18 @@ async def sign(ask: Ask) -> Answer:
     made = leaf_json(chain_pem, service, spiffe_id)
     open_log().info("certificate_signed", service=service, host=ask.caller.node, serial=made["SerialNumber"])
     return Answer(made)
+
+
+async def held(ask: Ask) -> Answer:
+    """PUT /v1/nodeagent/held: all certificates that the caller's host holds now; what it does not name it has lost."""
+    asked = shaped(await ask.json(), _HeldRequest)
+    node, store = ask.caller.node, ask.server.store
+    if not node:
+        raise BadRequest("a management token belongs to no host: hosts say what they hold, by their own tokens")
+    rows = [Held(each.service, each.serial, each.root, each.until) for each in asked.certificates]
+    if store.read(lambda connection: misremembered(connection, node, rows)):
+        await store.write(lambda change: correct(change, node, rows))
+    return Answer(body=True)
 
 
 def _roots_answer(connection: sqlite3.Connection, trust_domain: str) -> Answer:

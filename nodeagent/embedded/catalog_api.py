@@ -7,6 +7,7 @@ from nodeagent.embedded.answers import flat_json, health_json, node_json, servic
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
 from nodeagent.embedded.claims import Holder, register_node, register_service
 from nodeagent.embedded.database import Change
+from nodeagent.embedded.maintenance import checks_json, read_reasons
 from nodeagent.embedded.registration import parse_registration, parse_removal
 from nodeagent.embedded.registrations import (
     NODES,
@@ -77,15 +78,25 @@ async def service(ask: Ask) -> Watch:
 
 
 async def health(ask: Ask) -> Watch:
-    """GET /v1/health/service/:name. Without checks every instance is passing, so `?passing` leaves none out."""
+    """GET /v1/health/service/:name. `?passing` leaves out the instances of hosts in maintenance."""
     ask.check(ReadMesh())
     name, tag, datacenter = ask.path["name"], ask.query.get("tag", ""), ask.server.realm.datacenter
+    only_passing = "passing" in ask.query and ask.query["passing"] not in ("false", "0")
 
     def read(connection: sqlite3.Connection) -> Answer:
-        found = read_instances(connection, name)
-        return Answer([health_json(n, s, datacenter) for n, s in found if not tag or tag in s.value.tags])
+        found = [(n, s) for n, s in read_instances(connection, name) if not tag or tag in s.value.tags]
+        reasons = read_reasons(connection)
+        rows = [health_json(n, s, checks_json(n.value.name, reasons), datacenter) for n, s in found]
+        return Answer([row for row in rows if not (only_passing and row["Checks"])])
 
     return watch((service_topic(name),), read)
+
+
+async def health_of_node(ask: Ask) -> Watch:
+    """GET /v1/health/node/:node: the host's checks, of which there is one at most."""
+    ask.check(ReadMesh())
+    name = ask.path["node"]
+    return watch((node_topic(name),), lambda connection: Answer(checks_json(name, read_reasons(connection))))
 
 
 async def node(ask: Ask) -> Watch:

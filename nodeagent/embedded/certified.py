@@ -1,9 +1,10 @@
 """On which token's word certificates were signed: who still holds one of a root, and what a revoked token takes with it."""
 
 import sqlite3
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from certs.serial import tag_of
+from certs.serial import tag_in, tag_of
 from nodeagent import limits
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import TooLarge
@@ -18,6 +19,16 @@ class Certified(NamedTuple):
     accessor: str
     """Of the token on whose word."""
     service: str
+    root_id: str
+    not_after: float
+    """Unix seconds."""
+
+
+class Held(NamedTuple):
+    """A certificate that a host says it holds."""
+
+    service: str
+    serial: str
     root_id: str
     not_after: float
     """Unix seconds."""
@@ -61,6 +72,33 @@ def note_certified(change: Change, made: Certified, now: float) -> None:
     )
 
 
+def misremembered(connection: sqlite3.Connection, node: str, held: Iterable[Held]) -> list[Certified]:
+    """What is remembered of a host's certificates otherwise than the host says, corrected; one that it lost ends at 0.
+
+    It corrects, and adds nothing that was not signed. How long a revocation is told of (`until`) stays as it was.
+    """
+    said = {(tag_in(each.serial), each.service): each for each in held}
+    rows = connection.execute(
+        "SELECT accessor, service, root, not_after, certified.until FROM certified JOIN tokens USING (accessor) WHERE node = ?",
+        (node,),
+    ).fetchall()
+    found = []
+    for accessor, service, root, not_after, until in rows:
+        each = said.get((tag_of(accessor), service))
+        right = (each.root_id, min(each.not_after, until)) if each else (root, 0.0)
+        if right != (root, not_after):
+            found.append(Certified(accessor, service, *right))
+    return found
+
+
+def correct(change: Change, node: str, held: Iterable[Held]) -> None:
+    """From now on what the host says is remembered."""
+    for made in misremembered(change.connection, node, held):
+        change.connection.execute(
+            "UPDATE certified SET root = ?3, not_after = ?4 WHERE accessor = ?1 AND service = ?2", made
+        )
+
+
 def note_revoked(change: Change, accessor: str, node: str, now: float) -> None:
     """From now on agents are told that certificates signed on this token's word are worth nothing."""
     run = change.connection.execute
@@ -85,13 +123,18 @@ def read_holders(connection: sqlite3.Connection, root_id: str, now: float) -> li
     return [Holder(node, tuple(s for s, _ in held), max(end for _, end in held)) for node, held in found.items()]
 
 
-def read_speakers(connection: sqlite3.Connection, now: float) -> dict[str, str]:
-    """The tokens of hosts that hold certificates valid at `now`: accessor -> host."""
+def read_speakers(connection: sqlite3.Connection, now: float) -> set[str]:
+    """The hosts that hold certificates valid at `now`."""
     rows = connection.execute(
-        "SELECT DISTINCT accessor, node FROM certified JOIN tokens USING (accessor) WHERE not_after > ? AND kind = 'node'",
-        (now,),
+        "SELECT DISTINCT node FROM certified JOIN tokens USING (accessor) WHERE not_after > ? AND kind = 'node'", (now,)
     )
-    return dict(rows.fetchall())
+    return {node for (node,) in rows}
+
+
+def read_nodes(connection: sqlite3.Connection, accessors: Iterable[str]) -> set[str]:
+    """The hosts of these tokens."""
+    known = dict(connection.execute("SELECT accessor, node FROM tokens WHERE kind = 'node'"))
+    return {known[each] for each in accessors if each in known}
 
 
 def read_revoked(connection: sqlite3.Connection) -> list[Revoked]:

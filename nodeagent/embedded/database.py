@@ -51,6 +51,9 @@ CREATE TABLE revoked (tag TEXT PRIMARY KEY, accessor TEXT NOT NULL, node TEXT NO
 """
 _STEPS = {0: _SCHEMA + _SINCE_2, 2: _SINCE_2}
 """What brings a file of a version up to date."""
+_ALWAYS = """CREATE TABLE IF NOT EXISTS maintenance (node TEXT PRIMARY KEY REFERENCES nodes (name) ON DELETE CASCADE,
+    reason TEXT NOT NULL) STRICT, WITHOUT ROWID"""
+"""What a file of any version may be given: a program that does not know it goes on beside it."""
 
 
 class Stored(NamedTuple, Generic[V]):
@@ -116,9 +119,10 @@ def open_database(path: Path, *, create: bool = False) -> sqlite3.Connection:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+        is_whole = bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'maintenance'").fetchone())
     except sqlite3.Error as error:
         raise CatalogError(f"{path}: cannot be opened as a catalog: {error}") from error
-    if version in _STEPS and create:
+    if create and (version in _STEPS or (version == SCHEMA_VERSION and not is_whole)):
         commit(connection, _bring_up_to_date)
     elif version != SCHEMA_VERSION:
         connection.close()
@@ -198,6 +202,7 @@ def _bring_up_to_date(change: Change) -> None:
     version = change.connection.execute("PRAGMA user_version").fetchone()[0]
     for statement in _STEPS.get(version, "").split(";")[:-1]:
         change.connection.execute(statement)
+    change.connection.execute(_ALWAYS)
     change.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

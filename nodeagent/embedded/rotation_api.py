@@ -1,8 +1,8 @@
 """/v1/nodeagent/ca: the state of the mesh's roots, and the steps by which one replaces another. Not in Consul."""
 
 import sqlite3
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,10 +10,10 @@ import msgspec
 from certs.local_ca import LocalCa
 from certs.svid import load_chain
 from nodeagent.embedded.access import WriteMesh
-from nodeagent.embedded.asking import Answer, Ask
+from nodeagent.embedded.asking import Answer, Ask, Server
 from nodeagent.embedded.authority import add_root, read_roots
 from nodeagent.embedded.body import shaped
-from nodeagent.embedded.certified import ROOTS, Holder, read_holders, read_revoked, read_speakers
+from nodeagent.embedded.certified import ROOTS, Holder, read_holders, read_nodes, read_revoked, read_speakers
 from nodeagent.embedded.database import Change, index_of
 from nodeagent.embedded.refusal import Conflict
 from nodeagent.embedded.rotation import (
@@ -39,6 +39,22 @@ class RotateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     force: bool = msgspec.field(name="Force", default=False)
 
 
+class Audience(NamedTuple):
+    """Who listens at one moment: a copy, for the thread that writes must not look at what the event loop changes."""
+
+    now: float
+    """Unix seconds."""
+    heard: Mapping[str, int]
+    """Accessor -> index of the roots that it has taken in."""
+    askers: frozenset[str]
+    """Accessors of those who wait for news."""
+
+    @classmethod
+    def of(cls, server: Server) -> "Audience":
+        """That of a server; in its event loop."""
+        return cls(server.now().timestamp(), dict(server.heard), server.store.watchers.askers)
+
+
 class Standings(NamedTuple):
     """What the CA knows of its roots at one moment."""
 
@@ -47,11 +63,13 @@ class Standings(NamedTuple):
     """By root."""
     deaf: tuple[str, ...]
     """Hosts with certificates that have not asked for more since they were told of these roots."""
+    present: frozenset[str]
+    """Hosts whose agents wait for news now."""
 
 
 async def state(ask: Ask) -> Answer:
     """GET /v1/nodeagent/ca."""
-    ask.check(WriteMesh("the CA"))
+    ask.check(WriteMesh("the CA", "see"))
     return Answer(ask.server.store.read(lambda connection: _state_json(connection, ask)))
 
 
@@ -59,10 +77,10 @@ async def rotate(ask: Ask) -> Answer:
     """PUT /v1/nodeagent/ca/rotate: one step on, or back. It is stored whole or not at all."""
     ask.check(WriteMesh("the CA"))
     asked = shaped(await ask.json(), RotateRequest)
-    now, domain = ask.server.now(), ask.server.realm.trust_domain
+    now, domain, audience = ask.server.now(), ask.server.realm.trust_domain, Audience.of(ask.server)
 
     def turn(change: Change) -> None:
-        found = look(change.connection, now.timestamp(), ask.server.heard)
+        found = look(change.connection, audience)
         check_step(found.roots, asked.step)
         if not asked.force:
             check_harmless(found, asked.step)
@@ -76,12 +94,16 @@ async def rotate(ask: Ask) -> Answer:
     return await state(ask)
 
 
-def look(connection: sqlite3.Connection, now: float, heard: Mapping[str, int]) -> Standings:
-    """The roots, who holds what below them, and who does not know them yet. heard: accessor -> index of the roots known."""
-    roots, newest = read_roots(connection), index_of(connection, (ROOTS,))
-    holders = {root.id: read_holders(connection, root.id, now) for root in roots}
-    speakers = read_speakers(connection, now)
-    return Standings(roots, holders, tuple(sorted({n for a, n in speakers.items() if heard.get(a, 0) < newest})))
+def look(connection: sqlite3.Connection, audience: Audience) -> Standings:
+    """The roots, who holds what below them, and who does not know them yet."""
+    roots, newest, now = read_roots(connection), index_of(connection, (ROOTS,)), audience.now
+    told = read_nodes(connection, (accessor for accessor, index in audience.heard.items() if index >= newest))
+    return Standings(
+        roots,
+        {root.id: read_holders(connection, root.id, now) for root in roots},
+        tuple(sorted(read_speakers(connection, now) - told)),
+        frozenset(read_nodes(connection, audience.askers)),
+    )
 
 
 def check_harmless(found: Standings, step: Step) -> None:
@@ -92,11 +114,7 @@ def check_harmless(found: Standings, step: Step) -> None:
     """
     lost = losing(found.roots, step)
     if lost is not None and found.holders[lost.id]:
-        holders = _list(f"{each.node} ({', '.join(each.services[:_SHOWN_HOSTS])})" for each in found.holders[lost.id])
-        raise Conflict(
-            f"{step}: certificates of the root {lost.id[:16]} are still held by {holders}; they renew within minutes of"
-            f" the activation, or lose their connections if you force it"
-        )
+        raise Conflict(f"{step}: certificates of the root {lost.id[:16]} are still held by {_who_holds(found, lost, step)}")
     if step in OTHER_SIGNS and found.deaf:
         raise Conflict(
             f"{step}: these hosts have not been told of all roots yet and would refuse their peers: {_list(found.deaf)};"
@@ -104,22 +122,46 @@ def check_harmless(found: Standings, step: Step) -> None:
         )
 
 
-def _list(names: Any) -> str:
+def why_refused(found: Standings, step: Step | None) -> str:
+    """Why `step` would be refused now unless it is forced; empty: it would not."""
+    try:
+        if step is not None:
+            check_harmless(found, step)
+    except Conflict as refusal:
+        return str(refusal)
+    return ""
+
+
+def _who_holds(found: Standings, lost: Root, step: Step) -> str:
+    """The holders of a root's certificates, and when they will be none: those whose agents live renew, others wait for the end."""
+    holders = found.holders[lost.id]
+    names = _list(f"{each.node} ({', '.join(each.services[:_SHOWN_HOSTS])})" for each in holders)
+    absent = [each for each in holders if each.node not in found.present]
+    cause = "deactivation" if step == Step.DROP else "activation"
+    cures = [f"connected hosts renew within minutes of the {cause}"] if len(absent) < len(holders) else []
+    if absent:
+        ends = datetime.fromtimestamp(max(each.until for each in absent), tz=UTC)
+        cures.append(f"not connected: {_list(each.node for each in absent)}, whose last one ends at {ends:%Y-%m-%d %H:%M:%S} UTC")
+    return f"{names}; {'; '.join(cures)}; forced (--force), they lose their connections"
+
+
+def _list(names: Iterable[str]) -> str:
     known = list(names)
     more = f" and {len(known) - _SHOWN_HOSTS} more" if len(known) > _SHOWN_HOSTS else ""
     return ", ".join(known[:_SHOWN_HOSTS]) + more
 
 
 def _state_json(connection: sqlite3.Connection, ask: Ask) -> dict[str, Any]:
-    now = ask.server.now().timestamp()
-    found = look(connection, now, ask.server.heard)
-    phase = phase_of(found.roots)
+    found = look(connection, Audience.of(ask.server))
+    phase, back = phase_of(found.roots), back_step(found.roots)
     return {
         "trust_domain": ask.server.realm.trust_domain,
         "leaf_ttl_s": ask.server.leaf_ttl.total_seconds(),
         "phase": phase,
         "next": NEXT[phase],
-        "back": back_step(found.roots) or "",
+        "next_refused": why_refused(found, NEXT[phase]),
+        "back": back or "",
+        "back_refused": why_refused(found, back),
         "roots": [_root_json(root, found.holders[root.id]) for root in found.roots],
         "unaware": list(found.deaf),
         "revoked": [

@@ -19,6 +19,11 @@ class Watchers:
         self._open: dict[str, int] = {}
         self.is_closing = False
 
+    @property
+    def askers(self) -> frozenset[str]:
+        """Accessors of the tokens that wait for something now: their agents live."""
+        return frozenset(self._open)
+
     @contextmanager
     def place(self, accessor: str) -> Iterator[None]:
         """One blocking query of a token.

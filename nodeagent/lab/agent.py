@@ -1,13 +1,17 @@
 """The agents of a lab: started as systemd would, asked whether they are healthy, stopped, killed."""
 
 import os
+import select
 import signal
+import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from nodeagent import limits
+from nodeagent.control.generations import Reloaded, judge_reload
 from nodeagent.control.report import Status
-from nodeagent.lab import cgroup, enter, layout
+from nodeagent.lab import cgroup, enter, fd_store, layout
 from nodeagent.lab.ask import ask_agent
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import Host
@@ -15,9 +19,15 @@ from nodeagent.lab.progress import Progress, Say
 from nodeagent.lab.settings import CONFIG
 from nodeagent.lab.state import Holder, try_start_time
 
+_FD_STORE = (sys.executable, "-P", "-m", "nodeagent.lab.fd_store")
+_STORE = "fd-store"
+_SUPERVISOR = "nodeagent"
 
-def start_agent(host: Host, holder: Holder) -> None:
+
+def start_agent(host: Host, holder: Holder, *, anew: bool = True) -> None:
     """Puts the host's rules in place and starts its agent; does not wait for its health.
+
+    anew: without what an earlier one has stored; as systemd does, which drops it at a stop and not at a restart.
 
     Raises:
         LabError: it runs already, or the rules were refused; with the program's words.
@@ -26,11 +36,36 @@ def start_agent(host: Host, holder: Holder) -> None:
     if cgroup.is_populated(unit):
         raise LabError(f"the agent on {host.name} runs already; use `nodeagent lab agent {host.name} restart`")
     cgroup.make_afresh(unit)
-    env, program = enter.service_environment(), enter.nodeagent_command()
-    apply = enter.inside(holder.pid, [program, "intercept", "apply", "--config", CONFIG], at="/")
-    enter.run_tool(enter.in_cgroup(unit, apply), env=env, timeout_s=limits.LAB_START_S)
-    run = enter.inside(holder.pid, enter.with_many_files([program, "run", "--config", CONFIG]), at="/")
+    if anew:
+        _keep_descriptors(host)
+    apply = enter.inside(holder.pid, [enter.nodeagent_command(), "intercept", "apply", "--config", CONFIG], at="/")
+    enter.run_tool(enter.in_cgroup(unit, apply), env=enter.service_environment(), timeout_s=limits.LAB_START_S)
+    _run(host, holder)
+
+
+def _run(host: Host, holder: Holder) -> None:
+    unit, env, program = host.unit_cgroup(layout.AGENT), enter.service_environment(), enter.nodeagent_command()
+    with_descriptors = [*_FD_STORE, "run", str(host.directory)]
+    run = enter.inside(holder.pid, enter.with_many_files([*with_descriptors, program, "run", "--config", CONFIG]), at="/")
     enter.start_daemon(unit, run, host.log(layout.AGENT), env)
+
+
+def _keep_descriptors(host: Host) -> None:
+    """The agent's store of descriptors, empty; it lives in the host's own cgroup, and ends with it."""
+    _drop_descriptors(host)
+    group = f"{host.holder_cgroup}/{_STORE}"
+    enter.start_daemon(group, [*_FD_STORE, "keep", str(host.directory)], host.log(_STORE), enter.service_environment())
+    deadline = time.monotonic() + limits.LAB_START_S
+    while not (host.directory / fd_store.HELD).exists():
+        if time.monotonic() > deadline:
+            raise LabError(f"the store of descriptors on {host.name} does not start; see {host.log(_STORE)}")
+        time.sleep(0.01)
+
+
+def _drop_descriptors(host: Host) -> None:
+    """What is held for the agent is closed."""
+    cgroup.destroy(f"{host.holder_cgroup}/{_STORE}")
+    (host.directory / fd_store.HELD).unlink(missing_ok=True)
 
 
 def wait_healthy(hosts: Iterable[Host], say: Say) -> None:
@@ -57,11 +92,18 @@ def is_running(host: Host) -> bool:
 
 
 def try_supervisor(host: Host) -> int | None:
-    """The pid of the agent's first process, which started the others; None: no agent runs."""
-    started = {
-        pid: at for pid in cgroup.pids(host.unit_cgroup(layout.AGENT)) if (at := try_start_time(pid)) is not None
-    }
+    """The pid of the agent's first process, which started the others; None: no agent runs, or its first process is gone."""
+    pids = cgroup.pids(host.unit_cgroup(layout.AGENT))
+    started = {pid: at for pid in pids if _is_supervisor(pid) and (at := try_start_time(pid)) is not None}
     return min(started, key=lambda pid: (started[pid], pid), default=None)
+
+
+def _is_supervisor(pid: int) -> bool:
+    """By its name: what an earlier one has left is older, and is none."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == _SUPERVISOR
+    except OSError:
+        return False
 
 
 def stop_agent(host: Host, say: Say) -> None:
@@ -76,9 +118,51 @@ def stop_agent(host: Host, say: Say) -> None:
     cgroup.destroy(unit)
 
 
+def reload_agent(host: Host, say: Say) -> None:
+    """SIGHUP to the supervisor; returns when the next generation serves in place of the one before.
+
+    Raises:
+        LabError: no agent runs, it refused, or the next generation does not serve in time.
+    """
+    before = ask_agent(host, "/v1/status", Status)
+    assert before.supervisor is not None
+    os.kill(before.supervisor.pid, signal.SIGHUP)
+    deadline, progress = time.monotonic() + limits.RELOAD_CHECK_S + limits.LAB_START_S, Progress(say)
+    while (so_far := _look_at_reload(host, before)).state != "done":
+        if so_far.state == "refused":
+            raise LabError(f"the agent on {host.name} refused the reload: {so_far.why}")
+        if time.monotonic() > deadline:
+            raise LabError(f"the agent on {host.name} did not reload: {so_far.why}")
+        progress.waits_for(f"the agent on {host.name} reloads: {so_far.why}")
+        time.sleep(0.05)
+
+
+def _look_at_reload(host: Host, before: Status) -> Reloaded:
+    try:
+        return judge_reload(before, ask_agent(host, "/v1/status", Status))
+    except LabError as error:
+        return judge_reload(before, None, str(error))
+
+
 def kill_agent(host: Host) -> None:
-    """SIGKILL to every process of the agent at once: the crash to rehearse. Its rules stay."""
+    """SIGKILL to every process of the agent at once, and nobody starts another: the crash to rehearse. Its rules stay."""
     cgroup.destroy(host.unit_cgroup(layout.AGENT))
+    _drop_descriptors(host)
+
+
+def crash_agent(host: Host, holder: Holder) -> None:
+    """SIGKILL to the supervisor alone; another is started, as systemd would, with the descriptors that it had stored.
+
+    Raises:
+        LabError: no agent runs.
+    """
+    supervisor = try_supervisor(host)
+    if supervisor is None:
+        raise LabError(f"no agent runs on {host.name}")
+    with os.fdopen(os.pidfd_open(supervisor)) as pidfd:
+        os.kill(supervisor, signal.SIGKILL)
+        select.select([pidfd], [], [], limits.LAB_KILL_S)
+    _run(host, holder)
 
 
 def try_complaint(host: Host) -> str | None:

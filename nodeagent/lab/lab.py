@@ -171,9 +171,26 @@ class Lab:
         agent.start_agent(place, self.state.holder(place))
         agent.wait_healthy((place,), self._say)
 
+    def restart_agent(self, host: str) -> None:
+        """Stops the agent of a host, which drains, and starts another, which gets what that one has stored."""
+        place = self.member(host)
+        agent.stop_agent(place, self._say)
+        agent.start_agent(place, self.state.holder(place), anew=False)
+        agent.wait_healthy((place,), self._say)
+
     def stop_agent(self, host: str) -> None:
         """Stops the agent of a host as systemd would: it drains."""
         agent.stop_agent(self.member(host), self._say)
+
+    def reload_agent(self, host: str) -> None:
+        """Has the agent of a host take up its configuration and program anew; no connection is lost."""
+        agent.reload_agent(self.member(host), self._say)
+
+    def crash_agent(self, host: str) -> None:
+        """Kills the supervisor alone, and returns when another, started as systemd would, is healthy."""
+        place = self.member(host)
+        agent.crash_agent(place, self.state.holder(place))
+        agent.wait_healthy((place,), self._say)
 
     def kill_agent(self, host: str) -> None:
         """Kills every process of the agent of a host."""

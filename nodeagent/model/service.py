@@ -56,6 +56,8 @@ class Instance(msgspec.Struct, frozen=True, gc=False):
     """Every address it was registered under: IPv4, IPv6, or both."""
     weight: int = 1
     healthy: bool = True
+    drained: bool = False
+    """It takes no new work, by its operator's wish. Balancers skip it; whoever calls its address meets it all the same."""
 
 
 class Service(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from nodeagent.model.service import Host, Instance, Mode, Service
 from nodeagent.model.workload import WorkloadRule
 
 Units = Literal["registered", "any"] | tuple[str, ...]
+Fail = Literal["closed", "open"]
 
 
 class Mesh(msgspec.Struct, frozen=True):
@@ -29,6 +30,16 @@ class Mesh(msgspec.Struct, frozen=True):
     workloads: tuple[WorkloadRule, ...] = ()
     units: Units = "registered"
     """Which units speak as the service of their own name, where no rule names them."""
+    fail: Fail = "closed"
+    """While the agent is dead new connections are refused, or bypass it: where nothing else is said."""
+    fail_open: tuple[str, ...] = ()
+    fail_closed: tuple[str, ...] = ()
+    """Services for which something else is said."""
+
+    @property
+    def unnamed_fail(self) -> Fail:
+        """At ports where no service is registered: what is refused while the agent lives is so without it."""
+        return "open" if self.fail == "open" and self.unregistered == "passthrough" else "closed"
 
 
 class Registration(NamedTuple):

@@ -41,6 +41,7 @@ TABLE: dict[str, Metric] = {
     "nodeagent_worker_buffered_bytes": Metric("gauge", "Bytes that a worker holds for streams.", ("worker",)),
     "nodeagent_worker_generation": Metric("gauge", "Snapshot that a worker decides by.", ("worker",)),
     "nodeagent_worker_restarts_total": Metric("counter", "Workers started again after they had ended."),
+    "nodeagent_connections_lost_total": Metric("counter", "Connections that died with their worker, by its last figures; none has a record."),
     "nodeagent_records_dropped_total": Metric("counter", "Connection records lost because a queue was full."),
     "nodeagent_log_lines_dropped_total": Metric("counter", "Lines of the connection log lost: disk full or too slow."),
     "nodeagent_label_overflow_total": Metric("counter", "Connections counted as `other` for want of series."),
@@ -57,6 +58,7 @@ TABLE: dict[str, Metric] = {
     "nodeagent_svid_requests_total": Metric("counter", "Requests to the CA.", ("outcome",)),
     "nodeagent_interception_active": Metric("gauge", "1 while the kernel's rules are as planned."),
     "nodeagent_interception_repairs_total": Metric("counter", "Times that rules were put back."),
+    "nodeagent_bypassed_total": Metric("counter", "Connections that went around the agent while it was dead."),
 }
 
 _Child = Counter | Gauge | Histogram
@@ -159,6 +161,7 @@ class Metrics:
         key = ("supervisor", stats.pid)
         self.set("nodeagent_interception_active", stats.interception in ("active", "repaired"))
         self._rise(key, ("nodeagent_interception_repairs_total",), stats.repairs)
+        self._rise(key, ("nodeagent_bypassed_total",), stats.bypassed)
         self._rise(key, ("nodeagent_worker_restarts_total",), sum(w.restarts for w in stats.workers))
 
     def _rise(self, key: tuple[str, int], series: tuple[str, ...], total: float) -> None:

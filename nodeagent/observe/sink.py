@@ -1,27 +1,39 @@
 """Where log lines go: a thread writes them, so that a full disk or a journal that stands still holds up nobody else."""
 
+import functools
 import os
 import queue
+import select
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from nodeagent import limits
+from nodeagent.observe.log import open_log
 
 _MODE = 0o640
+
+_log = open_log()
 
 
 class Sink:
     """Takes lines and never waits; what does not fit is counted and dropped. Owned by one process, which closes it."""
 
-    def __init__(self, target: BinaryIO | Path, lines: int = limits.LOG_LINES_QUEUED) -> None:
-        """target: an open stream, or a file, which is made where it is not and followed when it is renamed away."""
+    def __init__(
+        self, target: BinaryIO | Path, lines: int = limits.LOG_LINES_QUEUED, on_turn: Callable[[str], None] | None = None
+    ) -> None:
+        """target: an open stream, or a file, which is made where it is not and followed when it is renamed away.
+
+        on_turn: called by the thread that writes, with `error`, when writing begins to fail and when it works again.
+        """
         self.dropped = 0
         """Lines that were lost."""
         self.error = ""
         """Why the last write failed; empty after one that did not."""
         self._target = target
+        self._on_turn = on_turn
         self._stream: BinaryIO | None = None if isinstance(target, Path) else target
         self._lines: queue.Queue[bytes | None] = queue.Queue(lines)
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -54,14 +66,18 @@ class Sink:
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
             try:
-                stream = self._open()
-                stream.write(line)
-                stream.flush()
-                self.error = ""
+                _write(self._open(), line)
+                self._turn("")
             except (OSError, ValueError) as error:  # ValueError: the stream was closed
-                self.error, self.dropped = str(error), self.dropped + 1
+                self.dropped += 1
+                self._turn(str(error))
                 self._forget()
         self._forget()
+
+    def _turn(self, error: str) -> None:
+        is_turn, self.error = bool(error) != bool(self.error), error
+        if is_turn and self._on_turn:
+            self._on_turn(error)
 
     def _open(self) -> BinaryIO:
         """The stream; of a file, the one that has its name now: logrotate renames the old one away."""
@@ -91,8 +107,35 @@ def open_sink(where: str, journal: Sink | None = None) -> Sink | None:
     if where == "off":
         return None
     if where != "stdout":
-        return Sink(Path(where))
-    return journal if journal and os.path.sameopenfile(1, 2) else Sink(sys.stdout.buffer)
+        return Sink(Path(where), on_turn=functools.partial(_tell_turn, where))
+    return journal if journal and os.path.sameopenfile(1, 2) else Sink(unbuffered(sys.stdout.fileno()))
+
+
+def unbuffered(descriptor: int) -> BinaryIO:
+    """A stream of standard output or error for a Sink."""
+    return os.fdopen(descriptor, "wb", 0, closefd=False)
+
+
+def _write(stream: BinaryIO, line: bytes) -> None:
+    """All of it, however long that takes: also to a descriptor that does not wait by itself."""
+    rest = memoryview(line)
+    while rest:
+        taken: int | None = stream.write(rest)
+        if taken is None:  # what an unbuffered stream says then
+            poller = select.poll()
+            poller.register(stream, select.POLLOUT)
+            poller.poll()
+        rest = rest[taken or 0 :]
+    stream.flush()
+
+
+def _tell_turn(where: str, error: str) -> None:
+    """In the journal: a log that is not written cannot say so itself."""
+    if error:
+        cure = "is there room, and may the agent's user (host.control_user) write to its directory?"
+        _log.error("connection_log_failed", path=where, error=error, cure=cure)
+    else:
+        _log.warning("connection_log_written_again", path=where)
 
 
 def _is_at(stream: BinaryIO, path: Path) -> bool:

@@ -6,8 +6,12 @@ from typing import TypeVar
 
 from nodeagent import limits
 from nodeagent.model.address import canonical_ip
+from nodeagent.observe.log import open_log
 from nodeagent.wire.frames import CaptureFrame
+from redirect.elements import Exceptions
+from redirect.settings import Fail
 
+_log = open_log()
 _Value = TypeVar("_Value", str, int)
 
 NEVER_PORTS = frozenset((
@@ -28,6 +32,8 @@ class Capture:
     """What was beyond the limits and not even looked at; empty: nothing."""
     loopback_ports: tuple[int, ...] = ()
     """Those of the ports that are captured on loopback addresses, too."""
+    exceptions: Exceptions | None = None
+    """What differs from the host's fail mode; None: not told, or too much to take, so nothing bypasses a dead agent."""
 
 
 def check_capture(frame: CaptureFrame) -> Capture:
@@ -40,7 +46,7 @@ def check_capture(frame: CaptureFrame) -> Capture:
             addresses.add(address)
         else:
             refused.append(f"address {text[:64]!r}")
-    ports = {port for port in frame.ports[: limits.CAPTURE_PORTS] if 0 < port <= 65535 and port not in NEVER_PORTS}
+    ports = {port for port in frame.ports[: limits.CAPTURE_PORTS] if _is_port(port) and port not in NEVER_PORTS}
     refused += [f"port {port}" for port in frame.ports[: limits.CAPTURE_PORTS] if port not in ports]
     beyond = [
         f"{given - limit} {what} beyond the limit of {limit}"
@@ -52,8 +58,25 @@ def check_capture(frame: CaptureFrame) -> Capture:
     ]
     on_loopback = ports.intersection(frame.loopback_ports)
     return Capture(
-        tuple(sorted(addresses)), tuple(sorted(ports)), tuple(refused), "; ".join(beyond), tuple(sorted(on_loopback))
-    )
+        tuple(sorted(addresses)), tuple(sorted(ports)), tuple(refused), "; ".join(beyond), tuple(sorted(on_loopback)),
+        _exceptions(frame),
+    )  # fmt: skip
+
+
+def _exceptions(frame: CaptureFrame) -> Exceptions | None:
+    """Without those that can never be captured: for them no fail mode holds."""
+    given = len(frame.except_endpoints)
+    if frame.fail not in ("open", "closed") or given > limits.CAPTURE_ENDPOINTS or len(frame.except_ports) > limits.CAPTURE_PORTS:
+        if frame.fail:
+            _log.error("exceptions_refused", fail=frame.fail[:8], endpoints=given, effect="nothing bypasses the agent while it is dead")
+        return None
+    fail: Fail = "open" if frame.fail == "open" else "closed"
+    endpoints = {(ip, port) for text, port in frame.except_endpoints if _is_port(port) and (ip := try_address(text))}
+    return Exceptions(fail, tuple(sorted(endpoints)), tuple(sorted(filter(_is_port, set(frame.except_ports)))))
+
+
+def _is_port(port: int) -> bool:
+    return 0 < port <= 65535
 
 
 def follow_capture(before: Capture, said: Capture) -> Capture:

@@ -56,6 +56,15 @@ class WorkerChannel:
             if len(self._waiting) == 1:
                 self._flush()
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether anything waits for room."""
+        return bool(self._waiting)
+
+    def fileno(self) -> int:
+        """The socket's."""
+        return self._socket.fileno()
+
     def has_waiting(self, data: bytes) -> bool:
         """Whether the same message still waits for room: asked again, it need not be sent twice."""
         return any(waiting.data == data for waiting in self._waiting)

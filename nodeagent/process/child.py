@@ -27,6 +27,10 @@ class Process:
         self._on_end = on_end
         loop.add_reader(pidfd, self._see_end)
 
+    def fileno(self) -> int:
+        """The pidfd, while it lives."""
+        return self._pidfd
+
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal, unless the process has ended."""
         if self.ended.is_set():

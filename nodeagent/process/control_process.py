@@ -2,6 +2,7 @@
 
 import array
 import asyncio
+import os
 import signal
 import socket
 import struct
@@ -20,12 +21,15 @@ from nodeagent.process import privileges
 from nodeagent.process.capture import Capture, check_capture
 from nodeagent.process.channel import PASSING
 from nodeagent.process.child import START_ERRORS, Process, closing_memory, start_program, watch_program
+from nodeagent.process.handover import is_sealed
 from nodeagent.process.restart import remember_exit, start_at
 from nodeagent.process.worker_process import State, WorkerProcess
 from nodeagent.wire.frames import CaptureFrame, FrameReader, Message, SupervisorStats, encode_frame
 
 _log = open_log()
 _HANDOVER = struct.Struct("=II")  # worker's number, pid; beside it: one descriptor
+KEYS = b"keys"
+"""What control says beside its memory of keys; as in `control/key_memory`."""
 _READ_BYTES = 256 * 1024
 
 
@@ -47,12 +51,18 @@ class ControlProcess:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, program: Program,
         workers: Callable[[], list[WorkerProcess]], on_capture: Callable[[Capture], None],
+        on_keys: Callable[[int], None] = lambda _: None, keys: int = -1,
     ) -> None:  # fmt: skip
+        """`on_keys` is told the descriptor of control's memory of keys, which stays ours; `keys`: that of an earlier one."""
         self._loop = loop
         self._program = program
         self._workers = workers
         self._on_capture = on_capture
-        self._exits: tuple[float, ...] = ()
+        self._on_keys = on_keys
+        self.exits: tuple[float, ...] = ()
+        """When it ended, as far as that can matter."""
+        self.keys = keys
+        """Its memory of keys, for its successors; never looked into here."""
         self._process: Process | None = None
         self._channel: socket.socket | None = None
         self._handover: socket.socket | None = None
@@ -117,6 +127,7 @@ class ControlProcess:
             theirs.enter_context(handover)
             config = theirs.enter_context(closing_memory("nodeagent-config", msgspec.msgpack.encode(program.config)))
             fds = {"--config-fd": config, "--handover-fd": handover.fileno(), "--supervisor-fd": channel.fileno()}
+            fds |= {"--keys-fd": self.keys} if self.keys >= 0 else {}
             options = [f"{option}={fd}" for option, fd in fds.items()]
             arguments = [f"--config={program.config_path}", *options]
             pid = start_program("nodeagent.control", arguments, tuple(fds.values()), program.environ, self._become)
@@ -125,6 +136,7 @@ class ControlProcess:
         for ours in (self._channel, self._handover):
             ours.setblocking(False)
         self._loop.add_reader(self._channel, self._receive)
+        self._loop.add_reader(self._handover, self._receive_keys)
 
     def tell(self, stats: SupervisorStats) -> None:
         """Sends the figures; those that do not fit into the channel are left out, the next ones say it all."""
@@ -137,6 +149,11 @@ class ControlProcess:
             return
         except OSError as error:
             self._replace(f"cannot be written to: {error.strerror}")
+
+    def revive(self) -> None:
+        """Starts it again after a stop."""
+        self._is_wanted = True
+        self.start()
 
     async def stop(self) -> None:
         """Ends it, with force if it does not go."""
@@ -171,6 +188,33 @@ class ControlProcess:
         except OSError as error:
             self._replace(f"cannot be read: {error.strerror}")
 
+    def _receive_keys(self) -> None:
+        """Takes the one thing that control passes: memory that it cannot change any more. Anything else costs it its life."""
+        assert self._handover is not None
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._handover, len(KEYS) + 1, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, descriptors = b"", []
+        if data == KEYS and len(descriptors) == 1 and is_sealed(descriptors[0]):
+            os.set_inheritable(descriptors[0], False)
+            self.forget_keys()
+            self.keys = descriptors[0]
+            self._on_keys(self.keys)
+            return
+        for fd in descriptors:
+            os.close(fd)
+        self._loop.remove_reader(self._handover)
+        if data:
+            self._replace("passed something else than keys")
+
+    def forget_keys(self) -> None:
+        """Closes our copy of its memory of keys."""
+        if self.keys >= 0:
+            os.close(self.keys)
+        self.keys = -1
+
     def _replace(self, why: str) -> None:
         """Its end, which follows, starts another."""
         _log.error("control_cut", why=f"it {why}")
@@ -186,6 +230,7 @@ class ControlProcess:
             self._loop.remove_reader(self._channel)
             self._channel.close()
         if self._handover is not None:
+            self._loop.remove_reader(self._handover)
             self._handover.close()
         self._channel = self._handover = None
 
@@ -194,8 +239,8 @@ class ControlProcess:
         if not self._is_wanted:
             return
         now = self._loop.time()
-        self._exits = remember_exit(self._exits, now)
-        next_at = start_at(self._exits, now)
+        self.exits = remember_exit(self.exits, now)
+        next_at = start_at(self.exits, now)
         _log.error("control_exited", code=code, restart_in_s=round(next_at - now, 3))
         self._loop.call_at(next_at, self.start)
 

@@ -24,12 +24,18 @@ class Guard:
     The calls into the kernel take some milliseconds each and are made from the supervisor's loop, which waits for them.
     """
 
-    def __init__(self, settings: Settings | None) -> None:
-        """`settings`: None where interception is switched off; then nothing here touches the kernel."""
+    def __init__(self, settings: Settings | None, stays_closed: Callable[[str], bool] = lambda _: False) -> None:
+        """`settings`: None where interception is switched off; then nothing here touches the kernel.
+
+        stays_closed: whether a unit may never bypass a dead agent.
+        """
         self._rules: Condition = "off"
         self._why = "intercept.enabled is false"
         self.repairs = 0
+        self.bypassed = 0
+        """Connections that went around the agent while nobody beat."""
         self._settings = settings
+        self._stays_closed = stays_closed
         self._elements = open_elements(settings) if settings else None
         self._capture = Capture()
         self._written = self._capture
@@ -47,6 +53,11 @@ class Guard:
         if not self._capture.overflow or self._rules in ("off", "failed"):
             return self._why
         return f"not everything is captured: {self._capture.overflow}"
+
+    @property
+    def captured(self) -> Capture:
+        """What is captured now."""
+        return self._capture
 
     @property
     def is_standing(self) -> bool:
@@ -81,8 +92,10 @@ class Guard:
         """Whether the kernel's map now holds these units, whose paths are below the cgroup `root`."""
         if self._elements is None:
             return True
+        units = tuple(units)
         marks = {f"{root}/{unit.path}".lstrip("/"): unit.mark for unit in units}
-        return self._try("units", lambda elements: self._set_units(elements, marks))
+        may_bypass = frozenset(unit.mark for unit in units if not self._stays_closed(unit.unit))
+        return self._try("units", lambda elements: self._set_units(elements, marks, may_bypass))
 
     def beat(self) -> None:
         """New connections are captured for the next seconds."""
@@ -101,6 +114,7 @@ class Guard:
         if self._settings is None or self._elements is None:
             return
         self._checks += 1
+        self._try("bypassed", self._count_bypassed)
         try:
             drift = kernel.verify(self._settings) or self._check_elements(self._elements)
         except RedirectError as error:
@@ -131,11 +145,18 @@ class Guard:
         """Nothing is done where the kernel has taken it already."""
         wanted = self._capture
         if wanted is not self._written:
-            elements.set_capture(wanted.addresses, wanted.ports, wanted.loopback_ports)
+            elements.set_capture(wanted.addresses, wanted.ports, wanted.loopback_ports, wanted.exceptions)
             self._written = wanted
 
-    def _set_units(self, elements: AnyElements, marks: dict[str, int]) -> None:
-        missing = elements.set_units(marks)
+    def _count_bypassed(self, elements: AnyElements) -> None:
+        """The kernel counted them while nobody else could."""
+        bypassed = elements.take_bypassed()
+        if bypassed:
+            self.bypassed += bypassed
+            _log.warning("connections_bypassed", number=bypassed, why='the agent did not beat, and fail is "open" for them')
+
+    def _set_units(self, elements: AnyElements, marks: dict[str, int], may_bypass: frozenset[int]) -> None:
+        missing = elements.set_units(marks, may_bypass)
         if missing:  # gone since we looked, or with a name that no rule can hold: found by the slower look-up
             _log.info("units_not_stamped", paths=missing[:_SHOWN], number=len(missing))
 

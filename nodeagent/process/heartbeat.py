@@ -35,11 +35,13 @@ class Verdict:
 def judge(pulses: Sequence[Pulse], now: float) -> Verdict:
     """Alive is an agent with at least one serving worker, all of whose serving workers have answered within ANSWER_S.
 
-    A worker that starts or drains does not count: its share is with the others, or waits in its queue for moments.
+    A worker that starts or drains does not count: its share is with the others, or waits in its queue for moments. Nor
+    does a spare, but one that hangs is of no use.
     """
     serving = [pulse for pulse in pulses if pulse.state == State.SERVING]
     is_beating = bool(serving) and all(now - pulse.answered_at <= limits.ANSWER_S for pulse in serving)
-    hung = [pulse.number for pulse in serving if now - pulse.answered_at > limits.HUNG_S]
+    asked = [pulse for pulse in pulses if pulse.state in (State.STANDBY, State.OPENING, State.SERVING)]
+    hung = [pulse.number for pulse in asked if now - pulse.answered_at > limits.HUNG_S]
     hung += [p.number for p in pulses if p.state == State.STARTING and now - p.born_at > limits.START_S]
     return Verdict(is_beating, tuple(hung))
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from nodeagent import limits
-from nodeagent.config import Config
+from nodeagent.config import Config, mesh_of
 from nodeagent.errors import ConfigError
 from nodeagent.process.privileges import resolve_user
 from redirect.backend import choose_backend
 from redirect.settings import Settings
+
+_UNIT, _UID = "systemd:id:", "unix:uid:"
 
 
 def _warn(what: str) -> None:
@@ -60,8 +62,28 @@ def settings_of(
         exclude_addresses=catalog,
         mesh_cidrs=intercept.mesh_cidrs,
         backend="iptables" if intercept.backend == "iptables" else "nft",
-        fail="open" if intercept.fail == "open" and not _is_strict_anywhere(config) else "closed",
+        fail=mesh_of(config, "").unnamed_fail,
+        knows_callers=_knows_callers(config),
+        closed_uids=_closed_uids(config),
     )
+
+
+def closed_units(config: Config) -> Callable[[str], bool]:
+    """Whether a unit, such as `web.service`, speaks as a service that may never bypass a dead agent, or is called as one."""
+    closed = mesh_of(config, "").fail_closed
+    named = {rule.selector.removeprefix(_UNIT) for rule in config.workload if rule.service in closed}
+    return lambda unit: unit in named or unit.removesuffix(".service") in closed
+
+
+def _knows_callers(config: Config) -> bool:
+    """Whether some callers must be told from others, where anything may bypass at all."""
+    mesh = mesh_of(config, "")
+    return bool(mesh.fail_closed) and (mesh.fail == "open" or bool(mesh.fail_open))
+
+
+def _closed_uids(config: Config) -> tuple[int, ...]:
+    rules = (rule for rule in config.workload if rule.selector.startswith(_UID) and rule.service in mesh_of(config, "").fail_closed)
+    return tuple(sorted({int(rule.selector.removeprefix(_UID)) for rule in rules}))
 
 
 def with_backend(config: Config, settings: Settings) -> Settings:
@@ -85,11 +107,6 @@ def resolve_catalog(address: str) -> tuple[tuple[str, int], ...]:
     except (OSError, ValueError) as error:  # ValueError: a port beyond 65535, or a name that no resolver takes
         raise ConfigError(f"catalog.address: {address} cannot be resolved: {error}") from error
     return tuple(sorted({(str(row[4][0]), int(row[4][1])) for row in found}))
-
-
-def _is_strict_anywhere(config: Config) -> bool:
-    """Strict services are never reached around the agent, and the kernel cannot tell them apart by service."""
-    return "strict" in {config.host.mode, *(table.mode for table in config.service.values())}
 
 
 def _metrics_port(listen: str) -> tuple[int, ...]:

@@ -1,9 +1,17 @@
-"""What systemd is told: ready, stopping, alive, and one line of status. Without systemd: nothing."""
+"""What systemd is told: ready, stopping, alive, one line of status, and which descriptors it shall keep for a successor.
 
+Without systemd: nothing.
+"""
+
+import array
 import os
 import socket
-from collections.abc import Mapping, MutableMapping
+from collections import deque
+from collections.abc import Mapping, MutableMapping, Sequence
 
+from nodeagent import limits
+
+_FIRST_FD = 3  # sd_listen_fds(3)
 _OURS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID")
 
 
@@ -25,12 +33,28 @@ def without_systemd(environ: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in environ.items() if key not in _OURS}
 
 
+def take_stored(environ: MutableMapping[str, str], pid: int) -> list[tuple[str, int]]:
+    """(name, descriptor) of all that the service manager has kept for this very process; told once, as the variables go.
+
+    More than STORED are closed.
+    """
+    values = {key: environ.pop(key, "") for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+    count = values["LISTEN_FDS"]
+    if values["LISTEN_PID"] != str(pid) or not count.isdecimal():
+        return []
+    taken = range(_FIRST_FD, _FIRST_FD + min(int(count), limits.STORED))
+    os.closerange(taken.stop, _FIRST_FD + int(count))  # a listening socket of which nobody knows would swallow connections
+    return list(zip([*values["LISTEN_FDNAMES"].split(":"), *[""] * len(taken)], taken, strict=False))
+
+
 class Notifier:
     """The service manager's ear. Owned by the supervisor."""
 
     def __init__(self, environ: MutableMapping[str, str], pid: int) -> None:
         self._address = notify_address(environ)
         self._is_watched = is_watched(environ, pid)
+        self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        """Messages with descriptors, of our own copies: none of them may be lost, and their order counts."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
     def ready(self, status: str) -> None:
@@ -43,12 +67,43 @@ class Notifier:
 
     def alive(self) -> None:
         """Feeds the watchdog, where there is one."""
+        self._flush()
         if self._is_watched:
             self._send("WATCHDOG=1")
 
+    def store(self, name: str, descriptors: Sequence[int]) -> None:
+        """A successor gets these under this name, whatever becomes of this process."""
+        self._queue(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", tuple(map(os.dup, descriptors)) if self._address else ())
+
+    def forget(self, name: str) -> None:
+        """It gets nothing of this name any more."""
+        self._queue(f"FDSTOREREMOVE=1\nFDNAME={name}", ())
+
     def close(self) -> None:
-        """Gives the descriptor back."""
+        """Gives the descriptors back."""
+        for _, descriptors in self._unsent:
+            _close(descriptors)
+        self._unsent.clear()
         self._socket.close()
+
+    def _queue(self, text: str, descriptors: tuple[int, ...]) -> None:
+        if self._address:
+            self._unsent.append((text.encode(), descriptors))
+            self._flush()
+
+    def _flush(self) -> None:
+        """Sends what waits; a manager that is slow gets the rest with the next beat."""
+        while self._unsent:
+            data, descriptors = self._unsent[0]
+            beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+            try:
+                self._socket.sendmsg([data], beside, 0, self._address)
+            except BlockingIOError:
+                return
+            except OSError:  # nobody is there, or nobody who takes descriptors: there is no store then
+                pass
+            self._unsent.popleft()
+            _close(descriptors)
 
     def _send(self, text: str) -> None:
         """A manager that does not listen is not our failure: it will see the process end."""
@@ -58,3 +113,8 @@ class Notifier:
             self._socket.sendto(text.encode(), self._address)
         except OSError:
             return
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)

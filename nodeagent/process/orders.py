@@ -12,7 +12,7 @@ from nodeagent.config import Config
 from nodeagent.errors import FrameError
 
 _MESSAGE_BYTES = 4096
-_DESCRIPTORS = 16  # two channels, three listeners in two families
+_DESCRIPTORS = 2  # both channels of a worker
 _FD_BYTES = array.array("i").itemsize
 
 
@@ -25,13 +25,11 @@ class SpawnerSetup(msgspec.Struct, frozen=True):
 
 
 class Spawn(msgspec.Struct, tag="spawn", frozen=True):
-    """Supervisor to spawner: fork a worker. Beside it: its two channels, then one descriptor per listener."""
+    """Supervisor to spawner: fork a worker. Beside it: its two channels."""
 
     serial: int
     """Of this order: a late report of an earlier one must not be taken for it."""
     number: int
-    listeners: tuple[tuple[str, int], ...]
-    """Kind and family of each."""
 
 
 class Spawned(msgspec.Struct, tag="spawned", frozen=True):

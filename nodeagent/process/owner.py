@@ -137,6 +137,11 @@ class OwnerFinder:
         if len(self._waiting) == 1:
             self._defer(self._ids.wait_s, self._answer_waiting)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._waiting)
+
     def close(self) -> None:
         """Gives both sockets back."""
         self._conntrack.close()

@@ -1,5 +1,6 @@
 """What must be true before anything is started: each failure is one sentence with its cure."""
 
+import grp
 import os
 import platform
 import socket
@@ -29,6 +30,15 @@ def check_users(control: privileges.User, worker: privileges.User) -> None:
     """Raises ConfigError where control and workers could read each other's memory."""
     if control.uid == worker.uid:
         raise ConfigError(f"host.control_user and host.worker_user are the same uid {control.uid}; give two users")
+
+
+def check_group(name: str | int, key: str) -> None:
+    """Raises ConfigError where a group that the configuration names at `key` is none: nobody would notice before it is needed."""
+    try:
+        if isinstance(name, str) and name:
+            grp.getgrnam(name)
+    except KeyError:
+        raise ConfigError(f"{key}: there is no group {name!r}; make it (groupadd --system {name}) or name another") from None
 
 
 def check_kernel(config: Config) -> None:

@@ -71,6 +71,21 @@ def lock_run_dir(path: Path, proc_locks: Path = Path("/proc/locks")) -> int:
     return fd
 
 
+def take_run_dir(path: Path, held: int) -> int:
+    """A descriptor that holds the directory's lock: `held`, by which a predecessor locked it; a new one for another directory.
+
+    Raises:
+        ConfigError: another agent holds it.
+    """
+    try:
+        if os.path.samestat(os.fstat(held), path.stat()):
+            return held
+        os.close(held)
+    except OSError:
+        pass
+    return lock_run_dir(path)
+
+
 def find_holder(locks: str, inode: int) -> int:
     """The process that holds a flock on `inode`, from /proc/locks; 0: it is not told."""
     for line in locks.splitlines():

@@ -13,8 +13,9 @@ import signal
 import socket
 import sys
 import traceback
-from typing import Literal, NoReturn, cast
+from typing import NoReturn, cast
 
+from nodeagent.observe.unblocked import unblock_stderr
 from nodeagent.process import privileges, seccomp
 from nodeagent.process.orders import (
     Exited,
@@ -26,10 +27,9 @@ from nodeagent.process.orders import (
     receive_order,
     send_order,
 )  # fmt: skip
-from nodeagent.process.worker import Listener, WorkerSetup, run_worker
+from nodeagent.process.worker import WorkerSetup, run_worker
 
 _EXIT_DEFECT = 70  # EX_SOFTWARE
-_CHANNELS = 2
 
 
 def main(arguments: list[str]) -> None:
@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> None:
         setup = decode_setup(file.read())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ctrl-C is the supervisor's business
     privileges.name_process("nodeagent-spawn")
+    unblock_stderr("spawner")
     privileges.keep_only(privileges.SPAWNER)
     # What exists now is never looked at by a collector again: its pages stay shared between all workers.
     gc.collect()
@@ -104,6 +105,7 @@ class Spawner:
                 os.close(pidfd)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             privileges.name_process(f"nodeagent-w{spawn.number}")
+            unblock_stderr(f"worker-{spawn.number}")
             _confine(privileges.User(self._setup.uid, self._setup.gid))
             run_worker(_worker_setup(spawn, descriptors, self._setup))
             code = 0
@@ -126,19 +128,11 @@ def _confine(user: privileges.User) -> None:
 
 
 def _worker_setup(spawn: Spawn, descriptors: tuple[int, ...], setup: SpawnerSetup) -> WorkerSetup:
-    """The descriptors by their meaning: both channels, then the listeners in the order's order."""
-    sockets = [socket.socket(fileno=fd) for fd in descriptors]
-    for sock in sockets:
+    """The descriptors by their meaning: the channels to the supervisor and to control."""
+    supervisor, control = (socket.socket(fileno=fd) for fd in descriptors)
+    for sock in (supervisor, control):
         sock.setblocking(False)
-    listeners = tuple(
-        Listener(
-            cast("Literal['outbound', 'inbound', 'tunnel']", kind),
-            cast("Literal[4, 6]", family),
-            sock,
-        )
-        for (kind, family), sock in zip(spawn.listeners, sockets[_CHANNELS:], strict=True)
-    )
-    return WorkerSetup(spawn.number, setup.config, sockets[0], sockets[1], listeners)
+    return WorkerSetup(spawn.number, setup.config, supervisor, control)
 
 
 def _exit_code(exit_: SystemExit) -> int:

@@ -28,7 +28,8 @@ class SpawnerProcess:
         self._on_spawned = on_spawned
         self._on_exited = on_exited
         self._on_lost = on_lost
-        self._exits: tuple[float, ...] = ()
+        self.exits: tuple[float, ...] = ()
+        """When it ended, as far as that can matter."""
         self._process: Process | None = None
         self._orders: socket.socket | None = None
         self._is_wanted = True
@@ -77,6 +78,11 @@ class SpawnerProcess:
             return False
         return True
 
+    def revive(self) -> None:
+        """Starts it again after a stop."""
+        self._is_wanted = True
+        self.start()
+
     async def stop(self) -> None:
         """Ends the spawner; workers that still live go on without it."""
         self._is_wanted = False
@@ -113,8 +119,8 @@ class SpawnerProcess:
         if not self._is_wanted:
             return
         now = self._loop.time()
-        self._exits = remember_exit(self._exits, now)
-        next_at = start_at(self._exits, now)
+        self.exits = remember_exit(self.exits, now)
+        next_at = start_at(self.exits, now)
         _log.error("spawner_exited", code=code, restart_in_s=round(next_at - now, 3))
         self._loop.call_at(next_at, self._restart)
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nodeagent import limits
+from nodeagent import __version__, limits
 from nodeagent.config import Config
 from nodeagent.errors import ConfigError
 from nodeagent.observe.log import open_log
@@ -17,22 +17,25 @@ from nodeagent.process.capture import Capture
 from nodeagent.process.cgroups import find_cgroup2_mount, own_cgroup
 from nodeagent.process.control_process import ControlProcess, Program
 from nodeagent.process.guard import Guard
-from nodeagent.process.interception import resolve_catalog, settings_of, with_backend
+from nodeagent.process.handover import Handover, Inheritance
+from nodeagent.process.inherited import KEYS, inherited_keys, inherited_slots, place_elders
+from nodeagent.process.interception import closed_units, resolve_catalog, settings_of, with_backend
 from nodeagent.process.listeners import (
-    Family,
-    ListenerSocket,
-    bind_listeners,
+    ListenerSet,
     check_ports_are_free,
-    close_listeners,
+    complete_set,
+    free_name,
     usable_families,
 )  # fmt: skip
-from nodeagent.process.notify import without_systemd
+from nodeagent.process.notify import Notifier, without_systemd
 from nodeagent.process.orders import SpawnerSetup
 from nodeagent.process.owner import CgroupIds, OwnerFinder
-from nodeagent.process.run_dir import lock_run_dir, prepare_run_dir
+from nodeagent.process.run_dir import lock_run_dir, prepare_run_dir, take_run_dir
 from nodeagent.process.saved_capture import try_saved_capture
 from nodeagent.process.unit_map import UnitMap
-from nodeagent.process.workers import Fleet, FleetCalls
+from nodeagent.process.units import Marks
+from nodeagent.process.workers import Fleet, FleetCalls, Lineage, Slot, merge
+from nodeagent.wire.requests import Family
 from redirect.errors import RedirectError
 from redirect.settings import Settings
 
@@ -56,10 +59,16 @@ class Parts:
     users: Users
     cgroups: Path
     """The directory of `cgroup_root`."""
+    own_cgroup: Path
+    """That of this agent's processes."""
     saved: Capture | None
     """What was captured before this process started."""
     families: tuple[Family, ...]
-    listeners: list[tuple[ListenerSocket, ...]]
+    run_dir: int
+    """Holds the run directory's lock."""
+    slots: list[Slot]
+    has_inherited: bool
+    """Whether any of their sockets was listening before this process was there."""
     guard: Guard
     cgroup_ids: CgroupIds
     owners: OwnerFinder
@@ -67,13 +76,41 @@ class Parts:
     units: UnitMap
     control: ControlProcess
 
-    def __init__(self, config: Config, config_path: Path) -> None:
+    def __init__(
+        self, config: Config, config_path: Path, inheritance: Inheritance | None = None,
+        stored: Sequence[tuple[str, int]] = (),
+    ) -> None:  # fmt: skip
+        """`stored`: names and descriptors that the service manager has kept."""
+        self.inheritance = inheritance
+        self.stored = stored
+        self.notifier = Notifier(os.environ, os.getpid())
+        passed = self.passed
+        self.generation = passed.generation + 1 if passed else 1
         self.config = config
         self.config_path = config_path
         self.cgroup_root = config.intercept.cgroup_root.strip("/")
         """This host's own below the mount; empty: the mount."""
         self.environ = without_systemd(os.environ)
-        self.started_at = wall_clock()
+        self.started_at = passed.started_at if passed else wall_clock()
+
+    @property
+    def passed(self) -> Handover | None:
+        """What a predecessor left; None: none, or nothing that is understood."""
+        return self.inheritance.value if self.inheritance else None
+
+
+    def store(self, each: ListenerSet) -> None:
+        """Has the service manager keep a set."""
+        self.notifier.store(each.name, [listener.sock.fileno() for listener in each.sockets])
+
+    def keep_keys(self, memory: int) -> None:
+        """Has the service manager keep control's memory of keys instead of what it kept."""
+        self.notifier.forget(KEYS)
+        self.notifier.store(KEYS, [memory])
+
+    def forget(self, each: ListenerSet) -> None:
+        """It keeps it no longer."""
+        self.notifier.forget(each.name)
 
 
 Step = Callable[[Parts, AsyncExitStack], None]
@@ -94,6 +131,10 @@ def start(parts: Parts, stack: AsyncExitStack) -> None:
         step(parts, stack)
 
 
+def _notify(parts: Parts, stack: AsyncExitStack) -> None:
+    stack.callback(parts.notifier.close)
+
+
 def _check(parts: Parts, _stack: AsyncExitStack) -> None:
     preflight.check_is_root()
     host = parts.config.host
@@ -102,7 +143,9 @@ def _check(parts: Parts, _stack: AsyncExitStack) -> None:
         worker=privileges.resolve_user(host.worker_user, "host.worker_user"),
     )
     preflight.check_users(parts.users.control, parts.users.worker)
-    preflight.check_kernel(parts.config)
+    preflight.check_group(parts.config.admin.write_group, f"{parts.config_path}: admin.write_group")
+    if not parts.passed:  # it was asked when the first of us was started, and workers wait for answers
+        preflight.check_kernel(parts.config)
     if preflight.backlog_limit() < limits.ACCEPT_BACKLOG:
         _log.warning("backlog_limited", sysctl="net.core.somaxconn", limit=preflight.backlog_limit())
 
@@ -110,11 +153,15 @@ def _check(parts: Parts, _stack: AsyncExitStack) -> None:
 def _lock(parts: Parts, stack: AsyncExitStack) -> None:
     run_dir = Path(parts.config.admin.socket).parent
     prepare_run_dir(run_dir, parts.users.control)
-    stack.callback(os.close, lock_run_dir(run_dir))
+    parts.run_dir = take_run_dir(run_dir, parts.passed.run_dir) if parts.passed else lock_run_dir(run_dir)
+    stack.callback(os.close, parts.run_dir)
 
 
 def _recall(parts: Parts, _stack: AsyncExitStack) -> None:
     """As a member of control's group, to whom the directory belongs: root without its capabilities may not look into it."""
+    if parts.passed:
+        parts.saved = parts.passed.capture
+        return
     groups = os.getgroups()
     os.setgroups([parts.users.control.gid])
     try:
@@ -127,12 +174,36 @@ def _bind(parts: Parts, stack: AsyncExitStack) -> None:
     parts.families = usable_families()
     if parts.families == (4,):
         _log.warning("ipv6_missing", effect="IPv6 connections are not captured")
-    check_ports_are_free(parts.families)
-    parts.listeners = []
-    for _ in range(worker_count(parts.config, os.cpu_count() or 1)):
-        listeners = bind_listeners(parts.families)
-        stack.callback(close_listeners, listeners)
-        parts.listeners.append(listeners)
+    count = worker_count(parts.config, os.cpu_count() or 1)
+    parts.slots = merge(inherited_slots(parts), count)
+    parts.has_inherited = any(slot.sets for slot in parts.slots)
+    if not parts.has_inherited:
+        check_ports_are_free(parts.families)
+    stack.callback(_close_slots, parts)
+    for slot in parts.slots:
+        _complete(parts, slot)
+
+
+def _complete(parts: Parts, slot: Slot) -> None:
+    """The slot with all its sockets; what the service manager does not have yet it is given."""
+    taken = {each.name for other in parts.slots for each in other.sets}
+    known = {each.name: len(each.sockets) for each in slot.sets}
+    sets = slot.sets or [ListenerSet(free_name(taken), ())]
+    for surplus in sets[limits.SETS_PER_WORKER :]:
+        _log.warning("listeners_closed", set=surplus.name, effect="connections in their queues are reset")
+        parts.forget(surplus)
+        surplus.close()
+    slot.sets = [complete_set(each, parts.families) for each in sets[: limits.SETS_PER_WORKER]]
+    for each in slot.sets:
+        if len(each.sockets) != known.get(each.name):
+            parts.forget(each)
+            parts.store(each)
+
+
+def _close_slots(parts: Parts) -> None:
+    for slot in parts.slots:
+        for each in slot.sets:
+            each.close()
 
 
 def _drop(_parts: Parts, _stack: AsyncExitStack) -> None:
@@ -145,12 +216,15 @@ def _drop(_parts: Parts, _stack: AsyncExitStack) -> None:
 def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
     is_enabled = parts.config.intercept.enabled
     try:
-        parts.guard = Guard(_settings(parts) if is_enabled else None)
+        parts.guard = Guard(_settings(parts) if is_enabled else None, closed_units(parts.config))
         stack.callback(parts.guard.close)
         if is_enabled:
             parts.guard.install(_own_cgroup())
             if parts.saved:
                 parts.guard.capture(parts.saved)
+            if parts.has_inherited:  # whoever comes waits in the queues for those who will serve, and is not refused meanwhile
+                parts.guard.beat()
+                parts.notifier.alive()
     except RedirectError as error:
         raise ConfigError(f"interception cannot be put in place: {error}") from error
 
@@ -170,6 +244,7 @@ def _settings(parts: Parts) -> Settings:
 def _find_owners(parts: Parts, stack: AsyncExitStack) -> None:
     mount = find_cgroup2_mount((_PROC_SELF / "mountinfo").read_text(encoding="utf-8"))
     parts.cgroups = mount / parts.cgroup_root
+    parts.own_cgroup = mount / own_cgroup((_PROC_SELF / "cgroup").read_text(encoding="utf-8"))
     parts.cgroup_ids = CgroupIds(parts.cgroups, parts.loop.time)
     parts.owners = OwnerFinder(parts.cgroup_ids, parts.loop.call_later)
     stack.callback(parts.owners.close)
@@ -182,8 +257,15 @@ def _make_fleet(parts: Parts, _stack: AsyncExitStack) -> None:
         marks=lambda: parts.units.marks(),  # noqa: PLW0108 - made by a later step
         hand_over=lambda worker: parts.control.hand_over(worker),  # noqa: PLW0108 - made by a later step
         wall_clock=wall_clock,
+        store=parts.store,
+        forget=parts.forget,
     )
-    parts.fleet = Fleet(parts.loop, parts.families, setup, parts.environ, calls)
+    passed = parts.passed
+    lineage = Lineage(parts.generation, __version__, parts.config.host.drain_max_s, passed.serial if passed else 0)
+    parts.fleet = Fleet(parts.loop, parts.families, setup, parts.environ, calls, lineage)
+    if passed:
+        place_elders(parts, passed)
+        parts.fleet.spawner.exits = passed.spawner_exits
 
 
 def _follow_units(parts: Parts, stack: AsyncExitStack) -> None:
@@ -195,6 +277,7 @@ def _follow_units(parts: Parts, stack: AsyncExitStack) -> None:
             parts.fleet.tell_units,
             lambda units: parts.guard.load_units(parts.cgroup_root, units),
             parts.cgroup_ids.note,
+            Marks(mark_of=passed.marks.mark_of, gone=passed.marks.gone) if (passed := parts.passed) else None,
         )
         stack.callback(parts.units.close)
         parts.units.start()
@@ -202,14 +285,19 @@ def _follow_units(parts: Parts, stack: AsyncExitStack) -> None:
         raise ConfigError(f"units cannot be followed: {error}") from error
 
 
-def _make_control(parts: Parts, _stack: AsyncExitStack) -> None:
+def _make_control(parts: Parts, stack: AsyncExitStack) -> None:
     program = Program(parts.config, parts.config_path, parts.users.control, parts.environ)
-    parts.control = ControlProcess(parts.loop, program, parts.fleet.living, parts.guard.capture)
+    parts.control = ControlProcess(
+        parts.loop, program, parts.fleet.living, parts.guard.capture, parts.keep_keys, inherited_keys(parts)
+    )
+    stack.callback(parts.control.forget_keys)
+    if parts.passed:
+        parts.control.exits = parts.passed.control_exits
 
 
 def _launch(parts: Parts, _stack: AsyncExitStack) -> None:
     parts.control.start()
-    parts.fleet.start(parts.listeners)
+    parts.fleet.start(parts.slots, is_resumed=parts.has_inherited)
 
 
 def _own_cgroup() -> str:
@@ -233,6 +321,7 @@ def worker_count(config: Config, cores: int) -> int:
 
 
 STEPS: tuple[Step, ...] = (
+    _notify,
     _check,
     _lock,
     _recall,

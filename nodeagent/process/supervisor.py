@@ -3,76 +3,184 @@
 import asyncio
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from nodeagent import __version__, limits
 from nodeagent.config import Config
 from nodeagent.observe.log import configure_log, open_log
+from nodeagent.observe.unblocked import own_stderr, unblock_stderr
+from nodeagent.process.handover import Inheritance, replace_self
 from nodeagent.process.heartbeat import Heartbeat
-from nodeagent.process.notify import Notifier
+from nodeagent.process.inherited import value_to_pass
+from nodeagent.process.notify import take_stored
+from nodeagent.process.orphans import end_orphans, find_orphans
+from nodeagent.process.reload import Command, ReloadRefused, check_successor, own_command
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.startup import Parts, start
 from nodeagent.wire.frames import SupervisorStats
 
 _log = open_log()
 
+_SIGNAL_TURNS = 3  # of the loop, until a signal that has come is an event: its pipe is read, then its callback is called
+HELD_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""They wait while this program is replaced: until its successor listens, each would end it."""
 
-def run_supervisor(config: Config, config_path: Path) -> None:
+
+def run_supervisor(
+    config: Config, config_path: Path, inheritance: Inheritance | None = None, command: Command | None = None
+) -> None:
     """Serves until SIGTERM and the end of the drain.
+
+    command: by which this program was started, and is again when it is reloaded.
 
     Raises:
         ConfigError: it cannot be started here; nothing is left behind.
     """
-    configure_log("supervisor", config.log.level)
-    asyncio.run(_run(Parts(config, config_path)))
+    own_stderr()
+    configure_log("supervisor", config.log.level, unblock_stderr("supervisor"))
+    parts = Parts(config, config_path, inheritance, take_stored(os.environ, os.getpid()))
+    asyncio.run(_run(parts, command or own_command()))
 
 
-async def _run(parts: Parts) -> None:
+async def _run(parts: Parts, command: Command) -> None:
     parts.loop = asyncio.get_running_loop()
     parts.loop.set_exception_handler(_log_defect)
+    signals = Signals(parts.loop)
     async with AsyncExitStack() as stack:
         start(parts, stack)
-        notifier = Notifier(os.environ, os.getpid())
-        stack.callback(notifier.close)
-        await Supervisor(parts, notifier).serve()
+        await Supervisor(parts, signals, command).serve()
+
+
+class Signals:
+    """What this process is told from outside. Owned by the supervisor."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From here on nothing is lost, and nothing that came while this program was replaced."""
+        self.stop = asyncio.Event()
+        self.cut = asyncio.Event()
+        """A second signal ends the drain."""
+        self.reload = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._note_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self.reload.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+
+    def _note_stop(self, number: signal.Signals) -> None:
+        _log.info("signal_received", signal=number.name, meaning="cut" if self.stop.is_set() else "drain")
+        if self.stop.is_set():
+            self.cut.set()
+        self.stop.set()
 
 
 class Supervisor:
     """What goes on while the agent runs. Owned by `run_supervisor`."""
 
-    def __init__(self, parts: Parts, notifier: Notifier) -> None:
+    def __init__(self, parts: Parts, signals: Signals, command: Command) -> None:
         self._parts = parts
-        self._notifier = notifier
-        self._heartbeat = Heartbeat(parts.loop, parts.fleet, parts.guard.beat, notifier.alive)
+        self._signals = signals
+        self._command = command
+        self._refusals: list[str] = []
+        self._heartbeat = Heartbeat(parts.loop, parts.fleet, parts.guard.beat, parts.notifier.alive)
         self._complaint = Seldom(parts.loop.time)
-        self._stop = asyncio.Event()
-        self._cut = asyncio.Event()
 
     async def serve(self) -> None:
         """Returns when the agent was told to stop and every process it started has ended."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._parts.loop.add_signal_handler(number, self._note_stop, number)
-        self._parts.loop.add_signal_handler(signal.SIGHUP, self._note_reload)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(job) for job in (self._heartbeat.run(), self._watch(), self._tell(), self._announce())]
-            await self._stop.wait()
+            reloads = tasks.create_task(self._follow_reloads())
+            await self._signals.stop.wait()
+            reloads.cancel()
             await self._drain()
             for task in running:
                 task.cancel()
         _log.info("supervisor_stopped")
 
+    async def _follow_reloads(self) -> None:
+        """Becomes the successor each time that is asked for, unless that one is unfit: then all stays as it is."""
+        while True:
+            await self._signals.reload.wait()
+            self._signals.reload.clear()
+            try:
+                await self._settle()
+                config = await check_successor(self._parts.loop, self._command, self._parts.environ)
+                await self._hand_on(config)
+            except Exception as error:  # noqa: BLE001 - whatever it was: the agent goes on
+                is_defect = not isinstance(error, (ReloadRefused, OSError))
+                self._refusals.append(f"a defect: {error!r}" if is_defect else str(error))
+                _log.error("reload_refused", why=self._refusals[-1], effect="all goes on as before", exc_info=is_defect)
+
+    async def _settle(self) -> None:
+        """Waits for the reload before this one, but not for ever: a generation that never serves must be replaceable."""
+        deadline = self._parts.loop.time() + limits.SETTLE_S
+        while not self._parts.fleet.are_all_serving() and self._parts.loop.time() < deadline:
+            self._parts.fleet.changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await self._parts.fleet.changed.wait()
+
+    async def _hand_on(self, config: bytes) -> None:
+        """Never returns but by an exception: everything is in the successor's hands, or still in ours."""
+        parts = self._parts
+        _log.info("reload_started", generation=parts.generation, workers=len(parts.fleet.living()))
+        try:
+            await parts.control.stop()
+            await parts.fleet.leave()
+            await self._fall_silent()
+            parts.guard.beat()
+            parts.notifier.alive()
+            sys.stderr.flush()
+            await self._hold_signals()
+            value = value_to_pass(parts, parts.fleet.staying(), config)
+            replace_self(value, self._command.program, self._command.arguments, os.environ)
+        except Exception:
+            parts.control.revive()
+            parts.fleet.stay()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+
+    async def _hold_signals(self) -> None:
+        """What comes from now on waits for the successor; so does a reload that was asked for meanwhile."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+        for _ in range(_SIGNAL_TURNS):
+            await asyncio.sleep(0)
+        if self._signals.stop.is_set():
+            await asyncio.sleep(limits.CUT_S)  # `serve` cancels this reload in one of its next turns
+        if self._signals.reload.is_set():
+            signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
+
+    async def _fall_silent(self) -> None:
+        """Answers what is under way: nobody could answer it later."""
+        parts = self._parts
+        deadline = parts.loop.time() + limits.QUIET_S
+        while (parts.owners.is_busy or parts.fleet.has_unsent) and parts.loop.time() < deadline:  # noqa: ASYNC110 - of many parts
+            await asyncio.sleep(limits.RESCAN_S)
+
     async def _drain(self) -> None:
         """New connections are refused first, so that none is in a queue when the queues are closed."""
         grace_s = self._parts.config.host.drain_s
         _log.info("drain_started", workers=len(self._parts.fleet.living()), grace_s=grace_s)
-        self._notifier.stopping("draining")
+        self._parts.notifier.stopping("draining")
         self._heartbeat.is_draining = True
         self._parts.guard.stop_beat()
-        await self._parts.fleet.drain(grace_s, self._cut)
+        until = self._parts.loop.time() + grace_s
+        await self._parts.fleet.drain(grace_s, self._signals.cut)
+        await self._outlast_orphans(until)
         await self._parts.control.stop()
+
+    async def _outlast_orphans(self, until: float) -> None:
+        """What a supervisor that crashed has left may finish meanwhile, as our own workers may; nobody is left behind."""
+        parts = self._parts
+        where = (parts.own_cgroup, parts.users.worker.uid)
+        while find_orphans(*where) and parts.loop.time() < until and not self._signals.cut.is_set():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(limits.RESEND_S)
+        if count := end_orphans(*where):
+            _log.warning("orphans_ended", workers=count, why="a supervisor before this one crashed, and their time is over")
 
     async def _announce(self) -> None:
         """Tells systemd once everybody serves."""
@@ -81,8 +189,9 @@ class Supervisor:
             fleet.changed.clear()
             await fleet.changed.wait()
         self._heartbeat.tick()
-        _log.info("supervisor_ready", workers=len(fleet.slots), interception=guard.condition)
-        self._notifier.ready(f"{len(fleet.slots)} workers, interception {guard.condition}")
+        _log.info("supervisor_ready", workers=len(fleet.slots), interception=guard.condition, version=__version__,
+                  generation=self._parts.generation)  # fmt: skip
+        self._parts.notifier.ready(f"{len(fleet.slots)} workers, interception {guard.condition}")
 
     async def _watch(self) -> None:
         """Looks for what nobody told: changed rules, units that an overflowing queue hid."""
@@ -101,8 +210,9 @@ class Supervisor:
                 _log.error("watch_failed", error=str(error), effect="changed rules and new units are seen later")
 
     async def _tell(self) -> None:
-        """Figures for control."""
+        """Figures for control; and what the log could not take before."""
         while True:
+            sys.stderr.flush()
             self._parts.control.tell(self._stats())
             await asyncio.sleep(limits.STATS_S)
 
@@ -117,17 +227,11 @@ class Supervisor:
             repairs=parts.guard.repairs,
             units=len(parts.units),
             workers=parts.fleet.facts(),
+            generation=parts.generation,
+            reloads_refused=len(self._refusals),
+            reload_refused=self._refusals[-1] if self._refusals else "",
+            bypassed=parts.guard.bypassed,
         )
-
-    def _note_stop(self, number: signal.Signals) -> None:
-        """The second signal ends the drain."""
-        _log.info("signal_received", signal=number.name, meaning="cut" if self._stop.is_set() else "drain")
-        if self._stop.is_set():
-            self._cut.set()
-        self._stop.set()
-
-    def _note_reload(self) -> None:
-        _log.warning("reload_ignored", cure="a changed configuration takes effect with systemctl restart nodeagent")
 
 
 def _log_defect(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

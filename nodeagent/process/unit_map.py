@@ -23,18 +23,19 @@ class UnitMap:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, root: Path,
         tell: Callable[[Mapping[int, str]], None], load: Callable[[tuple[StampedUnit, ...]], bool],
-        note: Callable[[Mapping[str, UnitCgroup]], None],
+        note: Callable[[Mapping[str, UnitCgroup]], None], given: Marks | None = None,
     ) -> None:  # fmt: skip
         """`tell` tells the workers what marks mean; `load` puts the map into the kernel, and says whether it is there.
 
-        `note` remembers what was seen, for those who are looked up.
+        `note` remembers what was seen, for those who are looked up; `given` is what a predecessor's marks mean.
         """
         self._loop = loop
         self._root = root
         self._tell = tell
         self._load = load
         self._note = note
-        self._marks = Marks()
+        self.given = given or Marks()
+        """What marks mean."""
         self._loaded: dict[str, UnitCgroup] | None = None
         self._watched: set[int] = set()
         """Of this moment's slices; one that was made anew under its old name has another number."""
@@ -50,15 +51,15 @@ class UnitMap:
         """Looks at the slices; tells and loads what is new. The workers know a mark before any connection has it."""
         scan = self._scan()
         self._note(scan.units)
-        changed = self._marks.follow(scan.units)
+        changed = self.given.follow(scan.units)
         if changed:
             self._tell(changed)
-        if scan.units != self._loaded and self._load(stamped(scan.units, self._marks)):
+        if scan.units != self._loaded and self._load(stamped(scan.units, self.given)):
             self._loaded = scan.units
 
     def marks(self) -> dict[int, str]:
         """Every mark that may be on a connection."""
-        return self._marks.all()
+        return self.given.all()
 
     def __len__(self) -> int:
         return len(self._loaded or ())

@@ -55,10 +55,13 @@ class Marks:
     longest gone first.
     """
 
-    def __init__(self, size: int = limits.UNIT_MARKS) -> None:
+    def __init__(
+        self, size: int = limits.UNIT_MARKS, *, mark_of: Mapping[str, int] | None = None, gone: Iterable[str] = ()
+    ) -> None:
+        """`mark_of` and `gone`: what a predecessor gave, which holds on."""
         self._size = size
-        self._mark_of: dict[str, int] = {}
-        self._gone: dict[str, None] = {}
+        self._mark_of = dict(mark_of or {})
+        self._gone: dict[str, None] = dict.fromkeys(gone)
         """Names that hold a mark and no cgroup, longest gone first."""
 
     def follow(self, units: Iterable[str]) -> dict[int, str]:
@@ -82,6 +85,10 @@ class Marks:
     def all(self) -> dict[int, str]:
         """Every mark that may still be on a connection."""
         return {mark: unit for unit, mark in self._mark_of.items()}
+
+    def gone(self) -> tuple[str, ...]:
+        """Names that hold a mark and no cgroup, longest gone first."""
+        return tuple(self._gone)
 
     def _free_mark(self) -> int:
         if len(self._mark_of) < self._size:

@@ -3,21 +3,15 @@
 import asyncio
 import gc
 import socket
+import sys
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import uvloop
 
+from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.proxy.plane import Plane
-
-
-class Listener(NamedTuple):
-    """A listening socket made by the supervisor for this worker alone."""
-
-    kind: Literal["outbound", "inbound", "tunnel"]
-    family: Literal[4, 6]
-    sock: socket.socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +24,6 @@ class WorkerSetup:
     """SEQPACKET, `wire.requests`."""
     control: socket.socket
     """STREAM, `wire.frames`."""
-    listeners: tuple[Listener, ...]
 
 
 def run_worker(setup: WorkerSetup) -> None:
@@ -43,10 +36,16 @@ def run_worker(setup: WorkerSetup) -> None:
 async def _serve(setup: WorkerSetup) -> None:
     asyncio.get_running_loop().set_exception_handler(_complain)
     plane = Plane(setup.number, setup.config, setup.supervisor, setup.control)
-    await plane.informed()  # what waits in its predecessor's queues is not refused for want of a snapshot
-    for listener in setup.listeners:
-        await plane.listen(listener.kind, listener.sock)
+    log = asyncio.create_task(_write_log())
     await plane.serve()
+    log.cancel()
+
+
+async def _write_log() -> None:
+    """What standard error could not take before, for ever."""
+    while True:
+        await asyncio.sleep(limits.STATS_S)
+        sys.stderr.flush()
 
 
 def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

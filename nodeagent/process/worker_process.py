@@ -1,19 +1,22 @@
 """One worker as the supervisor sees it: its state, its channel, its requests, its end."""
 
 import asyncio
+import math
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from nodeagent import limits
 from nodeagent.errors import FrameError
 from nodeagent.observe.log import open_log
 from nodeagent.process.channel import WorkerChannel
 from nodeagent.process.child import Process
-from nodeagent.process.listeners import make_prepared_socket
+from nodeagent.process.handover import PassedWorker
+from nodeagent.process.listeners import ListenerSocket
+from nodeagent.process.prepared import PreparedSockets
 from nodeagent.process.seldom import Seldom
 from nodeagent.wire import requests
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
@@ -28,6 +31,10 @@ class State(StrEnum):
     """Where a worker is in its life."""
 
     STARTING = "starting"
+    STANDBY = "standby"
+    """It could serve, and has no sockets to accept from."""
+    OPENING = "opening"
+    """It was given some, and has not said that it accepts."""
     SERVING = "serving"
     DRAINING = "draining"
     DEAD = "dead"
@@ -37,16 +44,26 @@ class Event(StrEnum):
     """What moves it on."""
 
     READY = "ready"
+    LISTEN = "listen"
+    ACCEPT = "accept"
     DRAIN = "drain"
     END = "end"
 
 
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
-    State.STARTING: {Event.READY: State.SERVING, Event.DRAIN: State.DRAINING, Event.END: State.DEAD},
-    State.SERVING: {Event.DRAIN: State.DRAINING, Event.END: State.DEAD},
-    State.DRAINING: {Event.READY: State.DRAINING, Event.DRAIN: State.DRAINING, Event.END: State.DEAD},
+    State.STARTING: {Event.READY: State.STANDBY, Event.DRAIN: State.DRAINING, Event.END: State.DEAD},
+    State.STANDBY: {
+        Event.READY: State.STANDBY, Event.LISTEN: State.OPENING, Event.DRAIN: State.DRAINING, Event.END: State.DEAD,
+    },
+    State.OPENING: {
+        Event.READY: State.OPENING, Event.ACCEPT: State.SERVING, Event.DRAIN: State.DRAINING, Event.END: State.DEAD,
+    },
+    State.SERVING: {Event.READY: State.SERVING, Event.DRAIN: State.DRAINING, Event.END: State.DEAD},
+    State.DRAINING: {
+        Event.READY: State.DRAINING, Event.ACCEPT: State.DRAINING, Event.DRAIN: State.DRAINING, Event.END: State.DEAD,
+    },
     State.DEAD: {},
-}
+}  # fmt: skip
 
 
 class Ends(NamedTuple):
@@ -66,17 +83,34 @@ class WorkerCalls:
     """What a worker's process needs of others."""
 
     find_owner: FindOwner
-    on_ready: Callable[[], None]
+    on_ready: Callable[["WorkerProcess"], None]
+    """It could serve, or it does."""
     renew: Callable[["WorkerProcess"], None]
     """It has no channel to control: makes one and hands both ends over."""
     on_end: Callable[["WorkerProcess", int | None], None]
 
 
-class WorkerProcess:
-    """A worker from the order to its end. Owned by the fleet."""
+class Origin(NamedTuple):
+    """Where a worker comes from."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, number: int, serial: int, calls: WorkerCalls) -> None:
-        """Makes its channels.
+    generation: int = 1
+    """Of the agent."""
+    version: str = ""
+    started_at: float = 0.0
+    """Unix seconds."""
+
+
+_UNKNOWN = Origin()
+
+
+class WorkerProcess:
+    """A worker from the order to its end, or from the day it was inherited. Owned by the fleet."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, number: int, serial: int, calls: WorkerCalls,
+        origin: Origin = _UNKNOWN, passed: PassedWorker | None = None,
+    ) -> None:  # fmt: skip
+        """Makes its channels, unless a predecessor has `passed` it on.
 
         Raises:
             OSError: no descriptor is left.
@@ -84,8 +118,13 @@ class WorkerProcess:
         self.number = number
         self.serial = serial
         """Of the order for it."""
+        self.origin = origin
         self.pid = 0
         self.state = State.STARTING
+        self.is_informed = False
+        """Whether it decides as well as those that serve."""
+        self.drain_until = 0.0
+        """Of the loop's clock: when what it still carries is closed; 0: that is not set."""
         self.born_at = loop.time()
         self.answered_at = self.born_at
         """Of the loop's clock."""
@@ -94,24 +133,80 @@ class WorkerProcess:
         self._loop = loop
         self._calls = calls
         self._process: Process | None = None
-        self._said: set[int] = set()
-        """Kinds of messages that came and may come once."""
+        self._said: set[bytes] = set()
+        """Messages that came and may come once."""
+        self._end: asyncio.TimerHandle | None = None
         self._renew_at = float("-inf")
         self._renewal: asyncio.TimerHandle | None = None
-        self._asks = {4: 0, 6: 0}
-        """Batches that are still to be made, by family: one that has no sockets does not hold up the other."""
-        self._shortages = {family: Seldom(loop.time) for family in self._asks}
         self._lost_control = Seldom(loop.time)
-        ours, self.for_control, self.ends = _make_channels()
+        self.ends: Ends | None = None
+        ours = socket.socket(fileno=passed.channel) if passed else self._make_channels()
         self._channel = WorkerChannel(loop, ours, self._hear, self._lose)
-        self._handlers: Mapping[int, Callable[[bytes], None]] = {
-            requests.WANT_SOCKETS: self._give_sockets,
+        self._prepared = PreparedSockets(loop, number, self._channel)
+        self._handlers = self._handlers_by_kind()
+
+    @classmethod
+    def inherit(cls, loop: asyncio.AbstractEventLoop, passed: PassedWorker, calls: WorkerCalls) -> Self:
+        """The worker as a predecessor knew it."""
+        origin = Origin(passed.generation, passed.version, passed.started_at)
+        worker = cls(loop, passed.number, passed.serial, calls, origin, passed)
+        worker.state, worker.is_informed, worker.drain_until = State(passed.state), passed.is_informed, passed.drain_until
+        worker.pid, worker._process = passed.pid, Process(loop, passed.pid, passed.pidfd, worker._see_end)
+        worker._end_by(passed.drain_until)
+        worker._prepared.go_on(passed.asks)
+        return worker
+
+    def pass_on(self) -> PassedWorker:
+        """What a successor needs to go on with it; its descriptors stay open here."""
+        assert self._process is not None
+        generation, version, started_at = self.origin
+        return PassedWorker(
+            self.number, self.serial, self.pid, self._process.fileno(), self._channel.fileno(), str(self.state), self.is_informed,
+            generation, version, started_at, self.drain_until, self._prepared.asks,
+        )  # fmt: skip
+
+    def _handlers_by_kind(self) -> Mapping[int, Callable[[bytes], None]]:
+        return {
+            requests.WANT_SOCKETS: self._prepared.note_ask,
             requests.WANT_OWNER: self._answer_owner,
             requests.PONG: self._note_pong,
             requests.READY: self._note_ready,
+            requests.SERVING: self._note_serving,
             requests.DRAINED: self._note_drained,
             requests.RENEW: self._renew_soon,
         }
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its process is gone, though it may not have been said why."""
+        return self.state == State.DEAD or (self._process is not None and self._process.ended.is_set())
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something waits for room in its channel."""
+        return self._channel.has_unsent
+
+    def listen(self, listeners: Sequence[ListenerSocket]) -> None:
+        """Gives it these to accept from; our copies stay open.
+
+        Raises:
+            OSError: no descriptor is left.
+        """
+        copies: list[socket.socket] = []
+        try:
+            for listener in listeners:
+                copies.append(listener.sock.dup())  # noqa: PERF401 - those made before a failure are closed
+        except OSError:
+            for copy in copies:
+                copy.close()
+            raise
+        self._move(Event.LISTEN)
+        self.answered_at = self._loop.time()
+        self._channel.send(requests.encode_listen((each.kind, each.family) for each in listeners), copies)
+
+    def pause(self) -> None:
+        """It is told that answers come late until the next ping."""
+        self._channel.send(requests.encode_beat(requests.PAUSE))
 
     def spawned(self, pid: int, pidfd: int) -> None:
         """It lives."""
@@ -127,10 +222,20 @@ class WorkerProcess:
         """Connections with `mark` are this unit's."""
         self._channel.send(requests.encode_unit(mark, unit))
 
-    def drain(self) -> None:
-        """No new connections; it ends when the open ones have."""
+    def drain(self, within_s: float = 0.0) -> None:
+        """No new connections; it ends when the open ones have, or closes them after so many seconds; 0: does not."""
         self._move(Event.DRAIN)
-        self._channel.send(requests.encode_beat(requests.DRAIN))
+        if within_s:
+            until = self._loop.time() + within_s
+            self._end_by(min(until, self.drain_until or until))
+        self._channel.send(requests.encode_beat(requests.DRAIN, math.ceil(within_s)))
+
+    def _end_by(self, at: float) -> None:
+        """Should it not end by itself, it is ended."""
+        self.drain_until = at
+        if self._end:
+            self._end.cancel()
+        self._end = self._loop.call_at(at + 2 * limits.CUT_SPREAD_S, self.kill) if at else None
 
     def renew_control(self) -> socket.socket:
         """Control's end of a new channel between this worker and control; the worker gets the other.
@@ -155,8 +260,11 @@ class WorkerProcess:
             return
         self._move(Event.END)
         self._channel.close()
-        self.ends.close()
-        self._asks = dict.fromkeys(self._asks, 0)
+        if self.ends:
+            self.ends.close()
+        if self._end:
+            self._end.cancel()
+        self._prepared.stop()
         if self._renewal:
             self._renewal.cancel()
         if self.for_control:
@@ -179,46 +287,9 @@ class WorkerProcess:
 
     def _lose(self, why: str) -> None:
         """A worker without a channel cannot be drained or asked: it is replaced."""
-        if self.state in (State.STARTING, State.SERVING):
+        if self.state not in (State.DRAINING, State.DEAD):
             _log.error("worker_channel_lost", worker=self.number, pid=self.pid, why=f"it {why}")
             self.kill()
-
-    def _give_sockets(self, data: bytes) -> None:
-        """Notes the ask; one batch of each family is made per turn of the loop."""
-        family = requests.decode_family(data)
-        if self._asks[family] < limits.PREPARED_ASKS:
-            self._asks[family] += 1
-            if self._asks[family] == 1:
-                self._loop.call_soon(self._give_batch, family)
-
-    def _give_batch(self, family: int) -> None:
-        if not self._asks[family]:
-            return
-        answer = requests.encode_family(requests.SOCKETS, family)
-        if self._channel.has_waiting(answer):  # the worker has not read the last one: this ask waits behind it
-            self._loop.call_later(limits.RESEND_S, self._give_batch, family)
-            return
-        batch = self._prepared(family)
-        is_whole = len(batch) == limits.PREPARED_SOCKETS
-        self._channel.send(answer, batch)
-        # The ask counts as long as it holds back the next.
-        self._loop.call_later(0 if is_whole else limits.PREPARED_AGAIN_S, self._give_next, family)
-
-    def _give_next(self, family: int) -> None:
-        if self._asks[family]:
-            self._asks[family] -= 1
-        self._give_batch(family)
-
-    def _prepared(self, family: int) -> list[socket.socket]:
-        """A batch; fewer when this process runs out of descriptors, so that the worker is not left waiting."""
-        batch: list[socket.socket] = []
-        try:
-            for _ in range(limits.PREPARED_SOCKETS):
-                batch.append(make_prepared_socket(family))  # noqa: PERF401 - what was made before a failure is kept
-        except OSError as error:
-            if self._shortages[family].is_due():
-                _log.error("prepared_sockets_failed", worker=self.number, family=family, made=len(batch), error=str(error))
-        return batch
 
     def _renew_soon(self, data: bytes) -> None:
         """At once, but not more often than each RENEW_GAP_S; asked meanwhile, once more at the end of it."""
@@ -246,9 +317,15 @@ class WorkerProcess:
     def _note_ready(self, data: bytes) -> None:
         self._expect_once(data)
         self._move(Event.READY)
+        self.is_informed = self.is_informed or bool(requests.decode_beat(data))
+        self._calls.on_ready(self)
+
+    def _note_serving(self, data: bytes) -> None:
+        self._expect_once(data)
+        self._move(Event.ACCEPT)
         self.answered_at = self._loop.time()
         _log.info("worker_ready", worker=self.number, pid=self.pid, seconds=round(self.answered_at - self.born_at, 3))
-        self._calls.on_ready()
+        self._calls.on_ready(self)
 
     def _note_drained(self, data: bytes) -> None:
         self._expect_once(data)
@@ -258,9 +335,14 @@ class WorkerProcess:
 
     def _expect_once(self, data: bytes) -> None:
         """Each makes a line in the log: a worker that was taken over does not fill the disk by it."""
-        if data[0] in self._said:
+        if data in self._said or requests.decode_beat(data) > 1:
             raise FrameError(f"kind {data[0]} for the second time")
-        self._said.add(data[0])
+        self._said.add(data)
+
+    def _make_channels(self) -> socket.socket:
+        """Our end of the channel to the worker; control's end of its other one, and the worker's two, are kept for a while."""
+        ours, self.for_control, self.ends = _new_channels()
+        return ours
 
     def _move(self, event: Event) -> None:
         state = TRANSITIONS[self.state].get(event)
@@ -269,8 +351,7 @@ class WorkerProcess:
         self.state = state
 
 
-def _make_channels() -> tuple[socket.socket, socket.socket, Ends]:
-    """Our end of the channel to the worker, control's end of its other one, and the worker's two."""
+def _new_channels() -> tuple[socket.socket, socket.socket, Ends]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         for_control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

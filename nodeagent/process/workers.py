@@ -1,36 +1,45 @@
-"""The fleet: N workers, each in a slot with its own listening sockets, replaced when they end."""
+"""The fleet: N workers, each in a slot with its own listening sockets, replaced when they end.
+
+Workers are born without sockets. One that could serve is given a slot's: that of a dead one, or of one of an earlier
+generation, which drains from then on. One more than there are slots waits as a spare.
+"""
 
 import asyncio
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from nodeagent import limits
 from nodeagent.errors import ConfigError
 from nodeagent.observe.log import open_log
-from nodeagent.process.listeners import Family, ListenerSocket, bind_listeners, close_listeners
+from nodeagent.process.handover import PassedWorker
+from nodeagent.process.listeners import ListenerSet, bind_set
 from nodeagent.process.orders import Spawn, Spawned, SpawnerSetup
 from nodeagent.process.restart import remember_exit, start_at
 from nodeagent.process.spawner_process import SpawnerProcess
-from nodeagent.process.worker_process import FindOwner, State, WorkerCalls, WorkerProcess
+from nodeagent.process.worker_process import FindOwner, Origin, State, WorkerCalls, WorkerProcess
 from nodeagent.wire.frames import WorkerFacts
+from nodeagent.wire.requests import Family
 
 _log = open_log()
+_GRAIN_S = 0.01  # a timer may go off earlier than its clock says, by less than this
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
     """A worker's place. Owned by the fleet."""
 
-    number: int
-    listeners: tuple[ListenerSocket, ...]
+    sets: list[ListenerSet]
+    """More than one where there were more slots once: a socket that is closed would lose its queue."""
     worker: WorkerProcess | None = None
+    elders: list[WorkerProcess] = field(default_factory=list)
+    """Of an earlier generation: they accept until `worker` does."""
     exits: tuple[float, ...] = ()
     restarts: int = 0
-    started_at: float = 0.0
-    """Unix seconds."""
+    due_at: float = 0.0
+    """When it may have its next worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,22 @@ class FleetCalls:
     hand_over: Callable[[WorkerProcess], None]
     """Passes a worker's channel, its first or a new one, on to control."""
     wall_clock: Callable[[], float]
+    store: Callable[[ListenerSet], None] = lambda _: None
+    """Has the service manager keep a set."""
+    forget: Callable[[ListenerSet], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Which workers this fleet bears, and how long those of earlier ones may take to end."""
+
+    generation: int = 1
+    version: str = ""
+    drain_max_s: float = limits.DRAIN_MAX_S
+    last_serial: int = 0
+
+
+_FIRST = Lineage()
 
 
 class Fleet:
@@ -50,51 +75,70 @@ class Fleet:
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, families: tuple[Family, ...], setup: SpawnerSetup,
-        environ: Mapping[str, str], calls: FleetCalls,
+        environ: Mapping[str, str], calls: FleetCalls, lineage: Lineage = _FIRST,
     ) -> None:  # fmt: skip
         self.slots: list[Slot] = []
         self.changed = asyncio.Event()
         """Set whenever a worker came, served or went; whoever waits clears it."""
+        self.lineage = lineage
+        self._idle: list[WorkerProcess] = []
+        """Born for no slot in particular: they start, or wait for one."""
+        self._old: list[WorkerProcess] = []
+        """They accept no more."""
         self._loop = loop
         self._families = families
         self._calls = calls
-        self._worker_calls = WorkerCalls(calls.find_owner, self.changed.set, calls.hand_over, self._note_end)
-        self._spawner = SpawnerProcess(loop, setup, environ, self._note_spawned, self._note_exited, self._order_again)
-        self._serials = itertools.count(1)
+        self._worker_calls = WorkerCalls(calls.find_owner, self._note_ready, calls.hand_over, self._note_end)
+        self.spawner = SpawnerProcess(loop, setup, environ, self._note_spawned, self._note_exited, self._order_again)
+        self._serial = lineage.last_serial
+        self._exits: tuple[float, ...] = ()
+        """Of workers that ended before they had a slot."""
+        self._birth_at = 0.0
+        self._patient_until = 0.0
+        """Until then, those who wait in the queues wait for somebody who will not refuse them for want of knowledge."""
         self._is_wanted = True
 
-    def start(self, listeners: Iterable[tuple[ListenerSocket, ...]]) -> None:
-        """Starts the spawner and a worker for each set of listeners."""
-        self._spawner.start()
-        for number, sockets in enumerate(listeners):
-            slot = Slot(number, sockets)
-            self.slots.append(slot)
-            self._start(slot)
+    def inherit(self, passed: PassedWorker) -> WorkerProcess:
+        """A worker of an earlier generation, which is known from now on."""
+        worker = WorkerProcess.inherit(self._loop, passed, self._worker_calls)
+        self._old.append(worker)
+        return worker
+
+    def start(self, slots: Iterable[Slot], *, is_resumed: bool = False) -> None:
+        """Starts the spawner and a worker for each slot; those that accept there already do so until theirs does.
+
+        is_resumed: connections wait in the slots' queues already.
+        """
+        if is_resumed:
+            self._patient_until = self._loop.time() + limits.RESUME_S
+            self._loop.call_at(self._patient_until, self._fill)
+        self.slots = list(slots)
+        for worker in (elder for slot in self.slots for elder in slot.elders):
+            self._old.remove(worker)
+        self.spawner.start()
+        self._end_surplus()
+        self._fill()
 
     def living(self) -> list[WorkerProcess]:
         """Workers that are not dead."""
-        return [slot.worker for slot in self.slots if slot.worker and slot.worker.state != State.DEAD]
+        placed = [worker for slot in self.slots for worker in (slot.worker, *slot.elders) if worker]
+        return [worker for worker in (*placed, *self._idle, *self._old) if worker.state != State.DEAD]
 
     def serving(self) -> list[WorkerProcess]:
         """Workers that accept connections."""
         return [worker for worker in self.living() if worker.state == State.SERVING]
 
     def are_all_serving(self) -> bool:
-        """Whether every slot's worker accepts connections."""
-        return len(self.serving()) == len(self.slots)
+        """Whether every slot's worker accepts connections, and is of this generation."""
+        return all(slot.worker and slot.worker.state == State.SERVING for slot in self.slots)
 
     def facts(self) -> list[WorkerFacts]:
-        """For `status`."""
-        return [
-            WorkerFacts(
-                number=slot.number,
-                pid=slot.worker.pid if slot.worker else 0,
-                started_at=slot.started_at,
-                restarts=slot.restarts,
-                state=str(slot.worker.state if slot.worker else State.DEAD),
-            )
-            for slot in self.slots
-        ]
+        """For `status`; a slot without a worker is a dead one."""
+        rows = [self._fact(worker) for worker in self.living()]
+        vacant = [slot for slot in self.slots if slot.worker is None]
+        free = itertools.filterfalse({row.number for row in rows}.__contains__, itertools.count())
+        rows += [self._vacancy(next(free), slot) for slot in vacant]
+        return sorted(rows, key=lambda row: (row.number, row.generation))
 
     def tell_units(self, units: Mapping[int, str]) -> None:
         """Tells every worker what marks mean."""
@@ -102,13 +146,48 @@ class Fleet:
             for mark, unit in units.items():
                 worker.tell_unit(mark, unit)
 
+    async def leave(self) -> None:
+        """Makes ready for a successor: nobody is born any more, and who has no slot ends."""
+        self._is_wanted = False
+        for worker in list(self._idle):
+            worker.drain()
+            worker.kill()
+        async with asyncio.timeout(limits.CUT_S):
+            while self._idle:
+                self.changed.clear()
+                await self.changed.wait()
+        await self.spawner.stop()
+
+    def staying(self) -> list[WorkerProcess]:
+        """Those that live on; they are told that answers come late from now on."""
+        workers = [worker for worker in self.living() if not worker.has_ended]
+        for worker in workers:
+            worker.pause()
+        return workers
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether some worker was not told yet what it was to be told."""
+        return any(worker.has_unsent for worker in self.living())
+
+    def stay(self) -> None:
+        """There is no successor after all."""
+        self._is_wanted = True
+        self.spawner.revive()
+        self._fill()
+
+    @property
+    def last_serial(self) -> int:
+        """Of the last order."""
+        return self._serial
+
     async def drain(self, grace_s: float, cut: asyncio.Event) -> None:
         """Lets open connections end, then ends the workers: after `grace_s`, or when `cut` is set."""
         self._is_wanted = False
         for worker in self.living():
             worker.drain()
         for slot in self.slots:
-            close_listeners(slot.listeners)
+            self._vacate(slot)
         try:
             async with asyncio.timeout(grace_s):
                 await self._until_gone(cut)
@@ -118,7 +197,7 @@ class Fleet:
             worker.kill()
         async with asyncio.timeout(limits.CUT_S):
             await self._until_gone(asyncio.Event())
-        await self._spawner.stop()
+        await self.spawner.stop()
 
     async def _until_gone(self, cut: asyncio.Event) -> None:
         while self.living() and not cut.is_set():
@@ -130,45 +209,115 @@ class Fleet:
                 for wait in waits:
                     wait.cancel()
 
-    def _start(self, slot: Slot) -> None:
+    # --- births and places -------------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Whoever could serve gets a slot that needs a worker; as many are born as slots will need, and a spare."""
         if not self._is_wanted:
             return
+        now = self._loop.time() + _GRAIN_S
+        needy = [slot for slot in self.slots if slot.worker is None and slot.due_at <= now]
+        for slot in list(needy):
+            if (worker := self._try_candidate(slot)) and self._place(worker, slot):
+                needy.remove(slot)
+        while len(self._idle) < len(needy) + limits.SPARES and self._birth_at <= now and self._bear():
+            pass
+
+    def _try_candidate(self, slot: Slot) -> WorkerProcess | None:
+        """A worker for the slot. Where somebody accepts already, only one that decides as well."""
+        is_patient = self._loop.time() + _GRAIN_S < self._patient_until
+        is_demanding = is_patient or any(elder.is_informed for elder in slot.elders)
+        ready = (worker for worker in self._idle if worker.state == State.STANDBY)
+        return next((worker for worker in ready if worker.is_informed or not is_demanding), None)
+
+    def _place(self, worker: WorkerProcess, slot: Slot) -> bool:
+        """Gives the worker the slot's sockets; whether there are any."""
         try:
-            worker = WorkerProcess(self._loop, slot.number, next(self._serials), self._worker_calls)
+            if not slot.sets:
+                slot.sets = [bind_set((each.name for slot in self.slots for each in slot.sets), self._families)]
+                self._calls.store(slot.sets[0])
+            worker.listen([listener for each in slot.sets for listener in each.sockets])
+        except (ConfigError, OSError) as error:
+            _log.error("listeners_failed", worker=worker.number, error=str(error))
+            slot.due_at = self._loop.time() + limits.VACANT_S
+            self._loop.call_at(slot.due_at, self._fill)
+            return False
+        self._idle.remove(worker)
+        slot.worker = worker
+        return True
+
+    def _bear(self) -> bool:
+        """Orders one more worker; whether that could be done."""
+        used = {worker.number for worker in self.living()}
+        number = next(number for number in itertools.count() if number not in used)
+        generation, version = self.lineage.generation, self.lineage.version
+        origin = Origin(generation, version, self._calls.wall_clock())
+        self._serial += 1
+        try:
+            worker = WorkerProcess(self._loop, number, self._serial, self._worker_calls, origin)
         except OSError as error:
-            _log.error("worker_not_started", worker=slot.number, error=str(error))
-            self._start_again(slot)
-            return
-        slot.worker, slot.started_at = worker, self._calls.wall_clock()
+            _log.error("worker_not_started", worker=number, error=str(error))
+            self._rest()
+            return False
+        self._idle.append(worker)
         for mark, unit in self._calls.marks().items():
             worker.tell_unit(mark, unit)
-        if self._spawner.is_running:
-            self._order(slot, worker)
+        self._order(worker)
+        return True
 
-    def _order(self, slot: Slot, worker: WorkerProcess) -> None:
-        """Asks the spawner; a worker whose order cannot be given is given up, and its successor is ordered."""
-        try:
-            slot.listeners = slot.listeners or bind_listeners(self._families)
-        except (ConfigError, OSError) as error:
-            _log.error("listeners_failed", worker=slot.number, error=str(error))
-            worker.finish(None)
+    def _order(self, worker: WorkerProcess) -> None:
+        """Asks the spawner; without one it is asked for later, and a worker that cannot be ordered is given up."""
+        assert worker.ends is not None
+        if not self.spawner.is_running:
             return
-        spawn = Spawn(worker.serial, slot.number, tuple((listener.kind, listener.family) for listener in slot.listeners))
-        descriptors = [end.fileno() for end in (*worker.ends, *(listener.sock for listener in slot.listeners))]
-        if self._spawner.order(spawn, descriptors):
+        if self.spawner.order(Spawn(worker.serial, worker.number), [end.fileno() for end in worker.ends]):
             worker.ends.close()
         else:
             worker.finish(None)
 
     def _order_again(self) -> None:
         """After a new spawner was started: what its predecessor was asked for and did not report."""
+        for worker in list(self._idle):
+            if worker.pid == 0:
+                worker.finish(None)
+
+    def _rest(self) -> float:
+        """Seconds until the next birth, after one that failed."""
+        now = self._loop.time()
+        self._exits = remember_exit(self._exits, now)
+        self._birth_at = start_at(self._exits, now)
+        self._loop.call_at(self._birth_at, self._fill)
+        return self._birth_at - now
+
+    def _end_surplus(self) -> None:
+        """No more than GENERATIONS live: the oldest are told to close what they carry."""
+        generations = sorted({worker.origin.generation for worker in self.living()} | {self.lineage.generation})
+        for worker in self.living():
+            if worker.origin.generation in generations[: -limits.GENERATIONS]:
+                _log.warning("generation_ended", generation=worker.origin.generation, worker=worker.number, pid=worker.pid,
+                             why=f"{limits.GENERATIONS} generations live already")  # fmt: skip
+                worker.drain(1)
+
+    # --- what is heard of them ---------------------------------------------------------------------------------------
+
+    def _note_ready(self, worker: WorkerProcess) -> None:
+        self.changed.set()
         for slot in self.slots:
-            if slot.worker and slot.worker.pid == 0 and slot.worker.state != State.DEAD:
-                slot.worker.finish(None)
+            if slot.worker is worker and worker.state == State.SERVING:
+                self._relieve(slot)
+        self._fill()
+
+    def _relieve(self, slot: Slot) -> None:
+        """Those that accepted from the slot's sockets before accept no more; what waits in the queues is not lost."""
+        for elder in slot.elders:
+            _log.info("worker_relieved", worker=elder.number, pid=elder.pid, generation=elder.origin.generation)
+            elder.drain(self.lineage.drain_max_s)
+        self._old += slot.elders
+        slot.elders = []
 
     def _note_spawned(self, report: Spawned, pidfd: int) -> None:
-        worker = self.slots[report.number].worker
-        if worker is None or worker.serial != report.serial or worker.state == State.DEAD:
+        worker = next((each for each in self._idle if each.serial == report.serial), None)
+        if worker is None or worker.state == State.DEAD:
             # Given up while it was being born. Its channel is closed, so it would end; but be sure.
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.close(pidfd)
@@ -183,20 +332,63 @@ class Fleet:
 
     def _note_end(self, worker: WorkerProcess, code: int | None) -> None:
         self.changed.set()
-        if self._is_wanted:
-            delay_s = self._start_again(self.slots[worker.number])
-            _log.error("worker_exited", worker=worker.number, pid=worker.pid, code=code, restart_in_s=round(delay_s, 3))
+        slot = next((slot for slot in self.slots if slot.worker is worker), None)
+        facts = {"worker": worker.number, "pid": worker.pid, "code": code, "generation": worker.origin.generation}
+        if slot and self._is_wanted:
+            _log.error("worker_exited", **facts, restart_in_s=round(self._lose(slot), 3))
+        elif worker in self._idle and self._is_wanted:
+            self._idle.remove(worker)
+            _log.error("worker_exited", **facts, restart_in_s=round(self._rest(), 3))
         else:
-            _log.info("worker_exited", worker=worker.number, pid=worker.pid, code=code)
+            _log.info("worker_exited", **facts)
+        self._forget(worker)
+        self._fill()
 
-    def _start_again(self, slot: Slot) -> float:
-        """In how many seconds the slot's next worker is started."""
+    def _forget(self, worker: WorkerProcess) -> None:
+        for slot in self.slots:
+            slot.worker = None if slot.worker is worker else slot.worker
+        for place in (self._old, self._idle, *(slot.elders for slot in self.slots)):
+            if worker in place:
+                place.remove(worker)
+
+    def _lose(self, slot: Slot) -> float:
+        """In how many seconds the slot gets its next worker."""
         now = self._loop.time()
-        slot.exits = remember_exit(slot.exits, now)
-        slot.restarts += 1
-        next_at = start_at(slot.exits, now)
-        if next_at - now > limits.VACANT_S and self.serving():
-            close_listeners(slot.listeners)
-            slot.listeners = ()
-        self._loop.call_at(next_at, self._start, slot)
-        return next_at - now
+        slot.worker, slot.exits, slot.restarts = None, remember_exit(slot.exits, now), slot.restarts + 1
+        slot.due_at = start_at(slot.exits, now)
+        if slot.due_at - now > limits.VACANT_S and not slot.elders and self.serving():
+            self._vacate(slot)
+        self._loop.call_at(slot.due_at, self._fill)
+        return slot.due_at - now
+
+    def _vacate(self, slot: Slot) -> None:
+        """Closes its sockets: its share goes to the others."""
+        for each in slot.sets:
+            self._calls.forget(each)
+            each.close()
+        slot.sets = []
+
+    def _fact(self, worker: WorkerProcess) -> WorkerFacts:
+        generation, version, started_at = worker.origin
+        left_s = worker.drain_until - self._loop.time()
+        restarts = sum(slot.restarts for slot in self.slots if slot.worker is worker)
+        return WorkerFacts(
+            worker.number, worker.pid, started_at, restarts, str(worker.state), generation, version,
+            self._calls.wall_clock() + left_s if worker.drain_until else 0.0,
+        )  # fmt: skip
+
+    def _vacancy(self, number: int, slot: Slot) -> WorkerFacts:
+        return WorkerFacts(number, 0, 0.0, slot.restarts, str(State.DEAD), self.lineage.generation, self.lineage.version)
+
+
+def merge(slots: Sequence[Slot], count: int) -> list[Slot]:
+    """As many slots: those beyond leave their sockets and elders to the others, those that are missing are new and vacant.
+
+    What one worker cannot take is left in the last sets of a slot; see SETS_PER_WORKER.
+    """
+    merged = [*slots[:count], *(Slot([]) for _ in range(count - len(slots)))]
+    for number, surplus in enumerate(slots[count:]):
+        heir = merged[number % count]
+        heir.sets += surplus.sets
+        heir.elders += surplus.elders
+    return merged

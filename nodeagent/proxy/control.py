@@ -58,6 +58,11 @@ class ControlChannel:
         self._sock, self._reader = sock, FrameReader()
         self._loop.add_reader(sock.fileno(), self._read)
 
+    def last_words(self) -> None:
+        """The records that are left, and figures that say that nothing is open: the worker ends well."""
+        self._send_waiting_records()
+        self._send(self._stats(0.0))
+
     async def ensure_svid(self, service: str) -> None:
         """Returns when this worker holds a certificate for `service`; asks control for one if it does not.
 
@@ -100,6 +105,8 @@ class ControlChannel:
                 self._inbox.put_nowait((self._sock, message))
         except BlockingIOError:
             return
+        except ConnectionError:  # control has ended, and had not read all
+            data = b""
         except (OSError, FrameError) as error:
             self._live.report(error)
             data = b""
@@ -126,6 +133,7 @@ class ControlChannel:
                 self._live.follow(apply_delta(self._live.snapshot, decode_delta(body)))
             case KeysFrame(ring):
                 self._live.keys.replace(ring)
+                self._live.has_keys.set()
                 self._tell_waiters()
                 self.on_keys()
             case SvidRefusal(service, why):
@@ -164,6 +172,9 @@ class ControlChannel:
 
     def _send_records(self) -> None:
         self._loop.call_later(limits.RECORDS_S, self._send_records)
+        self._send_waiting_records()
+
+    def _send_waiting_records(self) -> None:
         while self._sock and not self._unsent:
             records = self._live.records.take()
             if records is None:

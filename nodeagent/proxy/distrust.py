@@ -28,7 +28,7 @@ def keep_trusted(live: Live, tunnel: Tunnel) -> None:
 
 async def cut_distrusted(live: Live) -> None:
     """After a change of keys: ends every tunnel whose certificates are not relied on any more, one in a turn of the loop."""
-    for tunnel in list(live.tunnels):
+    for tunnel in [tunnel for tunnel in live.tunnels if not tunnel.session.failure]:
         try:
             live.keys.check(tunnel.standings)
         except Revoked as error:
@@ -48,11 +48,11 @@ def _end(live: Live, tunnel: Tunnel, error: AgentError) -> None:
 
 
 def _cut(tunnel: Tunnel, error: AgentError) -> None:
-    """The connections that it carries are told the reason before they are told that it is lost."""
-    for stream in tunnel.session.streams.values():
+    """The connections that it carries end by that reason, here and at the other end, before the tunnel does."""
+    for stream in list(tunnel.session.streams.values()):
         if isinstance(stream.handler, StreamEnd):
             stream.handler.condemn(error)
-    tunnel.lose(str(error))
+    tunnel.dismiss(str(error))
 
 
 def _row(live: Live, tunnel: Tunnel, error: AgentError) -> ConnectionRow:

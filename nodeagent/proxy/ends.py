@@ -12,12 +12,14 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from nodeagent import limits
-from nodeagent.errors import AgentError, Reason, Side
+from nodeagent.errors import AgentError, Reason
 from nodeagent.wire import connect
 from nodeagent.wire.stream import CANCEL, CONNECT_ERROR, LOST, NO_ERROR, Headers, Stream
 
 LINGER_RESET = struct.pack("ii", 1, 0)
 """For SO_LINGER: close with a reset. Source: socket(7)."""
+_LINGER_END = struct.pack("ii", 0, 0)
+"""For SO_LINGER: close with a FIN, and deliver what is queued."""
 _CLOSED = 7  # Linux, include/net/tcp_states.h: TCP_CLOSE
 _ACKED = struct.Struct("=Q")  # Linux, include/uapi/linux/tcp.h: tcp_info.tcpi_bytes_acked
 _ACKED_AT, _ACKED_END = 120, 128
@@ -62,8 +64,12 @@ class End(Protocol):
 class Watcher(Protocol):
     """What an end reports to: its relay."""
 
-    def settle(self, reason: Reason, side: Side, error: str) -> None:
-        """Why it is about to end."""
+    @property
+    def reason(self) -> Reason:
+        """Why it ends, once that is settled."""
+
+    def end_by(self, error: AgentError) -> None:
+        """An agent ends it, for this reason."""
 
     def end_closed(self, end: End, error: str, *, lost: bool = False) -> None:
         """Nothing more comes or goes here; `error` is empty after a clean end."""
@@ -131,6 +137,8 @@ class TcpEnd(asyncio.Protocol):
         if self.peer:
             self.peer.resume()  # what it holds for us will not be delivered: its window goes back
         is_clean = exc is None and self._has_eof and self._has_finished and not self._was_cut
+        if is_clean:  # all that was written is the kernel's now, and the descriptor is closed after this
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_END)
         if self.relay:
             self.relay.end_closed(self, "" if is_clean else f"connection reset ({exc or 'aborted'})")
 
@@ -270,9 +278,9 @@ class StreamEnd:
                 self.stream.consume(held)
 
     def condemn(self, error: AgentError) -> None:
-        """The tunnel around it is about to be cut for this reason."""
+        """The tunnel around it is about to be cut for this reason: the far agent hears it, if it still listens."""
         if self.relay:
-            self.relay.settle(error.reason, error.side, str(error))
+            self.relay.end_by(error)
 
     # --- told by the session ---------------------------------------------------------------------------------------
 
@@ -302,11 +310,14 @@ class StreamEnd:
         """RST_STREAM from the peer, or the tunnel is lost."""
         self.reset_code = code
         self.is_closed = True
-        why = "the tunnel was lost" if code == LOST else f"stream reset by the peer (HTTP/2 code {code})"
+        error = connect.read_reset(code)
+        why = "the tunnel was lost" if code == LOST else str(error or f"stream reset by the peer (HTTP/2 code {code})")
         if not self.head.done():
             self.head.set_exception(ConnectionResetError(why))
             self.head.exception()  # whoever waits sees it; if nobody does any more, nothing is left to say
-        if self.relay:
+        if self.relay and error:
+            self.relay.end_by(error)
+        elif self.relay:
             self.relay.end_closed(self, why, lost=code == LOST)
 
     def on_drained(self) -> None:
@@ -335,10 +346,11 @@ class StreamEnd:
             self._close_if_done()
 
     def reset(self) -> None:
-        """RST_STREAM: the far application sees a reset."""
+        """RST_STREAM: the far application sees a reset, and the far agent why, where an agent ended it."""
         if not self.is_closed and self.stream:
             self.is_closed = True
-            self.stream.reset(CONNECT_ERROR if self._has_finished else CANCEL)
+            code = connect.RESET_CODES.get(self.relay.reason) if self.relay else None
+            self.stream.reset(code or (CONNECT_ERROR if self._has_finished else CANCEL))
             if self.relay:
                 self.relay.end_closed(self, "reset")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from nodeagent import limits
-from nodeagent.decide.recheck import Held, held_by, may_differ, why_cut
+from nodeagent.decide.recheck import Held, ends_elsewhere, held_by, may_differ, why_cut
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.proxy.relay import Relay
 
@@ -57,23 +57,30 @@ class HeldRelays:
         return [(source, destination, count) for (source, destination), count in self._passed.items()]
 
     def follow(self, snapshot: Snapshot) -> None:
-        """Cuts what this snapshot denies, the first at once; leaves alone all that it allows."""
+        """Cuts what this snapshot denies, the first at once; leaves alone all that it allows.
+
+        Of a tunnel only one end cuts, the one that enforces, or two schedules would make one that is not even.
+        """
         old, self._snapshot = self._snapshot, snapshot
         touched = (held for held in self._relays if old is None or may_differ(held, old, snapshot))
         denied = {held for held in touched if held not in self._cutting and why_cut(snapshot, held)}
-        if denied:
-            self._cutting |= denied
-            self._spawn(self._cut(denied))
+        self._cutting |= denied
+        if left := {held for held in denied if ends_elsewhere(held)}:
+            self._spawn(self._cut(left, after_s=self._grace_s + limits.BACKSTOP_S, over_s=limits.BACKSTOP_S))
+        if ours := denied - left:
+            self._spawn(self._cut(ours, after_s=0, over_s=self._grace_s))
 
-    async def _cut(self, kinds: set[Held]) -> None:
-        """What one change denies, evenly over the grace; leaves out what a newer snapshot allows again."""
+    async def _cut(self, kinds: set[Held], *, after_s: float, over_s: float) -> None:
+        """What one change denies and is open `after_s` seconds later, evenly; leaves out what a newer snapshot allows again."""
         try:
+            if after_s:
+                await asyncio.sleep(after_s)
             while relays := [relay for held in kinds for relay in self._relays.get(held, ())]:
-                slices = min(len(relays), math.ceil(self._grace_s / limits.CUT_TICK_S) or 1)
+                slices = min(len(relays), math.ceil(over_s / limits.CUT_TICK_S) or 1)
                 share = math.ceil(len(relays) / slices)
                 for start in range(0, len(relays), share):
                     self._cut_some(kinds, relays[start : start + share])
-                    await asyncio.sleep(self._grace_s / slices)
+                    await asyncio.sleep(over_s / slices)
         finally:
             self._cutting -= kinds
 

@@ -42,6 +42,7 @@ class Live:
         self.budget = Budget()
         self.tunnels: set[Tunnel] = set()
         self.has_snapshot = asyncio.Event()
+        self.has_keys = asyncio.Event()
         self.is_empty = asyncio.Event()
         self.is_quiet = asyncio.Event()
         self._note_quiet()

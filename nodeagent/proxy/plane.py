@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from nodeagent import limits
 from nodeagent.config import Config
+from nodeagent.errors import Drained
 from nodeagent.proxy.call import Caller
 from nodeagent.proxy.control import ControlChannel
 from nodeagent.proxy.distrust import cut_distrusted
@@ -17,7 +19,7 @@ from nodeagent.proxy.inbound import Inbound
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.outbound import Outbound
 from nodeagent.proxy.pool import TunnelPool
-from nodeagent.proxy.supervisor import SupervisorChannel
+from nodeagent.proxy.supervisor import Listener, SupervisorChannel
 from nodeagent.proxy.upstream import set_options
 from nodeagent.proxy.welcome import Welcome
 from nodeagent.wire.frames import WorkerStats
@@ -39,7 +41,11 @@ class Plane:
         self._outbound = Outbound(self._live, self._supervisor, Caller(self._pool))
         self._servers: list[asyncio.Server] = []
         self._stop = asyncio.Event()
-        self._supervisor.on_drain = self._supervisor.on_lost = self._stop.set
+        self._cut_at = math.inf
+        self._deadline: asyncio.Timeout | None = None
+        self._supervisor.on_listen = lambda listeners: self._live.spawn(self._open(listeners))
+        self._supervisor.on_drain = self._note_drain
+        self._supervisor.on_lost = lambda: self._note_drain(math.ceil(config.host.drain_max_s))
         self._supervisor.on_control = self._control.attach
         self._control.on_keys = self._renew
         self._control.on_detached = self._supervisor.renew_control
@@ -56,18 +62,38 @@ class Plane:
         factory = _Accepted.factory(self._outbound.serve if kind == "outbound" else self._inbound.serve_plaintext, self._live)
         self._servers.append(await asyncio.get_running_loop().create_server(factory, sock=sock, backlog=limits.ACCEPT_BACKLOG))
 
-    async def informed(self) -> None:
-        """Returns when there is a snapshot to decide by; when none comes, to refuse and say so is better than silence."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limits.SNAPSHOT_WAIT_S):
-                await self._live.has_snapshot.wait()
+    async def _open(self, listeners: list[Listener]) -> None:
+        """Takes over a slot's sockets, and says so."""
+        for kind, _, sock in listeners:
+            await self.listen(kind, sock)
+        self._supervisor.serving()
 
     async def serve(self) -> None:
-        """Serves until told to drain, then until the last connection has ended."""
-        self._supervisor.ready()
+        """Serves until told to drain, then until the last connection has ended or was closed."""
+        self._live.spawn(self._announce())
         await self._stop.wait()
         await self._drain()
+        self._control.last_words()
         self._supervisor.drained()
+
+    async def _announce(self) -> None:
+        """Says when there is a snapshot to decide by, and when there are keys, too.
+
+        When none comes, to refuse and say so is better than silence.
+        """
+        await _within(limits.SNAPSHOT_WAIT_S, self._live.has_snapshot)
+        self._supervisor.ready(informed=False)
+        await self._live.has_snapshot.wait()
+        await _within(limits.SVID_WAIT_S, self._live.has_keys)
+        self._supervisor.ready(informed=True)
+
+    def _note_drain(self, seconds: int) -> None:
+        """seconds: until what is left is closed, as far as nobody said less before; 0: that is not said."""
+        if seconds:
+            self._cut_at = min(self._cut_at, asyncio.get_running_loop().time() + seconds)
+        if self._deadline and not self._deadline.expired():
+            self._deadline.reschedule(self._cut_at)
+        self._stop.set()
 
     async def _drain(self) -> None:
         """Listeners first, so that nothing new waits here; then tunnels take no more; then the open ones end."""
@@ -76,8 +102,27 @@ class Plane:
         self._welcome.close()
         for tunnel in list(self._live.tunnels):
             tunnel.retire()
-        await self._live.is_empty.wait()
+        await asyncio.sleep(limits.ACCEPTED_S)
+        await self._until_empty()
         await self._farewell()
+
+    async def _until_empty(self) -> None:
+        try:
+            async with asyncio.timeout_at(self._cut_at) as self._deadline:
+                while self._live.relays or self._welcome.is_busy:
+                    await self._live.is_empty.wait()
+                    await self._welcome.until_idle()
+        except TimeoutError:
+            await self._cut()
+
+    async def _cut(self) -> None:
+        """Closes what is left, evenly over CUT_SPREAD_S."""
+        relays = list(self._live.relays.values())
+        why = Drained("this worker was replaced, and host.drain_max_s is over; the client may connect again")
+        for relay in relays:
+            if not relay.is_over:
+                relay.end_by(why)
+                await asyncio.sleep(limits.CUT_SPREAD_S / len(relays))
 
     async def _farewell(self) -> None:
         """Lets tunnels deliver what their streams still hold, for as long as any of it moves."""
@@ -107,6 +152,13 @@ class Plane:
             os.getpid(), live.generation, len(live.relays), dict(live.opened), sent, received, tunnels, lag_s, live.budget.used,
             live.held.passed(),
         )  # fmt: skip
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Returns when the event is set, or the time is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 class _Accepted(TcpEnd):

@@ -36,14 +36,19 @@ class Relay:
         """Whether it has ended and was recorded."""
         return bool(self.row.closed_at)
 
+    @property
+    def reason(self) -> Reason:
+        """Why it ends, once that is settled."""
+        return self.row.reason
+
     def link(self, upstream: End) -> None:
         """Joins both ends; payload flows from here on. An upstream that comes too late is reset."""
+        upstream.relay = self
         if self.downstream not in self._open:
             upstream.reset()
             return
         self.upstream = upstream
         self._open.append(upstream)
-        upstream.relay = self
         if upstream.is_closed:  # reset after it had answered, before anybody listened
             self.end_closed(upstream, "reset while it was being joined", lost=upstream.was_lost)
             return

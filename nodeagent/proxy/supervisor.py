@@ -11,30 +11,50 @@ from nodeagent.errors import LimitReached
 from nodeagent.wire import requests
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
 
+Listener = tuple[requests.Kind, requests.Family, socket.socket]
+
 
 class SupervisorChannel:
     """Owned by the worker's loop. Loss of the supervisor is told once, through `on_lost`."""
 
     def __init__(self, sock: socket.socket, units: dict[int, str]) -> None:
-        self.on_drain: Callable[[], None] = lambda: None
+        self.on_drain: Callable[[int], None] = lambda _: None
+        self.on_listen: Callable[[list[Listener]], None] = lambda _: None
         self.on_lost: Callable[[], None] = lambda: None
         self.on_control: Callable[[socket.socket], None] = socket.socket.close
         self._sock = sock
         self._is_lost = False
-        self._owes_ready = False
+        self._owed: dict[int, bytes] = {}
+        """What could not be said when it was due, by kind; said after the next PING."""
         self._units = units
         self._stock: dict[int, deque[socket.socket]] = {4: deque(), 6: deque()}
         self._coming = {4: 0, 6: 0}
         self._waiting: dict[int, deque[asyncio.Future[socket.socket]]] = {4: deque(), 6: deque()}
         self._questions: dict[int, asyncio.Future[OwnerAnswer]] = {}
+        self._deadlines: set[asyncio.Timeout] = set()
+        self._is_away_until = 0.0
         self._numbers = itertools.count(1)
         self._loop = asyncio.get_running_loop()
+        self._handlers: dict[int, Callable[[bytes, list[int]], None]] = {
+            requests.SOCKETS: self._take_sockets,
+            requests.OWNER: lambda data, _: self._answered(requests.decode_answer(data)),
+            requests.PING: self._note_ping,
+            requests.UNIT: self._take_unit,
+            requests.CONTROL: self._take_control,
+            requests.LISTEN: self._take_listeners,
+            requests.PAUSE: self._note_pause,
+            requests.DRAIN: lambda data, _: self.on_drain(requests.decode_beat(data)),
+        }
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._read)
 
-    def ready(self) -> None:
-        """Tells the supervisor that this worker accepts connections; if it cannot be told now, after the next PING."""
-        self._owes_ready = not self._send(requests.encode_beat(requests.READY))
+    def ready(self, *, informed: bool) -> None:
+        """Tells the supervisor that this worker could serve, and whether it knows what the others know."""
+        self._say(requests.encode_beat(requests.READY, int(informed)))
+
+    def serving(self) -> None:
+        """Tells the supervisor that this worker accepts connections."""
+        self._say(requests.encode_beat(requests.SERVING))
 
     def renew_control(self) -> None:
         """Asks for a new channel to control: the old one broke on this side."""
@@ -79,13 +99,16 @@ class SupervisorChannel:
         number = next(self._numbers) & 0xFFFFFFFF
         answer: asyncio.Future[OwnerAnswer] = self._loop.create_future()
         self._questions[number] = answer
+        deadline = asyncio.timeout(self._patience_s())
         try:
             self._send(requests.encode_question(OwnerQuestion(number, *peer, *listener)))
-            async with asyncio.timeout(limits.IDENTIFY_S):
+            async with deadline:
+                self._deadlines.add(deadline)
                 return await answer
         except TimeoutError:
             return nobody
         finally:
+            self._deadlines.discard(deadline)
             self._questions.pop(number, None)
 
     def _send(self, message: bytes) -> bool:
@@ -100,10 +123,27 @@ class SupervisorChannel:
             return False
         return True
 
+    def _say(self, message: bytes) -> None:
+        """Says what is said once: now, or if that cannot be, after the next PING."""
+        self._owed.pop(message[0], None)
+        if not self._send(message):
+            self._owed[message[0]] = message
+
+    def _patience_s(self) -> float:
+        """How long an answer may take: longer while the supervisor replaces itself."""
+        return limits.IDENTIFY_S + max(0.0, self._is_away_until - self._loop.time())
+
+    def _note_pause(self, _data: bytes, _fds: list[int]) -> None:
+        """Who waits for an answer waits longer: else a reload would make nobodies of callers."""
+        self._is_away_until = self._loop.time() + limits.PAUSE_S
+        for deadline in self._deadlines:
+            if not deadline.expired():
+                deadline.reschedule(self._loop.time() + self._patience_s())
+
     def _pay(self) -> None:
         """Says what could not be said when it was due."""
-        if self._owes_ready:
-            self.ready()
+        for message in list(self._owed.values()):
+            self._say(message)
         for family, waiting in self._waiting.items():
             if waiting:
                 self.ask_sockets(family)
@@ -121,28 +161,40 @@ class SupervisorChannel:
             self._lose()
 
     def _handle(self, data: bytes, fds: list[int]) -> None:
-        kind = data[0]
-        if kind == requests.SOCKETS:
-            family = requests.decode_family(data)
-            self._coming[family] = max(0, self._coming[family] - 1)
+        """Kinds that are not known here are a newer supervisor's, and nothing for this worker."""
+        handler = self._handlers.get(data[0])
+        if handler:
+            handler(data, fds)
+        else:
             for fd in fds:
-                self._hand_out(family, socket.socket(fileno=fd))
-            if len(fds) == limits.PREPARED_SOCKETS:
-                self.ask_sockets(family)
-            else:
-                self._loop.call_later(limits.PREPARED_REST_S, self.ask_sockets, family)
-        elif kind == requests.OWNER:
-            self._answered(requests.decode_answer(data))
-        elif kind == requests.PING:
-            self._send(requests.encode_beat(requests.PONG, requests.decode_beat(data)))
-            self._pay()
-        elif kind == requests.UNIT:
-            mark, unit = requests.decode_unit(data)
-            self._units[mark] = unit
-        elif kind == requests.CONTROL and fds:
-            self.on_control(socket.socket(fileno=fds[0]))
-        elif kind == requests.DRAIN:
-            self.on_drain()
+                socket.close(fd)
+
+    def _take_sockets(self, data: bytes, fds: list[int]) -> None:
+        family = requests.decode_family(data)
+        self._coming[family] = max(0, self._coming[family] - 1)
+        for fd in fds:
+            self._hand_out(family, socket.socket(fileno=fd))
+        if len(fds) == limits.PREPARED_SOCKETS:
+            self.ask_sockets(family)
+        else:
+            self._loop.call_later(limits.PREPARED_REST_S, self.ask_sockets, family)
+
+    def _take_listeners(self, data: bytes, fds: list[int]) -> None:
+        kinds = requests.decode_listen(data)
+        self.on_listen([(*which, socket.socket(fileno=fd)) for which, fd in zip(kinds, fds, strict=True)])
+
+    def _take_unit(self, data: bytes, _fds: list[int]) -> None:
+        mark, unit = requests.decode_unit(data)
+        self._units[mark] = unit
+
+    def _take_control(self, _data: bytes, fds: list[int]) -> None:
+        for fd in fds[:1]:
+            self.on_control(socket.socket(fileno=fd))
+
+    def _note_ping(self, data: bytes, _fds: list[int]) -> None:
+        self._is_away_until = 0.0
+        self._send(requests.encode_beat(requests.PONG, requests.decode_beat(data)))
+        self._pay()
 
     def _hand_out(self, family: int, sock: socket.socket) -> None:
         """To whoever has waited longest and still does, else into the stock."""

@@ -17,6 +17,7 @@ from certs.spiffe import SpiffeId
 from certs.standing import Standing, roots_by_fingerprint, standing_of, why_distrusted
 from certs.svid import load_chain
 from certs.verify import peer_spiffe_id
+from nodeagent import limits
 from nodeagent.errors import NoSvid, PeerIdentity, Revoked
 from nodeagent.model.identity import KeyRing, SvidKeys
 
@@ -184,4 +185,6 @@ def distrust(error: Exception, where: str) -> PeerIdentity | None:
 
 def reason_of(error: Exception) -> str:
     """The shortest true word for a failed handshake: OpenSSL's errors come without text."""
+    if isinstance(error, TimeoutError):
+        return f"it was not over within {limits.HANDSHAKE_S:g} s"
     return getattr(error, "reason", "") or str(error) or type(error).__name__

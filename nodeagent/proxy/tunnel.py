@@ -48,6 +48,7 @@ class Tunnel(asyncio.Protocol):
         self._is_paused = False
         self._heard_at = self._used_at = self._loop.time()
         self._pings = 0
+        self._stays_until = float("-inf")
         self._pulse: asyncio.TimerHandle | None = None
         self.session = Session(self, budget, is_client=self.is_client)
 
@@ -76,7 +77,13 @@ class Tunnel(asyncio.Protocol):
         return TunnelRow(self.source, self.destination, self.peer, side, len(self.session.streams), self.opened_at)
 
     def retire(self) -> None:
-        """No new streams; closes when the open ones have ended."""
+        """No new streams; closes when the open ones have ended.
+
+        Whoever accepted it waits a moment for streams that left the peer before it was told.
+        """
+        if not self.is_client and not self.session.is_closing:
+            self._stays_until = self._loop.time() + limits.RETIRE_S
+            self._loop.call_later(limits.RETIRE_S, self._flush)
         self.session.shut_down()
         self._flush()
 
@@ -85,6 +92,15 @@ class Tunnel(asyncio.Protocol):
         self.session.lose(why)
         if self.transport:
             self.transport.abort()
+
+    def dismiss(self, why: str) -> None:
+        """Gives the peer up, but sends it first what it was told last; one that takes nothing is cut."""
+        self._flush()
+        self.session.lose(why)
+        if self.transport and self._is_paused:
+            self.transport.abort()
+        elif self.transport:
+            self.transport.close()
 
     # --- told by asyncio ---------------------------------------------------------------------------------------------
 
@@ -173,7 +189,7 @@ class Tunnel(asyncio.Protocol):
             self._give_up()
         elif self.session.has_output:
             self.on_output()
-        elif self.session.is_closing and not self.session.streams:
+        elif self.session.is_closing and not self.session.streams and self._loop.time() >= self._stays_until:
             self.transport.close()
 
     def _give_up(self) -> None:

@@ -12,7 +12,7 @@ from nodeagent import limits
 from nodeagent.errors import LimitReached, UpstreamRefused, UpstreamTimeout
 from nodeagent.model.address import Address
 from nodeagent.proxy.dial import dial
-from nodeagent.proxy.ends import TcpEnd
+from nodeagent.proxy.ends import LINGER_RESET, TcpEnd
 
 SocketSource = Callable[[int], Awaitable[socket.socket]]
 """Gives a prepared socket for IP family 4 or 6."""
@@ -158,12 +158,14 @@ def set_options(sock: socket.socket) -> None:
     """What every connection with an application has; what a listener accepts inherits it.
 
     Keep-alive finds dead ends of idle connections. Urgent data stay in their place among the others, as RFC 6093 wants
-    it: the kernel would take them out, and nobody would deliver them.
+    it: the kernel would take them out, and nobody would deliver them. Until both directions have ended (`TcpEnd`), a close is
+    a reset, whoever closes: if this process dies it is the kernel, and what an application has got must not look whole.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, limits.KEEPALIVE_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, limits.KEEPALIVE_S)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
 
 
 def _af(ip: str) -> socket.AddressFamily:

@@ -50,6 +50,18 @@ class Welcome:
         self._hall = Hall()
         self._knocks = itertools.count(1)
         self._listeners: list[socket.socket] = []
+        self._handshakes = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a handshake is in flight."""
+        return self._handshakes > 0
+
+    async def until_idle(self) -> None:
+        """Returns when no handshake is in flight."""
+        await self._is_idle.wait()
 
     def listen(self, sock: socket.socket) -> None:
         """Takes connections from `sock` from now on."""
@@ -58,7 +70,7 @@ class Welcome:
         self._loop.add_reader(sock.fileno(), self._accept, sock)
 
     def close(self) -> None:
-        """Takes no more connections: with its last holder gone, the kernel refuses them."""
+        """Takes no more connections; handshakes in flight go on, for tunnels that carry what their callers wait with."""
         while self._listeners:
             sock = self._listeners.pop()
             self._loop.remove_reader(sock.fileno())
@@ -101,7 +113,7 @@ class Welcome:
         except AgentError as error:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
             sock.close()
-            self._record(peer, host.name if host else "", error)
+            self._record(peer, host.name if host else "", error, self._live.now())
             return
         self._live.spawn(self._let_in(sock, knock, peer, host.name if host else ""))
 
@@ -121,15 +133,25 @@ class Welcome:
         return knock
 
     async def _let_in(self, sock: socket.socket, knock: Knock, peer: Address, host: str) -> None:
+        opened_at = self._live.now()
+        self._count(1)
         try:
             service = await self._read_name(sock, knock)
             await self._handshake(sock, service, peer, host)
         except (TimeoutError, OSError, HelloError, Refused, AgentError) as error:
-            self._record(peer, host, _explain(error, peer, host))
+            self._record(peer, host, _explain(error, peer, host), opened_at)
         except Exception as error:  # noqa: BLE001 - one bad peer must not end the accept loop
             self._live.report(error)
         finally:
             self._hall.leave(knock)
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self._handshakes += change
+        if self._handshakes:
+            self._is_idle.clear()
+        else:
+            self._is_idle.set()
 
     async def _read_name(self, sock: socket.socket, knock: Knock) -> str:
         """The local service that the peer asks for. The socket is closed if there is none; afterwards it is TLS's.
@@ -183,6 +205,8 @@ class Welcome:
         if tunnel.refusal:
             raise tunnel.refusal
         keep_trusted(live, tunnel)
+        if not self._listeners:
+            tunnel.retire()
 
     def _service_asked_for(self, hello: ClientHello) -> str:
         """The local service that the hello's server name means.
@@ -223,11 +247,11 @@ class Welcome:
         tunnel.standings += (standing_of(peer.leaf, f"{tunnel.source} on {tunnel.peer}", roots),)
         keys.check(tunnel.standings)
 
-    def _record(self, peer: Address, host: str, error: AgentError) -> None:
+    def _record(self, peer: Address, host: str, error: AgentError, opened_at: float) -> None:
         now = self._live.now()
         row = ConnectionRow(
-            id=f"{self._live.number}-knock-{next(self._knocks)}", direction="tunnel", client=str(peer), original_dst="", opened_at=now,
-            closed_at=now, peer=host, reason=error.reason, side=error.side, error=str(error),
+            id=f"{self._live.number}-knock-{next(self._knocks)}", direction="tunnel", client=str(peer), original_dst="",
+            opened_at=opened_at, closed_at=now, peer=host, reason=error.reason, side=error.side, error=str(error),
         )  # fmt: skip
         self._live.records.append(row)
 

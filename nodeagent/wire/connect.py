@@ -1,4 +1,4 @@
-"""The head of a tunnelled connection: a CONNECT request and its answer, with HBONE's meaning of the statuses.
+"""The head of a tunnelled connection: a CONNECT request and its answer, with HBONE's meaning of the statuses; and its untimely end.
 
 200 comes only after the application was reached; 401 policy, 503 connect failure, 400 bad destination.
 """
@@ -14,7 +14,9 @@ from nodeagent.errors import (
     LimitReached,
     Loop,
     PeerRefused,
+    PolicyChanged,
     Reason,
+    Revoked,
     UpstreamRefused,
     UpstreamTimeout,
 )
@@ -37,6 +39,12 @@ _BY_STATUS: dict[int, type[AgentError]] = {401: Denied, 400: BadDestination, 503
 _BY_REASON: dict[str, type[AgentError]] = {
     Reason.LOOP: Loop, Reason.LIMIT: LimitReached, Reason.UPSTREAM_TIMEOUT: UpstreamTimeout,
 }  # fmt: skip
+
+RESET_CODES = {Reason.POLICY_CHANGED: 0x6E61_0001, Reason.REVOKED: 0x6E61_0002}
+"""RST_STREAM codes of ours for connections that an agent ends: to whoever does not know them a reset like any other.
+
+Source: RFC 9113 section 7, unknown error codes; nobody else's are near "na".
+"""
 
 
 class Connect(NamedTuple):
@@ -103,6 +111,15 @@ def read_answer(headers: Headers) -> None:
     known = _BY_REASON.get(reason) or _BY_STATUS.get(status, PeerRefused)
     named = f" ({reason})" if reason in list(Reason) else ""
     raise known(f"the callee's agent refused with status {status}{named}{_read_detail(fields.get(_DETAIL, b''))}")
+
+
+def read_reset(code: int) -> AgentError | None:
+    """Why the other agent says that it ended a stream; None where it does not say."""
+    if code == RESET_CODES[Reason.POLICY_CHANGED]:
+        return PolicyChanged("the agent at the other end ended it: a change of policy there denies it")
+    if code == RESET_CODES[Reason.REVOKED]:
+        return Revoked("the agent at the other end ended it: it relies on a certificate of the tunnel no more")
+    return None
 
 
 def _read_detail(field: bytes) -> str:

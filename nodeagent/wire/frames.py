@@ -112,6 +112,12 @@ class CaptureFrame(msgspec.Struct, tag="capture", frozen=True):
     """Ports of services registered on this host."""
     loopback_ports: list[int] = []
     """Those of them that are to be captured on loopback addresses, too."""
+    fail: str = ""
+    """What becomes of new connections while the agent is dead, `open` or `closed`; empty: not told, so nothing bypasses it."""
+    except_endpoints: list[tuple[str, int]] = []
+    """Where the other of both holds: (address, port) on other hosts."""
+    except_ports: list[int] = []
+    """And ports of this host."""
 
 
 class WorkerFacts(msgspec.Struct, frozen=True):
@@ -122,7 +128,12 @@ class WorkerFacts(msgspec.Struct, frozen=True):
     started_at: float
     restarts: int
     state: str
-    """`starting`, `serving`, `draining` or `dead`."""
+    """`starting`, `standby`, `opening`, `serving`, `draining` or `dead`."""
+    generation: int = 1
+    """Of the agent, not of a snapshot: each reload starts another one."""
+    version: str = ""
+    drain_until: float = 0.0
+    """Unix seconds at which what it still carries is closed; 0: no such moment is set."""
 
 
 class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
@@ -139,6 +150,14 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
     units: int
     """Units whose connections are stamped."""
     workers: list[WorkerFacts]
+    generation: int = 1
+    """Of the agent: how often it was reloaded since it was started, and one."""
+    reloads_refused: int = 0
+    """How often this generation was asked for a reload and refused it."""
+    reload_refused: str = ""
+    """Why the last time."""
+    bypassed: int = 0
+    """Connections that went around the agent while it was dead, as counted since this process started."""
 
 
 Message = (

@@ -5,26 +5,40 @@ First byte: kind. Descriptors travel beside a message by SCM_RIGHTS.
 """
 
 import struct
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
 
 from nodeagent.errors import FrameError
+
+Kind = Literal["outbound", "inbound", "tunnel"]
+Family = Literal[4, 6]
 
 # worker -> supervisor
 WANT_SOCKETS = 1
 WANT_OWNER = 2
 PONG = 3
 READY = 4
+"""A beat: it could serve. Number 1: and decides as well as those that serve; 0: it has no snapshot or no keys yet."""
 DRAINED = 5
 RENEW = 6
 """A beat: this worker has no channel to control. The answer is a CONTROL, soon if not at once."""
+SERVING = 7
+"""A beat: it accepts from the sockets of LISTEN."""
 # supervisor -> worker
 SOCKETS = 17
 OWNER = 18
 PING = 19
 UNIT = 20
 DRAIN = 21
+"""A beat: no new connections. Number: seconds until those that are left are closed; 0: that is told later."""
 CONTROL = 22
 """A beat with one descriptor: the channel to control, which was started anew or asked for. Replaces the one that broke."""
+LISTEN = 23
+"""The listening sockets to accept from, as descriptors; for each a byte of its kind and one of its family."""
+PAUSE = 24
+"""A beat: the supervisor is about to replace itself, and answers late until its next PING."""
+
+LISTENER_KINDS: tuple[Kind, ...] = ("outbound", "inbound", "tunnel")
 
 MESSAGE_BYTES_MAX = 512
 _UNIT_BYTES_MAX = 256
@@ -116,13 +130,26 @@ def decode_unit(data: bytes) -> tuple[int, str]:
     return _unpack(_UNIT, data[: _UNIT.size])[1], _text(data[_UNIT.size :])
 
 
+def encode_listen(listeners: Iterable[tuple[Kind, Family]]) -> bytes:
+    """LISTEN: what the descriptors beside it are, in their order."""
+    return bytes([LISTEN, *(byte for kind, family in listeners for byte in (LISTENER_KINDS.index(kind), family))])
+
+
+def decode_listen(data: bytes) -> list[tuple[Kind, Family]]:
+    """(kind, family) of each descriptor, from LISTEN."""
+    pairs = data[1:]
+    if not data or len(pairs) % 2 or not set(pairs[::2]) <= {0, 1, 2} or not set(pairs[1::2]) <= {4, 6}:
+        raise FrameError(f"listeners {pairs.hex()}")
+    return [(LISTENER_KINDS[kind], 4 if family == 4 else 6) for kind, family in zip(pairs[::2], pairs[1::2], strict=True)]
+
+
 def encode_beat(kind: int, number: int = 0) -> bytes:
-    """PING, PONG, READY, DRAIN, DRAINED, RENEW or CONTROL."""
+    """PING, PONG, READY, SERVING, DRAIN, DRAINED, RENEW, CONTROL or PAUSE."""
     return _BEAT.pack(kind, number)
 
 
 def decode_beat(data: bytes) -> int:
-    """The number in a PING or PONG."""
+    """The number in a beat."""
     number: int = _unpack(_BEAT, data)[1]
     return number
 

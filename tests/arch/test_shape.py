@@ -17,8 +17,9 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 UNIT = ROOT / "tests" / "unit"
 UNIT_TESTS = sorted(UNIT.rglob("test_*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-PROSE = [*(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")), *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPTS = sorted(path for folder in ("script", ".ci", "systemd") for path in (ROOT / folder).rglob("*") if path.is_file())
+TEXTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "ansible/README.md")
+PROSE = [*sorted((ROOT / "docs").rglob("*.md")), *(path for path in (ROOT / name for name in TEXTS) if path.exists())]
+SCRIPTS = sorted(path for folder in ("script", ".ci", "systemd", "ansible/roles", "ansible/playbooks") for path in (ROOT / folder).rglob("*") if path.is_file())
 
 # Work that is not finished belongs into an issue, and where a package comes from into its own configuration. The words are
 # put together here so that this file does not contain them.

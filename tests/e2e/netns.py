@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from redirect import kernel
 from redirect.backend import AnyElements, open_elements
 from redirect.cgroup import read_mount
+from redirect.elements import Exceptions
 from redirect.rtnetlink import use_ipset
 from redirect.settings import Backend, Settings
 
@@ -207,8 +208,8 @@ def remove(host: Host, *, now: bool = False) -> kernel.Report:
     return host.run(kernel.remove, now=now, record_path=record_path(host))
 
 
-def start_agent(host: Host, *, inbound: bool = True) -> Agent:
-    """Listeners on loopback and open elements; no rule, no beat yet."""
+def start_agent(host: Host, *, inbound: bool = True, **options: Any) -> Agent:
+    """Listeners on loopback and open elements, for the settings of `options`; no rule, no beat yet."""
     outbound = {
         4: host.listen("agent", "127.0.0.1", 15001, redirected=True),
         6: host.listen("agent", "::1", 15001, redirected=True),
@@ -219,14 +220,14 @@ def start_agent(host: Host, *, inbound: bool = True) -> Agent:
             4: host.listen("agent", "127.0.0.1", 15006, transparent=True),
             6: host.listen("agent", "::1", 15006, transparent=True),
         }
-    elements = host.run(open_elements, settings_for(host))
+    elements = host.run(open_elements, settings_for(host, **options))
     host.stack.callback(elements.close)
     return Agent(outbound, accepting, elements)
 
 
-def capture(host: Host, agent: Agent, peer: Host) -> None:
+def capture(host: Host, agent: Agent, peer: Host, exceptions: Exceptions | None = None, ports: tuple[int, ...] = (WEB,)) -> None:
     """The peer's addresses and our web port are in the mesh, and the agent beats."""
-    host.run(agent.elements.set_capture, [peer.ip4, peer.ip6], [WEB])
+    host.run(agent.elements.set_capture, [peer.ip4, peer.ip6], ports, (), exceptions)
     host.run(agent.elements.set_agents, [host.path_of("nodeagent.service")])
     host.run(agent.elements.beat)
 

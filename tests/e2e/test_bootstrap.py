@@ -144,7 +144,7 @@ def test_a_second_run_changes_nothing_and_asks_nobody(machine: Machine) -> None:
     """No package manager, no pip, no file touched: it works offline. Who asked for the tests' tools once keeps them."""
     status, told = machine.run("--dev")
     assert status == 0, told
-    assert machine.asked("pip") == [f"{machine.tree}[dev,iptables]"]
+    assert machine.asked("pip") == [f"{machine.tree}[dev,iptables,ansible]"]
     assert (machine.tree / ".venv").readlink().is_relative_to("/opt/nodeagent")
     before = machine.files()
     machine.forget()

@@ -112,6 +112,19 @@ def test_an_unknown_service_is_an_empty_list_with_an_index(catalog, name):
     assert answer.index >= 1
 
 
+def test_a_host_in_maintenance_fails_a_check_until_it_is_back(catalog, name):
+    register(catalog, name, "host1")
+    before = catalog.get(f"/v1/health/service/{name}")
+    asking = Asking(lambda: catalog.get(f"/v1/health/service/{name}?index={before.index}&wait=50s"))
+    catalog.ok("PUT", "/v1/agent/maintenance?enable=true&reason=disk&node=host1")
+    (row,) = asking.answer().json
+    assert [(c["CheckID"], c["Status"], c["Notes"]) for c in row["Checks"]] == [("_node_maintenance", "critical", "disk")]
+    assert catalog.ok("GET", f"/v1/health/service/{name}?passing") == []
+    assert [c["CheckID"] for c in catalog.ok("GET", "/v1/health/node/host1")] == ["_node_maintenance"]
+    catalog.ok("PUT", "/v1/agent/maintenance?enable=false&node=host1")
+    assert len(catalog.ok("GET", f"/v1/health/service/{name}?passing")) == 1
+
+
 # --- blocking queries ----------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -84,6 +85,22 @@ def test_a_full_disk_acknowledges_nothing_it_did_not_store_and_reads_go_on(small
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
     with Process(small_disk / "data") as process:
         assert set(process.client().ok("GET", "/v1/kv/?keys")) == stored
+        assert put(process.client(), "more") == 200
+
+
+def test_a_read_only_disk_starts_no_server_and_costs_nothing(small_disk):
+    """It says so in a sentence; when the disk is as before, all that was acknowledged is there."""
+    with Process(small_disk / "data") as process:
+        assert put(process.client(), "stored") == 200
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    argv = [sys.executable, "-m", "nodeagent", "catalog", "--data", str(small_disk / "data"), "--listen", "127.0.0.1:0"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=READY_S, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "ead-only" in done.stderr.splitlines()[-1]
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    with Process(small_disk / "data") as process:
+        assert process.client().ok("GET", "/v1/kv/?keys") == ["stored"]
         assert put(process.client(), "more") == 200
 
 

@@ -1,8 +1,9 @@
 """Certificates come, go and are taken back while connections flow: lives of seconds, another root, no CA, no token."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Self
 
 import pytest
@@ -21,11 +22,15 @@ from tests.e2e.support.certificates import (
     start_catalog,
 )  # fmt: skip
 from tests.e2e.support.echo import Echo, answers, speaks
+from tests.e2e.support.settings import restart
 from tests.e2e.support.unit import Unit, is_reset
 from tests.support.eventually import eventually
 
 WEB = 8080
+DEAD = 8081
 TTL_S = 6
+A_DAY_S = 86_400
+REROOTED_S = 600.0  # agents are spread over a minute
 RENEWALS = 6
 RENEWED_S = 10 * RENEWALS * TTL_S
 RECOVERED_S = 50.0  # what is promised is 5 s
@@ -181,15 +186,83 @@ def test_each_step_of_a_rotation_can_be_taken_back(mesh: Mesh) -> None:
     assert [(root["id"], root["state"]) for root in ca_state(mesh.lab)["roots"]] == [(before, "signs")]
 
 
-def test_a_root_that_is_still_used_is_not_retired_unless_forced(mesh: Mesh) -> None:
-    """The CA knows who holds what: it names the hosts."""
-    step(mesh, "add")
-    step(mesh, "activate", "--force")
-    refused = ca(mesh.lab, "rotate", "--yes")
-    assert (refused.returncode, "host1 (shop)" in refused.stderr) == (1, True), refused
-    shown = ca(mesh.lab, "rotate")
-    assert (shown.returncode, "retire: nobody believes the old root" in shown.stderr) == (0, True)
+@contextmanager
+def lives_of_a_day(lab: Lab) -> Iterator[None]:
+    """No certificate leaves the CA's list because it has ended: it was renewed, or its host has said that it is lost."""
+    shorten_lives(lab, A_DAY_S)
+    try:
+        yield
+    finally:
+        shorten_lives(lab, TTL_S)
+
+
+def retire(mesh: Mesh) -> None:
+    """Once all have renewed; then nothing is left to warn of."""
+    eventually(lambda: ca(mesh.lab, "rotate").returncode == 0, REROOTED_S, "the step is shown without a refusal")
     step(mesh, "retire")
+    assert "warning" not in ca(mesh.lab, "status").stderr
+
+
+def holders(lab: Lab) -> set[str]:
+    """Host and service of each certificate that somebody holds, as the CA believes."""
+    rows = [held for root in ca_state(lab)["roots"] for held in root["held_by"]]
+    return {f"{held['node']} {service}" for held in rows for service in held["services"]}
+
+
+def test_a_root_under_which_a_host_speaks_that_is_not_there_is_not_retired(mesh: Mesh) -> None:
+    """The CA names it, and when its certificates end: nobody waits for it in vain. Once it is back the way is free."""
+    lab = mesh.lab
+    with lives_of_a_day(lab):
+        step(mesh, "add")
+        lab.kill_agent("host1")
+        try:
+            step(mesh, "activate", "--force")
+            refused = ca(lab, "rotate", "--yes")
+            assert refused.returncode == 1
+            for word in ("host1 (shop)", "not connected: host1, whose last one ends at", "UTC; forced (--force)"):
+                assert word in refused.stderr, refused
+            shown = ca(lab, "rotate")
+            assert "retire: nobody believes the old root" in shown.stderr
+            assert refused.stderr.partition("retire:")[2] in shown.stderr
+            assert (shown.returncode, "it would be refused" in shown.stderr) == (1, True)
+        finally:
+            lab.start_agent("host1")
+        retire(mesh)
+
+
+def test_certificates_that_nobody_holds_any_more_keep_no_root(mesh: Mesh) -> None:
+    """Of a service that left, and of a workload whose key went with an agent that was started again: both within seconds."""
+    lab = mesh.lab
+    with lives_of_a_day(lab):
+        lab.register("host2", "dead", DEAD)
+        look.allow(lab, "idle", "web")
+        with Unit(lab, "host1", "idle") as idle:
+            assert answers(idle, mesh.address, b"hello")
+        eventually(lambda: holders(lab) >= {"host1 idle", "host2 dead"}, RECOVERED_S, "the CA knows of both")
+        lab.catalog("PUT", "/v1/catalog/deregister", {"Node": "host2", "ServiceID": "dead"})
+        restart(lab, "host1")
+        eventually(lambda: not holders(lab) & {"host1 idle", "host2 dead"}, RECOVERED_S, "it forgets both")
+        mesh.calm()
+        step(mesh, "add")
+        step(mesh, "activate")
+        retire(mesh)
+
+
+
+def knows_itself_revoked(lab: Lab) -> None:
+    """host1's agent says so within seconds: who must do what, and which step of a call fails."""
+    said = eventually(lambda: look.status(lab, "host1")["problems"], SOON_S, "it is not healthy")
+    assert any("put a new one into" in each and "node.token" in each for each in said), said
+    assert lab.exec("host1", "nodeagent", "status").returncode == 1
+    why = lab.exec("host1", "nodeagent", "why", "--from", "shop", "--to", "web")
+    assert why.returncode == 1
+    assert refused_steps(lab, "host1")["certificate"].count("revoked") >= 1
+
+
+def refused_steps(lab: Lab, host: str) -> dict[str, str]:
+    """What refuses a call of shop to web, as that host's agent sees it."""
+    answer = json.loads(lab.exec(host, "nodeagent", "why", "--from", "shop", "--to", "web", "-o", "json").stdout)
+    return {step["what"]: step["text"] for step in answer["steps"] if step["verdict"] == "refused"}
 
 
 def test_a_revoked_token_s_certificates_are_refused_and_its_tunnels_cut(mesh: Mesh) -> None:
@@ -198,14 +271,36 @@ def test_a_revoked_token_s_certificates_are_refused_and_its_tunnels_cut(mesh: Me
     state = mesh.lab.state
     with mesh.shop.connect(*mesh.address) as old:
         assert speaks(old)
+        client = "{}:{}".format(*old.getsockname())
         known = len(mesh.refusals("host2", "revoked"))
         revoke(mesh.lab, accessor_of(mesh.lab, "host1"))
         try:
             eventually(lambda: len(mesh.refusals("host2", "revoked")) > known, SOON_S, "host2 says what it cut")
             assert is_reset(old)
-            assert "the certificate of shop on host1 was revoked" in mesh.refusals("host2", "revoked")[-1]
+            rows = eventually(lambda: look.with_facts(mesh.lab, "host1", client=client), look.WITHIN_S, "its record")
+            assert rows[-1]["reason"] == "revoked", "whichever of the two agents heard of it first"
             assert not mesh.call()
+            why = "the certificate of shop on host1 was revoked"
+            eventually(lambda: why in mesh.refusals("host2", "revoked")[-1], look.WITHIN_S, "host2 refuses it")
             assert any(row["node"] == "host1" for row in ca_state(mesh.lab)["revoked"])
+            knows_itself_revoked(mesh.lab)
         finally:
             path.write_text(create_token(state.hub, state.holder(state.hub), mesh.lab.host("host1")))
         eventually(mesh.call, RECOVERED_S, "with another token it is welcome, without a restart")
+
+
+def test_the_caller_s_agent_knows_that_the_callee_was_revoked(mesh: Mesh) -> None:
+    """host2's token is taken back: on host1 `why` says what the log says, and forgets it with the first call that passes."""
+    path, state = mesh.lab.host("host2").own("etc") / "node.token", mesh.lab.state
+    assert mesh.call()
+    assert refused_steps(mesh.lab, "host1") == {}
+    known = len(mesh.refusals("host1", "revoked"))
+    revoke(mesh.lab, accessor_of(mesh.lab, "host2"))
+    try:
+        eventually(lambda: len(mesh.refusals("host1", "revoked")) > known, SOON_S, "host1 says what it cut")
+        told = eventually(lambda: refused_steps(mesh.lab, "host1"), SOON_S, "why says it")
+        assert "the certificate of web on host2 was revoked" in told["certificate"]
+    finally:
+        path.write_text(create_token(state.hub, state.holder(state.hub), mesh.lab.host("host2")))
+    eventually(mesh.call, RECOVERED_S, "with another token it is welcome")
+    eventually(lambda: refused_steps(mesh.lab, "host1") == {}, SOON_S, "why says that, too")

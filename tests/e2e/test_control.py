@@ -108,6 +108,9 @@ def test_intention_check_names_the_decider_and_says_it_by_exit_status(site: Site
         listed = json.loads(site.operate("intention", "list", "-o", "json").stdout)
         assert listed["intentions"] == [{"source": "*", "destination": "web", "action": "allow", "precedence": 8}]
         assert site.operate("intention", "delete", "shop", "web").returncode == 4
+        assert site.operate("intention", "deny", "*", "*").returncode == 0
+        left = site.operate("intention", "delete", "*", "*").stdout
+        assert ("  * -> web (allow)" in left, "any other: deny" in left) == (True, True), left
         assert site.operate("intention", "allow", "no/name", "web").returncode == 2
 
 

@@ -126,6 +126,16 @@ def test_the_callee_s_host_knows_who_comes_in_clear(mesh: Mesh) -> None:
     switch(lab, "host1", "permissive")
     assert mesh.call(mesh.shop) == "app:hello"
     assert "web" in enforce(lab, "host2", "--list")[1]
+    # The way back begins at the callee's: a caller's host that observes sends in clear to who refuses it, and says so before.
+    exposed = "1 would go in clear to hosts with an agent: refused there where that host or service is strict"
+    eventually(lambda: exposed in enforce(lab, "host1", "observe", "--check")[1], look.WITHIN_S, "the flow in the tunnel")
+    code, told = enforce(lab, "host1", "observe")
+    assert (code, "--yes" in told, mesh.call(mesh.shop)) == (1, True, "app:hello")
+    switch(lab, "host1", "observe")
+    assert mesh.call(mesh.shop) == "reset"
+    assert "it leaves this host in clear; the callee's agent may refuse it" in why(lab, "host1", "--from", "shop", "--to", "web")[2]
+    switch(lab, "host2", "observe", "--service", "web")
+    assert mesh.call(mesh.shop) == "app:hello"
 
 
 def why(lab: Lab, host: str, *arguments: str) -> tuple[int, dict[str, Any], str]:

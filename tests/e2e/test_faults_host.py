@@ -1,4 +1,4 @@
-"""Faults of one host: a full disk, a spoiled file, a second agent. Traffic goes on, and somebody is told."""
+"""Faults of one host: a full or read-only disk, a spoiled file, a second agent. Traffic goes on, and somebody is told."""
 
 import json
 import os
@@ -36,13 +36,29 @@ def calls(lab: Lab, capture: Capture, canary: str) -> Iterator[Callable[[], bool
     wire.assert_never_in_clear(canary)
 
 
-@pytest.fixture
-def full_disk(lab: Lab) -> Iterator[Callable[[], None]]:
-    """The state directory of host1 is on a disk of a few kilobytes, and full; call it for room."""
-    run = f"mount -t tmpfs -o size=8k,mode=700,uid={layout.CONTROL_UID},gid={layout.CONTROL_UID} tmpfs {STATE}"
-    done = lab.exec("host1", "sh", "-c", f"{run} && cat /dev/zero >{STATE}/filler; test -s {STATE}/filler")
+def put_disk(lab: Lab, host: str, options: str, then: str) -> None:
+    """Mounts a disk of a few kilobytes over the state directory, control's, and makes of it what `then` says."""
+    owner = f"mode=700,uid={layout.CONTROL_UID},gid={layout.CONTROL_UID}"
+    done = lab.exec(host, "sh", "-c", f"mount -t tmpfs -o size=8k,{owner},{options} tmpfs {STATE} && {then}")
     assert done.returncode == 0, done.stderr
-    yield (disk(lab) / "filler").unlink
+
+
+KINDS = {
+    "No space left": ("rw", f"cat /dev/zero >{STATE}/filler; test -s {STATE}/filler", f"rm {STATE}/filler"),
+    "Read-only": ("ro", "true", f"mount -o remount,rw {STATE}"),
+}
+"""What the kernel says of it -> how it is mounted, what makes it so, and what cures it."""
+
+
+@pytest.fixture(params=KINDS)
+def bad_disk(lab: Lab, request: pytest.FixtureRequest) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+    """(the kernel's words, break, cure) of host1's state directory."""
+    options, spoil, heal = KINDS[request.param]
+
+    def cure() -> None:
+        assert lab.exec("host1", "sh", "-c", heal).returncode == 0
+
+    yield request.param, lambda: put_disk(lab, "host1", options, spoil), cure
     assert lab.exec("host1", "umount", STATE).returncode == 0
 
 
@@ -56,22 +72,44 @@ def warnings(lab: Lab) -> str:
     return " | ".join(look.status(lab, "host1")["warnings"])
 
 
-def test_a_full_disk_stops_no_traffic_and_no_change(
-    lab: Lab, calls: Callable[[], bool], full_disk: Callable[[], None]
+def test_a_bad_disk_stops_no_traffic_and_no_change(
+    lab: Lab, calls: Callable[[], bool], bad_disk: tuple[str, Callable[[], None], Callable[[], None]]
 ) -> None:
-    """Changes take effect although they cannot be saved; status warns until they can."""
+    """Full or read-only: changes take effect although they cannot be saved; status warns until they can."""
+    words, spoil, cure = bad_disk
+    spoil()
     assert calls()
     look.decide(lab, "deny", "shop", "web")
     assert not calls()
-    eventually(lambda: "No space left" in warnings(lab), look.WITHIN_S, "the warning")
+    eventually(lambda: words in warnings(lab), look.WITHIN_S, "the warning")
     look.decide(lab, "allow", "shop", "web")
     assert calls()
     assert lab.exec("host1", "nodeagent", "status").returncode == 0, "nothing that stops traffic: no problem, a warning"
-    full_disk()
+    refused = lab.exec("host1", "nodeagent", "enforce", "permissive", "--yes")
+    assert (refused.returncode, "is as before" in refused.stderr) == (1, True), "a mode is saved first, or not switched"
+    cure()
     look.decide(lab, "allow", "other", "web")
-    eventually(lambda: "No space left" not in warnings(lab), look.WITHIN_S, "saving works again")
+    eventually(lambda: words not in warnings(lab), look.WITHIN_S, "saving works again")
     assert read_last_good(disk(lab) / "snapshot") is not None
     assert not list(disk(lab).glob("*.new")), "no half-written file is left"
+
+
+def test_an_agent_starts_with_a_bad_disk(
+    lab: Lab, calls: Callable[[], bool], bad_disk: tuple[str, Callable[[], None], Callable[[], None]]
+) -> None:
+    """It has the catalog; what it cannot save it says."""
+    words, spoil, cure = bad_disk
+    lab.stop_agent("host1")
+    spoil()
+    lab.start_agent("host1")
+    assert calls()
+    eventually(lambda: words in warnings(lab), look.WITHIN_S, "the warning")
+    cure()
+    eventually((disk(lab) / "snapshot").exists, look.WITHIN_S, "what it knows is saved")
+    eventually(lambda: words not in warnings(lab), look.WITHIN_S, "and it says so")
+    lab.stop_agent("host1")
+    lab.start_agent("host1")
+    assert calls()
 
 
 def test_a_spoiled_snapshot_is_put_aside(lab: Lab, calls: Callable[[], bool]) -> None:

@@ -1,5 +1,6 @@
 """The admin socket and the metrics port: who may what, and what they make of bad input and bad manners."""
 
+import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -7,9 +8,10 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from nodeagent import limits
-from nodeagent.control.report import Status
+from nodeagent.control.report import API_VERSION, Status
 from nodeagent.lab import layout
 from nodeagent.lab.ask import ask_agent
+from nodeagent.lab.errors import LabError
 from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
@@ -20,6 +22,7 @@ from tests.support.eventually import eventually
 API = "/run/nodeagent/api.sock"
 PAGE = f"http://127.0.0.1:{limits.METRICS_PORT}/metrics"
 DEADLINE_S, WITHIN_S = 20.0, 60.0
+SHORT_BYTES = 1000
 BURST, CROWD, SLOW = 500, 10_000, 64
 GIGABYTE = 1 << 30
 GROWTH_BYTES = 64 << 20  # what control may keep, allocator's leftovers included
@@ -189,7 +192,10 @@ def test_what_is_no_request_is_refused_with_a_line(one: Lab, knock: Knock, data:
     """400, or an end to whoever has not stopped sending; and one line, in which the caller's bytes are not."""
     known = nonsense_lines(one)
     answer = says(knock, data)
-    assert b" 400 " in answer.partition(b"\r\n")[0] or not answer
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 400 " in head.partition(b"\r\n")[0] or not answer
+    assert not body or json.loads(body)["apiVersion"] == API_VERSION
+    assert len(answer) < SHORT_BYTES
     eventually(lambda: nonsense_lines(one) > known, WITHIN_S, "the line")
     assert nonsense_lines(one) == known + 1
     assert b"aaaa" not in one.host("host1").log(layout.AGENT).read_bytes()
@@ -271,3 +277,17 @@ def test_the_slow_keep_nobody_out(one: Lab, knock: Knock) -> None:
         assert_answers(one)
     for sock in slow:
         sock.close()
+
+
+def test_a_group_that_is_none_lets_no_agent_start(one: Lab) -> None:
+    """Else the first operator who needs it would find out. The sentence has the file, the key and the cure."""
+    config = one.host("host1").own("etc") / "nodeagent.toml"
+    before = config.read_text()
+    one.stop_agent("host1")
+    config.write_text(before.replace(f"write_group = {WRITERS}", 'write_group = "nosuchgroup"'))
+    try:
+        with pytest.raises(LabError, match=r"nodeagent\.toml: admin\.write_group: there is no group .*groupadd"):
+            one.start_agent("host1")
+    finally:
+        config.write_text(before)
+        one.start_agent("host1")

@@ -18,11 +18,13 @@ from nodeagent.lab import agent, layout
 from nodeagent.lab.catalog import data_directory
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.lab import Lab
+from nodeagent.wire.frames import WantSvid, encode_frame
 from tests.e2e.support import look
 from tests.e2e.support.app import App
 from tests.e2e.support.callers import call
 from tests.e2e.support.impostor import Impostor
 from tests.e2e.support.settings import restart
+from tests.e2e.support.taken_over import channel_to_control
 from tests.e2e.support.unit import Unit
 from tests.e2e.support.wire import Wire
 from tests.support.eventually import eventually
@@ -140,6 +142,22 @@ def test_a_host_speaks_for_the_services_of_its_token_only(mesh: Mesh, limited: s
         with pytest.raises(LabError, match=rf"\b{status}\b"):
             mesh.lab.catalog("PUT", "/v1/nodeagent/sign", body, token=token)
     wire.assert_never_in_clear(canary)
+
+
+def test_a_worker_that_is_taken_over_gets_no_key_of_a_service_that_its_host_does_not_run(mesh: Mesh, limited: str) -> None:
+    """It asks control in the worker's place, on its channel; what the host may speak for it gets, and nothing else."""
+    assert limited
+
+    def certificates() -> dict[str, dict[str, str]]:
+        return {row["service"]: row for row in look.ask(mesh.lab, "host1", "certs")["certificates"]}
+
+    mesh.call("shop", "before")
+    eventually(lambda: certificates()["shop"]["state"] == "valid", look.WITHIN_S, "its own is there")
+    pid = look.worker_pids(mesh.lab, "host1")[0]
+    with channel_to_control(pid) as channel:
+        channel.sendall(encode_frame(WantSvid("web")))
+    eventually(lambda: "403" in certificates().get("web", {"error": ""})["error"], look.WITHIN_S, "the CA has refused it")
+    assert certificates()["web"]["state"] == "missing"
 
 
 def test_an_agent_gives_its_token_to_no_other_catalog(mesh: Mesh, wire: Wire, canary: str) -> None:

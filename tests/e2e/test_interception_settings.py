@@ -102,6 +102,10 @@ def test_an_unregistered_port_of_another_host_is_refused(mesh: Mesh, canary: str
     rows = look.closed(mesh.lab, "host1", 4, reason="unregistered")
     assert {"none"} == {row["path"] for row in rows}
     assert mesh.free.accepted == accepted
+    for row in rows:
+        steps = look.ask(mesh.lab, "host1", "why", row["id"])["steps"]
+        assert [step["what"] for step in steps[-4:]] == ["capture", "destination", "way", "outcome"]
+        assert (steps[-1]["verdict"], "unregistered" in steps[-2]["text"]) == ("refused", True)
 
 
 def test_refused_is_what_is_called_not_what_comes(mesh: Mesh, canary: str) -> None:

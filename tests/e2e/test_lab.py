@@ -302,6 +302,7 @@ def test_an_agent_is_stopped_killed_and_started(lab: Lab) -> None:
         seen.add(unit.stat().st_ino)
     assert "runs already" in nodeagent_agent(lab, "host2", "start").stderr
     assert '"event":"supervisor_ready"' in nodeagent_agent(lab, "host2", "logs").stdout
+    assert len(nodeagent_lab("agent", lab, "host2", "logs", "--lines", "2").stdout.splitlines()) == 2
 
 
 def test_followed_logs_go_on(lab: Lab) -> None:

@@ -83,7 +83,10 @@ def test_a_log_that_nobody_takes_stops_neither_traffic_nor_the_agent(logged: Log
 
 
 def test_a_log_that_cannot_be_written_is_a_warning(logged: Logged) -> None:
-    """A directory stands in its place: lines are lost, counted and named, and the agent is well."""
+    """A directory stands in its place: lines are lost, counted and named, and the agent is well.
+
+    The journal has a line when it begins, with the cure, and one when it ends.
+    """
     logged.path.mkdir()
     logged.lab.start_agent("host1")
     with App(logged.lab, "host1", "web", WEB):
@@ -95,3 +98,13 @@ def test_a_log_that_cannot_be_written_is_a_warning(logged: Logged) -> None:
 
         eventually(is_told, look.WITHIN_S, "the warning")
         assert look.status(logged.lab, "host1")["healthy"]
+        assert [logged.call(logged.shop) for _ in range(10)] == ["app:hello"] * 10
+        logged.path.rmdir()
+
+        def is_written() -> bool:
+            return logged.call(logged.shop) == "app:hello" and bool(logged.lines())
+
+        eventually(is_written, look.WITHIN_S, "it is written again")
+        (begun,) = look.log_lines(logged.lab, "host1", "connection_log_failed")
+        assert "host.control_user" in begun["cure"]
+        assert len(look.log_lines(logged.lab, "host1", "connection_log_written_again")) == 1

@@ -14,10 +14,10 @@ from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import Capture, MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.echo import Echo, answers, speaks
-from tests.e2e.support.unit import Unit, is_reset
+from tests.e2e.support.unit import Unit, is_reset, receive
 from tests.support.eventually import eventually
 
-WEB = 8080
+WEB, CLEAR = 8080, 7999
 CALLERS = [f"caller{number}" for number in range(8)]
 NewUnit = Callable[..., Unit]
 
@@ -145,6 +145,35 @@ def test_a_killed_worker_takes_only_its_own_connections(
     assert load.outcomes.count("reset") <= 1, "one call may have been in the worker's hands"
     if host == "host2":
         assert set(reasons_since(pair, "host1", line, len(lost))) == {"peer_lost"}
+
+
+def test_half_an_answer_of_a_dead_worker_looks_like_no_whole_one(pair: Lab, unit: NewUnit) -> None:
+    """In a tunnel, on the same host, passed through in clear: both sides see a reset, and control tells what was lost."""
+    shop, ends = unit("host1", "shop"), []
+    known, counted = len(look.log_lines(pair, "host1", "connections_lost")), lost_so_far(pair)
+    for host, name, port in (("host2", "web", WEB), ("host1", "back", WEB), ("host2", "other", CLEAR)):
+        server = unit(host, name)
+        listener, client = server.listen("::", port), shop.connect(pair.host(host).ipv4, port)
+        answering, _ = server.accept(listener)
+        answering.sendall(b"half")
+        assert receive(client, 4) == b"half"
+        ends += [client, answering]
+    eventually(lambda: look.total(pair, "host1", "connections") == 3, look.WITHIN_S, "control knows of them")
+    workers = {int(row["id"].partition("-")[0]) for row in look.open_rows(pair, "host1")}
+    killed = {number: look.kill_worker(pair, "host1", number) for number in workers}
+    assert [is_reset(end) for end in ends] == [True] * 6
+    told = lambda: look.log_lines(pair, "host1", "connections_lost")[known:]  # noqa: E731
+    eventually(lambda: sum(line["number"] for line in told()) == 3, look.WITHIN_S, "it is told")
+    assert {line["worker"]: line["pid"] for line in told()} == killed
+    assert lost_so_far(pair) == counted + 3
+    now = lambda: look.worker_pids(pair, "host1")  # noqa: E731
+    eventually(lambda: all(now().get(n, pid) != pid for n, pid in killed.items()), look.WITHIN_S, "successors")
+
+
+def lost_so_far(lab: Lab) -> float:
+    """What host1 counts of connections that died with their workers."""
+    page = lab.exec("host1", "curl", "-s", f"http://127.0.0.1:{limits.METRICS_PORT}/metrics").stdout
+    return float(next(line.split()[1] for line in page.splitlines() if line.startswith("nodeagent_connections_lost_total")))
 
 
 @pytest.fixture

@@ -1,13 +1,17 @@
 """Sets as a kernel has them, behind the face of libnftables: for what happens when the kernel refuses. Nothing is touched."""
 
 import re
+from typing import Self
 
 import pytest
 
 from redirect import elements, kernel
 from redirect.errors import RedirectError
+from redirect.nft import heading_of
+from redirect.plan import plan
+from redirect.settings import Settings
 
-SETS = ("set mesh4", "set mesh6", "set local_ports", "set loopback_ports", "set agents", "set alive", "map units")
+SETS = tuple(heading_of(named) for named in plan(Settings(agent_uids=(1,))).main.sets)
 
 
 class NftSets:
@@ -18,6 +22,8 @@ class NftSets:
         """Every command that would change elements."""
         self.drift: tuple[str, ...] = ()
         """In the rules."""
+        self.bypassed = 0
+        """What the counter says."""
         self._sets: dict[str, set[str]] = {heading: set() for heading in SETS}
         monkeypatch.setattr(elements, "Nft", lambda: self)
         monkeypatch.setattr(elements, "read_mount", lambda: "/sys/fs/cgroup")
@@ -38,6 +44,9 @@ class NftSets:
             heading = f"{listed[1]} {listed[2]}"
             inner = f"elements = {{ {', '.join(self._sets[heading])} }}\n" if self._sets[heading] else ""
             return f"table inet nodeagent {{\n{heading} {{\n{inner}}}\n}}\n"
+        if commands.startswith("reset counter "):
+            packets, self.bypassed = self.bypassed, 0
+            return f"table inet nodeagent {{\n\tcounter bypassed {{\n\t\tpackets {packets} bytes {60 * packets}\n\t}}\n}}\n"
         if self.refuses or not self._sets:
             raise RedirectError("nft: Error: Could not process rule")
         for line in commands.splitlines():
@@ -46,6 +55,12 @@ class NftSets:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _do(self, line: str) -> None:
         verb, _, _, _, name, *_ = line.split()

@@ -18,6 +18,8 @@ class App:
     def __init__(self, lab: Lab, host: str, service: str, port: int) -> None:
         self.heard: list[tuple[str, str]] = []
         """(line, address of the caller)."""
+        self.ports: dict[str, int] = {}
+        """Line -> port that it came from."""
         self._lab, self._host, self._service, self._port = lab, host, service, port
         self._stack = ExitStack()
         self._selector = selectors.DefaultSelector()
@@ -75,15 +77,16 @@ class App:
             return
         sock.settimeout(DEADLINE_S)
         self._buffers[sock] = b""
-        self._selector.register(sock, selectors.EVENT_READ, peer[0])
+        self._selector.register(sock, selectors.EVENT_READ, peer)
 
-    def _serve(self, sock: socket.socket, peer: str) -> bool:
+    def _serve(self, sock: socket.socket, peer: tuple[str, int]) -> bool:
         """Whether there may be more."""
         try:
             data = sock.recv(65_536)
             *lines, self._buffers[sock] = (self._buffers[sock] + data).split(b"\n")
             for line in lines:
-                self.heard.append((line.decode(), peer))
+                self.heard.append((line.decode(), peer[0]))
+                self.ports[line.decode()] = peer[1]
                 sock.sendall(b"app:" + line + b"\n")
         except OSError:
             return False

@@ -69,12 +69,12 @@ def comm(pid: int) -> str:
 
 
 def worker_pids(lab: Lab, host: str) -> dict[int, int]:
-    """Worker number -> pid of those that serve."""
-    return {w["number"]: w["pid"] for w in status(lab, host)["workers"] if w["state"] == "serving"}
+    """The pids of those that serve, in the order of their numbers."""
+    return dict(enumerate(w["pid"] for w in status(lab, host)["workers"] if w["state"] == "serving"))
 
 
 def kill_worker(lab: Lab, host: str, number: int) -> int:
-    """SIGKILL to a worker; the pid that it had."""
+    """SIGKILL to one that serves; the pid that it had."""
     pid = worker_pids(lab, host)[number]
     assert pid in lab.pids(host, layout.AGENT)
     os.kill(pid, signal.SIGKILL)

@@ -46,7 +46,12 @@ def calls_since(lab: Lab, host: str, began: float, count: int = 1) -> list[Conne
 
 
 def workers(lab: Lab, host: str) -> list[WorkerPart]:
-    """The workers of `nodeagent status`."""
+    """The workers of `nodeagent status`, without the spare."""
+    return [worker for worker in with_spare(lab, host) if worker.state != "standby"]
+
+
+def with_spare(lab: Lab, host: str) -> list[WorkerPart]:
+    """All of them."""
     return ask_agent(lab.host(host), "/v1/status", Status).workers
 
 

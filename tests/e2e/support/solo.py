@@ -50,6 +50,7 @@ class Solo:
         self.unit = self.cgroup / "system.slice" / "nodeagent.service"
         self.config = directory / "nodeagent.toml"
         self.log = directory / "agent.log"
+        self.program = str(_BIN / "nodeagent")
         self._directory = directory
         self._host = {"workers": 2, "drain_s": 5, **host}
         self._holder: subprocess.Popen[str] | None = None
@@ -85,7 +86,7 @@ class Solo:
         self, *arguments: str, environ: dict[str, str] | None = None, through: tuple[str, ...] = ()
     ) -> subprocess.Popen[bytes]:
         """`nodeagent run` in its unit's cgroup, started `through` another program; does not wait for anything."""
-        command = [*through, str(_BIN / "nodeagent"), "run", "--config", str(self.config), *arguments]
+        command = [*through, self.program, "run", "--config", str(self.config), *arguments]
         with self.log.open("ab") as log:
             agent = subprocess.Popen(
                 self.inside(command, self.unit), stdin=subprocess.DEVNULL, stdout=log, stderr=log,

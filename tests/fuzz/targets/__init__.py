@@ -16,7 +16,7 @@ TARGETS: dict[str, Target] = {
         wire.client_hello, wire.connect_request, wire.connect_answer, wire.http2_server, wire.http2_client, wire.frames,
         wire.worker_requests, wire.capture_file,
         files.configuration, files.saved_catalog, files.saved_flows, files.saved_modes, files.snapshot, files.delta,
-        files.intercept_record,
+        files.intercept_record, files.handover, files.kept_keys,
         catalog.catalog_answer, catalog.catalog_body, catalog.catalog_query,
         kernel.netlink, kernel.conntrack, kernel.sock_diag, kernel.socket_listing, kernel.cgroup, kernel.mountinfo,
         kernel.nft_table,

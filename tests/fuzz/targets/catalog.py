@@ -12,7 +12,7 @@ from nodeagent.catalog.compiler import capture_of, compile_snapshot, notes_of
 from nodeagent.catalog.state import CatalogState
 from nodeagent.control import json_http, pace
 from nodeagent.embedded.asking import parse_wait
-from nodeagent.embedded.authority_api import _SignRequest
+from nodeagent.embedded.authority_api import _HeldRequest, _SignRequest
 from nodeagent.embedded.body import parse_object, shaped
 from nodeagent.embedded.entries import normal_entry
 from nodeagent.embedded.intentions import end_name, rows_of, with_source, without_source
@@ -95,6 +95,7 @@ _SHAPES: tuple[Callable[[dict[str, Any]], object], ...] = (
     lambda body: parse_removal(body, "dc1"),
     lambda body: with_source(None, "web", body),
     lambda body: shaped(body, _SignRequest),
+    lambda body: shaped(body, _HeldRequest),
 )
 
 

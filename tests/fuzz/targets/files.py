@@ -13,8 +13,10 @@ from nodeagent.catalog.codec import apply_delta, decode_delta, decode_snapshot, 
 from nodeagent.config import load_config
 from nodeagent.control import last_good
 from nodeagent.control.flows import FlowBook
+from nodeagent.control.key_memory import KeptSvid, KeyMemoryError, decode_keys, encode_keys
 from nodeagent.control.modes import ModeBook
 from nodeagent.errors import CatalogError, ConfigError
+from nodeagent.process.handover import encode_handover, try_decode_handover
 from redirect.record import RecordFile, decode_record, encode_record
 from tests.support.mesh import config, mesh
 
@@ -112,4 +114,24 @@ def intercept_record(data: bytes) -> bool:
     if found is None:
         return False
     assert decode_record(encode_record(found)) == found
+    return True
+
+
+def handover(data: bytes) -> bool:
+    """What another supervisor has left is a value, or nothing."""
+    value = try_decode_handover(data)
+    if value is None:
+        return False
+    assert try_decode_handover(encode_handover(value)) == value
+    return True
+
+
+def kept_keys(data: bytes) -> bool:
+    """What another control has kept is roots and certificates, or an error of its own."""
+    try:
+        kept = decode_keys(data)
+    except KeyMemoryError:
+        return False
+    svids = tuple(KeptSvid(name, svid.chain_pem, svid.key_pem) for name, svid in kept.svids.items())
+    assert decode_keys(encode_keys(kept.roots, svids)) == kept
     return True

@@ -209,6 +209,7 @@ _REQUESTS = (
     (requests.decode_question, requests.encode_question),
     (requests.decode_answer, requests.encode_answer),
     (requests.decode_unit, lambda value: requests.encode_unit(*value)),
+    (requests.decode_listen, requests.encode_listen),
     (requests.decode_beat, lambda number: requests.encode_beat(requests.PONG, number)),
 )
 

@@ -2,29 +2,59 @@
 
 import pytest
 
-from redirect.elements import Elements, capture_elements
+from redirect.elements import Elements, Exceptions, capture_elements
 from redirect.errors import RedirectError
 from redirect.settings import Settings
 from tests.support.nft_sets import NftSets
+
+CAPTURE = {f"set {name}" for name in (
+    "mesh4", "mesh6", "local_ports", "loopback_ports", "except4", "except6", "except_ports", "told_open", "told_closed",
+)}  # fmt: skip
 
 
 def test_addresses_go_to_the_set_of_their_family_in_their_usual_form() -> None:
     """As nft prints them, so that what is listed can be compared with what was set."""
     elements = capture_elements(["10.0.0.1", "FD00:0::01", "::ffff:10.0.0.2", "10.0.0.1"], [443, 80, 80], [80])
-    assert elements == {
+    assert {name: values for name, values in elements.items() if values} == {
         "set mesh4": {"10.0.0.1", "10.0.0.2"}, "set mesh6": {"fd00::1"}, "set local_ports": {"80", "443"},
         "set loopback_ports": {"80"},
     }  # fmt: skip
 
 
-def test_nothing_is_four_empty_sets() -> None:
-    """They are emptied then, not left as they were."""
-    assert capture_elements([], []) == {
-        "set mesh4": frozenset(),
-        "set mesh6": frozenset(),
-        "set local_ports": frozenset(),
-        "set loopback_ports": frozenset(),
-    }
+def test_nothing_is_empty_sets() -> None:
+    """They are emptied then, not left as they were; nobody has said what may bypass a dead agent."""
+    elements = capture_elements([], [])
+    assert elements.keys() == CAPTURE
+    assert not any(elements.values())
+
+
+def test_exceptions_say_from_which_mode_they_are() -> None:
+    """Those of an open host stay closed, those of a closed one are let by: one must never be taken for the other."""
+    exceptions = Exceptions("open", (("10.0.0.1", 80), ("FD00::1", 80), ("::ffff:10.0.0.2", 443)), (7000,))
+    elements = capture_elements([], [], exceptions=exceptions)
+    assert {name: values for name, values in elements.items() if values} == {
+        "set except4": {"10.0.0.1 . 80", "10.0.0.2 . 443"}, "set except6": {"fd00::1 . 80"}, "set except_ports": {"7000"},
+        "set told_open": {"tcp"},
+    }  # fmt: skip
+    assert [*elements][-2:] == ["set told_open", "set told_closed"]
+
+
+def test_what_bypassed_is_read_from_what_nft_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once: the kernel counts from 0 again."""
+    kernel = NftSets(monkeypatch)
+    elements = Elements(Settings(agent_uids=(64901,)))
+    kernel.bypassed = 3
+    assert [elements.take_bypassed(), elements.take_bypassed()] == [3, 0]
+
+
+def test_marks_of_callers_that_may_bypass_come_back_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a table that was made anew."""
+    kernel = NftSets(monkeypatch)
+    elements = Elements(Settings(agent_uids=(64901,), knows_callers=True))
+    elements.set_units({}, [0x5A000002])
+    kernel["open_callers"].clear()
+    elements.restore()
+    assert kernel["open_callers"] == {"0x5a000002"}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from redirect.iptables import agent_lines, alive_elements, ipsets_of, keeper_of, render_layout, set_name
+from redirect.iptables import agent_lines, any_address, ipsets_of, keeper_of, render_layout, set_name
 from redirect.iptables_lines import AGENTS_CHAIN, Layout, Line, is_ours, layout_text
 from redirect.plan import FAMILIES, KEEPER, plan
 from redirect.rules import Chain, Hook, Marked, Rule, Ruleset, SetMark, Table, ToPorts
@@ -79,8 +79,12 @@ def test_the_agent_is_told_by_uid_and_cgroup() -> None:
 def test_what_nat_has_not_redirected_filter_refuses_without_a_question() -> None:
     """Nat comes first here: a beat between the two must not let a call through in clear."""
     layout = render_layout(plan(HOST), 4)
-    asking = [chain for t in ("nat", "filter") for chain, ls in layout[t].items() for line in ls if "alive4" in str(line.matches)]
-    assert ["nodeagent_out", "nodeagent_pre"] == asking
+    asking = {chain for t in ("nat", "filter") for chain, ls in layout[t].items() for line in ls if "alive4" in str(line.matches)}
+    assert {"nodeagent_take", "nodeagent_pre", "nodeagent_refuse"} == asking
+    *exceptions, last = rules(layout, "filter", "refuse")
+    assert (last.target, last.matches) == ("REJECT", [])
+    for line in exceptions:  # only where nobody beats and control has said so
+        assert {"! nodeagent_alive4", "nodeagent_told_closed4"} <= {" ".join(words["match-set"][:-1]) for _, words in line.matches[:1] + line.matches[-2:] if "match-set" in words}
     assert rules(layout, "filter", "pre")[-2:] == [
         Line({"protocol": "tcp"}, [("set", {"match-set": ["nodeagent_local_ports", "dst"]}), ("socket", {"transparent": []})], "RETURN", {}),
         *rules(layout, "filter", "pre")[-1:],
@@ -111,7 +115,7 @@ def test_sets_hold_what_they_are_asked_for() -> None:
     assert kinds[set_name("local_ports")] == ("bitmap:port", 4, 0)
     assert kinds[f"{set_name('alive')}4"] == ("hash:net", 4, 5)
     assert KEEPER == ipsets_of(plan(HOST))[-1].name
-    assert len(alive_elements(4)) == len(alive_elements(6)) == 2
+    assert len(any_address(4)) == len(any_address(6)) == 2
 
 
 def _written(rule: Rule) -> list[Line]:

@@ -1,12 +1,29 @@
 """The plan, compared with golden files. `python -m tests.unit.redirect.test_plan` writes them anew, for a review of the diff."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from redirect.nft import render_table
 from redirect.plan import plan, ranges_of
-from redirect.rules import Accept, Beating, Jump, Opening, RedirectTo, Reset, Ruleset, ToPorts
+from redirect.rules import (
+    Accept,
+    Beating,
+    Bypass,
+    Goto,
+    Jump,
+    NotMarkedFrom,
+    OfUsers,
+    Opening,
+    RedirectTo,
+    Reset,
+    Ruleset,
+    ToEndpointSet,
+    Told,
+    ToPorts,
+    ToPortSet,
+)  # fmt: skip
 from redirect.settings import ReturnPath, Settings
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -15,6 +32,7 @@ SCENARIOS = {
     "host": Settings(agent_uids=UIDS, other_ports=(15020,), exclude_addresses=(("10.0.0.9", 8501), ("fd00::9", 8501))),
     "lab": Settings(agent_uids=(64901, 64902), cgroup_root="nodeagent-lab/demo/host1"),
     "open": Settings(agent_uids=UIDS, fail="open"),
+    "callers": Settings(agent_uids=UIDS, fail="open", knows_callers=True, closed_uids=(1001, 1002)),
     "networks": Settings(
         agent_uids=(990,), mesh_cidrs=("10.1.0.0/16", "10.0.0.0/16", "fd77::/64"), exclude_ports=(8301, 9100, 9101),
         exclude_cidrs=("10.1.7.0/24", "169.254.7.0/24", "fd77::1:0/112"),
@@ -46,8 +64,7 @@ def test_every_chain_that_acts_lets_the_exempt_go_first(settings: Settings) -> N
     """What is open already, the agent, and what is never captured."""
     ruleset = plan(settings)
     for name in ("closed", "out"):
-        if rules := chain(ruleset, name):
-            assert rules[:2] == [((), Jump("exempt")), ((), Jump("never"))]
+        assert chain(ruleset, name)[:2] == [((), Jump("exempt")), ((), Jump("never"))]
     assert ((Opening(holds=False),), Accept()) in chain(ruleset, "exempt")
 
 
@@ -66,21 +83,46 @@ def test_ssh_and_the_agents_ports_are_in_every_list_of_ports_never_captured(sett
         assert {22, 53, 8300, 8500, 8600, *settings.agent_ports, *settings.exclude_ports} <= covered
 
 
-def test_closed_refuses_where_open_lets_by() -> None:
-    """The switch has two readings, and no third: closed never asks `out` for a beat, as it may fall in between."""
+@pytest.mark.parametrize("settings", SCENARIOS.values(), ids=SCENARIOS)
+def test_nothing_bypasses_the_agent_but_while_nobody_beats_and_by_what_control_said(settings: Settings) -> None:
+    """Each chain asks by itself, as the switch may fall in between; what comes to the end is refused, or goes to the agent."""
+    ruleset = plan(settings)
+    for name, last in (("refuse", Reset), ("take", RedirectTo)):
+        *judged, (_, end) = chain(ruleset, name)
+        let = [conditions for conditions, action in judged if isinstance(action, Accept | Bypass)]
+        assert let
+        assert all({Beating("alive", holds=False), Told(f"told_{settings.fail}")} <= set(conditions) for conditions in let)
+        assert isinstance(end, last)
+
+
+def test_open_excepts_what_stays_closed_and_closed_what_may_pass() -> None:
+    """The same sets; which of both they mean is said beside them."""
     closed, opened = plan(SCENARIOS["host"]), plan(SCENARIOS["open"])
-    assert any(action == Reset() for _, action in chain(closed, "closed"))
-    assert chain(opened, "closed") == []
-    assert ((Beating("alive", holds=False),), Accept()) in chain(opened, "out")
-    assert not any(isinstance(c, Beating) for conditions, _ in chain(closed, "out") for c in conditions)
+    excepted = [ToEndpointSet(4, "except4"), ToEndpointSet(6, "except6"), ToPortSet("except_ports")]
+    for ruleset, kind in ((closed, Accept), (opened, Reset)):
+        rules = chain(ruleset, "refuse")[:3]
+        assert all(wanted in conditions for wanted, (conditions, _) in zip(excepted, rules, strict=True))
+        assert all(isinstance(action, kind) for _, action in rules)
+    assert ((Beating("alive", holds=False), Told("told_open")), Accept()) in chain(opened, "refuse")
+
+
+def test_where_some_callers_stay_closed_only_known_ones_pass() -> None:
+    """Whoever has no mark, or another, comes first in both chains; iptables has no marks, so nobody passes."""
+    settings = SCENARIOS["callers"]
+    for name in ("refuse", "take"):
+        (users, _), (marks, _) = chain(plan(settings), name)[:2]
+        assert OfUsers((1001, 1002)) in users
+        assert NotMarkedFrom("open_callers") in marks
+        assert chain(plan(replace(settings, backend="iptables")), name)[0][0] == (Beating("alive", holds=False),)
 
 
 def test_what_is_stamped_refused_and_redirected_is_the_same() -> None:
-    """One list of destinations, three actions."""
+    """One list of destinations, three ways on."""
     ruleset = plan(SCENARIOS["networks"])
-    stamped = [conditions for conditions, _ in chain(ruleset, "ident")[4:]]
-    refused = [conditions for conditions, action in chain(ruleset, "closed") if action == Reset()]
-    redirected = [conditions for conditions, action in chain(ruleset, "out") if isinstance(action, RedirectTo)]
+    stamped, refused, redirected = (
+        [conditions for conditions, action in chain(ruleset, name) if action == Goto(to)]
+        for name, to in (("ident", "stamp"), ("closed", "refuse"), ("out", "take"))
+    )
     assert stamped == refused == redirected
     assert len(stamped) == 5
 

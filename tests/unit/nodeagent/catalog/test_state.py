@@ -196,3 +196,14 @@ def test_more_hosts_services_or_instances_than_the_limits_are_refused(monkeypatc
         state.parse_service_names(body({"a": [], "b": [], "c": []}))
     with pytest.raises(CatalogError, match="3 rows; at most 2"):
         state.parse_service_defaults(body([{"Name": name} for name in "abc"]))
+
+
+@pytest.mark.parametrize(
+    ("check", "drained"),
+    [("_node_maintenance", True), ("_service_maintenance:web-1", True), ("serfHealth", False), ("my_node_maintenance", False), ("", False)],
+)
+def test_maintenance_is_known_by_consuls_own_checks(check: str, *, drained: bool) -> None:
+    """A check of another name that fails makes an instance unhealthy, and no more."""
+    checks = [{"Status": "critical", "CheckID": check}]
+    (row,) = state.parse_instances("web", body([{"Node": NODE, "Service": {"ID": "web-1", "Port": 80}, "Checks": checks}]))
+    assert (row.instance.healthy, row.instance.drained) == (False, drained)

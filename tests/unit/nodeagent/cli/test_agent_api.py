@@ -9,7 +9,14 @@ import click
 import msgspec
 import pytest
 
-from nodeagent.cli.agent_api import AgentSilentError, AgentUnreachableError, ask, find_socket, parse_answer
+from nodeagent.cli.agent_api import (
+    AgentRefusesError,
+    AgentSilentError,
+    AgentUnreachableError,
+    ask,
+    find_socket,
+    parse_answer,
+)
 from nodeagent.control.report import ConnectionsAnswer, ErrorAnswer
 
 EMPTY = ConnectionsAnswer(connections=[], total=0)
@@ -74,9 +81,11 @@ def test_an_agent_that_says_nothing_is_exit_status_5(tmp_path, monkeypatch) -> N
     assert caught.value.exit_code == 5
 
 
-def test_the_agents_own_error_is_shown() -> None:
-    with pytest.raises(click.ClickException, match="400 limit"):
-        parse_answer(400, msgspec.json.encode(ErrorAnswer(error="400 limit")), ConnectionsAnswer)
+@pytest.mark.parametrize(("status", "code"), [(400, 2), (403, 1), (404, 4), (409, 1), (500, 1)])
+def test_the_agents_own_error_is_shown_with_its_exit_status(status: int, code: int) -> None:
+    with pytest.raises(AgentRefusesError, match="its own words") as caught:
+        parse_answer(status, msgspec.json.encode(ErrorAnswer(error="its own words")), ConnectionsAnswer)
+    assert caught.value.exit_code == code
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (200, b"{}"), (500, b"oops"), (200, b"")])

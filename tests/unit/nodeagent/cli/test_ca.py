@@ -2,8 +2,9 @@
 
 import pytest
 
-from nodeagent.cli.ca import DOES, HEADERS, STEPS, remarks, step_of, table_row
-from nodeagent.embedded.rotation import Step
+from nodeagent import limits
+from nodeagent.cli.ca import DOES, HEADERS, STEPS, UNTOLD, remarks, step_of, table_row, wait_told
+from nodeagent.embedded.rotation import Phase, Step
 from nodeagent.errors import CatalogError
 
 STATE = {
@@ -50,3 +51,15 @@ def test_the_way_on_and_who_was_revoked_are_said() -> None:
         "rotation: activated; next: retire, back: deactivate; certificates live 1 d",
         "revoked: host3 (token a-1)",
     ]
+
+
+def test_after_a_step_the_hosts_are_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CA_LOOK_S", 0.0)
+    states = iter([{"unaware": ["host1"]}, {"unaware": []}])
+    assert wait_told(lambda: next(states), {"unaware": ["host1", "host2"]}) == {"unaware": []}
+    monkeypatch.setattr(limits, "CA_TOLD_S", 0.0)
+    assert wait_told(lambda: {"unaware": []}, {"unaware": ["dead"]}) == {"unaware": ["dead"]}
+
+
+def test_what_it_means_that_a_host_was_not_told_is_known_for_each_phase() -> None:
+    assert set(UNTOLD) == set(Phase)

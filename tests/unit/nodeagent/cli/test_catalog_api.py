@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
-from nodeagent.cli.catalog_api import Client, find_token, segment
+from nodeagent.cli.catalog_api import Client, find_token, open_host, segment
 from nodeagent.config import CatalogTable, Config
 from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable
 from tests.support.loop import run
@@ -94,3 +94,10 @@ def test_a_ca_file_without_a_certificate_is_named(tmp_path) -> None:
 
 def test_names_are_quoted_in_paths() -> None:
     assert segment("a/b") == "a%2Fb"
+
+
+def test_a_host_without_a_token_file_sends_none(tmp_path) -> None:
+    """A catalog that asks for none, on loopback: `token_file = ""` names no directory."""
+    path = tmp_path / "nodeagent.toml"
+    path.write_text('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "http://127.0.0.1:1"\ntoken_file = ""\n')
+    assert repr(open_host(path, None)) == "Client('http://127.0.0.1:1')"

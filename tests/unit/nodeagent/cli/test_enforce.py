@@ -45,7 +45,7 @@ def test_check_shows_and_changes_nothing(tmp_path: Path) -> None:
         shown = await command("--check")
         assert shown.exit_code == 1
         assert "no intention allows shop -> web" in shown.output
-        assert "this host: observe -> permissive: 1 of 1 flows recorded" in shown.output
+        assert "this host: observe -> permissive: 1 of 1 flow recorded" in shown.output
         held = in_json(await command("--list", "-o", "json"))
         assert held["modes"][0]["mode"] == "observe"
 
@@ -78,7 +78,7 @@ def test_a_step_that_harms_nobody_is_done_at_once(tmp_path: Path) -> None:
         host = in_json(await command("permissive", "--yes", "-o", "json"))
         assert host["modes"][0]["mode"] == "permissive"
         unknown = await command("--service", "shopp")
-        assert (unknown.exit_code, "did you mean shop?" in unknown.output) == (1, True)
+        assert (unknown.exit_code, "did you mean shop?" in unknown.output) == (4, True)
 
     with_control(tmp_path, script)
 
@@ -98,6 +98,29 @@ def test_nothing_recorded_says_so() -> None:
     """It is no promise that nobody would be refused."""
     answer = CheckAnswer(service="", mode="observe", proposed="strict", flows=0, since=0.0, refused=[])
     assert "no flow was recorded yet" in summary(answer, 100.0)
+
+
+def test_what_would_leave_its_tunnel_is_told_and_asked_for(tmp_path: Path) -> None:
+    """`--check` fails, the switch wants a --yes, and says what may happen."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            playing.peer.allow("shop -> web")
+            await until(lambda: snapshot_of(playing.worker).services["web"].intentions, "the intention")
+            await seen(playing, row(1, peer="host2"))
+
+            async def command(*arguments: str) -> Result:
+                return await asyncio.to_thread(CliRunner().invoke, enforce, ["observe", *arguments, "--socket", playing.socket])
+
+            told = "1 would go in clear to hosts with an agent: refused there where that host or service is strict"
+            shown = await command("--check")
+            assert (shown.exit_code, "none of 1 flow " in shown.output, f"would be refused; {told}" in shown.output) == (1, True, True)
+            refused = await command()
+            assert (refused.exit_code, f"{told}. Switch this host to observe? Nothing was changed" in refused.output) == (1, True)
+            assert (await command("--yes")).exit_code == 0
+
+    run(scene)
 
 
 def test_callers_are_shown_as_well_as_they_are_known() -> None:

@@ -4,7 +4,16 @@ import pytest
 from click.testing import CliRunner
 
 from nodeagent.cli.catalog_api import Client
-from nodeagent.cli.intention import change, doubts, intention, read_intentions, verdict, with_source, without_source
+from nodeagent.cli.intention import (
+    change,
+    doubts,
+    in_force,
+    intention,
+    read_intentions,
+    verdict,
+    with_source,
+    without_source,
+)
 from nodeagent.config import CatalogTable
 from nodeagent.errors import CatalogError, NotInCatalog
 from nodeagent.model.intention import Intention
@@ -156,3 +165,21 @@ def test_a_name_that_cannot_be_is_a_usage_error() -> None:
     result = CliRunner().invoke(intention, ["allow", "sh op", "web"])
     assert result.exit_code == 2
     assert "cannot name a service" in result.output
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        (("*", "*"), ["  shop -> web (allow)", "  * -> db (deny)", "  cart -> * (allow)", "  any other: deny"]),
+        (("*", "db"), ["  * -> db (deny)", "  cart -> * (allow)"]),
+        (("shop", "*"), ["  shop -> web (allow)", "  * -> db (deny)", "  any other: deny"]),
+    ],
+)
+def test_after_a_change_for_many_all_that_decide_among_them_are_shown(pair: tuple[str, str], said: list[str]) -> None:
+    rows = [Intention("shop", "web", "allow"), Intention("*", "db", "deny"), Intention("cart", "*", "allow")]
+    assert in_force(rows, *pair)[1:] == said
+
+
+def test_where_no_intention_speaks_of_a_pair_only_that_is_said() -> None:
+    rows = [Intention("shop", "web", "allow")]
+    assert in_force(rows, "*", "db") == ["in force within a second: no intention speaks of * -> db: deny"]

@@ -24,6 +24,11 @@ def test_one_line_for_each_instance() -> None:
     assert all(len(row) == len(HEADERS) for row in rows)
 
 
+def test_a_drained_instance_is_told_as_such() -> None:
+    assert state(instance(healthy=False, drained=True)) == "meshed, drained"
+    assert state(instance(healthy=False)) == "meshed, unhealthy"
+
+
 def test_a_service_without_an_instance_has_a_line_too() -> None:
     assert table_rows(service()) == [["web", "http", "strict", "-", "-", "no instance", "allow shop"]]
 

@@ -32,7 +32,10 @@ def test_a_caller_without_a_name_and_a_destination_without_one() -> None:
     assert screen(answer) == ["an unidentified workload -> 192.0.2.1:443"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["0-1", "--to", "web"], ["--from", "shop"], ["0-1", "--port", "80"], ["--to", "web", "--port", "0"]])
+@pytest.mark.parametrize("arguments", [
+    [], ["0-1", "--to", "web"], ["--from", "shop"], ["0-1", "--port", "80"], ["--to", "web", "--port", "0"], ["--from", "", "--to", "web"],
+    ["--to", "web", "--address", "10.0.0.1"], ["--to", "web", "--address", "fd00::1"], ["--to", "web", "--address", "web:80"],
+])  # fmt: skip
 def test_it_wants_a_connection_or_a_pair(arguments: list[str]) -> None:
     """Exit status 2, before anybody is asked."""
     assert CliRunner().invoke(why, arguments).exit_code == 2

@@ -94,7 +94,8 @@ def test_unknown_paths_and_methods_are_answered_as_json(tmp_path) -> None:
     async def scene() -> None:
         async with ControlScene(tmp_path) as playing:
             await until(lambda: Path(playing.socket).exists(), "the socket")
-            assert (await playing.get("/v2/status"))[0] == 404
+            status, answer = await playing.get("/v2/status")
+            assert (status, answer["error"]) == (404, "404 Not Found: nothing is at '/v2/status' for GET")
             status, body = await playing.get("/v1/status", "DELETE")
             assert (status, body["apiVersion"]) == (405, "nodeagent/v1")
 

@@ -1,6 +1,7 @@
 """Who may come in, how many, and for how long."""
 
 import asyncio
+import json
 import socket
 from typing import Self
 
@@ -128,7 +129,9 @@ def test_what_is_no_request_is_answered_with_400_and_one_line(data: bytes, error
         async with Scene() as playing:
             reader, writer = await asyncio.open_connection(*playing.address)
             writer.write(data)
-            assert (await reader.read()).startswith(b"HTTP/1.0 400")
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.0 400")
+            assert json.loads(body) == {"apiVersion": "nodeagent/v1", "error": "400 Bad Request: not HTTP, or a line or header that is too long"}
             writer.close()
 
     run(scene)

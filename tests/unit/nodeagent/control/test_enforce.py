@@ -7,6 +7,7 @@ import pytest
 
 from nodeagent.control.environment import real_environment
 from nodeagent.decide.mode import mode_of
+from nodeagent.wire.capture_file import NAME, decode_capture
 from nodeagent.wire.frames import Records
 from tests.support.control_scene import ControlScene
 from tests.support.far_ends import ring_of, snapshot_of
@@ -33,6 +34,15 @@ async def seen(playing: ControlScene, *rows: Any) -> None:
     flows = 0
     while not flows:
         flows = (await playing.get("/v1/enforce?mode=strict"))[1]["flows"]
+
+
+def saved_exceptions(state_dir: Path) -> tuple[str, list[tuple[str, int]]]:
+    """What a host that starts may bypass, and what not."""
+    try:
+        frame = decode_capture((state_dir / NAME).read_bytes())
+    except FileNotFoundError:
+        return "", []
+    return frame.fail, frame.except_endpoints
 
 
 def test_a_switch_reaches_the_workers_and_the_status(tmp_path: Path) -> None:
@@ -75,6 +85,24 @@ def test_the_check_names_whom_the_next_mode_would_refuse(tmp_path: Path) -> None
             assert [part["reason"] for part in body["refused"]] == ["denied", "plaintext_refused"]
             _, body = await playing.get("/v1/enforce?mode=strict&service=shop")
             assert [part["reason"] for part in body["refused"]] == ["plaintext_refused"]
+
+    run(scene)
+
+
+def test_the_check_of_a_step_back_names_what_leaves_its_tunnel(tmp_path: Path) -> None:
+    """Nobody is refused here; the callee's host may."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            playing.peer.allow("shop -> web")
+            await until(lambda: snapshot_of(playing.worker).services["web"].intentions, "the intention")
+            await seen(playing, row(1, peer="host2"), row(2, peer="host2"))
+            _, body = await playing.get("/v1/enforce?mode=observe")
+            assert (body["refused"], body["cut"]) == ([], [])
+            assert [(part["flow"]["source"], part["times"], part["reason"]) for part in body["bare"]] == [("shop", 2, "plaintext_refused")]
+            _, body = await playing.get("/v1/enforce?mode=permissive")
+            assert body["bare"] == []
 
     run(scene)
 
@@ -130,14 +158,18 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(
     run(scene)
 
 
-def test_what_cannot_be_is_refused_with_the_cure(tmp_path: Path) -> None:
-    """Strict, where the kernel would let pass."""
+def test_what_cannot_be_saved_is_refused_and_strict_is_told_to_the_kernel(tmp_path: Path) -> None:
+    """On a host that lets pass while the agent is dead: what is strict is not among that any more, on disk too."""
 
     async def scene() -> None:
         async with ControlScene(tmp_path, '[intercept]\nfail = "open"\n') as playing:
             await started(playing)
-            status, body = await playing.get("/v1/modes", "POST", {"mode": "strict"})
-            assert (status, "intercept.fail" in body["error"]) == (409, True)
+            await until(lambda: saved_exceptions(tmp_path) == ("open", []), "nothing stays closed")
+            status, _ = await playing.get("/v1/modes", "POST", {"mode": "strict"})
+            assert status == 200
+            await until(lambda: saved_exceptions(tmp_path)[1] != [], "what stays closed is saved")
+            await playing.get("/v1/modes", "POST", {"mode": "observe"})
+            await until(lambda: saved_exceptions(tmp_path)[1] == [], "nothing does")
             (tmp_path / "modes.json.new").mkdir()
             status, body = await playing.get("/v1/modes", "POST", {"mode": "permissive"})
             assert (status, "is as before" in body["error"]) == (507, True)

@@ -8,58 +8,14 @@ from aiohttp import web
 
 from certs.serial import tag_in
 from nodeagent import limits
-from nodeagent.config import CatalogTable, Config
-from nodeagent.control.consul import Catalog
-from nodeagent.control.environment import Environment, real_environment
-from nodeagent.control.identity import Identity, services_spoken_for
+from nodeagent.control.environment import real_environment
+from nodeagent.control.identity import services_spoken_for
 from nodeagent.control.keeper import Keeper, Surroundings
-from nodeagent.model.identity import KeyRing
-from nodeagent.observe.metrics import Metrics
-from tests.support.loop import run, until
+from nodeagent.control.key_memory import KeptSvid, encode_keys
+from tests.support.identity_scene import ANY, SIGN, Scene, played
+from tests.support.loop import until
 from tests.support.mesh import config, mesh
-from tests.support.scripted_catalog import DOMAIN, ROOTS, ScriptedCatalog
-
-SIGN = "/v1/nodeagent/sign"
-ANY = config('[identity]\nunits = "any"\n')
-
-
-class Scene:
-    """An identity, and the rings that it handed out."""
-
-    def __init__(self, peer: ScriptedCatalog, settings: Config) -> None:
-        self.peer = peer
-        self.rings: list[KeyRing] = []
-        self.ahead_s = 0.0
-        """By which this host's clock is ahead."""
-        real = real_environment()
-        env = Environment(lambda: real.now() + self.ahead_s, real.draw)
-        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), env.now)
-        self.metrics = Metrics("1")
-        self.identity = Identity(
-            settings, self.catalog, self.metrics, env, hand_out=self.rings.append, on_trust=lambda: None
-        )
-
-    def names(self) -> list[str]:
-        return [svid.service for svid in self.rings[-1].svids] if self.rings else []
-
-    def signed(self) -> int:
-        return sum(path == SIGN for path, _ in self.peer.written)
-
-
-def played(script, settings: Config = ANY) -> None:
-    async def scene() -> None:
-        async with ScriptedCatalog() as peer:
-            playing = Scene(peer, settings)
-            async with playing.catalog:
-                task = asyncio.create_task(playing.identity.run())
-                try:
-                    await script(playing)
-                finally:
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
-
-    run(scene)
+from tests.support.scripted_catalog import DOMAIN, ROOTS
 
 
 @pytest.mark.parametrize(
@@ -322,5 +278,96 @@ def test_a_refused_certificate_is_not_asked_for_again_at_once(ago: float, *, wak
         assert resting.done() is wakes
         resting.cancel()
         await asyncio.gather(resting, return_exceptions=True)
+
+    played(script)
+
+
+def test_what_an_earlier_control_knew_needs_no_ca() -> None:
+    """Same certificates, same roots; what has ended, or is another's, is asked for anew."""
+
+    async def script(scene: Scene) -> None:
+        kept: list[bytes] = []
+        scene.identity.remember = kept.append
+        scene.identity.need(frozenset({"shop", "cart"}))
+        await until(lambda: scene.names() == ["cart", "shop"] and kept, "both certificates")
+        heir = Scene(scene.peer, ANY)
+        heir.identity.restore(kept[-1])
+        assert {name: keeper.svid for name, keeper in heir.identity.keepers.items()} == {
+            name: keeper.svid for name, keeper in scene.identity.keepers.items()
+        }
+        assert heir.identity.ring() == scene.rings[-1]
+        late = Scene(scene.peer, ANY)
+        late.ahead_s = 7200.0
+        late.identity.restore(kept[-1])
+        assert (late.identity.keepers, late.identity.trust is None) == ({}, False)
+        other = Scene(scene.peer, ANY)
+        other.identity.restore(encode_keys(scene.identity._roots_body, tuple(
+            KeptSvid("till", svid.chain_pem, svid.key_pem) for svid in scene.rings[-1].svids
+        )))  # fmt: skip
+        assert other.identity.keepers == {}
+
+    played(script)
+
+
+def test_garbage_of_an_earlier_control_is_ignored() -> None:
+    """It begins as if there were none."""
+
+    async def script(scene: Scene) -> None:
+        scene.identity.restore(b"garbage")
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: scene.names() == ["shop"], "a certificate of the CA")
+
+    played(script)
+
+
+def test_the_ca_is_told_what_the_workers_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By service, serial, root and end; a service that left is not among it any more."""
+    monkeypatch.setattr(limits, "HELD_S", 0.01)
+
+    async def script(scene: Scene) -> None:
+        def told() -> list[tuple[str, str, str]]:
+            words = [body["Certificates"] for path, body in scene.peer.written if path == "/v1/nodeagent/held"]
+            return [(each["Service"], each["Serial"], each["Root"]) for each in (words[-1] if words else [])]
+
+        scene.identity.need(frozenset({"shop", "cart"}))
+        await until(lambda: [service for service, _, _ in told()] == ["cart", "shop"], "both")
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: told() == [("shop", scene.rings[-1].svids[0].serial, "r1")], "one")
+
+    played(script)
+
+
+def test_a_restored_certificate_that_nobody_needs_goes() -> None:
+    """Its service left this host meanwhile, and the configuration names it no more."""
+    named = config("")
+
+    async def script(scene: Scene) -> None:
+        kept: list[bytes] = []
+        scene.identity.remember = kept.append
+        scene.identity.need(frozenset({"shop", "cart"}))
+        await until(lambda: scene.names() == ["cart", "shop"] and kept, "both certificates")
+        heir = Scene(scene.peer, named)
+        heir.identity.restore(kept[-1])
+        heir.identity.need(frozenset({"shop"}))
+        async with heir.catalog:
+            task = asyncio.create_task(heir.identity.run())
+            await until(lambda: heir.names() == ["shop"], "the one that is needed")
+            assert list(heir.identity.keepers) == ["shop"]
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    played(script, named)
+
+
+def test_a_catalog_that_refuses_the_roots_shuts_this_host_out_until_it_does_not() -> None:
+    """And then everybody who rests is woken: another token may do."""
+
+    async def script(scene: Scene) -> None:
+        scene.peer.scripts[ROOTS] = lambda _: web.Response(status=403, text="the token is unknown")
+        await until(lambda: scene.identity.is_shut_out, "the refusal")
+        resting = asyncio.create_task(scene.catalog.rest(3600))
+        scene.peer.scripts.clear()
+        await until(lambda: not scene.identity.is_shut_out and resting.done(), "another answer")
 
     played(script)

@@ -47,7 +47,7 @@ def test_a_file_gets_every_connection_and_the_journal_the_refusals(tmp_path: Pat
         book.take(Records([row(1), denied(2)]))
     written = [json.loads(line) for line in path.read_text().splitlines()]
     assert ids(written) == ["0-1", "0-2"]
-    assert (written[0]["at"], written[0]["process"]) == ("1970-01-01T00:03:20+00:00", "control")
+    assert (written[0]["at"], written[0]["process"]) == ("1970-01-01T00:03:20Z", "control")
     assert ids(journal()) == ["0-2"]
     assert set(journal()[0]) == set(written[1])
     assert [each.id for each in book.closed.newest(10)[0]] == ["0-2", "0-1"]

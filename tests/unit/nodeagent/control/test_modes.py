@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from nodeagent.control.modes import ModeBook, Modes, Switched, changed, still_holding, with_modes
-from nodeagent.errors import ConfigError
 from tests.support.mesh import config
 
 WEB = '[service.web]\nmode = "observe"\n'
@@ -49,14 +48,6 @@ def test_what_the_file_has_overtaken_does_not_come_back(tmp_path: Path) -> None:
     assert book(tmp_path, mode="strict").config.host.mode == "strict"
 
 
-def test_rules_that_let_pass_beside_a_switched_strict_are_known(tmp_path: Path) -> None:
-    """The file was changed to fail = "open" after the switch, and says nothing of strict."""
-    book(tmp_path).switch("strict", "", "uid 0")
-    assert book(tmp_path, '[intercept]\nfail = "open"\n').is_open_and_strict
-    assert not book(tmp_path).is_open_and_strict
-    assert not book(tmp_path, '[intercept]\nfail = "open"\n', mode="strict").is_open_and_strict
-
-
 def test_a_reset_goes_back_to_the_file(tmp_path: Path) -> None:
     """One at a time."""
     modes = book(tmp_path, WEB)
@@ -88,15 +79,6 @@ def test_a_spoiled_file_means_strict_until_somebody_decides(tmp_path: Path, data
         assert (held.config.host.mode, held.config.service["web"].mode, held.complaint) == ("strict", "permissive", "")
     modes.switch(None, "", "uid 0")
     assert modes.config.host.mode == "observe"
-
-
-def test_strict_is_refused_where_the_kernel_lets_pass_while_the_agent_is_dead(tmp_path: Path) -> None:
-    """With the cure; the other modes are free."""
-    modes = book(tmp_path, '[intercept]\nfail = "open"\n')
-    with pytest.raises(ConfigError, match=r"intercept\.fail"):
-        modes.switch("strict", "web", "uid 0")
-    modes.switch("permissive", "", "uid 0")
-    assert modes.config.host.mode == "permissive"
 
 
 def test_the_pure_parts() -> None:

@@ -2,7 +2,7 @@
 
 from nodeagent.control.supervisor import Supervisor
 from nodeagent.observe.metrics import Metrics
-from nodeagent.wire.frames import CaptureFrame, WantSvid
+from nodeagent.wire.frames import CaptureFrame, WantSvid, WorkerFacts
 from tests.support.far_ends import FarEnd, supervisor_stats
 from tests.support.loop import run, until
 from tests.support.mesh import mesh
@@ -11,7 +11,7 @@ from tests.support.mesh import mesh
 def test_capture_is_told_once_and_again_when_it_changes() -> None:
     async def scene() -> None:
         with FarEnd() as end:
-            supervisor = Supervisor(Metrics("1"), lambda: 5.0)
+            supervisor = Supervisor(Metrics("1"), lambda: 5.0, lambda _: None)
             supervisor.publish(mesh())
             await supervisor.connect(end.given_away.dup())
             supervisor.publish(mesh("shop -> web allow", generation=2))
@@ -33,12 +33,14 @@ def test_capture_is_told_once_and_again_when_it_changes() -> None:
 def test_its_word_is_kept_with_the_time() -> None:
     async def scene() -> None:
         with FarEnd() as end:
-            supervisor = Supervisor(Metrics("1"), lambda: 5.0)
+            living: list[object] = []
+            supervisor = Supervisor(Metrics("1"), lambda: 5.0, living.append)
             await supervisor.connect(end.given_away.dup())
-            end.send(supervisor_stats("repaired"))
+            facts = [WorkerFacts(0, 4001, 0.0, 0, "draining"), WorkerFacts(1, 4002, 0.0, 0, "dead")]
+            end.send(supervisor_stats("repaired", workers=facts))
             await until(lambda: supervisor.stats, "the figures")
             assert supervisor.stats is not None
-            assert (supervisor.stats.interception, supervisor.heard_at) == ("repaired", 5.0)
+            assert (supervisor.stats.interception, supervisor.heard_at, living) == ("repaired", 5.0, [{4001}])
             supervisor.close()
             await supervisor.ended.wait()
 
@@ -48,7 +50,7 @@ def test_its_word_is_kept_with_the_time() -> None:
 def test_its_end_is_noticed_and_nonsense_ends_it() -> None:
     async def scene() -> None:
         with FarEnd() as end:
-            supervisor = Supervisor(Metrics("1"), lambda: 5.0)
+            supervisor = Supervisor(Metrics("1"), lambda: 5.0, lambda _: None)
             await supervisor.connect(end.given_away.dup())
             end.send(WantSvid("web"))
             await supervisor.ended.wait()

@@ -1,11 +1,16 @@
 """Roots in the catalog's answer."""
 
+import dataclasses
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from certs.csr import new_key_and_csr
 from certs.local_ca import LocalCa
+from certs.serial import tag_in
+from certs.spiffe import service_id
+from certs.svid import Svid
 from nodeagent.control.trust import parse_roots
 from nodeagent.errors import CatalogError
 
@@ -61,3 +66,16 @@ def test_an_answer_whose_revocations_cannot_be_read_is_not_taken(tags: object) -
 def test_the_first_root_to_end_is_the_one_to_watch() -> None:
     early = LocalCa.create(DOMAIN, datetime(2020, 1, 1, tzinfo=UTC)).cert_pem
     assert parse_roots(answer(ONE, early)).ends_at == datetime(2029, 12, 29, tzinfo=UTC).timestamp()
+
+
+def test_a_certificate_is_distrusted_by_the_data_path_s_rule() -> None:
+    """Taken back with its token, or below a root that is listed no more."""
+    now = datetime.now(UTC)
+    ca, web = LocalCa.create(DOMAIN, now), service_id(DOMAIN, "dc1", "web")
+    key_pem, csr_pem = new_key_and_csr(web)
+    svid = Svid.from_pem(ca.sign(csr_pem, web, timedelta(hours=1), now), key_pem)
+    trust = parse_roots(answer(ca.cert_pem, ONE))
+    assert trust.why_distrusted(svid, trust.root_above(svid)) == ""
+    assert "root above the certificate" in trust.why_distrusted(svid, "r7")
+    revoked = dataclasses.replace(trust, revoked=frozenset({tag_in(svid.serial)}))
+    assert "was revoked (serial" in revoked.why_distrusted(svid, "r0")

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from nodeagent.control.unix_http import get
+from nodeagent.control.unix_http import get, request
 
 
 def answered(path: str, raw: bytes) -> tuple[int, bytes, bytes]:
@@ -44,3 +44,11 @@ def test_no_answer_is_http_clients_own_error(tmp_path) -> None:
 def test_nobody_there_is_the_kernels_own_error(tmp_path) -> None:
     with pytest.raises(FileNotFoundError):
         get(str(tmp_path / "none"), "/")
+
+
+def test_whoever_is_in_a_hurry_says_so(tmp_path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "sock"))
+        server.listen()
+        with pytest.raises(TimeoutError):
+            request(str(tmp_path / "sock"), "GET", "/", timeout_s=0.05)

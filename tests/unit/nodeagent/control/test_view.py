@@ -16,7 +16,7 @@ from nodeagent.wire.frames import SupervisorStats
 from tests.support.control_scene import HOST1, ControlScene
 from tests.support.far_ends import ring_of, snapshot_of, supervisor_stats, worker_stats
 from tests.support.loop import run, until
-from tests.support.scripted_catalog import DOMAIN, ROOTS, ScriptedCatalog, instance
+from tests.support.scripted_catalog import DOMAIN, INTENTIONS, ROOTS, ScriptedCatalog, instance
 
 
 async def settled(playing: ControlScene) -> None:
@@ -149,6 +149,22 @@ def test_a_service_past_the_agent_is_shown_as_such_among_the_services(tmp_path) 
     run(scene)
 
 
+def test_a_drained_host_is_a_warning_with_the_way_back(tmp_path) -> None:
+    """Only its own services are named; the instance is shown as such everywhere."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            check = {"CheckID": "_node_maintenance", "Status": "critical"}
+            playing.peer.register("db", instance(HOST1, "db", 5432) | {"Checks": [check]})
+            body = await told(playing, "warnings", "drained, so that balancers send no new work: db; to end that: nodeagent undrain")
+            assert body["healthy"]
+            _, body = await playing.get("/v1/services")
+            assert {part["name"]: [each["drained"] for each in part["instances"]] for part in body["services"]}["db"] == [True]
+
+    run(scene)
+
+
 HERE = "https://c:8501"
 
 
@@ -227,5 +243,23 @@ def test_a_root_that_is_being_replaced_and_what_is_revoked_are_shown(tmp_path) -
             _, certs = await playing.get("/v1/certs")
             assert (certs["active_root"], certs["revoked"]) == ("r2", ["4a:00"])
             assert [(part["service"], part["root"]) for part in certs["certificates"]] == [("shop", "r1")]
+
+    run(scene)
+
+
+def test_a_token_that_the_catalog_refuses_is_one_problem_with_its_cure(tmp_path) -> None:
+    """Every question is refused for the same reason: none of them is a warning besides."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            for path in (ROOTS, INTENTIONS):
+                playing.peer.scripts[path] = lambda _: web.Response(status=403, text="unknown or was revoked")
+                playing.peer.set(path, playing.peer.values[path][1])
+            body = await told(playing, "problems", "the catalog refuses this host's token")
+            (problem,) = body["problems"]
+            assert "unknown or was revoked" in problem
+            assert "nodeagent catalog token create" in problem
+            assert (body["healthy"], body["warnings"]) == (False, [])
 
     run(scene)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 
 import pytest
 from aiohttp import web
@@ -26,7 +27,8 @@ class Scene:
         self.peer = peer
         self.applied: list[bytes] = []
         self.failures = list(failures)
-        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), lambda: 0.0)
+        clock = itertools.count(1.0)
+        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), lambda: next(clock))
         self.watch = Watch(self.catalog, NODES, self._apply, metrics=Metrics("1"), draw=lambda: 0.5, rhythm=rhythm)
 
     async def _apply(self, answer: Answer) -> None:
@@ -194,3 +196,34 @@ def test_the_same_complaint_is_logged_once_in_a_while(every_s: float, lines: int
     with capture_logs() as log:
         played(script, *failures)
     assert len([line for line in log if line["event"] == "catalog_answer_not_taken"]) == lines
+
+
+def test_any_answer_ends_the_complaint_that_the_catalog_is_out_of_reach() -> None:
+    """The question itself may wait for minutes until there is news."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: "10" in scene.indexes(), "the blocking query")
+        port = scene.peer.port
+        await scene.peer._site.stop()
+        await scene.catalog._forget_session()
+        await until(lambda: "cannot be reached" in scene.watch.complaint, "the complaint")
+        await scene.peer.open(port)
+        await scene.catalog.read("/v1/catalog/services")
+        assert scene.watch.complaint == ""
+        await until(lambda: scene.indexes()[-1] == "10", "it waits again")
+        assert scene.applied == [b"[]"]
+
+    played(script)
+
+
+def test_a_refusal_is_complained_of_whatever_else_is_answered() -> None:
+    async def script(scene: Scene) -> None:
+        scene.peer.scripts[NODES] = lambda _: web.Response(status=403, text="not for you")
+        await until(lambda: scene.watch.is_forbidden, "the refusal")
+        await scene.catalog.read("/v1/catalog/services")
+        assert "not for you" in scene.watch.complaint
+        scene.peer.scripts.clear()
+        await until(lambda: scene.applied and not scene.watch.is_forbidden, "an answer")
+        assert scene.watch.complaint == ""
+
+    played(script)

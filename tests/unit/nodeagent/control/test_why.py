@@ -1,15 +1,20 @@
 """GET /v1/why, in front of a whole control."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from certs.serial import tag_in
+from nodeagent.errors import Reason
 from nodeagent.wire.frames import Records, TunnelRow, WorkerStats
 from tests.support.control_scene import ControlScene
 from tests.support.far_ends import ring_of, snapshot_of
 from tests.support.loop import run, until
 from tests.support.rows import denied, row
+from tests.support.scripted_catalog import ROOTS
 
 TUNNEL = TunnelRow("shop", "web", "host2", "client", 3, 0.0)
 
@@ -85,17 +90,58 @@ def test_a_connection_by_its_id(tmp_path: Path) -> None:
             status = 404
             while status == 404:
                 status, answer = await playing.get("/v1/why?id=0-1")
-            assert (answer["passes"], answer["connection"]["id"]) == (False, "0-1")
+            assert (answer["passes"], answer["passes_now"], answer["connection"]["id"]) == (False, True, "0-1")
             assert texts(answer)["outcome"] == ("ok", "it passes")
             assert "denied (no intention)" in str(answer["steps"])
             _, answer = await playing.get("/v1/why?id=0-2")
-            assert texts(answer)["callee"][0] == "refused"
+            assert (texts(answer)["callee"][0], texts(answer)["outcome"][0]) == ("refused", "refused")
+            assert answer["passes_now"] is False
             _, answer = await playing.get("/v1/why?id=0-3")
-            assert texts(answer)["capture"][0] == "note"
+            assert (texts(answer)["capture"][0], texts(answer)["outcome"][0]) == ("note", "note")
             status, answer = await playing.get("/v1/why?id=0-4")
-            assert (status, answer["passes"], [step["what"] for step in answer["steps"]]) == (200, False, ["recorded", "workload", "recorded"])
+            assert (status, answer["passes"], [step["what"] for step in answer["steps"]]) == (200, False, ["recorded", "workload", "recorded", "outcome"])
+            assert answer["passes_now"] is None
             _, answer = await playing.get("/v1/why?id=0-5")
             assert answer["passes"] is False
+
+    run(scene)
+
+
+def test_every_explanation_ends_with_an_outcome(tmp_path: Path) -> None:
+    """Also where no service is registered, and for clear text from outside."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path, '[intercept]\nunregistered = "refuse"\n') as playing:
+            await allowed(playing)
+            nowhere = row(1, destination="", source="", original_dst="10.77.0.2:99", path="none", reason="unregistered", side="mesh", error="none")
+            clear = row(2, direction="plaintext", source="", destination="shop", original_dst="10.77.0.1:9000", path="none", reason="plaintext_refused")
+            playing.worker.send(Records([nowhere, clear]))
+            status = 404
+            while status == 404:
+                status, answer = await playing.get("/v1/why?id=0-2")
+            assert [step["what"] for step in answer["steps"]][-3:] == ["outcome", "callee", "outcome"]
+            assert texts(answer)["callee"][1].startswith("plaintext_refused: ")
+            _, answer = await playing.get("/v1/why?id=0-1")
+            kinds = ["recorded", "workload", "recorded", "outcome", "capture", "destination", "way", "outcome"]
+            assert [step["what"] for step in answer["steps"]] == kinds
+            assert texts(answer)["destination"] == ("note", "10.77.0.2:99 is a port of host2 at which no service is registered")
+            assert texts(answer)["way"][1].startswith("unregistered: ")
+            assert texts(answer)["outcome"] == ("refused", "it is refused")
+
+    run(scene)
+
+
+def test_in_observe_the_callee_may_say_no(tmp_path: Path) -> None:
+    """It goes in clear to a host with an agent, whose modes nobody else knows."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await playing.get("/v1/modes", "POST", {"mode": "observe"})
+            await until(lambda: (s := snapshot_of(playing.worker)) and s.mesh.mode == "observe", "observe")
+            _, answer = await playing.get("/v1/why?from=shop&to=web")
+            assert texts(answer)["callee"][0] == "unknown"
+            assert texts(answer)["outcome"] == ("note", "it leaves this host in clear; the callee's agent may refuse it")
+            assert answer["passes"] is True
 
     run(scene)
 
@@ -122,5 +168,55 @@ def test_what_cannot_be_told_says_why(tmp_path: Path, query: str, status: int, s
             await until(lambda: snapshot_of(playing.worker), "the snapshot")
             answered, body = await playing.get(f"/v1/why?{query}")
             assert (answered, said in body["error"]) == (status, True)
+
+    run(scene)
+
+
+def test_a_certificate_that_is_refused_is_told(tmp_path: Path) -> None:
+    """Our own by what the catalog says; the callee's by what its agent showed last, until it shows another."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await allowed(playing)
+
+            async def verdict(expected: str) -> dict[str, Any]:
+                async with asyncio.timeout(30):
+                    while True:
+                        _, answer = await playing.get("/v1/why?from=shop&to=web")
+                        if texts(answer)["certificate"][0] == expected:
+                            return answer
+                        await asyncio.sleep(0.02)
+
+            await verdict("ok")
+            error = "the certificate of web on host2 was revoked (serial 4a:00)"
+            playing.worker.send(Records([row(1, peer="host2"), row(2, peer="host2", path="none", reason=Reason.REVOKED, error=error)], 0))
+            answer = await verdict("refused")
+            assert error in texts(answer)["certificate"][1]
+            assert (answer["passes"], texts(answer)["outcome"][0]) == (False, "refused")
+            playing.worker.send(Records([row(3, peer="host2")], 0))
+            await verdict("ok")
+            playing.peer.scripts["/v1/nodeagent/sign"] = lambda _: web.Response(status=403, text="unknown or was revoked")
+            ring = ring_of(playing.worker)
+            assert ring is not None
+            playing.peer.set(ROOTS, playing.peer.roots() | {"RevokedSerialTags": [tag_in(ring.svids[0].serial)]})
+            answer = await verdict("refused")
+            assert "revoked" in texts(answer)["certificate"][1]
+            assert answer["passes"] is False
+
+    run(scene)
+
+
+def test_a_host_that_the_catalog_shuts_out_doubts_its_certificates(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await allowed(playing)
+            playing.peer.scripts[ROOTS] = lambda _: web.Response(status=403, text="unknown")
+            playing.peer.set(ROOTS, playing.peer.roots())
+            said = ("", "")
+            async with asyncio.timeout(30):
+                while said[0] != "note":
+                    _, answer = await playing.get("/v1/why?from=shop&to=web")
+                    said = texts(answer)["certificate"]
+            assert "refuses this host's token" in said[1]
 
     run(scene)

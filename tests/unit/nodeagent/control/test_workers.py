@@ -211,6 +211,31 @@ def test_a_worker_that_does_not_read_is_cut_and_reported() -> None:
     run(scene)
 
 
+def test_connections_that_died_with_their_worker_are_told_once(log) -> None:
+    """By its last figures, when the supervisor says that it is gone: one that comes back with another channel has lost none."""
+
+    async def scene() -> None:
+        with worker() as dies, worker() as returns, worker() as again, worker() as idle:
+            async with Scene() as playing:
+                for number, end in enumerate((dies, returns, idle)):
+                    await playing.join(end, number, 4000 + number)
+                    end.send(worker_stats(connections=7 if end is not idle else 0))
+                await until(lambda: all(link.stats for link in playing.workers.links), "figures")
+                for end in (dies, returns, idle):
+                    end.sock.shutdown(socket.SHUT_RDWR)
+                await until(lambda: not playing.workers.links, "they are lost")
+                playing.workers.note_living({4000, 4001})
+                await playing.join(again, 1, 4001)
+                for _ in range(2):
+                    playing.workers.note_living({4001})
+                playing.workers.note_living(())
+                assert b"nodeagent_connections_lost_total 7.0" in playing.metrics.render()
+
+    run(scene)
+    lost = [(line["worker"], line["number"]) for line in log() if line["event"] == "connections_lost"]
+    assert lost == [(0, 7)]
+
+
 def test_a_malformed_handover_is_refused_and_its_descriptor_closed() -> None:
     async def scene() -> None:
         with worker() as end:

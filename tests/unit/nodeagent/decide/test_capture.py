@@ -62,7 +62,7 @@ def does_redirect(made: Config, ip: str, port: int) -> bool:
     def walk(name: str) -> object:
         for rule in chains[name].rules:
             if all(HOLDS[type(condition)](condition, ip, port) for condition in rule.conditions):
-                ended = walk(rule.action.chain) if isinstance(rule.action, rules.Jump) else rule.action
+                ended = walk(rule.action.chain) if isinstance(rule.action, rules.Jump | rules.Goto) else rule.action
                 if ended:
                     return ended
         return None

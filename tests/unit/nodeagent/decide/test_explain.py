@@ -2,7 +2,15 @@
 
 import pytest
 
-from nodeagent.decide.explain import Target, explain_call, explain_callee, explain_caller, explain_record, targets
+from nodeagent.decide.explain import (
+    Target,
+    explain_call,
+    explain_callee,
+    explain_caller,
+    explain_plaintext,
+    explain_record,
+    targets,
+)
 from nodeagent.decide.outbound import decide_outbound
 from nodeagent.decide.route import find_destination
 from nodeagent.errors import AgentError, Reason, Side
@@ -90,6 +98,24 @@ def test_who_may_speak_as_the_caller(extra: str, source: str, verdict: str, text
     assert (step.verdict, text in step.text) == (verdict, True)
 
 
+@pytest.mark.parametrize(
+    ("mode", "source", "target", "count"),
+    [("observe", "shop", TO_WEB, 1), ("permissive", "", TO_WEB, 1), ("permissive", "shop", TO_WEB, 0),
+     ("observe", "shop", Target(LEGACY, is_local=False), 0), ("observe", "shop", Target(CART, is_local=True), 0)],
+)  # fmt: skip
+def test_clear_text_to_a_host_with_an_agent_is_that_agent_s_to_judge(mode: str, source: str, target: Target, count: int) -> None:
+    """Not in a tunnel, not on this host, not where there is no agent."""
+    found = told(explain_call(mesh("shop -> * allow", mode=mode), source, target).steps, "callee")
+    assert [(verdict, "refuses clear text where host2 or its web is strict" in text) for verdict, text in found] == [("unknown", True)] * count
+
+
+def test_clear_text_that_arrives_is_judged_by_this_host_s_mode() -> None:
+    """As the data path does."""
+    assert explain_plaintext(mesh(mode="permissive"), CART).verdict == "ok"
+    refused = explain_plaintext(mesh(), CART)
+    assert (refused.verdict, refused.text.startswith("plaintext_refused: ")) == ("refused", True)
+
+
 def test_the_callee_s_half_is_marked_as_computed() -> None:
     """From this host's snapshot: the callee has its own."""
     step = explain_callee(mesh("shop -> web allow", generation=7), "shop", "web", WEB)
@@ -115,7 +141,7 @@ def test_a_record_is_told_as_it_was_written_down() -> None:
         ("note", "outbound from 10.77.0.1:40000 to 10.77.0.2:80; decided by generation 4 in mode strict; went tunnel; permit: shop -> web (allow)"),
         ("ok", "it ended: ok; 10 bytes sent, 20 received"),
     ]
-    assert told(steps, "workload") == [("ok", "shop, unit shop.service, uid 1001; known by the kernel stamped its SYN")]
+    assert told(steps, "workload") == [("ok", "shop, unit shop.service, uid 1001; known by the stamp that the kernel put on its SYN")]
     assert explain_record(denied())[-1] == Step("recorded", "refused", "it ended: denied (no intention); 10 bytes sent, 20 received")
     assert explain_record(row(closed_at=0.0))[-1].text == "it is open; 10 bytes sent, 20 received"
     broken = explain_record(row(reason=Reason.PEER_LOST, side=Side.UPSTREAM, error="gone"))[-1]

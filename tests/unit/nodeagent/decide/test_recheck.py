@@ -11,7 +11,7 @@ from nodeagent.catalog.codec import apply_delta, decode_delta, encode_delta
 from nodeagent.catalog.diff import diff
 from nodeagent.decide.inbound import decide_plaintext, decide_stream
 from nodeagent.decide.outbound import decide_outbound
-from nodeagent.decide.recheck import Held, held_by, may_differ, why_cut
+from nodeagent.decide.recheck import Held, ends_elsewhere, held_by, may_differ, why_cut
 from nodeagent.decide.route import find_destination
 from nodeagent.errors import AgentError, Reason
 from nodeagent.model.address import Address, OriginalDst
@@ -43,6 +43,11 @@ def test_a_deny_ends_what_an_allow_held_open(held: Held) -> None:
         assert why is not None
         assert why.reason is Reason.POLICY_CHANGED
         assert pair in str(why)
+
+
+def test_only_what_went_into_a_tunnel_is_another_agent_s_to_end() -> None:
+    """Whoever takes it out of the tunnel enforces; what goes in clear or stays here has nobody else."""
+    assert [held for held in ALL if ends_elsewhere(held)] == [TUNNEL]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -3,7 +3,7 @@
 import pytest
 
 from nodeagent.decide.mode import under_mode
-from nodeagent.decide.rehearse import newly_refused, why_refused
+from nodeagent.decide.rehearse import newly_bare, newly_refused, path_of, why_refused
 from nodeagent.errors import Reason
 from nodeagent.model.flow import Flow
 from tests.support.mesh import mesh
@@ -51,6 +51,25 @@ def test_who_was_nobody_and_has_a_service_now_is_not_refused() -> None:
 def test_a_step_towards_calm_refuses_nobody() -> None:
     """It is never a reason to ask."""
     assert refused("strict", "permissive") == refused("strict", "observe") == refused("permissive", "observe") == {}
+
+
+def test_a_step_back_to_observe_takes_flows_out_of_their_tunnels() -> None:
+    """Those that had one: to a host with an agent, which may refuse clear text; and it is said which."""
+    for now in ("permissive", "strict"):
+        before = mesh("shop -> * allow", mode=now)
+        bare = newly_bare(before, under_mode(before, "observe"), FLOWS)
+        assert [each.flow for each in bare] == [TUNNEL]
+        assert "refused there where host2 or its web is strict" in str(bare[0].error)
+        assert newly_bare(before, under_mode(before, "observe", "cart"), FLOWS) == []
+    for now, then in (("observe", "strict"), ("observe", "observe"), ("strict", "permissive")):
+        assert newly_bare(mesh("shop -> * allow", mode=now), mesh("shop -> * allow", mode=then), FLOWS) == []
+    assert newly_bare(mesh(), mesh(mode="observe"), FLOWS) == [], "what was refused had no tunnel"
+
+
+def test_the_way_of_a_flow() -> None:
+    """As the data path goes; none where it is refused, or nothing is registered any more."""
+    allowed = mesh("shop -> * allow")
+    assert [path_of(allowed, flow) for flow in (TUNNEL, LOCAL, NOBODY, GONE_OUT)] == ["tunnel", "local", "none", "none"]
 
 
 def test_one_service_is_rehearsed_alone() -> None:

@@ -32,9 +32,9 @@ def test_service():
     }  # fmt: skip
 
 
-def test_health_has_node_service_and_no_checks():
-    shown = plain(health_json(NODE, SERVICE, "dc1"))
-    assert (shown["Node"]["Node"], shown["Service"]["ID"], shown["Checks"]) == ("host1", "web-1", [])
+def test_health_has_node_service_and_checks():
+    shown = plain(health_json(NODE, SERVICE, [{"CheckID": "x"}], "dc1"))
+    assert (shown["Node"]["Node"], shown["Service"]["ID"], shown["Checks"]) == ("host1", "web-1", [{"CheckID": "x"}])
 
 
 def test_flat_has_both_on_one_level():

@@ -170,3 +170,20 @@ def test_writes_between_reading_and_waiting_are_not_missed(desk):
         return await reader
 
     assert asyncio.run(run()) >= 41
+
+
+def test_who_waits_for_roots_hears_that_its_token_was_revoked(desk):
+    """And nothing after that."""
+    wanted = watch(("roots",), lambda _: Answer("revoked: you"), has_last_word=True)
+
+    async def run():
+        accessor = authenticate(desk.server, desk.secret).accessor
+        index = desk.store.read(newest_index)
+        waiting = asyncio.ensure_future(find(desk.ask(query={"index": str(index)}), wanted))
+        await asyncio.sleep(0)
+        await desk.store.write(lambda change: delete_token(change, accessor, 0.0))
+        return (await waiting).answer.body
+
+    assert asyncio.run(run()) == "revoked: you"
+    with pytest.raises(Forbidden):
+        authenticate(desk.server, desk.secret)

@@ -5,7 +5,9 @@ import pytest
 from certs.csr import new_key_and_csr
 from certs.spiffe import service_id
 from certs.svid import Svid
+from nodeagent import limits
 from nodeagent.embedded import authority_api
+from nodeagent.embedded.database import newest_index
 from nodeagent.embedded.refusal import BadRequest, Forbidden, Missing
 from tests.unit.nodeagent.embedded.desk import HOST1, LAB, NOW, ROOT
 
@@ -48,3 +50,28 @@ def test_roots_are_read_by_hosts(desk):
     shown = desk.call(authority_api.roots, HOST1)
     assert shown["TrustDomain"] == desk.realm.trust_domain
     assert "PRIVATE" not in str(shown)
+
+
+@pytest.mark.parametrize("body", [
+    {}, {"Certificates": "web"}, {"Certificates": [{"Service": "web"}]}, {"Certificates": [], "More": 1},
+    {"Certificates": [{"Service": "web", "Serial": "4a" * 100, "Root": "r", "Until": 1}]},
+    {"Certificates": [{"Service": "web", "Serial": "4a", "Root": "r", "Until": "tomorrow"}]},
+])  # fmt: skip
+def test_what_is_held_is_said_in_its_form(desk, body):
+    with pytest.raises(BadRequest):
+        desk.call(authority_api.held, HOST1, body)
+
+
+def test_only_a_host_says_what_it_holds_and_not_for_ever(desk):
+    with pytest.raises(BadRequest, match="by their own tokens"):
+        desk.call(authority_api.held, ROOT, {"Certificates": []})
+    row = {"Service": "web", "Serial": "4a", "Root": "r", "Until": 1.0}
+    with pytest.raises(BadRequest):
+        desk.call(authority_api.held, HOST1, {"Certificates": [row] * (limits.CERTIFIED_PER_TOKEN + 1)})
+
+
+def test_what_is_no_news_is_not_written(desk):
+    assert desk.call(authority_api.held, HOST1, {"Certificates": []}) is True
+    before = desk.store.read(newest_index)
+    desk.call(authority_api.held, HOST1, {"Certificates": []})
+    assert desk.store.read(newest_index) == before

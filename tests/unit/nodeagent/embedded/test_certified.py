@@ -6,9 +6,13 @@ from certs.serial import tag_of
 from nodeagent import limits
 from nodeagent.embedded.certified import (
     Certified,
+    Held,
+    correct,
+    misremembered,
     note_certified,
     note_revoked,
     read_holders,
+    read_nodes,
     read_revoked,
     read_speakers,
 )  # fmt: skip
@@ -48,7 +52,8 @@ def test_the_newest_certificate_of_each_service_counts(connection):
     assert held(connection, "r1") == [
         ("(management)", ("x",), 1400.0), ("host1", ("shop", "web"), 3000.0), ("host2", ("db",), 1500.0),
     ]  # fmt: skip
-    assert read_speakers(connection, 1600.0) == {one: "host1"}
+    assert read_speakers(connection, 1600.0) == {"host1"}
+    assert read_nodes(connection, [two, root, "unknown"]) == {"host2"}
     note(connection, (one, "web", "r2", 4000.0))
     assert held(connection, "r1", 1600.0) == [("host1", ("shop",), 3000.0)]
     assert held(connection, "r2") == [("host1", ("web",), 4000.0)]
@@ -95,3 +100,32 @@ def test_the_list_of_the_revoked_is_bounded(connection, monkeypatch):
     commit(connection, lambda change: note_revoked(change, "one", "host1", NOW))
     with pytest.raises(TooLarge):
         commit(connection, lambda change: note_revoked(change, "two", "host1", NOW))
+
+
+def say(connection, node, *rows):
+    """The host says that it holds these: accessor, service, root, end."""
+    said = [Held(service, f"{tag_of(accessor)}:00", root, end) for accessor, service, root, end in rows]
+    commit(connection, lambda change: correct(change, node, said))
+    assert misremembered(connection, node, said) == []
+
+
+def test_what_a_host_says_it_holds_is_what_it_holds(connection):
+    """Of each of its tokens, and of no other host's; what it lost and then has after all is remembered again."""
+    old, new, other = token(connection), token(connection), token(connection, "host2")
+    note(connection, *((each, "web", "r1", 3000.0) for each in (old, new, other)), (new, "dead", "r1", 5000.0))
+    say(connection, "host1", (new, "web", "r2", 4000.0), (new, "never", "r1", 9000.0))
+    assert held(connection, "r1") == [("host2", ("web",), 3000.0)]
+    assert held(connection, "r2") == [("host1", ("web",), 3000.0)], "no longer than what was signed"
+    say(connection, "host1", (new, "dead", "r1", 5000.0))
+    assert held(connection, "r1") == [("host1", ("dead",), 5000.0), ("host2", ("web",), 3000.0)]
+    say(connection, "host1")
+    assert read_speakers(connection, NOW) == {"host2"}
+
+
+def test_what_a_host_lost_counts_for_its_revocation(connection):
+    """Somebody may have copied it."""
+    one = token(connection)
+    note(connection, (one, "web", "r1", 9000.0))
+    say(connection, "host1")
+    assert commit(connection, lambda change: delete_token(change, one, NOW))[0]
+    assert read_revoked(connection)[0].until == 9000.0 + limits.REVOKED_KEPT_S

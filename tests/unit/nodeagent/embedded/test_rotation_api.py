@@ -7,7 +7,7 @@ from certs.spiffe import service_id
 from nodeagent.embedded import authority_api, rotation_api, tokens_api
 from nodeagent.embedded.database import index_of
 from nodeagent.embedded.refusal import BadRequest, Conflict, Forbidden, StorageFailed
-from tests.unit.nodeagent.embedded.desk import HOST1, HOST2
+from tests.unit.nodeagent.embedded.desk import HOST1, HOST2, LAB, NOW
 
 
 def rotate(desk, step, **more):
@@ -19,6 +19,16 @@ def sign(desk, caller, service):
     return desk.call(authority_api.sign, caller, {"CSR": csr})
 
 
+def hold(desk, caller, *certificates):
+    """That host says that it holds these."""
+    root = desk.call(authority_api.roots)["ActiveRootID"]
+    rows = [
+        {"Service": each["Service"], "Serial": each["SerialNumber"], "Root": root, "Until": NOW.timestamp() + 86_400}
+        for each in certificates
+    ]
+    desk.call(authority_api.held, caller, {"Certificates": rows})
+
+
 def hear(desk, caller):
     """The agent of that token has taken in what the roots are now, and asks for more."""
     index = desk.store.read(lambda connection: index_of(connection, ("roots",)))
@@ -28,7 +38,7 @@ def hear(desk, caller):
 
 @pytest.mark.parametrize("handler", [rotation_api.state, rotation_api.rotate])
 def test_a_host_has_no_say(desk, handler):
-    with pytest.raises(Forbidden, match="that takes a management token"):
+    with pytest.raises(Forbidden, match=r"may not (see|change) the CA: that takes a management token"):
         desk.call(handler, HOST1, {"Step": "add"})
 
 
@@ -132,3 +142,57 @@ def test_a_step_that_fails_half_way_leaves_all_as_it_was(desk, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         rotate(desk, "add")
     assert desk.call(rotation_api.state) == before
+
+
+def test_a_step_that_would_be_refused_is_shown_as_such(desk):
+    """In the words of the refusal, for either way."""
+    sign(desk, HOST1, "web")
+    rotate(desk, "add")
+    shown = desk.call(rotation_api.state)
+    assert (shown["next_refused"].partition(":")[0], shown["back_refused"]) == ("activate", "")
+    rotate(desk, "activate", Force=True)
+    shown = desk.call(rotation_api.state)
+    with pytest.raises(Conflict) as refused:
+        rotate(desk, "retire")
+    assert shown["next_refused"] == str(refused.value)
+    assert shown["back_refused"].startswith("deactivate: these hosts have not been told")
+
+
+def test_what_a_host_does_not_hold_any_more_stops_nobody(desk):
+    dead, web = sign(desk, HOST1, "shop"), sign(desk, HOST1, "web")
+    rotate(desk, "add")
+    hear(desk, HOST1)
+    hold(desk, HOST1, dead, web)
+    rotate(desk, "activate")
+    hear(desk, HOST1)
+    with pytest.raises(Conflict, match=r"host1 \(shop, web\)"):
+        rotate(desk, "retire")
+    hold(desk, HOST1, sign(desk, HOST1, "web"))
+    assert rotate(desk, "retire")["roots"][1]["held_by"] == []
+
+
+def test_who_is_connected_renews_and_for_others_there_is_an_end(desk):
+    """Each cure is said where it is one, and the cause is the step that was taken."""
+    sign(desk, HOST1, "web")
+    sign(desk, HOST2, "db")
+    rotate(desk, "add", Force=True)
+    rotate(desk, "activate", Force=True)
+    with desk.store.watchers.place(HOST1.accessor), pytest.raises(Conflict) as refused:
+        rotate(desk, "retire")
+    assert "connected hosts renew within minutes of the activation" in str(refused.value)
+    assert "not connected: host2, whose last one ends at 2026-01-02 12:00:00 UTC; forced (--force)" in str(refused.value)
+    sign(desk, HOST2, "db")
+    rotate(desk, "deactivate", Force=True)
+    with pytest.raises(Conflict) as refused:
+        rotate(desk, "drop")
+    assert "renew within minutes" not in str(refused.value), "nobody is connected"
+    with desk.store.watchers.place(HOST2.accessor), pytest.raises(Conflict, match="of the deactivation; forced"):
+        rotate(desk, "drop")
+
+
+def test_a_host_with_two_tokens_was_told_when_it_was_told_by_one(desk):
+    """LAB is host1's other token: the old one's certificates live on."""
+    sign(desk, HOST1, "web")
+    rotate(desk, "add")
+    hear(desk, LAB)
+    assert desk.call(rotation_api.state)["unaware"] == []

@@ -53,6 +53,7 @@ def test_nothing_is_left_of_one_that_went_away():
         watchers = Watchers()
         with watchers.waiting(["a"]), watchers.place("token"):
             pass
+        assert watchers.askers == frozenset()
         return watchers._waiting, watchers._open
 
     assert asyncio.run(run()) == ({}, {})

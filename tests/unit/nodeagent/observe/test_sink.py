@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.observe.sink import Sink, open_sink
@@ -30,10 +31,10 @@ def test_a_reader_that_stands_still_costs_lines_and_nothing_else(monkeypatch: py
     read, write = os.pipe()
     with os.fdopen(write, "wb", buffering=0) as stream:
         sink = Sink(stream)
-        line = b"x" * 8000 + b"\n"
-        for _ in range(limits.LOG_LINES_QUEUED + 100):
+        line = b"x" * 80 + b"\n"  # the pipe takes 809 of them
+        for _ in range(limits.LOG_LINES_QUEUED + 1000):
             sink.write(line)
-        assert 0 < sink.dropped <= 100
+        assert 0 < sink.dropped <= 1000
         sink.close()
         os.set_blocking(read, False)
 
@@ -95,3 +96,21 @@ def test_where_it_writes_is_configured(tmp_path: Path, monkeypatch: pytest.Monke
     other.write(b"two\n")
     other.close()
     assert (tmp_path / "file").read_text() == "two\n"
+
+
+def test_a_log_that_cannot_be_written_says_so_once_and_once_when_it_can(tmp_path: Path) -> None:
+    """In the journal, with the cure; however many lines are lost between."""
+    path = tmp_path / "not" / "log"
+    sink = open_sink(str(path))
+    assert sink is not None
+    with capture_logs() as journal, sink:
+        for _ in range(100):
+            sink.write(b"lost\n")
+        eventually(lambda: sink.dropped == 100, WITHIN_S, "the lines are lost")
+        path.parent.mkdir()
+        for _ in range(3):
+            sink.write(b"kept\n")
+    assert [line["event"] for line in journal] == ["connection_log_failed", "connection_log_written_again"]
+    assert "No such file" in journal[0]["error"]
+    assert "control_user" in journal[0]["cure"]
+    assert path.read_bytes() == b"kept\n" * 3

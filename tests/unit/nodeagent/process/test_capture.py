@@ -5,6 +5,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.process.capture import NEVER_PORTS, Capture, check_capture, follow_capture, try_address
 from nodeagent.wire.frames import CaptureFrame
+from redirect.elements import Exceptions
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,30 @@ def test_the_agents_own_ports_and_the_way_in_are_never_captured() -> None:
     """A service registered there by mistake does not lock anybody out, nor make a loop."""
     assert check_capture(CaptureFrame([], sorted(NEVER_PORTS))).ports == ()
     assert {22, 53, 8500, limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT} <= NEVER_PORTS
+
+
+def test_exceptions_from_the_fail_mode_are_taken_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a list of what stays closed would open the other half."""
+    monkeypatch.setattr(limits, "CAPTURE_ENDPOINTS", 2)
+    told = [("10.0.0.2", 80), ("::ffff:10.0.0.1", 80)]
+    assert check_capture(CaptureFrame([], [], [], "open", told, [7000])).exceptions == Exceptions(
+        "open", (("10.0.0.1", 80), ("10.0.0.2", 80)), (7000,)
+    )
+    assert check_capture(CaptureFrame([], [], [], "open", [*told, ("10.0.0.3", 80)])).exceptions is None
+    monkeypatch.setattr(limits, "CAPTURE_PORTS", 1)
+    assert check_capture(CaptureFrame([], [], [], "open", told, [7000, 7001])).exceptions is None
+
+
+@pytest.mark.parametrize("fail", ["", "ajar", "open; flush ruleset"])
+def test_without_a_known_fail_mode_nothing_may_bypass(fail: str) -> None:
+    """An older control says nothing of it."""
+    assert check_capture(CaptureFrame([], [], [], fail, [("10.0.0.2", 80)])).exceptions is None
+
+
+def test_an_endpoint_that_is_never_captured_is_no_exception() -> None:
+    """Nobody gets a command of his own into nft by it."""
+    endpoints = [("127.0.0.1", 80), ("10.0.0.1 . 80 }; flush ruleset", 80), ("10.0.0.1", 0), ("10.0.0.1", 99_999)]
+    assert check_capture(CaptureFrame([], [], [], "closed", endpoints, [0, -1])).exceptions == Exceptions("closed")
 
 
 def test_what_is_beyond_the_limits_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,7 @@ _MAKE_MAP = (
     "loop = asyncio.new_event_loop()\n"
     "Path('/proc/sys/user/max_inotify_instances').write_text('0')\n"
     "fleet, ids = types.SimpleNamespace(tell_units=print), types.SimpleNamespace(note=print)\n"
-    "parts = types.SimpleNamespace(loop=loop, cgroups=Path(sys.argv[1]), fleet=fleet, cgroup_ids=ids)\n"
+    "parts = types.SimpleNamespace(loop=loop, cgroups=Path(sys.argv[1]), fleet=fleet, cgroup_ids=ids, passed=None)\n"
     "startup._follow_units(parts, AsyncExitStack())\n"
 )
 _WATCH = (

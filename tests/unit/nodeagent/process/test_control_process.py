@@ -14,6 +14,7 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.config import parse_config
+from nodeagent.control.key_memory import hand_keys
 from nodeagent.errors import FrameError
 from nodeagent.process import control_process
 from nodeagent.process.capture import Capture
@@ -36,12 +37,13 @@ class Start:
         self.handover: socket.socket | None = None
         self._channels: list[int] = []
         self.config = b""
+        self.keys: list[int] = []
 
     def __call__(self, _module: str, arguments: list[str], descriptors: tuple[int, ...], *_: object) -> int:
         self.options.append(arguments)
         if self.failures:
             raise self.failures.pop(0)
-        config, handover, channel = descriptors
+        config, handover, channel, *self.keys = descriptors
         self._channels.append(os.dup(channel))
         self.config = os.pread(config, 100_000, 0)
         if self.handover:
@@ -220,5 +222,43 @@ def test_a_control_that_does_not_go_is_killed(monkeypatch: pytest.MonkeyPatch) -
         await control.stop()
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+    play(script, start)
+
+
+def test_its_memory_of_keys_is_held_and_given_to_the_next() -> None:
+    """The last one, whoever asks; it is not looked into here."""
+    start = Start()
+
+    async def script(control: ControlProcess) -> None:
+        control.start()
+        assert start.keys == []
+        assert start.handover
+        for content in (b"first", b"second"):
+            hand_keys(start.handover, content)
+            await until(lambda content=content: control.keys >= 0 and os.pread(control.keys, 10, 0) == content, "held")
+        os.kill(control.pid, signal.SIGKILL)
+        await until(lambda: len(start.options) == 2, "another control")
+        assert start.keys == [control.keys]
+        assert f"--keys-fd={control.keys}" in start.options[1]
+        held = control.keys
+        control.forget_keys()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(held)
+
+    play(script, start)
+
+
+def test_memory_that_control_could_change_costs_it_its_life() -> None:
+    """Another control, or another agent, would believe it."""
+    start = Start()
+
+    async def script(control: ControlProcess) -> None:
+        control.start()
+        assert start.handover
+        with open(os.memfd_create("test"), "rb") as file:  # noqa: PTH123, ASYNC230 - a descriptor is wanted
+            socket.send_fds(start.handover, [control_process.KEYS], [file.fileno()])
+            await until(lambda: len(start.options) == 2, "another control")
+        assert control.keys == -1
 
     play(script, start)

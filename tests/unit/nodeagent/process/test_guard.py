@@ -1,11 +1,13 @@
 """Switched off it touches nothing; what the kernel once refused gets there. The rest is tried for real in tests/e2e."""
 
 import pytest
+import structlog
 
 from nodeagent import limits
 from nodeagent.process.capture import Capture
 from nodeagent.process.guard import Guard, checks_per_look
 from nodeagent.process.units import StampedUnit
+from redirect.elements import Exceptions
 from redirect.settings import Settings
 from tests.support.nft_sets import NftSets
 
@@ -69,6 +71,28 @@ def test_a_table_that_came_back_empty_is_never_called_active(
     sets.refuses = False
     guard.check()
     assert (guard.condition, sets["mesh4"], sets["local_ports"]) == ("active", {"10.0.0.1"}, {"80"})
+
+
+def test_what_bypassed_a_dead_agent_is_told_once(sets: NftSets, guard: Guard) -> None:
+    """By the successor: the kernel counted."""
+    sets.bypassed = 3
+    with structlog.testing.capture_logs() as logs:
+        guard.check()
+        guard.check()
+    assert guard.bypassed == 3
+    assert [row["number"] for row in logs if row["event"] == "connections_bypassed"] == [3]
+
+
+def test_exceptions_and_callers_reach_the_sets(sets: NftSets) -> None:
+    """A unit that stays closed has no mark among those that may pass; nor has one of which nothing is known."""
+    guard = Guard(Settings(agent_uids=(64901,), fail="open", knows_callers=True), lambda unit: unit == "shop.service")
+    guard.capture(Capture(("10.0.0.1",), (80,), exceptions=Exceptions("open", (("10.0.0.1", 443),), (80,))))
+    units = [StampedUnit("shop.service", 0x5A000001, "gone/shop.service"), StampedUnit("web.service", 0x5A000002, "gone/web.service")]
+    assert guard.load_units("", units)
+    assert (sets["except4"], sets["except_ports"], sets["told_open"]) == ({"10.0.0.1 . 443"}, {"80"}, {"tcp"})
+    assert sets["open_callers"] == {"0x5a000002"}
+    guard.capture(Capture(("10.0.0.1",), (80,)))
+    assert (sets["except4"], sets["told_open"]) == (set(), set())
 
 
 def test_what_an_earlier_agent_captured_stays_until_control_has_spoken(sets: NftSets) -> None:

@@ -40,4 +40,4 @@ def test_an_agent_is_alive_when_all_that_serve_answer(pulses: list[Pulse], verdi
 
 def test_the_beat_stops_before_the_kernels_switch_would_and_replacement_comes_after() -> None:
     """The numbers fit together."""
-    assert limits.BEAT_S < limits.ANSWER_S < limits.ALIVE_S < limits.HUNG_S < limits.START_S
+    assert limits.BEAT_S < limits.ANSWER_S < limits.HUNG_S < limits.ALIVE_S < limits.START_S

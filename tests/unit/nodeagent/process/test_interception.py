@@ -7,7 +7,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.config import Config, parse_config
 from nodeagent.errors import ConfigError
-from nodeagent.process.interception import read_settings, resolve_catalog, settings_of
+from nodeagent.process.interception import closed_units, read_settings, resolve_catalog, settings_of
 from redirect.settings import Settings
 
 BASE = """
@@ -23,6 +23,18 @@ address = "https://{catalog}:8501"
 {intercept}
 [admin]
 metrics = "{metrics}"
+"""
+
+
+CLOSED_SHOP = """
+[service.shop]
+fail = "closed"
+[[workload]]
+selector = "unix:uid:1001"
+service = "shop"
+[[workload]]
+selector = "systemd:id:till.service"
+service = "shop"
 """
 
 
@@ -55,19 +67,29 @@ def test_metrics_that_are_off_have_no_port() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "more", "fail"),
+    ("intercept", "more", "expected"),
     [
-        ('mode = "observe"', "", "open"),
-        ('mode = "permissive"', "", "open"),
-        ('mode = "strict"', "", "closed"),
-        ("", "", "closed"),
-        ('mode = "permissive"', '[service.db]\nmode = "strict"\n', "closed"),
-        ('mode = "permissive"', '[service.db]\nmode = "observe"\n', "open"),
+        ("", "", ("closed", False, ())),
+        ('fail = "open"', "", ("open", False, ())),
+        ('fail = "open"\nunregistered = "refuse"', "", ("closed", False, ())),
+        ('fail = "open"', CLOSED_SHOP, ("open", True, (1001,))),
+        ("", CLOSED_SHOP, ("closed", False, (1001,))),
+        ("", CLOSED_SHOP + '[service.web]\nfail = "open"\n', ("closed", True, (1001,))),
     ],
 )
-def test_a_dead_agent_is_bypassed_only_where_nothing_is_strict(host: str, more: str, fail: str) -> None:
-    """A strict service is never reached in clear, whatever `fail` says."""
-    assert settings(config(host=host, intercept='fail = "open"', more=more)).fail == fail
+def test_the_fail_mode_and_who_never_bypasses_are_in_the_rules(
+    intercept: str, more: str, expected: tuple[str, bool, tuple[int, ...]]
+) -> None:
+    """The mode of what is registered nowhere, and callers, where anything may bypass; endpoints and modes are elements."""
+    found = settings(config(host='mode = "strict"', intercept=intercept, more=more))
+    assert (found.fail, found.knows_callers, found.closed_uids) == expected
+
+
+def test_units_of_a_closed_service_never_bypass() -> None:
+    """By their name, and by the rule that names them."""
+    stays_closed = closed_units(config(more=CLOSED_SHOP))
+    units = ("shop.service", "till.service", "web.service", "shop")
+    assert [stays_closed(unit) for unit in units] == [True, True, False, True]
 
 
 def test_a_user_that_does_not_exist_is_refused_with_the_key() -> None:

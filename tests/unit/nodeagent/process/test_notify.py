@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.process.notify import Notifier, is_watched, notify_address, without_systemd
+from nodeagent import limits
+from nodeagent.process.notify import Notifier, is_watched, notify_address, take_stored, without_systemd
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,46 @@ def test_nobody_listening_is_no_failure(tmp_path: Path) -> None:
         notifier.ready("x")
         notifier.alive()
         notifier.close()
+
+
+def test_descriptors_are_stored_and_forgotten_in_order_also_when_the_manager_is_slow(tmp_path: Path) -> None:
+    """What does not fit goes with a later beat; copies are sent, ours stay ours."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(path)
+        notifier = Notifier({"NOTIFY_SOCKET": path}, os.getpid())
+        with Path(os.devnull).open() as file:
+            for number in range(2000):
+                notifier.store(f"n{number}", [file.fileno()])
+                notifier.forget(f"n{number}")
+            assert notifier._unsent
+            heard = []
+            while len(heard) < 4000:
+                notifier.alive()
+                ear.settimeout(10)
+                text, descriptors, _, _ = socket.recv_fds(ear, 4096, 4)
+                heard.append((text.decode(), len(descriptors)))
+                for fd in descriptors:
+                    os.close(fd)
+        assert heard[:2] == [("FDSTORE=1\nFDNAME=n0\nFDPOLL=0", 1), ("FDSTOREREMOVE=1\nFDNAME=n0", 0)]
+        assert [text.split("=n")[1].split("\n")[0] for text, _ in heard] == [str(n) for n in range(2000) for _ in range(2)]
+        notifier.close()
+
+
+def test_what_the_manager_kept_is_for_this_process_alone_and_told_once() -> None:
+    """Names may be missing; more than it was asked to keep is no answer of it."""
+    told = {"LISTEN_PID": "7", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "keys"}
+    environ = dict(told)
+    assert take_stored(environ, 7) == [("keys", 3), ("", 4)]
+    assert environ == {}
+    for changed, pid in (({}, 8), ({"LISTEN_FDS": "x"}, 7), ({"LISTEN_FDS": "0"}, 7)):
+        assert take_stored({**told, **changed}, pid) == []
+    assert take_stored({}, 7) == []
+
+
+def test_more_than_it_was_asked_to_keep_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listening socket that nobody accepts from would be a trap."""
+    closed: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "closerange", lambda low, high: closed.append((low, high)))
+    taken = take_stored({"LISTEN_PID": "7", "LISTEN_FDS": str(limits.STORED + 2), "LISTEN_FDNAMES": "a"}, 7)
+    assert (len(taken), closed) == (limits.STORED, [(3 + limits.STORED, 5 + limits.STORED)])

@@ -51,3 +51,13 @@ def test_control_and_workers_are_two_users() -> None:
 def test_the_backlog_limit_is_the_kernels() -> None:
     """A number."""
     assert preflight.backlog_limit() > 0
+
+
+@pytest.mark.parametrize("name", ["", "root", 4_000_000_000, 12345])
+def test_a_group_is_one_or_a_number(name: str | int) -> None:
+    preflight.check_group(name, "x")
+
+
+def test_a_group_that_is_none_is_named_with_its_key_and_the_cure() -> None:
+    with pytest.raises(ConfigError, match=r"^/etc/a\.toml: admin\.write_group: there is no group 'nosuchgroup'; make it .*groupadd"):
+        preflight.check_group("nosuchgroup", "/etc/a.toml: admin.write_group")

@@ -8,7 +8,7 @@ import pytest
 
 from nodeagent.errors import ConfigError
 from nodeagent.process.privileges import User
-from nodeagent.process.run_dir import find_holder, lock_run_dir, prepare_run_dir
+from nodeagent.process.run_dir import find_holder, lock_run_dir, prepare_run_dir, take_run_dir
 
 CONTROL = User(64901, 64901)
 
@@ -96,3 +96,21 @@ def test_the_holder_is_read_from_the_kernels_table() -> None:
     assert find_holder(table, 77) == 22
     assert find_holder(table, 79) == 0
     assert find_holder("", 77) == 0
+
+
+def test_a_lock_is_taken_over_with_its_descriptor(tmp_path: Path) -> None:
+    """It was never free; for another directory another lock is taken, and the first one is let go."""
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.mkdir()
+    second.mkdir()
+    held = lock_run_dir(first)
+    assert take_run_dir(first, held) == held
+    with pytest.raises(ConfigError, match="another nodeagent"):
+        lock_run_dir(first)
+    other = take_run_dir(second, held)
+    again = lock_run_dir(first)
+    with pytest.raises(ConfigError, match="another nodeagent"):
+        lock_run_dir(second)
+    for fd in (other, again):
+        os.close(fd)
+    os.close(take_run_dir(first, 999_999))

@@ -35,7 +35,7 @@ class Scene:
     def order(self, serial: int) -> tuple[socket.socket, socket.socket]:
         """The supervisor's ends of a new worker's channels."""
         pairs = [socket.socketpair(socket.AF_UNIX, kind) for kind in (socket.SOCK_SEQPACKET, socket.SOCK_STREAM)]
-        assert self.spawner.order(Spawn(serial, 0, ()), [theirs.fileno() for _, theirs in pairs])
+        assert self.spawner.order(Spawn(serial, 0), [theirs.fileno() for _, theirs in pairs])
         for _, theirs in pairs:
             theirs.close()
         return pairs[0][0], pairs[1][0]
@@ -118,7 +118,7 @@ def test_a_stopped_spawner_takes_no_order_and_is_not_started_again() -> None:
     async def script(scene: Scene) -> None:
         await scene.spawner.stop()
         assert not scene.spawner.is_running
-        assert not scene.spawner.order(Spawn(1, 0, ()), [])
+        assert not scene.spawner.order(Spawn(1, 0), [])
         assert scene.lost == 0
 
     play(script)

@@ -1,13 +1,19 @@
 """Start-up: the order of its steps, and what it refuses. The steps themselves are tried for real in tests/e2e."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from nodeagent import limits
 from nodeagent.config import parse_config
 from nodeagent.errors import ConfigError
 from nodeagent.process import startup
+from nodeagent.process.listeners import ListenerSet
 from nodeagent.process.startup import STEPS, worker_count
+from nodeagent.process.workers import Slot
 
 TEXT = '[host]\nname = "h"\naddresses = ["10.0.0.1"]\nworkers = {}\n[catalog]\naddress = "https://c:8501"\n'
 
@@ -33,3 +39,15 @@ def test_the_root_cgroup_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         startup._own_cgroup()
     (tmp_path / "cgroup").write_text("0::/system.slice/nodeagent.service\n")
     assert startup._own_cgroup() == "system.slice/nodeagent.service"
+
+
+@pytest.mark.parametrize(("held", "closed"), [(limits.SETS_PER_WORKER, 0), (limits.SETS_PER_WORKER + 2, 2)])
+def test_a_worker_takes_so_many_sets_and_no_more(held: int, closed: int) -> None:
+    """They go in one message; what is beyond is closed, and the log says what that costs."""
+    forgotten: list[str] = []
+    slot = Slot([ListenerSet(f"listeners-{number}", ()) for number in range(held)])
+    parts: Any = SimpleNamespace(slots=[slot], families=(), forget=lambda each: forgotten.append(each.name), store=lambda _: None)
+    with capture_logs() as log:
+        startup._complete(parts, slot)
+    assert len(slot.sets) == limits.SETS_PER_WORKER
+    assert [line["event"] for line in log] == ["listeners_closed"] * closed == ["listeners_closed"] * len(forgotten)

@@ -3,9 +3,12 @@
 import asyncio
 import os
 import resource
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,11 +16,15 @@ from structlog.testing import capture_logs
 from nodeagent import limits
 from nodeagent.config import parse_config
 from nodeagent.errors import ConfigError
+from nodeagent.process import supervisor as supervisor_module
+from nodeagent.process.capture import Capture
 from nodeagent.process.guard import Guard
+from nodeagent.process.handover import Handover, PassedMarks
 from nodeagent.process.notify import Notifier
 from nodeagent.process.orders import SpawnerSetup
+from nodeagent.process.reload import Command, own_command
 from nodeagent.process.startup import Parts
-from nodeagent.process.supervisor import Supervisor, run_supervisor
+from nodeagent.process.supervisor import HELD_SIGNALS, Signals, Supervisor, run_supervisor
 from nodeagent.process.unit_map import UnitMap
 from nodeagent.process.units import StampedUnit
 from nodeagent.process.workers import Fleet, FleetCalls
@@ -70,8 +77,7 @@ def test_a_passing_want_of_descriptors_does_not_end_it(tmp_path: Path, monkeypat
         parts.fleet = Fleet(parts.loop, (), SpawnerSetup(parts.config, 64902, 64902), {}, calls)
         parts.guard = Guard(None)
         parts.units = UnitMap(parts.loop, tmp_path, lambda _marks: None, load, lambda _units: None)
-        notifier = Notifier({}, os.getpid())
-        watching = asyncio.create_task(Supervisor(parts, notifier)._watch())
+        watching = asyncio.create_task(Supervisor(parts, Signals(parts.loop), own_command())._watch())
         try:
             with capture_logs() as log, no_descriptors():
                 await until(lambda: log or watching.done(), "a complaint")
@@ -84,6 +90,100 @@ def test_a_passing_want_of_descriptors_does_not_end_it(tmp_path: Path, monkeypat
         finally:
             watching.cancel()
             parts.units.close()
-            notifier.close()
+            parts.notifier.close()
+
+    run(scene)
+
+
+def supervisor_of(**facts: Any) -> Supervisor:
+    """One whose parts are only these facts."""
+    loop = asyncio.get_running_loop()
+    fleet = SimpleNamespace(changed=asyncio.Event(), are_all_serving=lambda: False, has_unsent=False)
+    known: Any = {"fleet": fleet, "guard": Guard(None), "notifier": Notifier({}, 1), **facts}
+    known["notifier"].close()
+    return Supervisor(cast("Parts", SimpleNamespace(loop=loop, **known)), Signals(loop), own_command())
+
+
+def test_a_reload_waits_for_the_one_before_it_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generation that never serves must be replaceable."""
+    monkeypatch.setattr(limits, "SETTLE_S", 0.2)
+
+    async def scene() -> None:
+        supervisor = supervisor_of()
+        began = asyncio.get_running_loop().time()
+        await supervisor._settle()
+        assert 0.2 <= asyncio.get_running_loop().time() - began < 2
+
+    run(scene)
+
+
+def test_what_was_asked_is_answered_before_it_goes_but_nobody_holds_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that does not read, or a look at a large tree."""
+    monkeypatch.setattr(limits, "QUIET_S", 0.2)
+
+    async def scene() -> None:
+        owners = SimpleNamespace(is_busy=True)
+        supervisor = supervisor_of(owners=owners)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await supervisor._fall_silent()
+        assert 0.2 <= loop.time() - began < 2
+        owners.is_busy = False
+        async with asyncio.timeout(0.1):
+            await supervisor._fall_silent()
+
+    run(scene)
+
+
+def test_a_reload_that_is_asked_for_in_the_last_moment_waits_for_the_successor() -> None:
+    """The signal stays with the process, whatever program it runs."""
+
+    async def scene() -> None:
+        supervisor = supervisor_of()
+        os.kill(os.getpid(), signal.SIGHUP)
+        try:
+            await supervisor._hold_signals()
+            assert signal.SIGHUP in signal.sigpending()
+            supervisor._signals.reload.clear()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+        await until(supervisor._signals.reload.is_set, "it is heard here, as there is none")
+
+    run(scene)
+
+
+def test_a_program_that_goes_away_after_its_check_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control and the fleet go on, and signals are heard; so they do after a defect of ours. Each is told in `status`."""
+    nothing = Handover(1, "1", 0.0, -1, (), (), PassedMarks({}, ()), Capture(), (), (), 0)
+    monkeypatch.setattr(supervisor_module, "value_to_pass", lambda *_: nothing)
+    told: list[str] = []
+
+    async def note(what: str) -> None:
+        told.append(what)
+
+    async def scene() -> None:
+        fleet = SimpleNamespace(
+            leave=lambda: note("left"), stay=lambda: told.append("stays"), staying=list, living=list, has_unsent=False,
+            are_all_serving=lambda: True, changed=asyncio.Event(),
+        )  # fmt: skip
+        control = SimpleNamespace(stop=lambda: note("stopped"), revive=lambda: told.append("revived"))
+        owners = SimpleNamespace(is_busy=False)
+        supervisor = supervisor_of(fleet=fleet, control=control, owners=owners, generation=1, environ={})
+        supervisor._command = Command("/no/such/program", ["x"])
+        with pytest.raises(FileNotFoundError):
+            await supervisor._hand_on(b"")
+        assert told == ["stopped", "left", "revived", "stays"]
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(HELD_SIGNALS) == set()
+
+        async def fail(*_: object) -> bytes:
+            raise KeyError("defect")
+
+        monkeypatch.setattr(supervisor_module, "check_successor", fail)
+        reloads = asyncio.create_task(supervisor._follow_reloads())
+        supervisor._signals.reload.set()
+        await until(lambda: supervisor._refusals, "refused")
+        assert supervisor._refusals == ["a defect: KeyError('defect')"]
+        assert not reloads.done()
+        reloads.cancel()
 
     run(scene)

@@ -83,3 +83,14 @@ def test_there_are_marks_for_every_unit_that_a_host_can_have() -> None:
     given = marks.follow([f"u{number}.service" for number in range(limits.UNIT_MARKS + 1)])
     assert len(given) == limits.UNIT_MARKS
     assert {mark & ~0xFFFF for mark in given} == {limits.UNIT_MARK_BASE}
+
+
+def test_marks_that_a_predecessor_gave_hold_on() -> None:
+    """A worker of before would take another name for this one: none is given anew while an unused one is left."""
+    before = Marks(3)
+    before.follow(["a.service", "b.service"])
+    before.follow(["b.service"])
+    after = Marks(3, mark_of={unit: mark for mark, unit in before.all().items()}, gone=before.gone())
+    assert (after.all(), after.gone()) == (before.all(), ("a.service",))
+    assert after.follow(["b.service", "c.service"]) == {limits.UNIT_MARK_BASE | 3: "c.service"}
+    assert after.follow(["b.service", "c.service", "d.service"]) == {limits.UNIT_MARK_BASE | 1: "d.service"}

@@ -4,13 +4,15 @@ import asyncio
 import errno
 import os
 import socket
+import subprocess
 from typing import Any
 
+import msgspec
 import pytest
-from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.process import worker_process
+from nodeagent.process.listeners import ListenerSocket
 from nodeagent.process.worker_process import TRANSITIONS, Event, State, WorkerCalls, WorkerProcess
 from nodeagent.wire import requests
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
@@ -28,10 +30,11 @@ class Scene:
         self.renewed: list[float] = []
         loop = asyncio.get_running_loop()
         calls = WorkerCalls(
-            lambda asked, tell: tell(OwnerAnswer(asked.number, 1001, "shop.service")), self._note_ready,
+            lambda asked, tell: tell(OwnerAnswer(asked.number, 1001, "shop.service")), lambda _worker: self._note_ready(),
             lambda _worker: self.renewed.append(loop.time()), lambda _worker, code: self.ends.append(code),
         )  # fmt: skip
         self.worker = WorkerProcess(loop, 3, 1, calls)
+        assert self.worker.ends
         self.sock = self.worker.ends.supervisor.dup()
         self.sock.setblocking(False)
 
@@ -73,16 +76,91 @@ def test_a_dead_worker_is_never_alive_again_and_a_draining_one_never_serves() ->
     assert all(Event.END in TRANSITIONS[state] for state in State if state != State.DEAD)
 
 
-def test_ready_makes_it_serve_and_a_second_ready_is_nonsense() -> None:
-    """A worker that speaks out of order is replaced."""
+def test_it_serves_once_it_is_ready_was_given_sockets_and_says_so() -> None:
+    """Before, it is a spare; it says twice that it is ready, with less and with more knowledge."""
+
+    async def script(scene: Scene) -> None:
+        scene.say(requests.encode_beat(requests.READY, 0))
+        await until(lambda: scene.worker.state == State.STANDBY, "a spare")
+        assert not scene.worker.is_informed
+        scene.say(requests.encode_beat(requests.READY, 1))
+        await until(lambda: scene.worker.is_informed, "it knows what the others know")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            scene.worker.listen([ListenerSocket("tunnel", 4, listener)])
+            data, (fd,) = await until(scene.hear, "its sockets")
+            assert requests.decode_listen(data) == [("tunnel", 4)]
+            with socket.socket(fileno=fd) as given:
+                assert given.getsockname() == listener.getsockname()
+            assert listener.fileno() > 0
+        assert scene.worker.state == State.OPENING
+        scene.say(requests.encode_beat(requests.SERVING))
+        await until(lambda: scene.worker.state == State.SERVING, "serving")
+        assert scene.ready == 3
+
+    play(script)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        [requests.encode_beat(requests.READY)] * 2, [requests.encode_beat(requests.READY, 2)],
+        [requests.encode_beat(requests.SERVING)],
+    ],
+)  # fmt: skip
+def test_a_worker_that_speaks_out_of_order_is_replaced(nonsense: list[bytes]) -> None:
+    """Twice the same, a number that means nothing, or that it serves from sockets that it was not given."""
+
+    async def script(scene: Scene) -> None:
+        for data in nonsense:
+            scene.say(data)
+        await until(lambda: scene.ends == [None], "given up")
+        assert scene.worker.state == State.DEAD
+
+    play(script)
+
+
+def test_a_drain_has_an_end_that_only_comes_nearer() -> None:
+    """The worker is told the seconds; should it not end by itself, it is ended."""
 
     async def script(scene: Scene) -> None:
         scene.say(requests.encode_beat(requests.READY))
-        await until(lambda: scene.worker.state == State.SERVING, "serving")
-        assert scene.ready == 1
-        scene.say(requests.encode_beat(requests.READY))
-        await until(lambda: scene.ends == [None], "given up")
-        assert scene.worker.state == State.DEAD
+        await until(lambda: scene.worker.state == State.STANDBY, "a spare")
+        loop = asyncio.get_running_loop()
+        for within_s, told, left_s in ((30.0, 30, 30.0), (90.0, 90, 30.0), (0.0, 0, 30.0), (1.0, 1, 1.0)):
+            scene.worker.drain(within_s)
+            data, _ = await until(scene.hear, "the order")
+            assert data == requests.encode_beat(requests.DRAIN, told)
+            assert left_s - 1 < scene.worker.drain_until - loop.time() <= left_s
+        assert scene.worker._end
+        assert 0 < scene.worker._end.when() - scene.worker.drain_until <= 2 * limits.CUT_SPREAD_S
+
+    play(script)
+
+
+def test_it_is_passed_on_whole_and_goes_on() -> None:
+    """To another supervisor's loop, here the same: its process, its channel, its state, and what it waits for."""
+
+    async def script(scene: Scene) -> None:
+        loop = asyncio.get_running_loop()
+        with subprocess.Popen(["sleep", "1000"]) as process:  # noqa: ASYNC220 - it only sleeps
+            scene.worker.spawned(process.pid, os.pidfd_open(process.pid))
+            scene.say(requests.encode_beat(requests.READY, 1))
+            await until(lambda: scene.worker.state == State.STANDBY, "a spare")
+            scene.worker.drain(60)
+            passed = scene.worker.pass_on()
+            copy = msgspec.structs.replace(passed, pidfd=os.dup(passed.pidfd), channel=os.dup(passed.channel), asks={4: 0, 6: 1})
+            calls = WorkerCalls(lambda *_: None, lambda _: None, lambda _: None, lambda _worker, code: scene.ends.append(code))
+            loop.remove_reader(passed.channel)
+            heir = WorkerProcess.inherit(loop, copy, calls)
+            assert (heir.pid, heir.serial, heir.number) == (process.pid, 1, 3)
+            assert (heir.state, heir.is_informed, heir.drain_until) == (State.DRAINING, True, scene.worker.drain_until)
+            await until(lambda: any(message[0][0] == requests.SOCKETS for message in iter(scene.hear, None)), "what it asked for")
+            heir.pause()
+            assert (await until(scene.hear, "the pause"))[0] == requests.encode_beat(requests.PAUSE)
+            heir.kill()
+            await until(lambda: heir.state == State.DEAD, "its end")
+            assert heir.has_ended
+            process.returncode = 0
 
     play(script)
 
@@ -200,93 +278,6 @@ def test_a_worker_without_control_gets_a_channel_at_once_and_then_not_all_the_ti
     play(script)
 
 
-def test_one_batch_of_sockets_is_made_per_turn_and_every_ask_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many asks come at once, others are heard in between; beyond what a worker asks for they are not kept."""
-    turns: list[int] = []
-    made = worker_process.make_prepared_socket
-
-    async def script(scene: Scene) -> None:
-        turn = 0
-
-        def count_turn() -> None:
-            nonlocal turn
-            turn += 1
-            asyncio.get_running_loop().call_soon(count_turn)
-
-        def make(family: int) -> socket.socket:
-            turns.append(turn)
-            return made(family)
-
-        monkeypatch.setattr(worker_process, "make_prepared_socket", make)
-        monkeypatch.setattr(limits, "PREPARED_SOCKETS", 2)
-        monkeypatch.setattr(limits, "PREPARED_ASKS", 3)
-        count_turn()
-        for _ in range(5):
-            scene.say(requests.encode_family(requests.WANT_SOCKETS, 4))
-        answers = 0
-        while answers < 3:
-            _, descriptors = await until(scene.hear, "a batch")
-            assert len(descriptors) == 2
-            for descriptor in descriptors:
-                os.close(descriptor)
-            answers += 1
-        assert len(turns) == 6
-        assert len(set(turns)) == 3
-
-    play(script)
-
-
-def test_without_descriptors_what_there_is_is_given_and_the_next_batch_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line in the log, however often the worker asks."""
-    monkeypatch.setattr(limits, "PREPARED_AGAIN_S", 0.2)
-    answered: list[float] = []
-
-    def refuse(_family: int) -> socket.socket:
-        answered.append(asyncio.get_running_loop().time())
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    monkeypatch.setattr(worker_process, "make_prepared_socket", refuse)
-
-    async def script(scene: Scene) -> None:
-        for _ in range(3):
-            scene.say(requests.encode_family(requests.WANT_SOCKETS, 4))
-        for _ in range(3):
-            data, descriptors = await until(scene.hear, "an answer")
-            assert (data, descriptors) == (requests.encode_family(requests.SOCKETS, 4), [])
-        assert answered[2] - answered[0] >= 0.38
-        assert scene.ends == []
-
-    with capture_logs() as log:
-        play(script)
-    assert [line["event"] for line in log] == ["prepared_sockets_failed"]
-
-
-def test_a_family_without_sockets_does_not_hold_up_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a host without IPv6, whose worker asks for it again and again."""
-    monkeypatch.setattr(limits, "PREPARED_AGAIN_S", 3600.0)
-    made = worker_process.make_prepared_socket
-
-    def make(family: int) -> socket.socket:
-        if family == 6:
-            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
-        return made(family)
-
-    monkeypatch.setattr(worker_process, "make_prepared_socket", make)
-
-    async def script(scene: Scene) -> None:
-        for family in (6, 6, 4, 4):
-            scene.say(requests.encode_family(requests.WANT_SOCKETS, family))
-        answers = []
-        for _ in range(3):
-            data, descriptors = await until(scene.hear, "an answer")
-            answers.append((requests.decode_family(data), len(descriptors)))
-            for descriptor in descriptors:
-                os.close(descriptor)
-        assert sorted(answers) == [(4, limits.PREPARED_SOCKETS), (4, limits.PREPARED_SOCKETS), (6, 0)]
-
-    play(script)
-
-
 @pytest.mark.parametrize("kind", [requests.READY, requests.DRAINED])
 def test_what_makes_a_log_line_is_said_once(kind: int) -> None:
     """A worker that was taken over does not fill the disk: the second time ends its channel."""
@@ -325,7 +316,7 @@ def test_without_descriptors_no_half_made_worker_is_left(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(socket, "socketpair", pair_once)
     with pytest.raises(OSError, match="Too many open files"):
-        worker_process._make_channels()
+        worker_process._new_channels()
     assert [sock.fileno() for sock in opened] == [-1, -1]
 
 

@@ -11,19 +11,22 @@ import pytest
 from nodeagent import limits
 from nodeagent.config import parse_config
 from nodeagent.process import worker_process
+from nodeagent.process.listeners import ListenerSet
 from nodeagent.process.orders import SpawnerSetup
 from nodeagent.process.worker_process import State, WorkerProcess
-from nodeagent.process.workers import Fleet, FleetCalls
+from nodeagent.process.workers import Fleet, FleetCalls, Slot, merge
 from nodeagent.wire.requests import RENEW, OwnerAnswer, encode_beat
 from tests.support.loop import run, until
 
 CONFIG = parse_config('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:8501"\n', "test")
 
+EMPTY = ListenerSet("listeners-0", ())
+
 
 class Scene:
     """A fleet of two. Owned by one test."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, start: bool = True) -> None:
         self.handed_over: list[tuple[int, int]] = []
         calls = FleetCalls(
             find_owner=lambda question, tell: tell(OwnerAnswer(question.number, -1, "")),
@@ -32,14 +35,19 @@ class Scene:
             wall_clock=lambda: 1_700_000_000.0,
         )
         self.fleet = Fleet(asyncio.get_running_loop(), (), SpawnerSetup(CONFIG, 64902, 64902), dict(os.environ), calls)
-        self.fleet.start([(), ()])
+        if start:
+            self.fleet.start([Slot([EMPTY]), Slot([EMPTY])])
 
     def _hand_over(self, worker: WorkerProcess) -> None:
         self.handed_over.append((worker.number, worker.pid))
 
     def pids(self) -> list[int]:
         """Of both slots."""
-        return [facts.pid for facts in self.fleet.facts()]
+        return [slot.worker.pid if slot.worker else 0 for slot in self.fleet.slots]
+
+    def has_spare(self) -> bool:
+        """Whether a worker waits for a slot."""
+        return [worker.state for worker in self.fleet._idle] == [State.STANDBY] * limits.SPARES
 
 
 def play(script: Any) -> None:
@@ -48,7 +56,7 @@ def play(script: Any) -> None:
     async def whole() -> None:
         scene = Scene()
         try:
-            await until(scene.fleet.are_all_serving, "all serve")
+            await until(lambda: scene.fleet.are_all_serving() and scene.has_spare(), "all serve, and one waits")
             await script(scene)
         finally:
             await scene.fleet.drain(20, asyncio.Event())
@@ -57,30 +65,29 @@ def play(script: Any) -> None:
     run(whole)
 
 
-def test_each_slot_gets_a_worker_that_is_handed_to_control() -> None:
-    """And shown in `status`."""
+def test_each_slot_gets_a_worker_that_is_handed_to_control_and_one_waits() -> None:
+    """And all are shown in `status`."""
 
     async def script(scene: Scene) -> None:
         facts = scene.fleet.facts()
-        assert [(f.number, f.state, f.restarts, f.started_at) for f in facts] == [
-            (0, "serving", 0, 1_700_000_000.0),
-            (1, "serving", 0, 1_700_000_000.0),
-        ]
+        assert [(f.number, f.restarts, f.started_at) for f in facts] == [(n, 0, 1_700_000_000.0) for n in range(3)]
+        assert sorted(f.state for f in facts) == ["serving", "serving", "standby"]
         assert sorted(scene.handed_over) == [(f.number, f.pid) for f in facts]
 
     play(script)
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_other_is_not_touched() -> None:
-    """The successor is handed to control, too."""
+def test_a_worker_that_is_killed_is_replaced_by_the_spare_and_the_other_is_not_touched() -> None:
+    """Another spare is born, and handed to control, too."""
 
     async def script(scene: Scene) -> None:
-        before = scene.pids()
+        before, spare = scene.pids(), scene.fleet._idle[0].pid
         os.kill(before[0], signal.SIGKILL)
         await until(lambda: scene.pids()[0] not in (0, before[0]) and scene.fleet.are_all_serving(), "a successor")
-        assert scene.pids()[1] == before[1]
-        assert scene.fleet.facts()[0].restarts == 1
-        assert len(scene.handed_over) == 3
+        assert scene.pids() == [spare, before[1]]
+        assert [f.restarts for f in scene.fleet.facts() if f.pid == spare] == [1]
+        await until(scene.has_spare, "another spare")
+        assert len(scene.handed_over) == 4
 
     play(script)
 
@@ -91,6 +98,7 @@ def test_a_drained_fleet_starts_nobody() -> None:
     async def script(scene: Scene) -> None:
         await scene.fleet.drain(20, asyncio.Event())
         assert [facts.state for facts in scene.fleet.facts()] == [str(State.DEAD)] * 2
+        assert scene.fleet.living() == []
 
     play(script)
 
@@ -115,7 +123,7 @@ def test_a_worker_that_lost_control_is_handed_over_again() -> None:
     async def script(scene: Scene) -> None:
         worker = scene.fleet.living()[0]
         worker._hear(encode_beat(RENEW))
-        await until(lambda: len(scene.handed_over) == 3, "handed over")
+        await until(lambda: len(scene.handed_over) == 4, "handed over")
         assert scene.handed_over[-1] == (worker.number, worker.pid)
 
     play(script)
@@ -123,7 +131,7 @@ def test_a_worker_that_lost_control_is_handed_over_again() -> None:
 
 def test_a_worker_that_cannot_be_made_or_ordered_now_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Out of descriptors: that passes."""
-    make, failures = worker_process._make_channels, [OSError(errno.EMFILE, "Too many open files")] * 2
+    make, failures = worker_process._new_channels, [OSError(errno.EMFILE, "Too many open files")] * 2
 
     def fail_first() -> Any:
         if failures:
@@ -131,18 +139,44 @@ def test_a_worker_that_cannot_be_made_or_ordered_now_is_made_later(monkeypatch: 
         return make()
 
     async def script(scene: Scene) -> None:
-        before = scene.pids()
-        monkeypatch.setattr(worker_process, "_make_channels", fail_first)
-        order, orders = scene.fleet._spawner.order, []
+        spare = scene.fleet._idle[0]
+        monkeypatch.setattr(worker_process, "_new_channels", fail_first)
+        order, orders = scene.fleet.spawner.order, []
 
         def refuse_first(*arguments: Any) -> bool:
             orders.append(arguments)
             return len(orders) > 1 and order(*arguments)
 
-        monkeypatch.setattr(scene.fleet._spawner, "order", refuse_first)
-        os.kill(before[0], signal.SIGKILL)
-        await until(lambda: scene.pids()[0] not in (0, before[0]) and scene.fleet.are_all_serving(), "a successor")
+        monkeypatch.setattr(scene.fleet.spawner, "order", refuse_first)
+        os.kill(spare.pid, signal.SIGKILL)
+        await until(lambda: spare not in scene.fleet._idle and scene.has_spare(), "a successor")
         assert (failures, len(orders)) == ([], 2)
-        assert scene.fleet.facts()[0].restarts == 4
+        assert scene.fleet.are_all_serving()
 
     play(script)
+
+
+def test_those_who_wait_in_queues_are_not_given_to_somebody_who_knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a crash, as long as the kernel's beat lasts; afterwards a refusal is better than silence."""
+    monkeypatch.setattr(limits, "RESUME_S", 2 * limits.SNAPSHOT_WAIT_S)
+
+    async def scene() -> None:
+        resumed, loop = Scene(start=False), asyncio.get_running_loop()
+        began = loop.time()
+        resumed.fleet.start([Slot([EMPTY])], is_resumed=True)
+        try:
+            await until(resumed.fleet.are_all_serving, "it serves all the same")
+            assert loop.time() - began >= limits.RESUME_S - 0.02
+        finally:
+            await resumed.fleet.drain(20, asyncio.Event())
+
+    run(scene)
+    assert limits.RESUME_S < limits.ALIVE_S
+
+
+def test_fewer_slots_leave_their_sockets_and_their_workers_to_the_others() -> None:
+    """More slots are vacant."""
+    slots = [Slot([ListenerSet(f"listeners-{number}", ())]) for number in range(5)]
+    names = [[each.name[-1] for each in slot.sets] for slot in merge(slots, 2)]
+    assert names == [["0", "2", "4"], ["1", "3"]]
+    assert [len(slot.sets) for slot in merge(slots[3:], 4)] == [1, 1, 0, 0]

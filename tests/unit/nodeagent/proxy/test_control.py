@@ -90,6 +90,19 @@ def test_a_snapshot_and_the_deltas_after_it_are_followed() -> None:
     with_channel(work)
 
 
+def test_the_last_words_are_what_is_left_and_that_nothing_is_open() -> None:
+    """A worker that ends well is not counted among those that died: it does not wait for the next second."""
+
+    async def work(far: Far) -> None:
+        await far.next(WorkerStats)
+        far.live.records.append(ConnectionRow(id="1-1", direction="outbound", client="", original_dst="", opened_at=1.0))
+        far.channel.last_words()
+        assert [row.id for row in (await far.next(Records)).rows] == ["1-1"]
+        assert (await far.next(WorkerStats)).connections == 0
+
+    with_channel(work)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -9,6 +9,7 @@ import pytest
 from certs.local_ca import LocalCa
 from certs.serial import tag_in
 from nodeagent.errors import AgentError, Reason, Revoked, Side
+from nodeagent.model.address import Address
 from nodeagent.model.identity import KeyRing
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.distrust import cut_distrusted
@@ -50,12 +51,34 @@ def test_a_revoked_peer_is_cut_on_either_side(who: str, peer: str) -> None:
             (tunnel,) = hearer.live.tunnels
             own = "shop" if who == "one" else "web"
             await follow(hearer, ring_of(hosts, own, revoked=("00", tag(other))))
-            assert hearer.live.tunnels == set()
+            assert "revoked" in tunnel.session.failure
             told = rows(hearer)
             assert {(row.reason, row.side) for row in told} == {(Reason.REVOKED, Side.MESH)}
             assert len(told) == (2 if who == "two" else 1), "the tunnel's row, and that of the stream it had accepted"
             assert all(f"the certificate of {peer} was revoked" in row.error for row in told)
-            assert "revoked" in tunnel.session.failure
+            await gone(hearer)
+
+    run(work)
+
+
+async def gone(plane: HostPlane) -> None:
+    """Returns when it has no tunnel any more."""
+    while plane.live.tunnels:
+        await asyncio.sleep(0)
+
+
+def test_the_other_agent_records_the_reason_too() -> None:
+    """The tunnel says why before it is cut, and is heard: it has proved who it is."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            client = await hosts.client()
+            relay = hosts.one.live.open(client.end, "outbound", Address("127.0.0.1", 1), str(hosts.web))
+            relay.link(await hosts.call())
+            await follow(hosts.two, ring_of(hosts, "web", revoked=(tag(hosts.one),)))
+            await gone(hosts.one)
+            assert (relay.row.reason, relay.row.side) == (Reason.REVOKED, Side.MESH)
+            assert "the agent at the other end ended it" in relay.row.error
 
     run(work)
 
@@ -67,7 +90,7 @@ def test_whose_own_certificate_was_revoked_cuts_too() -> None:
         async with TwoHosts() as hosts:
             await hosts.call()
             await follow(hosts.one, ring_of(hosts, "shop", revoked=(tag(hosts.one),)))
-            assert hosts.one.live.tunnels == set()
+            await gone(hosts.one)
             assert "shop on this host was revoked" in rows(hosts.one)[0].error
 
     run(work)
@@ -85,7 +108,7 @@ def test_a_removed_root_takes_its_tunnels_with_it_and_an_added_one_none() -> Non
             await follow(hosts.one, ring_of(hosts, "shop", roots=both))
             assert len(hosts.one.live.tunnels) == len(hosts.two.live.tunnels) == 1
             await follow(hosts.one, ring_of(hosts, "shop", roots=other.cert_pem, by=other))
-            assert hosts.one.live.tunnels == set()
+            await gone(hosts.one)
             assert "is not believed any more" in rows(hosts.one)[0].error
 
     run(work)
@@ -199,7 +222,7 @@ def test_a_defect_saves_no_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
             def broken(_why: str) -> None:
                 raise ZeroDivisionError
 
-            monkeypatch.setattr(tunnel, "lose", broken)
+            monkeypatch.setattr(tunnel, "dismiss", broken)
             await follow(hosts.one, ring_of(hosts, "shop", revoked=(tag(hosts.two),)))
             while hosts.one.live.tunnels:
                 await asyncio.sleep(0)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import Denied
-from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
-from nodeagent.wire.stream import LOST, Headers, Stream
+from nodeagent.errors import Denied, PolicyChanged, Reason, Revoked
+from nodeagent.proxy.ends import LINGER_RESET, End, StreamEnd, TcpEnd
+from nodeagent.wire.stream import CANCEL, LOST, Headers, Stream
 from tests.support.twohosts import run
 
 
@@ -113,6 +113,43 @@ def test_a_reset_stream_says_whether_the_tunnel_was_lost() -> None:
     run(work)
 
 
+def test_an_agent_that_ends_a_stream_says_why_and_is_understood() -> None:
+    """A code of ours there and back: the other relay ends by the same reason; an application's reset stays one."""
+
+    class Ending(Script):
+        reason = Reason.OK
+
+    async def work() -> None:
+        for error in (PolicyChanged("no more"), Revoked("taken back")):
+            near, _, owner = stream_end()
+            near.relay = relay = Ending()
+            relay.reason = error.reason
+            near.reset()
+            code = owner.said[-1][-1]  # type: ignore[index]
+            far, peer, _ = stream_end()
+            far.on_reset(code)
+            (told,) = peer.said
+            assert (told[0], type(told[1])) == ("end_by", type(error))
+        near, _, owner = stream_end()
+        near.relay = Ending()
+        near.reset()
+        assert owner.said[-1][-1] == CANCEL  # type: ignore[index]
+
+    run(work)
+
+
+def test_a_condemned_stream_ends_by_the_reason() -> None:
+    """It is its relay that ends, with both ends."""
+
+    async def work() -> None:
+        end, peer, _ = stream_end()
+        error = Revoked("taken back")
+        end.condemn(error)
+        assert peer.said == [("end_by", error)]
+
+    run(work)
+
+
 def test_a_refusal_is_an_answer() -> None:
     """401 with the stream's end, not a reset."""
 
@@ -130,6 +167,7 @@ async def tcp_pair() -> tuple[TcpEnd, Script, socket.socket]:
     near, far = socket.socket(), socket.socket()
     near.bind(("127.0.0.1", 0))
     near.listen()
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)  # as set_options does
     far.setblocking(False)
     far.connect_ex(near.getsockname())
     accepted, _ = near.accept()
@@ -221,6 +259,22 @@ def test_tcp_reports_a_reset_and_makes_one() -> None:
             was_reset = True
         far.close()
         assert was_reset
+
+    run(work)
+
+
+def test_until_both_directions_have_ended_whoever_closes_makes_a_reset() -> None:
+    """Also the kernel, for a process that is gone. Accepted sockets have it of their listener."""
+
+    async def work() -> None:
+        for half in ("start", "eof_received"):
+            end, _, far = await tcp_pair()
+            getattr(end, half)()
+            assert end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == LINGER_RESET
+            end.transport.abort()
+            with pytest.raises(ConnectionResetError):
+                await asyncio.get_running_loop().sock_recv(far, 1)
+            far.close()
 
     run(work)
 

@@ -8,6 +8,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.errors import Reason
 from nodeagent.model.address import Address
+from nodeagent.model.outcome import Direction, Path
 from nodeagent.proxy.ends import TcpEnd
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.relay import Relay
@@ -25,9 +26,10 @@ class Downstream(TcpEnd):
         self.is_closed = True
 
 
-def opened(live: Live, source: str = "shop") -> Relay:
-    relay = live.open(Downstream(), "outbound", CLIENT, "10.77.0.2:80")
-    relay.row.source, relay.row.destination, relay.row.path, relay.row.peer = source, "web", "tunnel", "host2"
+def opened(live: Live, source: str = "shop", direction: Direction = "tunnel", path: Path = "local") -> Relay:
+    """A connection that this agent enforces, unless told otherwise."""
+    relay = live.open(Downstream(), direction, CLIENT, "10.77.0.2:80")
+    relay.row.source, relay.row.destination, relay.row.path, relay.row.peer = source, "web", path, "host2"
     live.held.add(relay)
     return relay
 
@@ -81,6 +83,22 @@ def test_many_are_cut_over_the_grace_the_first_at_once() -> None:
         assert 1 <= over <= 10
         live.held._grace_s = 0
         await until(lambda: all(relay.is_over for relay in relays))
+
+    with_live(0.2, work)
+
+
+def test_what_the_callees_agent_ends_is_left_to_it_until_its_grace_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two schedules would make one that is not even; and what the other agent leaves open ends all the same."""
+    monkeypatch.setattr(limits, "BACKSTOP_S", 0.2)
+
+    async def work(live: Live) -> None:
+        theirs = [opened(live, direction="outbound", path="tunnel") for _ in range(10)]
+        ours = [opened(live, direction="outbound", path="local") for _ in range(10)]
+        live.follow(DENY)
+        await until(lambda: all(relay.is_over for relay in ours))
+        assert not any(relay.is_over for relay in theirs)
+        await until(lambda: all(relay.is_over for relay in theirs))
+        assert {relay.row.reason for relay in theirs} == {Reason.POLICY_CHANGED}
 
     with_live(0.2, work)
 

@@ -2,75 +2,111 @@
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Literal
 
 import pytest
 
 from nodeagent import limits
 from nodeagent.catalog.codec import encode_snapshot
+from nodeagent.errors import Reason, Side
 from nodeagent.model.address import Address
+from nodeagent.model.identity import KeyRing
+from nodeagent.proxy.ends import TcpEnd
 from nodeagent.proxy.plane import Plane
 from nodeagent.wire import requests
-from nodeagent.wire.frames import SnapshotFrame, encode_frame
+from nodeagent.wire.frames import KeysFrame, SnapshotFrame, encode_frame
 from tests.support.twohosts import config_of, listening, run, snapshot_of
 
 
-async def said(sock: socket.socket, kind: int) -> None:
-    """Returns when the worker has said `kind`."""
-    loop = asyncio.get_running_loop()
-    while (await loop.sock_recv(sock, 512))[0] != kind:
-        pass
+class Scene:
+    """A worker's plane with the test as supervisor and as control. Owned by one test."""
+
+    def __init__(self) -> None:
+        self.ours, self.supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control, self.far = socket.socketpair()
+        self.supervisor.setblocking(False)
+        self.plane = Plane(1, config_of("host1", "127.0.0.1"), self.ours, control)
+        self.serving = asyncio.create_task(self.plane.serve())
+
+    async def said(self, kind: int) -> int:
+        """The number with which the worker has said `kind`."""
+        loop = asyncio.get_running_loop()
+        while (message := await loop.sock_recv(self.supervisor, 512))[0] != kind:
+            pass
+        return requests.decode_beat(message)
+
+    async def listen(self) -> socket.socket:
+        """Has it serve; gives a copy of its outbound listener."""
+        outbound, door = listening("127.0.0.1"), listening("127.0.0.1")
+        message = requests.encode_listen([("outbound", 4), ("tunnel", 4)])
+        socket.send_fds(self.supervisor, [message], [outbound.fileno(), door.fileno()])
+        door.close()
+        await self.said(requests.SERVING)
+        return outbound
+
+    def close(self) -> None:
+        """What is the test's."""
+        for sock in (self.ours, self.supervisor, self.far):
+            sock.close()
 
 
-def test_it_says_ready_drains_when_told_and_says_so() -> None:
+def test_it_says_ready_serves_what_it_is_given_drains_when_told_and_says_so() -> None:
     """A connection that waits for its refusal is answered before the end; the listener takes no more."""
 
     async def work() -> None:
         loop = asyncio.get_running_loop()
-        ours, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        control, far = socket.socketpair()
-        supervisor.setblocking(False)
-        plane = Plane(1, config_of("host1", "127.0.0.1"), ours, control)
-        listener = listening("127.0.0.1")
-        keeper = listener.dup()
-        await plane.listen("outbound", listener)
-        door = listening("127.0.0.1")
-        await plane.listen("tunnel", door)
-        serving = asyncio.create_task(plane.serve())
-        await said(supervisor, requests.READY)
+        scene = Scene()
+        assert await scene.said(requests.READY) == 0
+        keeper = await scene.listen()
         client = socket.socket()
         client.setblocking(False)
         await loop.sock_connect(client, keeper.getsockname())
-        try:
+        with suppress(ConnectionResetError):
             assert await loop.sock_recv(client, 1) == b"", "without a snapshot it is refused"
-        except ConnectionResetError:
-            supervisor.send(requests.encode_beat(requests.DRAIN))
-        await said(supervisor, requests.DRAINED)
-        await serving
-        for sock in (ours, supervisor, control, far, keeper, client, door):
-            sock.close()
+        began = loop.time()
+        scene.supervisor.send(requests.encode_beat(requests.DRAIN))
+        await scene.said(requests.DRAINED)
+        assert loop.time() - began >= limits.ACCEPTED_S, "what was accepted in the last turn is not a connection yet"
+        await scene.serving
+        scene.close()
+        keeper.close()
+        client.close()
 
     run(work)
 
 
-def test_it_accepts_when_it_can_decide_and_without_a_snapshot_after_a_while() -> None:
-    """What waits in its queues is not refused while the first snapshot is on its way."""
+def test_it_says_what_it_knows() -> None:
+    """Nothing after a while, so that it may serve all the same; then that it decides as well as others."""
 
     async def work() -> None:
-        ours, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        control, far = socket.socketpair()
-        plane = Plane(1, config_of("host1", "127.0.0.1"), ours, control)
+        scene = Scene()
         began = asyncio.get_running_loop().time()
-        await plane.informed()
+        assert await scene.said(requests.READY) == 0
         assert asyncio.get_running_loop().time() - began >= limits.SNAPSHOT_WAIT_S
         web = Address("127.0.0.2", 80)
-        far.sendall(encode_frame(SnapshotFrame(encode_snapshot(snapshot_of("host1", 15008, web)))))
-        await asyncio.get_running_loop().create_task(plane._live.has_snapshot.wait())
-        began = asyncio.get_running_loop().time()
-        await plane.informed()
-        assert asyncio.get_running_loop().time() - began < limits.SNAPSHOT_WAIT_S
-        for sock in (ours, supervisor, control, far):
-            sock.close()
+        scene.far.sendall(encode_frame(SnapshotFrame(encode_snapshot(snapshot_of("host1", 15008, web)))))
+        scene.far.sendall(encode_frame(KeysFrame(KeyRing("mesh.example", ""))))
+        assert await scene.said(requests.READY) == 1
+        scene.supervisor.close()
+        await scene.serving
+        scene.close()
+
+    run(work)
+
+
+def test_without_keys_it_is_ready_all_the_same_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mesh whose CA is away has none to give to anybody."""
+    monkeypatch.setattr(limits, "SVID_WAIT_S", 0.1)
+
+    async def work() -> None:
+        scene = Scene()
+        web = Address("127.0.0.2", 80)
+        scene.far.sendall(encode_frame(SnapshotFrame(encode_snapshot(snapshot_of("host1", 15008, web)))))
+        assert [await scene.said(requests.READY), await scene.said(requests.READY)] == [0, 1]
+        scene.supervisor.close()
+        await scene.serving
+        scene.close()
 
     run(work)
 
@@ -79,17 +115,43 @@ def test_a_worker_without_a_supervisor_finishes() -> None:
     """It serves what is open and ends; nobody would watch over it."""
 
     async def work() -> None:
-        ours, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        control, far = socket.socketpair()
-        plane = Plane(1, config_of("host1", "127.0.0.1"), ours, control)
-        serving = asyncio.create_task(plane.serve())
+        scene = Scene()
         await asyncio.sleep(0)
-        supervisor.close()
-        await serving
-        for sock in (ours, control, far):
-            sock.close()
+        scene.supervisor.close()
+        await scene.serving
+        scene.close()
 
     run(work)
+
+
+def test_what_is_left_when_a_drain_is_over_is_closed_evenly_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all in one moment; a drain that gets less time later ends sooner."""
+    monkeypatch.setattr(limits, "CUT_SPREAD_S", 0.3)
+
+    async def work() -> None:
+        scene, loop = Scene(), asyncio.get_running_loop()
+        ends = [Held() for _ in range(3)]
+        relays = [scene.plane._live.open(end, "outbound", Address("127.0.0.1", 1), "127.0.0.2:80") for end in ends]
+        began = loop.time()
+        scene.supervisor.send(requests.encode_beat(requests.DRAIN, 1000))
+        scene.supervisor.send(requests.encode_beat(requests.DRAIN, 1))
+        await scene.serving
+        assert 1.0 <= ends[0].closed_at - began
+        assert ends[2].closed_at - ends[0].closed_at >= 0.19
+        assert {(relay.row.reason, relay.row.side) for relay in relays} == {(Reason.DRAINED, Side.AGENT)}
+        scene.close()
+
+    run(work)
+
+
+class Held(TcpEnd):
+    """An end that stays open until it is reset."""
+
+    closed_at = 0.0
+
+    def reset(self) -> None:
+        """It notes when."""
+        self.closed_at = asyncio.get_running_loop().time()
 
 
 @pytest.mark.parametrize(
@@ -116,7 +178,7 @@ def test_sockets_are_asked_for_in_the_families_in_which_callers_can_come(
         serving = asyncio.create_task(plane.serve())
         asked = set()
         while (message := await loop.sock_recv(supervisor, 512))[0] != requests.READY:
-            asked.add(requests.decode_family(message))
+            asked |= {requests.decode_family(message)} if message[0] == requests.WANT_SOCKETS else set()
         assert asked == families
         supervisor.send(requests.encode_beat(requests.DRAIN))
         await serving

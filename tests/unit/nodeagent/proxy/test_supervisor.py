@@ -107,10 +107,10 @@ def test_drain_loss_and_a_new_control_channel_are_told() -> None:
 
     async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
         told: list[str] = []
-        channel.on_drain = lambda: told.append("drain")
+        channel.on_drain = lambda seconds: told.append(f"drain {seconds}")
         channel.on_lost = lambda: told.append("lost")
         channel.on_control = lambda sock: (told.append("control"), sock.close())
-        theirs.send(requests.encode_beat(requests.DRAIN))
+        theirs.send(requests.encode_beat(requests.DRAIN, 30))
         ours, other = socket.socketpair()
         socket.send_fds(theirs, [requests.encode_beat(requests.CONTROL)], [other.fileno()])
         ours.close()
@@ -119,7 +119,7 @@ def test_drain_loss_and_a_new_control_channel_are_told() -> None:
         theirs.shutdown(socket.SHUT_RDWR)
         while len(told) < 3:
             await asyncio.sleep(0)
-        assert told == ["drain", "control", "lost"]
+        assert told == ["drain 30", "control", "lost"]
 
     with_channel(work)
 
@@ -139,7 +139,7 @@ def test_a_ready_that_could_not_be_sent_goes_with_the_next_answer() -> None:
 
     async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
         count = fill(channel)
-        channel.ready()
+        channel.ready(informed=True)
         for _ in range(count):
             theirs.recv(512)
         for number in (1, 2):
@@ -227,5 +227,67 @@ def test_after_a_short_batch_the_supervisor_has_a_rest(rest_s: float, batches: i
         await turns()
         await asyncio.sleep(0.01)
         assert asked(theirs) == batches
+
+    with_channel(work)
+
+
+def test_listeners_come_with_what_they_are_for() -> None:
+    """A spare becomes a worker."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        got = []
+        channel.on_listen = got.extend
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("::1", 0), family=socket.AF_INET6) as two:
+            message = requests.encode_listen([("outbound", 4), ("tunnel", 6)])
+            socket.send_fds(theirs, [message], [one.fileno(), two.fileno()])
+            await turns()
+            assert [(kind, family, sock.getsockname()) for kind, family, sock in got] == [
+                ("outbound", 4, one.getsockname()), ("tunnel", 6, two.getsockname())
+            ]  # fmt: skip
+        for *_, sock in got:
+            sock.close()
+        channel.serving()
+        assert theirs.recv(512)[0] == requests.SERVING
+
+    with_channel(work)
+
+
+def test_answers_may_take_longer_while_the_supervisor_replaces_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that are waited for already; its next ping says that it is back."""
+    monkeypatch.setattr(limits, "IDENTIFY_S", 0.1)
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        began = channel._loop.time()
+        asked = asyncio.create_task(channel.owner((b"\x7f\0\0\1", 1), (b"\x7f\0\0\1", 2)))
+        await turns()
+        theirs.send(requests.encode_beat(requests.PAUSE))
+        await turns()
+        later = asyncio.create_task(channel.owner((b"\x7f\0\0\1", 3), (b"\x7f\0\0\1", 4)))
+        await asyncio.wait([asked, later], timeout=0.3)
+        assert not asked.done()
+        for answered in (asked, later):
+            question = requests.decode_question(theirs.recv(512))
+            theirs.send(requests.encode_answer(requests.OwnerAnswer(question.number, 7, "shop.service")))
+            assert (await answered).unit == "shop.service"
+        assert channel._loop.time() - began < limits.PAUSE_S
+        theirs.send(requests.encode_beat(requests.PING))
+        await turns()
+        assert (await channel.owner((b"\x7f\0\0\1", 5), (b"\x7f\0\0\1", 6))).unit == ""
+
+    with_channel(work)
+
+
+def test_what_a_newer_supervisor_says_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old worker goes on; descriptors that come with it are closed."""
+    closed: list[int] = []
+    real = socket.close
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        monkeypatch.setattr(socket, "close", lambda fd: (closed.append(fd), real(fd)))
+        socket.send_fds(theirs, [bytes([99, 1, 2, 3])], [0])
+        theirs.send(requests.encode_beat(requests.PING, 5))
+        await turns()
+        assert theirs.recv(512) == requests.encode_beat(requests.PONG, 5)
+        assert len(closed) == 1
 
     with_channel(work)

@@ -7,9 +7,10 @@ import time
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import AgentError, PeerLost, PeerUnreachable
+from nodeagent.errors import AgentError, PeerLost, PeerUnreachable, Reason
 from nodeagent.proxy import pool
 from nodeagent.proxy.tunnel import Tunnel
+from nodeagent.wire.connect import RESET_CODES
 from nodeagent.wire.stream import LOST, Budget
 from tests.support.twohosts import TwoHosts, run
 
@@ -50,6 +51,53 @@ def test_a_retired_tunnel_closes_when_its_last_stream_has_ended() -> None:
             end.reset()
             await asyncio.gather(gone(ours), gone(theirs))
             await asyncio.gather(hosts.one.live.is_quiet.wait(), hosts.two.live.is_quiet.wait())
+
+    run(work)
+
+
+def test_a_call_that_was_on_its_way_when_its_tunnel_retired_is_served() -> None:
+    """Whoever accepted the tunnel waits for it, though it carries nothing; then it is closed, and the next call opens another."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            (await hosts.call()).reset()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            while theirs.session.streams:
+                await asyncio.sleep(0)
+            began = asyncio.get_running_loop().time()
+            calling = asyncio.create_task(hosts.call())
+            while not ours.session.streams:
+                await asyncio.sleep(0)
+            ours._flush()
+            theirs.retire()
+            end = await calling
+            assert ours.transport is not None
+            assert end.stream in ours.session.streams.values()
+            end.reset()
+            await gone(theirs)
+            assert asyncio.get_running_loop().time() - began < limits.RETIRE_S + 1
+            await hosts.call()
+            assert ours not in hosts.one.live.tunnels
+
+    run(work)
+
+
+@pytest.mark.parametrize("is_stuck", [False, True])
+def test_a_peer_that_is_dismissed_hears_what_its_streams_were_told(*, is_stuck: bool) -> None:
+    """One that takes nothing is not waited for: to it the tunnel is lost."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            end = await hosts.call()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            (stream,) = theirs.session.streams.values()
+            if is_stuck:
+                theirs.pause_writing()
+            stream.reset(RESET_CODES[Reason.REVOKED])
+            theirs.dismiss("as told")
+            assert (theirs.session.failure, theirs.session.streams) == ("as told", {})
+            await asyncio.gather(gone(ours), gone(theirs))
+            assert end.reset_code == (LOST if is_stuck else RESET_CODES[Reason.REVOKED])
 
     run(work)
 

@@ -10,6 +10,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.errors import LimitReached, UpstreamRefused
 from nodeagent.model.address import Address
+from nodeagent.proxy.ends import LINGER_RESET
 from nodeagent.proxy.upstream import PortPool, connect_direct, connect_preserving, family_of, is_local, set_options
 from tests.support.twohosts import listening, run
 
@@ -40,6 +41,26 @@ def test_a_direct_connection_comes_from_the_client_s_own_address() -> None:
         end.reset()
         conn.close()
         app.close()
+
+    run(work)
+
+
+def test_whoever_closes_what_is_dialled_or_accepted_makes_a_reset() -> None:
+    """Until an orderly end takes that off: a worker that is killed leaves no half answer that looks whole."""
+
+    async def work() -> None:
+        app, own = listening("127.0.0.1"), listening("127.0.0.1")
+        end = await connect_direct(Address(*app.getsockname()), "", PortPool())
+        set_options(own)
+        client = socket.create_connection(own.getsockname())
+        conn, _ = own.accept()
+        assert {sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) for sock in (end.sock, conn)} == {LINGER_RESET}
+        conn.close()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        end.reset()
+        for sock in (app, own, client):
+            sock.close()
 
     run(work)
 

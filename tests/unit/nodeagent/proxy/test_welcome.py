@@ -104,7 +104,9 @@ def test_a_silent_knock_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         async with TwoHosts() as hosts:
             assert await knock(hosts, hello()[:50]) == b""
-            await recorded(hosts)
+            row = await recorded(hosts)
+            assert row.error.endswith("did not finish a tunnel handshake: it was not over within 0.05 s")
+            assert row.closed_at - row.opened_at >= limits.HANDSHAKE_S
             assert await knock(hosts, hello("x.example.com"))
 
     run(work)

@@ -11,6 +11,7 @@ from nodeagent.errors import (
     Loop,
     NoSnapshot,
     PeerRefused,
+    Reason,
     Unidentified,
     UpstreamRefused,
     UpstreamTimeout,
@@ -108,3 +109,17 @@ def test_no_field_is_split_and_no_log_spoiled() -> None:
 def test_a_defect_is_told_to_nobody_else() -> None:
     """What an unexpected error says may be anything."""
     assert b"nodeagent-detail" not in dict(connect.refusal_headers(AgentError("KeyError: 'secret'")))
+
+
+@pytest.mark.parametrize("reason", [Reason.POLICY_CHANGED, Reason.REVOKED])
+def test_an_untimely_end_says_its_reason(reason: Reason) -> None:
+    """And that it was the other agent's doing."""
+    error = connect.read_reset(connect.RESET_CODES[reason])
+    assert error is not None
+    assert (error.reason, "the agent at the other end ended it" in str(error)) == (reason, True)
+
+
+@pytest.mark.parametrize("code", [-1, 0, 8, 10, 0x6E61_0000, 0xFFFF_FFFF])
+def test_other_codes_say_nothing(code: int) -> None:
+    """Those of HTTP/2, of somebody else, and that of a lost tunnel."""
+    assert connect.read_reset(code) is None

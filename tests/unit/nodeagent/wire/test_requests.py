@@ -89,3 +89,16 @@ def test_values_out_of_range_are_refused() -> None:
         requests.decode_unit(requests.encode_unit(1, "") + b"\xff")
     with pytest.raises(FrameError, match="no text"):
         requests.decode_answer(requests.encode_answer(ANSWERS[0]) + b"\xff")
+
+
+def test_listeners_survive() -> None:
+    """Kind and family of each, in the order of the descriptors."""
+    listeners: list[tuple[requests.Kind, requests.Family]] = [("outbound", 4), ("tunnel", 6), ("inbound", 4)]
+    assert requests.decode_listen(requests.encode_listen(listeners)) == listeners
+
+
+@pytest.mark.parametrize("pairs", [b"\0", b"\3\4", b"\0\5", b"\0\4\1"])
+def test_listeners_that_are_none_are_refused(pairs: bytes) -> None:
+    """Half a pair, a kind or a family that there is not."""
+    with pytest.raises(FrameError, match="listeners"):
+        requests.decode_listen(bytes([requests.LISTEN]) + pairs)

@@ -1,0 +1,89 @@
+"""`nodeagent drain` and `undrain`: this host takes no new work, and takes it again."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from nodeagent import limits
+from nodeagent.cli.agent_api import ask, find_socket, socket_option
+from nodeagent.cli.catalog_api import config_option, open_host, token_option
+from nodeagent.cli.main import EXIT_TIMEOUT
+from nodeagent.cli.render import instant
+from nodeagent.config import load_config
+from nodeagent.control.report import ConnectionsAnswer
+from nodeagent.model.outcome import ConnectionRow
+
+_LOOK_S = 1.0
+_INBOUND = ("tunnel", "plaintext")
+
+
+@click.command()
+@click.option("--reason", default="", metavar="TEXT", help="Shown in the catalog.")
+@click.option("--wait", "wait_s", type=click.FloatRange(0, 86_400), metavar="SECONDS", help="Wait until no connection from another host is open.")
+@token_option
+@config_option
+@socket_option
+def drain(*, reason: str, wait_s: float | None, token_file: Path | None, config_path: Path, socket_path: str | None) -> None:
+    """Take no new work: every service of this host goes into the catalog's maintenance mode, and balancers skip it.
+
+    Nothing is cut, services of this host go on calling, and whoever calls this host by its address is answered. It holds
+    over restarts, until: nodeagent undrain.
+
+    Exit status: 0 done, 3 the catalog does not answer and nothing was changed, 5 connections are open when --wait is over.
+    """
+    where = find_socket(socket_path, config_path)
+    if wait_s is not None:
+        _look(where)  # an agent that cannot be asked is told before anything is changed
+    _maintain(config_path, token_file, enable="true", reason=reason or "nodeagent drain")
+    click.echo(f"drained: {load_config(config_path).host.name} takes no new work")
+    if wait_s is not None:
+        _wait(where, wait_s)
+
+
+@click.command()
+@token_option
+@config_option
+def undrain(*, token_file: Path | None, config_path: Path) -> None:
+    """Take new work again."""
+    _maintain(config_path, token_file, enable="false", reason="")
+    click.echo(f"back at work: {load_config(config_path).host.name}")
+
+
+def inbound(rows: Iterable[ConnectionRow]) -> list[ConnectionRow]:
+    """Those that come from other hosts, the oldest first."""
+    return sorted((row for row in rows if row.direction in _INBOUND), key=lambda row: row.opened_at)
+
+
+def summary(rows: list[ConnectionRow]) -> str:
+    """What is still open."""
+    names = ", ".join(sorted({row.destination or row.original_dst for row in rows}))
+    return f"{len(rows)} connections from other hosts are open, to {names}, the oldest since {instant(rows[0].opened_at)}"
+
+
+def _maintain(config_path: Path, token_file: Path | None, *, enable: str, reason: str) -> None:
+    node = load_config(config_path).host.name
+    open_host(config_path, token_file).ask("PUT", "/v1/agent/maintenance", enable=enable, reason=reason, node=node)
+
+
+def _wait(where: str, wait_s: float) -> None:
+    end, told = time.monotonic() + wait_s, ""
+    while left := _look(where):
+        left_s = end - time.monotonic()
+        if left_s <= 0:
+            click.echo(f"Error: {left}; they go on. See them with: nodeagent connections", err=True)
+            raise SystemExit(EXIT_TIMEOUT)
+        if left != told:
+            told = left
+            click.echo(f"{left}; {left_s:.0f} s left", err=True)
+        time.sleep(min(_LOOK_S, left_s))
+    click.echo("no connection from another host is open")
+
+
+def _look(where: str) -> str:
+    """What is still open from other hosts; empty: nothing is."""
+    answer = ask("/v1/connections", ConnectionsAnswer, socket_path=where, query={"limit": str(limits.API_ROWS_MAX)})
+    if rows := inbound(answer.connections):
+        return summary(rows)
+    return f"{answer.unanswered} workers did not tell their connections" if answer.unanswered else ""

@@ -1,0 +1,85 @@
+"""Versions side by side: `versions/VERSION/` each, and the link `current` to the one that runs; switched in one step."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodeagent.errors import ConfigError
+
+ROOT = Path("/opt/nodeagent")
+_PROGRAM = Path("bin") / "nodeagent"
+_PART = re.compile(r"\d+|[a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What is installed below `root`."""
+
+    root: Path
+    installed: tuple[str, ...]
+    """The oldest first."""
+    current: str
+    """Empty: the link is not there, or leads elsewhere."""
+    previous: str
+    """The one that ran before; empty: none is known."""
+
+
+def read_versions(root: Path = ROOT) -> Versions:
+    """What is installed.
+
+    Raises:
+        ConfigError: no such layout is there.
+    """
+    try:
+        found = [entry.name for entry in (root / "versions").iterdir() if os.access(entry / _PROGRAM, os.X_OK)]
+    except OSError as error:
+        raise ConfigError(
+            f"{root}/versions cannot be read ({error.strerror}): upgrade is for versions installed side by side there"
+        ) from error
+    return Versions(root, tuple(sorted(found, key=age_key)), _target(root / "current"), _target(root / "previous"))
+
+
+def choose(versions: Versions, wanted: str, *, back: bool) -> str:
+    """The version to switch to: that which was asked for, the one before, or the newest.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    chosen = versions.previous if back else wanted or (versions.installed or ("",))[-1]
+    if not chosen:
+        raise ConfigError("it is not known which version ran before" if back else f"none is in {versions.root}/versions")
+    if chosen not in versions.installed:
+        there = ", ".join(versions.installed) or "none"
+        raise ConfigError(f"version {chosen} is not installed in {versions.root}/versions; there: {there}")
+    return chosen
+
+
+def switch(root: Path, name: str, version: str) -> None:
+    """Makes the link `name` lead to that version; there is no moment without the link.
+
+    Raises:
+        ConfigError: the link cannot be written.
+    """
+    fresh = root / f".{name}.new"
+    try:
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(Path("versions") / version)
+        fresh.replace(root / name)
+    except OSError as error:
+        raise ConfigError(f"{root / name} cannot be switched to {version}: {error.strerror}") from error
+
+
+def age_key(version: str) -> tuple[tuple[int, int, str], ...]:
+    """Orders versions by age: numbers as numbers, and `1.0rc1` before `1.0`."""
+    parts = _PART.findall(version.lower())
+    return (*((1, int(part), "") if part.isdecimal() else (-1, 0, part) for part in parts), (0, 0, ""))
+
+
+def _target(link: Path) -> str:
+    """The version that a link leads to."""
+    try:
+        target = link.readlink()
+    except OSError:
+        return ""
+    return target.name if target.parent.name == "versions" else ""

@@ -1,0 +1,60 @@
+"""All judgements, in the order of the report."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from nodeagent.diagnose import catalog, clock, firewall, host, identity, kernel, peers, routing
+from nodeagent.diagnose.facts import Blind, Facts
+from nodeagent.diagnose.finding import Finding, Group, Verdict
+
+Judge = Callable[[Any], Iterable[Verdict]]
+
+CHECKS: tuple[tuple[Group, str, str, Judge], ...] = (
+    ("host", "agent", "agent", host.judge_agent),
+    ("host", "config", "configuration", host.judge_config),
+    ("host", "programs", "programs", host.judge_programs),
+    ("host", "users", "users", host.judge_users),
+    ("host", "files", "files", host.judge_files),
+    ("host", "room", "state", host.judge_room),
+    ("host", "ports", "ports", host.judge_ports),
+    ("host", "memory", "memory", host.judge_memory),
+    ("host", "descriptors", "descriptors", host.judge_descriptors),
+    ("kernel", "release", "version", kernel.judge_release),
+    ("kernel", "expressions", "nftables", kernel.judge_expressions),
+    ("kernel", "identification", "identification", kernel.judge_identification),
+    ("kernel", "cgroups", "cgroups", kernel.judge_cgroups),
+    ("kernel", "conntrack", "conntrack", kernel.judge_conntrack),
+    ("kernel", "ephemeral", "client ports", kernel.judge_ephemeral),
+    ("kernel", "backlog", "queues", kernel.judge_backlog),
+    ("firewall", "rules", "rules", firewall.judge_rules),
+    ("firewall", "redirections", "redirections", firewall.judge_redirections),
+    ("firewall", "managers", "managers", firewall.judge_managers),
+    ("routing", "reverse_path", "rp_filter", routing.judge_reverse_path),
+    ("routing", "addresses", "addresses", routing.judge_addresses),
+    ("routing", "networkd", "networkd", routing.judge_networkd),
+    ("catalog", "link", "link", catalog.judge_link),
+    ("catalog", "token", "token", catalog.judge_token),
+    ("catalog", "enrolment", "enrolment", catalog.judge_enrolment),
+    ("catalog", "services", "services", catalog.judge_services),
+    ("identity", "certificates", "certificates", identity.judge_certificates),
+    ("peers", "peers", "peers", peers.judge_peers),
+    ("time", "clock", "clock", clock.judge_clock),
+    ("time", "time_service", "time service", clock.judge_time_service),
+)
+"""Group, field of Facts, name in the report, judgement."""
+
+
+def judge(facts: Facts) -> tuple[Finding, ...]:
+    """What is well, doubtful or wrong. What was not learned is doubtful; what does not concern this host is left out."""
+    return tuple(
+        Finding(group, name, *verdict)
+        for group, field, name, decide in CHECKS
+        for verdict in _verdicts(getattr(facts, field), decide)
+    )
+
+
+def _verdicts(fact: object, decide: Judge) -> Iterator[Verdict]:
+    if isinstance(fact, Blind):
+        yield Verdict("warning", f"could not be looked at: {fact.why}", "run it as root (sudo)" if "ermi" in fact.why else "")
+    elif fact is not None:
+        yield from decide(fact)

@@ -1,0 +1,43 @@
+"""Judgements on routing: source checks, addresses, who deletes policy rules."""
+
+from collections.abc import Iterator
+
+from nodeagent.diagnose.facts import Addresses, Networkd, ReversePath
+from nodeagent.diagnose.finding import Verdict, fail, warn, well
+
+_STRICT = 1
+_NAMED = 4  # a host of containers has a hundred interfaces
+
+
+def judge_reverse_path(paths: tuple[ReversePath, ...]) -> Iterator[Verdict]:
+    """Strict source checks drop what arrives by another way than answers leave."""
+    strict = [path for path in paths if path.rp_filter == _STRICT]
+    if not strict:
+        yield well("no interface checks sources strictly")
+        return
+    names = ", ".join(path.interface for path in strict[:_NAMED]) + (f" and {len(strict) - _NAMED} more" if strict[_NAMED:] else "")
+    mark = ", by the route of a packet's mark: src_valid_mark" if any(path.src_valid_mark for path in strict) else ""
+    yield warn(
+        f"{names}: sources are checked strictly (rp_filter = 1{mark}); a peer is not heard whose packets arrive by another interface than answers leave by",
+        "sysctl -w net.ipv4.conf.all.rp_filter=2",  # the greater of it and an interface's own counts
+    )
+
+
+def judge_addresses(addresses: Addresses) -> Iterator[Verdict]:
+    """What the catalog says of this host must be true."""
+    for ip in addresses.missing:
+        yield fail(f"host.addresses: {ip} is no address of this host", f"correct the file, or: ip address add {ip} dev DEVICE")
+    if not addresses.missing:
+        yield well(f"this host has its {addresses.wanted} mesh addresses")
+
+
+def judge_networkd(networkd: Networkd) -> Iterator[Verdict]:
+    """Its default takes our policy rules away at each restart; the agent puts them back within seconds."""
+    if networkd.deletes:
+        settings = "\\n".join(f"{name}=no" for name in networkd.deletes)
+        yield warn(
+            "systemd-networkd deletes the agent's policy rules and routes when it restarts, until they are put back",
+            f"mkdir -p /etc/systemd/networkd.conf.d; printf '[Network]\\n{settings}\\n' >/etc/systemd/networkd.conf.d/nodeagent.conf",
+        )
+    else:
+        yield well("systemd-networkd leaves the agent's policy rules alone")

@@ -1,0 +1,189 @@
+"""The machine: configuration, programs, users, files, room, ports, memory, descriptors."""
+
+import importlib
+import os
+import platform
+import pwd
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from nodeagent.config import agent_ports
+from nodeagent.control.report import Status
+from nodeagent.diagnose.facts import (
+    AgentState,
+    ConfigFile,
+    Descriptors,
+    FileState,
+    Memory,
+    PortUse,
+    Programs,
+    Room,
+)
+from nodeagent.errors import ConfigError
+from nodeagent.probe.scope import Scope
+from nodeagent.process import preflight
+from nodeagent.process.port_holder import describe_holder, listening_inodes
+from nodeagent.process.privileges import User, resolve_user
+
+OPERATOR_TOKEN = "/etc/nodeagent/operator.token"  # noqa: S105 - a path
+_LIBRARIES = (
+    "aiofastnet", "aiohttp", "click", "cryptography", "msgspec", "ngh2", "prometheus_client", "pyroute2", "pyseccomp", "rich",
+    "structlog", "uvloop",
+)  # fmt: skip
+_PROC = Path("/proc")
+
+
+def agent(scope: Scope) -> AgentState | None:
+    """What the agent says of itself."""
+    if scope.is_pre:
+        return None
+    if scope.status is None:
+        return AgentState(error=scope.agent_error)
+    said = scope.status
+    return AgentState(version=said.version, problems=tuple(said.problems), warnings=tuple(said.warnings))
+
+
+def config(scope: Scope) -> ConfigFile | None:
+    """The configuration; before an installation there need be none."""
+    if scope.is_pre and not scope.config_path.exists():
+        return None
+    return ConfigFile(str(scope.config_path), scope.config_error)
+
+
+def programs(_scope: Scope) -> Programs:
+    """The interpreter, and what is imported."""
+    return Programs(platform.python_version(), tuple(filter(None, map(_complaint, _LIBRARIES))))
+
+
+def users(scope: Scope) -> str | None:
+    """What is wrong with the agent's two users; an installation makes them."""
+    if scope.is_pre:
+        return None
+    table = scope.settings.host
+    try:
+        control = resolve_user(table.control_user, "host.control_user")
+        preflight.check_users(control, resolve_user(table.worker_user, "host.worker_user"))
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def files(scope: Scope) -> tuple[FileState, ...] | None:
+    """What is read at start."""
+    if scope.is_pre:
+        return None
+    settings, root = scope.settings, User(0, 0)
+    control = resolve_user(settings.host.control_user, "host.control_user")
+    wanted = [
+        file_state(str(scope.config_path), "the configuration", root),
+        file_state(settings.catalog.token_file, "the token", control, is_secret=True),
+        file_state(OPERATOR_TOKEN, "the operator's token", root, is_secret=True, is_needed=False),
+    ]
+    if settings.catalog.ca_file:
+        wanted.append(file_state(settings.catalog.ca_file, "the catalog's CA", control))
+    return tuple(wanted)
+
+
+def room(scope: Scope) -> Room | None:
+    """The state directory."""
+    if scope.is_pre:
+        return None
+    path = scope.settings.admin.state_dir
+    try:
+        status, disk = Path(path).stat(), os.statvfs(path)
+    except FileNotFoundError:
+        return Room(path, exists=False)
+    return Room(
+        path, is_read_only=bool(disk.f_flag & os.ST_RDONLY), owner_uid=status.st_uid,
+        wanted_uid=resolve_user(scope.settings.host.control_user, "host.control_user").uid,
+        free_bytes=disk.f_bavail * disk.f_frsize, free_inodes=disk.f_favail if disk.f_files else 1,
+    )  # fmt: skip
+
+
+def ports(scope: Scope) -> tuple[PortUse, ...] | None:
+    """The agent's ports, and who holds them."""
+    wanted = agent_ports(scope.config) if scope.config else (15001, 15006, 15008, 15020)
+    ours = _inodes_of(agent_pids(scope.status))
+    return tuple(_port_use(port, ours) for port in wanted)
+
+
+def memory(_scope: Scope) -> Memory:
+    """Of the machine."""
+    rows = dict(line.split(":", 1) for line in (_PROC / "meminfo").read_text(encoding="ascii").splitlines())
+    return Memory(*(int(rows[key].split()[0]) * 1024 for key in ("MemAvailable", "MemTotal")))
+
+
+def descriptors(scope: Scope) -> Descriptors:
+    """Of the machine, and the least that a worker may open."""
+    used, _, most = (_PROC / "sys/fs/file-nr").read_text(encoding="ascii").split()
+    workers = [worker.pid for worker in scope.status.workers] if scope.status else []
+    return Descriptors(int(used), int(most), min(map(open_files_limit, workers), default=0))
+
+
+def agent_pids(status: Status | None) -> tuple[int, ...]:
+    """Those of the agent's processes that hold listening sockets."""
+    if status is None:
+        return ()
+    supervisor = (status.supervisor.pid,) if status.supervisor else ()
+    return (*supervisor, status.control_pid, *(worker.pid for worker in status.workers))
+
+
+def open_files_limit(pid: int) -> int:
+    """The soft limit of a process; 0 where it has ended."""
+    try:
+        lines = (_PROC / str(pid) / "limits").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[3]) for line in lines if line.startswith("Max open files")), 0)
+
+
+def file_state(path: str, what: str, reader: User, *, is_secret: bool = False, is_needed: bool = True) -> FileState:
+    """What of a file decides who reads and who changes it."""
+    name = _name_of(reader.uid)
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError:
+        return FileState(path, what, None, is_secret=is_secret, is_needed=is_needed, reader=name)
+    may_read = reader.uid == 0 or bool(
+        status.st_mode & (0o400 if status.st_uid == reader.uid else 0o040 if status.st_gid == reader.gid else 0o004)
+    )
+    return FileState(
+        path, what, status.st_mode & 0o7777, _name_of(status.st_uid), is_secret=is_secret, is_needed=is_needed,
+        is_readable=may_read, is_foreign=status.st_uid not in (0, reader.uid), reader=name,
+    )  # fmt: skip
+
+
+def _port_use(port: int, ours: frozenset[str]) -> PortUse:
+    tables = [(_PROC / "net" / name) for name in ("tcp", "tcp6")]
+    inodes = {inode for path in tables if path.exists() for inode in listening_inodes(path.read_text(encoding="ascii"), port)}
+    return PortUse(port, describe_holder(port) if inodes else "", is_ours=bool(inodes) and inodes <= ours)
+
+
+def _inodes_of(pids: tuple[int, ...]) -> frozenset[str]:
+    """The sockets that these processes hold; root sees them."""
+    links = [link for pid in pids for link in _descriptors_of(pid)]
+    return frozenset(link[8:-1] for link in links if link.startswith("socket:["))
+
+
+def _descriptors_of(pid: int) -> Iterator[str]:
+    """What each open descriptor of a process is; those that close meanwhile are not."""
+    with suppress(OSError):
+        for entry in (_PROC / str(pid) / "fd").iterdir():
+            with suppress(OSError):
+                yield str(entry.readlink())
+
+
+def _complaint(library: str) -> str:
+    try:
+        importlib.import_module(library)
+    except Exception as error:  # noqa: BLE001 - a library without its shared object raises what it likes
+        return f"{library} ({error})"
+    return ""
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,128 @@
+"""The kernel: features by trying them, tables and queues by their counters."""
+
+import platform
+import re
+import time
+from pathlib import Path
+
+from nodeagent.config import parse_config
+from nodeagent.diagnose.facts import (
+    Backlog,
+    Cgroups,
+    Conntrack,
+    Ephemeral,
+    Expressions,
+    Identification,
+    Release,
+)
+from nodeagent.errors import ConfigError
+from nodeagent.probe.scope import Scope
+from nodeagent.process import preflight
+from redirect.cgroup import read_mount
+from redirect.errors import RedirectError
+from redirect.libnftables import LibraryMissing, Nft
+
+_SYS = Path("/proc/sys")
+_NETSTAT = Path("/proc/net/netstat")
+_LOOK_S = 1.0  # between two looks at a counter
+_TRIED = {
+    "tproxy": "type filter hook prerouting priority -150; meta l4proto tcp tproxy ip to 127.0.0.1:15006",
+    "socket": "type filter hook prerouting priority -150; socket transparent 1 accept",
+    "cgroup": 'type filter hook output priority -150; socket cgroupv2 level 1 "/" accept',
+    "nat": "type nat hook output priority -101; meta l4proto tcp redirect to :15001",
+    "fib": "type filter hook output priority -150; fib daddr type local accept",
+    "ct": "type filter hook output priority -150; ct state new accept",
+    "reject": "type filter hook output priority -150; meta l4proto tcp reject with tcp reset",
+}
+"""The smallest chain for each expression that the rules are made of."""
+
+
+_ANY_HOST = parse_config('[host]\nname = "a"\naddresses = ["127.0.0.1"]\n[catalog]\naddress = "http://127.0.0.1:1"', "a host without a file")
+
+
+def release(_scope: Scope) -> Release:
+    """Which kernel runs."""
+    return parse_release(platform.release())
+
+
+def expressions(scope: Scope) -> Expressions:
+    """What nftables and the kernel refuse in a dry run."""
+    backend = scope.config.intercept.backend if scope.config else "nft"
+    try:
+        with Nft() as nft:
+            refused = tuple((name, why) for name, chain in _TRIED.items() if (why := _try_chain(nft, chain)))
+    except LibraryMissing as error:
+        refused = (("anything", str(error)),)
+    return Expressions(refused, backend)
+
+
+def identification(scope: Scope) -> Identification:
+    """Whether callers can be named, by the agent's own test at start."""
+    try:
+        preflight.check_kernel(scope.config or _ANY_HOST)
+    except ConfigError as error:
+        return Identification(str(error))
+    return Identification()
+
+
+def cgroups(scope: Scope) -> Cgroups:
+    """Where the cgroup v2 tree is."""
+    root = scope.config.intercept.cgroup_root if scope.config else ""
+    try:
+        mount = read_mount()
+    except RedirectError:
+        return Cgroups("", root)
+    return Cgroups(mount, root, is_root_there=(Path(mount) / root).is_dir())
+
+
+def conntrack(_scope: Scope) -> Conntrack | None:
+    """The connection table of this network; None: it is not in use."""
+    table = _SYS / "net/netfilter"
+    if not (table / "nf_conntrack_max").exists():
+        return None
+    return Conntrack(_number(table / "nf_conntrack_count"), _number(table / "nf_conntrack_max"))
+
+
+def ephemeral(_scope: Scope) -> Ephemeral:
+    """Which ports clients get."""
+    first, last = (_SYS / "net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+    reserved = (_SYS / "net/ipv4/ip_local_reserved_ports").read_text(encoding="ascii")
+    return Ephemeral(int(first), int(last), parse_ranges(reserved))
+
+
+def backlog(_scope: Scope) -> Backlog:
+    """The limit of listening queues, and whether one overflows now."""
+    before = overflows_in(_NETSTAT.read_text(encoding="ascii"))
+    time.sleep(_LOOK_S)
+    return Backlog(preflight.backlog_limit(), before, overflows_in(_NETSTAT.read_text(encoding="ascii")) - before)
+
+
+def parse_release(text: str) -> Release:
+    """`6.1.0-18-amd64` → (6, 1)."""
+    match = re.match(r"(\d+)\.(\d+)", text)
+    return Release(text, (int(match[1]), int(match[2])) if match else (0, 0))
+
+
+def parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
+    """`15000-15020,8080` → ((15000, 15020), (8080, 8080))."""
+    cells = [cell.partition("-") for cell in text.strip().split(",") if cell]
+    return tuple((int(first), int(last or first)) for first, _, last in cells)
+
+
+def overflows_in(netstat: str) -> int:
+    """TcpExtListenOverflows in the text of /proc/net/netstat: a line of names before each line of numbers."""
+    lines = [line.split() for line in netstat.splitlines() if line.startswith("TcpExt:")]
+    return int(dict(zip(*lines[:2], strict=True)).get("ListenOverflows", 0)) if len(lines) > 1 else 0
+
+
+def _try_chain(nft: Nft, chain: str) -> str:
+    kind, _, rule = chain.partition("; ")
+    try:
+        nft.check(f"table inet nodeagent_tried {{\nchain tried {{\n{kind};\n{rule}\n}}\n}}\n")
+    except RedirectError as error:
+        return str(error)
+    return ""
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text(encoding="ascii"))

@@ -1,0 +1,38 @@
+"""What a look at a host starts from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodeagent.config import Config
+from nodeagent.control.report import Status
+from nodeagent.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Configuration, agent and clock, as far as there are any."""
+
+    config_path: Path
+    config: Config | None
+    config_error: str
+    is_pre: bool
+    """Only the host counts: no agent is expected."""
+    agent_error: str
+    status: Status | None
+    """What the agent said; None: it does not answer."""
+    ask_agent: Callable[[str, type[Any]], Any]
+    """Answer to GET path; raises where it does not."""
+    now: Callable[[], float]
+
+    @property
+    def settings(self) -> Config:
+        """The configuration.
+
+        Raises:
+            ConfigError: there is none that can be used.
+        """
+        if self.config is None:
+            raise ConfigError("the configuration cannot be used")
+        return self.config

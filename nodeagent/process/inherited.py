@@ -1,0 +1,99 @@
+"""From what a predecessor or the service manager has left to slots with sockets, and the workers that accept from them."""
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from nodeagent import limits
+from nodeagent.observe.log import open_log
+from nodeagent.process.handover import Handover, PassedMarks, PassedSet, PassedSlot, is_sealed
+from nodeagent.process.listeners import SET_NAME, ListenerSet, ListenerSocket, try_listener
+from nodeagent.process.worker_process import State, WorkerProcess
+from nodeagent.process.workers import Slot
+
+if TYPE_CHECKING:
+    from nodeagent.process.startup import Parts
+
+_log = open_log()
+KEYS = "keys"
+"""What the service manager calls control's memory of keys."""
+
+
+def inherited_slots(parts: "Parts") -> list[Slot]:
+    """A slot for each set of sockets that is left to us; none where this is the first start."""
+    if parts.passed:
+        return [_slot(passed) for passed in parts.passed.slots]
+    if parts.inheritance:
+        _log.warning("handover_unknown", effect="workers of before finish what they carry, as after a crash")
+        return _slots_of_strays(parts)
+    named = [(name, fd) for name, fd in parts.stored if name != KEYS]
+    return [Slot([each]) for each in group(named)]
+
+
+def inherited_keys(parts: "Parts") -> int:
+    """Control's memory of keys, as it is left to us; -1: there is none, or what there is could be changed by others."""
+    kept = [parts.passed.keys] if parts.passed else [fd for name, fd in parts.stored if name == KEYS]
+    sealed = [fd for fd in kept if fd >= 0 and is_sealed(fd)]
+    for fd in kept:
+        if fd >= 0 and fd not in sealed[-1:]:
+            os.close(fd)
+    return sealed[-1] if sealed else -1
+
+
+def _slot(passed: PassedSlot) -> Slot:
+    sets = [ListenerSet(each.name, tuple(filter(None, map(try_listener, each.descriptors)))) for each in passed.sets]
+    return Slot(sets, exits=passed.exits, restarts=passed.restarts)
+
+
+def _slots_of_strays(parts: "Parts") -> list[Slot]:
+    """The listening sockets among descriptors that nobody can name; the service manager's names for them are void."""
+    sets = group(("", fd) for fd in parts.inheritance.strays) if parts.inheritance else []
+    for number in range(limits.WORKERS_MAX):
+        parts.notifier.forget(SET_NAME.format(number))
+    for each in sets:
+        parts.store(each)
+    return [Slot([each]) for each in sets]
+
+
+def group(named: Iterable[tuple[str, int]]) -> list[ListenerSet]:
+    """Sets of the sockets by their names, and of those without a name as they come. What is none of ours is closed."""
+    found: dict[str, list[ListenerSocket]] = {}
+    for name, fd in named:
+        if listener := try_listener(fd):
+            found.setdefault(name if name.startswith("listeners-") else "", []).append(listener)
+    sets = [ListenerSet(name, tuple(sockets)) for name, sockets in sorted(found.items()) if name]
+    names = (name for number in range(limits.WORKERS_MAX) if (name := SET_NAME.format(number)) not in found)
+    nameless = found.get("", [])
+    while nameless and (name := next(names, "")):
+        one_each = {(listener.kind, listener.family): listener for listener in reversed(nameless)}
+        nameless = [listener for listener in nameless if listener not in one_each.values()]
+        sets.append(ListenerSet(name, tuple(one_each.values())))
+    ListenerSet("", tuple(nameless)).close()
+    return sets
+
+
+def place_elders(parts: "Parts", passed: Handover) -> None:
+    """Every worker that lives on is known again; those that accept do so from their slot's sockets until another does."""
+    workers = {each.serial: parts.fleet.inherit(each) for each in passed.workers}
+    count = len(parts.slots)
+    for number, slot in enumerate(passed.slots):
+        heir = parts.slots[number if number < count else (number - count) % count]
+        heir.elders += [workers[serial] for serial in slot.workers if serial in workers]
+
+
+def value_to_pass(parts: "Parts", workers: list[WorkerProcess], config: bytes) -> Handover:
+    """What this supervisor leaves; `workers` live on, `config` is the successor's."""
+    fleet, marks = parts.fleet, parts.units.given
+    return Handover(
+        generation=parts.generation, version=fleet.lineage.version, started_at=parts.started_at, run_dir=parts.run_dir,
+        slots=tuple(map(_passed_slot, fleet.slots)), workers=tuple(worker.pass_on() for worker in workers),
+        marks=PassedMarks({unit: mark for mark, unit in marks.all().items()}, marks.gone()), capture=parts.guard.captured,
+        control_exits=parts.control.exits, spawner_exits=fleet.spawner.exits, serial=fleet.last_serial,
+        keys=parts.control.keys, config=config,
+    )  # fmt: skip
+
+
+def _passed_slot(slot: Slot) -> PassedSlot:
+    accepting = tuple(each.serial for each in (*slot.elders, slot.worker) if each and each.state != State.DEAD)
+    sets = tuple(PassedSet(each.name, tuple(listener.sock.fileno() for listener in each.sockets)) for each in slot.sets)
+    return PassedSlot(sets, accepting, slot.exits, slot.restarts)

@@ -1,0 +1,85 @@
+"""The program that this one would become, and whether it is fit: a bad file or a broken version changes nothing."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nodeagent import limits
+from nodeagent.process.child import START_ERRORS, watch_program
+
+_WORDS = 2000  # of what an unfit program printed, its end
+
+
+class ReloadRefused(Exception):
+    """The program that would take over is not fit to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How the program was started, and is started again."""
+
+    program: str
+    """The file as it was named: a link may mean another version by now."""
+    arguments: list[str]
+    """With the program's name as the first."""
+
+
+def own_command(argv: Sequence[str] = sys.argv, original: Sequence[str] = sys.orig_argv) -> Command:
+    """That of this very process: its script if that can be executed, else the interpreter with what it was given."""
+    if os.access(argv[0], os.X_OK):
+        return Command(argv[0], list(argv))
+    return Command(sys.executable, [sys.executable, *original[1:]])
+
+
+async def check_successor(loop: asyncio.AbstractEventLoop, command: Command, environ: Mapping[str, str]) -> bytes:
+    """The configuration that the program has read and checked, as only it understands it.
+
+    Raises:
+        ReloadRefused: it is unfit; with its own words.
+        OSError: no descriptor is left.
+    """
+    with os.fdopen(os.memfd_create("nodeagent-check"), "r+b") as answer, os.fdopen(os.memfd_create("words"), "r+b") as words:
+        arguments = [*command.arguments, f"--check={answer.fileno()}"]
+        code = await _run(loop, command.program, arguments, environ, (answer.fileno(), words.fileno()))
+        answer.seek(0)
+        words.seek(0)
+        if code:
+            said = words.read().decode(errors="replace")[-_WORDS:].strip()
+            raise ReloadRefused(f"{command.program} is not fit: {said or f'it ended with status {code}'}")
+        return answer.read()
+
+
+async def _run(
+    loop: asyncio.AbstractEventLoop, program: str, arguments: list[str], environ: Mapping[str, str], fds: tuple[int, int]
+) -> int:
+    """The exit status of the program, which may write to both descriptors; the second is its standard error."""
+    codes: list[int | None] = []
+    child = _start(program, arguments, environ, *fds)
+    child.returncode = 0  # it is reaped by pidfd
+    process = watch_program(loop, child.pid, codes.append)
+    try:
+        async with asyncio.timeout(limits.RELOAD_CHECK_S):
+            await process.ended.wait()
+    except BaseException as error:
+        process.signal(signal.SIGKILL)
+        if not isinstance(error, TimeoutError):
+            raise
+        await process.ended.wait()
+        raise ReloadRefused(f"{program} did not check itself within {limits.RELOAD_CHECK_S:g} s") from None
+    return codes[0] or 0
+
+
+def _start(
+    program: str, arguments: list[str], environ: Mapping[str, str], answer: int, words: int
+) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
+            arguments, executable=program, stdin=subprocess.DEVNULL, stdout=words, stderr=words, pass_fds=(answer,),
+            env=dict(environ),
+        )  # fmt: skip
+    except START_ERRORS as error:
+        raise ReloadRefused(f"{program} cannot be started: {error}") from error

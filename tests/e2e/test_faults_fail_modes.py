@@ -1,0 +1,240 @@
+"""Who dies or hangs, and what new connections meet then: a table, by the fail mode of the host and of the service.
+
+host1 is open and host2 closed; both are broken alike. What they call is on host3, and calls to them come from the hub. Neither
+has an agent: so an application sees by the port of its caller whether an agent was in between.
+"""
+
+import itertools
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.lab import layout
+from nodeagent.lab.lab import Lab
+from redirect.plan import ALIVE_S
+from tests.e2e.conftest import MakeLab
+from tests.e2e.support import look
+from tests.e2e.support.app import App
+from tests.e2e.support.callers import call_with, say
+from tests.e2e.support.settings import edit_config
+from tests.e2e.support.unit import Unit
+from tests.support.eventually import eventually
+
+SILENT_S = 5.0  # as promised: no call waits longer for its answer or its refusal
+PORTS = {"free": 8001, "safe": 8002, "own": 8003}
+"""`safe` is strict; `own` has the other fail mode than its host."""
+CONFIG = '[service.safe]\nmode = "strict"\nplaintext_ok = true\n[service.own]\nfail = "{other}"\n[service.till]\nfail = "closed"\n'
+BROKEN = {"host1": "open", "host2": "closed"}
+CALLS = tuple(itertools.product(("out", "in"), PORTS))
+_BEATS = re.compile(r"set alive \{[^}]*elements|ipset nodeagent_alive4: \S")
+_lines = itertools.count(1)
+
+# What a call from (out) or to (in) a broken host meets: the agent, the application itself, or a reset.
+SERVED = {("out", "free"): "agent", ("out", "safe"): "agent", ("out", "own"): "agent",
+          ("in", "free"): "agent", ("in", "safe"): "reset", ("in", "own"): "agent"}  # fmt: skip
+DEAD = {
+    "open": {(way, name): "direct" if name == "free" else "reset" for way, name in CALLS},
+    "closed": {(way, name): "direct" if name == "own" else "reset" for way, name in CALLS},
+}
+
+
+class Row(NamedTuple):
+    """One fault."""
+
+    who: str
+    how: signal.Signals
+    serves: bool
+    """The agent helps itself: calls are served again although nobody does anything. Else its fail mode decides."""
+    keeps: bool = True
+    """Connections that were open flow on meanwhile."""
+
+
+KILL, STOP = signal.SIGKILL, signal.SIGSTOP
+TABLE = (
+    Row("control", KILL, serves=True),
+    Row("control", STOP, serves=True),
+    Row("spawner", KILL, serves=True),
+    Row("worker", KILL, serves=True, keeps=False),
+    Row("worker", STOP, serves=True, keeps=False),
+    Row("workers", KILL, serves=True, keeps=False),
+    Row("workers", STOP, serves=True, keeps=False),
+    Row("supervisor", KILL, serves=False),
+    Row("supervisor", STOP, serves=False),
+    Row("all", KILL, serves=False, keeps=False),
+    Row("all", STOP, serves=False, keeps=False),
+)
+NAMES = {"spawner": "nodeagent-spawn", "worker": "nodeagent-w0", "workers": "nodeagent-w"}
+
+
+class Site:
+    """The lab, its applications and callers. Owned by the module."""
+
+    def __init__(self, lab: Lab, stack: ExitStack) -> None:
+        self.lab = lab
+        self.apps = {
+            (host, name): stack.enter_context(App(lab, host, name, port))
+            for host in ("host1", "host2", "host3")
+            for name, port in PORTS.items()
+        }
+        for name in PORTS:
+            assert lab.exec("host1", "nodeagent", "intention", "allow", "shop", name).returncode == 0
+        self._callers = {host: stack.enter_context(Unit(lab, host, "shop")) for host in BROKEN}
+        self.tills = {host: stack.enter_context(Unit(lab, host, "till")) for host in BROKEN}
+        self._stranger = stack.enter_context(Unit(lab, "hub"))
+        self.directly = dict.fromkeys(BROKEN, 0)
+        """Calls that bypassed the agent of a host."""
+
+    def call(self, unit: Unit, host: str, to: str, name: str, address: str) -> str:
+        """What a call met; `host` is the broken one."""
+        line = f"line-{next(_lines)}"
+        (sock,) = unit.sockets(1, 6 if ":" in address else 4)
+        began = time.monotonic()
+        with sock:
+            answer = call_with(sock, address, PORTS[name], line)
+            assert time.monotonic() - began < SILENT_S, (host, to, name, address, answer)
+            if answer != f"app:{line}":
+                assert answer in ("reset", "refused", "closed"), answer
+                return "reset"
+            is_direct = self.apps[to, name].ports[line] == sock.getsockname()[1]
+        self.directly[host] += is_direct
+        return "direct" if is_direct else "agent"
+
+    def met(self, host: str) -> dict[tuple[str, str], str]:
+        """What each kind of call met, over both families alike."""
+        return {(way, name): self._met(host, way, name) for way, name in CALLS}
+
+    def _met(self, host: str, way: str, name: str) -> str:
+        unit, to = (self._callers[host], "host3") if way == "out" else (self._stranger, host)
+        place = self.lab.host(to)
+        return "/".join(sorted({self.call(unit, host, to, name, address) for address in (place.ipv4, place.ipv6)}))
+
+    def pids(self, host: str, who: str) -> list[int]:
+        """Of the agent's processes with that part."""
+        pids = self.lab.pids(host, layout.AGENT)
+        if who == "all":
+            return [*pids]
+        status = look.status(self.lab, host)
+        if who in ("supervisor", "control"):
+            return [status["supervisor"]["pid"] if who == "supervisor" else status["control_pid"]]
+        return [pid for pid in pids if look.comm(pid).startswith(NAMES[who])]
+
+    def bypassed(self, host: str) -> int:
+        """As the agent tells it."""
+        told: int = look.status(self.lab, host)["interception"]["bypassed"]
+        return told
+
+    def beats(self, host: str) -> bool:
+        """Whether the dead-man switch is up."""
+        shown = self.lab.exec(host, "nodeagent", "intercept", "show")
+        assert shown.returncode == 0, shown.stderr
+        return bool(_BEATS.search(shown.stdout))
+
+
+def wait_served(site: Site, host: str) -> None:
+    """The first beat has captured again; each call meanwhile was answered or refused in time."""
+    eventually(lambda: site.met(host) == SERVED, 10 * ALIVE_S, f"calls of {host} are served")
+
+
+@pytest.fixture(scope="module")
+def site(make_lab: MakeLab) -> Iterator[Site]:
+    """As the module says."""
+    lab = make_lab(hosts=3, mode="permissive", agents=False)
+    for host, fail in BROKEN.items():
+        other = "closed" if fail == "open" else "open"
+        edit_config(lab, host, {"[intercept]": f'[intercept]\nfail = "{fail}"'}, added=CONFIG.format(other=other))
+        lab.start_agent(host)
+    with ExitStack() as stack:
+        made = Site(lab, stack)
+        for host in BROKEN:
+            wait_served(made, host)
+        yield made
+
+
+@pytest.mark.parametrize("row", TABLE, ids=[f"{row.who}-{row.how.name}" for row in TABLE])
+def test_what_new_connections_meet(site: Site, row: Row) -> None:
+    """Served, let by or refused, never silent; what was open flows on; what went around the agent is told afterwards."""
+    kept = {host: site._callers[host].connect(site.lab.host("host3").ipv4, PORTS["free"]) for host in BROKEN}
+    assert all(speaks(sock) for sock in kept.values())
+    site.directly = dict.fromkeys(BROKEN, 0)
+    before = {host: site.bypassed(host) for host in BROKEN}
+    told = {host: bypasses_logged(site, host) for host in BROKEN}
+    hit = {host: site.pids(host, row.who) for host in BROKEN}
+    assert all(hit.values())
+    try:
+        for pid in itertools.chain(*hit.values()):
+            os.kill(pid, row.how)
+        for host in BROKEN:
+            meets(site, row, host)
+            assert not row.keeps or speaks(kept[host])
+    finally:
+        cure(site, row, hit)
+    for host in BROKEN:
+        wait_served(site, host)
+        if row.how == STOP and not row.serves:
+            assert speaks(kept[host])
+        expected = site.directly[host] + (before[host] if row.how == STOP or row.serves else 0)
+        eventually(lambda at=host, number=expected: site.bypassed(at) == number, look.WITHIN_S, f"{host} tells {expected}")
+        assert bypasses_logged(site, host) - told[host] == site.directly[host]
+        assert f"nodeagent_bypassed_total {float(expected)}" in metrics(site, host)
+        kept[host].close()
+    assert row.serves or min(site.directly.values()) > 0
+
+
+def meets(site: Site, row: Row, host: str) -> None:
+    """What calls meet while the fault lasts."""
+    if row.serves:
+        wait_served(site, host)
+        assert site.directly[host] == 0, "the agent helped itself before the switch fell"
+        return
+    eventually(lambda: not site.beats(host), 10 * ALIVE_S, "the switch has fallen")
+    assert site.met(host) == DEAD[BROKEN[host]]
+    assert site.call(site.tills[host], host, "host3", "free", site.lab.host("host3").ipv4) == "reset"
+
+
+def speaks(sock: socket.socket) -> bool:
+    """Whether an open connection to an App is answered."""
+    return say(sock, f"line-{next(_lines)}").startswith("app:line-")
+
+
+def bypasses_logged(site: Site, host: str) -> int:
+    """By all its agents so far."""
+    return sum(line["number"] for line in look.log_lines(site.lab, host, "connections_bypassed"))
+
+
+def metrics(site: Site, host: str) -> str:
+    """As Prometheus reads them."""
+    return site.lab.exec(host, "curl", "-sSf", f"http://127.0.0.1:{limits.METRICS_PORT}/metrics").stdout
+
+
+def cure(site: Site, row: Row, hit: dict[str, list[int]]) -> None:
+    """Whoever hangs goes on; a dead agent is started, as systemd would."""
+    for host, pids in hit.items():
+        for pid in pids if row.how == STOP else ():
+            if pid in site.lab.pids(host, layout.AGENT):  # else its supervisor has replaced it
+                os.kill(pid, signal.SIGCONT)
+        if row.how == KILL and not row.serves:
+            site.lab.kill_agent(host)
+            site.lab.start_agent(host)
+
+
+def test_strict_switched_on_beside_open_is_right_by_itself(site: Site) -> None:
+    """No restart between the switch and the death: the kernel was told at once."""
+    switch = ("nodeagent", "enforce", "strict", "--service", "free", "--yes")
+    assert site.lab.exec("host1", *switch).returncode == 0
+    try:
+        eventually(lambda: site.met("host1")["in", "free"] == "reset", look.WITHIN_S, "strict is in force")
+        site.lab.kill_agent("host1")
+        eventually(lambda: not site.beats("host1"), 10 * ALIVE_S, "the switch has fallen")
+        assert set(site.met("host1").values()) == {"reset"}
+    finally:
+        site.lab.start_agent("host1")
+        assert site.lab.exec("host1", "nodeagent", "enforce", "--reset", "--service", "free", "--yes").returncode == 0
+    wait_served(site, "host1")

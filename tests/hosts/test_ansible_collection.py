@@ -1,0 +1,74 @@
+"""The collection as a text: linted, its variables listed once, its version the project's."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nodeagent import __version__
+from tests.hosts.support.image import ROOT
+
+ANSIBLE = ROOT / "ansible"
+BIN = ROOT / ".venv/bin"
+ROLES = ("package", "agent", "catalog")
+
+
+def read(path: str) -> dict:
+    return yaml.safe_load((ANSIBLE / path).read_text())
+
+
+def run(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """In the collection's directory, which Ansible finds by its name; nothing of the user's counts."""
+    place = home / "collections/ansible_collections/nodeagent"
+    place.mkdir(parents=True, exist_ok=True)
+    if not (place / "mesh").exists():
+        (place / "mesh").symlink_to(ANSIBLE)
+    environment = {
+        "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "NO_COLOR": "1",
+        "ANSIBLE_COLLECTIONS_PATH": str(home / "collections"), "ANSIBLE_HOME": str(home / ".ansible"),
+    }  # fmt: skip
+    return subprocess.run(command, cwd=ANSIBLE, env=environment, text=True, capture_output=True, check=False, timeout=250)
+
+
+def test_ansible_lint_in_production_has_nothing_to_say(tmp_path: Path) -> None:
+    """Its strictest profile; what is skipped has its reason in the file."""
+    done = run(tmp_path, "ansible-lint", "--offline", "--nocolor", "--strict")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Profile 'production' was required, and it passed" in done.stderr
+
+
+def test_yamllint_has_nothing_to_say(tmp_path: Path) -> None:
+    """Of any file of the collection."""
+    done = run(tmp_path, "yamllint", "--strict", ".")
+    assert (0, "") == (done.returncode, done.stdout)
+
+
+@pytest.mark.parametrize("playbook", ["site", "upgrade", "uninstall"])
+def test_every_playbook_is_one(tmp_path: Path, playbook: str) -> None:
+    """Found by its name, and so are the roles that it names."""
+    done = run(tmp_path, "ansible-playbook", "--syntax-check", "-i", "localhost,", f"nodeagent.mesh.{playbook}")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_has_the_variables_that_the_roles_have() -> None:
+    """The table is made from the argument specs."""
+    done = subprocess.run([str(ROOT / "script/ansible-readme"), "--check"], capture_output=True, text=True, check=False)
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_default_that_is_written_down_is_the_one_that_counts(role: str) -> None:
+    """Every default of a role is specified, and says what the specification says."""
+    options = read(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    defaults = read(f"roles/{role}/defaults/main.yml")
+    assert [] == [name for name in defaults if name not in options]
+    assert {name: option["default"] for name, option in options.items() if "default" in option} == {
+        name: value for name, value in defaults.items() if "default" in options[name]
+    }
+
+
+def test_it_has_the_version_of_what_it_installs() -> None:
+    """In the collection, and as the default of the role."""
+    assert __version__ == read("galaxy.yml")["version"] == str(read("roles/package/defaults/main.yml")["nodeagent_version"])

@@ -1,0 +1,111 @@
+"""Three hosts, installed by Ansible over ssh: nginx and a timer's curl, unmodified, in a mesh whose default is no."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.hosts.support.controller import Controller, Play
+from tests.hosts.support.dist import dist
+from tests.hosts.support.host import Host
+from tests.hosts.support.hosts import Hosts
+from tests.hosts.support.traces import differences, traces
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.timeout(600)  # the first test makes packages, when they are not kept, and three hosts
+
+SHOP_SERVICE = "[Service]\nType=oneshot\nExecStart=curl -sS --max-time 20 -o /run/shop.out http://{web}:8080/\n"
+SHOP_TIMER = "[Timer]\nOnActiveSec=1\nOnUnitActiveSec=2\nAccuracySec=100ms\n"
+NGINX = "server {{ listen 8080; listen [::]:8080; location / {{ return 200 'hello {mark}'; }} }}\n"
+
+
+@dataclass
+class Mesh:
+    hosts: dict[str, Host]
+    controller: Controller
+    checked: Play
+    left_by_check: list[str]
+    installed: Play
+
+
+@pytest.fixture(scope="module")
+def mesh(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """host1 is the catalog's host, too; each is looked at in check mode before anything is there."""
+    work = tmp_path_factory.mktemp("controller")
+    with hosts.up("host1") as one, hosts.up("web") as web, hosts.up("shop", "trixie") as shop, Controller(hosts, work) as controller:
+        _applications(web, shop)
+        listen = f"{one.address}:8501"
+        controller.inventory(
+            {"nodeagent_catalog": [one], "nodeagent": [one, web, shop]},
+            {
+                "all": {"nodeagent_dist": str(dist()), "nodeagent_catalog_address": f"https://{listen}", "nodeagent_mode": "strict"},
+                "nodeagent_catalog": {"nodeagent_catalog_listen": listen},
+                "web": {"nodeagent_services": [{"name": "web", "unit": "nginx.service", "port": 8080}]},
+                "shop": {"nodeagent_services": [{"name": "shop"}]},
+                **{host.name: {"nodeagent_addresses": [host.address, host.address6]} for host in (one,)},
+            },
+        )
+        before = {host.name: traces(host) for host in (one, web, shop)}
+        checked = controller.play("site", "--check", "--diff")
+        left = [line for host in (one, web, shop) for line in differences(before[host.name], traces(host))]
+        yield Mesh({"host1": one, "web": web, "shop": shop}, controller, checked, left, controller.play("site"))
+
+
+def _applications(web: Host, shop: Host) -> None:
+    web.put("/etc/nginx/conf.d/mark.conf", NGINX.format(mark="from web"))
+    web.enter("systemctl", "enable", "--now", "nginx.service")
+    shop.put("/etc/systemd/system/shop.service", SHOP_SERVICE.format(web=web.address))
+    shop.put("/etc/systemd/system/shop.timer", SHOP_TIMER)
+    shop.enter("systemctl", "daemon-reload")
+    shop.enter("systemctl", "start", "shop.timer")
+
+
+def test_check_mode_on_a_virgin_host_tells_and_does_nothing(mesh: Mesh) -> None:
+    """It does not fail on what is not there yet, says that much would change, and leaves no trace."""
+    assert [] == mesh.left_by_check
+    assert [] == [name for name in mesh.hosts if mesh.checked.count(name, "changed") < 3 or mesh.checked.count(name, "failed")]
+
+
+def test_the_timers_curl_reaches_nginx_only_when_it_may(mesh: Mesh) -> None:
+    """Denied by default, allowed by an intention of the inventory's, and nobody else with it."""
+    shop, one = mesh.hosts["shop"], mesh.hosts["host1"]
+    shop.enter("rm", "-f", "/run/shop.out")  # from before web was registered: then it was nobody's to guard
+    eventually(lambda: "denied" in shop.messages("nodeagent.service"), 60, "the timer's curl is denied")
+    assert not shop.path("/run/shop.out").exists()
+    allowed = '{"nodeagent_intentions": [{"source": "shop", "destination": "web"}]}'
+    assert mesh.controller.play("site", "--limit", "host1", "-e", allowed).count("host1", "changed") == 1
+    eventually(lambda: shop.enter("cat", "/run/shop.out").stdout == "hello from web", 60, "the timer's curl arrives")
+    assert one.run(f"curl -sS --max-time 20 http://{mesh.hosts['web'].address}:8080/", check=False).returncode != 0
+
+
+def test_a_second_run_changes_nothing(mesh: Mesh) -> None:
+    """Also with one host alone, which needs no other host's facts."""
+    again = mesh.controller.play("site")
+    assert dict.fromkeys(mesh.hosts, 0) == {name: again.count(name, "changed") for name in mesh.hosts}
+    assert mesh.controller.play("site", "--limit", "shop", "--check").count("shop", "changed") == 0
+
+
+def test_secrets_are_their_readers_alone(mesh: Mesh) -> None:
+    """Tokens are nobody's but the agent's, and are in nothing that Ansible said."""
+    for host in mesh.hosts.values():
+        assert host.enter("stat", "--format=%a %U", "/etc/nodeagent/node.token").stdout == "400 nodeagent\n"
+        secret = host.enter("cat", "/etc/nodeagent/node.token").stdout.strip()
+        assert len(secret) > 20
+        assert secret not in mesh.installed.said
+
+
+def test_ssh_is_never_captured(mesh: Mesh) -> None:
+    """A service that somebody registers at ssh's port locks nobody out."""
+    shop = mesh.hosts["shop"]
+    refused = shop.enter("/opt/nodeagent/bin/nodeagent", "service", "register", "shop", "--port", "22")
+    assert (1, True) == (refused.returncode, "never captured" in refused.stderr)
+
+
+def test_a_bad_setting_never_reaches_the_agent(mesh: Mesh, tmp_path: Path) -> None:
+    """The installed version judges the file before it is put in place; the play says what is wrong with it."""
+    web = mesh.hosts["web"]
+    before = web.enter("cat", "/etc/nodeagent/nodeagent.toml").stdout
+    failed = mesh.controller.play("site", "--limit", "web", "-e", '{"nodeagent_config": {"host": {"wrokers": 2}}}', status=2)
+    assert "did you mean workers?" in failed.said
+    assert before == web.enter("cat", "/etc/nodeagent/nodeagent.toml").stdout

@@ -1,0 +1,65 @@
+"""A host that had the mesh and has it no more is as it was before; with defaults, it never refused anything."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.hosts.support.controller import Controller
+from tests.hosts.support.dist import dist
+from tests.hosts.support.host import Host
+from tests.hosts.support.hosts import Hosts
+from tests.hosts.support.traces import differences, traces
+
+pytestmark = pytest.mark.timeout(600)
+
+RULES = "table inet own { chain input { type filter hook input priority 0; tcp dport 9 drop; }; }\n"
+
+
+@pytest.fixture
+def host(hosts: Hosts) -> Iterator[Host]:
+    """One with firewall rules of its own."""
+    with hosts.up("alone") as host:
+        host.put("/etc/own.nft", RULES)
+        host.enter("nft", "-f", "/etc/own.nft")
+        yield host
+
+
+@pytest.fixture
+def controller(hosts: Hosts, host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+    with Controller(hosts, tmp_path_factory.mktemp("controller")) as made:
+        listen = f"{host.address}:8501"
+        variables = {
+            "nodeagent_dist": str(dist()), "nodeagent_catalog_address": f"https://{listen}", "nodeagent_catalog_listen": listen,
+            "nodeagent_services": [{"name": "web", "unit": "nginx.service", "port": 8080}],
+        }  # fmt: skip
+        made.inventory({"nodeagent_catalog": [host], "nodeagent": [host]}, {"all": variables})
+        yield made
+
+
+def test_nothing_is_left_but_the_state_and_with_purge_not_even_that(host: Host, controller: Controller) -> None:
+    """Rules, routes, users, units, packages and files are compared; so is what came and went in between."""
+    before = traces(host)
+    said = controller.play("site").said
+    assert "only observes: NOTHING IS REFUSED" in said
+    assert "own" in host.enter("nft", "list", "tables").stdout
+    assert "nodeagent" in host.enter("nft", "list", "tables").stdout
+    controller.play("uninstall")
+    left = differences(before, traces(host))
+    assert [] == [line for line in left if "/var/lib/nodeagent" not in line and not line.startswith("packages: ")]
+    assert host.enter("stat", "--format=%a %U", "/var/lib/nodeagent-catalog").stdout == "700 root\n"
+    controller.play("site")  # what was kept is used again
+    assert controller.play("site", "--check").count("alone", "changed") == 0
+    controller.play("uninstall", "-e", '{"nodeagent_purge": true}')
+    assert [] == differences(before, traces(host))
+    assert controller.play("uninstall", "-e", '{"nodeagent_purge": true}').count("alone", "changed") == 0
+
+
+def test_the_first_day_touches_no_connection(host: Host, controller: Controller) -> None:
+    """Installed and running, and not one rule in the kernel; nor after it is stopped again."""
+    rules = traces(host)["rules"]
+    controller.play("site", "-e", '{"nodeagent_intercept": false}')
+    assert host.show("nodeagent.service", "ActiveState") == "active"
+    assert rules == traces(host)["rules"]
+    controller.play("site", "-e", '{"nodeagent_state": "stopped"}')
+    assert host.show("nodeagent.service", "ActiveState") == "inactive"
+    assert rules == traces(host)["rules"]

@@ -1,0 +1,93 @@
+"""The doctor at the command line."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from nodeagent.cli import check as module
+from nodeagent.cli.check import check, read_scope, report_json, screen
+from nodeagent.diagnose.facts import AgentState, Facts, Memory, Release
+from nodeagent.diagnose.finding import Finding, fail, warn, well
+
+GOOD, POOR, BAD = Memory(2**32, 2**33), Memory(1, 2**33), Release("4.19", (4, 19))
+HOST = '[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:1"\n'
+
+
+def invoke(monkeypatch: pytest.MonkeyPatch, facts: list[Facts], *argv: str):
+    """The command, on these facts in turn."""
+    monkeypatch.setattr(module, "gather", lambda _scope, _say: facts.pop(0) if len(facts) > 1 else facts[0])
+    monkeypatch.setattr(module, "_AGAIN_S", 0.01)
+    return CliRunner().invoke(check, [*argv, "--socket", "/nowhere/api.sock", "--config", "/nowhere/nodeagent.toml"])
+
+
+@pytest.mark.parametrize(
+    ("facts", "argv", "status"),
+    [
+        (Facts(memory=GOOD), (), 0),
+        (Facts(memory=POOR), (), 0),
+        (Facts(memory=POOR, release=BAD), (), 1),
+        (Facts(agent=AgentState(error="gone"), memory=GOOD), (), 3),
+        (Facts(agent=AgentState(problems=("p",))), (), 1),
+        (Facts(memory=GOOD), ("--wait", "60"), 0),
+        (Facts(release=BAD), ("--wait", "0.05"), 5),
+        (Facts(agent=AgentState(error="gone")), ("--wait", "0.05"), 5),
+        (Facts(release=BAD), ("--pre",), 1),
+    ],
+)
+def test_exit_codes(monkeypatch: pytest.MonkeyPatch, facts: Facts, argv: tuple[str, ...], status: int) -> None:
+    """What is to be looked at is no failure; waiting in vain is a timeout."""
+    assert invoke(monkeypatch, [facts], *argv).exit_code == status
+
+
+def test_waiting_ends_when_nothing_fails_any_more_and_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On standard error: the answer may be read by a program."""
+    done = invoke(monkeypatch, [Facts(release=BAD), Facts(release=BAD), Facts(memory=GOOD)], "--wait", "60", "-o", "json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["ok"] is True
+    assert done.stderr.count("1 failed, ") == 2
+    assert "Linux 4.19 is too old" in done.stderr
+
+
+def test_the_screen_has_groups_signs_and_cures() -> None:
+    """A terminal's codes are nobody's to send."""
+    found = [
+        Finding("host", "ports", *well("free")), Finding("host", "memory", *warn("short", "free some")),
+        Finding("kernel", "version", *fail("old \x1b[31m", "run a newer one")),
+    ]  # fmt: skip
+    assert [click.unstyle(line) for line in screen(found)] == [
+        "host", "  ✓ ports: free", "  ‼ memory: short", "      free some",
+        "kernel", "  \N{MULTIPLICATION SIGN} version: old ?[31m", "      run a newer one",
+        "1 well, 1 to look at, 1 failed",
+    ]  # fmt: skip
+
+
+def test_programs_get_json_with_a_version() -> None:
+    """The form is a promise."""
+    assert json.loads(report_json([Finding("host", "memory", *warn("short", "free some"))], is_pre=True)) == {
+        "apiVersion": "nodeagent/v1", "ok": True, "pre": True,
+        "findings": [{"group": "host", "name": "memory", "level": "warning", "found": "short", "cure": "free some"}],
+    }  # fmt: skip
+    assert json.loads(report_json([Finding("host", "x", *fail("a", "b"))], is_pre=False))["ok"] is False
+
+
+def test_a_scope_without_file_and_agent_says_why(tmp_path: Path) -> None:
+    """Neither is an error here: it is a finding."""
+    scope = read_scope(tmp_path / "none.toml", str(tmp_path / "sock"), is_pre=False)
+    assert (scope.config, scope.status) == (None, None)
+    assert "cannot be read" in scope.config_error
+    assert "no agent at" in scope.agent_error
+    path = tmp_path / "nodeagent.toml"
+    path.write_text(HOST)
+    assert read_scope(path, None, is_pre=True).settings.host.name == "h"
+
+
+def test_the_real_thing_on_this_machine(tmp_path: Path) -> None:
+    """Every probe, no agent."""
+    assert os.geteuid() == 0
+    done = CliRunner().invoke(check, ["--pre", "-o", "json", "--config", str(tmp_path / "none.toml"), "--socket", str(tmp_path / "sock")])
+    findings = json.loads(done.stdout)["findings"]
+    assert {"host", "kernel", "firewall", "routing", "time"} == {finding["group"] for finding in findings}

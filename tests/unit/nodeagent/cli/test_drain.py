@@ -1,0 +1,101 @@
+"""Draining, at the command line."""
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from nodeagent.cli import drain as module
+from nodeagent.cli.agent_api import AgentUnreachableError
+from nodeagent.cli.catalog_api import Client
+from nodeagent.cli.drain import drain, inbound, summary, undrain
+from nodeagent.control.report import ConnectionsAnswer
+from nodeagent.errors import CatalogUnreachable
+from nodeagent.model.outcome import ConnectionRow
+
+Asked = list[tuple[str, str, dict[str, str]]]
+
+
+def row(direction: str, opened_at: float = 0.0, destination: str = "web") -> ConnectionRow:
+    return ConnectionRow(id="0-1", direction=direction, client="c", original_dst="d", opened_at=opened_at, destination=destination)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> list[str]:
+    """A host's configuration, as options."""
+    path = tmp_path / "nodeagent.toml"
+    path.write_text('[host]\nname = "host1"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "http://127.0.0.1:1"\n')
+    return ["--config", str(path)]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """What the catalog is asked; it agrees."""
+    seen: Asked = []
+    monkeypatch.setattr(Client, "ask", lambda _self, method, path, _body=None, **query: seen.append((method, path, query)))
+    return seen
+
+
+def agent(monkeypatch: pytest.MonkeyPatch, *answers: ConnectionsAnswer | click.ClickException) -> None:
+    """The agent's answers, the last one for ever."""
+    left = list(answers)
+
+    def ask(*_: object, **__: object) -> ConnectionsAnswer:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(answer, click.ClickException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(module, "ask", ask)
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+
+
+def answer(*rows: ConnectionRow, unanswered: int = 0) -> ConnectionsAnswer:
+    return ConnectionsAnswer(connections=list(rows), total=len(rows), unanswered=unanswered)
+
+
+def test_connections_of_other_hosts_count_and_those_of_our_own_services_do_not() -> None:
+    rows = [row("outbound"), row("tunnel", 20.0), row("plaintext", 10.0)]
+    assert [each.direction for each in inbound(rows)] == ["plaintext", "tunnel"]
+    assert summary(inbound(rows)) == "2 connections from other hosts are open, to web, the oldest since 1970-01-01 00:00:10"
+
+
+def test_a_host_goes_and_comes_back(host: list[str], asked: Asked) -> None:
+    assert CliRunner().invoke(drain, [*host, "--reason", "new disk"]).output == "drained: host1 takes no new work\n"
+    assert CliRunner().invoke(undrain, host).output == "back at work: host1\n"
+    assert asked == [
+        ("PUT", "/v1/agent/maintenance", {"enable": "true", "reason": "new disk", "node": "host1"}),
+        ("PUT", "/v1/agent/maintenance", {"enable": "false", "reason": "", "node": "host1"}),
+    ]
+
+
+def test_waiting_tells_what_is_open_until_nothing_is(host: list[str], asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent(monkeypatch, answer(row("tunnel")), answer(row("tunnel"), row("tunnel")), answer(row("tunnel")), answer(unanswered=1), answer(row("outbound")))
+    done = CliRunner().invoke(drain, [*host, "--wait", "60"])
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "no connection from another host is open")
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ["2", "1", "1"]
+    assert "1 workers did not tell their connections" in done.stderr
+    assert len(asked) == 1
+
+
+def test_waiting_in_vain_is_a_timeout_and_the_host_stays_drained(host: list[str], asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent(monkeypatch, answer(row("tunnel")))
+    done = CliRunner().invoke(drain, [*host, "--wait", "0.05"])
+    assert done.exit_code == 5
+    assert "1 connections from other hosts are open" in done.stderr
+    assert [query["enable"] for _, _, query in asked] == ["true"]
+
+
+def test_without_an_agent_to_ask_nothing_is_changed(host: list[str], asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent(monkeypatch, AgentUnreachableError("nobody"))
+    assert CliRunner().invoke(drain, [*host, "--wait", "1"]).exit_code == 3
+    assert asked == []
+    assert CliRunner().invoke(drain, host).exit_code == 0, "without --wait no agent is needed"
+
+
+def test_a_catalog_that_is_away_is_said(host: list[str]) -> None:
+    for command in (drain, undrain):
+        done = CliRunner().invoke(command, host)
+        assert isinstance(done.exception, CatalogUnreachable)
+        assert "nobody listens there" in str(done.exception)

@@ -1,0 +1,71 @@
+"""Keys for the next control process."""
+
+import fcntl
+import os
+import socket
+
+import msgspec
+import pytest
+
+from nodeagent import limits
+from nodeagent.control.key_memory import (
+    KEYS,
+    KeptKeys,
+    KeptSvid,
+    KeyMemoryError,
+    decode_keys,
+    encode_keys,
+    hand_keys,
+    read_keys,
+)
+from nodeagent.process import control_process
+from nodeagent.process.handover import is_sealed
+from tests.support.scripted_catalog import DOMAIN, ScriptedCatalog
+
+ROOTS = msgspec.json.encode(ScriptedCatalog().roots())
+
+
+def test_roots_come_back_as_the_catalog_gave_them() -> None:
+    """And no key is in what is printed."""
+    found = decode_keys(encode_keys(ROOTS, ()))
+    assert (found.roots, found.trust.bundle.trust_domain, dict(found.svids)) == (ROOTS, DOMAIN, {})
+    assert "secret" not in repr(KeptSvid("web", "chain", "secret"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"garbage", msgspec.msgpack.encode(KeptKeys(2, ROOTS, ())), encode_keys(b"no roots", ()),
+        encode_keys(ROOTS, (KeptSvid("web", "no chain", "no key"),)), encode_keys(ROOTS, ())[:-1],
+    ],
+)  # fmt: skip
+def test_what_cannot_be_believed_is_not(data: bytes) -> None:
+    """Another version, garbage, or cut off."""
+    with pytest.raises(KeyMemoryError):
+        decode_keys(data)
+
+
+def test_the_supervisor_gets_memory_that_nobody_can_change() -> None:
+    """Of its word for it, and readable by the next control, as often as one is started."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        hand_keys(ours, b"content")
+        data, (fd,), _, _ = socket.recv_fds(theirs, 100, 1)
+    assert data == KEYS == control_process.KEYS
+    assert is_sealed(fd)
+    with pytest.raises(PermissionError):
+        os.pwrite(fd, b"other", 0)
+    assert [read_keys(os.dup(fd)), read_keys(fd)] == [b"content"] * 2
+
+
+def test_memory_that_could_be_changed_or_is_too_large_is_not_held() -> None:
+    """Nor what is no memory."""
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    for size, sealed, expected in ((10, seals, True), (10, fcntl.F_SEAL_WRITE, False), (limits.KEYS_BYTES + 1, seals, False)):
+        memory = os.memfd_create("test", os.MFD_ALLOW_SEALING)
+        os.truncate(memory, size)
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, sealed)
+        assert is_sealed(memory) is expected
+        os.close(memory)
+    with open(os.devnull) as file:  # noqa: PTH123 - a descriptor is wanted
+        assert not is_sealed(file.fileno())

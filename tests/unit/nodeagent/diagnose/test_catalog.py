@@ -1,0 +1,80 @@
+"""Judgements on the catalog, each with what makes it."""
+
+import pytest
+
+from nodeagent.diagnose import catalog
+from nodeagent.diagnose.facts import CatalogLink, Enrolment, LocalService, TokenRights
+from tests.unit.nodeagent.diagnose.verdicts import only, shown
+
+GOOD = Enrolment("host1", is_registered=True, is_marked=True)
+WEB = LocalService("web", ("10.0.0.1",), 80, ("0.0.0.0",))
+
+
+@pytest.mark.parametrize(
+    ("link", "level"),
+    [
+        (CatalogLink("https://c:1"), "ok"),
+        (CatalogLink("https://c:1", "nobody listens there"), "failed"),
+        (CatalogLink("https://c:1", is_pinned=False), "warning"),
+        (CatalogLink("http://c:1", is_tls=False, is_pinned=False), "failed"),
+        (CatalogLink("http://127.0.0.1:1", is_tls=False, is_pinned=False, is_loopback=True), "ok"),
+    ],
+)
+def test_the_way_to_it(link: CatalogLink, level: str) -> None:
+    """Answers, and nobody else does in its name."""
+    assert only(catalog.judge_link(link))[0] == level
+
+
+@pytest.mark.parametrize(
+    ("token", "level", "text"),
+    [
+        (TokenRights("host1", node="host1", services=("web",)), "ok", "web"),
+        (TokenRights("host1", error="403"), "failed", "not taken"),
+        (TokenRights("host1", acls_off=True), "warning", "no token"),
+        (TokenRights("host1", is_management=True), "warning", "management"),
+        (TokenRights("host1", node="host2"), "failed", "is for host2"),
+        (TokenRights("host1", node="host1", services=("web",), unspoken=("db",)), "failed", "db"),
+        (TokenRights("host1"), "ok", "no service by name"),
+    ],
+)
+def test_the_token(token: TokenRights, level: str, text: str) -> None:
+    """This host's, and good for what runs here."""
+    found = only(catalog.judge_token(token))
+    assert found[0] == level
+    assert text in found[1]
+
+
+@pytest.mark.parametrize(
+    ("row", "levels"),
+    [
+        (GOOD, ["ok"]),
+        (Enrolment("host1"), ["failed"]),
+        (Enrolment("host1", is_registered=True), ["failed"]),
+        (Enrolment("host1", is_registered=True, is_marked=True, missing=("10.0.0.2",), surplus=("10.0.0.9",)), ["failed", "warning"]),
+        (Enrolment("host1", is_registered=True, is_marked=True, is_drained=True), ["warning", "ok"]),
+    ],
+)
+def test_the_hosts_row(row: Enrolment, levels: list[str]) -> None:
+    """As the host is."""
+    assert [level for level, _, _ in shown(catalog.judge_enrolment(row))] == levels
+
+
+@pytest.mark.parametrize(
+    ("service", "level", "text"),
+    [
+        (WEB, "ok", "listening where the catalog says: web"),
+        (LocalService("web", ("10.0.0.1",), 80, is_answering=False), "warning", "nobody listens"),
+        (LocalService("web", ("10.0.0.1",), 80, ("127.0.0.1",), is_answering=False), "warning", "listens at 127.0.0.1 alone"),
+        (LocalService("web", ("127.0.0.1",), 80, ("127.0.0.1",), is_loopback=True), "warning", "call themselves"),
+    ],
+)
+def test_a_service(service: LocalService, level: str, text: str) -> None:
+    """There where callers are sent."""
+    found = only(catalog.judge_services((service,)))
+    assert found[0] == level
+    assert text in found[1]
+
+
+def test_no_service() -> None:
+    """That is well, too."""
+    assert only(catalog.judge_services(())) == ("ok", "no service is registered here", "")

@@ -1,0 +1,114 @@
+"""Judgements on the machine, each with what makes it."""
+
+from dataclasses import replace
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.diagnose import host
+from nodeagent.diagnose.facts import AgentState, ConfigFile, Descriptors, FileState, Memory, PortUse, Programs, Room
+from tests.unit.nodeagent.diagnose.verdicts import only, shown
+
+TOKEN = FileState("/etc/nodeagent/node.token", "the token", 0o400, "nodeagent", is_secret=True, reader="nodeagent")
+ROOM = Room("/var/lib/nodeagent", owner_uid=990, wanted_uid=990, free_bytes=limits.STATE_ROOM_BYTES * 100, free_inodes=9)
+
+
+def test_the_agents_own_word_is_passed_on() -> None:
+    """Its problems are failures, its warnings are to be looked at."""
+    said = AgentState(version="1.0", problems=("no worker is serving",), warnings=("worker 1 is late",))
+    assert [level for level, _, _ in shown(host.judge_agent(said))] == ["failed", "warning"]
+    assert [level for level, _, _ in shown(host.judge_agent(replace(said, problems=())))] == ["warning", "ok"]
+
+
+def test_an_agent_that_does_not_answer_has_failed() -> None:
+    """With systemd's command."""
+    level, text, cure = only(host.judge_agent(AgentState(error="nobody listens there")))
+    assert (level, text) == ("failed", "nobody listens there")
+    assert "systemctl status nodeagent" in cure
+
+
+def test_a_configuration_that_cannot_be_used_has_failed() -> None:
+    """In the parser's words."""
+    assert only(host.judge_config(ConfigFile("/etc/x", "host.mode: no such mode")))[:2] == ("failed", "host.mode: no such mode")
+    assert only(host.judge_config(ConfigFile("/etc/x")))[0] == "ok"
+
+
+def test_a_library_that_cannot_be_loaded_is_named() -> None:
+    """Each on its own."""
+    assert "ngh2" in only(host.judge_programs(Programs("3.11", ("ngh2 (No module named 'ngh2')",))))[1]
+    assert only(host.judge_programs(Programs("3.11")))[0] == "ok"
+
+
+def test_users_that_are_missing() -> None:
+    """As systemd makes them."""
+    assert only(host.judge_users("there is no user 'nodeagent'")) == ("failed", "there is no user 'nodeagent'", "systemd-sysusers")
+    assert only(host.judge_users(""))[0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("file", "level", "cure"),
+    [
+        (TOKEN, "ok", ""),
+        (replace(TOKEN, mode=0o440), "failed", "chmod 0400 "),
+        (replace(TOKEN, mode=0o604), "failed", "chmod 0600 "),
+        (replace(TOKEN, mode=None), "failed", "put it there, readable by nodeagent alone"),
+        (replace(TOKEN, mode=None, is_needed=False), "ok", ""),
+        (replace(TOKEN, is_readable=False, owner="root"), "failed", "chown nodeagent "),
+        (replace(TOKEN, is_foreign=True, owner="mallory"), "failed", "chown nodeagent "),
+        (replace(TOKEN, is_secret=False, mode=0o644), "ok", ""),
+        (replace(TOKEN, is_secret=False, mode=0o664), "failed", "chmod go-w "),
+    ],
+)
+def test_a_file(file: FileState, level: str, cure: str) -> None:
+    """Secrets are closed, and nobody else may change what the agent believes."""
+    found = only(host.judge_files((file,)))
+    assert found[0] == level
+    assert found[2].startswith(cure)
+
+
+@pytest.mark.parametrize(
+    ("room", "level", "text"),
+    [
+        (ROOM, "ok", "can be written"),
+        (replace(ROOM, exists=False), "failed", "does not exist"),
+        (replace(ROOM, is_read_only=True), "failed", "read-only"),
+        (replace(ROOM, owner_uid=0), "failed", "belongs to uid 0"),
+        (replace(ROOM, free_bytes=limits.STATE_ROOM_BYTES - 1), "failed", "is full"),
+        (replace(ROOM, free_inodes=0), "failed", "is full"),
+        (replace(ROOM, free_bytes=limits.STATE_ROOM_BYTES * 2), "warning", "nearly full"),
+    ],
+)
+def test_the_state_directory(room: Room, level: str, text: str) -> None:
+    """What must survive a restart has its place."""
+    found = only(host.judge_room(room))
+    assert found[0] == level
+    assert text in found[1]
+
+
+def test_a_port_that_somebody_else_holds() -> None:
+    """Named with its holder."""
+    ports = (PortUse(15001, "process 7 (nodeagent)", is_ours=True), PortUse(15006, "process 9 (envoy)"))
+    assert only(host.judge_ports(ports))[:2] == ("failed", "port 15006 is held by process 9 (envoy)")
+    assert only(host.judge_ports(ports[:1]))[1] == "ports 15001 are the agent's"
+    assert only(host.judge_ports((PortUse(15001, ""),)))[1] == "ports 15001 are free"
+
+
+def test_memory_runs_short() -> None:
+    """Below the limit it is said."""
+    assert only(host.judge_memory(Memory(limits.MEMORY_LOW_BYTES - 1, 2**33)))[0] == "warning"
+    assert only(host.judge_memory(Memory(limits.MEMORY_LOW_BYTES, 2**33)))[0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("files", "levels"),
+    [
+        (Descriptors(10, 1000), ["ok"]),
+        (Descriptors(801, 1000), ["failed"]),
+        (Descriptors(10, 1000, of_agent=1024), ["warning"]),
+        (Descriptors(801, 1000, of_agent=1024), ["failed", "warning"]),
+        (Descriptors(10, 1000, of_agent=2 * limits.CONNECTIONS_PER_WORKER), ["ok"]),
+    ],
+)
+def test_open_files(files: Descriptors, levels: list[str]) -> None:
+    """Of the machine, and of a worker."""
+    assert [level for level, _, _ in shown(host.judge_descriptors(files))] == levels

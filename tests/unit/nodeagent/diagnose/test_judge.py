@@ -1,0 +1,32 @@
+"""The whole report."""
+
+import dataclasses
+
+from nodeagent.diagnose.facts import Blind, Facts, Memory, Release
+from nodeagent.diagnose.finding import Finding
+from nodeagent.diagnose.judge import CHECKS, judge
+
+
+def test_every_fact_is_judged_once_in_the_order_of_the_report() -> None:
+    """A fact that nobody judges would be gathered in vain."""
+    assert [field.name for field in dataclasses.fields(Facts)] == [field for _, field, _, _ in CHECKS]
+
+
+def test_what_does_not_concern_this_host_is_left_out() -> None:
+    """None is no finding."""
+    assert judge(Facts()) == ()
+
+
+def test_what_could_not_be_looked_at_is_doubtful_and_says_why() -> None:
+    """Never taken for well."""
+    assert judge(Facts(rules=Blind("it took more than 20 s"))) == (
+        Finding("firewall", "rules", "warning", "could not be looked at: it took more than 20 s"),
+    )
+    (finding,) = judge(Facts(ports=Blind("[Errno 13] Permission denied")))
+    assert finding.cure == "run it as root (sudo)"
+
+
+def test_findings_come_by_group() -> None:
+    """Each with its place."""
+    found = judge(Facts(memory=Memory(2**30, 2**31), release=Release("4.19.0", (4, 19))))
+    assert [(finding.group, finding.name, finding.level) for finding in found] == [("host", "memory", "ok"), ("kernel", "version", "failed")]

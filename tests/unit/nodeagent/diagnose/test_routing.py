@@ -1,0 +1,29 @@
+"""Judgements on routing, each with what makes it."""
+
+from nodeagent.diagnose import routing
+from nodeagent.diagnose.facts import Addresses, Networkd, ReversePath
+from tests.unit.nodeagent.diagnose.verdicts import only
+
+
+def test_strict_source_checks_are_told_once() -> None:
+    """Loose ones, and none, are well. The cure holds for all: the greater setting counts."""
+    paths = (ReversePath("eth0", 1), ReversePath("eth1", 2), ReversePath("eth2", 1, src_valid_mark=True))
+    level, text, cure = only(routing.judge_reverse_path(paths))
+    assert (level, text.partition(":")[0], "src_valid_mark" in text) == ("warning", "eth0, eth2", True)
+    assert cure == "sysctl -w net.ipv4.conf.all.rp_filter=2"
+    assert "and 96 more" in only(routing.judge_reverse_path(tuple(ReversePath(f"veth{n}", 1) for n in range(100))))[1]
+    assert only(routing.judge_reverse_path((ReversePath("eth1", 2), ReversePath("eth3", 0))))[0] == "ok"
+
+
+def test_an_address_that_the_host_has_not() -> None:
+    """Each by itself."""
+    assert "10.0.0.9" in only(routing.judge_addresses(Addresses(("10.0.0.9",), 2)))[2]
+    assert only(routing.judge_addresses(Addresses((), 2)))[0] == "ok"
+
+
+def test_networkd_that_deletes_our_policy_rules() -> None:
+    """The cure is a file that can be pasted."""
+    level, _, cure = only(routing.judge_networkd(Networkd(("ManageForeignRoutingPolicyRules",))))
+    assert level == "warning"
+    assert "printf '[Network]\\nManageForeignRoutingPolicyRules=no\\n' >/etc/systemd/networkd.conf.d/" in cure
+    assert only(routing.judge_networkd(Networkd()))[0] == "ok"

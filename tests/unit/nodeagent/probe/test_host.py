@@ -1,0 +1,115 @@
+"""Looking at this very machine."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from nodeagent.control.report import CatalogPart, IdentityPart, InterceptionPart, Status, SupervisorPart
+from nodeagent.diagnose.facts import AgentState, ConfigFile
+from nodeagent.probe import host
+from nodeagent.process.privileges import User
+from tests.unit.nodeagent.probe.scene import scope
+
+STATUS = Status(
+    host="host1", datacenter="dc1", mode="strict", version="1", control_pid=os.getpid(), control_started_at=0.0, healthy=False,
+    problems=["p"], warnings=["w"], supervisor=SupervisorPart(pid=os.getpid(), version="1", started_at=0.0, heard_s=0.0),
+    interception=InterceptionPart(state="active"), workers=[],
+    catalog=CatalogPart(address="a", connected=True, source="none", generation=0, age_s=0.0),
+    identity=IdentityPart(trust_domain="", roots=0, certificates=0, missing=[]),
+)  # fmt: skip
+
+
+def test_the_agent_speaks_for_itself() -> None:
+    """Or why it does not; before an installation nobody asks."""
+    assert host.agent(scope(status=STATUS)) == AgentState(version="1", problems=("p",), warnings=("w",))
+    assert host.agent(scope()) == AgentState(error="nobody listens")
+    assert host.agent(scope(is_pre=True)) is None
+
+
+def test_a_configuration_need_not_be_there_before_an_installation(tmp_path: Path) -> None:
+    """One that is there is looked at."""
+    path = tmp_path / "x.toml"
+    assert host.config(scope(is_pre=True, config_path=path)) is None
+    path.touch()
+    assert host.config(scope(is_pre=True, config_path=path, config_error="bad")) == ConfigFile(str(path), "bad")
+
+
+def test_libraries_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are here; one that breaks at import is named with its words."""
+    assert host.programs(scope()).missing == ()
+    monkeypatch.setitem(sys.modules, "ngh2", None)
+    (missing,) = host.programs(scope()).missing
+    assert missing.startswith("ngh2 (")
+
+
+def test_users() -> None:
+    """Numbers need no account; one for both is no protection."""
+    assert host.users(scope()) == ""
+    config = scope().settings
+    same = msgspec.structs.replace(config, host=msgspec.structs.replace(config.host, worker_user=64901))
+    assert "same uid" in str(host.users(scope(config=same)))
+    assert host.users(scope(is_pre=True)) is None
+
+
+def test_a_file_as_it_is(tmp_path: Path) -> None:
+    """Mode, owner, and whether the one who needs it can read it."""
+    path = tmp_path / "token"
+    path.write_text("x")
+    path.chmod(0o400)
+    reader = User(64901, 64901)
+    seen = host.file_state(str(path), "the token", reader, is_secret=True)
+    assert (seen.mode, seen.owner, seen.is_readable, seen.is_foreign) == (0o400, "root", False, False)
+    os.chown(path, 64901, 64901)
+    seen = host.file_state(str(path), "the token", reader, is_secret=True)
+    assert (seen.owner, seen.is_readable, seen.reader) == ("64901", True, "64901")
+    os.chown(path, 64999, 64901)
+    path.chmod(0o040)
+    seen = host.file_state(str(path), "the token", reader)
+    assert (seen.is_readable, seen.is_foreign) == (True, True)
+    assert host.file_state(str(tmp_path / "none"), "x", reader).mode is None
+
+
+def test_the_files_of_a_host(tmp_path: Path) -> None:
+    """The CA only where one is configured."""
+    assert [file.what for file in host.files(scope()) or ()] == ["the configuration", "the token", "the operator's token"]
+    with_ca = host.files(scope(more=f'ca_file = "{tmp_path}/ca"\n'))
+    assert with_ca is not None
+    assert with_ca[-1].what == "the catalog's CA"
+    assert host.files(scope(is_pre=True)) is None
+
+
+def test_the_state_directory(tmp_path: Path) -> None:
+    """Its owner and its room; missing."""
+    os.chown(tmp_path, 64901, 64901)
+    room = host.room(scope(more=f'[admin]\nstate_dir = "{tmp_path}"\n'))
+    assert room is not None
+    assert (room.owner_uid, room.wanted_uid, room.is_read_only, room.free_bytes > 0, room.exists) == (64901, 64901, False, True, True)
+    gone = host.room(scope(more=f'[admin]\nstate_dir = "{tmp_path}/none"\n'))
+    assert gone is not None
+    assert not gone.exists
+
+
+def test_ports_and_their_holders() -> None:
+    """Ours are those that the agent's own processes hold."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        more = f'[admin]\nmetrics = "127.0.0.1:{port}"\n'
+        stranger = {use.port: use for use in host.ports(scope(more=more)) or ()}[port]
+        ours = {use.port: use for use in host.ports(scope(more=more, status=STATUS)) or ()}[port]
+    assert (stranger.is_ours, f"process {os.getpid()} " in stranger.holder) == (False, True)
+    assert ours.is_ours
+    assert {use.port: use for use in host.ports(scope(more=more)) or ()}[port].holder == ""
+
+
+def test_memory_and_descriptors_of_this_machine() -> None:
+    """Sane figures."""
+    memory, files = host.memory(scope()), host.descriptors(scope())
+    assert 0 < memory.available <= memory.total
+    assert 0 < files.used < files.most
+    assert files.of_agent == 0
+    assert host.open_files_limit(os.getpid()) > 0
+    assert host.open_files_limit(2**22 + 1) == 0

@@ -1,0 +1,100 @@
+"""From descriptors to slots; the whole is tried for real in tests/e2e/test_upgrade*."""
+
+import os
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nodeagent.process import listeners
+from nodeagent.process.handover import PassedSet, PassedSlot
+from nodeagent.process.inherited import KEYS, group, inherited_keys, inherited_slots
+from nodeagent.process.listeners import bind_set
+
+
+@pytest.fixture
+def ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ports that are free just now, so that a running agent is not in the way."""
+    found: dict[str, int] = {}
+    for kind in listeners.PORTS:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            found[kind] = probe.getsockname()[1]
+    monkeypatch.setattr(listeners, "PORTS", found)
+
+
+class Told:
+    """What the service manager was told. Owned by one test."""
+
+    def __init__(self, **facts: Any) -> None:
+        self.stored: list[str] = []
+        self.forgotten: list[str] = []
+        forget = SimpleNamespace(forget=self.forgotten.append)
+        self.parts: Any = SimpleNamespace(
+            notifier=forget, store=lambda each: self.stored.append(each.name), passed=None, inheritance=None, **facts
+        )
+
+
+def descriptors(count: int) -> list[int]:
+    """Of so many sets of three sockets each."""
+    sets = [bind_set((), (4,)) for _ in range(count)]
+    return [listener.sock.detach() for each in sets for listener in each.sockets]
+
+
+def closed(slots: Any) -> list[list[int]]:
+    """How many sockets each slot's sets have; they are closed."""
+    sizes = [[len(each.sockets) for each in slot.sets] for slot in slots]
+    for slot in slots:
+        for each in slot.sets:
+            each.close()
+    return sizes
+
+
+@pytest.mark.usefixtures("ports")
+def test_what_the_service_manager_has_kept_is_told_apart_by_name() -> None:
+    """Keys are no sockets, and what nobody knows is closed."""
+    fds = descriptors(2)
+    stray = os.open(os.devnull, os.O_RDONLY)
+    stored = [*(("listeners-3", fd) for fd in fds[:3]), *(("listeners-1", fd) for fd in fds[3:]), ("other", stray), (KEYS, 999)]
+    slots = inherited_slots(Told(stored=stored).parts)
+    assert [slot.sets[0].name for slot in slots] == ["listeners-1", "listeners-3"]
+    assert closed(slots) == [[3], [3]]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(stray)
+
+
+@pytest.mark.usefixtures("ports")
+def test_without_names_sockets_are_put_into_sets_and_stored_anew() -> None:
+    """As after a value that is not understood; the service manager's names for them are void."""
+    told = Told(stored=())
+    told.parts.inheritance = SimpleNamespace(strays=tuple(descriptors(2)))
+    assert closed(inherited_slots(told.parts)) == [[3], [3]]
+    assert told.stored == ["listeners-0", "listeners-1"]
+    assert told.forgotten[:2] == ["listeners-0", "listeners-1"]
+
+
+@pytest.mark.usefixtures("ports")
+def test_a_slot_that_was_passed_keeps_its_history() -> None:
+    """A crash loop stays damped over a reload."""
+    told = Told(stored=())
+    fds = tuple(descriptors(1))
+    told.parts.passed = SimpleNamespace(slots=(PassedSlot((PassedSet("listeners-7", fds),), (4,), (1.0, 2.0), 5),))
+    (slot,) = inherited_slots(told.parts)
+    assert (slot.sets[0].name, slot.exits, slot.restarts) == ("listeners-7", (1.0, 2.0), 5)
+    assert closed([slot]) == [[3]]
+
+
+def test_nothing_is_left_at_a_first_start() -> None:
+    """Neither sockets nor keys."""
+    told = Told(stored=())
+    assert inherited_slots(told.parts) == []
+    assert inherited_keys(told.parts) == -1
+    assert group([]) == []
+
+
+def test_keys_that_could_be_changed_are_not_taken() -> None:
+    """They are closed."""
+    memory = os.memfd_create("test", os.MFD_ALLOW_SEALING)
+    assert inherited_keys(Told(stored=[(KEYS, memory)]).parts) == -1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(memory)

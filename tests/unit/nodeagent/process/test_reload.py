@@ -1,0 +1,68 @@
+"""Whether a program is fit to take over, asked of real programs."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.process.reload import Command, ReloadRefused, check_successor, own_command
+from tests.support.loop import run
+
+
+def program(path: Path, body: str) -> Command:
+    """A script that gets its last argument as `--check=FD`."""
+    path.write_text(f"#!{sys.executable}\nimport os, sys, time\nfd = int(sys.argv[-1].partition('=')[2])\n{body}\n")
+    path.chmod(0o755)
+    return Command(str(path), [str(path), "run"])
+
+
+def checked(command: Command) -> bytes:
+    """What it answers."""
+
+    async def scene() -> bytes:
+        return await check_successor(asyncio.get_running_loop(), command, os.environ)
+
+    answer: bytes = run(scene)
+    return answer
+
+
+def test_what_a_fit_program_has_read_is_its_answer(tmp_path: Path) -> None:
+    """Whatever it says besides."""
+    assert checked(program(tmp_path / "fit", "print('words'); os.write(fd, b'configuration')")) == b"configuration"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [("sys.exit('a typo in line 3')", "fit: a typo in line 3"), ("os.kill(os.getpid(), 9)", "it ended with status -9")],
+)
+def test_an_unfit_program_is_refused_with_its_own_words(tmp_path: Path, body: str, why: str) -> None:
+    """Or with how it ended."""
+    with pytest.raises(ReloadRefused, match=why):
+        checked(program(tmp_path / "unfit", body))
+
+
+def test_a_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bounded time."""
+    monkeypatch.setattr(limits, "RELOAD_CHECK_S", 0.2)
+    with pytest.raises(ReloadRefused, match=r"did not check itself within 0\.2 s"):
+        checked(program(tmp_path / "slow", "time.sleep(1000)"))
+
+
+def test_a_program_that_is_not_there_is_refused() -> None:
+    """As after a link that leads nowhere."""
+    with pytest.raises(ReloadRefused, match="cannot be started"):
+        checked(Command("/no/such/program", ["x"]))
+
+
+def test_a_program_is_started_again_as_it_was(tmp_path: Path) -> None:
+    """By the name of its script, which may mean another version by then; without one, by the interpreter."""
+    script = program(tmp_path / "script", "").program
+    assert own_command([script, "run"], ["python3", script, "run"]) == Command(script, [script, "run"])
+    plain = tmp_path / "module.py"
+    plain.touch()
+    assert own_command([str(plain), "run"], ["python3", "-m", "module", "run"]) == Command(
+        sys.executable, [sys.executable, "-m", "module", "run"]
+    )
