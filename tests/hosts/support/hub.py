@@ -75,7 +75,7 @@ class Hub:
                 yield seen
             finally:
                 running.terminate()
-                seen += running.communicate()[0].splitlines()
+                seen += filter(None, running.communicate()[0].splitlines())
 
     def close(self) -> None:
         """Nothing is left of the bridge."""

@@ -47,11 +47,12 @@ def base(release: Release) -> Path:
 
 def product(release: Release) -> tuple[Path, ...]:
     """The trees, uppermost first, of a host with this nodeagent in /opt/nodeagent/versions and its links."""
-    project = (ROOT / "pyproject.toml").read_bytes()
     below = base(release)
-    needs = _kept(f"{release}-needs-{_hash(below.name, project)}", lambda place: _install_needs(release, below, place))
-    sources = (page.block("files").encode(), *(path.read_bytes() for package in ("nodeagent", "certs", "redirect", "systemd") for path in _sources(package)))
-    ours = _kept(f"{release}-product-{_hash(needs.name, *sources)}", lambda place: _install_product((needs, below), place))
+    needs = _kept(f"{release}-needs-{_hash(below.name, VERSION, *_needs())}", lambda place: _install_needs(release, below, place))
+    files = [ROOT / "pyproject.toml", *(path for package in ("nodeagent", "certs", "redirect", "systemd") for path in _sources(package))]
+    contents = (path.read_bytes() for path in files)
+    name = f"{release}-product-{_hash(needs.name, page.block('files'), *contents)}"
+    ours = _kept(name, lambda place: _install_product((needs, below), place))
     return ours, needs, below
 
 
