@@ -54,4 +54,5 @@ def test_a_host_without_a_network_installs_two_versions_and_forgets_them(hosts: 
         names = re.findall(r"^nodeagent\S*", host.enter("dpkg-query", "--show").stdout, re.MULTILINE)
         done = host.enter("dpkg", "--purge", *names)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert [] == differences(before, traces(host))
+        left = differences(before, traces(host))
+        assert [] == [line for line in left if line != "files: -/opt"]  # empty, and no package's: dpkg takes it along
