@@ -20,6 +20,7 @@ from nodeagent import limits
 from nodeagent.lab import layout
 from nodeagent.lab.lab import Lab
 from redirect.plan import ALIVE_S
+from redirect.settings import Backend
 from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.app import App
@@ -71,6 +72,7 @@ TABLE = (
     Row("all", KILL, serves=False, keeps=False),
     Row("all", STOP, serves=False, keeps=False),
 )
+DEAD_ROWS = tuple(row for row in TABLE if not row.serves)
 NAMES = {"spawner": "nodeagent-spawn", "worker": "nodeagent-w0", "workers": "nodeagent-w"}
 
 
@@ -144,9 +146,9 @@ def wait_served(site: Site, host: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def site(make_lab: MakeLab) -> Iterator[Site]:
+def site(make_lab: MakeLab, backend: Backend) -> Iterator[Site]:
     """As the module says."""
-    lab = make_lab(hosts=3, mode="permissive", agents=False)
+    lab = make_lab(hosts=3, mode="permissive", agents=False, backend=backend)
     for host, fail in BROKEN.items():
         other = "closed" if fail == "open" else "open"
         edit_config(lab, host, {"[intercept]": f'[intercept]\nfail = "{fail}"'}, added=CONFIG.format(other=other))
@@ -158,9 +160,20 @@ def site(make_lab: MakeLab) -> Iterator[Site]:
         yield made
 
 
+WITH_NFT, WITH_IPTABLES = (
+    pytest.mark.parametrize("backend", [backend], indirect=True, scope="module") for backend in ("nft", "iptables")
+)
+
+
+@WITH_NFT
 @pytest.mark.parametrize("row", TABLE, ids=[f"{row.who}-{row.how.name}" for row in TABLE])
 def test_what_new_connections_meet(site: Site, row: Row) -> None:
     """Served, let by or refused, never silent; what was open flows on; what went around the agent is told afterwards."""
+    play(site, row)
+
+
+def play(site: Site, row: Row) -> None:
+    """One row of the table."""
     kept = {host: site._callers[host].connect(site.lab.host("host3").ipv4, PORTS["free"]) for host in BROKEN}
     assert all(speaks(sock) for sock in kept.values())
     site.directly = dict.fromkeys(BROKEN, 0)
@@ -195,7 +208,10 @@ def meets(site: Site, row: Row, host: str) -> None:
         assert site.directly[host] == 0, "the agent helped itself before the switch fell"
         return
     eventually(lambda: not site.beats(host), 10 * ALIVE_S, "the switch has fallen")
-    assert site.met(host) == DEAD[BROKEN[host]]
+    expected = DEAD[BROKEN[host]]
+    if site.lab.state.backend == "iptables" and BROKEN[host] == "open":  # `till` stays closed, and no caller is known from another
+        expected = expected | {("out", "free"): "reset"}
+    assert site.met(host) == expected
     assert site.call(site.tills[host], host, "host3", "free", site.lab.host("host3").ipv4) == "reset"
 
 
@@ -225,6 +241,7 @@ def cure(site: Site, row: Row, hit: dict[str, list[int]]) -> None:
             site.lab.start_agent(host)
 
 
+@WITH_NFT
 def test_strict_switched_on_beside_open_is_right_by_itself(site: Site) -> None:
     """No restart between the switch and the death: the kernel was told at once."""
     switch = ("nodeagent", "enforce", "strict", "--service", "free", "--yes")
@@ -238,3 +255,10 @@ def test_strict_switched_on_beside_open_is_right_by_itself(site: Site) -> None:
         site.lab.start_agent("host1")
         assert site.lab.exec("host1", "nodeagent", "enforce", "--reset", "--service", "free", "--yes").returncode == 0
     wait_served(site, "host1")
+
+
+@WITH_IPTABLES
+@pytest.mark.parametrize("row", DEAD_ROWS, ids=[f"{row.who}-{row.how.name}" for row in DEAD_ROWS])
+def test_the_same_by_iptables(site: Site, row: Row) -> None:
+    """Where the kernel decides; what the agent does about its own is the same."""
+    play(site, row)

@@ -166,7 +166,7 @@ def test_verify_names_what_was_deleted_and_the_next_start_puts_it_back(mesh: Mes
 
 @pytest.mark.parametrize(
     ("host", "chain", "what"),
-    [("host1", "out", 'redirect to.*addresses from the catalog" '), ("host1", "stamp", "level 5"), ("host2", "pre", "tproxy ip to")],
+    [("host1", "out", 'goto take.*addresses from the catalog" '), ("host1", "stamp", "level 5"), ("host2", "pre", "tproxy ip to")],
 )  # fmt: skip
 def test_an_agent_puts_back_a_rule_that_was_deleted(mesh: Mesh, canary: str, host: str, chain: str, what: str) -> None:
     """It looks every five seconds, says so in the log and in `status`, and traffic is as before."""
