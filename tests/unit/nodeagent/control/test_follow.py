@@ -197,7 +197,7 @@ def test_a_refused_registration_stops_nothing_else() -> None:
         peer.set(NODES, [HOST2])
         await until(lambda: scene.follower.pulse_error, "the complaint")
         assert "could not be registered" in scene.follower.pulse_error
-        await until(lambda: scene.follower.state(), "the state all the same")
+        await until(scene.follower.state, "the state all the same")
 
     played(script)
 
