@@ -126,6 +126,7 @@ async def run_control(
             await ending.wait()
             for task in tasks:
                 task.cancel()
+        await control.publisher.save_rest()
         control.workers.close()
         control.supervisor.close()
         if sink and sink is not journal:
