@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from nodeagent import __version__, limits
 from nodeagent.config import Config
@@ -108,6 +109,7 @@ async def run_control(
 ) -> None:
     """Runs until SIGTERM, or until the supervisor is gone. journal: where its own log goes. kept: a predecessor's keys."""
     env = real_environment()
+    asyncio.get_running_loop().set_exception_handler(_note_failure)
     async with Catalog(config.catalog, env.now) as catalog:
         sink = open_sink(config.log.connections, journal)
         control = Control(config, catalog, env, sink, journal)
@@ -126,6 +128,7 @@ async def run_control(
             await ending.wait()
             for task in tasks:
                 task.cancel()
+        await control.publisher.save_rest()
         control.workers.close()
         control.supervisor.close()
         if sink and sink is not journal:
@@ -170,6 +173,14 @@ async def keep_running(name: str, part: Callable[[], Awaitable[object]], env: En
             await asyncio.sleep(backoff_s(failures, env.draw(), limits.RESTART_MAX_S))
         else:
             return
+
+
+def _note_failure(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no one awaited. A connection that ended while it was being closed is daily life, which uvloop tells as a defect."""
+    error = context.get("exception")
+    if isinstance(error, OSError) or (isinstance(error, RuntimeError) and "the handler is closed" in str(error)):
+        return
+    _log.error("callback_failed", message=context.get("message"), exc_info=error)
 
 
 def _end_on_signal(ending: asyncio.Event) -> asyncio.Event:

@@ -43,6 +43,8 @@ class Publisher:
         self._generation = 0
         self._compiled: tuple[CatalogState, str] | None = None
         self._unsaved: LastGood | None = None
+        self._saved: LastGood | None = None
+        self._writing: asyncio.Task[None] | None = None
         self._to_save = asyncio.Event()
 
     def restore(self) -> LastGood | None:
@@ -107,9 +109,8 @@ class Publisher:
             self._to_save.clear()
             assert self.snapshot is not None
             try:
-                if self._unsaved:
-                    await asyncio.to_thread(write_last_good, self._path, self._unsaved)
-                await asyncio.to_thread(save_capture, self._path.parent, self.snapshot)
+                self._writing = asyncio.get_running_loop().create_task(self._write(self._unsaved, self.snapshot))
+                await asyncio.shield(self._writing)
                 self.errors.pop("save", None)
             except OSError as error:
                 self._to_save.set()
@@ -117,6 +118,24 @@ class Publisher:
                     _log.error("snapshot_not_saved", error=str(error))
                 self.errors["save"] = f"{self._path}: the snapshot could not be saved: {error.strerror}"
             await asyncio.sleep(limits.LAST_GOOD_S)
+
+    async def save_rest(self) -> None:
+        """Writes what was not written yet, once: a successor must not take workers back to what held before."""
+        if self._writing:
+            await asyncio.wait([self._writing])
+        if self.snapshot is None or (self._unsaved is self._saved and not self._to_save.is_set()):
+            return
+        try:
+            await self._write(self._unsaved, self.snapshot)
+        except OSError as error:
+            _log.error("snapshot_not_saved", error=str(error))
+
+    async def _write(self, unsaved: LastGood | None, snapshot: Snapshot) -> None:
+        """The catalog's state where there is a newer one, and what follows from it under this configuration."""
+        if unsaved:
+            await asyncio.to_thread(write_last_good, self._path, unsaved)
+        await asyncio.to_thread(save_capture, self._path.parent, snapshot)
+        self._saved = unsaved
 
     def _enforce(self, state: CatalogState, trust_domain: str, generation: int, heard_at: float, source: str) -> None:
         """Compiles and hands out; a snapshot that differs only in its number is not handed out."""

@@ -2,7 +2,10 @@
 
 import asyncio
 
+import pytest
+
 from nodeagent.catalog import compiler
+from nodeagent.control import agent
 from nodeagent.control.agent import keep_running
 from nodeagent.control.environment import Environment
 from nodeagent.model.snapshot import Snapshot
@@ -101,3 +104,17 @@ def test_a_part_that_fails_is_started_again() -> None:
 
     run(lambda: keep_running("part", part, Environment(lambda: 0.0, lambda: 0.99)))
     assert len(tries) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ConnectionResetError(), False), (RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed"), False),
+     (RuntimeError("a defect"), True), (None, True)],
+)  # fmt: skip
+def test_what_nobody_awaited_is_told_unless_it_is_daily_life(error: Exception | None, capsys: pytest.CaptureFixture[str], *, told: bool) -> None:
+    """Connections end at any moment; anything else is a defect, in the log as a line of ours."""
+    loop = asyncio.new_event_loop()
+    agent._note_failure(loop, {"message": "somewhere", "exception": error})
+    loop.close()
+    out = capsys.readouterr()
+    assert ("callback_failed" in out.out + out.err) is told

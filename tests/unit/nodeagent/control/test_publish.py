@@ -164,3 +164,23 @@ def test_only_the_newest_of_many_changes_needs_to_be_saved(tmp_path, count: int)
             assert saved.generation == count
 
     run(scene)
+
+
+def test_the_last_change_is_saved_before_control_ends(tmp_path) -> None:
+    """Its successor would take the workers back to what held before; nothing is written twice."""
+
+    async def scene() -> None:
+        playing = Scene(tmp_path)
+        await playing.publisher.save_rest()
+        assert not playing.path.exists()
+        async with playing.saving():
+            playing.publisher.publish(state("shop -> web allow"), DOMAIN)
+            await until(lambda: playing.path.exists() and playing.publisher._saved, "the first is saved")
+            playing.publisher.publish(state(), DOMAIN)
+        await playing.publisher.save_rest()
+        assert read_last_good(playing.path).generation == 2
+        playing.path.unlink()
+        await playing.publisher.save_rest()
+        assert not playing.path.exists()
+
+    run(scene)
