@@ -125,6 +125,7 @@ class Publisher:
             await asyncio.wait([self._writing])
         if self.snapshot is None or (self._unsaved is self._saved and not self._to_save.is_set()):
             return
+        self._to_save.clear()
         try:
             await self._write(self._unsaved, self.snapshot)
         except OSError as error:
