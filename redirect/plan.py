@@ -248,10 +248,11 @@ def _refuses_last(settings: Settings) -> bool:
 def _dead_inbound(settings: Settings) -> tuple[Rule, ...]:
     """What becomes of calls from other hosts while nobody beats."""
     excepted = ToPortSet(EXCEPT_PORTS, holds=settings.fail == "closed")
-    may = (_DEAD, ToPortSet(LOCAL_PORTS), excepted, Told(TOLD[settings.fail]))
+    may = (_DEAD, ToPortSet(LOCAL_PORTS), excepted)
+    told = Told(TOLD[settings.fail])  # comes last: to nft 1.1 what follows it is no longer known to be tcp
     return (
-        Rule((*may, Opening()), Bypass(BYPASSED), "nobody beats: bypass"),
-        Rule(may, Accept(), "and what follows it: under SYN cookies it opens the connection"),
+        Rule((*may, Opening(), told), Bypass(BYPASSED), "nobody beats: bypass"),
+        Rule((*may, told), Accept(), "and what follows it: under SYN cookies it opens the connection"),
         Rule((_DEAD, ToPortSet(LOCAL_PORTS), Opening()), Reset(), "nobody beats: refuse", counted=True),
     )
 

@@ -140,25 +140,20 @@ def test_a_restart_under_load_serves_or_refuses_at_once(whole: Mesh, host: Host)
 def test_what_was_open_before_the_agent_is_left_alone_and_listed(whole: Mesh) -> None:
     """At both ends, by service and unit, until it ends; what the agent carries is not among it."""
     caller, callee = whole.hosts
-    t0 = time.monotonic()
     for host in whole.hosts:
         host.enter("systemctl", "stop", "nodeagent", "nodeagent-intercept")
-        print("TIME stop", time.monotonic() - t0)
     start_download(caller, callee)
     for host in whole.hosts:
         host.enter("systemctl", "start", "nodeagent")
         wait_meshed(host)
     reached = _size(caller)
     caller.wait_for(lambda: _size(caller) > reached, "more bytes")
-    print("TIME more", time.monotonic() - t0)
     assert call(callee, caller).startswith("from ")
-    print("TIME call", time.monotonic() - t0)
     assert _before(caller) == [("outbound", "nginx", "shop.service", f"{callee.address}:80")]
     assert [row[:3] for row in _before(callee)] == [("inbound", "nginx", "nginx.service")]
     caller.enter("systemctl", "stop", "shop")
     for host in whole.hosts:
         host.wait_for(lambda host=host: not _before(host), "an empty list")
-        print("TIME empty", time.monotonic() - t0)
     start_download(caller, callee)
     assert [_before(host) for host in whole.hosts] == [[], []]
 

@@ -74,7 +74,9 @@ def processes_of(host: Host, unit: str = "nodeagent.service") -> list[str]:
 def follow(host: Host, name: str, instead: dict[str, str]) -> None:
     """Runs the page's block `name` on the host, in root's directory."""
     host.put("/root/step.sh", page.block(name, instead))
-    host.run("cd /root && sh -eu step.sh")
+    done = host.run("cd /root && sh -eu step.sh", check=False)
+    journal = host.enter("journalctl", "--no-pager", "--lines=60").stdout if done.returncode else ""
+    assert not journal, f"{host.name}: {name}: {done.stderr}\n{journal}"
 
 
 class Mesh:
