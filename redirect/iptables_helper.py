@@ -45,8 +45,11 @@ def main() -> None:
             answer = {"error": str(error)}
         except Exception as error:  # noqa: BLE001 - whatever it is, the other side must hear of it
             answer = {"error": f"python-iptables: {type(error).__name__}: {error}"}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # whoever asked was killed meanwhile: nobody is to hear of it, the log neither
+            os._exit(1)
 
 
 def _serve(request: dict[str, Any], family: Family) -> dict[str, Any]:
