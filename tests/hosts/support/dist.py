@@ -20,6 +20,7 @@ def dist(version: str = VERSION, releases: tuple[Release, ...] = RELEASES, *, br
     sources = [path.read_bytes() for path in files if path.parent.name != "script" or path.name in _BUILDS]
     name = image._hash(version, broken, *releases, (ROOT / "pyproject.toml").read_bytes(), *sources)
     place = image.CACHE / f"dist-{name}"
+    image.CACHE.mkdir(parents=True, exist_ok=True)
     if not place.exists():  # a minute: built beside its place without a lock, which would keep hosts of other runs waiting
         wheels = () if version == VERSION else ("--wheels", str(dist()))
         new = Path(mkdtemp(prefix="dist-new-", dir=image.CACHE))
