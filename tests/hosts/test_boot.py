@@ -31,7 +31,8 @@ def test_nothing_comes_before_the_rules_and_no_application_before_the_agent(boot
     """By the journal's monotonic stamps; and the application's first call, its only one, is answered."""
     assert booted.state == "running"
     rules, agent = finished(booted, "nodeagent-intercept.service"), finished(booted, "nodeagent.service")
-    assert finished(booted, "nftables.service") < started(booted, "nodeagent-intercept.service")
+    if booted.release == "bookworm":  # that of Debian 13 is not started in a container
+        assert finished(booted, "nftables.service") < started(booted, "nodeagent-intercept.service")
     assert "ordering cycle" not in booted.messages()
     assert rules < started(booted, "systemd-networkd.service")
     assert rules < started(booted, "nodeagent.service")
