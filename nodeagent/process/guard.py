@@ -77,6 +77,7 @@ class Guard:
         missing = self._elements.set_agents([agent_cgroup])
         if missing:
             raise RedirectError(f"the agent's own cgroup {missing[0]!r} cannot be named in a rule; start it in another")
+        self._count_bypassed(self._elements)  # at once: what was while nobody lived; and iptables counts only from then on
         self._rules, self._why = "active", ""
 
     def capture(self, capture: Capture) -> None:
