@@ -88,7 +88,8 @@ class Watch:
 
     async def _turn(self) -> None:
         """One query; what it says is applied if it says something new."""
-        index = 0 if self._rhythm.is_pulse and self._failures else self._index
+        is_news = self.is_forbidden or (self._rhythm.is_pulse and self._failures)  # that it is answered again
+        index = 0 if is_news else self._index
         answer = await self._catalog.read(self.path, index, self._rhythm.wait_s)
         digest = hashlib.blake2b(answer.body, digest_size=16).digest()
         is_new = digest != self._applied
