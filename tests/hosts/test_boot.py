@@ -32,7 +32,7 @@ def test_nothing_comes_before_the_rules_and_no_application_before_the_agent(boot
     assert booted.state == "running"
     rules, agent = finished(booted, "nodeagent-intercept.service"), finished(booted, "nodeagent.service")
     if booted.release == "bookworm":  # that of Debian 13 is not started in a container
-        assert finished(booted, "nftables.service") < started(booted, "nodeagent-intercept.service")
+        assert 0 < entered(booted, "nftables.service", "Active") < entered(booted, "nodeagent-intercept.service", "Active")
     assert "ordering cycle" not in booted.messages()
     assert rules < started(booted, "systemd-networkd.service")
     assert rules < started(booted, "nodeagent.service")
@@ -94,6 +94,11 @@ def test_a_crash_is_no_other_than_a_reboot(whole: Mesh, host: Host) -> None:
 def started(host: Host, unit: str) -> int:
     """When systemd began to start the unit in this boot, in microseconds."""
     return _stamp(host, unit, "Starting ")
+
+
+def entered(host: Host, unit: str, state: str) -> int:
+    """When it entered this state last, in microseconds of this boot, as systemd knows it: the journal is not yet there so early."""
+    return int(host.run("systemctl", "show", "--value", f"--property={state}EnterTimestampMonotonic", unit).stdout)
 
 
 def finished(host: Host, unit: str) -> int:
