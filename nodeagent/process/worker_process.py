@@ -154,6 +154,8 @@ class WorkerProcess:
         worker.pid, worker._process = passed.pid, Process(loop, passed.pid, passed.pidfd, worker._see_end)
         worker._end_by(passed.drain_until)
         worker._prepared.go_on(passed.asks)
+        if worker.state == State.DRAINING:  # the order may have waited for room when its predecessor left
+            worker.drain(max(1.0, worker.drain_until - loop.time()) if worker.drain_until else 0.0)
         return worker
 
     def pass_on(self) -> PassedWorker:
@@ -180,6 +182,11 @@ class WorkerProcess:
     def has_ended(self) -> bool:
         """Whether its process is gone, though it may not have been said why."""
         return self.state == State.DEAD or (self._process is not None and self._process.ended.is_set())
+
+    @property
+    def has_channel(self) -> bool:
+        """Whether it can be told anything, and a successor of ours could go on with it."""
+        return self._channel.is_open
 
     @property
     def has_unsent(self) -> bool:
@@ -286,8 +293,9 @@ class WorkerProcess:
         handler(data)
 
     def _lose(self, why: str) -> None:
-        """A worker without a channel cannot be drained or asked: it is replaced."""
-        if self.state not in (State.DRAINING, State.DEAD):
+        """A worker without a channel cannot be drained or asked: it is replaced. One that has drained ends by itself."""
+        is_ending = self.state == State.DRAINING and any(data[0] == requests.DRAINED for data in self._said)
+        if self.state != State.DEAD and not is_ending:
             _log.error("worker_channel_lost", worker=self.number, pid=self.pid, why=f"it {why}")
             self.kill()
 
