@@ -71,6 +71,7 @@ class ControlProcess:
         self._late: set[WorkerProcess] = set()
         """Workers whose channel could not be passed yet."""
         self._is_wanted = True
+        self._restart_timer: asyncio.TimerHandle | None = None
 
     @property
     def pid(self) -> int:
@@ -78,8 +79,11 @@ class ControlProcess:
         return self._process.pid if self._process and not self._process.ended.is_set() else 0
 
     def start(self) -> None:
-        """Starts it and gives it a channel to every worker that lives; one that cannot start is tried again as one that ended."""
-        if not self._is_wanted:
+        """Starts it, unless it runs, and gives it a channel to every worker that lives.
+
+        One that cannot be started now is tried again as one that ended.
+        """
+        if not self._is_wanted or self.pid:
             return
         try:
             self._launch()
@@ -158,6 +162,8 @@ class ControlProcess:
     async def stop(self) -> None:
         """Ends it, with force if it does not go."""
         self._is_wanted = False
+        if self._restart_timer:
+            self._restart_timer.cancel()
         if self._process:
             self._process.signal(signal.SIGTERM)
             try:
@@ -242,7 +248,7 @@ class ControlProcess:
         self.exits = remember_exit(self.exits, now)
         next_at = start_at(self.exits, now)
         _log.error("control_exited", code=code, restart_in_s=round(next_at - now, 3))
-        self._loop.call_at(next_at, self.start)
+        self._restart_timer = self._loop.call_at(next_at, self.start)
 
 
 def _capture_in(message: Message) -> Capture:

@@ -262,3 +262,21 @@ def test_memory_that_control_could_change_costs_it_its_life() -> None:
         assert control.keys == -1
 
     play(script, start)
+
+
+def test_one_that_was_to_be_started_again_is_not_after_a_stop_and_never_beside_another() -> None:
+    """A reload that fails stops and revives it, whatever had been planned before."""
+    start = Start(OSError(errno.EAGAIN, "x"))
+
+    async def script(control: ControlProcess) -> None:
+        control.start()
+        planned = control._restart_timer
+        assert planned
+        await control.stop()
+        assert planned.cancelled()
+        control.revive()
+        pid = control.pid
+        control.revive()
+        assert (control.pid, len(start.options)) == (pid, 2)
+
+    play(script, start)
