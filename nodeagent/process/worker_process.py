@@ -125,9 +125,8 @@ class WorkerProcess:
         """Whether it decides as well as those that serve."""
         self.drain_until = 0.0
         """Of the loop's clock: when what it still carries is closed; 0: that is not set."""
-        self.born_at = loop.time()
-        self.answered_at = self.born_at
-        """Of the loop's clock."""
+        self.born_at = self.answered_at = self.told_at = loop.time()
+        """Of the loop's clock; `told_at`: when it was given sockets, once it was."""
         self.for_control: socket.socket | None = None
         """Control's end of the worker's other channel, until it is handed over."""
         self._loop = loop
@@ -208,7 +207,7 @@ class WorkerProcess:
                 copy.close()
             raise
         self._move(Event.LISTEN)
-        self.answered_at = self._loop.time()
+        self.answered_at = self.told_at = self._loop.time()
         self._channel.send(requests.encode_listen((each.kind, each.family) for each in listeners), copies)
 
     def pause(self) -> None:
