@@ -244,6 +244,8 @@ def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
             if parts.has_inherited:  # whoever comes waits in the queues for those who will serve, and is not refused meanwhile
                 parts.guard.beat()
                 parts.notifier.alive()
+        else:
+            parts.guard.remove()
     except RedirectError as error:
         raise ConfigError(f"interception cannot be put in place: {error}") from error
 
