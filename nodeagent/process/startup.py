@@ -238,7 +238,7 @@ def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
         parts.guard = Guard(_settings(parts) if is_enabled else None, closed_units(parts.config))
         stack.callback(parts.guard.close)
         if is_enabled:
-            parts.guard.install(_own_cgroup())
+            parts.guard.install(agent_cgroup())
             if parts.saved:
                 parts.guard.capture(parts.saved)
             if parts.has_inherited:  # whoever comes waits in the queues for those who will serve, and is not refused meanwhile
@@ -322,7 +322,7 @@ def _launch(parts: Parts, _stack: AsyncExitStack) -> None:
     parts.fleet.start(parts.slots, is_resumed=parts.has_inherited)
 
 
-def _own_cgroup() -> str:
+def agent_cgroup() -> str:
     """Our own cgroup below the mount.
 
     Raises:

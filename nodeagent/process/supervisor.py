@@ -20,7 +20,7 @@ from nodeagent.process.heartbeat import Heartbeat
 from nodeagent.process.inherited import value_to_pass
 from nodeagent.process.notify import take_stored
 from nodeagent.process.orphans import end_orphans, find_orphans
-from nodeagent.process.reload import Command, ReloadRefused, check_successor, own_command
+from nodeagent.process.reload import Command, ReloadRefused, check_fixed, check_successor, own_command
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.startup import Parts, start
 from nodeagent.wire.frames import SupervisorStats
@@ -121,9 +121,11 @@ class Supervisor:
     async def _check(self) -> bytes:
         self._is_checking = True
         try:
-            return await check_successor(self._parts.loop, self._command, self._parts.environ)
+            config = await check_successor(self._parts.loop, self._command, self._parts.environ)
         finally:
             self._is_checking = False
+        check_fixed(self._parts.config, config)
+        return config
 
     async def _settle(self) -> None:
         """Waits for the reload before this one, but not for ever: a generation that never serves must be replaceable."""
