@@ -84,7 +84,8 @@ RESTART_MIN_S = 0.1  # a process that ends is started again after this, doubling
 RESTART_MAX_S = 30.0
 RESTART_RESET_S = 60.0  # that it must live for the doubling to start anew
 RESTARTS_REMEMBERED = 16  # exits in a row: 0.1 s doubled so often is far beyond RESTART_MAX_S
-START_S = 15.0  # a worker that does not accept by then is replaced
+START_S = 15.0  # a worker that could not serve by then is replaced
+OPEN_S = 5.0  # nor one that does not accept from the sockets that it was given, which takes it milliseconds
 ANSWER_S = 3.0  # a worker silent for longer stops the beat: 2 s are left until the kernel's switch opens
 HUNG_S = 3.5  # and is replaced: whoever waits in its queue is answered within 5 s, by its successor
 EXIT_CODE_S = 0.02  # what a spawner gets to tell why a worker ended, before the worker is replaced without knowing
@@ -117,6 +118,7 @@ PAUSE_S = 4.0  # the supervisor is away while it executes itself, about a second
 QUIET_S = 1.0  # before it goes, it answers what it was asked: questions about owners take 20 ms at most
 STORED = 256  # descriptors that the service manager keeps for us, FileDescriptorStoreMax= of the unit: 42 sets of six
 RESUME_S = 4.0  # after a crash, those who wait in the queues wait for workers that know policy: as long as the beat lasts
+KEYS_GAP_S = 1.0  # between two looks at what control passes: a service manager is told each time, and the newest is enough
 KEYS_BYTES = 8 * 1024 * 1024  # of control's memory of keys: SVID_ON_DEMAND certificates of 2 KiB, with room
 DENY_GRACE_S = 1.0  # connections that a change denies are cut over this: their clients do not all come back in one moment
 BACKSTOP_S = 1.0  # what the callee's agent gets beyond the grace, for it may hear of a change later; then the caller's cuts, over this

@@ -1,8 +1,8 @@
 """`nodeagent upgrade`: another installed version takes over from the running one, which no connection notices."""
 
-import os
-import signal
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -10,9 +10,11 @@ import click
 from nodeagent import limits
 from nodeagent.cli.agent_api import ask, socket_option
 from nodeagent.cli.render import output_option, show_json, show_table
+from nodeagent.cli.supervisor_process import SupervisorHandle
 from nodeagent.cli.versions import ROOT, Versions, choose, read_versions, switch
-from nodeagent.control.generations import Reloaded, judge_reload
+from nodeagent.control.generations import Reloaded, judge_back, judge_reload
 from nodeagent.control.report import API_VERSION, Status
+from nodeagent.errors import ConfigError
 from nodeagent.lab.progress import Progress
 
 
@@ -46,48 +48,94 @@ def upgrade(  # noqa: PLR0913 - click hands over one argument for each option
     if not yes:
         click.echo(f"would switch {root}/current from {versions.current or 'nothing'} to {chosen}, and reload; --yes does it")
         return
-    _take(versions, chosen, before, socket_path)
+    if before.supervisor is None:
+        raise ConfigError("the agent's control process has not heard of its supervisor; nothing was switched, try again")
+    with SupervisorHandle(before.supervisor.pid) as supervisor:
+        _take(_Upgrade(versions, chosen, before, supervisor, socket_path))
     click.echo(f"{chosen} serves; connections of before live on, see: nodeagent status")
 
 
-def _take(versions: Versions, chosen: str, before: Status, socket_path: str | None) -> None:
-    """Raises ClickException: it could not be done; the version of before runs, or is at least what starts next."""
-    switch(versions.root, "current", chosen)
-    why = _reload(before, chosen, socket_path)
-    if not why:
-        if versions.current and versions.current != chosen:
-            switch(versions.root, "previous", versions.current)
-        return
-    if not versions.current:
-        raise click.ClickException(f"{chosen} does not serve: {why}; no version is known to go back to")
-    switch(versions.root, "current", versions.current)
-    now = ask("/v1/status", Status, socket_path=socket_path)
-    is_unchanged = now.supervisor and before.supervisor and now.supervisor.generation == before.supervisor.generation
-    again = "" if is_unchanged else _reload(now, versions.current, socket_path)
-    put_back = f"; that {versions.current} serves again could not be seen: {again}" if again else f"; {versions.current} serves"
-    raise click.ClickException(f"{chosen} was not taken: {why}{put_back}")
+@dataclass(frozen=True, slots=True)
+class _Upgrade:
+    """What is to be done, as it was when that began."""
+
+    versions: Versions
+    chosen: str
+    before: Status
+    supervisor: SupervisorHandle
+    socket_path: str | None
+
+    @property
+    def back(self) -> str:
+        """Where a failure leads back to; empty: it is not known."""
+        known = (self.versions.current, self.before.version)
+        return next((each for each in known if each in self.versions.installed and each != self.chosen), "")
 
 
-def _reload(before: Status, version: str, socket_path: str | None) -> str:
-    """Why the agent does not serve as `version` after a reload; empty: it does."""
-    if before.supervisor is None:
-        return "the supervisor was not heard yet"
-    os.kill(before.supervisor.pid, signal.SIGHUP)
+def _take(this: _Upgrade) -> None:
+    """Raises ClickException: it could not be done; says what runs, or what starts next."""
+    root, chosen = this.versions.root, this.chosen
+    switch(root, "current", chosen)
+    try:
+        this.supervisor.reload()
+        outcome = _follow(this.socket_path, lambda now, silent: _judge_forth(this, now, silent))
+    except BaseException as error:  # ctrl-C, too: what was begun is taken back
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        raise click.ClickException(f"{chosen} was not taken: {why}; {_turn_back(this)}") from error
+    if outcome.state == "done":
+        if this.versions.current not in ("", chosen):
+            switch(root, "previous", this.versions.current)
+    elif not this.back:
+        raise click.ClickException(f"{chosen} does not serve: {outcome.why}; no version is known to go back to")
+    elif outcome.state == "refused":
+        switch(root, "current", this.back)
+        raise click.ClickException(f"{chosen} was not taken: {outcome.why}; {this.before.version} serves")
+    else:
+        _come_back(this, outcome.why)
+
+
+def _come_back(this: _Upgrade, why: str) -> None:
+    """Raises ClickException: in any case; says whether the version of before could be seen to serve."""
+    click.echo(f"{this.chosen} does not serve: {why}; {_turn_back(this)}", err=True)
+    outcome = _follow(this.socket_path, lambda now, silent: judge_back(now, this.back, silent))
+    is_back = f"{this.back} serves" if outcome.state == "done" else f"that {this.back} serves again could not be seen: {outcome.why}"
+    raise click.ClickException(f"{this.chosen} was not taken: {why}; {is_back}")
+
+
+def _turn_back(this: _Upgrade) -> str:
+    """What is so now. The agent is not asked first: what runs may be a version that never answers."""
+    if not this.back:
+        return f"{this.chosen} is what starts next: no version is known to go back to"
+    switch(this.versions.root, "current", this.back)
+    try:
+        this.supervisor.reload()
+    except OSError as error:
+        return f"{this.back} is what starts next; the agent could not be told: {error.strerror}"
+    return f"{this.back} is what starts next, and the agent was told to go on as that, see: nodeagent status"
+
+
+def _judge_forth(this: _Upgrade, now: Status | None, why_silent: str) -> Reloaded:
+    so_far = judge_reload(this.before, now, why_silent)
+    return judge_version(so_far, now.version, this.chosen) if now else so_far
+
+
+def _follow(socket_path: str | None, judge: Callable[[Status | None, str], Reloaded]) -> Reloaded:
+    """What becomes of a reload; still `waiting` after UPGRADE_S."""
     deadline, progress = time.monotonic() + limits.UPGRADE_S, Progress(lambda what: click.echo(f"  · {what}", err=True))
-    while (so_far := _look(before, version, socket_path)).state == "waiting":
+    while (so_far := _look(socket_path, judge)).state == "waiting":
         if time.monotonic() > deadline:
-            return f"not within {limits.UPGRADE_S:g} s: {so_far.why}"
+            return Reloaded("waiting", f"not within {limits.UPGRADE_S:g} s: {so_far.why}")
         progress.waits_for(so_far.why)
         time.sleep(limits.RESEND_S)
-    return so_far.why
+    return so_far
 
 
-def _look(before: Status, version: str, socket_path: str | None) -> Reloaded:
+def _look(socket_path: str | None, judge: Callable[[Status | None, str], Reloaded]) -> Reloaded:
     try:
         now = ask("/v1/status", Status, socket_path=socket_path)
     except click.ClickException as error:
-        return judge_reload(before, None, error.message)
-    return judge_version(judge_reload(before, now), now.version, version)
+        return judge(None, error.message)
+    return judge(now, "")
 
 
 def judge_version(so_far: Reloaded, running: str, version: str) -> Reloaded:

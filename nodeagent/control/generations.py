@@ -50,3 +50,15 @@ def judge_reload(before: Status, now: Status | None, why_silent: str = "") -> Re
     if late or not any(worker.state == "serving" for worker in young):
         return Reloaded("waiting", f"{len(late)} workers of the generation before still accept connections")
     return Reloaded("done")
+
+
+def judge_back(now: Status | None, version: str, why_silent: str = "") -> Reloaded:
+    """Whether the agent serves as `version`, whatever it was meanwhile."""
+    if now is None or now.supervisor is None:
+        return Reloaded("waiting", why_silent or "the supervisor was not heard yet")
+    if now.supervisor.version != version:
+        return Reloaded("waiting", f"the agent is {now.supervisor.version}")
+    young = (worker for worker in now.workers if worker.agent_generation == now.supervisor.generation)
+    if not any(worker.state == "serving" for worker in young):
+        return Reloaded("waiting", f"no worker of {version} accepts connections yet")
+    return Reloaded("done")

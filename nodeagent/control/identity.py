@@ -237,7 +237,7 @@ class Identity:
         self._wake()
 
     def _trust_in(self, trust: Trust, body: bytes) -> None:
-        if self.trust is not None:
+        if self.trust is not None and body != self._roots_body:  # the same: what was restored is confirmed
             _log.warning("roots_changed", trust_domain=trust.bundle.trust_domain, roots=sorted(trust.ids),
                          active=trust.active_id, revoked=len(trust.revoked))  # fmt: skip
         self.trust, self._roots_body = trust, body

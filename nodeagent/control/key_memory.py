@@ -4,6 +4,7 @@ A restart needs no CA by it. It is never on a disk, and the supervisor passes it
 """
 
 import array
+import errno
 import fcntl
 import os
 import socket
@@ -92,8 +93,10 @@ def hand_keys(supervisor: socket.socket, content: bytes) -> None:
     """Has the supervisor hold it instead of what it held.
 
     Raises:
-        OSError: no descriptor or memory is left, or the supervisor is gone or too busy.
+        OSError: no descriptor or memory is left, it is more than the supervisor takes, or that one is gone or too busy.
     """
+    if len(content) > limits.KEYS_BYTES:
+        raise OSError(errno.EFBIG, f"{len(content)} bytes of keys, more than {limits.KEYS_BYTES}")
     memory = os.memfd_create("nodeagent-keys", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.write(memory, content)

@@ -57,6 +57,11 @@ class WorkerChannel:
                 self._flush()
 
     @property
+    def is_open(self) -> bool:
+        """Whether anything can still be said or heard."""
+        return self._is_open
+
+    @property
     def has_unsent(self) -> bool:
         """Whether anything waits for room."""
         return bool(self._waiting)

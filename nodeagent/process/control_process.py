@@ -71,6 +71,7 @@ class ControlProcess:
         self._late: set[WorkerProcess] = set()
         """Workers whose channel could not be passed yet."""
         self._is_wanted = True
+        self._restart_timer: asyncio.TimerHandle | None = None
 
     @property
     def pid(self) -> int:
@@ -78,8 +79,11 @@ class ControlProcess:
         return self._process.pid if self._process and not self._process.ended.is_set() else 0
 
     def start(self) -> None:
-        """Starts it and gives it a channel to every worker that lives; one that cannot start is tried again as one that ended."""
-        if not self._is_wanted:
+        """Starts it, unless it runs, and gives it a channel to every worker that lives.
+
+        One that cannot be started now is tried again as one that ended.
+        """
+        if not self._is_wanted or self.pid:
             return
         try:
             self._launch()
@@ -158,6 +162,8 @@ class ControlProcess:
     async def stop(self) -> None:
         """Ends it, with force if it does not go."""
         self._is_wanted = False
+        if self._restart_timer:
+            self._restart_timer.cancel()
         if self._process:
             self._process.signal(signal.SIGTERM)
             try:
@@ -179,6 +185,7 @@ class ControlProcess:
             for message in self._frames.feed(data):
                 self._on_capture(_capture_in(message))
             if not data:  # it ends, or it is broken
+                self._receive_keys()
                 self._close()
                 self._kill()
         except BlockingIOError:
@@ -189,25 +196,39 @@ class ControlProcess:
             self._replace(f"cannot be read: {error.strerror}")
 
     def _receive_keys(self) -> None:
-        """Takes the one thing that control passes: memory that it cannot change any more. Anything else costs it its life."""
-        assert self._handover is not None
+        """Takes the newest keys that wait, then none for KEYS_GAP_S: each are work for the service manager, too."""
+        handover = self._handover
+        if handover is None:
+            return
+        count = 0
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._handover, len(KEYS) + 1, 1)
+            while count < limits.CHANNEL_TURN:
+                self._hold(_receive_memory(handover))
+                count += 1
         except BlockingIOError:
+            pass
+        except EOFError:
+            self._loop.remove_reader(handover)
+        except FrameError as error:
+            self._replace(str(error))
             return
-        except OSError:
-            data, descriptors = b"", []
-        if data == KEYS and len(descriptors) == 1 and is_sealed(descriptors[0]):
-            os.set_inheritable(descriptors[0], False)
-            self.forget_keys()
-            self.keys = descriptors[0]
-            self._on_keys(self.keys)
+        if count:
+            if self.keys >= 0:
+                self._on_keys(self.keys)
+            self._loop.remove_reader(handover)
+            self._loop.call_later(limits.KEYS_GAP_S, self._await_keys, handover)
+
+    def _await_keys(self, handover: socket.socket) -> None:
+        """Unless that control has been replaced meanwhile."""
+        if handover is self._handover:
+            self._loop.add_reader(handover, self._receive_keys)
+
+    def _hold(self, memory: int) -> None:
+        if memory < 0:
+            _log.warning("keys_not_kept", error="no descriptor is left for them", effect="a restart uses older ones, or the CA")
             return
-        for fd in descriptors:
-            os.close(fd)
-        self._loop.remove_reader(self._handover)
-        if data:
-            self._replace("passed something else than keys")
+        self.forget_keys()
+        self.keys = memory
 
     def forget_keys(self) -> None:
         """Closes our copy of its memory of keys."""
@@ -235,6 +256,7 @@ class ControlProcess:
         self._channel = self._handover = None
 
     def _end(self, code: int | None) -> None:
+        self._receive_keys()
         self._close()
         if not self._is_wanted:
             return
@@ -242,7 +264,33 @@ class ControlProcess:
         self.exits = remember_exit(self.exits, now)
         next_at = start_at(self.exits, now)
         _log.error("control_exited", code=code, restart_in_s=round(next_at - now, 3))
-        self._loop.call_at(next_at, self.start)
+        self._restart_timer = self._loop.call_at(next_at, self.start)
+
+
+def _receive_memory(handover: socket.socket) -> int:
+    """The one thing that control passes: memory that it cannot change any more; -1: there was no descriptor left for it here.
+
+    Raises:
+        BlockingIOError: nothing waits.
+        EOFError: control has closed its end.
+        FrameError: it passed something else.
+    """
+    try:
+        data, descriptors, flags, _ = socket.recv_fds(handover, len(KEYS) + 1, 1)
+    except BlockingIOError:
+        raise
+    except OSError:
+        data, descriptors, flags = b"", [], 0
+    if data == KEYS and len(descriptors) == 1 and is_sealed(descriptors[0]):
+        os.set_inheritable(descriptors[0], False)
+        return descriptors[0]
+    for fd in descriptors:
+        os.close(fd)
+    if not data:
+        raise EOFError
+    if data == KEYS and not descriptors and flags & socket.MSG_CTRUNC:
+        return -1
+    raise FrameError("passed something else than keys")
 
 
 def _capture_in(message: Message) -> Capture:

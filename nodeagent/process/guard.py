@@ -8,7 +8,7 @@ from nodeagent.observe.log import open_log
 from nodeagent.process.capture import Capture, follow_capture
 from nodeagent.process.units import StampedUnit
 from redirect import kernel
-from redirect.backend import AnyElements, open_elements
+from redirect.backend import AnyElements, installed_backends, open_elements
 from redirect.errors import RedirectError
 from redirect.settings import Settings
 
@@ -25,7 +25,7 @@ class Guard:
     """
 
     def __init__(self, settings: Settings | None, stays_closed: Callable[[str], bool] = lambda _: False) -> None:
-        """`settings`: None where interception is switched off; then nothing here touches the kernel.
+        """`settings`: None where interception is switched off; then nothing here touches the kernel, but `remove`.
 
         stays_closed: whether a unit may never bypass a dead agent.
         """
@@ -79,6 +79,23 @@ class Guard:
             raise RedirectError(f"the agent's own cgroup {missing[0]!r} cannot be named in a rule; start it in another")
         self._count_bypassed(self._elements)  # at once: what was while nobody lived; and iptables counts only from then on
         self._rules, self._why = "active", ""
+
+    def remove(self) -> None:
+        """Takes away what was installed before interception was switched off: nobody beats for it, so it would refuse all.
+
+        What open connections need stays.
+        """
+        try:
+            report = kernel.remove() if installed_backends() else kernel.Report()
+        except RedirectError as error:
+            self._why += f", but rules of before cannot be removed: {error}"
+            _log.error("interception_not_removed", error=str(error), effect="new connections are refused or pass, as `fail` says",
+                       cure="nodeagent intercept remove --now")  # fmt: skip
+            return
+        for change in report.changes:
+            _log.info("interception_changed", change=change)
+        if report.left:
+            _log.info("interception_left", what="the rules that open connections need", why=report.left)
 
     def capture(self, capture: Capture) -> None:
         """From now on this is captured."""

@@ -86,7 +86,7 @@ class Handover(msgspec.Struct, frozen=True):
     keys: int = -1
     """Control's memory of keys; -1: it has left none."""
     config: bytes = b""
-    """As the successor itself has read and checked it; its predecessor does not look into it."""
+    """As the successor itself has read and checked it; its predecessor looks only at what a reload cannot change."""
 
 
 class Inheritance(msgspec.Struct, frozen=True):

@@ -20,6 +20,8 @@ class Pulse(NamedTuple):
     state: State
     born_at: float
     answered_at: float
+    told_at: float
+    """When it was given sockets, where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Verdict:
     is_beating: bool
     """Connections are being accepted by everyone who is supposed to."""
     hung: tuple[int, ...]
-    """Workers to replace."""
+    """Numbers of workers to replace."""
 
 
 def judge(pulses: Sequence[Pulse], now: float) -> Verdict:
@@ -40,10 +42,20 @@ def judge(pulses: Sequence[Pulse], now: float) -> Verdict:
     """
     serving = [pulse for pulse in pulses if pulse.state == State.SERVING]
     is_beating = bool(serving) and all(now - pulse.answered_at <= limits.ANSWER_S for pulse in serving)
-    asked = [pulse for pulse in pulses if pulse.state in (State.STANDBY, State.OPENING, State.SERVING)]
-    hung = [pulse.number for pulse in asked if now - pulse.answered_at > limits.HUNG_S]
-    hung += [p.number for p in pulses if p.state == State.STARTING and now - p.born_at > limits.START_S]
-    return Verdict(is_beating, tuple(hung))
+    return Verdict(is_beating, tuple(pulse.number for pulse in pulses if _is_hung(pulse, now)))
+
+
+def _is_hung(pulse: Pulse, now: float) -> bool:
+    """One that starts is not asked yet; one that drains may take its time."""
+    is_silent = now - pulse.answered_at > limits.HUNG_S
+    match pulse.state:
+        case State.STARTING:
+            return now - pulse.born_at > limits.START_S
+        case State.OPENING:
+            return is_silent or now - pulse.told_at > limits.OPEN_S
+        case State.STANDBY | State.SERVING:
+            return is_silent
+    return False
 
 
 class Heartbeat:
@@ -80,7 +92,7 @@ class Heartbeat:
 
     def _act(self, now: float) -> None:
         workers = {worker.number: worker for worker in self._fleet.living()}
-        verdict = judge([Pulse(w.number, w.state, w.born_at, w.answered_at) for w in workers.values()], now)
+        verdict = judge([Pulse(w.number, w.state, w.born_at, w.answered_at, w.told_at) for w in workers.values()], now)
         for number in verdict.hung:
             _log.error("worker_hung", worker=number, pid=workers[number].pid, state=str(workers[number].state))
             workers[number].kill()

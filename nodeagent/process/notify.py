@@ -6,8 +6,8 @@ Without systemd: nothing.
 import array
 import os
 import socket
-from collections import deque
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 
 from nodeagent import limits
 
@@ -47,14 +47,24 @@ def take_stored(environ: MutableMapping[str, str], pid: int) -> list[tuple[str, 
     return list(zip([*values["LISTEN_FDNAMES"].split(":"), *[""] * len(taken)], taken, strict=False))
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the manager shall keep under a name."""
+
+    descriptors: tuple[int, ...] = ()
+    """Our own copies; none: nothing."""
+    is_stale: bool = False
+    """Whether what it keeps under this name now shall go first."""
+
+
 class Notifier:
     """The service manager's ear. Owned by the supervisor."""
 
     def __init__(self, environ: MutableMapping[str, str], pid: int) -> None:
         self._address = notify_address(environ)
         self._is_watched = is_watched(environ, pid)
-        self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
-        """Messages with descriptors, of our own copies: none of them may be lost, and their order counts."""
+        self._unsent: dict[str, _Wanted] = {}
+        """What the manager is still to be told, by name: the newest, as all before it would be undone by it."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
     def ready(self, status: str) -> None:
@@ -67,7 +77,7 @@ class Notifier:
 
     def alive(self) -> None:
         """Feeds the watchdog, where there is one."""
-        self._flush()
+        self.flush()
         if self._is_watched:
             self._send("WATCHDOG=1")
 
@@ -80,37 +90,55 @@ class Notifier:
         except OSError:
             _close(copies)
             return
-        self._queue(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", tuple(copies))
+        if self._address:
+            before = self._unsent.get(name)
+            self._want(name, _Wanted(tuple(copies), is_stale=before is not None and before.is_stale))
 
     def forget(self, name: str) -> None:
         """It gets nothing of this name any more."""
-        self._queue(f"FDSTOREREMOVE=1\nFDNAME={name}", ())
+        if self._address:
+            self._want(name, _Wanted(is_stale=True))
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether a slow manager has not heard yet what it shall keep."""
+        return bool(self._unsent)
 
     def close(self) -> None:
         """Gives the descriptors back."""
-        for _, descriptors in self._unsent:
-            _close(descriptors)
+        for wanted in self._unsent.values():
+            _close(wanted.descriptors)
         self._unsent.clear()
         self._socket.close()
 
-    def _queue(self, text: str, descriptors: tuple[int, ...]) -> None:
-        if self._address:
-            self._unsent.append((text.encode(), descriptors))
-            self._flush()
-
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Sends what waits; a manager that is slow gets the rest with the next beat."""
         while self._unsent:
-            data, descriptors = self._unsent[0]
-            beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-            try:
-                self._socket.sendmsg([data], beside, 0, self._address)
-            except BlockingIOError:
+            name, wanted = next(iter(self._unsent.items()))
+            if wanted.is_stale and not self._tell(f"FDSTOREREMOVE=1\nFDNAME={name}"):
                 return
-            except OSError:  # nobody is there, or nobody who takes descriptors: there is no store then
-                pass
-            self._unsent.popleft()
-            _close(descriptors)
+            self._unsent[name] = replace(wanted, is_stale=False)
+            if wanted.descriptors and not self._tell(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", wanted.descriptors):
+                return
+            _close(self._unsent.pop(name).descriptors)
+
+    def _want(self, name: str, wanted: "_Wanted") -> None:
+        """Instead of what was wanted before, in its place in the queue."""
+        if before := self._unsent.get(name):
+            _close(before.descriptors)
+        self._unsent[name] = wanted
+        self.flush()
+
+    def _tell(self, text: str, descriptors: Sequence[int] = ()) -> bool:
+        """Whether it need not be tried again."""
+        beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        try:
+            self._socket.sendmsg([text.encode()], beside, 0, self._address)
+        except BlockingIOError:
+            return False
+        except OSError:  # nobody is there, or nobody who takes descriptors: there is no store then
+            return True
+        return True
 
     def _send(self, text: str) -> None:
         """A manager that does not listen is not our failure: it will see the process end."""

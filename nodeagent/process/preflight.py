@@ -9,6 +9,7 @@ from pathlib import Path
 from nodeagent.config import Config
 from nodeagent.errors import ConfigError
 from nodeagent.process import privileges, sock_diag
+from nodeagent.process.cgroups import find_cgroup2_mount
 from nodeagent.process.conntrack import NETLINK_NETFILTER, Flow, find_original
 from nodeagent.process.listeners import make_prepared_socket
 from nodeagent.process.netlink import NetlinkError, NetlinkSocket
@@ -39,6 +40,13 @@ def check_group(name: str | int, key: str) -> None:
             grp.getgrnam(name)
     except KeyError:
         raise ConfigError(f"{key}: there is no group {name!r}; make it (groupadd --system {name}) or name another") from None
+
+
+def check_cgroup_root(root: str) -> None:
+    """Raises ConfigError where units are looked for in a cgroup that is none."""
+    mount = find_cgroup2_mount(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
+    if not (mount / root.strip("/")).is_dir():
+        raise ConfigError(f"intercept.cgroup_root: {root!r} is not below {mount}; take the setting out: it is for labs")
 
 
 def check_kernel(config: Config) -> None:

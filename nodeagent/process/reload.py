@@ -8,11 +8,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from nodeagent import limits
+from nodeagent.config import Config
 from nodeagent.process.child import START_ERRORS, watch_program
 
 _UNKNOWN = -1  # a status that nobody could tell: no sign of fitness
 _WORDS = 2000  # of what an unfit program printed, its end
+
+
+FIXED = ("admin.socket", "host.control_user", "host.worker_user", "intercept.cgroup_root")
+"""Settings that need a restart: workers and rules of before stand on them, and the lock of the run directory."""
 
 
 class ReloadRefused(Exception):
@@ -34,6 +41,31 @@ def own_command(argv: Sequence[str] = sys.argv, original: Sequence[str] = sys.or
     if os.access(argv[0], os.X_OK):
         return Command(argv[0], list(argv))
     return Command(sys.executable, [sys.executable, *original[1:]])
+
+
+def check_fixed(running: Config, checked: bytes) -> None:
+    """Of the successor's configuration only these are looked at, and those that its version does not have are not.
+
+    Raises:
+        ReloadRefused: one of FIXED differs.
+    """
+    known, wanted = msgspec.to_builtins(running), _try_tables(checked)
+    changed = [key for key in FIXED if (value := _setting(wanted, key)) is not None and value != _setting(known, key)]
+    if changed:
+        raise ReloadRefused(f"{', '.join(changed)}: a reload cannot change this; put it back, or: systemctl restart nodeagent")
+
+
+def _try_tables(checked: bytes) -> object:
+    try:
+        return msgspec.msgpack.decode(checked)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _setting(tables: object, key: str) -> object:
+    table, _, name = key.partition(".")
+    part = tables.get(table) if isinstance(tables, dict) else None
+    return part.get(name) if isinstance(part, dict) else None
 
 
 async def check_successor(loop: asyncio.AbstractEventLoop, command: Command, environ: Mapping[str, str]) -> bytes:

@@ -12,6 +12,22 @@ _MODE = 0o1775
 _RECORD = "intercept.json"  # `nodeagent intercept apply` may have made the directory, for this file
 
 
+def check_run_dir(path: Path, control: User) -> None:
+    """Changes nothing.
+
+    Raises:
+        ConfigError: the directory cannot be made, or `prepare_run_dir` would refuse it.
+    """
+    _check_name(path)
+    try:
+        if path.exists():
+            _check_found(path, path.stat(), control)
+        elif not path.parent.is_dir():
+            raise ConfigError(f"admin.socket: {path} cannot be made: {path.parent} is no directory; make it, or name another")
+    except OSError as error:
+        raise ConfigError(f"admin.socket: {path} cannot be used: {error.strerror}") from error
+
+
 def prepare_run_dir(path: Path, control: User) -> None:
     """Makes the directory root's, with room for control's socket, unless systemd or the lab has made it so.
 
@@ -20,19 +36,30 @@ def prepare_run_dir(path: Path, control: User) -> None:
     Raises:
         ConfigError: it cannot be made, or is not the agent's alone: /run or /tmp must never become control's.
     """
-    if not path.is_absolute() or path.parent == Path("/") or path.is_symlink():
-        raise ConfigError(_no_place(path))
+    _check_name(path)
     try:
         path.mkdir(exist_ok=True)
         found = path.stat()
-        if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, control.gid, _MODE):
-            return
-        if not _is_ours(path, found, control):
-            raise ConfigError(_no_place(path))
-        os.chown(path, 0, control.gid)
-        path.chmod(_MODE)
+        _check_found(path, found, control)
+        if not _is_ready(found, control):
+            os.chown(path, 0, control.gid)
+            path.chmod(_MODE)
     except OSError as error:
         raise ConfigError(f"{path} cannot be prepared: {error.strerror}; run: systemd-tmpfiles --create") from error
+
+
+def _check_name(path: Path) -> None:
+    if not path.is_absolute() or path.parent == Path("/") or path.is_symlink():
+        raise ConfigError(_no_place(path))
+
+
+def _check_found(path: Path, found: os.stat_result, control: User) -> None:
+    if not stat.S_ISDIR(found.st_mode) or not (_is_ready(found, control) or _is_ours(path, found, control)):
+        raise ConfigError(_no_place(path))
+
+
+def _is_ready(found: os.stat_result, control: User) -> bool:
+    return (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, control.gid, _MODE)
 
 
 def _is_ours(path: Path, found: os.stat_result, control: User) -> bool:

@@ -33,6 +33,7 @@ class SpawnerProcess:
         self._process: Process | None = None
         self._orders: socket.socket | None = None
         self._is_wanted = True
+        self._restart_timer: asyncio.TimerHandle | None = None
 
     @property
     def pid(self) -> int:
@@ -45,11 +46,11 @@ class SpawnerProcess:
         return self._orders is not None
 
     def start(self) -> None:
-        """Starts the program; orders may be given at once, they wait until it has imported everything.
+        """Starts the program, unless it runs; orders may be given at once, they wait until it has imported everything.
 
         One that cannot be started now is tried again as one that ended.
         """
-        if not self._is_wanted:
+        if not self._is_wanted or self.pid:
             return
         try:
             self._launch()
@@ -91,6 +92,8 @@ class SpawnerProcess:
     async def stop(self) -> None:
         """Ends the spawner; workers that still live go on without it."""
         self._is_wanted = False
+        if self._restart_timer:
+            self._restart_timer.cancel()
         self._close()
         if self._process:
             self._process.signal(signal.SIGTERM)
@@ -127,7 +130,7 @@ class SpawnerProcess:
         self.exits = remember_exit(self.exits, now)
         next_at = start_at(self.exits, now)
         _log.error("spawner_exited", code=code, restart_in_s=round(next_at - now, 3))
-        self._loop.call_at(next_at, self._restart)
+        self._restart_timer = self._loop.call_at(next_at, self._restart)
 
     def _restart(self) -> None:
         self.start()

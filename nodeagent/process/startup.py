@@ -238,12 +238,14 @@ def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
         parts.guard = Guard(_settings(parts) if is_enabled else None, closed_units(parts.config))
         stack.callback(parts.guard.close)
         if is_enabled:
-            parts.guard.install(_own_cgroup())
+            parts.guard.install(agent_cgroup())
             if parts.saved:
                 parts.guard.capture(parts.saved)
             if parts.has_inherited:  # whoever comes waits in the queues for those who will serve, and is not refused meanwhile
                 parts.guard.beat()
                 parts.notifier.alive()
+        else:
+            parts.guard.remove()
     except RedirectError as error:
         raise ConfigError(f"interception cannot be put in place: {error}") from error
 
@@ -320,7 +322,7 @@ def _launch(parts: Parts, _stack: AsyncExitStack) -> None:
     parts.fleet.start(parts.slots, is_resumed=parts.has_inherited)
 
 
-def _own_cgroup() -> str:
+def agent_cgroup() -> str:
     """Our own cgroup below the mount.
 
     Raises:

@@ -20,7 +20,7 @@ from nodeagent.process.heartbeat import Heartbeat
 from nodeagent.process.inherited import value_to_pass
 from nodeagent.process.notify import take_stored
 from nodeagent.process.orphans import end_orphans, find_orphans
-from nodeagent.process.reload import Command, ReloadRefused, check_successor, own_command
+from nodeagent.process.reload import Command, ReloadRefused, check_fixed, check_successor, own_command
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.startup import Parts, start
 from nodeagent.wire.frames import SupervisorStats
@@ -85,7 +85,9 @@ class Supervisor:
         self._parts = parts
         self._signals = signals
         self._command = command
-        self._refusals: list[str] = []
+        self._refused = 0
+        self._refusal = ""
+        """The last one's reason."""
         self._is_checking = False
         self._heartbeat = Heartbeat(parts.loop, parts.fleet, parts.guard.beat, parts.notifier.alive)
         self._complaint = Seldom(parts.loop.time)
@@ -112,15 +114,18 @@ class Supervisor:
                 await self._hand_on(await self._check())
             except Exception as error:  # noqa: BLE001 - whatever it was: the agent goes on
                 is_defect = not isinstance(error, (ReloadRefused, OSError))
-                self._refusals.append(f"a defect: {error!r}" if is_defect else str(error))
-                _log.error("reload_refused", why=self._refusals[-1], effect="all goes on as before", exc_info=is_defect)
+                self._refused += 1
+                self._refusal = f"a defect: {error!r}" if is_defect else str(error) or type(error).__name__
+                _log.error("reload_refused", why=self._refusal, effect="all goes on as before", exc_info=is_defect)
 
     async def _check(self) -> bytes:
         self._is_checking = True
         try:
-            return await check_successor(self._parts.loop, self._command, self._parts.environ)
+            config = await check_successor(self._parts.loop, self._command, self._parts.environ)
         finally:
             self._is_checking = False
+        check_fixed(self._parts.config, config)
+        return config
 
     async def _settle(self) -> None:
         """Waits for the reload before this one, but not for ever: a generation that never serves must be replaceable."""
@@ -145,9 +150,10 @@ class Supervisor:
             await self._hold_signals()
             value = value_to_pass(parts, parts.fleet.staying(), config)
             replace_self(value, self._command.program, self._command.arguments, os.environ)
-        except Exception:
-            parts.control.revive()
-            parts.fleet.stay()
+        except BaseException as error:
+            parts.control.revive()  # also where the agent was told to stop meanwhile: a drain is to be seen
+            if isinstance(error, Exception):
+                parts.fleet.stay()
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
@@ -163,10 +169,13 @@ class Supervisor:
             signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
 
     async def _fall_silent(self) -> None:
-        """Answers what is under way: nobody could answer it later."""
+        """Answers what is under way, and tells the service manager what to keep: nobody could later."""
         parts = self._parts
         deadline = parts.loop.time() + limits.QUIET_S
-        while (parts.owners.is_busy or parts.fleet.has_unsent) and parts.loop.time() < deadline:  # noqa: ASYNC110 - of many parts
+        while parts.loop.time() < deadline:
+            parts.notifier.flush()
+            if not (parts.owners.is_busy or parts.fleet.has_unsent or parts.notifier.has_unsent):
+                return
             await asyncio.sleep(limits.RESCAN_S)
 
     async def _drain(self) -> None:
@@ -243,8 +252,8 @@ class Supervisor:
             units=len(parts.units),
             workers=parts.fleet.facts(),
             generation=parts.generation,
-            reloads_refused=len(self._refusals),
-            reload_refused=self._refusals[-1] if self._refusals else "",
+            reloads_refused=self._refused,
+            reload_refused=self._refusal,
             bypassed=parts.guard.bypassed,
         )
 

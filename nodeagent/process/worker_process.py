@@ -125,9 +125,8 @@ class WorkerProcess:
         """Whether it decides as well as those that serve."""
         self.drain_until = 0.0
         """Of the loop's clock: when what it still carries is closed; 0: that is not set."""
-        self.born_at = loop.time()
-        self.answered_at = self.born_at
-        """Of the loop's clock."""
+        self.born_at = self.answered_at = self.told_at = loop.time()
+        """Of the loop's clock; `told_at`: when it was given sockets, once it was."""
         self.for_control: socket.socket | None = None
         """Control's end of the worker's other channel, until it is handed over."""
         self._loop = loop
@@ -154,6 +153,8 @@ class WorkerProcess:
         worker.pid, worker._process = passed.pid, Process(loop, passed.pid, passed.pidfd, worker._see_end)
         worker._end_by(passed.drain_until)
         worker._prepared.go_on(passed.asks)
+        if worker.state == State.DRAINING:  # the order may have waited for room when its predecessor left
+            worker.drain(max(1.0, worker.drain_until - loop.time()) if worker.drain_until else 0.0)
         return worker
 
     def pass_on(self) -> PassedWorker:
@@ -182,6 +183,11 @@ class WorkerProcess:
         return self.state == State.DEAD or (self._process is not None and self._process.ended.is_set())
 
     @property
+    def has_channel(self) -> bool:
+        """Whether it can be told anything, and a successor of ours could go on with it."""
+        return self._channel.is_open
+
+    @property
     def has_unsent(self) -> bool:
         """Whether something waits for room in its channel."""
         return self._channel.has_unsent
@@ -201,7 +207,7 @@ class WorkerProcess:
                 copy.close()
             raise
         self._move(Event.LISTEN)
-        self.answered_at = self._loop.time()
+        self.answered_at = self.told_at = self._loop.time()
         self._channel.send(requests.encode_listen((each.kind, each.family) for each in listeners), copies)
 
     def pause(self) -> None:
@@ -286,8 +292,9 @@ class WorkerProcess:
         handler(data)
 
     def _lose(self, why: str) -> None:
-        """A worker without a channel cannot be drained or asked: it is replaced."""
-        if self.state not in (State.DRAINING, State.DEAD):
+        """A worker without a channel cannot be drained or asked: it is replaced. One that has drained ends by itself."""
+        is_ending = self.state == State.DRAINING and any(data[0] == requests.DRAINED for data in self._said)
+        if self.state != State.DEAD and not is_ending:
             _log.error("worker_channel_lost", worker=self.number, pid=self.pid, why=f"it {why}")
             self.kill()
 

@@ -159,11 +159,17 @@ class Fleet:
         await self.spawner.stop()
 
     def staying(self) -> list[WorkerProcess]:
-        """Those that live on; they are told that answers come late from now on."""
+        """Those that live on; they are told that answers come late from now on.
+
+        One without a channel does not: a successor could not know it.
+        """
         workers = [worker for worker in self.living() if not worker.has_ended]
         for worker in workers:
-            worker.pause()
-        return workers
+            if worker.has_channel:
+                worker.pause()  # where it cannot be told, its channel is closed now
+            else:
+                worker.kill()
+        return [worker for worker in workers if worker.has_channel]
 
     @property
     def has_unsent(self) -> bool:

@@ -41,9 +41,11 @@ class Plane:
         self._outbound = Outbound(self._live, self._supervisor, Caller(self._pool))
         self._servers: list[asyncio.Server] = []
         self._stop = asyncio.Event()
+        self._defect: Exception | None = None
         self._cut_at = math.inf
         self._deadline: asyncio.Timeout | None = None
         self._supervisor.on_listen = lambda listeners: self._live.spawn(self._open(listeners))
+        self._supervisor.on_unfit = self._give_up
         self._supervisor.on_drain = self._note_drain
         self._supervisor.on_lost = lambda: self._note_drain(math.ceil(config.host.drain_max_s))
         self._supervisor.on_control = self._control.attach
@@ -64,14 +66,29 @@ class Plane:
 
     async def _open(self, listeners: list[Listener]) -> None:
         """Takes over a slot's sockets, and says so."""
-        for kind, _, sock in listeners:
-            await self.listen(kind, sock)
-        self._supervisor.serving()
+        try:
+            for kind, _, sock in listeners:
+                await self.listen(kind, sock)
+        except Exception as error:  # noqa: BLE001 - whatever it was: it is raised by `serve`
+            self._give_up(error)
+        else:
+            self._supervisor.serving()
+
+    def _give_up(self, error: Exception) -> None:
+        """Connections would wait in queues of which this worker takes none: another shall."""
+        self._defect = error
+        self._stop.set()
 
     async def serve(self) -> None:
-        """Serves until told to drain, then until the last connection has ended or was closed."""
+        """Serves until told to drain, then until the last connection has ended or was closed.
+
+        Raises:
+            Exception: the listeners could not be taken over; the process is to end.
+        """
         self._live.spawn(self._announce())
         await self._stop.wait()
+        if self._defect:
+            raise self._defect
         await self._drain()
         self._control.last_words()
         self._supervisor.drained()

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from nodeagent import limits
-from nodeagent.errors import LimitReached
+from nodeagent.errors import FrameError, LimitReached
 from nodeagent.wire import requests
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
 
@@ -20,6 +20,8 @@ class SupervisorChannel:
     def __init__(self, sock: socket.socket, units: dict[int, str]) -> None:
         self.on_drain: Callable[[int], None] = lambda _: None
         self.on_listen: Callable[[list[Listener]], None] = lambda _: None
+        self.on_unfit: Callable[[Exception], None] = lambda _: None
+        """There is nothing to listen at, though there should be."""
         self.on_lost: Callable[[], None] = lambda: None
         self.on_control: Callable[[socket.socket], None] = socket.socket.close
         self._sock = sock
@@ -180,8 +182,13 @@ class SupervisorChannel:
             self._loop.call_later(limits.PREPARED_REST_S, self.ask_sockets, family)
 
     def _take_listeners(self, data: bytes, fds: list[int]) -> None:
-        kinds = requests.decode_listen(data)
-        self.on_listen([(*which, socket.socket(fileno=fd)) for which, fd in zip(kinds, fds, strict=True)])
+        try:
+            kinds = requests.decode_listen(data)
+            listeners = [(*which, socket.socket(fileno=fd)) for which, fd in zip(kinds, fds, strict=True)]
+        except (FrameError, OSError, ValueError) as error:  # also where this process had no room for all of them
+            self.on_unfit(error)
+        else:
+            self.on_listen(listeners)
 
     def _take_unit(self, data: bytes, _fds: list[int]) -> None:
         mark, unit = requests.decode_unit(data)

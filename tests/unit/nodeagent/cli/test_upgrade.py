@@ -1,16 +1,22 @@
 """`nodeagent upgrade`: what it says without doing anything. That it does it is tried for real in tests/e2e."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click import ClickException
 from click.testing import CliRunner
 
 from nodeagent import limits
+from nodeagent.cli import upgrade as upgrade_module
 from nodeagent.cli.main import main
 from nodeagent.cli.upgrade import judge_version
 from nodeagent.cli.versions import switch
 from nodeagent.control.generations import Reloaded
+from nodeagent.control.report import Status
+from tests.support.status_of import status_of
 
 
 @pytest.fixture
@@ -47,6 +53,106 @@ def test_an_agent_that_was_not_started_by_the_link_is_found_out() -> None:
     for so_far in (Reloaded("waiting", "x"), Reloaded("refused", "y")):
         assert judge_version(so_far, "1.0", "2.0") == so_far
     assert judge_version(Reloaded("done"), "2.0", "2.0") == Reloaded("done")
+
+
+class Host:
+    """An agent that is asked and signalled, as the test plays it. Owned by one test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path, answer: Callable[["Host"], Status]) -> None:
+        self.reloads: list[str] = []
+        """Where the link led at each signal."""
+        self._root = root
+        self._answer = answer
+        monkeypatch.setattr(upgrade_module, "ask", lambda *_, **__: self._answer(self))
+        monkeypatch.setattr(upgrade_module, "SupervisorHandle", lambda pid: self if pid == 7 else None)
+
+    def reload(self) -> None:
+        """As the real one."""
+        self.reloads.append(self.current)
+
+    def __enter__(self) -> "Host":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held."""
+
+    @property
+    def current(self) -> str:
+        """The version that starts next."""
+        return (self._root / "current").readlink().name
+
+    def upgrade(self) -> Any:
+        """What the command says and ends with."""
+        return CliRunner().invoke(main, ["upgrade", "2.0", "--yes", "--root", str(self._root)])
+
+
+def test_a_version_whose_agent_never_answers_is_taken_back_unasked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that was known before is told, and the version of before is seen to serve."""
+    monkeypatch.setattr(limits, "UPGRADE_S", 0.2)
+
+    def answer(host: Host) -> Status:
+        if host.reloads[-1:] == ["2.0"]:
+            raise ClickException("nobody answers")
+        return status_of(generation=1 + len(host.reloads), version="1.0")
+
+    host = Host(monkeypatch, root, answer)
+    done = host.upgrade()
+    assert (done.exit_code, host.reloads, host.current) == (1, ["2.0", "1.0"], "1.0")
+    assert "2.0 was not taken: not within 0.2 s: nobody answers; 1.0 serves" in done.output
+
+
+def test_it_says_so_when_nobody_serves_after_the_way_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link leads back all the same."""
+    monkeypatch.setattr(limits, "UPGRADE_S", 0.2)
+
+    def answer(host: Host) -> Status:
+        if host.reloads:
+            raise ClickException("nobody answers")
+        return status_of(generation=1, version="1.0")
+
+    host = Host(monkeypatch, root, answer)
+    done = host.upgrade()
+    assert (done.exit_code, host.current) == (1, "1.0")
+    assert "that 1.0 serves again could not be seen: not within 0.2 s: nobody answers" in done.output
+
+
+@pytest.mark.parametrize(("error", "why"), [(KeyboardInterrupt(), "interrupted"), (RuntimeError("a defect"), "a defect")])
+def test_what_is_interrupted_is_taken_back(error: BaseException, why: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says what is so."""
+
+    def answer(host: Host) -> Status:
+        if host.reloads:
+            raise error
+        return status_of(generation=1, version="1.0")
+
+    host = Host(monkeypatch, root, answer)
+    done = host.upgrade()
+    assert (done.exit_code, host.reloads, host.current) == (1, ["2.0", "1.0"], "1.0")
+    assert f"2.0 was not taken: {why}; 1.0 is what starts next, and the agent was told" in done.output
+
+
+def test_a_version_that_is_refused_costs_no_reload_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent has not become it."""
+    host = Host(monkeypatch, root, lambda host: status_of(generation=1, version="1.0", refused=len(host.reloads)))
+    done = host.upgrade()
+    assert (done.exit_code, host.reloads, host.current) == (1, ["2.0"], "1.0")
+    assert "2.0 was not taken: a typo; 1.0 serves" in done.output
+
+
+def test_nothing_is_switched_where_the_supervisor_is_not_known(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could be told."""
+    host = Host(monkeypatch, root, lambda _: status_of(generation=0, version="1.0"))
+    done = host.upgrade()
+    assert (done.exit_code, host.reloads, host.current) == (1, [], "1.0")
+    assert "nothing was switched" in done.output
+
+
+def test_a_version_that_serves_is_taken(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the one of before is remembered."""
+    host = Host(monkeypatch, root, lambda host: status_of(generation=1 + len(host.reloads), version=f"{1 + len(host.reloads)}.0"))
+    done = host.upgrade()
+    assert (done.exit_code, host.reloads, host.current) == (0, ["2.0"], "2.0")
+    assert (root / "previous").readlink().name == "1.0"
 
 
 def test_the_next_version_gets_time_for_all_that_a_reload_consists_of() -> None:

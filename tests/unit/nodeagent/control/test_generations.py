@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodeagent.control.generations import Reloaded, generations_of, judge_reload
+from nodeagent.control.generations import Reloaded, generations_of, judge_back, judge_reload
 from nodeagent.control.report import (
     CatalogPart,
     GenerationPart,
@@ -67,3 +67,18 @@ def test_a_reload_is_done_when_the_next_generation_serves_in_place_of_the_one_be
 ) -> None:
     """And refused when the supervisor has counted one more refusal."""
     assert judge_reload(BEFORE, now, "nobody listens") == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "version", "expected"),
+    [
+        (None, "", Reloaded("waiting", "nobody listens")),
+        (status(3, [worker(3)]), "1.0", Reloaded("waiting", "the agent is ")),
+        (status(3, [worker(2), worker(3, "opening")]), "", Reloaded("waiting", "no worker of  accepts connections yet")),
+        (status(3, [worker(3)]), "", Reloaded("done")),
+        (status(1, [worker(1)]), "", Reloaded("done")),
+    ],
+)
+def test_it_is_back_when_that_version_serves_whatever_was_between(now: Status | None, version: str, expected: Reloaded) -> None:
+    """No count of generations tells it: a crash between starts anew with the first."""
+    assert judge_back(now, version, "nobody listens" if now is None else "") == expected

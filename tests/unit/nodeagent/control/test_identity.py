@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from certs.serial import tag_in
 from nodeagent import limits
@@ -12,6 +13,7 @@ from nodeagent.control.environment import real_environment
 from nodeagent.control.identity import services_spoken_for
 from nodeagent.control.keeper import Keeper, Surroundings
 from nodeagent.control.key_memory import KeptSvid, encode_keys
+from nodeagent.control.trust import parse_roots
 from tests.support.identity_scene import ANY, SIGN, Scene, played
 from tests.support.loop import until
 from tests.support.mesh import config, mesh
@@ -305,6 +307,23 @@ def test_what_an_earlier_control_knew_needs_no_ca() -> None:
             KeptSvid("till", svid.chain_pem, svid.key_pem) for svid in scene.rings[-1].svids
         )))  # fmt: skip
         assert other.identity.keepers == {}
+
+    played(script)
+
+
+def test_roots_that_the_catalog_confirms_are_no_change() -> None:
+    """After a restart there is no warning of what was known; other roots are one."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.identity.trust, "the roots")
+        heir = Scene(scene.peer, ANY)
+        body = scene.identity._roots_body
+        with capture_logs() as log:
+            heir.identity.restore(encode_keys(body, ()))
+            heir.identity._trust_in(parse_roots(body), body)
+            assert [line["event"] for line in log] == ["keys_restored"]
+            heir.identity._trust_in(parse_roots(body), body + b" ")
+            assert log[-1]["event"] == "roots_changed"
 
     played(script)
 

@@ -6,8 +6,10 @@ import socket
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from nodeagent import limits
+from nodeagent.control.agent import _remember
 from nodeagent.control.key_memory import (
     KEYS,
     KeptKeys,
@@ -56,6 +58,18 @@ def test_the_supervisor_gets_memory_that_nobody_can_change() -> None:
     with pytest.raises(PermissionError):
         os.pwrite(fd, b"other", 0)
     assert [read_keys(os.dup(fd)), read_keys(fd)] == [b"content"] * 2
+
+
+def test_more_than_the_supervisor_takes_is_not_handed_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would end control for it; whoever asks says that they are not kept."""
+    monkeypatch.setattr(limits, "KEYS_BYTES", 3)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, capture_logs() as log:
+        theirs.setblocking(False)
+        _remember(ours, b"content")
+        with pytest.raises(BlockingIOError):
+            theirs.recv(100)
+    assert [(line["event"], "7 bytes of keys, more than 3" in line["error"]) for line in log] == [("keys_not_kept", True)]
 
 
 def test_memory_that_could_be_changed_or_is_too_large_is_not_held() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.config import parse_config
@@ -226,8 +228,9 @@ def test_a_control_that_does_not_go_is_killed(monkeypatch: pytest.MonkeyPatch) -
     play(script, start)
 
 
-def test_its_memory_of_keys_is_held_and_given_to_the_next() -> None:
+def test_its_memory_of_keys_is_held_and_given_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last one, whoever asks; it is not looked into here."""
+    monkeypatch.setattr(limits, "KEYS_GAP_S", 0.01)
     start = Start()
 
     async def script(control: ControlProcess) -> None:
@@ -249,6 +252,49 @@ def test_its_memory_of_keys_is_held_and_given_to_the_next() -> None:
     play(script, start)
 
 
+def test_of_many_keys_the_newest_are_taken_and_then_none_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service manager would hear each of them; those of a control that ends are taken even so."""
+    monkeypatch.setattr(limits, "KEYS_GAP_S", 3600.0)
+    start = Start()
+    heard: list[bytes] = []
+
+    async def script(control: ControlProcess) -> None:
+        control._on_keys = lambda fd: heard.append(os.pread(fd, 10, 0))
+        control.start()
+        assert start.handover
+        for number in range(3):
+            hand_keys(start.handover, b"%d" % number)
+        await until(lambda: heard, "the newest")
+        hand_keys(start.handover, b"last")
+        os.kill(control.pid, signal.SIGKILL)
+        await until(lambda: len(start.options) == 2, "another control")
+        assert heard == [b"2", b"last"]
+        assert os.pread(control.keys, 10, 0) == b"last"
+
+    play(script, start)
+
+
+def test_our_own_want_of_descriptors_is_not_controls_fault() -> None:
+    """The message comes without what was beside it: a line in the log, and control lives."""
+    start = Start()
+
+    async def script(control: ControlProcess) -> None:
+        control.start()
+        pid, soft = control.pid, resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert start.handover
+        hand_keys(start.handover, b"content")
+        with capture_logs() as log:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, soft[1]))
+            try:
+                control._receive_keys()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, soft)
+        assert [line["event"] for line in log] == ["keys_not_kept"]
+        assert (control.pid, control.keys) == (pid, -1)
+
+    play(script, start)
+
+
 def test_memory_that_control_could_change_costs_it_its_life() -> None:
     """Another control, or another agent, would believe it."""
     start = Start()
@@ -260,5 +306,23 @@ def test_memory_that_control_could_change_costs_it_its_life() -> None:
             socket.send_fds(start.handover, [control_process.KEYS], [file.fileno()])
             await until(lambda: len(start.options) == 2, "another control")
         assert control.keys == -1
+
+    play(script, start)
+
+
+def test_one_that_was_to_be_started_again_is_not_after_a_stop_and_never_beside_another() -> None:
+    """A reload that fails stops and revives it, whatever had been planned before."""
+    start = Start(OSError(errno.EAGAIN, "x"))
+
+    async def script(control: ControlProcess) -> None:
+        control.start()
+        planned = control._restart_timer
+        assert planned
+        await control.stop()
+        assert planned.cancelled()
+        control.revive()
+        pid = control.pid
+        control.revive()
+        assert (control.pid, len(start.options)) == (pid, 2)
 
     play(script, start)

@@ -4,10 +4,13 @@ import pytest
 import structlog
 
 from nodeagent import limits
+from nodeagent.process import guard as guard_module
 from nodeagent.process.capture import Capture
 from nodeagent.process.guard import Guard, checks_per_look
 from nodeagent.process.units import StampedUnit
 from redirect.elements import Exceptions
+from redirect.errors import RedirectError
+from redirect.kernel import Report
 from redirect.settings import Settings
 from tests.support.nft_sets import NftSets
 
@@ -25,6 +28,34 @@ def test_switched_off_it_says_so_and_takes_everything() -> None:
     assert (guard.condition, guard.detail, guard.repairs) == ("off", "intercept.enabled is false", 0)
     guard.capture(Capture(overflow="1 ports beyond the limit of 1"))
     assert guard.condition == "off"
+
+
+def test_switched_off_it_removes_what_was_installed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would beat for it. Where nothing is, nothing is touched; where that fails, the detail says so."""
+    removals: list[Report] = []
+
+    def remove() -> Report:
+        removals.append(Report(("table inet nodeagent: removed",), left=("2 sockets of captured connections are open",)))
+        return removals[-1]
+
+    monkeypatch.setattr(guard_module.kernel, "remove", remove)
+    monkeypatch.setattr(guard_module, "installed_backends", lambda: ())
+    guard = Guard(None)
+    guard.remove()
+    assert removals == []
+    monkeypatch.setattr(guard_module, "installed_backends", lambda: ("nft",))
+    with structlog.testing.capture_logs() as log:
+        guard.remove()
+    assert [line["event"] for line in log] == ["interception_changed", "interception_left"]
+    assert (guard.condition, guard.detail) == ("off", "intercept.enabled is false")
+
+    def fail() -> Report:
+        raise RedirectError("busy")
+
+    monkeypatch.setattr(guard_module.kernel, "remove", fail)
+    guard.remove()
+    assert (guard.condition, guard.is_standing) == ("off", True)
+    assert guard.detail.endswith("rules of before cannot be removed: busy")
 
 
 @pytest.mark.parametrize(("addresses", "checks"), [(0, 1), (19_999, 1), (20_000, 2), (limits.CAPTURE_ADDRESSES, 11)])

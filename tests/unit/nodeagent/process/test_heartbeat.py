@@ -14,7 +14,12 @@ HUNG = NOW - limits.HUNG_S - 0.1
 
 def pulse(number: int, state: State, answered_at: float, born_at: float = NOW - 1) -> Pulse:
     """A worker."""
-    return Pulse(number, state, born_at, answered_at)
+    return Pulse(number, state, born_at, answered_at, NOW - 1)
+
+
+def told(at: float) -> Pulse:
+    """A worker that was given sockets then, and answers."""
+    return Pulse(1, State.OPENING, NOW - 100, FRESH, at)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +36,8 @@ def pulse(number: int, state: State, answered_at: float, born_at: float = NOW - 
             [pulse(0, State.SERVING, FRESH), pulse(1, State.STARTING, FRESH, NOW - limits.START_S - 1)],
             Verdict(is_beating=True, hung=(1,)),
         ),
+        ([told(NOW - limits.OPEN_S + 0.1)], Verdict(is_beating=False, hung=())),
+        ([told(NOW - limits.OPEN_S - 0.1)], Verdict(is_beating=False, hung=(1,))),
     ],
 )
 def test_an_agent_is_alive_when_all_that_serve_answer(pulses: list[Pulse], verdict: Verdict) -> None:

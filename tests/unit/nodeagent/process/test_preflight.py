@@ -61,3 +61,10 @@ def test_a_group_is_one_or_a_number(name: str | int) -> None:
 def test_a_group_that_is_none_is_named_with_its_key_and_the_cure() -> None:
     with pytest.raises(ConfigError, match=r"^/etc/a\.toml: admin\.write_group: there is no group 'nosuchgroup'; make it .*groupadd"):
         preflight.check_group("nosuchgroup", "/etc/a.toml: admin.write_group")
+
+
+def test_units_are_looked_for_in_a_cgroup() -> None:
+    """Of this host's tree."""
+    preflight.check_cgroup_root("")
+    with pytest.raises(ConfigError, match="cgroup_root: '/no/such' is not below"):
+        preflight.check_cgroup_root("/no/such")

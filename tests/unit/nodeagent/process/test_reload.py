@@ -5,10 +5,12 @@ import os
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nodeagent import limits
-from nodeagent.process.reload import Command, ReloadRefused, check_successor, own_command
+from nodeagent.config import parse_config
+from nodeagent.process.reload import Command, ReloadRefused, check_fixed, check_successor, own_command
 from tests.support.loop import run
 
 
@@ -55,6 +57,31 @@ def test_a_program_that_is_not_there_is_refused() -> None:
     """As after a link that leads nowhere."""
     with pytest.raises(ReloadRefused, match="cannot be started"):
         checked(Command("/no/such/program", ["x"]))
+
+
+FILE = (
+    '[host]\nname = "h"\naddresses = ["10.0.0.1"]\ncontrol_user = {}\nworkers = {}\n[catalog]\naddress = "https://c:8501"\n'
+    '[admin]\nsocket = "/run/{}/api.sock"\n'
+)
+
+
+def packed(*values: object) -> bytes:
+    """A configuration as a successor answers it."""
+    return msgspec.msgpack.encode(parse_config(FILE.format(*values), "test"))
+
+
+def test_what_only_a_restart_can_change_is_refused_with_that_cure() -> None:
+    """Each that differs is named; all else may differ."""
+    running = parse_config(FILE.format(64901, 1, "nodeagent"), "test")
+    check_fixed(running, packed(64901, 2, "nodeagent"))
+    with pytest.raises(ReloadRefused, match=r"^admin\.socket, host\.control_user: .*systemctl restart nodeagent"):
+        check_fixed(running, packed(64905, 2, "other"))
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xc1", b"\x01", msgspec.msgpack.encode({"host": 1, "admin": {}})])
+def test_an_answer_of_another_version_is_not_judged_by_ours(answer: bytes) -> None:
+    """It may have other settings, or another form."""
+    check_fixed(parse_config(FILE.format(64901, 1, "nodeagent"), "test"), answer)
 
 
 def test_a_program_is_started_again_as_it_was(tmp_path: Path) -> None:

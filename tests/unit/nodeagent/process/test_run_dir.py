@@ -8,7 +8,7 @@ import pytest
 
 from nodeagent.errors import ConfigError
 from nodeagent.process.privileges import User
-from nodeagent.process.run_dir import find_holder, lock_run_dir, prepare_run_dir, take_run_dir
+from nodeagent.process.run_dir import check_run_dir, find_holder, lock_run_dir, prepare_run_dir, take_run_dir
 
 CONTROL = User(64901, 64901)
 
@@ -51,8 +51,22 @@ def test_somebody_elses_directory_is_refused_and_stays_theirs(
     path.chmod(mode)
     with pytest.raises(ConfigError, match=r"admin\.socket: .*shared is not a directory of nodeagent's own"):
         prepare_run_dir(path, CONTROL)
+    with pytest.raises(ConfigError, match=r"admin\.socket: .*shared is not a directory of nodeagent's own"):
+        check_run_dir(path, CONTROL)
     found = path.stat()
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (owner, 0, mode)
+
+
+def test_a_check_makes_nothing_and_agrees_with_what_would_be_made(tmp_path: Path) -> None:
+    """Before, after, and where it could not be made."""
+    check_run_dir(tmp_path / "nodeagent", CONTROL)
+    assert list(tmp_path.iterdir()) == []
+    prepare_run_dir(tmp_path / "nodeagent", CONTROL)
+    check_run_dir(tmp_path / "nodeagent", CONTROL)
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "no" / "nodeagent", tmp_path / "file"):
+        with pytest.raises(ConfigError, match=r"admin\.socket: "):
+            check_run_dir(path, CONTROL)
 
 
 def test_a_path_that_is_none_of_ours_is_refused_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,3 +145,25 @@ def test_a_spawner_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
         assert (scene.lost, failures) == (1, [])
 
     play(script)
+
+
+def test_one_that_was_to_be_started_again_is_not_after_a_stop_and_never_beside_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload that fails stops and revives it, whatever had been planned before."""
+    start, started = spawner_process.start_program, []
+
+    def count(*arguments: Any) -> int:
+        started.append(arguments)
+        return start(*arguments)
+
+    async def script(scene: Scene) -> None:
+        monkeypatch.setattr(spawner_process, "start_program", count)
+        scene.spawner._end(None)
+        planned = scene.spawner._restart_timer
+        assert planned
+        await scene.spawner.stop()
+        assert planned.cancelled()
+        scene.spawner.revive()
+        scene.spawner.revive()
+        assert len(started) == 1
+
+    play(script)

@@ -36,9 +36,9 @@ def test_the_root_cgroup_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "cgroup").write_text("0::/\n")
     monkeypatch.setattr(startup, "_PROC_SELF", tmp_path)
     with pytest.raises(ConfigError, match="runs in the root cgroup"):
-        startup._own_cgroup()
+        startup.agent_cgroup()
     (tmp_path / "cgroup").write_text("0::/system.slice/nodeagent.service\n")
-    assert startup._own_cgroup() == "system.slice/nodeagent.service"
+    assert startup.agent_cgroup() == "system.slice/nodeagent.service"
 
 
 @pytest.mark.parametrize(("held", "closed"), [(limits.SETS_PER_WORKER, 0), (limits.SETS_PER_WORKER + 2, 2)])

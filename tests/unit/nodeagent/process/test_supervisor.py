@@ -153,6 +153,49 @@ def test_a_reload_that_is_asked_for_in_the_last_moment_waits_for_the_successor()
     run(scene)
 
 
+def test_what_the_manager_shall_keep_is_told_before_it_goes() -> None:
+    """As far as it listens in time."""
+
+    async def scene() -> None:
+        notifier = SimpleNamespace(has_unsent=True, flushed=0)
+
+        def flush() -> None:
+            notifier.flushed += 1
+            notifier.has_unsent = notifier.flushed < 3
+
+        notifier.flush = flush
+        supervisor = supervisor_of(owners=SimpleNamespace(is_busy=False))
+        supervisor._parts.notifier = cast("Any", notifier)
+        await supervisor._fall_silent()
+        assert notifier.flushed == 3
+
+    run(scene)
+
+
+def test_a_stop_in_the_middle_of_a_reload_leaves_a_control_for_the_drain() -> None:
+    """The fleet, which drains, bears nobody for it."""
+    told: list[str] = []
+
+    async def note(what: str) -> None:
+        told.append(what)
+
+    async def leave() -> None:
+        told.append("leaves")
+        await asyncio.Event().wait()
+
+    async def scene() -> None:
+        fleet = SimpleNamespace(leave=leave, stay=lambda: told.append("stays"), living=list, changed=asyncio.Event())
+        control = SimpleNamespace(stop=lambda: note("stopped"), revive=lambda: told.append("revived"))
+        reload = asyncio.create_task(supervisor_of(fleet=fleet, control=control, generation=1)._hand_on(b""))
+        await until(lambda: "leaves" in told, "under way")
+        reload.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reload
+        assert told == ["stopped", "leaves", "revived"]
+
+    run(scene)
+
+
 def test_a_program_that_goes_away_after_its_check_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control and the fleet go on, and signals are heard; so they do after a defect of ours. Each is told in `status`."""
     nothing = Handover(1, "1", 0.0, -1, (), (), PassedMarks({}, ()), Capture(), (), (), 0)
@@ -182,9 +225,30 @@ def test_a_program_that_goes_away_after_its_check_changes_nothing(monkeypatch: p
         monkeypatch.setattr(supervisor_module, "check_successor", fail)
         reloads = asyncio.create_task(supervisor._follow_reloads())
         supervisor._signals.reload.set()
-        await until(lambda: supervisor._refusals, "refused")
-        assert supervisor._refusals == ["a defect: KeyError('defect')"]
+        await until(lambda: supervisor._refused, "refused")
+        assert (supervisor._refused, supervisor._refusal) == (1, "a defect: KeyError('defect')")
         assert not reloads.done()
+        reloads.cancel()
+
+    run(scene)
+
+
+def test_a_refusal_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are counted; one reason is kept."""
+
+    async def hang(*_: object) -> bytes:
+        raise TimeoutError
+
+    monkeypatch.setattr(supervisor_module, "check_successor", hang)
+
+    async def scene() -> None:
+        fleet = SimpleNamespace(are_all_serving=lambda: True, changed=asyncio.Event())
+        supervisor = supervisor_of(fleet=fleet, environ={})
+        reloads = asyncio.create_task(supervisor._follow_reloads())
+        for count in (1, 2):
+            supervisor._signals.reload.set()
+            await until(lambda count=count: supervisor._refused == count, "refused")
+        assert supervisor._refusal == "TimeoutError"
         reloads.cancel()
 
     run(scene)

@@ -174,6 +174,20 @@ def test_those_who_wait_in_queues_are_not_given_to_somebody_who_knows_nothing(mo
     assert limits.RESUME_S < limits.ALIVE_S
 
 
+def test_a_worker_without_a_channel_is_ended_and_not_passed_on() -> None:
+    """Its channel would be descriptor -1, which ends the program that is to go on with it."""
+
+    async def script(scene: Scene) -> None:
+        mute, other = scene.fleet.serving()
+        mute._channel.close()
+        assert mute in scene.fleet.living()
+        assert mute not in scene.fleet.staying()
+        assert other in scene.fleet.staying()
+        await until(lambda: mute.state == State.DEAD, "its end")
+
+    play(script)
+
+
 def test_fewer_slots_leave_their_sockets_and_their_workers_to_the_others() -> None:
     """More slots are vacant."""
     slots = [Slot([ListenerSet(f"listeners-{number}", ())]) for number in range(5)]

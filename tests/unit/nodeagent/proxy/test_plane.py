@@ -76,6 +76,28 @@ def test_it_says_ready_serves_what_it_is_given_drains_when_told_and_says_so() ->
     run(work)
 
 
+def test_a_worker_that_cannot_take_its_sockets_ends() -> None:
+    """None came beside the message, or one that nobody can listen at: who waits in the queue is not left waiting."""
+
+    async def lacks() -> None:
+        scene = Scene()
+        scene.supervisor.send(requests.encode_listen([("outbound", 4)]))
+        with pytest.raises(ValueError, match="zip"):
+            await scene.serving
+        scene.close()
+
+    async def cannot_listen() -> None:
+        scene = Scene()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as no_stream:
+            await scene.plane._open([("outbound", 4, no_stream)])
+        with pytest.raises(OSError, match="not available"):
+            await scene.serving
+        scene.close()
+
+    run(lacks)
+    run(cannot_listen)
+
+
 def test_it_says_what_it_knows() -> None:
     """Nothing after a while, so that it may serve all the same; then that it decides as well as others."""
 
