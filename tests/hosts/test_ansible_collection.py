@@ -72,3 +72,8 @@ def test_a_default_that_is_written_down_is_the_one_that_counts(role: str) -> Non
 def test_it_has_the_version_of_what_it_installs() -> None:
     """In the collection, and as the default of the role."""
     assert __version__ == read("galaxy.yml")["version"] == str(read("roles/package/defaults/main.yml")["nodeagent_version"])
+
+
+def test_the_drop_in_of_units_is_the_one_that_is_installed_by_hand() -> None:
+    """A copy, since a collection is installed without the rest of the tree."""
+    assert (ANSIBLE / "roles/agent/files/application.conf").read_bytes() == (ROOT / "systemd/application.conf").read_bytes()
