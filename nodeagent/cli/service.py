@@ -58,19 +58,20 @@ def register(  # noqa: PLR0913 - click hands over one argument for each option
 
 
 @service.command()
-@click.argument("instance_id", metavar="ID")
+@click.argument("instance_id", metavar="ID", default="")
+@click.option("--host", "is_host", is_flag=True, help="Instead: the host, with all that it has. Once its agent is stopped, else it comes back.")
 @token_option
 @config_option
-def deregister(instance_id: str, config_path: Path, token_file: Path | None) -> None:
-    """Remove the instance ID of this host."""
-    path, host = f"/v1/agent/service/deregister/{segment(instance_id)}", _host_name(config_path)
-    try:
-        open_host(config_path, token_file).ask("PUT", path, node=host)
-    except NotInCatalog as error:
-        raise NotInCatalog(
-            f"{host} has no instance {instance_id!r}; what it has, by ID: nodeagent service list"
-        ) from error
-    click.echo(f"deregistered: {instance_id}")
+def deregister(*, instance_id: str, is_host: bool, config_path: Path, token_file: Path | None) -> None:
+    """Remove the instance ID of this host, or the host."""
+    if bool(instance_id) == is_host:
+        raise click.UsageError("give the ID of an instance, or --host")
+    host, client = _host_name(config_path), open_host(config_path, token_file)
+    if is_host:
+        client.ask("PUT", "/v1/catalog/deregister", {"Node": host})
+    else:
+        _deregister(client, host, instance_id)
+    click.echo(f"deregistered: {instance_id or host}")
 
 
 @service.command("list")
@@ -97,6 +98,15 @@ def service_body(name: str, port: int, address: str, instance_id: str) -> dict[s
     """The body for `/v1/agent/service/register`."""
     body: dict[str, object] = {"Name": name, "ID": instance_id or name, "Port": port}
     return body | {"Address": address} if address else body
+
+
+def _deregister(client: Client, host: str, instance_id: str) -> None:
+    try:
+        client.ask("PUT", f"/v1/agent/service/deregister/{segment(instance_id)}", node=host)
+    except NotInCatalog as error:
+        raise NotInCatalog(
+            f"{host} has no instance {instance_id!r}; what it has, by ID: nodeagent service list"
+        ) from error
 
 
 def _host_name(config_path: Path) -> str:

@@ -1,6 +1,7 @@
 """The collection as a text: linted, its variables listed once, its version the project's."""
 
 import os
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -72,3 +73,20 @@ def test_a_default_that_is_written_down_is_the_one_that_counts(role: str) -> Non
 def test_it_has_the_version_of_what_it_installs() -> None:
     """In the collection, and as the default of the role."""
     assert __version__ == read("galaxy.yml")["version"] == str(read("roles/package/defaults/main.yml")["nodeagent_version"])
+
+
+def test_the_drop_in_of_units_is_the_one_that_is_installed_by_hand() -> None:
+    """A copy, since a collection is installed without the rest of the tree."""
+    assert (ANSIBLE / "roles/agent/files/application.conf").read_bytes() == (ROOT / "systemd/application.conf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("written", "one"),
+    [("FD00::1", "fd00::1"), ("fd00:0:0::1", "fd00::1"), ("10.0.0.1", "10.0.0.1"), ("FD00::/64", "fd00::/64"), ("", "")],
+)
+def test_addresses_are_compared_as_the_catalog_spells_them(written: str, one: str) -> None:
+    """And what is none is told as such."""
+    filters = runpy.run_path(str(ANSIBLE / "plugins/filter/canonical.py"))["FilterModule"]().filters()
+    assert filters["canonical"](written) == one
+    with pytest.raises(Exception, match="does not appear to be an IPv4 or IPv6 network"):
+        filters["canonical"]("host1")

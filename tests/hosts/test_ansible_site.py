@@ -1,5 +1,6 @@
 """Three hosts, installed by Ansible over ssh: nginx and a timer's curl, unmodified, in a mesh whose default is no."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ def mesh(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mes
                 "nodeagent_catalog": {"nodeagent_catalog_listen": listen},
                 "web": {"nodeagent_services": [{"name": "web", "unit": "nginx.service", "port": 8080}]},
                 "shop": {"nodeagent_services": [{"name": "shop"}]},
-                **{host.name: {"nodeagent_addresses": [host.address, host.address6]} for host in (one,)},
+                **{host.name: {"nodeagent_addresses": [host.address, host.address6.upper()]} for host in (one,)},
             },
         )
         before = {host.name: traces(host) for host in (one, web, shop)}
@@ -103,9 +104,22 @@ def test_ssh_is_never_captured(mesh: Mesh) -> None:
 
 
 def test_a_bad_setting_never_reaches_the_agent(mesh: Mesh, tmp_path: Path) -> None:
-    """The installed version judges the file before it is put in place; the play says what is wrong with it."""
+    """Nor is it passed over that the agent goes on with what it had: the play says what is wrong."""
     web = mesh.hosts["web"]
     before = web.enter("cat", "/etc/nodeagent/nodeagent.toml").stdout
     failed = mesh.controller.play("site", "--limit", "web", "-e", '{"nodeagent_config": {"host": {"wrokers": 2}}}', status=2)
     assert "did you mean workers?" in failed.said
     assert before == web.enter("cat", "/etc/nodeagent/nodeagent.toml").stdout
+    groupless = '{"nodeagent_config": {"admin": {"write_group": "nobody-knows"}}}'  # which only the program that starts can tell
+    refused = mesh.controller.play("site", "--limit", "web", "-e", groupless, status=2)
+    assert "web goes on as before, and did not take its new configuration: " in refused.said
+    assert "there is no group" in refused.said
+
+
+def test_other_names_make_another_token_and_end_the_one_before(mesh: Mesh) -> None:
+    """What the host may no more, nobody may in its name."""
+    cart = '{"nodeagent_services": [{"name": "cart", "unit": "shop.service"}]}'
+    mesh.controller.play("site", "--limit", "shop", "-e", cart)
+    listed = mesh.hosts["host1"].run("runuser -u nodeagent-catalog -- /opt/nodeagent/bin/nodeagent catalog token list -o json").stdout
+    names = [token["ServiceIdentities"] for token in json.loads(listed)["tokens"] if token["NodeIdentities"] == [{"NodeName": "shop"}]]
+    assert [[{"ServiceName": "cart"}]] == names

@@ -3,7 +3,7 @@
 from tests.hosts.support.host import Host
 
 _COMMANDS = {  # without link-local routes, which the network card brings in its own time
-    "rules": "nft list ruleset; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all | grep -vE 'fe80|^multicast'",
+    "rules": "nft list ruleset; ip rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all | grep -vE 'fe80|^multicast'",
     "sysctls": "sysctl -a 2>/dev/null | grep -E '^net[.](ipv4[.]tcp_fwmark|ipv[46][.]fwmark|ipv4[.]tcp_tw_reuse)'",
     "users": "getent passwd; getent group; grep -v ^root /etc/shadow | cut -d: -f1; cut -d: -f1 /etc/gshadow",
     "units": "systemctl list-unit-files --no-legend --no-pager | grep -v transient; systemctl list-units --no-legend --no-pager --plain --state=failed",

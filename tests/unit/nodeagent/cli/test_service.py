@@ -35,6 +35,16 @@ def test_an_instance_that_is_not_there_is_told_as_such(tmp_path, monkeypatch) ->
     assert (result.exit_code, result.output) == (4, said)
 
 
+def test_a_host_goes_as_a_whole(tmp_path, monkeypatch) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(Client, "ask", lambda _self, *what: asked.append(what))
+    path = tmp_path / "nodeagent.toml"
+    path.write_text('[host]\nname = "host1"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "http://127.0.0.1:1"\n')
+    result = CliRunner().invoke(main, ["service", "deregister", "--host", "--config", str(path)])
+    assert (result.exit_code, result.output) == (0, "deregistered: host1\n")
+    assert asked == [("PUT", "/v1/catalog/deregister", {"Node": "host1"})]
+
+
 @pytest.mark.parametrize(
     ("port", "why"),
     [
@@ -61,6 +71,8 @@ def test_a_port_that_is_never_captured_is_refused_before_the_catalog_is_asked(tm
     "argv",
     [
         ["register", "web"],
+        ["deregister"],
+        ["deregister", "web", "--host"],
         ["register", "web", "--port", "70000"],
         ["register", "web", "--port", "1", "--protocol", "ftp"],
         ["register", "web", "--port", "1", "--address", "localhost"],
