@@ -21,6 +21,13 @@ class Outgoing(NamedTuple):
 
     data: bytes
     sockets: tuple[socket.socket, ...]
+    are_lent: bool
+    """Whether the sockets stay open here when it has been sent."""
+
+    def let_go(self) -> None:
+        """It is sent, or never will be."""
+        for sock in () if self.are_lent else self.sockets:
+            sock.close()
 
 
 class WorkerChannel:
@@ -44,15 +51,16 @@ class WorkerChannel:
         sock.setblocking(False)
         loop.add_reader(sock, self._receive)
 
-    def send(self, data: bytes, sockets: Sequence[socket.socket] = ()) -> None:
-        """Sends now or as soon as there is room; `sockets` are closed here afterwards."""
+    def send(self, data: bytes, sockets: Sequence[socket.socket] = (), *, are_lent: bool = False) -> None:
+        """Sends now or as soon as there is room; `sockets` are closed here afterwards, unless they are lent."""
+        message = Outgoing(data, tuple(sockets), are_lent)
         if not self._is_open:
-            _close(sockets)
+            message.let_go()
         elif len(self._waiting) >= limits.CHANNEL_MESSAGES:
-            _close(sockets)
+            message.let_go()
             self._lose("does not read its channel")
         else:
-            self._waiting.append(Outgoing(data, tuple(sockets)))
+            self._waiting.append(message)
             if len(self._waiting) == 1:
                 self._flush()
 
@@ -85,14 +93,14 @@ class WorkerChannel:
             self._retry.cancel()
         self._socket.close()
         for waiting in self._waiting:
-            _close(waiting.sockets)
+            waiting.let_go()
         self._waiting.clear()
 
     def _flush(self) -> None:
         while self._waiting:
-            data, sockets = self._waiting[0]
+            message = self._waiting[0]
             try:
-                self._socket.sendmsg([data], _beside(sockets))
+                self._socket.sendmsg([message.data], _beside(message.sockets))
             except BlockingIOError:
                 self._loop.add_writer(self._socket, self._flush)
                 return
@@ -104,7 +112,7 @@ class WorkerChannel:
                 self._retry = self._loop.call_later(limits.RESEND_S, self._flush)
                 return
             self._waiting.popleft()
-            _close(sockets)
+            message.let_go()
         self._loop.remove_writer(self._socket)
 
     def _receive(self) -> None:
@@ -141,8 +149,3 @@ def _beside(sockets: Sequence[socket.socket]) -> list[tuple[int, int, "array.arr
     if not sockets:
         return []
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [sock.fileno() for sock in sockets]))]
-
-
-def _close(sockets: Sequence[socket.socket]) -> None:
-    for sock in sockets:
-        sock.close()

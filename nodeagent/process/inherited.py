@@ -16,9 +16,9 @@ from nodeagent.process.handover import (
     try_decode_marks,
 )
 from nodeagent.process.listeners import SET_NAME, ListenerSet, ListenerSocket, try_listener
+from nodeagent.process.slot import Slot
 from nodeagent.process.units import Marks
 from nodeagent.process.worker_process import State, WorkerProcess
-from nodeagent.process.workers import Slot
 
 if TYPE_CHECKING:
     from nodeagent.process.startup import Parts

@@ -41,9 +41,10 @@ from nodeagent.process.orders import SpawnerSetup
 from nodeagent.process.owner import CgroupIds, OwnerFinder
 from nodeagent.process.run_dir import lock_run_dir, prepare_run_dir, take_run_dir
 from nodeagent.process.saved_capture import try_saved_capture
+from nodeagent.process.slot import Slot, merge
 from nodeagent.process.unit_map import UnitMap
 from nodeagent.process.units import Marks
-from nodeagent.process.workers import Fleet, FleetCalls, Lineage, Slot, merge
+from nodeagent.process.workers import Fleet, FleetCalls, Lineage
 from nodeagent.wire.requests import Family
 from redirect.errors import RedirectError
 from redirect.settings import Settings

@@ -193,22 +193,11 @@ class WorkerProcess:
         return self._channel.has_unsent
 
     def listen(self, listeners: Sequence[ListenerSocket]) -> None:
-        """Gives it these to accept from; our copies stay open.
-
-        Raises:
-            OSError: no descriptor is left.
-        """
-        copies: list[socket.socket] = []
-        try:
-            for listener in listeners:
-                copies.append(listener.sock.dup())  # noqa: PERF401 - those made before a failure are closed
-        except OSError:
-            for copy in copies:
-                copy.close()
-            raise
+        """Gives it these to accept from; our copies stay open."""
         self._move(Event.LISTEN)
         self.answered_at = self.told_at = self._loop.time()
-        self._channel.send(requests.encode_listen((each.kind, each.family) for each in listeners), copies)
+        kinds = requests.encode_listen((each.kind, each.family) for each in listeners)
+        self._channel.send(kinds, [each.sock for each in listeners], are_lent=True)
 
     def pause(self) -> None:
         """It is told that answers come late until the next ping."""

@@ -8,8 +8,8 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from nodeagent import limits
 from nodeagent.errors import ConfigError
@@ -18,6 +18,7 @@ from nodeagent.process.handover import PassedWorker
 from nodeagent.process.listeners import ListenerSet, bind_set
 from nodeagent.process.orders import Spawn, Spawned, SpawnerSetup
 from nodeagent.process.restart import remember_exit, start_at
+from nodeagent.process.slot import Slot
 from nodeagent.process.spawner_process import SpawnerProcess
 from nodeagent.process.worker_process import FindOwner, Origin, State, WorkerCalls, WorkerProcess
 from nodeagent.wire.frames import WorkerFacts
@@ -25,21 +26,6 @@ from nodeagent.wire.requests import Family
 
 _log = open_log()
 _GRAIN_S = 0.01  # a timer may go off earlier than its clock says, by less than this
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """A worker's place. Owned by the fleet."""
-
-    sets: list[ListenerSet]
-    """More than one where there were more slots once: a socket that is closed would lose its queue."""
-    worker: WorkerProcess | None = None
-    elders: list[WorkerProcess] = field(default_factory=list)
-    """Of an earlier generation: they accept until `worker` does."""
-    exits: tuple[float, ...] = ()
-    restarts: int = 0
-    due_at: float = 0.0
-    """When it may have its next worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +214,10 @@ class Fleet:
                 needy.remove(slot)
         while len(self._idle) < len(needy) + limits.SPARES and self._birth_at <= now and self._bear():
             pass
+        if self._birth_at - now > limits.VACANT_S and self.serving():  # nobody can be born for long: the others get its share
+            for slot in needy:
+                if not slot.elders:
+                    self._vacate(slot)
 
     def _try_candidate(self, slot: Slot) -> WorkerProcess | None:
         """A worker for the slot. Where somebody accepts already, only one that decides as well."""
@@ -385,16 +375,3 @@ class Fleet:
 
     def _vacancy(self, number: int, slot: Slot) -> WorkerFacts:
         return WorkerFacts(number, 0, 0.0, slot.restarts, str(State.DEAD), self.lineage.generation, self.lineage.version)
-
-
-def merge(slots: Sequence[Slot], count: int) -> list[Slot]:
-    """As many slots: those beyond leave their sockets and elders to the others, those that are missing are new and vacant.
-
-    What one worker cannot take is left in the last sets of a slot; see SETS_PER_WORKER.
-    """
-    merged = [*slots[:count], *(Slot([]) for _ in range(count - len(slots)))]
-    for number, surplus in enumerate(slots[count:]):
-        heir = merged[number % count]
-        heir.sets += surplus.sets
-        heir.elders += surplus.elders
-    return merged

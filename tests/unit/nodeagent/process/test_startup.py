@@ -12,8 +12,8 @@ from nodeagent.config import parse_config
 from nodeagent.errors import ConfigError
 from nodeagent.process import startup
 from nodeagent.process.listeners import ListenerSet
+from nodeagent.process.slot import Slot
 from nodeagent.process.startup import STEPS, worker_count
-from nodeagent.process.workers import Slot
 
 TEXT = '[host]\nname = "h"\naddresses = ["10.0.0.1"]\nworkers = {}\n[catalog]\naddress = "https://c:8501"\n'
 

@@ -14,7 +14,7 @@ from nodeagent.process import worker_process
 from nodeagent.process.listeners import ListenerSet
 from nodeagent.process.orders import SpawnerSetup
 from nodeagent.process.worker_process import State, WorkerProcess
-from nodeagent.process.workers import Fleet, FleetCalls, Slot, merge
+from nodeagent.process.workers import Fleet, FleetCalls
 from nodeagent.wire.requests import RENEW, OwnerAnswer, encode_beat
 from tests.support.loop import run, until
 
@@ -186,11 +186,3 @@ def test_a_worker_without_a_channel_is_ended_and_not_passed_on() -> None:
         await until(lambda: mute.state == State.DEAD, "its end")
 
     play(script)
-
-
-def test_fewer_slots_leave_their_sockets_and_their_workers_to_the_others() -> None:
-    """More slots are vacant."""
-    slots = [Slot([ListenerSet(f"listeners-{number}", ())]) for number in range(5)]
-    names = [[each.name[-1] for each in slot.sets] for slot in merge(slots, 2)]
-    assert names == [["0", "2", "4"], ["1", "3"]]
-    assert [len(slot.sets) for slot in merge(slots[3:], 4)] == [1, 1, 0, 0]
