@@ -276,7 +276,7 @@ def _receive_memory(handover: socket.socket) -> int:
         FrameError: it passed something else.
     """
     try:
-        data, descriptors, flags, _ = socket.recv_fds(handover, len(KEYS) + 1, 1)
+        data, descriptors, flags, _ = socket.recv_fds(handover, len(KEYS) + 1, 1, socket.MSG_DONTWAIT)
     except BlockingIOError:
         raise
     except OSError:
