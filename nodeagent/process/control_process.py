@@ -23,6 +23,7 @@ from nodeagent.process.channel import PASSING
 from nodeagent.process.child import START_ERRORS, Process, closing_memory, start_program, watch_program
 from nodeagent.process.handover import is_sealed
 from nodeagent.process.restart import remember_exit, start_at
+from nodeagent.process.seldom import Seldom
 from nodeagent.process.worker_process import State, WorkerProcess
 from nodeagent.wire.frames import CaptureFrame, FrameReader, Message, SupervisorStats, encode_frame
 
@@ -72,6 +73,7 @@ class ControlProcess:
         """Workers whose channel could not be passed yet."""
         self._is_wanted = True
         self._restart_timer: asyncio.TimerHandle | None = None
+        self._complaint = Seldom(loop.time)
 
     @property
     def pid(self) -> int:
@@ -224,11 +226,12 @@ class ControlProcess:
             self._loop.add_reader(handover, self._receive_keys)
 
     def _hold(self, memory: int) -> None:
-        if memory < 0:
+        """Instead of what was held. Our own want of descriptors is not control's fault."""
+        if memory >= 0:
+            self.forget_keys()
+            self.keys = memory
+        elif self._complaint.is_due():
             _log.warning("keys_not_kept", error="no descriptor is left for them", effect="a restart uses older ones, or the CA")
-            return
-        self.forget_keys()
-        self.keys = memory
 
     def forget_keys(self) -> None:
         """Closes our copy of its memory of keys."""
@@ -276,7 +279,7 @@ def _receive_memory(handover: socket.socket) -> int:
         FrameError: it passed something else.
     """
     try:
-        data, descriptors, flags, _ = socket.recv_fds(handover, len(KEYS) + 1, 1)
+        data, descriptors, flags, _ = socket.recv_fds(handover, len(KEYS) + 1, 1, socket.MSG_DONTWAIT)
     except BlockingIOError:
         raise
     except OSError:

@@ -89,7 +89,7 @@ class Guard:
             report = kernel.remove() if installed_backends() else kernel.Report()
         except RedirectError as error:
             self._why += f", but rules of before cannot be removed: {error}"
-            _log.error("interception_not_removed", error=str(error), effect="new connections are refused or pass, as `fail` says",
+            _log.error("interception_not_removed", error=str(error), effect="where there are any, new connections meet them and no agent",
                        cure="nodeagent intercept remove --now")  # fmt: skip
             return
         for change in report.changes:

@@ -281,9 +281,14 @@ class WorkerProcess:
         handler(data)
 
     def _lose(self, why: str) -> None:
-        """A worker without a channel cannot be drained or asked: it is replaced. One that has drained ends by itself."""
-        is_ending = self.state == State.DRAINING and any(data[0] == requests.DRAINED for data in self._said)
-        if self.state != State.DEAD and not is_ending:
+        """A worker without a channel cannot be drained or asked: it is replaced. One that drains may be ending just now."""
+        if self.state == State.DRAINING:
+            self._loop.call_later(limits.CUT_S, self._cut, why)
+        else:
+            self._cut(why)
+
+    def _cut(self, why: str) -> None:
+        if not self.has_ended:
             _log.error("worker_channel_lost", worker=self.number, pid=self.pid, why=f"it {why}")
             self.kill()
 

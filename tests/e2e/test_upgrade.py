@@ -118,9 +118,33 @@ def test_what_cannot_be_used_changes_nothing(mesh: Lab) -> None:
     assert "reload refused" in mesh.exec("host1", "nodeagent", "status").stdout
     with Unit(mesh, "host1", "shop") as shop:
         assert call(shop, mesh.host("host2").ipv4, WEB, "hello") == "app:hello"
-    edit_config(mesh, "host1", {'mode = "strikt"': 'mode = "strict"'})
+    edit_config(mesh, "host1", {'mode = "strikt"': 'mode = "strict"'}, added='[admin]\nwrite_group = "nobody-at-all"')
+    with pytest.raises(LabError, match=r"refused the reload: .*there is no group 'nobody-at-all'"):
+        mesh.reload_agent("host1")
+    edit_config(mesh, "host1", {'write_group = "nobody-at-all"': 'socket = "/run/other/api.sock"'})
+    with pytest.raises(LabError, match=r"refused the reload: admin\.socket: .*systemctl restart nodeagent"):
+        mesh.reload_agent("host1")
+    edit_config(mesh, "host1", {'socket = "/run/other/api.sock"': ""})
     mesh.reload_agent("host1")
     assert look.status(mesh, "host1")["supervisor"]["generation"] == before + 1
+
+
+def test_interception_that_is_switched_off_goes_with_its_rules_and_comes_back(mesh: Lab) -> None:
+    """Nobody would beat for them, so that all would be refused; what is open goes on."""
+    here = mesh.host("host1").ipv4
+    with Unit(mesh, "host1", "shop") as shop:
+        held = shop.connect(here, CART)
+        assert say(held, "a") == "app:a"
+        edit_config(mesh, "host1", {"[intercept]": "[intercept]\nenabled = false"})
+        mesh.reload_agent("host1")
+        assert look.status(mesh, "host1")["interception"]["state"] == "off"
+        assert look.log_lines(mesh, "host1", "interception_left")
+        assert "table inet nodeagent {" not in mesh.exec("host1", "nodeagent", "intercept", "show").stdout
+        assert [call(shop, here, CART, "hello"), say(held, "b")] == ["app:hello", "app:b"]
+        edit_config(mesh, "host1", {"enabled = false": ""})
+        mesh.reload_agent("host1")
+        assert "table inet nodeagent {" in mesh.exec("host1", "nodeagent", "intercept", "show").stdout
+        assert [call(shop, here, CART, "hello"), say(held, "c")] == ["app:hello", "app:c"]
 
 
 def test_a_reload_while_one_runs_comes_after_it(mesh: Lab) -> None:

@@ -263,8 +263,9 @@ def test_a_draining_worker_may_close_its_channel() -> None:
     play(script)
 
 
-def test_a_draining_worker_that_just_loses_its_channel_is_ended() -> None:
+def test_a_draining_worker_that_lost_its_channel_and_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody could tell it anything, and no successor could know it."""
+    monkeypatch.setattr(limits, "CUT_S", 0.01)
 
     async def script(scene: Scene) -> None:
         scene.worker.drain()
