@@ -13,6 +13,7 @@ from nodeagent.config import parse_config
 from nodeagent.process import worker_process
 from nodeagent.process.listeners import ListenerSet
 from nodeagent.process.orders import SpawnerSetup
+from nodeagent.process.slot import Slot
 from nodeagent.process.worker_process import State, WorkerProcess
 from nodeagent.process.workers import Fleet, FleetCalls
 from nodeagent.wire.requests import RENEW, OwnerAnswer, encode_beat
