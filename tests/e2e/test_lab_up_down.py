@@ -225,12 +225,14 @@ def test_an_agent_that_cannot_start_takes_the_lab_down_and_says_why(name: str, t
 [ "$1" != run ] || {{ echo the agent is out of order >&2; exit 1; }}
 exec {NODEAGENT} "$@"
 """)
-    broken.chmod(0o755)
-    (tmp_path / "python3").symlink_to(sys.executable)
+    beside = tmp_path / "python3"  # whose programs the lab starts
+    beside.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    for program in (broken, beside):
+        program.chmod(0o755)
     env = {**os.environ, "PYTHONPATH": str(Path(layout.__file__).parents[2])}
     script = "import sys; sys.executable = sys.argv.pop(1); from nodeagent.cli.main import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "python3"), "lab", "up", "--name", name],
+        [sys.executable, "-c", script, str(beside), "lab", "up", "--name", name],
         text=True, capture_output=True, timeout=60, check=False, env=env,
     )  # fmt: skip
     assert done.returncode == 1
