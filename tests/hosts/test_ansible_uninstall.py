@@ -43,11 +43,13 @@ def test_nothing_is_left_but_the_state_and_with_purge_not_even_that(host: Host, 
     assert "only observes: NOTHING IS REFUSED" in said
     assert "own" in host.enter("nft", "list", "tables").stdout
     assert "nodeagent" in host.enter("nft", "list", "tables").stdout
+    host.enter("sh", "-c", "chown daemon /etc/own.nft && ln -s /etc/own.nft /var/lib/nodeagent/planted")  # as the agent's user could
     controller.play("uninstall")
     left = differences(before, traces(host))
     assert [] == [line for line in left if "/var/lib/nodeagent" not in line and not line.startswith("packages: ")]
     assert host.enter("stat", "--format=%a %U", "/var/lib/nodeagent-catalog").stdout == "700 root\n"
     controller.play("site")  # what was kept is used again
+    assert host.enter("stat", "--format=%a %U", "/var/lib/nodeagent/planted", "/etc/own.nft").stdout == "777 nodeagent\n644 daemon\n"
     assert controller.play("site", "--check").count("alone", "changed") == 0
     controller.play("uninstall", "-e", '{"nodeagent_purge": true}')
     assert [] == differences(before, traces(host))
