@@ -104,16 +104,12 @@ def test_ssh_is_never_captured(mesh: Mesh) -> None:
 
 
 def test_a_bad_setting_never_reaches_the_agent(mesh: Mesh, tmp_path: Path) -> None:
-    """Nor is it passed over that the agent goes on with what it had: the play says what is wrong."""
+    """The installed version judges the file before it is put in place; the play says what is wrong with it."""
     web = mesh.hosts["web"]
     before = web.enter("cat", "/etc/nodeagent/nodeagent.toml").stdout
     failed = mesh.controller.play("site", "--limit", "web", "-e", '{"nodeagent_config": {"host": {"wrokers": 2}}}', status=2)
     assert "did you mean workers?" in failed.said
     assert before == web.enter("cat", "/etc/nodeagent/nodeagent.toml").stdout
-    groupless = '{"nodeagent_config": {"admin": {"write_group": "nobody-knows"}}}'  # which only the program that starts can tell
-    refused = mesh.controller.play("site", "--limit", "web", "-e", groupless, status=2)
-    assert "web goes on as before, and did not take its new configuration: " in refused.said
-    assert "there is no group" in refused.said
 
 
 def test_other_names_make_another_token_and_end_the_one_before(mesh: Mesh) -> None:
