@@ -243,13 +243,13 @@ def test_a_slow_reader_holds_a_bounded_amount() -> None:
 
 def test_a_callee_that_does_not_answer_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its agent lives and says nothing: the caller's connection ends with a reason, and its stream with it."""
-    monkeypatch.setattr(limits, "CALL_ANSWER_S", 0.05)
 
     async def work() -> None:
         async with TwoHosts() as hosts:
             (await hosts.call()).reset()
             (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
             theirs.transport.pause_reading()
+            monkeypatch.setattr(limits, "CALL_ANSWER_S", 0.05)
             with pytest.raises(UpstreamTimeout, match="no answer"):
                 await hosts.call()
             assert not ours.session.streams

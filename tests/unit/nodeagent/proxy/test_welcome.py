@@ -106,7 +106,7 @@ def test_a_silent_knock_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
             assert await knock(hosts, hello()[:50]) == b""
             row = await recorded(hosts)
             assert row.error.endswith("did not finish a tunnel handshake: it was not over within 0.05 s")
-            assert row.closed_at - row.opened_at >= limits.HANDSHAKE_S
+            assert row.closed_at - row.opened_at >= limits.HANDSHAKE_S * 0.9  # two clocks, one of them in milliseconds
             assert await knock(hosts, hello("x.example.com"))
 
     run(work)
