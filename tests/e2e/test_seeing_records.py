@@ -161,7 +161,7 @@ def test_labels_come_from_closed_sets(families: dict[str, dict[str, Any]], host:
     closed = {
         "direction": {"outbound", "tunnel", "plaintext"}, "reason": set(Reason), "way": {"sent", "received"},
         "source": {"shop", "other", "web", "dead", "unknown"}, "destination": {"web", "dead", "unknown"},
-        "worker": {"0", "1"}, "side": {"client", "server"}, "service": {"shop", "other", "web", "dead"},
+        "worker": {"0", "1", "2"}, "side": {"client", "server"}, "service": {"shop", "other", "web", "dead"},
         "outcome": {"changed", "same", "held", "refused", "failed", "issued"},
     }  # fmt: skip
     samples = [sample for family in families[host].values() for sample in family.samples]
