@@ -30,7 +30,7 @@ class Suite(NamedTuple):
 
 
 SUITES = {
-    "socket": Suite(("test.test_socket",), captured=100, passed=550),
+    "socket": Suite(("test.test_socket",), captured=100, passed=340),
     "asyncio": Suite(tuple(f"test.test_asyncio.test_{name}" for name in ASYNCIO), captured=200, passed=650),
     "ftplib": Suite(("test.test_ftplib",), captured=150, passed=80),
     "smtplib": Suite(("test.test_smtplib",), captured=15, passed=80),
@@ -47,7 +47,12 @@ LEFT_OUT = {
         *(f"{name}makeport" for name in FTP_CLIENTS), "test.test_ftplib.TestIPv6Environment.test_transfer",
     ),
     "local": (),
-    "both": ("test.test_socket.ThreadedVSOCK",),  # no TCP, and not of one network: both runs would want the same port
+    "both": (
+        "test.test_socket.ThreadedVSOCK",  # no TCP, and not of one network: both runs would want the same port
+        # Datagrams, which the mesh does not carry; on a busy machine they are lost, and their tests wait for them.
+        *(f"test.test_socket.{what}UDP" for what in ("Sendmsg", "Recvmsg", "RecvmsgInto")),
+        *(f"test.test_socket.{what}RFC3542AncillaryUDP" for what in ("Recvmsg", "RecvmsgInto")),
+    ),
 }  # fmt: skip
 """Tests that cannot run on this way, by the beginning of their names; each runs on the other."""
 DIFFERENCES = {
