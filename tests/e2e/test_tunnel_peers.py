@@ -181,7 +181,8 @@ def lost_so_far(lab: Lab) -> float:
 @pytest.fixture
 def frozen(pair: Lab) -> Iterator[Callable[[], None]]:
     """`frozen()`: the workers of host2 stand still: connections are accepted, and nobody says a word."""
-    pids = list(look.worker_pids(pair, "host2").values())
+    supervisor = look.status(pair, "host2")["supervisor"]["pid"]  # it would replace them after HUNG_S
+    pids = [supervisor, *look.worker_pids(pair, "host2").values()]
 
     def freeze() -> None:
         for pid in pids:
