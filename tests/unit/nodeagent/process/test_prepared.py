@@ -15,9 +15,10 @@ from nodeagent.process.channel import WorkerChannel
 from nodeagent.process.prepared import PreparedSockets
 from nodeagent.wire import requests
 from tests.support.loop import run, until
+from tests.support.worker_end import WorkerEnd
 
 
-class Scene:
+class Scene(WorkerEnd):
     """A channel with the test at the worker's end. Owned by one test."""
 
     def __init__(self) -> None:
@@ -27,18 +28,6 @@ class Scene:
         self.lost: list[str] = []
         self.channel = WorkerChannel(loop, ours, lambda data: self.prepared.note_ask(data), self.lost.append)  # noqa: PLW0108 - made below
         self.prepared = PreparedSockets(loop, 3, self.channel)
-
-    def say(self, data: bytes) -> None:
-        """The worker says something."""
-        self.sock.send(data)
-
-    def hear(self) -> tuple[bytes, list[int]] | None:
-        """What the worker got; None: nothing yet."""
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self.sock, 600, 64)
-        except BlockingIOError:
-            return None
-        return data, descriptors
 
 
 def play(script: Any) -> None:

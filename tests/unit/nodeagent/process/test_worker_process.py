@@ -17,11 +17,12 @@ from nodeagent.process.worker_process import TRANSITIONS, Event, State, WorkerCa
 from nodeagent.wire import requests
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
 from tests.support.loop import run, until
+from tests.support.worker_end import WorkerEnd
 
 QUESTION = OwnerQuestion(7, b"\x0a\0\0\1", 40000, b"\x7f\0\0\1", 15001)
 
 
-class Scene:
+class Scene(WorkerEnd):
     """A worker whose process is this test. Owned by one test."""
 
     def __init__(self) -> None:
@@ -40,18 +41,6 @@ class Scene:
 
     def _note_ready(self) -> None:
         self.ready += 1
-
-    def say(self, data: bytes) -> None:
-        """The worker says something."""
-        self.sock.send(data)
-
-    def hear(self) -> tuple[bytes, list[int]] | None:
-        """What the worker got; None: nothing yet."""
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self.sock, 600, 64)
-        except BlockingIOError:
-            return None
-        return data, descriptors
 
 
 def play(script: Any) -> None:
