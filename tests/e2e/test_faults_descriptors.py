@@ -79,7 +79,7 @@ def test_a_supervisor_without_descriptors_goes_on_and_starts_what_died_when_it_c
     before = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
     resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (open_descriptors(supervisor), before[1]))
     try:
-        pid = look.kill_worker(lab, "host1", 0)
+        _, pid = look.kill_worker(lab, "host1")
         eventually(lambda: look.log_lines(lab, "host1", "worker_exited"), look.WITHIN_S, "its end is seen")
         eventually(lambda: answers(shop, address, b"by the others"), look.WITHIN_S, "calls go on")
         assert share_of_a_core(supervisor, limits.ALIVE_S + 1) < BUSY
@@ -87,5 +87,5 @@ def test_a_supervisor_without_descriptors_goes_on_and_starts_what_died_when_it_c
         assert supervisor in lab.pids("host1", layout.AGENT)
     finally:
         resource.prlimit(supervisor, resource.RLIMIT_NOFILE, before)
-    eventually(lambda: look.worker_pids(lab, "host1").get(0, pid) != pid, 10 * limits.RESTART_MIN_S + look.WITHIN_S, "a successor")
+    eventually(lambda: look.is_replaced(lab, "host1", {pid}), 10 * limits.RESTART_MIN_S + look.WITHIN_S, "a successor")
     assert answers(shop, address, b"as before")

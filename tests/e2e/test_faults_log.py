@@ -58,11 +58,10 @@ def test_traffic_policy_beats_and_replacements_go_on_and_the_log_comes_later(lab
         for _ in range(50):
             assert not answers(shop, web, b"two")
         look.decide(lab, "allow", "shop", "web")
-        before = look.worker_pids(lab, "host1")
-        for pid in before.values():
+        before = set(look.worker_pids(lab, "host1").values())
+        for pid in before:
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not set(look.worker_pids(lab, "host1").values()) & set(before.values()), look.WITHIN_S, "successors")
-        eventually(lambda: len(look.worker_pids(lab, "host1")) == len(before), look.WITHIN_S, "all of them serve")
+        eventually(lambda: look.is_replaced(lab, "host1", before), look.WITHIN_S, "their successors serve")
         assert answers(shop, web, b"three")
         assert look.status(lab, "host1")["healthy"]
         told: list[dict[str, object]] = []

@@ -153,7 +153,7 @@ def test_a_worker_that_is_taken_over_gets_no_key_of_a_service_that_its_host_does
 
     mesh.call("shop", "before")
     eventually(lambda: certificates()["shop"]["state"] == "valid", look.WITHIN_S, "its own is there")
-    pid = look.worker_pids(mesh.lab, "host1")[0]
+    _, pid = look.first_worker(mesh.lab, "host1")
     with channel_to_control(pid) as channel:
         channel.sendall(encode_frame(WantSvid("web")))
     eventually(lambda: "403" in certificates().get("web", {"error": ""})["error"], look.WITHIN_S, "the CA has refused it")

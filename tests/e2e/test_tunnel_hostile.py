@@ -49,7 +49,7 @@ def intruder(one: Lab, tmp_path: Path) -> Iterator[Intruder]:
 def unharmed(one: Lab, echo: Echo, capture: Capture, canary: str) -> Iterator[None]:
     """Whatever a test does, a caller's open connection goes on, and afterwards all is as before."""
     wire, text, address = capture(one), canary.encode(), (one.host("host2").ipv4, WEB)
-    worker = look.worker_pids(one, "host2")[0]
+    _, worker = look.first_worker(one, "host2")
     before = look.rss_bytes(worker)
     with Unit(one, "host1", "polite") as polite:
         client = polite.connect(*address)
@@ -62,7 +62,7 @@ def unharmed(one: Lab, echo: Echo, capture: Capture, canary: str) -> Iterator[No
     after = look.rss_bytes(worker)
     print(f"memory of the worker: {before / (1 << 20):.1f} -> {after / (1 << 20):.1f} MiB")
     assert after - before < GROWTH_BYTES
-    assert look.worker_pids(one, "host2")[0] == worker
+    assert look.first_worker(one, "host2")[1] == worker
     assert look.status(one, "host2")["healthy"]
     assert "Traceback" not in one.host("host2").log("nodeagent").read_text()
     wire.assert_never_in_clear(canary)

@@ -100,7 +100,7 @@ def test_both_workers_get_their_share_on_both_hosts(pair: Lab, unit: NewUnit, ec
     for host in ("host1", "host2"):
         rows = look.open_rows(pair, host)
         assert len(rows) == len(clients)
-        assert {row["id"].partition("-")[0] for row in rows} == {"0", "1"}
+        assert {int(row["id"].partition("-")[0]) for row in rows} == set(look.worker_pids(pair, host))
 
 
 # --- the peer's agent ----------------------------------------------------------------------------------------------
@@ -131,13 +131,15 @@ def test_a_killed_worker_takes_only_its_own_connections(
     clients = [caller.connect(*target(pair)) for caller in (unit("host1", name) for name in CALLERS) for _ in range(8)]
     assert all(speaks(client, text) for client in clients)
     line = len(look.log_lines(pair, "host1"))
-    lost = [row for row in look.open_rows(pair, host) if row["id"].startswith("0-")]
+    number, _ = look.first_worker(pair, host)
+    lost = [row for row in look.open_rows(pair, host) if row["id"].startswith(f"{number}-")]
     assert 0 < len(lost) < len(clients)
     with Load(unit("host1", "busy"), target(pair), text) as load:
         load.wait_more(20)
-        killed = look.kill_worker(pair, host, 0)
+        killed = look.kill_worker(pair, host)
+        assert killed[0] == number
         load.wait_more(50)
-        eventually(lambda: look.worker_pids(pair, host).get(0, killed) != killed, look.WITHIN_S, "its successor")
+        eventually(lambda: look.is_replaced(pair, host, {killed[1]}), look.WITHIN_S, "its successor")
         load.wait_more(20)
     alive = [client for client in clients if speaks(client, text)]
     assert len(clients) - len(alive) == len(lost)
@@ -168,8 +170,7 @@ def test_half_an_answer_of_a_dead_worker_looks_like_no_whole_one(pair: Lab, unit
     eventually(lambda: sum(line["number"] for line in told()) == 3, look.WITHIN_S, "it is told")
     assert {line["worker"]: line["pid"] for line in told()} == killed
     assert lost_so_far(pair) == counted + 3
-    now = lambda: look.worker_pids(pair, "host1")  # noqa: E731
-    eventually(lambda: all(now().get(n, pid) != pid for n, pid in killed.items()), look.WITHIN_S, "successors")
+    eventually(lambda: look.is_replaced(pair, "host1", set(killed.values())), look.WITHIN_S, "successors")
 
 
 def lost_so_far(lab: Lab) -> float:

@@ -137,7 +137,7 @@ def test_clients_that_reset_at_once_leave_nothing_behind(one: Lab, unit: NewUnit
     before = len(look.log_lines(one, "host1"))
     shop = unit("host1", "hasty")
     clients = shop.sockets(1000)
-    worker = look.worker_pids(one, "host1")[0]
+    _, worker = look.first_worker(one, "host1")
     for number, client in enumerate(clients):
         if number == 800:  # those that come now are over before they are accepted
             os.kill(worker, signal.SIGSTOP)

@@ -28,6 +28,16 @@ def test_one_tree_and_the_same_wheels_give_the_same_bytes(tmp_path: Path) -> Non
     assert (first / "SHA256SUMS").read_text() == (tmp_path / "out/SHA256SUMS").read_text()
 
 
+def test_a_package_lists_no_file_that_it_does_not_have(tmp_path: Path) -> None:
+    """As pip's scripts would be, which name the Python of the machine that builds: two machines would give two packages."""
+    programs, _ = packages(VERSION, "bookworm", dist())
+    subprocess.run(["dpkg-deb", "--extract", programs, tmp_path], check=True)
+    site = tmp_path / f"opt/nodeagent/versions/{VERSION}/lib/python{PYTHON['bookworm']}/site-packages"
+    listed = {site / line.partition(",")[0] for record in site.glob("*.dist-info/RECORD") for line in record.read_text().splitlines()}
+    assert len(listed) > 1000
+    assert {path for path in listed if not path.exists()} == set()
+
+
 def test_lintian_has_nothing_to_say() -> None:
     """But what script/deb overrides, with the reason."""
     done = subprocess.run(["lintian", "--allow-root", *map(str, packages(VERSION, "bookworm", dist()))], capture_output=True, text=True, check=False)

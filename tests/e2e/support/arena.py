@@ -62,7 +62,7 @@ class Arena:
         self.local = enter(Unit(self.lab, "host2"))
         self.polite = enter(Unit(self.lab, "host1", POLITE))
         self.stranger = enter(Unit(self.lab, "hub"))
-        self.worker = look.worker_pids(self.lab, "host2")[0]
+        _, self.worker = look.first_worker(self.lab, "host2")
         self.control = self.status().control_pid
         self.ticket = self.impostor.svid("shop")
         assert self.is_polite_served()

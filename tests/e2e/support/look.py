@@ -69,16 +69,27 @@ def comm(pid: int) -> str:
 
 
 def worker_pids(lab: Lab, host: str) -> dict[int, int]:
-    """The pids of those that serve, in the order of their numbers."""
-    return dict(enumerate(w["pid"] for w in status(lab, host)["workers"] if w["state"] == "serving"))
+    """Number and pid of those that serve. Whoever is ready first serves, and the last is the spare: any of them."""
+    return {w["number"]: w["pid"] for w in status(lab, host)["workers"] if w["state"] == "serving"}
 
 
-def kill_worker(lab: Lab, host: str, number: int) -> int:
-    """SIGKILL to one that serves; the pid that it had."""
-    pid = worker_pids(lab, host)[number]
+def first_worker(lab: Lab, host: str) -> tuple[int, int]:
+    """Number and pid of one that serves."""
+    return min(worker_pids(lab, host).items())
+
+
+def kill_worker(lab: Lab, host: str) -> tuple[int, int]:
+    """SIGKILL to one that serves; its number, and the pid that it had."""
+    number, pid = first_worker(lab, host)
     assert pid in lab.pids(host, layout.AGENT)
     os.kill(pid, signal.SIGKILL)
-    return pid
+    return number, pid
+
+
+def is_replaced(lab: Lab, host: str, gone: set[int]) -> bool:
+    """Whether as many serve as shall, and none of these pids."""
+    now = set(worker_pids(lab, host).values())
+    return len(now) == lab.state.workers and not now & gone
 
 
 def rss_bytes(pid: int) -> int:
