@@ -111,9 +111,14 @@ def test_a_suite_ends_the_same(bare: Lab, meshed: Lab, tmp_path: Path, name: str
     """Each test for itself, and their connections were captured."""
     suite = SUITES[name]
     before = mesh.opened(meshed, "host1")["outbound"]
-    direct, through = run_in_both((bare, meshed), way, suite, tmp_path)
-    differing = {test for test in direct.outcomes | through.outcomes if direct.outcomes.get(test) != through.outcomes.get(test)}
-    told = {test: (direct.outcomes.get(test), through.outcomes.get(test), through.words.get(test)) for test in differing}
+    direct, through = run_in_both((bare, meshed), way, suite.modules, tmp_path / "all")
+    if hasty := {test for test in differences(direct, through) if rows_of([test]) == {test}}:
+        # Some wait for a second and no longer, which a busy machine may take: what differs, differs again by itself.
+        for first, again in zip((direct, through), run_in_both((bare, meshed), way, sorted(hasty), tmp_path / "again"), strict=True):
+            first.outcomes |= again.outcomes
+            first.words |= again.words
+    differing = differences(direct, through)
+    told = {test: (direct.outcomes.get(test), direct.words.get(test), through.outcomes.get(test), through.words.get(test)) for test in differing}
     listed = {test for test in direct.outcomes if rows_of([test]) != {test}}
     assert rows_of(differing) <= rows_of(listed), told
     if way == "tunnel":  # the longer way, on which the agent's reset comes late and more bytes are under way
@@ -123,15 +128,20 @@ def test_a_suite_ends_the_same(bare: Lab, meshed: Lab, tmp_path: Path, name: str
     mesh.wait_quiet(meshed)
 
 
-def run_in_both(labs: Sequence[Lab], way: str, suite: Suite, at: Path) -> list[suites.Outcomes]:
+def differences(direct: suites.Outcomes, through: suites.Outcomes) -> set[str]:
+    """The tests that did not end the same."""
+    return {test for test in direct.outcomes | through.outcomes if direct.outcomes.get(test) != through.outcomes.get(test)}
+
+
+def run_in_both(labs: Sequence[Lab], way: str, tests: Sequence[str], at: Path) -> list[suites.Outcomes]:
     """How the tests end in each lab; they run at the same time."""
     left_out = [*LEFT_OUT[way], *LEFT_OUT["both"]]
     with ExitStack() as stack:
         runs = []
         for lab in labs:
             directory = at / lab.name
-            directory.mkdir()
-            runs.append(suites.start(lab, way, suite.modules, left_out, directory))
+            directory.mkdir(parents=True)
+            runs.append(suites.start(lab, way, tests, left_out, directory))
             stack.callback(runs[-1].end)
         return [run.outcomes(SUITE_S) for run in runs]
 

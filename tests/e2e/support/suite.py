@@ -1,7 +1,7 @@
 """Runs CPython's own test modules with their servers at addresses that are not loopback, and says how each test ended.
 
-Usage: suite.py ORDER, with ORDER as JSON: {"modules", "left_out", "ipv4", "ipv6", "servers_in", "result"}. For the Python of
-the distribution, which brings these tests. The tests are as they are, with three things around them:
+Usage: suite.py ORDER, with ORDER as JSON: {"modules", "left_out", "ipv4", "ipv6", "servers_in", "result"}. `modules` may
+name single tests, too. For the Python of the distribution, which brings these tests. The tests are as they are, with three things around them:
 * The addresses 127.0.0.1 and ::1 in them are read as `ipv4` and `ipv6`. (`localhost` is the host's affair: /etc/hosts.)
 * With `servers_in`, the path of a network namespace, a socket that is told to listen becomes one of that namespace, so that
   every connection of a test crosses from one host to another although both its ends are in one process.
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import ClassVar
 
 CLONE_NEWNET = 0x40000000
-HANG_S = 60  # of one test: then all stacks are printed, and the run ends
+HANG_S = 120  # of one test: then all stacks are printed, and the run ends
 _OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_REUSEADDR),
     (socket.SOL_SOCKET, socket.SO_REUSEPORT),
