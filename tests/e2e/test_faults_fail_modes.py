@@ -74,7 +74,7 @@ TABLE = (
     Row("all", STOP, serves=False, keeps=False),
 )
 DEAD_ROWS = tuple(row for row in TABLE if not row.serves)
-NAMES = {"spawner": "nodeagent-spawn", "worker": "nodeagent-w0", "workers": "nodeagent-w"}
+NAMES = {"spawner": "nodeagent-spawn", "workers": "nodeagent-w"}
 
 
 class Site:
@@ -127,6 +127,8 @@ class Site:
         status = look.status(self.lab, host)
         if who in ("supervisor", "control"):
             return [status["supervisor"]["pid"] if who == "supervisor" else status["control_pid"]]
+        if who == "worker":
+            return [look.first_worker(self.lab, host)[1]]
         return [pid for pid in pids if look.comm(pid).startswith(NAMES[who])]
 
     def bypassed(self, host: str) -> int:

@@ -114,7 +114,7 @@ def test_a_host_whose_holder_died_is_not_entered_and_can_be_removed(name: str) -
 def test_an_up_that_is_killed_half_way_can_be_removed(name: str, moment: str) -> None:
     """SIGKILL at any moment: the lab says that it is half made, `down` removes what there is."""
     process = subprocess.Popen(
-        [NODEAGENT, "lab", "up", "--name", name, "--no-agents", "--hosts", "20"],
+        ["env", "--default-signal", NODEAGENT, "lab", "up", "--name", name, "--no-agents", "--hosts", "20"],  # also below nohup
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     fact = {
@@ -135,7 +135,7 @@ def test_an_up_that_is_killed_half_way_can_be_removed(name: str, moment: str) ->
 def test_an_interrupted_up_removes_what_it_made(name: str, number: signal.Signals) -> None:
     """Ctrl-C, a closed terminal, a job that is cancelled."""
     process = subprocess.Popen(
-        [NODEAGENT, "lab", "up", "--name", name, "--no-agents", "--hosts", "20"],
+        ["env", "--default-signal", NODEAGENT, "lab", "up", "--name", name, "--no-agents", "--hosts", "20"],  # also below nohup
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     wait_until((layout.lab_directory(name) / "host1").exists, "the first host is being made")
