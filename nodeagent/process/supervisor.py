@@ -151,12 +151,11 @@ class Supervisor:
             value = value_to_pass(parts, parts.fleet.staying(), config)
             replace_self(value, self._command.program, self._command.arguments, os.environ)
         except BaseException as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)  # first: whoever is started inherits what is blocked
             parts.control.revive()  # also where the agent was told to stop meanwhile: a drain is to be seen
             if isinstance(error, Exception):
                 parts.fleet.stay()
             raise
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
 
     async def _hold_signals(self) -> None:
         """What comes from now on waits for the successor; so does a reload that was asked for meanwhile."""

@@ -9,6 +9,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from nodeagent import limits
@@ -315,7 +316,8 @@ class Fleet:
         worker = next((each for each in self._idle if each.serial == report.serial), None)
         if worker is None or worker.state == State.DEAD:
             # Given up while it was being born. Its channel is closed, so it would end; but be sure.
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             os.close(pidfd)
             return
         worker.spawned(report.pid, pidfd)

@@ -205,12 +205,16 @@ def test_a_program_that_goes_away_after_its_check_changes_nothing(monkeypatch: p
     async def note(what: str) -> None:
         told.append(what)
 
+    def note_start(what: str) -> None:
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(HELD_SIGNALS), "its children would not hear them"
+        told.append(what)
+
     async def scene() -> None:
         fleet = SimpleNamespace(
-            leave=lambda: note("left"), stay=lambda: told.append("stays"), staying=list, living=list, has_unsent=False,
+            leave=lambda: note("left"), stay=lambda: note_start("stays"), staying=list, living=list, has_unsent=False,
             are_all_serving=lambda: True, changed=asyncio.Event(),
         )  # fmt: skip
-        control = SimpleNamespace(stop=lambda: note("stopped"), revive=lambda: told.append("revived"))
+        control = SimpleNamespace(stop=lambda: note("stopped"), revive=lambda: note_start("revived"))
         owners = SimpleNamespace(is_busy=False)
         supervisor = supervisor_of(fleet=fleet, control=control, owners=owners, generation=1, environ={})
         supervisor._command = Command("/no/such/program", ["x"])

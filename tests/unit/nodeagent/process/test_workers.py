@@ -12,7 +12,7 @@ from nodeagent import limits
 from nodeagent.config import parse_config
 from nodeagent.process import worker_process
 from nodeagent.process.listeners import ListenerSet
-from nodeagent.process.orders import SpawnerSetup
+from nodeagent.process.orders import Spawned, SpawnerSetup
 from nodeagent.process.slot import Slot
 from nodeagent.process.worker_process import State, WorkerProcess
 from nodeagent.process.workers import Fleet, FleetCalls
@@ -187,3 +187,19 @@ def test_a_worker_without_a_channel_is_ended_and_not_passed_on() -> None:
         await until(lambda: mute.state == State.DEAD, "its end")
 
     play(script)
+
+
+def test_a_report_of_a_worker_that_was_given_up_and_is_gone_is_no_error() -> None:
+    """It died at birth, and the spawner has reaped it."""
+
+    async def script() -> None:
+        pid = os.fork()
+        if not pid:
+            os._exit(1)
+        pidfd = os.pidfd_open(pid)
+        os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended
+        Scene(start=False).fleet._note_spawned(Spawned(7, 0, pid), pidfd)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(pidfd)
+
+    run(script)
