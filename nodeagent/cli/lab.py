@@ -216,9 +216,10 @@ def exec_(ctx: click.Context, /, name: str, user: str, host: str, service: str) 
 @click.option("-f", "--follow", is_flag=True, help="With logs: go on printing.")
 @click.option("--lines", type=click.IntRange(min=1), default=200, show_default=True, help="With logs: the last so many.")
 def agent(name: str, host: str, action: str, follow: bool, lines: int) -> None:  # noqa: FBT001 - click passes by name
-    """Starts, stops (drains), kills, restarts or reloads (loses nothing) the agent of HOST, or prints the end of its log.
+    """Starts, stops (drains), kills, restarts or reloads the agent of HOST, or prints the end of its log.
 
-    `crash` kills its supervisor alone and starts another, as systemd does.
+    No connection is lost by a restart or a reload; after a restart, open ones go on in workers of before, which hear no
+    more of policy. `crash` kills its supervisor alone and starts another. All as systemd does.
     """
     chosen = Lab(name, _say)
     if action == "logs":

@@ -17,7 +17,9 @@ def run(config_path: Path, check_fd: int | None) -> None:
     """Run the agent of this host in the foreground; SIGTERM drains and ends it.
 
     SIGHUP (`systemctl reload nodeagent`) has it become what the configuration, or another installed version, says now:
-    no connection is lost. Needs root, and gives up what it does not need. Started by systemd as nodeagent.service.
+    no connection is lost. SIGUSR1 (`systemctl restart nodeagent`) has it make room for the next, which finds its sockets in
+    systemd's store; open connections finish in the workers of before. Needs root, and gives up what it does not need.
+    Started by systemd as nodeagent.service.
     """
     if check_fd is not None:
         from nodeagent.process.successor import show_fitness  # noqa: PLC0415 - as below

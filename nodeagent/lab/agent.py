@@ -24,10 +24,8 @@ _STORE = "fd-store"
 _SUPERVISOR = "nodeagent"
 
 
-def start_agent(host: Host, holder: Holder, *, anew: bool = True) -> None:
-    """Puts the host's rules in place and starts its agent; does not wait for its health.
-
-    anew: without what an earlier one has stored; as systemd does, which drops it at a stop and not at a restart.
+def start_agent(host: Host, holder: Holder) -> None:
+    """Puts the host's rules in place and starts its agent, without what an earlier one has stored; does not wait for its health.
 
     Raises:
         LabError: it runs already, or the rules were refused; with the program's words.
@@ -36,8 +34,7 @@ def start_agent(host: Host, holder: Holder, *, anew: bool = True) -> None:
     if cgroup.is_populated(unit):
         raise LabError(f"the agent on {host.name} runs already; use `nodeagent lab agent {host.name} restart`")
     cgroup.make_afresh(unit)
-    if anew:
-        _keep_descriptors(host)
+    _keep_descriptors(host)
     apply = enter.inside(holder.pid, [enter.nodeagent_command(), "intercept", "apply", "--config", CONFIG], at="/")
     enter.run_tool(enter.in_cgroup(unit, apply), env=enter.service_environment(), timeout_s=limits.LAB_START_S)
     _run(host, holder)
@@ -159,10 +156,29 @@ def crash_agent(host: Host, holder: Holder) -> None:
     supervisor = try_supervisor(host)
     if supervisor is None:
         raise LabError(f"no agent runs on {host.name}")
-    with os.fdopen(os.pidfd_open(supervisor)) as pidfd:
-        os.kill(supervisor, signal.SIGKILL)
-        select.select([pidfd], [], [], limits.LAB_KILL_S)
+    _end(supervisor, signal.SIGKILL)
     _run(host, holder)
+
+
+def restart_agent(host: Host, holder: Holder) -> None:
+    """SIGUSR1 to the supervisor, as the unit's ExecStop; another is started with what it had stored. A start, where none runs.
+
+    Raises:
+        LabError: the rules were refused.
+    """
+    if not is_running(host):
+        start_agent(host, holder)
+        return
+    if (supervisor := try_supervisor(host)) is not None and not _end(supervisor, signal.SIGUSR1):
+        _end(supervisor, signal.SIGKILL)
+    _run(host, holder)
+
+
+def _end(supervisor: int, number: signal.Signals) -> bool:
+    """Whether it ends by the signal in time."""
+    with os.fdopen(os.pidfd_open(supervisor)) as pidfd:
+        signal.pidfd_send_signal(pidfd.fileno(), number)
+        return bool(select.select([pidfd], [], [], limits.LAB_KILL_S)[0])
 
 
 def try_complaint(host: Host) -> str | None:

@@ -1,4 +1,4 @@
-"""Workers whose supervisor died before its successor was born: they finish what they carry, and hear nobody."""
+"""Workers whose supervisor crashed or was restarted: they finish what they carry, and hear nobody."""
 
 import os
 import signal

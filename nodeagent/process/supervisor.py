@@ -28,14 +28,16 @@ from nodeagent.wire.frames import SupervisorStats
 _log = open_log()
 
 _SIGNAL_TURNS = 3  # of the loop, until a signal that has come is an event: its pipe is read, then its callback is called
-HELD_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+RESTART = signal.SIGUSR1
+"""This is the first half of a restart. Who does not know it ends by it, as in a crash."""
+HELD_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, RESTART)
 """They wait while this program is replaced: until its successor listens, each would end it."""
 
 
 def run_supervisor(
     config: Config, config_path: Path, inheritance: Inheritance | None = None, command: Command | None = None
 ) -> None:
-    """Serves until SIGTERM and the end of the drain.
+    """Serves until SIGTERM and the end of the drain, or until it is told to make room for the next.
 
     command: by which this program was started, and is again when it is reloaded.
 
@@ -65,14 +67,23 @@ class Signals:
         self.stop = asyncio.Event()
         self.cut = asyncio.Event()
         """A second signal ends the drain."""
+        self.is_restart = False
+        """Whether somebody is started right after this stop."""
         self.reload = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._note_stop, number)
+        loop.add_signal_handler(RESTART, self._note_restart)
         loop.add_signal_handler(signal.SIGHUP, self.reload.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
 
+    def _note_restart(self) -> None:
+        _log.info("signal_received", signal=RESTART.name, meaning="drain goes on" if self.stop.is_set() else "make room")
+        self.is_restart = True
+        self.stop.set()
+
     def _note_stop(self, number: signal.Signals) -> None:
-        _log.info("signal_received", signal=number.name, meaning="cut" if self.stop.is_set() else "drain")
+        meaning = "make room" if self.is_restart else "cut" if self.stop.is_set() else "drain"
+        _log.info("signal_received", signal=number.name, meaning=meaning)
         if self.stop.is_set():
             self.cut.set()
         self.stop.set()
@@ -93,13 +104,14 @@ class Supervisor:
         self._complaint = Seldom(parts.loop.time)
 
     async def serve(self) -> None:
-        """Returns when the agent was told to stop and every process it started has ended."""
+        """Returns when the agent was told to stop and every process it started has ended, or may go on for a restart."""
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(job) for job in (self._heartbeat.run(), self._watch(), self._tell(), self._announce())]
             reloads = tasks.create_task(self._follow_reloads())
             await self._signals.stop.wait()
             reloads.cancel()
-            await self._drain()
+            await asyncio.wait((reloads,))
+            await (self._make_room() if self._signals.is_restart else self._drain())
             for task in running:
                 task.cancel()
         _log.info("supervisor_stopped")
@@ -177,6 +189,18 @@ class Supervisor:
                 return
             await asyncio.sleep(limits.RESCAN_S)
 
+    async def _make_room(self) -> None:
+        """Leaves all as a crash does, with nothing half said: workers finish what they carry, what comes waits for others."""
+        parts = self._parts
+        _log.info("restart_started", workers=len(parts.fleet.living()), within_s=parts.config.host.drain_max_s)
+        parts.notifier.stopping("makes room for the next; open connections go on")
+        await parts.control.stop()
+        await parts.fleet.leave()
+        parts.fleet.release()
+        await asyncio.sleep(limits.ACCEPTED_S)
+        await self._fall_silent()
+        parts.guard.beat()
+
     async def _drain(self) -> None:
         """New connections are refused first, so that none is in a queue when the queues are closed."""
         grace_s = self._parts.config.host.drain_s
@@ -196,7 +220,7 @@ class Supervisor:
         while find_orphans(*where) and parts.loop.time() < until and not self._signals.cut.is_set():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(limits.RESEND_S)
         if count := end_orphans(*where):
-            _log.warning("orphans_ended", workers=count, why="a supervisor before this one crashed, and their time is over")
+            _log.warning("orphans_ended", workers=count, why="their supervisor was one before this, and their time is over")
 
     async def _announce(self) -> None:
         """Tells systemd once everybody serves."""

@@ -158,6 +158,11 @@ class Fleet:
                 worker.kill()
         return [worker for worker in workers if worker.has_channel]
 
+    def release(self) -> None:
+        """Nobody accepts any more, and all may finish what they carry; the sockets are kept for a successor's workers."""
+        for worker in self.living():
+            worker.drain(self.lineage.drain_max_s)
+
     @property
     def has_unsent(self) -> bool:
         """Whether some worker was not told yet what it was to be told."""

@@ -1,8 +1,8 @@
-"""The supervisor is killed, or a worker: the sockets are elsewhere, too, and somebody else accepts from them."""
+"""The supervisor is killed or restarted, or a worker killed: the sockets are elsewhere, too, and somebody else accepts from them."""
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import pytest
@@ -35,9 +35,10 @@ def mesh(make_lab: MakeLab) -> Iterator[Lab]:
         yield lab
 
 
+@pytest.mark.parametrize("replace", [Lab.crash_agent, Lab.restart_agent])
 @pytest.mark.parametrize("host", ["host1", "host2"])
-def test_a_supervisor_that_is_killed_costs_no_connect(mesh: Lab, host: str) -> None:
-    """Nor a connection that is open; afterwards `stop` leaves nobody, though what was open still is."""
+def test_another_supervisor_costs_no_connect(mesh: Lab, host: str, replace: Callable[[Lab, str], None]) -> None:
+    """Nor a connection that is open."""
     web, here = mesh.host("host2").ipv4, mesh.host("host1").ipv4
     with (
         new_connections(mesh, "host1", "shop", web, WEB) as far, new_connections(mesh, "host1", "shop", here, CART) as near,
@@ -46,26 +47,29 @@ def test_a_supervisor_that_is_killed_costs_no_connect(mesh: Lab, host: str) -> N
         for client in (far, near, old):
             client.go_on()
         before = supervisor(mesh, host)
-        mesh.crash_agent(host)
+        replace(mesh, host)
         assert supervisor(mesh, host) != before
         for client in (far, near, old):
             client.go_on()
     assert [far.wrong, near.wrong, old.wrong] == [[], [], []]
 
 
-def test_stop_ends_what_a_crash_has_left(mesh: Lab) -> None:
+@pytest.mark.parametrize("replace", [Lab.crash_agent, Lab.restart_agent])
+def test_stop_ends_what_another_supervisor_has_left(mesh: Lab, replace: Callable[[Lab, str], None]) -> None:
     """Workers that nobody could speak to get what open connections get, and no more."""
     edit_config(mesh, "host1", {"workers = 2": "workers = 2\ndrain_s = 1"})
     mesh.reload_agent("host1")
+    ended = len(look.log_lines(mesh, "host1", "orphans_ended"))
     with Unit(mesh, "host1", "shop") as shop:
         sock = shop.connect(mesh.host("host1").ipv4, CART)
         assert say(sock, "hello") == "app:hello"
-        mesh.crash_agent("host1")
+        replace(mesh, "host1")
         assert say(sock, "still") == "app:still"
         mesh.stop_agent("host1")
         assert mesh.pids("host1", "nodeagent") == ()
         assert say(sock, "gone") in ("reset", "closed")
-        assert look.log_lines(mesh, "host1", "orphans_ended")
+        assert len(look.log_lines(mesh, "host1", "orphans_ended")) == ended + 1
+    edit_config(mesh, "host1", {"drain_s = 1": ""})
     mesh.start_agent("host1")
 
 

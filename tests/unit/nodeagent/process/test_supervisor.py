@@ -24,7 +24,7 @@ from nodeagent.process.notify import Notifier
 from nodeagent.process.orders import SpawnerSetup
 from nodeagent.process.reload import Command, own_command
 from nodeagent.process.startup import Parts
-from nodeagent.process.supervisor import HELD_SIGNALS, Signals, Supervisor, run_supervisor
+from nodeagent.process.supervisor import HELD_SIGNALS, RESTART, Signals, Supervisor, run_supervisor
 from nodeagent.process.unit_map import UnitMap
 from nodeagent.process.units import StampedUnit
 from nodeagent.process.workers import Fleet, FleetCalls
@@ -256,3 +256,54 @@ def test_a_refusal_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyP
         reloads.cancel()
 
     run(scene)
+
+
+class Restarted:
+    """What a supervisor does with its parts, in order, once it has heard these signals; its reloads never end by themselves."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.owners = SimpleNamespace(is_busy=True)
+
+    async def note(self, what: str) -> None:
+        """As a part that takes a while."""
+        self.told.append(what)
+
+    def serve(self, *numbers: signal.Signals) -> None:
+        """Until it is over."""
+
+        async def scene() -> None:
+            say = self.told.append
+            fleet = SimpleNamespace(
+                leave=lambda: self.note("nobody is born"), release=lambda: say("workers are released"), living=list, has_unsent=False,
+                drain=lambda *_: self.note("drain"), are_all_serving=lambda: False, changed=asyncio.Event(), facts=list,
+            )  # fmt: skip
+            control = SimpleNamespace(stop=lambda: self.note("control ends"), tell=lambda _: None)
+            guard = SimpleNamespace(beat=lambda: say("beat"), stop_beat=lambda: say("no beat"), condition="off", detail="")
+            config = parse_config(TEXT.format("/tmp"), "test")
+            supervisor = supervisor_of(fleet=fleet, control=control, guard=guard, owners=self.owners, config=config)
+            supervisor._outlast_orphans = lambda _: self.note("orphans end")  # type: ignore[method-assign]
+            supervisor._tell = supervisor._watch = lambda: self.note("")  # type: ignore[method-assign]
+            for number in numbers:
+                os.kill(os.getpid(), number)
+            asyncio.get_running_loop().call_later(0.2, setattr, self.owners, "is_busy", False)
+            await supervisor.serve()
+
+        run(scene)
+        self.told = [what for what in self.told if what]
+
+
+@pytest.mark.parametrize("numbers", [(RESTART,), (RESTART, signal.SIGTERM), (signal.SIGTERM, RESTART)])
+def test_a_restart_leaves_workers_and_sockets_and_says_one_more_beat(numbers: tuple[signal.Signals, ...]) -> None:
+    """Also where the service manager's SIGTERM is heard in the same moment: it follows in any case."""
+    restarted = Restarted()
+    restarted.serve(*numbers)
+    assert restarted.told == ["control ends", "nobody is born", "workers are released", "beat"]
+    assert not restarted.owners.is_busy
+
+
+def test_a_stop_drains_and_leaves_nobody() -> None:
+    """New connections are refused first."""
+    restarted = Restarted()
+    restarted.serve(signal.SIGTERM)
+    assert restarted.told == ["no beat", "drain", "orphans end", "control ends"]

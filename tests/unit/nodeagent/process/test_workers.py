@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -203,3 +204,22 @@ def test_a_report_of_a_worker_that_was_given_up_and_is_gone_is_no_error() -> Non
             os.fstat(pidfd)
 
     run(script)
+
+
+def test_who_is_released_for_a_restart_accepts_no_more_and_its_sockets_are_kept() -> None:
+    """For a successor's workers; nobody is born in its place, and it has as long as after a reload."""
+
+    async def script(scene: Scene) -> None:
+        fleet = scene.fleet
+        forgotten: list[ListenerSet] = []
+        fleet._calls = replace(fleet._calls, forget=forgotten.append)
+        serving, now = fleet.serving(), asyncio.get_running_loop().time()
+        await fleet.leave()
+        fleet.release()
+        assert [worker.state for worker in serving] == [State.DRAINING] * 2
+        assert all(now + limits.DRAIN_MAX_S <= worker.drain_until for worker in serving)
+        await until(lambda: fleet.living() == [], "they end, as they carry nothing")
+        assert [slot.sets for slot in fleet.slots] == [[EMPTY], [EMPTY]]
+        assert forgotten == []
+
+    play(script)

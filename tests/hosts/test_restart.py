@@ -1,0 +1,102 @@
+"""The agent of a real host is restarted, or its supervisor killed: nobody is refused, nothing is cut, keys and marks are kept."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.hosts.support.host import Host
+from tests.hosts.support.load import Load, prepare
+from tests.hosts.support.mesh import Mesh, call, processes_of, shop_said, start_shop, wait_meshed
+
+pytestmark = pytest.mark.timeout(600)
+
+TIMES = 3
+STORED = "14"  # for two workers a socket of three kinds and two families, keys, marks
+_PORTS = "sport = :15001 or sport = :15006 or sport = :15008"
+
+
+def restart(host: Host) -> None:
+    """As an operator does; returns when the next agent is ready."""
+    assert host.enter("systemctl", "restart", "nodeagent").returncode == 0
+
+
+def kill(host: Host) -> None:
+    """The supervisor dies; returns when systemd has another one ready."""
+    before = host.show("nodeagent", "MainPID")
+    host.enter("systemctl", "kill", "--kill-who=main", "--signal=KILL", "nodeagent")
+    host.wait_for(lambda: host.show("nodeagent", "MainPID") not in (before, "0"), "another supervisor")
+    host.wait_for(lambda: host.show("nodeagent", "ActiveState") == "active", "it is ready")
+
+
+@pytest.fixture(params=[restart, kill], ids=["restart", "kill"])
+def replace(request: pytest.FixtureRequest) -> Callable[[Host], None]:
+    """Each way to another supervisor."""
+    how: Callable[[Host], None] = request.param
+    return how
+
+
+@pytest.fixture
+def loads(whole: Mesh) -> Iterator[tuple[Load, ...]]:
+    """The shops of both hosts call both hosts."""
+    for each in whole.hosts:
+        prepare(each)
+    with ExitStack() as stack:
+        yield tuple(stack.enter_context(Load(each, *whole.hosts)) for each in whole.hosts)
+
+
+def test_nobody_is_refused_and_nothing_is_cut(host: Host, loads: tuple[Load, ...], replace: Callable[[Host], None]) -> None:
+    """Several times, under load, callers and callees; what was open lives on in workers of before. A stop leaves none of them."""
+    for load in loads:
+        load.go_on()
+    for _ in range(TIMES):
+        old = set(processes_of(host))
+        replace(host)
+        assert old & set(processes_of(host))
+        for load in loads:
+            load.go_on()
+        wait_meshed(host)
+    told = [load.told() for load in loads]
+    for each in told:
+        print(f"{host.release}: {each.asked} calls, {len(each.failed)} failed, slowest {each.slowest:.2f} s")
+    assert [each.failed for each in told] == [[], []]
+    host.enter("systemctl", "stop", "nodeagent")
+    assert processes_of(host) == []
+    assert host.show("nodeagent", "NFileDescriptorStore") == "0"
+
+
+def test_the_store_keeps_listeners_keys_and_marks(whole: Mesh, host: Host, replace: Callable[[Host], None]) -> None:
+    """The catalog is away: the next agent has the same sockets, certificates and stamps, and new tunnels work both ways."""
+    before = _kept(host)
+    whole.catalog.enter("systemctl", "stop", "nodeagent-catalog")
+    for _ in range(2):
+        replace(host)
+        host.wait_for(lambda: _kept(host) == before, f"what was before, {before}")
+        for caller in whole.hosts:
+            assert call(caller, whole.other(caller)) == f"from {whole.other(caller).name}\n"
+
+
+def test_a_stop_drains(whole: Mesh, host: Host) -> None:
+    """It is no restart: what is open may end, then nobody is left, and nothing is stored."""
+    callee = whole.other(host)
+    callee.path("/var/www/html/part").write_bytes(b"x" * 1_000_000)
+    start_shop(host, f"exec curl -sS -o /run/part -w %{{size_download}} --limit-rate 300k http://{callee.address}/part", is_awaited=False)
+    host.wait_for(lambda: (part := host.path("/run/part")).exists() and part.stat().st_size, "the first bytes")
+    host.enter("systemctl", "stop", "nodeagent")
+    assert processes_of(host) == []
+    host.wait_for(lambda: shop_said(host) == "1000000", "all of it")
+    assert host.show("nodeagent", "NFileDescriptorStore") == "0"
+
+
+def _kept(host: Host) -> dict[str, list[str]]:
+    """What another supervisor finds: how many descriptors, which listening sockets, certificates and stamps."""
+    certificates = json.loads(host.run("nodeagent certs -o json", check=False).stdout or "{}").get("certificates", [])
+    sockets = host.run(f"ss -Htlne '{_PORTS}'").stdout.split()
+    stamps = host.run("nft list map inet nodeagent units").stdout.replace(",", "\n").splitlines()
+    return {
+        "stored": [host.show("nodeagent", "NFileDescriptorStore")],
+        "sockets": sorted(word for word in sockets if word.startswith("ino:")),
+        "certificates": sorted(row["serial"] for row in certificates),
+        "stamps": [line.strip(" \t}") for line in stamps if "nginx.service" in line],
+    }
