@@ -314,17 +314,21 @@ def _follow_units(parts: Parts, stack: AsyncExitStack) -> None:
 def _make_control(parts: Parts, stack: AsyncExitStack) -> None:
     program = Program(parts.config, parts.config_path, parts.users.control, parts.environ)
     path, is_on_disk = Path(parts.config.admin.state_dir) / NAME, parts.config.identity.persist == "disk"
-    keys = inherited_keys(parts)
-    if not is_on_disk:
-        remove_key_file(path)
-    elif keys < 0:
-        keys = try_key_file(path)
+    keys = _recall_keys(parts, path, is_on_disk=is_on_disk)
     parts.control = ControlProcess(parts.loop, program, parts.fleet.living, parts.guard.capture, parts.keep_keys, keys)
     stack.callback(parts.control.forget_keys)
     parts.key_file = KeyFile(parts.loop, path, parts.environ, lambda: parts.control.keys if is_on_disk else -1)
     parts.key_file.save()  # what the predecessor held may never have got there
     if parts.passed:
         parts.control.exits = parts.passed.control_exits
+
+
+def _recall_keys(parts: Parts, path: Path, *, is_on_disk: bool) -> int:
+    """Control's memory of keys: what was left to us is newer than any file. -1: none is known."""
+    keys = inherited_keys(parts)
+    if not is_on_disk:
+        remove_key_file(path)
+    return keys if keys >= 0 or not is_on_disk else try_key_file(path)
 
 
 def _launch(parts: Parts, _stack: AsyncExitStack) -> None:
