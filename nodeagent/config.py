@@ -91,6 +91,8 @@ class IdentityTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[identity]: which processes speak as which service."""
 
     units: Literal["registered", "any"] | tuple[str, ...] = "registered"
+    persist: Literal["memory", "disk"] = "memory"
+    """Where keys outlive the agent; on disk in `admin.state_dir`, readable by root alone, for boots without the CA."""
 
 
 class WorkloadTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -29,7 +29,7 @@ FILES = {
     "/etc/nodeagent/node.token": "This host's token, of mode 0400.",
     "/etc/nodeagent/operator.token": "A management token, on hosts where operators work.",
     "/run/nodeagent/api.sock": "Where the agent answers these commands.",
-    "/var/lib/nodeagent": "What the agent keeps over a restart. No key is among it.",
+    "/var/lib/nodeagent": "What the agent keeps over a restart; keys only where identity.persist says so.",
 }
 ENVIRONMENT = {
     "NODEAGENT_SOCKET": "The agent's socket, as with --socket.",

@@ -1,6 +1,6 @@
 """Certificates and roots for the control process after this one: in memory that nobody can change, held by the supervisor.
 
-A restart needs no CA by it. It is never on a disk, and the supervisor passes it on without looking into it.
+A restart needs no CA by it. The supervisor passes it on, and keeps it on disk where that is wanted, without looking into it.
 """
 
 import array
@@ -18,11 +18,9 @@ from certs.svid import Svid
 from nodeagent import limits
 from nodeagent.control.trust import Trust, parse_roots
 from nodeagent.errors import CatalogError
+from nodeagent.wire.key_memory import KEYS, SEALS
 
 VERSION = 1
-KEYS = b"keys"
-"""What control says to the supervisor beside the descriptor."""
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class KeptSvid(msgspec.Struct, frozen=True):
@@ -100,7 +98,7 @@ def hand_keys(supervisor: socket.socket, content: bytes) -> None:
     memory = os.memfd_create("nodeagent-keys", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.write(memory, content)
-        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
         supervisor.sendmsg([KEYS], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [memory]))])
     finally:
         os.close(memory)

@@ -72,6 +72,8 @@ class Room:
     is_read_only: bool = False
     owner_uid: int = 0
     wanted_uid: int = 0
+    is_closed_to_root: bool = False
+    """And `identity.persist` wants keys to be kept there."""
     free_bytes: int = 0
     free_inodes: int = 0
 

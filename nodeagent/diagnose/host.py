@@ -75,6 +75,8 @@ def judge_room(room: Room) -> Iterator[Verdict]:
         yield fail(f"{room.path} is on a file system that is read-only: nothing can be kept", f"mount -o remount,rw $(findmnt -nT {room.path} -o TARGET)")
     elif room.owner_uid != room.wanted_uid:
         yield fail(f"{room.path} belongs to uid {room.owner_uid}, not to the agent's {room.wanted_uid}", f"chown -R {room.wanted_uid} {room.path}")
+    elif room.is_closed_to_root:
+        yield warn(f"root cannot write in {room.path}, so identity.persist keeps no keys there", f"chgrp root {room.path}; chmod g+rwx {room.path}")
     elif room.free_bytes < limits.STATE_ROOM_BYTES or not room.free_inodes:
         yield fail(f"the disk under {room.path} is full: {room.free_bytes // _MIB} MiB and {room.free_inodes} files are free", "make room on it")
     elif room.free_bytes < 10 * limits.STATE_ROOM_BYTES:

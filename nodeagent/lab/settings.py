@@ -48,7 +48,7 @@ def make_directories(host: Host) -> None:
     control = layout.CONTROL_UID
     for name, owner, group, mode in (
         ("run", 0, control, _RUN_MODE),
-        ("state", control, control, 0o700),
+        ("state", control, 0, 0o770),
         ("etc", 0, 0, 0o755),
     ):
         os.chown(host.own(name), owner, group)

@@ -4,6 +4,7 @@ import importlib
 import os
 import platform
 import pwd
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -94,8 +95,10 @@ def room(scope: Scope) -> Room | None:
         status, disk = Path(path).stat(), os.statvfs(path)
     except FileNotFoundError:
         return Room(path, exists=False)
+    is_open = status.st_gid == 0 and status.st_mode & stat.S_IRWXG == stat.S_IRWXG
     return Room(
-        path, is_read_only=bool(disk.f_flag & os.ST_RDONLY), owner_uid=status.st_uid,
+        path, is_closed_to_root=scope.settings.identity.persist == "disk" and not is_open,
+        is_read_only=bool(disk.f_flag & os.ST_RDONLY), owner_uid=status.st_uid,
         wanted_uid=resolve_user(scope.settings.host.control_user, "host.control_user").uid,
         free_bytes=disk.f_bavail * disk.f_frsize, free_inodes=disk.f_favail if disk.f_files else 1,
     )  # fmt: skip

@@ -26,11 +26,10 @@ from nodeagent.process.restart import remember_exit, start_at
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.worker_process import State, WorkerProcess
 from nodeagent.wire.frames import CaptureFrame, FrameReader, Message, SupervisorStats, encode_frame
+from nodeagent.wire.key_memory import KEYS
 
 _log = open_log()
 _HANDOVER = struct.Struct("=II")  # worker's number, pid; beside it: one descriptor
-KEYS = b"keys"
-"""What control says beside its memory of keys; as in `control/key_memory`."""
 _READ_BYTES = 256 * 1024
 
 

@@ -15,12 +15,12 @@ import msgspec
 from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.process.capture import Capture
+from nodeagent.wire.key_memory import SEALS
 
 VERSION = 1
 VARIABLE = "NODEAGENT_HANDOVER"
 _STDERR = 2
 _FD_DIR = Path("/proc/self/fd")
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class PassedSet(msgspec.Struct, frozen=True):
@@ -190,7 +190,7 @@ def open_descriptors() -> list[int]:
 def is_sealed(fd: int) -> bool:
     """Whether it is memory of a bearable size that nobody can change any more."""
     try:
-        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS and os.fstat(fd).st_size <= limits.KEYS_BYTES
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS == SEALS and os.fstat(fd).st_size <= limits.KEYS_BYTES
     except OSError:
         return False
 

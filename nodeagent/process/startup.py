@@ -29,6 +29,7 @@ from nodeagent.process.inherited import (
     place_elders,
 )  # fmt: skip
 from nodeagent.process.interception import closed_units, resolve_catalog, settings_of, with_backend
+from nodeagent.process.key_file import NAME, KeyFile, remove_key_file, try_key_file
 from nodeagent.process.listeners import (
     ListenerSet,
     check_ports_are_free,
@@ -85,6 +86,7 @@ class Parts:
     fleet: Fleet
     units: UnitMap
     control: ControlProcess
+    key_file: KeyFile
 
     def __init__(
         self, config: Config, config_path: Path, inheritance: Inheritance | None = None,
@@ -113,9 +115,10 @@ class Parts:
         self.notifier.store(each.name, [listener.sock.fileno() for listener in each.sockets])
 
     def keep_keys(self, memory: int) -> None:
-        """Has the service manager keep control's memory of keys instead of what it kept."""
+        """Has the service manager keep control's memory of keys instead of what it kept; and the disk, where that is wanted."""
         self.notifier.forget(KEYS)
         self.notifier.store(KEYS, [memory])
+        self.key_file.save()
 
     def keep_marks(self, marks: Marks) -> None:
         """Has the service manager keep what the kernel's stamps mean."""
@@ -310,12 +313,22 @@ def _follow_units(parts: Parts, stack: AsyncExitStack) -> None:
 
 def _make_control(parts: Parts, stack: AsyncExitStack) -> None:
     program = Program(parts.config, parts.config_path, parts.users.control, parts.environ)
-    parts.control = ControlProcess(
-        parts.loop, program, parts.fleet.living, parts.guard.capture, parts.keep_keys, inherited_keys(parts)
-    )
+    path, is_on_disk = Path(parts.config.admin.state_dir) / NAME, parts.config.identity.persist == "disk"
+    keys = _recall_keys(parts, path, is_on_disk=is_on_disk)
+    parts.control = ControlProcess(parts.loop, program, parts.fleet.living, parts.guard.capture, parts.keep_keys, keys)
     stack.callback(parts.control.forget_keys)
+    parts.key_file = KeyFile(parts.loop, path, parts.environ, lambda: parts.control.keys if is_on_disk else -1)
+    parts.key_file.save()  # what the predecessor held may never have got there
     if parts.passed:
         parts.control.exits = parts.passed.control_exits
+
+
+def _recall_keys(parts: Parts, path: Path, *, is_on_disk: bool) -> int:
+    """Control's memory of keys: what was left to us is newer than any file. -1: none is known."""
+    keys = inherited_keys(parts)
+    if not is_on_disk:
+        remove_key_file(path)
+    return keys if keys >= 0 or not is_on_disk else try_key_file(path)
 
 
 def _launch(parts: Parts, _stack: AsyncExitStack) -> None:

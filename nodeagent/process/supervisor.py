@@ -154,6 +154,7 @@ class Supervisor:
         _log.info("reload_started", generation=parts.generation, workers=len(parts.fleet.living()))
         try:
             await parts.control.stop()
+            await parts.key_file.settle()
             await parts.fleet.leave()
             await self._fall_silent()
             parts.guard.beat()
@@ -212,6 +213,7 @@ class Supervisor:
         await self._parts.fleet.drain(grace_s, self._signals.cut)
         await self._outlast_orphans(until)
         await self._parts.control.stop()
+        await self._parts.key_file.settle()
 
     async def _outlast_orphans(self, until: float) -> None:
         """What a supervisor that crashed has left may finish meanwhile, as our own workers may; nobody is left behind."""
@@ -245,8 +247,9 @@ class Supervisor:
     def _reap(self) -> None:
         """Not while a program checks itself: that is a child of a moment, and its status is wanted."""
         if not self._is_checking:
-            fleet = self._parts.fleet
-            reap_strangers({self._parts.control.pid, fleet.spawner.pid, *(worker.pid for worker in fleet.living())})
+            parts, fleet = self._parts, self._parts.fleet
+            ours = {parts.control.pid, parts.key_file.pid, fleet.spawner.pid}
+            reap_strangers(ours | {worker.pid for worker in fleet.living()})
 
     def _look(self, look: Callable[[], None]) -> None:
         """Want of a descriptor passes, and the next look sees what this one did not: no reason to end."""

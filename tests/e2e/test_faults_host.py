@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.control.last_good import read_last_good
 from nodeagent.lab import layout
 from nodeagent.lab.lab import Lab
@@ -15,6 +16,7 @@ from tests.e2e.conftest import Capture
 from tests.e2e.support import look
 from tests.e2e.support.echo import Echo, answers
 from tests.e2e.support.lab import holder
+from tests.e2e.support.settings import edit_config, restart
 from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
 
@@ -37,9 +39,9 @@ def calls(lab: Lab, capture: Capture, canary: str) -> Iterator[Callable[[], bool
 
 
 def put_disk(lab: Lab, host: str, options: str, then: str) -> None:
-    """Mounts a disk of a few kilobytes over the state directory, control's, and makes of it what `then` says."""
-    owner = f"mode=700,uid={layout.CONTROL_UID},gid={layout.CONTROL_UID}"
-    done = lab.exec(host, "sh", "-c", f"mount -t tmpfs -o size=8k,{owner},{options} tmpfs {STATE} && {then}")
+    """Mounts a disk of a few kilobytes over the state directory, as that is, and makes of it what `then` says."""
+    owner = f"mode=770,uid={layout.CONTROL_UID},gid=0"
+    done = lab.exec(host, "sh", "-c", f"mount -t tmpfs -o size=64k,{owner},{options} tmpfs {STATE} && {then}")
     assert done.returncode == 0, done.stderr
 
 
@@ -110,6 +112,31 @@ def test_an_agent_starts_with_a_bad_disk(
     lab.stop_agent("host1")
     lab.start_agent("host1")
     assert calls()
+
+
+def test_keys_that_the_disk_does_not_take_stay_in_memory(
+    lab: Lab, calls: Callable[[], bool], bad_disk: tuple[str, Callable[[], None], Callable[[], None]]
+) -> None:
+    """One line in the log; traffic and reloads go on, and once there is room they get there."""
+    words, spoil, cure = bad_disk
+    file = lab.host("host1").own("etc") / "nodeagent.toml"
+    text = file.read_text()
+    edit_config(lab, "host1", {'units = "any"': 'units = "any"\npersist = "disk"'})
+    try:
+        lab.stop_agent("host1")
+        spoil()
+        lab.start_agent("host1")
+        assert calls()
+        (line,) = eventually(lambda: look.log_lines(lab, "host1", "keys_not_saved"), look.WITHIN_S, "the complaint")
+        assert words in line["error"]
+        lab.reload_agent("host1")
+        assert calls()
+        cure()
+        eventually((disk(lab) / "keys").exists, 10 * limits.KEY_FILE_S, "they are kept")
+        assert not list(disk(lab).glob("*.new")), "no half-written file is left"
+    finally:
+        file.write_text(text)
+        restart(lab, "host1")
 
 
 def test_a_spoiled_snapshot_is_put_aside(lab: Lab, calls: Callable[[], bool]) -> None:

@@ -1,10 +1,13 @@
 """A host boots: rules, agent and mesh are there before applications, also when the catalog is not."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.hosts.support.host import Host
 from tests.hosts.support.mesh import Mesh, call, shop_said, start_shop, wait_meshed
 
+KEYS = "/var/lib/nodeagent/keys"
 EAGER = """
 [Service]
 Type=oneshot
@@ -81,6 +84,31 @@ def test_a_boot_without_catalog_and_ca(whole: Mesh, host: Host) -> None:
         callee.enter("systemctl", "stop", "plain")
     host.wait_for(lambda: call(host, callee).startswith("from "), "the tunnel")
     assert call(callee, host).startswith("from ")
+
+
+@pytest.fixture
+def kept(host: Host) -> Iterator[Host]:
+    """A host that keeps its keys on disk, since a reload, and whose directory is as systemd-tmpfiles makes it."""
+    host.run(r"printf '\n[identity]\npersist = \"disk\"\n' >>/etc/nodeagent/nodeagent.toml; systemctl reload nodeagent")
+    host.wait_for(host.path(KEYS).exists, "the keys")
+    yield host
+    host.run(r"sed -i '/^\[identity\]$/,$d' /etc/nodeagent/nodeagent.toml; systemctl reload nodeagent")
+    host.wait_for(lambda: not host.path(KEYS).exists(), "none is left on disk")
+
+
+def test_a_boot_without_catalog_and_ca_but_with_keys_on_disk(whole: Mesh, kept: Host) -> None:
+    """Tunnels work in both directions; the keys are root's alone."""
+    callee = whole.other(kept)
+    whole.catalog.enter("systemctl", "stop", "nodeagent-catalog")
+    try:
+        kept.reboot()
+        assert '"event":"keys_restored"' in kept.messages("nodeagent")
+        assert call(kept, callee) == f"from {callee.name}\n"
+        assert call(callee, kept) == f"from {kept.name}\n"
+        assert '"path":"tunnel"' in kept.messages("nodeagent")
+        assert kept.enter("stat", "--format=%a %U %G", KEYS).stdout == "600 root root\n"
+    finally:
+        whole.catalog.enter("systemctl", "start", "nodeagent-catalog")
 
 
 def test_a_crash_is_no_other_than_a_reboot(whole: Mesh, host: Host) -> None:

@@ -35,7 +35,8 @@ for d in run lib; do mkdir -p $1/$d; done
 mkdir -p /run/nodeagent /var/lib/nodeagent
 mount --bind $1/run /run/nodeagent
 mount --bind $1/lib /var/lib/nodeagent
-chown {CONTROL_UID} /var/lib/nodeagent
+chown {CONTROL_UID}:0 /var/lib/nodeagent
+chmod 770 /var/lib/nodeagent
 echo ready
 exec sleep infinity
 """

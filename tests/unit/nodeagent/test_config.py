@@ -27,8 +27,8 @@ def parse(extra: str = "", text: str = MINIMAL) -> Config:
 def test_a_few_lines_are_enough() -> None:
     """The rest has defaults, and they are the safe ones."""
     config = parse()
-    assert ("strict", "closed", "registered", "passthrough") == (
-        config.host.mode, config.intercept.fail, config.identity.units, config.intercept.unregistered,
+    assert ("strict", "closed", "registered", "memory", "passthrough") == (
+        config.host.mode, config.intercept.fail, config.identity.units, config.identity.persist, config.intercept.unregistered,
     )  # fmt: skip
     assert config.intercept.enabled
 
@@ -68,6 +68,7 @@ REFUSED = [
     ("[service.Web]\n", r"service\.'Web': not a name: use lower-case letters"),
     ("[identity]\nunits = ['Web.service']\n", r"identity\.units: 'Web' cannot name a service: .*; call it web; or name .*systemd:id:Web\.service"),
     ("[intercept]\nmesh_cidrs = ['fe80::%eth0/64']\n", r"intercept\.mesh_cidrs: 'fe80::%eth0/64' has a zone"),
+    ("[identity]\npersist = 'file'\n", r"identity\.persist: Invalid enum value 'file'; it is one of memory, disk"),
     ("[admin]\nmetrics = 'nonsense'\n", r"admin\.metrics: 'nonsense' is not ip:port"),
     ("[admin]\nmetrics = '127.0.0.1:0'\n", r"admin\.metrics: .*1\.\.65535"),
     ("[admin]\nmetrics = '127.0.0.1:15008'\n", r"admin\.metrics: port 15008 is another one of the agent's own"),

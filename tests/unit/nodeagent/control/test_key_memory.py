@@ -11,7 +11,6 @@ from structlog.testing import capture_logs
 from nodeagent import limits
 from nodeagent.control.agent import _remember
 from nodeagent.control.key_memory import (
-    KEYS,
     KeptKeys,
     KeptSvid,
     KeyMemoryError,
@@ -20,8 +19,8 @@ from nodeagent.control.key_memory import (
     hand_keys,
     read_keys,
 )
-from nodeagent.process import control_process
 from nodeagent.process.handover import is_sealed
+from nodeagent.wire.key_memory import KEYS, SEALS
 from tests.support.scripted_catalog import DOMAIN, ScriptedCatalog
 
 ROOTS = msgspec.json.encode(ScriptedCatalog().roots())
@@ -53,7 +52,7 @@ def test_the_supervisor_gets_memory_that_nobody_can_change() -> None:
     with ours, theirs:
         hand_keys(ours, b"content")
         data, (fd,), _, _ = socket.recv_fds(theirs, 100, 1)
-    assert data == KEYS == control_process.KEYS
+    assert data == KEYS
     assert is_sealed(fd)
     with pytest.raises(PermissionError):
         os.pwrite(fd, b"other", 0)
@@ -74,8 +73,7 @@ def test_more_than_the_supervisor_takes_is_not_handed_to_it(monkeypatch: pytest.
 
 def test_memory_that_could_be_changed_or_is_too_large_is_not_held() -> None:
     """Nor what is no memory."""
-    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    for size, sealed, expected in ((10, seals, True), (10, fcntl.F_SEAL_WRITE, False), (limits.KEYS_BYTES + 1, seals, False)):
+    for size, sealed, expected in ((10, SEALS, True), (10, fcntl.F_SEAL_WRITE, False), (limits.KEYS_BYTES + 1, SEALS, False)):
         memory = os.memfd_create("test", os.MFD_ALLOW_SEALING)
         os.truncate(memory, size)
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, sealed)

@@ -73,6 +73,7 @@ def test_a_file(file: FileState, level: str, cure: str) -> None:
         (replace(ROOM, exists=False), "failed", "does not exist"),
         (replace(ROOM, is_read_only=True), "failed", "read-only"),
         (replace(ROOM, owner_uid=0), "failed", "belongs to uid 0"),
+        (replace(ROOM, is_closed_to_root=True), "warning", "identity.persist keeps no keys"),
         (replace(ROOM, free_bytes=limits.STATE_ROOM_BYTES - 1), "failed", "is full"),
         (replace(ROOM, free_inodes=0), "failed", "is full"),
         (replace(ROOM, free_bytes=limits.STATE_ROOM_BYTES * 2), "warning", "nearly full"),

@@ -45,7 +45,7 @@ def test_directories_belong_to_those_who_write(tmp_path: Path, monkeypatch: pyte
     settings.make_directories(host)
     found = {name: host.own(name).stat() for name in ("run", "state", "etc")}
     assert {name: (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) for name, stat in found.items()} == {
-        "run": (0, 64901, 0o1775), "state": (64901, 64901, 0o700), "etc": (0, 0, 0o755),
+        "run": (0, 64901, 0o1775), "state": (64901, 0, 0o770), "etc": (0, 0, 0o755),
     }  # fmt: skip
 
 

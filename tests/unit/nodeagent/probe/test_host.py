@@ -83,11 +83,16 @@ def test_the_files_of_a_host(tmp_path: Path) -> None:
 
 
 def test_the_state_directory(tmp_path: Path) -> None:
-    """Its owner and its room; missing."""
+    """Its owner and its room; whether root may keep keys there; missing."""
     os.chown(tmp_path, 64901, 64901)
     room = host.room(scope(more=f'[admin]\nstate_dir = "{tmp_path}"\n'))
     assert room is not None
     assert (room.owner_uid, room.wanted_uid, room.is_read_only, room.free_bytes > 0, room.exists) == (64901, 64901, False, True, True)
+    for group, mode, is_closed in ((0, 0o770, False), (0, 0o750, True), (64901, 0o770, True)):
+        os.chown(tmp_path, 64901, group)
+        tmp_path.chmod(mode)
+        found = [host.room(scope(more=f'[identity]\npersist = "{each}"\n[admin]\nstate_dir = "{tmp_path}"\n')) for each in ("disk", "memory")]
+        assert [each and each.is_closed_to_root for each in found] == [is_closed, False]
     gone = host.room(scope(more=f'[admin]\nstate_dir = "{tmp_path}/none"\n'))
     assert gone is not None
     assert not gone.exists

@@ -1,5 +1,6 @@
 """Start-up: the order of its steps, and what it refuses. The steps themselves are tried for real in tests/e2e."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,8 @@ from structlog.testing import capture_logs
 from nodeagent import limits
 from nodeagent.config import parse_config
 from nodeagent.errors import ConfigError
-from nodeagent.process import startup
+from nodeagent.process import key_file, startup
+from nodeagent.process.inherited import KEYS
 from nodeagent.process.listeners import ListenerSet
 from nodeagent.process.slot import Slot
 from nodeagent.process.startup import STEPS, worker_count
@@ -39,6 +41,22 @@ def test_the_root_cgroup_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         startup.agent_cgroup()
     (tmp_path / "cgroup").write_text("0::/system.slice/nodeagent.service\n")
     assert startup.agent_cgroup() == "system.slice/nodeagent.service"
+
+
+@pytest.mark.parametrize(
+    ("is_on_disk", "is_stored", "found"), [(True, True, b"stored"), (True, False, b"on disk"), (False, True, b"stored"), (False, False, b"")]
+)
+def test_keys_that_were_left_to_us_are_newer_than_those_on_disk(found: bytes, tmp_path: Path, *, is_on_disk: bool, is_stored: bool) -> None:
+    """And where none may be on disk, none is."""
+    path = tmp_path / "keys"
+    path.write_bytes(b"on disk")
+    path.chmod(0o600)
+    parts: Any = SimpleNamespace(passed=None, stored=[(KEYS, key_file._sealed(b"stored"))] if is_stored else [])
+    memory = startup._recall_keys(parts, path, is_on_disk=is_on_disk)
+    assert (os.pread(memory, 100, 0) if memory >= 0 else b"") == found
+    assert path.exists() is is_on_disk
+    if memory >= 0:
+        os.close(memory)
 
 
 @pytest.mark.parametrize(("held", "closed"), [(limits.SETS_PER_WORKER, 0), (limits.SETS_PER_WORKER + 2, 2)])

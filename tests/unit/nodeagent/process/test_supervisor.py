@@ -77,6 +77,7 @@ def test_a_passing_want_of_descriptors_does_not_end_it(tmp_path: Path, monkeypat
         parts.fleet = Fleet(parts.loop, (), SpawnerSetup(parts.config, 64902, 64902), {}, calls)
         parts.guard = Guard(None)
         parts.control = cast("Any", SimpleNamespace(pid=0))
+        parts.key_file = cast("Any", SimpleNamespace(pid=0))
         parts.units = UnitMap(parts.loop, tmp_path, lambda _marks: None, load, lambda _units: None)
         watching = asyncio.create_task(Supervisor(parts, Signals(parts.loop), own_command())._watch())
         try:
@@ -100,7 +101,8 @@ def supervisor_of(**facts: Any) -> Supervisor:
     """One whose parts are only these facts."""
     loop = asyncio.get_running_loop()
     fleet = SimpleNamespace(changed=asyncio.Event(), are_all_serving=lambda: False, has_unsent=False)
-    known: Any = {"fleet": fleet, "guard": Guard(None), "notifier": Notifier({}, 1), **facts}
+    key_file = SimpleNamespace(settle=lambda: asyncio.sleep(0))
+    known: Any = {"fleet": fleet, "guard": Guard(None), "notifier": Notifier({}, 1), "key_file": key_file, **facts}
     known["notifier"].close()
     return Supervisor(cast("Parts", SimpleNamespace(loop=loop, **known)), Signals(loop), own_command())
 
@@ -215,12 +217,12 @@ def test_a_program_that_goes_away_after_its_check_changes_nothing(monkeypatch: p
             are_all_serving=lambda: True, changed=asyncio.Event(),
         )  # fmt: skip
         control = SimpleNamespace(stop=lambda: note("stopped"), revive=lambda: note_start("revived"))
-        owners = SimpleNamespace(is_busy=False)
-        supervisor = supervisor_of(fleet=fleet, control=control, owners=owners, generation=1, environ={})
+        owners, key_file = SimpleNamespace(is_busy=False), SimpleNamespace(settle=lambda: note("saved"))
+        supervisor = supervisor_of(fleet=fleet, control=control, owners=owners, key_file=key_file, generation=1, environ={})
         supervisor._command = Command("/no/such/program", ["x"])
         with pytest.raises(FileNotFoundError):
             await supervisor._hand_on(b"")
-        assert told == ["stopped", "left", "revived", "stays"]
+        assert told == ["stopped", "saved", "left", "revived", "stays"]
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(HELD_SIGNALS) == set()
 
         async def fail(*_: object) -> bytes:
