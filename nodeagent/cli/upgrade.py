@@ -1,9 +1,12 @@
 """`nodeagent upgrade`: another installed version takes over from the running one, which no connection notices."""
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Self
 
 import click
 
@@ -38,7 +41,7 @@ def upgrade(  # noqa: PLR0913 - click hands over one argument for each option
     """
     versions = read_versions(root)
     if only_list:
-        _show(versions, output)
+        _show(versions, _try_running(socket_path), output)
         return
     chosen = choose(versions, version, back=back)
     before = ask("/v1/status", Status, socket_path=socket_path)
@@ -50,9 +53,31 @@ def upgrade(  # noqa: PLR0913 - click hands over one argument for each option
         return
     if before.supervisor is None:
         raise ConfigError("the agent's control process has not heard of its supervisor; nothing was switched, try again")
-    with SupervisorHandle(before.supervisor.pid) as supervisor:
-        _take(_Upgrade(versions, chosen, before, supervisor, socket_path))
+    with SupervisorHandle(before.supervisor.pid) as supervisor, _Interrupts() as interrupts:
+        _take(_Upgrade(versions, chosen, before, supervisor, socket_path, interrupts))
     click.echo(f"{chosen} serves; connections of before live on, see: nodeagent status")
+
+
+class _Interrupts:
+    """Signals that mean: no further. They are noted and raise nothing, so that each step is done whole. Owned by one upgrade."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        """Of the first that came."""
+
+    def __enter__(self) -> Self:
+        self._before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        for number, handler in self._before.items():
+            if handler != signal.SIG_IGN:  # as nohup wants it
+                signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.name = self.name or signal.Signals(number).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +89,7 @@ class _Upgrade:
     before: Status
     supervisor: SupervisorHandle
     socket_path: str | None
+    interrupts: _Interrupts
 
     @property
     def back(self) -> str:
@@ -78,10 +104,9 @@ def _take(this: _Upgrade) -> None:
     switch(root, "current", chosen)
     try:
         this.supervisor.reload()
-        outcome = _follow(this.socket_path, lambda now, silent: _judge_forth(this, now, silent))
-    except BaseException as error:  # ctrl-C, too: what was begun is taken back
-        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
-        raise click.ClickException(f"{chosen} was not taken: {why}; {_turn_back(this)}") from error
+        outcome = _follow(this, lambda now, silent: _judge_forth(this, now, silent))
+    except BaseException as error:  # whatever it was: what was begun is taken back
+        raise click.ClickException(f"{chosen} was not taken: {str(error) or type(error).__name__}; {_turn_back(this)}") from error
     if outcome.state == "done":
         if this.versions.current not in ("", chosen):
             switch(root, "previous", this.versions.current)
@@ -90,6 +115,8 @@ def _take(this: _Upgrade) -> None:
     elif outcome.state == "refused":
         switch(root, "current", this.back)
         raise click.ClickException(f"{chosen} was not taken: {outcome.why}; {this.before.version} serves")
+    elif this.interrupts.name:
+        raise click.ClickException(f"{chosen} was not taken: {outcome.why}; {_turn_back(this)}")
     else:
         _come_back(this, outcome.why)
 
@@ -97,7 +124,7 @@ def _take(this: _Upgrade) -> None:
 def _come_back(this: _Upgrade, why: str) -> None:
     """Raises ClickException: in any case; says whether the version of before could be seen to serve."""
     click.echo(f"{this.chosen} does not serve: {why}; {_turn_back(this)}", err=True)
-    outcome = _follow(this.socket_path, lambda now, silent: judge_back(now, this.back, silent))
+    outcome = _follow(this, lambda now, silent: judge_back(now, this.back, silent))
     is_back = f"{this.back} serves" if outcome.state == "done" else f"that {this.back} serves again could not be seen: {outcome.why}"
     raise click.ClickException(f"{this.chosen} was not taken: {why}; {is_back}")
 
@@ -119,10 +146,12 @@ def _judge_forth(this: _Upgrade, now: Status | None, why_silent: str) -> Reloade
     return judge_version(so_far, now.version, this.chosen) if now else so_far
 
 
-def _follow(socket_path: str | None, judge: Callable[[Status | None, str], Reloaded]) -> Reloaded:
-    """What becomes of a reload; still `waiting` after UPGRADE_S."""
+def _follow(this: _Upgrade, judge: Callable[[Status | None, str], Reloaded]) -> Reloaded:
+    """What becomes of a reload; still `waiting` after UPGRADE_S, or an interrupt."""
     deadline, progress = time.monotonic() + limits.UPGRADE_S, Progress(lambda what: click.echo(f"  · {what}", err=True))
-    while (so_far := _look(socket_path, judge)).state == "waiting":
+    while (so_far := _look(this.socket_path, judge)).state == "waiting":
+        if this.interrupts.name:
+            return Reloaded("waiting", f"interrupted by {this.interrupts.name}")
         if time.monotonic() > deadline:
             return Reloaded("waiting", f"not within {limits.UPGRADE_S:g} s: {so_far.why}")
         progress.waits_for(so_far.why)
@@ -145,13 +174,23 @@ def judge_version(so_far: Reloaded, running: str, version: str) -> Reloaded:
     return so_far
 
 
-def _show(versions: Versions, output: str) -> None:
+def _try_running(socket_path: str | None) -> str:
+    """The version that runs; empty: nobody answers."""
+    try:
+        return ask("/v1/status", Status, socket_path=socket_path).version
+    except click.ClickException:
+        return ""
+
+
+def _show(versions: Versions, running: str, output: str) -> None:
+    rows = {
+        each: {"current": each == versions.current, "running": each == running, "previous": each == versions.previous}
+        for each in versions.installed
+    }
     if output == "json":
-        rows = [
-            {"version": each, "current": each == versions.current, "previous": each == versions.previous}
-            for each in versions.installed
-        ]
-        show_json({"apiVersion": API_VERSION, "versions": rows})
+        show_json({"apiVersion": API_VERSION, "versions": [{"version": each, **row} for each, row in rows.items()]})
         return
-    marks = {versions.previous: "ran before", versions.current: "current"}
-    show_table(["VERSION", ""], [[each, marks.get(each, "")] for each in versions.installed])
+    words = {"current": "current", "running": "runs", "previous": "ran before"}
+    show_table(["VERSION", ""], [[each, ", ".join(words[fact] for fact in row if row[fact])] for each, row in rows.items()])
+    if running and running != versions.current:
+        click.echo(f"{running} runs, {versions.current or 'none'} starts next: an upgrade is under way, or was killed: run it again")

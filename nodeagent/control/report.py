@@ -41,6 +41,8 @@ class SupervisorPart(msgspec.Struct, kw_only=True):
     """How often this generation refused a reload."""
     reload_refused: str = ""
     """Why the last time."""
+    configured_at: float = 0.0
+    """Unix seconds since which its configuration is in force: a file that was written later is not."""
 
 
 class WorkerPart(msgspec.Struct, kw_only=True):

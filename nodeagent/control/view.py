@@ -196,7 +196,7 @@ class View:
         heard_s = max(self.env.now() - self.supervisor.heard_at, 0.0)
         return SupervisorPart(
             pid=stats.pid, version=stats.version, started_at=stats.started_at, heard_s=heard_s, generation=stats.generation,
-            reloads_refused=stats.reloads_refused, reload_refused=stats.reload_refused,
+            reloads_refused=stats.reloads_refused, reload_refused=stats.reload_refused, configured_at=stats.configured_at,
         )  # fmt: skip
 
     def _interception(self) -> InterceptionPart:

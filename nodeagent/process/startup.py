@@ -103,7 +103,8 @@ class Parts:
         self.cgroup_root = config.intercept.cgroup_root.strip("/")
         """This host's own below the mount; empty: the mount."""
         self.environ = without_systemd(os.environ)
-        self.started_at = passed.started_at if passed else wall_clock()
+        self.configured_at = wall_clock()
+        self.started_at = passed.started_at if passed else self.configured_at
 
     @property
     def passed(self) -> Handover | None:

@@ -272,6 +272,7 @@ class Supervisor:
             pid=os.getpid(),
             version=__version__,
             started_at=parts.started_at,
+            configured_at=parts.configured_at,
             interception=parts.guard.condition,
             interception_detail=parts.guard.detail,
             repairs=parts.guard.repairs,

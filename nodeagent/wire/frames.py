@@ -156,6 +156,8 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
     """How often this generation was asked for a reload and refused it."""
     reload_refused: str = ""
     """Why the last time."""
+    configured_at: float = 0.0
+    """Unix seconds since which its configuration is in force."""
     bypassed: int = 0
     """Connections that went around the agent while it was dead, as counted since this process started."""
 

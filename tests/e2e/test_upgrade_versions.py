@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent import limits
 from tests.e2e.support.installed import install, installation
 from tests.e2e.support.solo import Solo
 from tests.e2e.support.waiting import wait_until
@@ -70,6 +71,29 @@ def test_an_agent_goes_to_the_next_version_and_back_and_past_a_broken_one(host: 
             load.go_on()
         assert load.refused == 0
         assert agent.poll() is None
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(timeout=60) == 0
+
+
+def test_a_version_that_starts_and_never_serves_is_put_back(host: Solo) -> None:
+    """It checks itself well and its workers are never ready: those of before serve meanwhile, and no connect is refused."""
+    with installation("1.0") as root:
+        host.program = str(root / "bin" / "nodeagent")
+        agent = host.start_ready()
+        wait_until(lambda: upgrade(host, root).returncode == 0, "it answers", every_s=0.5)
+        install(root, "2.0", defect="run_worker = lambda _: __import__('threading').Event().wait()", program="worker")
+        with Load(host) as load:
+            load.go_on()
+            done = upgrade(host, root, "--yes")
+            assert done.returncode == 1, done.stdout + done.stderr
+            assert f"2.0 was not taken: not within {limits.UPGRADE_S:g} s: 2 workers of the generation before still accept" in done.stderr
+            assert "1.0 serves" in done.stderr.splitlines()[-1]
+            load.go_on()
+            assert [entry["generation"] for entry in host.events("reload_started")] == [1, 2], host.log.read_text()
+            assert json.loads(_status(host))["supervisor"]["version"] == "1.0"
+            listed = json.loads(upgrade(host, root, "--list", "-o", "json").stdout)["versions"]
+            assert [(each["version"], each["current"], each["running"]) for each in listed] == [("1.0", True, True), ("2.0", False, False)]
+        assert load.refused == 0
         agent.send_signal(signal.SIGTERM)
         assert agent.wait(timeout=60) == 0
 

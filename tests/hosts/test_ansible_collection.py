@@ -1,5 +1,6 @@
 """The collection as a text: linted, its variables listed once, its version the project's."""
 
+import json
 import os
 import runpy
 import subprocess
@@ -51,6 +52,34 @@ def test_every_playbook_is_one(tmp_path: Path, playbook: str) -> None:
     """Found by its name, and so are the roles that it names."""
     done = run(tmp_path, "ansible-playbook", "--syntax-check", "-i", "localhost,", f"nodeagent.mesh.{playbook}")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("is_it", "service_mgr", "pkg_mgr", "python"),
+    [
+        ("RedHat 9.4", "systemd", "dnf", (3, 9)), ("Alpine 3.20", "openrc", "apk", (3, 12)), ("Devuan 5", "sysvinit", "apt", (3, 11)),
+        ("Debian 11", "systemd", "apt", (3, 9)),
+    ],
+)  # fmt: skip
+def test_a_host_that_is_not_supported_is_refused_by_name(
+    tmp_path: Path, is_it: str, service_mgr: str, pkg_mgr: str, python: tuple[int, int]
+) -> None:
+    """By the role's first task, as the host's facts say: nothing is copied or asked before."""
+    name, version = is_it.split()
+    facts = {
+        "distribution": name, "distribution_version": version, "service_mgr": service_mgr, "pkg_mgr": pkg_mgr,
+        "python": {"version": {"major": python[0], "minor": python[1]}},
+    }  # fmt: skip
+    play = {
+        "hosts": "old1", "connection": "local", "gather_facts": False, "roles": ["nodeagent.mesh.agent"],
+        "pre_tasks": [{"ansible.builtin.set_fact": facts | {"cacheable": True}}],
+        "vars": {"nodeagent_catalog_address": "https://10.0.0.1:8501"},
+    }  # fmt: skip
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    done = run(tmp_path, "ansible-playbook", "-i", "old1,", str(tmp_path / "play.yml"))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"old1 is {is_it} with {service_mgr}, {pkg_mgr} and Python {python[0]}.{python[1]}; nodeagent's packages are for" in done.stdout
+    assert done.stdout.count("\nTASK [") == 3  # the facts, the arguments, and this
 
 
 def test_the_readme_has_the_variables_that_the_roles_have() -> None:

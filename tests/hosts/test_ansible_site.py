@@ -16,6 +16,7 @@ from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.timeout(600)  # the first test makes packages, when they are not kept, and three hosts
 
+SSH_PORT = 2222  # of web, whose sshd listens nowhere else
 SHOP_SERVICE = "[Service]\nType=oneshot\nExecStart=curl -sS --max-time 20 -o /run/shop.out http://{web}:8080/\n"
 SHOP_TIMER = "[Timer]\nOnActiveSec=1\nOnUnitActiveSec=2\nAccuracySec=100ms\n"
 NGINX = "server {{ listen 8080; listen [::]:8080; location / {{ return 200 'hello {mark}'; }} }}\n"
@@ -42,7 +43,7 @@ def mesh(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mes
             {
                 "all": {"nodeagent_dist": str(dist()), "nodeagent_catalog_address": f"https://{listen}", "nodeagent_mode": "strict"},
                 "nodeagent_catalog": {"nodeagent_catalog_listen": listen},
-                "web": {"nodeagent_services": [{"name": "web", "unit": "nginx.service", "port": 8080}]},
+                "web": {"nodeagent_services": [{"name": "web", "unit": "nginx.service", "port": 8080}], "ansible_port": SSH_PORT},
                 "shop": {"nodeagent_services": [{"name": "shop"}]},
                 **{host.name: {"nodeagent_addresses": [host.address, host.address6.upper()]} for host in (one,)},
             },
@@ -54,6 +55,8 @@ def mesh(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mes
 
 
 def _applications(web: Host, shop: Host) -> None:
+    web.put("/etc/ssh/sshd_config.d/port.conf", f"Port {SSH_PORT}\n")
+    web.enter("systemctl", "restart", "ssh.service")
     web.put("/etc/nginx/conf.d/mark.conf", NGINX.format(mark="from web"))
     web.enter("systemctl", "enable", "--now", "nginx.service")
     shop.put("/etc/systemd/system/shop.service", SHOP_SERVICE.format(web=web.address))
@@ -97,10 +100,11 @@ def test_secrets_are_their_readers_alone(mesh: Mesh) -> None:
 
 
 def test_ssh_is_never_captured(mesh: Mesh) -> None:
-    """A service that somebody registers at ssh's port locks nobody out."""
-    shop = mesh.hosts["shop"]
-    refused = shop.enter("/opt/nodeagent/bin/nodeagent", "service", "register", "shop", "--port", "22")
-    assert (1, True) == (refused.returncode, "never captured" in refused.stderr)
+    """A service that somebody registers at the port by which Ansible comes locks nobody out, whichever that is."""
+    for host, port in ((mesh.hosts["shop"], 22), (mesh.hosts["web"], SSH_PORT)):
+        refused = host.enter("/opt/nodeagent/bin/nodeagent", "service", "register", host.name, "--port", str(port))
+        assert (1, True) == (refused.returncode, "never captured" in refused.stderr)
+    assert f"exclude_ports = [{SSH_PORT}]\n" in mesh.hosts["web"].enter("cat", "/etc/nodeagent/nodeagent.toml").stdout
 
 
 def test_a_bad_setting_never_reaches_the_agent(mesh: Mesh, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Another version takes over, host by host, while requests go on; a broken one gets no further than the first host."""
+"""Another version takes over, or other settings, while requests go on; a broken one gets no further than the first host."""
 
 import json
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from tests.support.eventually import eventually
 pytestmark = pytest.mark.timeout(900)  # the first test makes the packages of three versions, when they are not kept
 
 BROKEN = "0.1.8"
+NEVER_READY = "run_worker = lambda _: __import__('threading').Event().wait()"
 NGINX = "server { listen 8080; keepalive_requests 1000000; location / { return 200 'hello'; } }\n"
 LOAD = """
 import http.client, time
@@ -40,6 +41,17 @@ while True:
 """
 
 
+def status(host: Host) -> dict:
+    """`nodeagent status`."""
+    return json.loads(host.enter("/opt/nodeagent/bin/nodeagent", "status", "-o", "json").stdout)
+
+
+def young(host: Host) -> list[str]:
+    """The states of the youngest generation's workers."""
+    told = status(host)
+    return sorted(each["state"] for each in told["workers"] if each["agent_generation"] == told["supervisor"]["generation"])
+
+
 @dataclass
 class Mesh:
     web: Host
@@ -60,8 +72,12 @@ class Mesh:
     def versions(self) -> list[str]:
         """What runs, and what would start."""
         hosts = (self.web, self.shop)
-        running = [json.loads(host.enter("/opt/nodeagent/bin/nodeagent", "status", "-o", "json").stdout)["version"] for host in hosts]
+        running = [status(host)["version"] for host in hosts]
         return running + [host.enter("readlink", "/opt/nodeagent/current").stdout.strip() for host in hosts]
+
+    def pids(self) -> list[str]:
+        """Of both supervisors."""
+        return [host.show("nodeagent.service", "MainPID") for host in (self.web, self.shop)]
 
     def upgrade(self, version: str, place: str, status: int = 0) -> str:
         options = json.dumps({"nodeagent_version": version, "nodeagent_dist": place})
@@ -107,12 +123,37 @@ def test_the_next_version_and_back_without_a_failed_request(mesh: Mesh) -> None:
     mesh.goes_on()
 
 
-def test_a_broken_version_stops_at_the_first_host(mesh: Mesh) -> None:
+def test_changed_settings_are_a_reload(mesh: Mesh) -> None:
+    """The same processes go on with them, and no connection notices."""
+    mesh.goes_on()
+    before = mesh.pids()
+    one = '{"nodeagent_config": {"host": {"workers": 1}}}'
+    mesh.controller.play("site", "--tags", "nodeagent_configure,nodeagent_run", "-e", one)
+    mesh.goes_on()
+    assert before == mesh.pids()
+    for host in (mesh.web, mesh.shop):
+        eventually(lambda host=host: young(host) == ["serving", "standby"], 60, "one worker serves, and one is the spare")
+    assert mesh.controller.play("site", "-e", one).count("shop", "changed") == 0
+
+
+def test_settings_that_are_refused_fail_each_play_until_they_are_mended(mesh: Mesh) -> None:
+    """The second play, too, which finds its file in place: the agent does not run with it. Both say why."""
+    for _ in range(2):
+        said = mesh.controller.play("site", "--limit", "shop", "-e", '{"nodeagent_config": {"admin": {"write_group": "nobody-at-all"}}}', status=2).said
+        assert "shop goes on as before, and did not take its new configuration: " in said
+        assert "there is no group 'nobody-at-all'" in said
+    mesh.controller.play("site")
+    assert mesh.controller.play("site").count("shop", "changed") == 0
+    mesh.goes_on()
+
+
+def test_a_version_that_never_serves_stops_at_the_first_host(mesh: Mesh) -> None:
     """That host is back at the version before, the other one never heard of it, and no request has failed."""
     mesh.goes_on()
     before = mesh.versions()
-    said = mesh.upgrade(BROKEN, str(dist(BROKEN, ("bookworm",), broken='raise RuntimeError("broken on purpose")')), status=2)
+    said = mesh.upgrade(BROKEN, str(dist(BROKEN, ("bookworm",), broken=NEVER_READY)), status=2)
     assert f"web did not take {BROKEN} and is back at" in said
+    assert "workers of the generation before still accept connections" in said
     assert before == mesh.versions()
     assert f"nodeagent-{BROKEN}" not in mesh.shop.enter("dpkg-query", "--show", "nodeagent*").stdout
     mesh.goes_on()

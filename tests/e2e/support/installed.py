@@ -33,8 +33,8 @@ def installation(*versions: str) -> Iterator[Path]:
         shutil.rmtree(root)
 
 
-def install(root: Path, version: str, *, defect: str = "") -> None:
-    """A version; defect: a line that its supervisor begins with."""
+def install(root: Path, version: str, *, defect: str = "", program: str = "supervisor") -> None:
+    """A version; defect: a line that its supervisor, or worker, begins with."""
     place = root / "versions" / version
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
     source = place / "source"
@@ -43,8 +43,9 @@ def install(root: Path, version: str, *, defect: str = "") -> None:
     head = source / "nodeagent" / "__init__.py"
     head.write_text(f'{head.read_text()}\n__version__ = "{version}"\n')
     if defect:
-        supervisor = source / "nodeagent" / "process" / "supervisor.py"
-        supervisor.write_text(f"{supervisor.read_text()}\n{defect}\n")
+        code = source / "nodeagent" / "process" / f"{program}.py"
+        code.write_text(f"{code.read_text()}\n{defect}\n")
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(source)], check=True)  # as a package does
     packages = next((place / "lib").glob("python*/site-packages"))
     (packages / "nodeagent.pth").write_text(f"{source}\n{sysconfig.get_path('purelib')}\n")
     program = place / "bin" / "nodeagent"

@@ -17,10 +17,10 @@ _PLAY_S = 400.0
 
 
 class Controller:
-    """One inventory and its variables, in a directory of its own."""
+    """One inventory and its variables, in a directory of its own. `programs`: where Ansible's are."""
 
-    def __init__(self, hosts: Hosts, directory: Path) -> None:
-        self._hosts, self._directory = hosts, directory
+    def __init__(self, hosts: Hosts, directory: Path, programs: Path = ROOT / ".venv/bin") -> None:
+        self._hosts, self._directory, self._programs = hosts, directory, programs
         place = directory / "collections/ansible_collections/nodeagent"
         place.mkdir(parents=True)
         (place / "mesh").symlink_to(ROOT / "ansible")
@@ -54,7 +54,7 @@ class Controller:
     def run(self, program: str, *arguments: str, status: int = 0, cwd: Path | None = None, **environment: str) -> "Play":
         """Runs a program of the environment's at the hub; ends with `status`."""
         done = subprocess.run(
-            [*self._hosts.hub.enter, str(ROOT / ".venv/bin" / program), *arguments], env=self._environment() | environment, text=True,
+            [*self._hosts.hub.enter, str(self._programs / program), *arguments], env=self._environment() | environment, text=True,
             capture_output=True, check=False, timeout=_PLAY_S, cwd=cwd or self._directory, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         said = done.stdout + done.stderr
@@ -63,7 +63,7 @@ class Controller:
 
     def _environment(self) -> dict[str, str]:
         return {
-            "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
+            "PATH": f"{self._programs}:{os.environ['PATH']}",
             "HOME": str(self._directory), "ANSIBLE_HOME": str(self._directory / ".ansible"), "LC_ALL": "C.UTF-8",
             "ANSIBLE_COLLECTIONS_PATH": str(self._directory / "collections"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self._sockets), "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "0",

@@ -15,7 +15,7 @@ _EPOCH = "1700000000"
 
 
 def dist(version: str = VERSION, releases: tuple[Release, ...] = RELEASES, *, broken: str = "") -> Path:
-    """The directory with wheels, packages and SHA256SUMS. broken: what the supervisor of this version runs when it is loaded."""
+    """The directory with wheels, packages and SHA256SUMS. broken: what its workers' module ends with."""
     files = [path for package in BUILT_FROM for path in image._sources(package)]
     sources = [path.read_bytes() for path in files if path.parent.name != "script" or path.name in _BUILDS]
     name = image._hash(version, broken, *releases, (ROOT / "pyproject.toml").read_bytes(), *sources)
@@ -60,6 +60,6 @@ def _build(version: str, releases: tuple[Release, ...], broken: str, place: Path
     with TemporaryDirectory() as work:
         tree = tree_of(version, Path(work) / "tree")
         if broken:
-            with (tree / "nodeagent/process/supervisor.py").open("a") as source:
+            with (tree / "nodeagent/process/worker.py").open("a") as source:
                 source.write(f"\n{broken}\n")
         build(tree, place, *(option for release in releases for option in ("--python", PYTHON[release])), *wheels)

@@ -1,6 +1,7 @@
 """`nodeagent upgrade`: what it says without doing anything. That it does it is tried for real in tests/e2e."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def test_what_is_installed_is_listed(root: Path) -> None:
     shown = CliRunner().invoke(main, ["upgrade", "--list", "--root", str(root)])
     assert [line.split() for line in shown.output.splitlines()] == [["VERSION"], ["1.0", "current"], ["2.0"]]
     told = json.loads(CliRunner().invoke(main, ["upgrade", "--list", "-o", "json", "--root", str(root)]).output)
-    assert told["versions"][1] == {"version": "2.0", "current": False, "previous": False}
+    assert told["versions"][1] == {"version": "2.0", "current": False, "running": False, "previous": False}
     assert told["apiVersion"] == "nodeagent/v1"
 
 
@@ -85,6 +86,11 @@ class Host:
         """What the command says and ends with."""
         return CliRunner().invoke(main, ["upgrade", "2.0", "--yes", "--root", str(self._root)])
 
+    def listed(self) -> list[str]:
+        """The lines of `--list` below its head."""
+        said = CliRunner().invoke(main, ["upgrade", "--list", "--root", str(self._root)]).output
+        return [" ".join(line.split()) for line in said.splitlines()[1:]]
+
 
 def test_a_version_whose_agent_never_answers_is_taken_back_unasked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that was known before is told, and the version of before is seen to serve."""
@@ -116,19 +122,64 @@ def test_it_says_so_when_nobody_serves_after_the_way_back(root: Path, monkeypatc
     assert "that 1.0 serves again could not be seen: not within 0.2 s: nobody answers" in done.output
 
 
-@pytest.mark.parametrize(("error", "why"), [(KeyboardInterrupt(), "interrupted"), (RuntimeError("a defect"), "a defect")])
-def test_what_is_interrupted_is_taken_back(error: BaseException, why: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_takes_the_version_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And says what is so."""
 
     def answer(host: Host) -> Status:
         if host.reloads:
-            raise error
+            raise RuntimeError("a defect")
         return status_of(generation=1, version="1.0")
 
     host = Host(monkeypatch, root, answer)
     done = host.upgrade()
     assert (done.exit_code, host.reloads, host.current) == (1, ["2.0", "1.0"], "1.0")
-    assert f"2.0 was not taken: {why}; 1.0 is what starts next, and the agent was told" in done.output
+    assert "2.0 was not taken: a defect; 1.0 is what starts next, and the agent was told" in done.output
+
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_an_interrupt_takes_the_version_back(number: signal.Signals, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever signal, and however often: the old version is current, runs, and is listed as both; handlers are as before."""
+    before = [signal.getsignal(each) for each in ENDS]
+
+    def answer(host: Host) -> Status:
+        if host.reloads[-1:] == ["2.0"]:
+            signal.raise_signal(number)
+            signal.raise_signal(signal.SIGTERM)
+        return status_of(generation=1, version="1.0")
+
+    host = Host(monkeypatch, root, answer)
+    done = host.upgrade()
+    assert (done.exit_code, host.reloads, host.current) == (1, ["2.0", "1.0"], "1.0")
+    assert f"2.0 was not taken: interrupted by {number.name}; 1.0 is what starts next, and the agent was told" in done.output
+    assert host.listed() == ["1.0 current, runs", "2.0"]
+    assert before == [signal.getsignal(each) for each in ENDS]
+
+
+def test_an_interrupt_when_the_version_serves_already_comes_too_late(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it is done: the new version is current, and the one of before is known."""
+
+    def answer(host: Host) -> Status:
+        if host.reloads:
+            signal.raise_signal(signal.SIGHUP)
+        return status_of(generation=1 + len(host.reloads), version=f"{1 + len(host.reloads)}.0")
+
+    host = Host(monkeypatch, root, answer)
+    done = host.upgrade()
+    assert (done.exit_code, host.reloads, host.current) == (0, ["2.0"], "2.0")
+    assert (root / "previous").readlink().name == "1.0"
+
+
+def test_one_that_was_killed_half_way_is_told_and_can_be_done_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could take it back: the link leads to what does not run."""
+    switch(root, "current", "2.0")
+    host = Host(monkeypatch, root, lambda host: status_of(generation=1 + len(host.reloads), version=f"{1 + len(host.reloads)}.0"))
+    told = "1.0 runs, 2.0 starts next: an upgrade is under way, or was killed: run it again"
+    assert host.listed() == ["1.0 runs", "2.0 current", told]
+    assert (host.upgrade().exit_code, host.reloads) == (0, ["2.0"])
+    assert host.listed() == ["1.0", "2.0 current, runs"]
 
 
 def test_a_version_that_is_refused_costs_no_reload_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
