@@ -219,11 +219,13 @@ def _take(settings: Settings) -> tuple[Rule, ...]:
 def _judged(settings: Settings, keep: Action, let: Action) -> tuple[Rule, ...]:
     """Who and what may bypass a dead agent (`let`), and the exceptions (`keep`); what no rule names may not."""
     told = Told(TOLD[settings.fail])
-    excepted: list[tuple[Condition, ...]] = [(ToEndpointSet(family, EXCEPT[family]),) for family in FAMILIES]
-    excepted.append((ToThisHost(), ToPortSet(EXCEPT_PORTS)))
+    endpoints: list[tuple[Condition, ...]] = [(ToEndpointSet(family, EXCEPT[family]),) for family in FAMILIES]
+    here: tuple[Condition, ...] = (ToThisHost(), ToPortSet(EXCEPT_PORTS))
+    excepted = (*endpoints, here)
     callers = _kept_callers(settings, keep)
-    if settings.fail == "closed":
-        return (*callers, *(Rule((_DEAD, *where, told), let, "nobody beats: may bypass") for where in excepted))
+    if settings.fail == "closed":  # a registration by another host opens no address of this one
+        may = (*((ToThisHost(holds=False), *there) for there in endpoints), here)
+        return (*callers, *(Rule((_DEAD, *where, told), let, "nobody beats: may bypass") for where in may))
     return (
         *callers,
         *(Rule((_DEAD, *where), keep, "nobody beats: never around the agent") for where in excepted),

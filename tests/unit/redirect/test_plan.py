@@ -23,6 +23,7 @@ from redirect.rules import (
     Told,
     ToPorts,
     ToPortSet,
+    ToThisHost,
 )  # fmt: skip
 from redirect.settings import ReturnPath, Settings
 
@@ -104,6 +105,14 @@ def test_open_excepts_what_stays_closed_and_closed_what_may_pass() -> None:
         assert all(wanted in conditions for wanted, (conditions, _) in zip(excepted, rules, strict=True))
         assert all(isinstance(action, kind) for _, action in rules)
     assert ((Beating("alive", holds=False), Told("told_open")), Accept()) in chain(opened, "refuse")
+
+
+def test_an_endpoint_that_may_pass_is_another_host_s() -> None:
+    """At this host's own addresses the port decides, whatever another host registers there."""
+    for name in ("refuse", "take"):
+        for conditions, _ in chain(plan(SCENARIOS["host"]), name)[:2]:
+            assert isinstance(conditions, tuple)
+            assert ToThisHost(holds=False) in conditions
 
 
 def test_where_some_callers_stay_closed_only_known_ones_pass() -> None:
