@@ -49,6 +49,7 @@ from redirect.settings import LOOPBACK_NETWORKS, NEVER_NETWORKS, NEVER_PORTS, Fa
 
 MAIN, KEEPER = "nodeagent", "nodeagent_keeper"
 MESH: dict[Family, str] = {4: "mesh4", 6: "mesh6"}
+CATALOG: dict[Family, str] = {4: "catalog4", 6: "catalog6"}
 LOCAL_PORTS, LOOPBACK_PORTS = "local_ports", "loopback_ports"
 ALIVE, AGENTS, UNITS = "alive", "agents", "units"
 # Where the fail mode of the host does not hold: endpoints, and ports of this host. Whoever fills them says for which mode.
@@ -81,6 +82,8 @@ def _sets() -> tuple[NamedSet, ...]:
     return (
         NamedSet(MESH[4], "ipv4_addr"),
         NamedSet(MESH[6], "ipv6_addr"),
+        NamedSet(CATALOG[4], "ipv4_addr"),
+        NamedSet(CATALOG[6], "ipv6_addr"),
         NamedSet(LOCAL_PORTS, "inet_service"),
         NamedSet(LOOPBACK_PORTS, "inet_service"),
         NamedSet(ALIVE, "inet_proto", timeout_s=ALIVE_S),
@@ -134,6 +137,9 @@ def _never(settings: Settings) -> tuple[Rule, ...]:
         endpoints = tuple(sorted({(a, p) for a, p in settings.exclude_addresses if _family(a) == family}))
         if endpoints:
             rules.append(Rule((ToEndpoints(family, endpoints),), Accept(), "the catalog"))
+        if settings.catalog_port:
+            named = (ToAddressSet(family, CATALOG[family]), ToPorts(ranges_of([settings.catalog_port])))
+            rules.append(Rule(named, Accept(), "the catalog, where its name leads"))
     rules.append(Rule((ToThisHost(), ToPortSet(LOCAL_PORTS, holds=False)), Accept(), "no service registered there"))
     return tuple(rules)
 

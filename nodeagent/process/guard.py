@@ -163,7 +163,7 @@ class Guard:
         """Nothing is done where the kernel has taken it already."""
         wanted = self._capture
         if wanted is not self._written:
-            elements.set_capture(wanted.addresses, wanted.ports, wanted.loopback_ports, wanted.exceptions)
+            elements.set_capture(wanted.addresses, wanted.ports, wanted.loopback_ports, wanted.exceptions, wanted.catalog)
             self._written = wanted
 
     def _count_bypassed(self, elements: AnyElements) -> None:

@@ -28,7 +28,7 @@ from nodeagent.process.inherited import (
     marks_to_keep,
     place_elders,
 )  # fmt: skip
-from nodeagent.process.interception import closed_units, resolve_catalog, settings_of, with_backend
+from nodeagent.process.interception import closed_units, settings_of, with_backend
 from nodeagent.process.listeners import (
     ListenerSet,
     check_ports_are_free,
@@ -252,15 +252,9 @@ def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
 
 
 def _settings(parts: Parts) -> Settings:
-    """What is to be captured. A catalog whose name cannot be resolved now does not keep the agent from starting."""
-    catalog: tuple[tuple[str, int], ...] = ()
-    try:
-        catalog = resolve_catalog(parts.config.catalog.address)
-    except ConfigError as error:
-        _log.warning("catalog_unresolved", error=str(error), effect="its address is exempt by port only")
+    """What is to be captured, as far as it is fixed."""
     users = parts.users
-    settings = settings_of(parts.config, control_uid=users.control.uid, worker_uid=users.worker.uid, catalog=catalog)
-    return with_backend(parts.config, settings)
+    return with_backend(parts.config, settings_of(parts.config, control_uid=users.control.uid, worker_uid=users.worker.uid))
 
 
 def _find_owners(parts: Parts, stack: AsyncExitStack) -> None:

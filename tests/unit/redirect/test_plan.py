@@ -35,7 +35,7 @@ SCENARIOS = {
     "open": Settings(agent_uids=UIDS, fail="open"),
     "callers": Settings(agent_uids=UIDS, fail="open", knows_callers=True, closed_uids=(1001, 1002)),
     "networks": Settings(
-        agent_uids=(990,), mesh_cidrs=("10.1.0.0/16", "10.0.0.0/16", "fd77::/64"), exclude_ports=(8301, 9100, 9101),
+        agent_uids=(990,), catalog_port=8443, mesh_cidrs=("10.1.0.0/16", "10.0.0.0/16", "fd77::/64"), exclude_ports=(8301, 9100, 9101),
         exclude_cidrs=("10.1.7.0/24", "169.254.7.0/24", "fd77::1:0/112"),
         unit_marks=(0x100, 0x1FF), return_path=ReturnPath(mark=0x5C, table=134, preference=1340),
     ),
