@@ -5,7 +5,7 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from nodeagent.process.inherited import (
     marks_to_keep,
     place_elders,
 )  # fmt: skip
-from nodeagent.process.interception import closed_units, settings_of, with_backend
+from nodeagent.process.interception import basis_of, closed_units, settings_of, with_backend
 from nodeagent.process.listeners import (
     ListenerSet,
     check_ports_are_free,
@@ -178,14 +178,22 @@ def _lock(parts: Parts, stack: AsyncExitStack) -> None:
 
 
 def _recall(parts: Parts, _stack: AsyncExitStack) -> None:
-    """As a member of control's group, to whom the directory belongs: root without its capabilities may not look into it."""
+    """What may bypass a dead agent is believed only where nothing has changed by which it was decided."""
     if parts.passed:
-        parts.saved = parts.passed.capture
+        passed = parts.passed
+        known = passed.capture if passed.basis == basis_of(parts.config) else replace(passed.capture, exceptions=None)
+        parts.saved = None if passed.capture == Capture() else known  # control had not spoken: what is in the sets stays
         return
+    saved = _read_saved(parts)
+    parts.saved = saved and replace(saved, exceptions=None)
+
+
+def _read_saved(parts: Parts) -> Capture | None:
+    """As a member of control's group, to whom the directory belongs: root without its capabilities may not look into it."""
     groups = os.getgroups()
     os.setgroups([parts.users.control.gid])
     try:
-        parts.saved = try_saved_capture(Path(parts.config.admin.state_dir))
+        return try_saved_capture(Path(parts.config.admin.state_dir))
     finally:
         os.setgroups(groups)
 

@@ -1,5 +1,7 @@
 """Switched off it touches nothing; what the kernel once refused gets there. The rest is tried for real in tests/e2e."""
 
+from pathlib import Path
+
 import pytest
 import structlog
 
@@ -134,3 +136,15 @@ def test_what_an_earlier_agent_captured_stays_until_control_has_spoken(sets: Nft
     sets.drift = ("chain out: missing",)
     guard.check()
     assert (guard.condition, sets["mesh4"]) == ("repaired", {"10.0.0.9"})
+
+
+def test_what_an_earlier_agent_let_bypass_is_forgotten_at_the_start(
+    sets: NftSets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was said under a configuration of then; what is captured stays, also where nobody knows what that is."""
+    (tmp_path / "nodeagent.service").mkdir()
+    monkeypatch.setattr("redirect.elements.read_mount", lambda: str(tmp_path))
+    for name, element in (("mesh4", "10.0.0.9"), ("except4", "10.0.0.9 . 80"), ("told_closed", "tcp")):
+        sets[name].add(element)
+    Guard(Settings(agent_uids=(64901,))).install("nodeagent.service")
+    assert (sets["mesh4"], sets["told_closed"]) == ({"10.0.0.9"}, set())
