@@ -128,6 +128,13 @@ def test_exceptions_and_callers_reach_the_sets(sets: NftSets) -> None:
     assert (sets["except4"], sets["told_open"]) == (set(), set())
 
 
+def test_where_the_catalog_is_reaches_the_sets_and_stays(sets: NftSets, guard: Guard) -> None:
+    """Also while a new control has not found it yet."""
+    guard.capture(Capture(("10.0.0.1",), (80,), catalog=("10.0.0.9", "fd77::9")))
+    guard.capture(Capture(("10.0.0.1",), (81,)))
+    assert (sets["catalog4"], sets["catalog6"], sets["local_ports"]) == ({"10.0.0.9"}, {"fd77::9"}, {"81"})
+
+
 def test_what_an_earlier_agent_captured_stays_until_control_has_spoken(sets: NftSets) -> None:
     """An empty set would be traffic in clear, after a repair of the rules too."""
     guard = Guard(Settings(agent_uids=(64901,)))
