@@ -100,6 +100,7 @@ RESCAN_CUT_S = 5.0  # after a look at the cgroup tree that ended at CGROUPS_MAX,
 RESCAN_S = 0.02  # between two looks at the whole cgroup tree: a caller can make unknown cgroups at will
 CAPTURE_ADDRESSES = 200_000  # taken from control; the kernel's set takes 5,000 in 27 ms
 CAPTURE_PORTS = 10_000
+CATALOG_ADDRESSES = 64  # behind its name: Consul advises five servers; what is beyond is captured, and passed on by a worker
 CAPTURE_ENDPOINTS = 100_000  # (address, port) excepted from the host's fail mode; beyond, nothing bypasses a dead agent
 CONTROL_FRAME_BYTES = 16 * 1024 * 1024  # CAPTURE_ADDRESSES and CAPTURE_ENDPOINTS of IPv6 as text: 13 MB
 RENEW_GAP_S = 1.0  # between two new channels to control that one worker gets by asking

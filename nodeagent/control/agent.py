@@ -95,6 +95,11 @@ class Control:
         except TimeoutError:
             return
 
+    def note_catalog(self, addresses: tuple[str, ...]) -> None:
+        """The catalog's name leads there."""
+        self.supervisor.note_catalog(addresses)
+        self.publisher.note_catalog(addresses)
+
     def _want_svid(self, service: str) -> str:
         return self.identity.ask(service)
 
@@ -113,6 +118,7 @@ async def run_control(
     async with Catalog(config.catalog, env.now) as catalog:
         sink = open_sink(config.log.connections, journal)
         control = Control(config, catalog, env, sink, journal)
+        catalog.on_resolved = control.note_catalog
         control.identity.remember = lambda keys: _remember(handover, keys)
         if kept:
             control.identity.restore(kept)

@@ -5,7 +5,7 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from nodeagent.process.inherited import (
     marks_to_keep,
     place_elders,
 )  # fmt: skip
-from nodeagent.process.interception import closed_units, resolve_catalog, settings_of, with_backend
+from nodeagent.process.interception import basis_of, closed_units, settings_of, with_backend
 from nodeagent.process.key_file import NAME, KeyFile, remove_key_file, try_key_file
 from nodeagent.process.listeners import (
     ListenerSet,
@@ -182,14 +182,22 @@ def _lock(parts: Parts, stack: AsyncExitStack) -> None:
 
 
 def _recall(parts: Parts, _stack: AsyncExitStack) -> None:
-    """As a member of control's group, to whom the directory belongs: root without its capabilities may not look into it."""
+    """What may bypass a dead agent is believed only where nothing has changed by which it was decided."""
     if parts.passed:
-        parts.saved = parts.passed.capture
+        passed = parts.passed
+        known = passed.capture if passed.basis == basis_of(parts.config) else replace(passed.capture, exceptions=None)
+        parts.saved = None if passed.capture == Capture() else known  # control had not spoken: what is in the sets stays
         return
+    saved = _read_saved(parts)
+    parts.saved = saved and replace(saved, exceptions=None)
+
+
+def _read_saved(parts: Parts) -> Capture | None:
+    """As a member of control's group, to whom the directory belongs: root without its capabilities may not look into it."""
     groups = os.getgroups()
     os.setgroups([parts.users.control.gid])
     try:
-        parts.saved = try_saved_capture(Path(parts.config.admin.state_dir))
+        return try_saved_capture(Path(parts.config.admin.state_dir))
     finally:
         os.setgroups(groups)
 
@@ -256,15 +264,9 @@ def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
 
 
 def _settings(parts: Parts) -> Settings:
-    """What is to be captured. A catalog whose name cannot be resolved now does not keep the agent from starting."""
-    catalog: tuple[tuple[str, int], ...] = ()
-    try:
-        catalog = resolve_catalog(parts.config.catalog.address)
-    except ConfigError as error:
-        _log.warning("catalog_unresolved", error=str(error), effect="its address is exempt by port only")
+    """What is to be captured, as far as it is fixed."""
     users = parts.users
-    settings = settings_of(parts.config, control_uid=users.control.uid, worker_uid=users.worker.uid, catalog=catalog)
-    return with_backend(parts.config, settings)
+    return with_backend(parts.config, settings_of(parts.config, control_uid=users.control.uid, worker_uid=users.worker.uid))
 
 
 def _find_owners(parts: Parts, stack: AsyncExitStack) -> None:

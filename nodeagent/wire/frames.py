@@ -118,6 +118,8 @@ class CaptureFrame(msgspec.Struct, tag="capture", frozen=True):
     """Where the other of both holds: (address, port) on other hosts."""
     except_ports: list[int] = []
     """And ports of this host."""
+    catalog: list[str] = []
+    """Where the catalog's name leads; empty: not known, so what was known holds."""
 
 
 class WorkerFacts(msgspec.Struct, frozen=True):

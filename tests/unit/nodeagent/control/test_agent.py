@@ -9,6 +9,7 @@ from nodeagent.control import agent
 from nodeagent.control.agent import keep_running
 from nodeagent.control.environment import Environment
 from nodeagent.model.snapshot import Snapshot
+from nodeagent.wire.capture_file import NAME, decode_capture
 from nodeagent.wire.frames import CaptureFrame, WantSvid
 from tests.support.control_scene import HOST2, ControlScene
 from tests.support.far_ends import ring_of, snapshot_of
@@ -22,6 +23,24 @@ class Away(ScriptedCatalog):
     async def open(self, port: int) -> None:
         await super().open(port)
         await self._site.stop()
+
+
+class Named(ScriptedCatalog):
+    """A catalog that has a name."""
+
+    @property
+    def address(self) -> str:
+        return f"http://localhost:{self.port}"
+
+
+def test_where_the_catalog_s_name_leads_reaches_the_supervisor_and_the_disk(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path, peer=Named()) as playing:
+            capture = await asyncio.to_thread(playing.supervisor.wait, CaptureFrame)
+            assert "127.0.0.1" in capture.catalog
+            await until(lambda: (tmp_path / NAME).exists() and decode_capture((tmp_path / NAME).read_bytes()).catalog, "the file")
+
+    run(scene)
 
 
 def test_a_change_in_the_catalog_reaches_the_worker_and_the_supervisor(tmp_path) -> None:

@@ -56,3 +56,24 @@ def test_its_end_is_noticed_and_nonsense_ends_it() -> None:
             await supervisor.ended.wait()
 
     run(scene)
+
+
+def test_where_the_catalog_is_found_is_told_and_stays_said() -> None:
+    async def scene() -> None:
+        with FarEnd() as end:
+            supervisor = Supervisor(Metrics("1"), lambda: 5.0, lambda _: None)
+            supervisor.note_catalog(("10.0.0.8",))
+            supervisor.publish(mesh())
+            await supervisor.connect(end.given_away.dup())
+            supervisor.note_catalog(("10.0.0.9",))
+            supervisor.note_catalog(("10.0.0.9",))
+            supervisor.publish(mesh(generation=3, cart=()))
+            await until(lambda: len(end.messages) == 3, "three frames")
+            frames = [frame for frame in end.messages if isinstance(frame, CaptureFrame)]
+            assert [(frame.catalog, frame.ports) for frame in frames] == [
+                (["10.0.0.8"], [7000, 9000]), (["10.0.0.9"], [7000, 9000]), (["10.0.0.9"], [9000]),
+            ]  # fmt: skip
+            supervisor.close()
+            await supervisor.ended.wait()
+
+    run(scene)

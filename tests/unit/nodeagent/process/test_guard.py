@@ -1,5 +1,7 @@
 """Switched off it touches nothing; what the kernel once refused gets there. The rest is tried for real in tests/e2e."""
 
+from pathlib import Path
+
 import pytest
 import structlog
 
@@ -126,6 +128,13 @@ def test_exceptions_and_callers_reach_the_sets(sets: NftSets) -> None:
     assert (sets["except4"], sets["told_open"]) == (set(), set())
 
 
+def test_where_the_catalog_is_reaches_the_sets_and_stays(sets: NftSets, guard: Guard) -> None:
+    """Also while a new control has not found it yet."""
+    guard.capture(Capture(("10.0.0.1",), (80,), catalog=("10.0.0.9", "fd77::9")))
+    guard.capture(Capture(("10.0.0.1",), (81,)))
+    assert (sets["catalog4"], sets["catalog6"], sets["local_ports"]) == ({"10.0.0.9"}, {"fd77::9"}, {"81"})
+
+
 def test_what_an_earlier_agent_captured_stays_until_control_has_spoken(sets: NftSets) -> None:
     """An empty set would be traffic in clear, after a repair of the rules too."""
     guard = Guard(Settings(agent_uids=(64901,)))
@@ -134,3 +143,15 @@ def test_what_an_earlier_agent_captured_stays_until_control_has_spoken(sets: Nft
     sets.drift = ("chain out: missing",)
     guard.check()
     assert (guard.condition, sets["mesh4"]) == ("repaired", {"10.0.0.9"})
+
+
+def test_what_an_earlier_agent_let_bypass_is_forgotten_at_the_start(
+    sets: NftSets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was said under a configuration of then; what is captured stays, also where nobody knows what that is."""
+    (tmp_path / "nodeagent.service").mkdir()
+    monkeypatch.setattr("redirect.elements.read_mount", lambda: str(tmp_path))
+    for name, element in (("mesh4", "10.0.0.9"), ("except4", "10.0.0.9 . 80"), ("told_closed", "tcp")):
+        sets[name].add(element)
+    Guard(Settings(agent_uids=(64901,))).install("nodeagent.service")
+    assert (sets["mesh4"], sets["told_closed"]) == ({"10.0.0.9"}, set())
