@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO, Any, Self
 
 from redirect.errors import RedirectError
@@ -30,7 +31,8 @@ class Helpers:
     def close(self) -> None:
         """Ends them."""
         for process in self._running.values():
-            _pipe(process.stdin).close()  # which ends it
+            with suppress(BrokenPipeError):  # it has ended by itself, with something of ours unread
+                _pipe(process.stdin).close()  # which ends it
             _pipe(process.stdout).close()
             process.wait()
         self._running.clear()

@@ -118,9 +118,11 @@ def test_who_said_nothing_whole_gives_way(monkeypatch: pytest.MonkeyPatch) -> No
 
     async def work() -> None:
         async with TwoHosts() as hosts:
-            waiting = [asyncio.create_task(knock(hosts, hello()[:50])) for _ in range(2)]
-            while len(hosts.two.welcome._hall._unread["127.0.0.1"]) < 2:
-                await asyncio.sleep(0)
+            waiting = []
+            for number in (1, 2):
+                waiting.append(asyncio.create_task(knock(hosts, hello()[:50])))
+                while len(hosts.two.welcome._hall._unread["127.0.0.1"]) < number:
+                    await asyncio.sleep(0)
             assert await knock(hosts, hello(tls12=True))
             assert [await asyncio.wait_for(task, 20) for task in waiting[:1]] == [b""]
             assert not waiting[1].done()
