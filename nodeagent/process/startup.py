@@ -283,6 +283,7 @@ def _make_fleet(parts: Parts, _stack: AsyncExitStack) -> None:
         marks=lambda: parts.units.marks(),  # noqa: PLW0108 - made by a later step
         hand_over=lambda worker: parts.control.hand_over(worker),  # noqa: PLW0108 - made by a later step
         wall_clock=wall_clock,
+        is_policy_awaited=lambda: parts.control.is_awaited,
         store=parts.store,
         forget=parts.forget,
     )

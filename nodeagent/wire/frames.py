@@ -120,6 +120,10 @@ class CaptureFrame(msgspec.Struct, tag="capture", frozen=True):
     """And ports of this host."""
 
 
+class NoSnapshot(msgspec.Struct, tag="no_snapshot", frozen=True):
+    """Control to supervisor, as its first word where nothing was saved: workers hear no policy of it until it hears the catalog."""
+
+
 class WorkerFacts(msgspec.Struct, frozen=True):
     """One worker process, for `status`."""
 
@@ -164,7 +168,7 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
 
 Message = (
     SnapshotFrame | DeltaFrame | KeysFrame | WantSvid | SvidRefusal | AskConnections | Connections | Records | WorkerStats
-    | CaptureFrame | SupervisorStats
+    | CaptureFrame | NoSnapshot | SupervisorStats
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()
