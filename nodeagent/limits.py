@@ -104,6 +104,7 @@ CONTROL_FRAME_BYTES = 16 * 1024 * 1024  # CAPTURE_ADDRESSES and CAPTURE_ENDPOINT
 RENEW_GAP_S = 1.0  # between two new channels to control that one worker gets by asking
 RESEND_S = 0.1  # descriptors that the kernel would not take (too many in flight) are sent again after this
 COMPLAIN_S = 60.0  # the supervisor's complaint about one lack (descriptors, memory) is logged once in this time
+PART_WELL_S = 5.0  # a part of control that has run for so long has not failed: what it cannot have, it misses at its start
 STATS_S = 1.0  # the supervisor's figures to control
 DRAIN_S = 30.0  # SIGTERM: what open connections get before they are cut
 DRAIN_MAX_S = 3600.0  # what connections of an earlier generation get: pools and shells last longer than any deploy waits
