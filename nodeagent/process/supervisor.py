@@ -257,7 +257,7 @@ class Supervisor:
 
     def _ours(self) -> set[int]:
         parts, fleet = self._parts, self._parts.fleet
-        helpers = {parts.control.pid, parts.key_file.pid, fleet.spawner.pid}
+        helpers = {os.getpid(), parts.control.pid, parts.key_file.pid, fleet.spawner.pid}
         return (helpers | {worker.pid for worker in fleet.living()}) - {0}
 
     def _look(self, look: Callable[[], None]) -> None:
