@@ -56,7 +56,7 @@ def check(*, pre: bool, wait_s: float | None, config_path: Path, output: str, so
     began = time.monotonic()
     while True:
         facts = gather(read_scope(config_path, socket_path, is_pre=pre), _say)
-        findings = judge(facts)
+        findings = judge(facts, is_root=os.geteuid() == 0)
         failed = [finding for finding in findings if finding.level == "failed"]
         left_s = (wait_s or 0.0) - (time.monotonic() - began)
         if not failed or left_s <= 0:

@@ -11,7 +11,7 @@ from nodeagent.control.channel import Channel
 from nodeagent.decide.bypass import exceptions_of
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.metrics import Metrics
-from nodeagent.wire.frames import CaptureFrame, Message, SupervisorStats
+from nodeagent.wire.frames import CaptureFrame, Message, NoSnapshot, SupervisorStats
 
 
 class Supervisor:
@@ -33,10 +33,9 @@ class Supervisor:
         self._channel = Channel(self._hear, self._end)
 
     async def connect(self, sock: socket.socket) -> None:
-        """Takes over the socket."""
+        """Takes over the socket, and says at once what is known or that nothing is: connections may wait for that word."""
         await asyncio.get_running_loop().connect_accepted_socket(lambda: self._channel, sock)
-        if self.captured:
-            self._channel.send(self.captured)
+        self._channel.send(self.captured or NoSnapshot())
 
     def close(self) -> None:
         """Ends the channel."""

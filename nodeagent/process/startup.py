@@ -39,6 +39,7 @@ from nodeagent.process.listeners import (
 )  # fmt: skip
 from nodeagent.process.notify import Notifier, without_systemd
 from nodeagent.process.orders import SpawnerSetup
+from nodeagent.process.orphans import Kin, end_remains
 from nodeagent.process.owner import CgroupIds, OwnerFinder
 from nodeagent.process.run_dir import lock_run_dir, prepare_run_dir, take_run_dir
 from nodeagent.process.saved_capture import try_saved_capture
@@ -110,6 +111,11 @@ class Parts:
     def passed(self) -> Handover | None:
         """What a predecessor left; None: none, or nothing that is understood."""
         return self.inheritance.value if self.inheritance else None
+
+    @property
+    def kin(self) -> Kin:
+        """Who belongs to this agent, whoever started it."""
+        return Kin(self.own_cgroup, self.users.control.uid, self.users.worker.uid)
 
     def store(self, each: ListenerSet) -> None:
         """Has the service manager keep a set."""
@@ -285,6 +291,7 @@ def _make_fleet(parts: Parts, _stack: AsyncExitStack) -> None:
         marks=lambda: parts.units.marks(),  # noqa: PLW0108 - made by a later step
         hand_over=lambda worker: parts.control.hand_over(worker),  # noqa: PLW0108 - made by a later step
         wall_clock=wall_clock,
+        is_policy_awaited=lambda: parts.control.is_awaited,
         store=parts.store,
         forget=parts.forget,
     )
@@ -334,6 +341,14 @@ def _recall_keys(parts: Parts, path: Path, *, is_on_disk: bool) -> int:
     return keys if keys >= 0 or not is_on_disk else try_key_file(path)
 
 
+def _clear(parts: Parts, _stack: AsyncExitStack) -> None:
+    """What hangs of a supervisor of before: it would hold the metrics port, and memory, for ever."""
+    if parts.passed:
+        return
+    if ended := end_remains(parts.kin, is_overdue=False):
+        _log.warning("remains_ended", pids=ended, why="they were stopped, and their supervisor is gone")
+
+
 def _launch(parts: Parts, _stack: AsyncExitStack) -> None:
     parts.control.start()
     parts.fleet.start(parts.slots, is_resumed=parts.has_inherited)
@@ -371,5 +386,6 @@ STEPS: tuple[Step, ...] = (
     _make_fleet,
     _follow_units,
     _make_control,
+    _clear,
     _launch,
 )

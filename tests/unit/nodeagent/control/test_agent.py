@@ -1,9 +1,12 @@
 """Control as a whole, in this process."""
 
 import asyncio
+import socket
 
 import pytest
+from structlog.testing import capture_logs
 
+from nodeagent import limits
 from nodeagent.catalog import compiler
 from nodeagent.control import agent
 from nodeagent.control.agent import keep_running
@@ -122,8 +125,35 @@ def test_a_part_that_fails_is_started_again() -> None:
         if len(tries) < 3:
             raise ValueError("a defect of ours")
 
-    run(lambda: keep_running("part", part, Environment(lambda: 0.0, lambda: 0.99)))
+    failing: dict[str, str] = {}
+    with capture_logs() as log:
+        run(lambda: keep_running("part", part, Environment(lambda: 0.0, lambda: 0.99), failing))
     assert len(tries) == 3
+    assert (failing, [line["event"] for line in log]) == ({}, ["part_failed"])
+
+
+def test_a_part_without_its_port_is_a_problem_until_it_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would miss the metrics before they are needed."""
+    monkeypatch.setattr(limits, "PART_WELL_S", 0.1)
+
+    async def scene() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            async with ControlScene(tmp_path, metrics=f"127.0.0.1:{port}") as playing:
+
+                async def problem() -> str:
+                    _, body = await playing.get("/v1/status")
+                    return next((line for line in body["problems"] if line.startswith("metrics does not run")), "")
+
+                async with asyncio.timeout(30):
+                    while "in use" not in (found := await problem()):
+                        await asyncio.sleep(0.02)
+                    assert str(port) in found
+                    other.close()
+                    while await problem():
+                        await asyncio.sleep(0.02)
+
+    run(scene)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from nodeagent.control.supervisor import Supervisor
 from nodeagent.observe.metrics import Metrics
-from nodeagent.wire.frames import CaptureFrame, WantSvid, WorkerFacts
+from nodeagent.wire.frames import CaptureFrame, NoSnapshot, WantSvid, WorkerFacts
 from tests.support.far_ends import FarEnd, supervisor_stats
 from tests.support.loop import run, until
 from tests.support.mesh import mesh
@@ -24,6 +24,20 @@ def test_capture_is_told_once_and_again_when_it_changes() -> None:
             assert second.ports == [9000]
             assert "10.77.0.2" in first.addresses
             assert "10.77.0.1" not in first.addresses
+            supervisor.close()
+            await supervisor.ended.wait()
+
+    run(scene)
+
+
+def test_its_first_word_is_that_it_knows_nothing_where_that_is_so() -> None:
+    """The supervisor lets connections wait for that word."""
+
+    async def scene() -> None:
+        with FarEnd() as end:
+            supervisor = Supervisor(Metrics("1"), lambda: 5.0, lambda _: None)
+            await supervisor.connect(end.given_away.dup())
+            await until(lambda: end.messages == [NoSnapshot()], "the word")
             supervisor.close()
             await supervisor.ended.wait()
 
