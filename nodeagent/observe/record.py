@@ -24,7 +24,7 @@ def log_fields(row: ConnectionRow) -> dict[str, object]:
 
 def is_refusal(row: ConnectionRow) -> bool:
     """Whether something went wrong that an operator asks about: such rows are logged whatever the settings."""
-    if row.reason is Reason.PEER_IDENTITY:
+    if row.reason in (Reason.PEER_IDENTITY, Reason.PEER_PROTOCOL):
         return True
     return row.side in (Side.MESH, Side.AGENT) and row.reason is not Reason.DRAINED
 

@@ -2,7 +2,7 @@
 
 from nodeagent.decide.inbound import decide_plaintext, decide_stream
 from nodeagent.decide.route import ToService, find_destination
-from nodeagent.errors import BadDestination, PeerIdentity
+from nodeagent.errors import BadDestination, PeerIdentity, blame_caller
 from nodeagent.model.address import Address, OriginalDst, canonical_ip
 from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
 from nodeagent.proxy.live import Live
@@ -63,7 +63,7 @@ class Inbound:
         with refusals(relay, live):
             live.check_room()
             if tunnel.has_expired:
-                raise PeerIdentity(f"a certificate of the tunnel from {tunnel.source} on {tunnel.peer} has ended")
+                raise blame_caller(PeerIdentity(f"a certificate of the tunnel from {tunnel.source} on {tunnel.peer} has ended"))
             asked = connect.read_request(headers)
             via = decide_stream(live.snapshot, tunnel.source, tunnel.destination, asked.authority)
             note_way(relay.row, via, live.snapshot)

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from nodeagent.errors import Loop, PlaintextRefused, Reason, UpstreamRefused
+from nodeagent.errors import Loop, PlaintextRefused, Reason, Side, UpstreamRefused
 from nodeagent.model.address import Address
 from nodeagent.model.intention import Intention
 from nodeagent.model.outcome import ConnectionRow
@@ -33,6 +33,34 @@ async def answered(hosts: TwoHosts, headers: Headers) -> tuple[bytes, Connection
     while not (records := hosts.two.live.records.take()):
         await asyncio.sleep(0)
     return status, records.rows[0]
+
+
+CONNECT = (b":method", b"CONNECT")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[CONNECT], [CONNECT, (b":authority", b"")], [CONNECT, CONNECT, (b":authority", b"127.0.0.2:80")]],
+    ids=["no authority", "an empty authority", "two methods"],
+)
+def test_a_malformed_head_is_recorded_as_other_refused_targets_are(headers: Headers) -> None:
+    """The library resets such a stream by itself; the tunnel goes on."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            with pytest.raises(ConnectionResetError):
+                await answered(hosts, headers)
+            while not (records := hosts.two.live.records.take()):
+                await asyncio.sleep(0)
+            (row,) = records.rows
+            assert (row.direction, row.reason, row.side) == ("tunnel", Reason.BAD_DESTINATION, Side.DOWNSTREAM)
+            assert (row.source, row.destination, row.peer) == ("shop", "web", "host1")
+            assert "malformed" in row.error
+            assert not hosts.two.live.relays
+            await hosts.call()
+            assert len(hosts.two.live.tunnels) == 1
+
+    run(work)
 
 
 @pytest.mark.parametrize(
