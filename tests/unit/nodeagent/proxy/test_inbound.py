@@ -83,7 +83,7 @@ def test_a_tunnel_is_no_open_proxy(
             target = str(hosts.web).encode() if authority is None else authority
             headers = [(b":method", b"CONNECT"), (b":authority", target or b"x"), *extra]
             got, row = await answered(hosts, headers)
-            assert (got, row.reason, row.source) == (status, reason, "shop")
+            assert (got, row.reason, row.source, row.mode) == (status, reason, "shop", "strict")
 
     run(work)
 
@@ -156,7 +156,7 @@ def test_clear_text_is_refused_in_strict_mode() -> None:
             with pytest.raises(ConnectionResetError):
                 await asyncio.get_running_loop().sock_recv(client.sock, 1)
             (row,) = live.records.take().rows
-            assert (row.direction, row.reason) == ("plaintext", PlaintextRefused.reason)
+            assert (row.direction, row.reason, row.mode, row.generation) == ("plaintext", PlaintextRefused.reason, "strict", 2)
             assert row.destination == found.service.name
             assert "permissive" in row.error
 
