@@ -238,3 +238,25 @@ def test_whoever_opened_it_stops_a_little_early_and_the_other_side_is_patient(le
             assert tunnel.has_expired
 
     run(work)
+
+
+def test_what_a_lost_peer_has_sent_is_not_read_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than the TLS library's buffer holds, and a reset behind it: that is nobody's defect."""
+    monkeypatch.setattr(limits, "PING_S", 1000.0)
+    unknown = b"\x00\x40\x00\xf0\x00\x00\x00\x00\x00" + bytes(0x4000)  # a frame that whoever does not know it leaves out
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            complaints: list[dict[str, object]] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            await hosts.call()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            theirs.transport.pause_reading()
+            ours.transport.write(unknown * (4 * limits.TLS_BIO_BYTES // len(unknown)))
+            assert ours.transport.get_write_buffer_size() == 0
+            send_reset(ours.transport.get_extra_info("socket").fileno())
+            theirs.transport.resume_reading()
+            await gone(theirs)
+            assert complaints == []
+
+    run(work)
