@@ -118,9 +118,9 @@ class Guard:
         may_bypass = frozenset(unit.mark for unit in units if not self._stays_closed(unit.unit))
         return self._try("units", lambda elements: self._set_units(elements, marks, may_bypass))
 
-    def beat(self) -> None:
+    def beat(self, lives_s: int = limits.ALIVE_S) -> None:
         """New connections are captured for the next seconds."""
-        self._try("beat", lambda elements: elements.beat())
+        self._try("beat", lambda elements: elements.beat(lives_s))
 
     def stop_beat(self) -> None:
         """New connections are refused or let by from now on, as configured."""

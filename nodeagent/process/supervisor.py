@@ -157,7 +157,7 @@ class Supervisor:
             await parts.key_file.settle()
             await parts.fleet.leave()
             await self._fall_silent()
-            parts.guard.beat()
+            parts.guard.beat(limits.REPLACED_S)
             parts.notifier.alive()
             sys.stderr.flush()
             await self._hold_signals()
