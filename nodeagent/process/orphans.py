@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
-_HELPERS = b"nodeagent.process."
-"""Programs that the supervisor starts as its own user."""
+_CONTROL, _HELPERS = b"nodeagent.control", b"nodeagent.process."
+"""Modules that the supervisor starts: as control's user, and as its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ def end_orphans(cgroup: Path, worker_uid: int) -> int:
     return len(_end(lambda: find_orphans(cgroup, worker_uid)))
 
 
+def end_surplus(kin: Kin, kept: int) -> list[int]:
+    """Kills the oldest of the workers that were left, but for `kept`; the pids."""
+    return _end(lambda: sorted(find_orphans(kin.cgroup, kin.worker_uid), key=_started)[: -kept or None])
+
+
 def end_remains(kin: Kin, ours: Collection[int] = (), *, is_overdue: bool) -> list[int]:
     """Kills what was left and is not `ours` nor of our children: what is stopped (SIGSTOP) and would never end; the pids.
 
@@ -44,7 +49,8 @@ def _is_left(pid: int, kin: Kin, ours: Collection[int], *, is_overdue: bool) -> 
     uid = int(fields.get("Uid", -1))
     if int(fields.get("PPid", -1)) in ours:
         return False
-    is_helper = uid == kin.control_uid or (uid == os.getuid() and _HELPERS in _read(_PROC / str(pid) / "cmdline"))
+    module = _module(_PROC / str(pid))
+    is_helper = (uid == kin.control_uid and module == _CONTROL) or (uid == os.getuid() and module.startswith(_HELPERS))
     return (is_helper and is_overdue) or ((is_helper or uid == kin.worker_uid) and fields["State"] == "T")
 
 
@@ -67,8 +73,20 @@ def _end(find: Callable[[], list[int]]) -> list[int]:
     return ended
 
 
+def _module(directory: Path) -> bytes:
+    """What `python -m` runs there; somebody's shell in the agent's cgroup runs other things."""
+    words = _read(directory / "cmdline").split(b"\0")
+    return words[words.index(b"-m") + 1] if b"-m" in words[:-1] else b""
+
+
 def _pids(cgroup: Path) -> list[int]:
     return [int(pid) for pid in _read(cgroup / "cgroup.procs").split()]
+
+
+def _started(pid: int) -> int:
+    """When that process was born, in ticks; 0: it is gone (proc(5), field 22 of stat, the 20th after the name)."""
+    rest = _read(_PROC / str(pid) / "stat").rpartition(b")")[2].split()
+    return int(rest[19]) if len(rest) > 19 else 0
 
 
 def _fields(directory: Path) -> dict[str, str]:

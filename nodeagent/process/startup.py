@@ -39,7 +39,7 @@ from nodeagent.process.listeners import (
 )  # fmt: skip
 from nodeagent.process.notify import Notifier, without_systemd
 from nodeagent.process.orders import SpawnerSetup
-from nodeagent.process.orphans import Kin, end_remains
+from nodeagent.process.orphans import Kin, end_remains, end_surplus
 from nodeagent.process.owner import CgroupIds, OwnerFinder
 from nodeagent.process.run_dir import lock_run_dir, prepare_run_dir, take_run_dir
 from nodeagent.process.saved_capture import try_saved_capture
@@ -347,6 +347,9 @@ def _clear(parts: Parts, _stack: AsyncExitStack) -> None:
         return
     if ended := end_remains(parts.kin, is_overdue=False):
         _log.warning("remains_ended", pids=ended, why="they were stopped, and their supervisor is gone")
+    kept = (limits.GENERATIONS - 1) * len(parts.slots)
+    if ended := end_surplus(parts.kin, kept):
+        _log.warning("generation_ended", pids=ended, why=f"{limits.GENERATIONS} generations live already")
 
 
 def _launch(parts: Parts, _stack: AsyncExitStack) -> None:

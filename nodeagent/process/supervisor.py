@@ -196,6 +196,7 @@ class Supervisor:
         _log.info("restart_started", workers=len(parts.fleet.living()), within_s=parts.config.host.drain_max_s)
         parts.notifier.stopping("makes room for the next; open connections go on")
         await parts.control.stop()
+        await parts.key_file.settle()
         await parts.fleet.leave()
         parts.fleet.release()
         await asyncio.sleep(limits.ACCEPTED_S)

@@ -234,8 +234,9 @@ class Fleet:
 
     def _outwait(self) -> None:
         """Looks whether policy is awaited still, until it is not."""
+        was_awaiting = self.is_awaiting  # should that end meanwhile, the next look is the one that fills
         self._fill()
-        if self.is_awaiting:
+        if was_awaiting:
             self._loop.call_later(limits.RESEND_S, self._outwait)
 
     def _try_candidate(self, slot: Slot) -> WorkerProcess | None:

@@ -79,12 +79,17 @@ class Tunnel(asyncio.Protocol):
     def retire(self) -> None:
         """No new streams; closes when the open ones have ended.
 
-        Whoever accepted it waits a moment for streams that left the peer before it was told.
+        Whoever accepted it waits a moment for streams that left the peer before it was told, and refuses those that come later:
+        nobody may choose a worker that hears no more of policy.
         """
         if not self.is_client and not self.session.is_closing:
             self._stays_until = self._loop.time() + limits.RETIRE_S
-            self._loop.call_later(limits.RETIRE_S, self._flush)
+            self._loop.call_later(limits.RETIRE_S, self._end_stay)
         self.session.shut_down()
+        self._flush()
+
+    def _end_stay(self) -> None:
+        self.session.takes_more = False
         self._flush()
 
     def lose(self, why: str) -> None:

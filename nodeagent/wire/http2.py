@@ -20,6 +20,7 @@ from nodeagent.wire.stream import (
     LOST,
     NO_ERROR,
     PROTOCOL_ERROR,
+    REFUSED_STREAM,
     Budget,
     Headers,
     Stream,
@@ -48,6 +49,8 @@ class Session:
         self.is_broken = False
         """Whether it failed because one side broke HTTP/2."""
         self.is_closing = False
+        self.takes_more = True
+        """Whether streams that the peer opens are taken; else they are refused, and those that are open go on."""
         self.pongs = 0
         self._is_client = is_client
         self._handler = handler
@@ -244,8 +247,11 @@ class Session:
 
     def _on_request(self, event: ngh2.RequestReceived) -> None:
         stream = Stream(self, event.stream_id)
-        self.streams[stream.id] = stream
         self._newest = stream.id
+        if not self.takes_more:
+            self.reset(stream, REFUSED_STREAM)
+            return
+        self.streams[stream.id] = stream
         stream.handler = self._handler.on_request(stream, list(event.headers))
         if event.end_stream:
             stream.end()

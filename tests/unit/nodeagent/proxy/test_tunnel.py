@@ -82,6 +82,26 @@ def test_a_call_that_was_on_its_way_when_its_tunnel_retired_is_served() -> None:
     run(work)
 
 
+def test_a_call_into_a_tunnel_that_retired_a_while_ago_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a peer that was told and goes on; what was open does, too."""
+    monkeypatch.setattr(limits, "RETIRE_S", 0.05)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            await hosts.call()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            monkeypatch.setattr(theirs.session, "shut_down", lambda: setattr(theirs.session, "is_closing", True))  # nothing is told
+            theirs.retire()
+            while theirs.session.takes_more:
+                await asyncio.sleep(0)
+            assert ours.has_room
+            with pytest.raises(AgentError):
+                await hosts.call()
+            assert len(theirs.session.streams) == 1
+
+    run(work)
+
+
 @pytest.mark.parametrize("is_stuck", [False, True])
 def test_a_peer_that_is_dismissed_hears_what_its_streams_were_told(*, is_stuck: bool) -> None:
     """One that takes nothing is not waited for: to it the tunnel is lost."""
