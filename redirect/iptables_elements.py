@@ -90,9 +90,8 @@ class IptablesElements:
         for family in FAMILIES:
             of = self._sets[f"{set_name(BYPASSED)}{family}"]
             counted = ipset.packets_in(of.name)
-            total += sum(counted)
             if any(counted) or not counted:
-                ipset.fill(of, any_address(family))
+                total += sum(ipset.recount(of, any_address(family)))
         return total
 
     def restore(self) -> None:
