@@ -82,6 +82,6 @@ def test_tokens_and_state_are_closed_to_other_users(lab: Lab) -> None:
         etc, state = lab.host(host).own("etc"), lab.host(host).own("state")
         for file in (etc / "node.token", etc / "operator.token"):
             assert file.stat().st_mode & 0o077 == 0
-        assert state.stat().st_mode & 0o077 == 0
-        assert state.stat().st_uid == layout.CONTROL_UID
+        assert state.stat().st_mode & 0o007 == 0
+        assert (state.stat().st_uid, state.stat().st_gid) == (layout.CONTROL_UID, 0)
         assert not [file for file in state.rglob("*") if b"PRIVATE KEY" in file.read_bytes()], "keys are in memory only"
