@@ -1,11 +1,12 @@
 """The clock of one host's agent is set forwards and back, by hours and by years: nothing hangs, and nothing is restarted."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from nodeagent.lab import enter
+from nodeagent.lab import enter, layout
 from nodeagent.lab.lab import Lab
 from tests.e2e.support import look
 from tests.e2e.support.certificates import serials
@@ -24,13 +25,14 @@ SetClock = Callable[[str], None]
 
 @pytest.fixture
 def set_clock(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[SetClock]:
-    """`set_clock("+25h")`: what host1's supervisor and control take for the time of day. Workers read no file: theirs is right."""
+    """`set_clock("+25h")`: what host1's supervisor and control take for the time of day. Workers may not read it: theirs is right."""
     path = lab.host("host1").own("etc") / "clock"
 
     def set_to(offset: str) -> None:
         before = path.with_suffix(".new")
         before.write_text(f"{offset}\n")
-        before.chmod(0o644)
+        os.chown(before, 0, layout.CONTROL_UID)
+        before.chmod(0o640)
         before.rename(path)
 
     set_to("+0")
@@ -67,6 +69,7 @@ def test_a_clock_that_is_set_costs_at_most_new_tunnels_until_it_is_right_again(l
                 assert answers(shop, address, b"hello")
                 assert serials(lab, "host1") == before
                 set_clock("+0")
+                eventually(lambda seen=known: jumps(lab) > seen + 1, NOTICED_S, f"back from {offset}")
                 eventually(lambda: look.status(lab, "host1")["healthy"], NOTICED_S, f"healthy after {offset}")
             for offset, cause in (("+25h", "are the clocks of this host and of the CA right?"), ("+10y", "expired")):
                 set_clock(offset)
