@@ -114,6 +114,8 @@ SETS_PER_WORKER = 10  # listening sets that one worker takes when there are fewe
 RELOAD_CHECK_S = 30.0  # the next program gets this to import itself and read the configuration; it takes about one second
 SETTLE_S = 15.0  # a reload waits this long for the one before it; a generation that never serves must be replaceable
 UPGRADE_S = 90.0  # a version that does not serve after this is taken back: RELOAD_CHECK_S, SETTLE_S, and a start on a busy host
+REPLACED_S = 20  # the last beat before it executes itself lives so long: workers serve meanwhile, and a busy host takes over 5 s;
+# should the next program die before its first beat, which sets ALIVE_S again, the service manager starts another one
 PAUSE_S = 4.0  # the supervisor is away while it executes itself, about a second: what waits for it waits this much longer
 QUIET_S = 1.0  # before it goes, it answers what it was asked: questions about owners take 20 ms at most
 STORED = 256  # descriptors that the service manager keeps for us, FileDescriptorStoreMax= of the unit: 42 sets of six
@@ -125,6 +127,7 @@ DENY_GRACE_S = 1.0  # connections that a change denies are cut over this: their 
 BACKSTOP_S = 1.0  # what the callee's agent gets beyond the grace, for it may hear of a change later; then the caller's cuts, over this
 CUT_TICK_S = 0.02  # between two of them, or two handfuls: 50 a second are a spread that nobody tells from an even one
 DRIFT_S = 5.0  # how often the kernel's rules are compared with the plan, besides after every change seen
+REPAIR_SAY_S = 2.0  # a repair that takes longer is told in log and `status`: those of iptables take a busy host seconds
 ADDRESSES_PER_LOOK = 20_000  # captured addresses that each DRIFT_S may compare: 0.1 s, as nft takes 5 us to list one
 RECORDS_PER_BATCH = 512  # records a worker sends at once
 RECORDS_QUEUED = 16_384  # beyond, records are counted as dropped: a log never stops traffic

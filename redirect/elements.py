@@ -120,11 +120,11 @@ class Elements:
             self._run(text.render_fill(MAIN, _OPEN_CALLERS, sorted(f"{mark:#010x}" for mark in self._open_marks)))
         return self._fill_cgroups(_UNITS, _stamps(self._units))
 
-    def beat(self) -> None:
-        """The agent lives: for the next five seconds, captured connections go to it."""
+    def beat(self, lives_s: int = ALIVE_S) -> None:
+        """The agent lives: for so many seconds from now, whatever was said before, captured connections go to it."""
         # Delete needs the element to be there, and add alone does not renew its time.
         alive = f"{text.FAMILY} {MAIN} {ALIVE}"
-        fresh = f"add element {alive} {{ tcp timeout {ALIVE_S}s }}\n"
+        fresh = f"add element {alive} {{ tcp timeout {lives_s}s }}\n"
         self._run(f"{fresh}delete element {alive} {{ tcp }}\n{fresh}")
 
     def stop_beat(self) -> None:

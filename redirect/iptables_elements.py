@@ -11,7 +11,7 @@ from redirect.errors import RedirectError
 from redirect.iptables import agent_lines, any_address, ipsets_of, set_name
 from redirect.iptables_lines import IpSet
 from redirect.iptables_tables import IptablesTables
-from redirect.plan import ALIVE, BYPASSED, FAMILIES, plan
+from redirect.plan import ALIVE, ALIVE_S, BYPASSED, FAMILIES, plan
 from redirect.settings import Settings
 from redirect.xtables_blob import fingerprint
 
@@ -67,10 +67,11 @@ class IptablesElements:
         del marks_by_cgroup_path, open_marks
         return ()
 
-    def beat(self) -> None:
+    def beat(self, lives_s: int = ALIVE_S) -> None:
         """As `Elements.beat`."""
         for family in FAMILIES:
-            ipset.add(self._sets[f"{set_name(ALIVE)}{family}"], any_address(family))
+            alive = self._sets[f"{set_name(ALIVE)}{family}"]
+            ipset.add(alive._replace(timeout_s=lives_s), any_address(family))
 
     def stop_beat(self) -> None:
         """As `Elements.stop_beat`."""

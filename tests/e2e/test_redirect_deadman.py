@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from nodeagent import limits
 from redirect.elements import Exceptions
 from redirect.settings import Backend, Fail
 from tests.e2e.netns import (
@@ -25,7 +26,7 @@ from tests.e2e.netns import (
 from tests.support.eventually import eventually
 
 AT_ONCE_S = 1.0  # a reset takes microseconds; a dropped packet would take longer than this to be sent again
-ALIVE_S = 5.0
+ALIVE_S = 5
 
 
 @pytest.fixture
@@ -113,6 +114,23 @@ def test_the_switch_falls_by_itself(hosts: tuple[Host, Host]) -> None:
             assert ask(connection) == "agent:hello"
     eventually(lambda: refused_at_once(host, peer.ip4), 10 * ALIVE_S, "the switch has fallen")
     assert time.monotonic() - last_beat > ALIVE_S - 1
+
+
+def test_a_beat_may_live_longer_and_the_next_one_shortens_it(hosts: tuple[Host, Host]) -> None:
+    """As before the agent replaces itself; its successor's first beat is one like every other."""
+    host, peer = hosts
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    host.run(agent.elements.beat, ALIVE_S + 4)
+    last_beat = time.monotonic()
+    eventually(lambda: refused_at_once(host, peer.ip4), 10 * ALIVE_S, "the switch has fallen")
+    assert time.monotonic() - last_beat > ALIVE_S + 3
+    host.run(agent.elements.beat, limits.REPLACED_S * 10)
+    host.run(agent.elements.beat)
+    last_beat = time.monotonic()
+    eventually(lambda: refused_at_once(host, peer.ip6), limits.REPLACED_S * 10, "the switch has fallen")
+    assert time.monotonic() - last_beat < limits.REPLACED_S * 5
 
 
 @pytest.mark.parametrize("fail", ["open", "closed"])
