@@ -49,14 +49,14 @@ class Guard:
         self._is_slow = settings is not None and settings.backend == "iptables"
         self._under_way = ""
         """What is done in the thread; the loop touches nothing of it but the beat."""
-        self._is_late = False
+        self._is_repairing = self._is_late = False
         self.asked = asyncio.Event()
         """Set when a check is wanted before its time."""
 
     @property
     def condition(self) -> Condition:
         """What `status` shows: `failed` also while not everything that should be is captured, or a repair takes long."""
-        if self._is_late:
+        if self._is_late and self._is_repairing:
             return "failed"
         return "failed" if self._capture.overflow and self._rules != "off" else self._rules
 
@@ -64,7 +64,7 @@ class Guard:
     def detail(self) -> str:
         """Why it is so."""
         if self._is_late:
-            return f"being repaired: {self._under_way}"
+            return self._under_way
         if not self._capture.overflow or self._rules in ("off", "failed"):
             return self._why
         return f"not everything is captured: {self._capture.overflow}"
@@ -156,18 +156,18 @@ class Guard:
             self._check(self._settings, self._elements)
 
     async def _check_aside(self, settings: Settings, elements: AnyElements) -> None:
-        self._under_way = "the rules are compared with the plan"
+        self._under_way = "being compared with the plan, as somebody changed a table"
         late = asyncio.get_running_loop().call_later(limits.REPAIR_SAY_S, self._say_late)
         try:
             await run_aside(lambda: self._check(settings, elements))
         finally:
             late.cancel()
-            self._under_way, self._is_late = "", False
+            self._under_way, self._is_repairing, self._is_late = "", False, False
         self._try("capture", self._write_capture)
 
     def _say_late(self) -> None:
         self._is_late = True
-        _log.warning("interception_under_repair", what=self._under_way, since_s=limits.REPAIR_SAY_S,
+        _log.warning("interception_repair_slow", rules=self._under_way, since_s=limits.REPAIR_SAY_S,
                      effect="until it is done new connections may be refused")  # fmt: skip
 
     def _check(self, settings: Settings, elements: AnyElements) -> None:
@@ -251,7 +251,7 @@ class Guard:
         """Whether rules and elements are as they should be again."""
         assert self._settings is not None
         assert self._elements is not None
-        self._under_way = self._under_way and why
+        self._under_way, self._is_repairing = self._under_way and f"being repaired: {why}", True
         try:
             report = kernel.apply(self._settings)
             self._elements.restore()
