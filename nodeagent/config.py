@@ -157,11 +157,17 @@ def load_config(path: Path = DEFAULT_PATH) -> Config:
         ConfigError: unreadable, not TOML, an unknown key or a bad value; names file, key and cure.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            data = file.read(limits.CONFIG_BYTES + 1)
+    except OSError as error:
         kind = ConfigMissing if isinstance(error, FileNotFoundError) else ConfigError
-        raise kind(f"{path}: cannot be read: {error}; give the file with --config") from error
-    return parse_config(text, str(path))
+        raise kind(f"{path}: cannot be read: {error.strerror}; is it the file that was meant? (run: --config FILE)") from error
+    if len(data) > limits.CONFIG_BYTES:
+        raise ConfigError(f"{path}: has more than {limits.CONFIG_BYTES} bytes, and is no configuration")
+    try:
+        return parse_config(data.decode(), str(path))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot be read: it is no text in UTF-8 ({error.reason} at byte {error.start})") from error
 
 
 def parse_config(text: str, where: str) -> Config:

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     PEER_IDENTITY = "peer_identity"
     REVOKED = "revoked"
     PEER_LOST = "peer_lost"
+    PEER_PROTOCOL = "peer_protocol"
     PEER_REFUSED = "peer_refused"
     UPSTREAM_REFUSED = "upstream_refused"
     UPSTREAM_TIMEOUT = "upstream_timeout"
@@ -51,6 +52,13 @@ class AgentError(Exception):
 
     reason = Reason.INTERNAL
     side = Side.AGENT
+
+
+def blame_caller(error: AgentError) -> AgentError:
+    """The same error of a peer that calls: what is upstream of others is downstream here."""
+    if error.side is Side.UPSTREAM:
+        error.side = Side.DOWNSTREAM
+    return error
 
 
 class Denied(AgentError):
@@ -129,6 +137,12 @@ class PeerLost(AgentError):
     """The tunnel broke while a connection was in it."""
 
     reason, side = Reason.PEER_LOST, Side.UPSTREAM
+
+
+class PeerProtocol(AgentError):
+    """The peer had proved who it is, and broke HTTP/2 in its tunnel, or says that we did."""
+
+    reason, side = Reason.PEER_PROTOCOL, Side.UPSTREAM
 
 
 class PeerRefused(AgentError):

@@ -74,6 +74,7 @@ UPSTREAM_PORTS = (1024, 32_767)  # for connections to applications: disjoint fro
 
 # --- processes -----------------------------------------------------------------------------------------------------
 
+CONFIG_BYTES = 1024 * 1024  # a file with a thousand services has 100 KB
 WORKERS_MAX = 42  # each has up to six listening sockets, and the service manager keeps 256 descriptors
 WORKER_FRAME_BYTES = 8 * 1024 * 1024  # from a worker: its CONNECTIONS_PER_WORKER as rows of 0.5 KiB, with room
 FRAME_BYTES = 64 * 1024 * 1024  # a snapshot of 10,000 services is 5 MB
@@ -99,11 +100,13 @@ RESCAN_CUT_S = 5.0  # after a look at the cgroup tree that ended at CGROUPS_MAX,
 RESCAN_S = 0.02  # between two looks at the whole cgroup tree: a caller can make unknown cgroups at will
 CAPTURE_ADDRESSES = 200_000  # taken from control; the kernel's set takes 5,000 in 27 ms
 CAPTURE_PORTS = 10_000
+CATALOG_ADDRESSES = 64  # behind its name: Consul advises five servers; what is beyond is captured, and passed on by a worker
 CAPTURE_ENDPOINTS = 100_000  # (address, port) excepted from the host's fail mode; beyond, nothing bypasses a dead agent
 CONTROL_FRAME_BYTES = 16 * 1024 * 1024  # CAPTURE_ADDRESSES and CAPTURE_ENDPOINTS of IPv6 as text: 13 MB
 RENEW_GAP_S = 1.0  # between two new channels to control that one worker gets by asking
 RESEND_S = 0.1  # descriptors that the kernel would not take (too many in flight) are sent again after this
 COMPLAIN_S = 60.0  # the supervisor's complaint about one lack (descriptors, memory) is logged once in this time
+PART_WELL_S = 5.0  # a part of control that has run for so long has not failed: what it cannot have, it misses at its start
 STATS_S = 1.0  # the supervisor's figures to control
 DRAIN_S = 30.0  # SIGTERM: what open connections get before they are cut
 DRAIN_MAX_S = 3600.0  # what connections of an earlier generation get: pools and shells last longer than any deploy waits
@@ -120,6 +123,7 @@ PAUSE_S = 4.0  # the supervisor is away while it executes itself, about a second
 QUIET_S = 1.0  # before it goes, it answers what it was asked: questions about owners take 20 ms at most
 STORED = 256  # descriptors that the service manager keeps for us, FileDescriptorStoreMax= of the unit: 42 sets of six
 RESUME_S = 4.0  # after a crash, those who wait in the queues wait for workers that know policy: as long as the beat lasts
+RESUME_MAX_S = 15.0  # and longer while the first control runs and has said nothing, as on a busy host: what a worker gets to start
 KEYS_GAP_S = 1.0  # between two looks at what control passes: a service manager is told each time, and the newest is enough
 KEY_FILE_S = 30.0  # a disk gets this to take the keys (it needs 10 ms), and as long until it is asked again
 KEYS_BYTES = 8 * 1024 * 1024  # of control's memory of keys: SVID_ON_DEMAND certificates of 2 KiB, with room

@@ -15,6 +15,7 @@ from redirect.plan import (
     ALIVE,
     ALIVE_S,
     BYPASSED,
+    CATALOG,
     EXCEPT,
     EXCEPT_PORTS,
     LOCAL_PORTS,
@@ -29,6 +30,7 @@ from redirect.settings import Fail, Settings
 
 _MAPPED = bytes(10) + b"\xff\xff"  # of an IPv4 address in IPv6 form
 _SETS = {4: f"set {MESH[4]}", 6: f"set {MESH[6]}"}
+_CATALOG = {4: f"set {CATALOG[4]}", 6: f"set {CATALOG[6]}"}
 _PORTS, _LOOPBACK = f"set {LOCAL_PORTS}", f"set {LOOPBACK_PORTS}"
 _AGENTS, _ALIVE, _UNITS, _OPEN_CALLERS = f"set {AGENTS}", f"set {ALIVE}", f"map {UNITS}", f"set {OPEN_CALLERS}"
 _EXCEPT, _EXCEPT_PORTS = {4: f"set {EXCEPT[4]}", 6: f"set {EXCEPT[6]}"}, f"set {EXCEPT_PORTS}"
@@ -74,23 +76,28 @@ class Elements:
 
     def set_capture(
         self, addresses: Iterable[str], ports: Iterable[int], loopback_ports: Iterable[int] = (),
-        exceptions: Exceptions | None = None,
+        exceptions: Exceptions | None = None, catalog: Iterable[str] = (),
     ) -> None:  # fmt: skip
         """Connections to these addresses of other hosts, and to these ports of this host, are captured from now on.
 
         loopback_ports: those of the ports that are captured on loopback addresses, too.
         exceptions: None, or those of another fail mode than the settings': nothing bypasses a dead agent.
+        catalog: where the settings' `catalog_port` is never captured.
 
         Raises:
             RedirectError: an address or port is none, or the kernel refused; then nothing has changed.
         """
-        wanted = capture_elements(addresses, ports, loopback_ports, exceptions)
+        wanted = capture_elements(addresses, ports, loopback_ports, exceptions, catalog)
         try:
             self._run("".join(_change(heading, self._capture.get(heading), wanted[heading]) for heading in wanted))
         except RedirectError:
             # Somebody else has changed the sets, so what we remember is not what is there.
             self._run("".join(text.render_fill(MAIN, heading, sorted(wanted[heading])) for heading in wanted))
         self._capture = wanted
+
+    def untell(self) -> None:
+        """Nothing bypasses a dead agent until exceptions are set again."""
+        self._run("".join(text.render_fill(MAIN, heading, ()) for heading in _TOLD.values()))
 
     def set_agents(self, cgroup_paths: Iterable[str]) -> tuple[str, ...]:
         """Processes of the agent's users in these cgroups (paths below the cgroup v2 mount) are exempt, and no others.
@@ -201,22 +208,27 @@ class Elements:
 
 
 def capture_elements(
-    addresses: Iterable[str], ports: Iterable[int], loopback_ports: Iterable[int] = (), exceptions: Exceptions | None = None
-) -> dict[str, frozenset[str]]:
+    addresses: Iterable[str], ports: Iterable[int], loopback_ports: Iterable[int] = (), exceptions: Exceptions | None = None,
+    catalog: Iterable[str] = (),
+) -> dict[str, frozenset[str]]:  # fmt: skip
     """The elements of each set, by its heading, what is told last; IPv4 addresses in IPv6 form become what they are on the wire.
 
     Raises:
         RedirectError: names the value that is none.
     """
+    return {
+        **_by_family(_CATALOG, catalog), **_by_family(_SETS, addresses),
+        _PORTS: frozenset(map(_port, ports)), _LOOPBACK: frozenset(map(_port, loopback_ports)),
+        **dict(_exception_elements(exceptions)),
+    }  # fmt: skip
+
+
+def _by_family(headings: Mapping[int, str], addresses: Iterable[str]) -> dict[str, frozenset[str]]:
     families: dict[int, set[str]] = {4: set(), 6: set()}
     for given in addresses:
         family, address = _canonical(given)
         families[family].add(address)
-    return {
-        _SETS[4]: frozenset(families[4]), _SETS[6]: frozenset(families[6]),
-        _PORTS: frozenset(map(_port, ports)), _LOOPBACK: frozenset(map(_port, loopback_ports)),
-        **dict(_exception_elements(exceptions)),
-    }  # fmt: skip
+    return {headings[family]: frozenset(families[family]) for family in families}
 
 
 def _exception_elements(exceptions: Exceptions | None) -> Iterator[tuple[str, frozenset[str]]]:

@@ -64,16 +64,25 @@ def destroy(names: Iterable[str]) -> None:
 
 def fill(wanted: IpSet, elements: Iterable[str]) -> None:
     """The set holds exactly these from now on; packets see the old or the new content, nothing between."""
-    fresh = f"{wanted.name}_new"
+    destroy([_exchange(wanted, elements)])
 
-    def swap(ipset: Any) -> None:
-        ipset.swap(fresh, wanted.name)
-        ipset.destroy(fresh)
 
-    destroy([fresh])  # of somebody who died before the swap
-    _make(wanted, fresh)
-    add(wanted._replace(name=fresh), elements)
-    _use(wanted.name, swap)
+def recount(wanted: IpSet, elements: Iterable[str]) -> tuple[int, ...]:
+    """As `fill`, of a set that counts: what each element of before has counted. No packet is missed or counted twice."""
+    old = _exchange(wanted, elements)
+    counted = packets_in(old)
+    destroy([old])
+    return counted
+
+
+def _exchange(wanted: IpSet, elements: Iterable[str]) -> str:
+    """The name of what the set was before; it is to be destroyed."""
+    other = f"{wanted.name}_new"
+    destroy([other])  # of somebody who died before the end
+    _make(wanted, other)
+    add(wanted._replace(name=other), elements)
+    _use(wanted.name, lambda ipset: ipset.swap(other, wanted.name))
+    return other
 
 
 def add(to: IpSet, elements: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from redirect.errors import RedirectError
 from redirect.iptables import agent_lines, any_address, ipsets_of, set_name
 from redirect.iptables_lines import IpSet
 from redirect.iptables_tables import IptablesTables
-from redirect.plan import ALIVE, ALIVE_S, BYPASSED, FAMILIES, plan
+from redirect.plan import ALIVE, ALIVE_S, BYPASSED, FAMILIES, TOLD, plan
 from redirect.settings import Settings
 from redirect.xtables_blob import fingerprint
 
@@ -39,19 +39,25 @@ class IptablesElements:
 
     def set_capture(
         self, addresses: Iterable[str], ports: Iterable[int], loopback_ports: Iterable[int] = (),
-        exceptions: Exceptions | None = None,
+        exceptions: Exceptions | None = None, catalog: Iterable[str] = (),
     ) -> None:  # fmt: skip
         """As `Elements.set_capture`. What is new is there before what is old goes; no packet sees less than both have.
 
         Raises:
             RedirectError: an address or port is none, or the kernel refused; then a part may be done, and all is next time.
         """
-        wanted = capture_elements(addresses, ports, loopback_ports, exceptions)
+        wanted = capture_elements(addresses, ports, loopback_ports, exceptions, catalog)
         before, self._capture = self._capture, {}
         for heading in sorted(wanted, key=lambda heading: bool(wanted[heading])):  # who is told nothing first, who is told last
             for of in self._sets_of(heading):
                 self._set(of, _of(of, before.get(heading)), _of(of, wanted[heading]))
         self._capture = wanted
+
+    def untell(self) -> None:
+        """As `Elements.untell`."""
+        for name in TOLD.values():
+            for family in FAMILIES:
+                ipset.clear(f"{set_name(name)}{family}")
 
     def set_agents(self, cgroup_paths: Iterable[str]) -> tuple[str, ...]:
         """As `Elements.set_agents`. Takes a second: tables are written."""
@@ -84,9 +90,8 @@ class IptablesElements:
         for family in FAMILIES:
             of = self._sets[f"{set_name(BYPASSED)}{family}"]
             counted = ipset.packets_in(of.name)
-            total += sum(counted)
             if any(counted) or not counted:
-                ipset.fill(of, any_address(family))
+                total += sum(ipset.recount(of, any_address(family)))
         return total
 
     def restore(self) -> None:

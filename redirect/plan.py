@@ -49,6 +49,7 @@ from redirect.settings import LOOPBACK_NETWORKS, NEVER_NETWORKS, NEVER_PORTS, Fa
 
 MAIN, KEEPER = "nodeagent", "nodeagent_keeper"
 MESH: dict[Family, str] = {4: "mesh4", 6: "mesh6"}
+CATALOG: dict[Family, str] = {4: "catalog4", 6: "catalog6"}
 LOCAL_PORTS, LOOPBACK_PORTS = "local_ports", "loopback_ports"
 ALIVE, AGENTS, UNITS = "alive", "agents", "units"
 # Where the fail mode of the host does not hold: endpoints, and ports of this host. Whoever fills them says for which mode.
@@ -81,6 +82,8 @@ def _sets() -> tuple[NamedSet, ...]:
     return (
         NamedSet(MESH[4], "ipv4_addr"),
         NamedSet(MESH[6], "ipv6_addr"),
+        NamedSet(CATALOG[4], "ipv4_addr"),
+        NamedSet(CATALOG[6], "ipv6_addr"),
         NamedSet(LOCAL_PORTS, "inet_service"),
         NamedSet(LOOPBACK_PORTS, "inet_service"),
         NamedSet(ALIVE, "inet_proto", timeout_s=ALIVE_S),
@@ -134,6 +137,9 @@ def _never(settings: Settings) -> tuple[Rule, ...]:
         endpoints = tuple(sorted({(a, p) for a, p in settings.exclude_addresses if _family(a) == family}))
         if endpoints:
             rules.append(Rule((ToEndpoints(family, endpoints),), Accept(), "the catalog"))
+        if settings.catalog_port:
+            named = (ToAddressSet(family, CATALOG[family]), ToPorts(ranges_of([settings.catalog_port])))
+            rules.append(Rule(named, Accept(), "the catalog, where its name leads"))
     rules.append(Rule((ToThisHost(), ToPortSet(LOCAL_PORTS, holds=False)), Accept(), "no service registered there"))
     return tuple(rules)
 
@@ -219,11 +225,13 @@ def _take(settings: Settings) -> tuple[Rule, ...]:
 def _judged(settings: Settings, keep: Action, let: Action) -> tuple[Rule, ...]:
     """Who and what may bypass a dead agent (`let`), and the exceptions (`keep`); what no rule names may not."""
     told = Told(TOLD[settings.fail])
-    excepted: list[tuple[Condition, ...]] = [(ToEndpointSet(family, EXCEPT[family]),) for family in FAMILIES]
-    excepted.append((ToThisHost(), ToPortSet(EXCEPT_PORTS)))
+    endpoints: list[tuple[Condition, ...]] = [(ToEndpointSet(family, EXCEPT[family]),) for family in FAMILIES]
+    here: tuple[Condition, ...] = (ToThisHost(), ToPortSet(EXCEPT_PORTS))
+    excepted = (*endpoints, here)
     callers = _kept_callers(settings, keep)
-    if settings.fail == "closed":
-        return (*callers, *(Rule((_DEAD, *where, told), let, "nobody beats: may bypass") for where in excepted))
+    if settings.fail == "closed":  # a registration by another host opens no address of this one
+        may = (*((ToThisHost(holds=False), *there) for there in endpoints), here)
+        return (*callers, *(Rule((_DEAD, *where, told), let, "nobody beats: may bypass") for where in may))
     return (
         *callers,
         *(Rule((_DEAD, *where), keep, "nobody beats: never around the agent") for where in excepted),

@@ -66,6 +66,8 @@ class Settings:
     """Destinations that are never captured. An exclusion opens nothing for callers from there."""
     exclude_addresses: tuple[tuple[str, int], ...] = ()
     """Single (ip, port) that are never captured: the catalog's."""
+    catalog_port: int = 0
+    """Where the catalog has a name: its port, never captured at the addresses that the elements say. 0: it has none."""
     mesh_cidrs: tuple[str, ...] = ()
     """Captured besides the addresses that the catalog knows."""
     backend: Backend = "nft"
@@ -105,6 +107,7 @@ def _complaints(settings: Settings) -> Iterator[str]:
     if not settings.agent_uids or min(settings.agent_uids) <= 0:
         yield f"agent_uids {settings.agent_uids}: the agent needs users of its own, not root"
     ports = (*settings.agent_ports, *settings.exclude_ports, *(port for _, port in settings.exclude_addresses))
+    ports += (settings.catalog_port,) if settings.catalog_port else ()
     yield from (f"port {port}: not between 1 and 65535" for port in ports if not 1 <= port <= 65535)
     if len(set(settings.agent_ports)) != len(settings.agent_ports):
         yield f"agent ports {settings.agent_ports}: each must differ from the others"

@@ -96,8 +96,8 @@ def capture_of(snapshot: Snapshot) -> Capture:
     unowned = (address for address in snapshot.by_address if address.ip not in snapshot.host_by_ip)
     elsewhere = {address.ip for address in unowned if snapshot.by_address[address].instance.host != here}
     ports = sorted(snapshot.local_by_port)
-    enforced = snapshot.mesh.loopback_enforced
-    on_loopback = tuple(port for port in ports if snapshot.local_by_port[port].service.name in enforced)
+    services = snapshot.local_services()
+    on_loopback = tuple(port for port in ports if not services[port].isdisjoint(snapshot.mesh.loopback_enforced))
     return Capture(tuple(sorted(owned | elsewhere)), tuple(ports), on_loopback)
 
 

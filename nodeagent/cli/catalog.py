@@ -15,6 +15,7 @@ from nodeagent import limits
 from nodeagent.cli import completion
 from nodeagent.cli.main import EXIT_NOT_FOUND
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
+from nodeagent.cli.seconds import Seconds
 from nodeagent.embedded.access import ANY_SERVICE, parse_claimable
 from nodeagent.embedded.database import Change, commit, open_database, query
 from nodeagent.embedded.datadir import DATABASE, check_directory, write_file
@@ -90,7 +91,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.option("--tls-key", type=_file, help="Its key.")
 @click.option(
     "--leaf-ttl",
-    type=click.FloatRange(min=limits.TTL_MIN_S, max=limits.TTL_MAX_S),
+    type=Seconds(min=limits.TTL_MIN_S, max=limits.TTL_MAX_S),
     default=limits.SVID_TTL_S,
     show_default=True,
     metavar="SECONDS",

@@ -12,6 +12,7 @@ import msgspec
 from nodeagent.cli.agent_api import ask, find_socket, socket_option
 from nodeagent.cli.main import EXIT_FAILED, EXIT_TIMEOUT, EXIT_UNREACHABLE
 from nodeagent.cli.render import now, output_option, printable
+from nodeagent.cli.seconds import Seconds
 from nodeagent.config import DEFAULT_PATH, Config, load_config
 from nodeagent.control.report import API_VERSION, Status
 from nodeagent.diagnose.facts import Facts
@@ -39,7 +40,7 @@ class CheckReport(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersi
 
 @click.command()
 @click.option("--pre", is_flag=True, help="Before an installation: look at the host alone, no agent is expected.")
-@click.option("--wait", "wait_s", type=click.FloatRange(0, 86_400), metavar="SECONDS", help="Look again until nothing has failed.")
+@click.option("--wait", "wait_s", type=Seconds(0, 86_400), metavar="SECONDS", help="Look again until nothing has failed.")
 @click.option(
     "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True, metavar="PATH"
 )
@@ -55,7 +56,7 @@ def check(*, pre: bool, wait_s: float | None, config_path: Path, output: str, so
     began = time.monotonic()
     while True:
         facts = gather(read_scope(config_path, socket_path, is_pre=pre), _say)
-        findings = judge(facts)
+        findings = judge(facts, is_root=os.geteuid() == 0)
         failed = [finding for finding in findings if finding.level == "failed"]
         left_s = (wait_s or 0.0) - (time.monotonic() - began)
         if not failed or left_s <= 0:

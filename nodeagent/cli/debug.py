@@ -1,5 +1,6 @@
 """`nodeagent debug bundle`: what a support request needs, without secrets."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def bundle(*, out: Path | None, config_path: Path, socket_path: str | None) -> N
     if path.is_symlink() or path.exists():
         raise click.ClickException(f"{path} is there already; name another file with --out")
     click.echo("collecting", err=True)
-    parts = collect(scope, lambda: report_json(judge(gather(scope)), is_pre=False))
+    parts = collect(scope, lambda: report_json(judge(gather(scope), is_root=os.geteuid() == 0), is_pre=False))
     body = pack(parts, top, at)
     try:
         replace_file(path, body)

@@ -11,6 +11,7 @@ from nodeagent.cli.agent_api import ask, find_socket, socket_option
 from nodeagent.cli.catalog_api import config_option, open_host, token_option
 from nodeagent.cli.main import EXIT_TIMEOUT
 from nodeagent.cli.render import instant
+from nodeagent.cli.seconds import Seconds
 from nodeagent.config import load_config
 from nodeagent.control.report import ConnectionsAnswer
 from nodeagent.model.outcome import ConnectionRow
@@ -21,7 +22,7 @@ _INBOUND = ("tunnel", "plaintext")
 
 @click.command()
 @click.option("--reason", default="", metavar="TEXT", help="Shown in the catalog.")
-@click.option("--wait", "wait_s", type=click.FloatRange(0, 86_400), metavar="SECONDS", help="Wait until no connection from another host is open.")
+@click.option("--wait", "wait_s", type=Seconds(0, 86_400), metavar="SECONDS", help="Wait until no connection from another host is open.")
 @token_option
 @config_option
 @socket_option

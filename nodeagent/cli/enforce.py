@@ -3,6 +3,7 @@
 import sys
 
 import click
+import msgspec
 
 from nodeagent.cli import completion
 from nodeagent.cli.agent_api import ask, socket_option, tell
@@ -158,7 +159,7 @@ def caller(flow: Flow) -> str:
     """Who it was, as well as it is known."""
     if flow.source:
         return flow.source
-    facts = (flow.client, flow.unit, f"uid {flow.uid}" if flow.uid >= 0 else "")
+    facts = (flow.client, flow.unit, f"uid {flow.uid}" if flow.uid is not msgspec.UNSET else "")
     return f"(unidentified{''.join(f', {fact}' for fact in facts if fact)})"
 
 

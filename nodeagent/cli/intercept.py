@@ -129,7 +129,7 @@ def _refill(settings: Settings, state_dir: Path) -> tuple[str, ...]:
     if capture is None or kernel.try_agent_port() is not None:
         return ()
     with open_elements(settings) as elements:
-        elements.set_capture(capture.addresses, capture.ports, capture.loopback_ports)
+        elements.set_capture(capture.addresses, capture.ports, capture.loopback_ports, catalog=capture.catalog)
     return (f"captured as before: {len(capture.addresses)} addresses, {len(capture.ports)} ports of this host",)
 
 

@@ -53,6 +53,8 @@ def why(  # noqa: PLR0913 - the options of the command
     """
     if bool(connection) == bool(destination) or (connection and (source or port or address)):
         raise click.UsageError("give the id of a connection, or --to SERVICE (with --from, --port, --address)")
+    if port and address:
+        raise click.UsageError("give --port or --address, which has the port")
     query = {"id": connection, "from": source, "to": destination, "port": str(port or ""), "address": address}
     answer = ask("/v1/why", WhyAnswer, socket_path=socket_path, query={k: v for k, v in query.items() if v})
     if output == "json":

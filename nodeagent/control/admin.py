@@ -95,10 +95,8 @@ async def serve_api(settings: AdminTable, view: View, enforcer: Enforcer, metric
 async def serve_metrics(address: str, view: View, metrics: Metrics) -> None:
     """Answers Prometheus until it is cancelled."""
     ip, port = parse_address(address)
-    listener = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((ip, port))
-    listener.listen(limits.ACCEPT_BACKLOG)
+    family, backlog = socket.AF_INET6 if ":" in ip else socket.AF_INET, limits.ACCEPT_BACKLOG
+    listener = socket.create_server((ip, port), family=family, backlog=backlog, dualstack_ipv6=family == socket.AF_INET6)
     await Door(listener, build_metrics(view, metrics), lambda _sock: "", address).run()
 
 

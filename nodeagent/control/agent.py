@@ -56,10 +56,12 @@ class Control:
             config, catalog, self.metrics, env,
             hand_out=self.workers.publish_keys, on_trust=self.follower.changed.set,
         )  # fmt: skip
+        self.failing: dict[str, str] = {}
+        """Parts that do not run, and why."""
         self.enforcer = Enforcer(self.modes, self.flows, self.publisher, self.workers, self.identity)
         self.view = View(
             config, env, env.now(), self.publisher, self.follower, self.identity, self.workers, self.supervisor,
-            self.modes, self.ledger,
+            self.modes, self.ledger, self.failing,
         )
 
     def restore(self) -> None:
@@ -95,6 +97,11 @@ class Control:
         except TimeoutError:
             return
 
+    def note_catalog(self, addresses: tuple[str, ...]) -> None:
+        """The catalog's name leads there."""
+        self.supervisor.note_catalog(addresses)
+        self.publisher.note_catalog(addresses)
+
     def _want_svid(self, service: str) -> str:
         return self.identity.ask(service)
 
@@ -113,6 +120,7 @@ async def run_control(
     async with Catalog(config.catalog, env.now) as catalog:
         sink = open_sink(config.log.connections, journal)
         control = Control(config, catalog, env, sink, journal)
+        catalog.on_resolved = control.note_catalog
         control.identity.remember = lambda keys: _remember(handover, keys)
         if kept:
             control.identity.restore(kept)
@@ -121,7 +129,7 @@ async def run_control(
         ending = _end_on_signal(control.supervisor.ended)
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(keep_running(name, part, env), name=name)
+                group.create_task(keep_running(name, part, env, control.failing), name=name)
                 for name, part in _parts(control, config, handover).items()
             ]
             _log.info("control_started", pid=os.getpid(), version=__version__, host=config.host.name)
@@ -160,19 +168,33 @@ def _parts(control: Control, config: Config, handover: socket.socket) -> dict[st
     return parts
 
 
-async def keep_running(name: str, part: Callable[[], Awaitable[object]], env: Environment) -> None:
-    """Runs a part, and again after a failure, with backoff; a part that returns is done."""
+async def keep_running(name: str, part: Callable[[], Awaitable[object]], env: Environment, failing: dict[str, str]) -> None:
+    """Runs a part, and again after a failure, with backoff; a part that returns is done.
+
+    failing: has its name and why it failed, until it has run for PART_WELL_S; the log has each cause once.
+    """
     failures = 0
     while True:
         started_at = env.now()
+        recovery = asyncio.get_running_loop().call_later(limits.PART_WELL_S, failing.pop, name, None)
         try:
             await part()
-        except Exception:  # noqa: BLE001 - whatever fails here, the rest goes on: control outlives its parts
+        except Exception as error:  # noqa: BLE001 - whatever fails here, the rest goes on: control outlives its parts
             failures = 1 if env.now() - started_at > limits.RESTART_RESET_S else failures + 1
-            _log.error("part_failed", part=name, exc_info=True)
-            await asyncio.sleep(backoff_s(failures, env.draw(), limits.RESTART_MAX_S))
+            _note_failed(name, error, failing)
         else:
+            failing.pop(name, None)
             return
+        finally:
+            recovery.cancel()
+        await asyncio.sleep(backoff_s(failures, env.draw(), limits.RESTART_MAX_S))
+
+
+def _note_failed(name: str, error: Exception, failing: dict[str, str]) -> None:
+    cause = str(error) or type(error).__name__
+    if failing.get(name) != cause:
+        _log.error("part_failed", part=name, exc_info=error)
+    failing[name] = cause
 
 
 def _note_failure(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -44,6 +44,22 @@ class CatalogUnusable(CatalogError):
     """The catalog is there and its answer cannot be taken."""
 
 
+class _Resolver(aiohttp.ThreadedResolver):
+    """The system's, which passes on what it found."""
+
+    def __init__(self, on_resolved: Callable[[tuple[str, ...]], None]) -> None:
+        super().__init__()
+        self._on_resolved = on_resolved
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[aiohttp.abc.ResolveResult]:
+        """Every address of the host."""
+        found = await super().resolve(host, port, family)
+        self._on_resolved(tuple(sorted({each["host"] for each in found})))
+        return found
+
+
 class Catalog:
     """A client of one catalog. Owned by control; `async with` closes its connections."""
 
@@ -61,6 +77,8 @@ class Catalog:
         self.confirmed_at = 0.0
         """Unix seconds of the last answer that could be taken."""
         self.error = ""
+        self.on_resolved: Callable[[tuple[str, ...]], None] = lambda _: None
+        """Is told where the catalog's name leads, each time that it is looked up for a connection; an address is no name."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -128,8 +146,9 @@ class Catalog:
 
     def _open_session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
-            limit=limits.CATALOG_CONNECTIONS, ssl=tls_of(self._table), socket_factory=_open_socket, use_dns_cache=False
-        )
+            limit=limits.CATALOG_CONNECTIONS, ssl=tls_of(self._table), socket_factory=_open_socket, use_dns_cache=False,
+            resolver=_Resolver(self.on_resolved),
+        )  # fmt: skip
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.CATALOG_CONNECT_S)
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False

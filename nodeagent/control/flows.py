@@ -115,6 +115,6 @@ def flow_of(row: ConnectionRow) -> Flow | None:
     return Flow(
         direction=row.direction, source=row.source, destination=row.destination, address=str(address),
         peer=row.peer if is_host_name(row.peer) else "",
-        unit=row.unit[:_UNIT_CHARS] if is_unknown else "", uid=row.uid if is_unknown else -1,
+        unit=row.unit[:_UNIT_CHARS] if is_unknown else "", uid=row.uid if is_unknown else msgspec.UNSET,
         client=client.ip if row.direction == "plaintext" else "",
     )  # fmt: skip

@@ -108,6 +108,7 @@ class Identity:
         if services != self._needed:
             self._needed = services
             self._wanted_changed.set()
+            self._change()  # what was restored may have waited for nothing but this
 
     def ask(self, service: str) -> str:
         """A worker needs a certificate: one request to the CA, however many ask; after a refusal none for a while.

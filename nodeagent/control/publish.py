@@ -46,6 +46,7 @@ class Publisher:
         self._saved: LastGood | None = None
         self._writing: asyncio.Task[None] | None = None
         self._to_save = asyncio.Event()
+        self._catalog: tuple[str, ...] = ()
 
     def restore(self) -> LastGood | None:
         """Puts into force what was saved, if anything was."""
@@ -91,6 +92,13 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 - a defect must not hide that what is in force is old
             self.blame(error)
 
+    def note_catalog(self, addresses: tuple[str, ...]) -> None:
+        """Has kept where the catalog's name leads, for a start without a resolver."""
+        if addresses != self._catalog:
+            self._catalog = addresses
+            if self.snapshot:
+                self._to_save.set()
+
     def blame(self, error: Exception) -> None:
         """Takes note of a defect that kept a change out of force."""
         self.is_behind = True
@@ -135,7 +143,7 @@ class Publisher:
         """The catalog's state where there is a newer one, and what follows from it under this configuration."""
         if unsaved:
             await asyncio.to_thread(write_last_good, self._path, unsaved)
-        await asyncio.to_thread(save_capture, self._path.parent, snapshot)
+        await asyncio.to_thread(save_capture, self._path.parent, snapshot, self._catalog)
         self._saved = unsaved
 
     def _enforce(self, state: CatalogState, trust_domain: str, generation: int, heard_at: float, source: str) -> None:

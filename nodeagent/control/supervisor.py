@@ -4,12 +4,14 @@ import asyncio
 import socket
 from collections.abc import Callable, Collection
 
+import msgspec
+
 from nodeagent.catalog.compiler import capture_of
 from nodeagent.control.channel import Channel
 from nodeagent.decide.bypass import exceptions_of
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.metrics import Metrics
-from nodeagent.wire.frames import CaptureFrame, Message, SupervisorStats
+from nodeagent.wire.frames import CaptureFrame, Message, NoSnapshot, SupervisorStats
 
 
 class Supervisor:
@@ -21,6 +23,8 @@ class Supervisor:
         self.heard_at = 0.0
         """Unix seconds of its last word."""
         self.captured: CaptureFrame | None = None
+        self.catalog: tuple[str, ...] = ()
+        """Where its name led last."""
         self.ended = asyncio.Event()
         """Set when the supervisor is gone."""
         self._metrics = metrics
@@ -29,10 +33,9 @@ class Supervisor:
         self._channel = Channel(self._hear, self._end)
 
     async def connect(self, sock: socket.socket) -> None:
-        """Takes over the socket."""
+        """Takes over the socket, and says at once what is known or that nothing is: connections may wait for that word."""
         await asyncio.get_running_loop().connect_accepted_socket(lambda: self._channel, sock)
-        if self.captured:
-            self._channel.send(self.captured)
+        self._channel.send(self.captured or NoSnapshot())
 
     def close(self) -> None:
         """Ends the channel."""
@@ -40,7 +43,15 @@ class Supervisor:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Tells what is to be captured, when it is not what was told before."""
-        frame = frame_of(snapshot)
+        self._tell(frame_of(snapshot, self.catalog))
+
+    def note_catalog(self, addresses: tuple[str, ...]) -> None:
+        """Tells where the catalog's name leads, when it leads elsewhere than before."""
+        self.catalog = addresses
+        if self.captured:
+            self._tell(msgspec.structs.replace(self.captured, catalog=list(addresses)))
+
+    def _tell(self, frame: CaptureFrame) -> None:
         if frame != self.captured:
             self.captured = frame
             self._channel.send(frame)
@@ -57,10 +68,11 @@ class Supervisor:
         self.ended.set()
 
 
-def frame_of(snapshot: Snapshot) -> CaptureFrame:
-    """What the kernel is to capture, and what may bypass a dead agent."""
+def frame_of(snapshot: Snapshot, catalog: tuple[str, ...] = ()) -> CaptureFrame:
+    """What the kernel is to capture, and what may bypass a dead agent. `catalog`: where its name leads."""
     capture, exceptions = capture_of(snapshot), exceptions_of(snapshot)
     return CaptureFrame(
         list(capture.addresses), list(capture.ports), list(capture.loopback_ports),
         exceptions.fail, [(address.ip, address.port) for address in exceptions.endpoints], list(exceptions.ports),
+        list(catalog),
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import ipaddress
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from nodeagent import __version__, limits
@@ -57,6 +57,8 @@ class View:
     supervisor: Supervisor
     modes: ModeBook
     ledger: Ledger
+    failing: Mapping[str, str]
+    """Parts of control that do not run, and why."""
 
     def status(self) -> Status:
         """GET /v1/status."""
@@ -118,6 +120,8 @@ class View:
     def _local_problems(self) -> Iterator[str]:
         if self.modes.complaint:
             yield self.modes.complaint
+        for name, why in sorted(self.failing.items()):
+            yield f"{name} does not run, and is tried again: {why}"
         stats = self.supervisor.stats
         if stats is None or self.env.now() - self.supervisor.heard_at > limits.ALIVE_S:
             yield f"the supervisor is silent; {LOGS}"

@@ -112,7 +112,10 @@ class Asker:
 
     def _capture(self, target: Target) -> Step:
         capture = capture_of(self.snapshot)
-        sets = Sets(frozenset(capture.addresses), frozenset(capture.ports), frozenset(capture.loopback_ports))
+        sets = Sets(
+            frozenset(capture.addresses), frozenset(capture.ports), frozenset(capture.loopback_ports),
+            frozenset(self.view.supervisor.catalog),
+        )  # fmt: skip
         captured, why = why_captured(self.view.config, sets, target.address, is_local=target.is_local)
         stats = self.view.supervisor.stats
         if captured and stats and stats.interception not in ("active", "repaired"):

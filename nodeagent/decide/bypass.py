@@ -25,12 +25,16 @@ def may_bypass(snapshot: Snapshot, service: str) -> bool:
 
 
 def exceptions_of(snapshot: Snapshot) -> Exceptions:
-    """The registered endpoints, and ports of this host, of services that differ from what holds for all else."""
+    """The registered endpoints, and ports of this host, of services that differ from what holds for all else.
+
+    Services may share a port at different addresses, while the rules ask for the port alone: so the strictest decides.
+    """
     mesh = snapshot.mesh
     if mesh.fail == "closed" and not mesh.fail_open:
         return Exceptions("closed")
     others = mesh.unnamed_fail == "open"
     differ = {name for name in snapshot.services if may_bypass(snapshot, name) != others}
     endpoints = (address for address, found in snapshot.by_address.items() if found.service.name in differ)
-    ports = (port for port, found in snapshot.local_by_port.items() if found.service.name in differ)
+    counts = any if others else all
+    ports = (port for port, names in snapshot.local_services().items() if counts(name in differ for name in names))
     return Exceptions(mesh.unnamed_fail, tuple(sorted(endpoints)), tuple(sorted(ports)))

@@ -26,6 +26,8 @@ class Sets(NamedTuple):
     addresses: frozenset[str]
     ports: frozenset[int]
     loopback_ports: frozenset[int] = frozenset()
+    catalog: frozenset[str] = frozenset()
+    """Where its name leads."""
 
 
 def why_captured(config: Config, sets: Sets, dst: Address, *, is_local: bool) -> Captured:
@@ -56,7 +58,9 @@ def _exemptions(config: Config, sets: Sets, dst: Address) -> Iterator[str]:
     never, excluded = (_network_of(dst.ip, networks) for networks in (limits.NEVER_CAPTURED_NETWORKS, intercept.exclude_cidrs))
     yield never and f"{never} is never captured: link-local and metadata addresses"
     yield excluded and f"{excluded} is in intercept.exclude_cidrs"
-    yield f"{dst} is the catalog" if config.catalog.address.removesuffix("/").endswith(f"//{dst}") else ""
+    address = config.catalog.address.removesuffix("/")
+    is_named = dst.ip in sets.catalog and address.endswith(f":{dst.port}")
+    yield f"{dst} is the catalog" if is_named or address.endswith(f"//{dst}") else ""
 
 
 def _network_of(ip: str, networks: tuple[str, ...]) -> str:

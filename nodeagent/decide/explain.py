@@ -87,7 +87,7 @@ def explain_caller(snapshot: Snapshot, source: str) -> Step:
 
 def explain_record(row: ConnectionRow) -> list[Step]:
     """What was written down of a connection when it was decided, and how it has ended."""
-    who = f"{row.source or 'unidentified'}{f', unit {row.unit}' if row.unit else ''}{f', uid {row.uid}' if row.uid >= 0 else ''}"
+    who = f"{row.source or 'unidentified'}{f', unit {row.unit}' if row.unit else ''}{f', uid {row.uid}' if row.uid is not msgspec.UNSET else ''}"
     said = [
         f"{row.direction} from {row.client} to {row.original_dst}",
         f"decided by generation {row.generation}" + (f" in mode {row.mode}" if row.mode else ""),

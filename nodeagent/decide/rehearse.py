@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import msgspec
+
 from nodeagent.decide.identify import service_of
 from nodeagent.decide.inbound import decide_plaintext, decide_stream
 from nodeagent.decide.outbound import Via, decide_outbound
@@ -79,7 +81,7 @@ def decide_flow(snapshot: Snapshot, flow: Flow) -> Via | None:
 
 def speaker_of(snapshot: Snapshot, flow: Flow) -> str:
     """Who calls, as far as is known now: a unit that was nobody's then may have been given a service since."""
-    return flow.source or service_of(snapshot, Workload(flow.unit, flow.uid))
+    return flow.source or service_of(snapshot, Workload(flow.unit, -1 if flow.uid is msgspec.UNSET else flow.uid))
 
 
 def _hint(snapshot: Snapshot, flow: Flow) -> str:

@@ -86,6 +86,9 @@ class PortUse:
     holder: str
     """Empty: it is free."""
     is_ours: bool = False
+    """A process of the agent that answers."""
+    is_of_nodeagent: bool = False
+    """One of an agent, by its name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,10 +87,14 @@ def judge_room(room: Room) -> Iterator[Verdict]:
 
 def judge_ports(ports: tuple[PortUse, ...]) -> Iterator[Verdict]:
     """Free, or held by this agent."""
-    strangers = [use for use in ports if use.holder and not use.is_ours]
+    others = [use for use in ports if use.holder and not use.is_ours]
+    if hung := [use for use in others if use.is_of_nodeagent]:
+        where = ", ".join(f"{use.port} by {use.holder}" for use in hung)
+        yield fail(f"nodeagent hangs: its own processes hold ports and do not answer ({where})", "systemctl restart nodeagent")
+    strangers = [use for use in others if not use.is_of_nodeagent]
     for use in strangers:
         yield fail(f"port {use.port} is held by {use.holder}", f"end it, or give it another port: ss -Hltnp 'sport = :{use.port}'")
-    if not strangers:
+    if not others:
         state = "are the agent's" if any(use.is_ours for use in ports) else "are free"
         yield well(f"ports {', '.join(str(use.port) for use in ports)} {state}")
 

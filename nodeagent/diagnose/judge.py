@@ -9,6 +9,8 @@ from nodeagent.diagnose.facts import Blind, Facts
 from nodeagent.diagnose.finding import Finding, Group, Verdict
 
 _FOR_ROOT = re.compile(r"permission|permitted|root", re.IGNORECASE)
+_AS_ROOT = "run it as root (sudo)"
+_FROM_OUTSIDE = "something keeps it from root, as in a container (its capabilities, seccomp, AppArmor, SELinux): look on the host itself"
 
 Judge = Callable[[Any], Iterable[Verdict]]
 
@@ -47,17 +49,21 @@ CHECKS: tuple[tuple[Group, str, str, Judge], ...] = (
 """Group, field of Facts, name in the report, judgement."""
 
 
-def judge(facts: Facts) -> tuple[Finding, ...]:
-    """What is well, doubtful or wrong. What was not learned is doubtful; what does not concern this host is left out."""
+def judge(facts: Facts, *, is_root: bool = False) -> tuple[Finding, ...]:
+    """What is well, doubtful or wrong. What was not learned is doubtful; what does not concern this host is left out.
+
+    is_root: whether it was root who looked.
+    """
     return tuple(
         Finding(group, name, *verdict)
         for group, field, name, decide in CHECKS
-        for verdict in _verdicts(getattr(facts, field), decide)
+        for verdict in _verdicts(getattr(facts, field), decide, _FROM_OUTSIDE if is_root else _AS_ROOT)
     )
 
 
-def _verdicts(fact: object, decide: Judge) -> Iterator[Verdict]:
+def _verdicts(fact: object, decide: Judge, permission: str) -> Iterator[Verdict]:
+    """permission: how to get it, where that is what was missing."""
     if isinstance(fact, Blind):
-        yield Verdict("warning", f"could not be looked at: {fact.why}", "run it as root (sudo)" if _FOR_ROOT.search(fact.why) else "")
+        yield Verdict("warning", f"could not be looked at: {fact.why}", permission if _FOR_ROOT.search(fact.why) else "")
     elif fact is not None:
         yield from decide(fact)

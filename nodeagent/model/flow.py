@@ -19,7 +19,8 @@ class Flow(msgspec.Struct, frozen=True):
     """Host at the other end, as far as it was known."""
     unit: str = ""
     """Of an unidentified caller, where the kernel told."""
-    uid: int = -1
+    uid: int | msgspec.UnsetType = msgspec.UNSET
+    """As its unit."""
     client: str = ""
     """IP address from which clear text came."""
 

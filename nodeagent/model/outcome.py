@@ -28,7 +28,8 @@ class ConnectionRow(msgspec.Struct, kw_only=True):
     """Service that calls; empty: unidentified."""
     how: How = "unknown"
     unit: str = ""
-    uid: int = -1
+    uid: int | msgspec.UnsetType = msgspec.UNSET
+    """Left out where nobody asked."""
     destination: str = ""
     """Service that is called; empty: none is registered there."""
     mode: str = ""

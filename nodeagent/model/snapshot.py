@@ -1,5 +1,6 @@
 """The mesh as one immutable value: all that a decision may depend on."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -63,3 +64,13 @@ class Snapshot:
     host_by_ip: Mapping[str, Host] = field(default_factory=dict)
     local_by_port: Mapping[int, Registration] = field(default_factory=dict)
     """This host's own registrations, by port: local callers may dial any local address."""
+
+    def local_services(self) -> Mapping[int, frozenset[str]]:
+        """Every service that is registered on this host, by port: also where another decides, at all or at most addresses."""
+        found: defaultdict[int, set[str]] = defaultdict(set)
+        for name, service in self.services.items():
+            for instance in service.instances:
+                if instance.host == self.mesh.host:
+                    for address in instance.addresses:
+                        found[address.port].add(name)
+        return {port: frozenset(names) for port, names in found.items()}

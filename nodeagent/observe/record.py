@@ -17,14 +17,14 @@ _INSTANTS = frozenset({"opened_at", "closed_at"})
 def log_fields(row: ConnectionRow) -> dict[str, object]:
     """The fields of `connection_closed`: those of the row, its instants as `seconds`, and nothing that is blank."""
     fields = msgspec.structs.asdict(row)
-    shown = {k: v for k, v in fields.items() if k not in _INSTANTS and (k in _ALWAYS or v not in ("", -1))}
+    shown = {k: v for k, v in fields.items() if k not in _INSTANTS and (k in _ALWAYS or v not in ("", msgspec.UNSET))}
     shown["seconds"] = round(max(row.closed_at - row.opened_at, 0.0), 6) if row.closed_at else 0.0
     return shown
 
 
 def is_refusal(row: ConnectionRow) -> bool:
     """Whether something went wrong that an operator asks about: such rows are logged whatever the settings."""
-    if row.reason is Reason.PEER_IDENTITY:
+    if row.reason in (Reason.PEER_IDENTITY, Reason.PEER_PROTOCOL):
         return True
     return row.side in (Side.MESH, Side.AGENT) and row.reason is not Reason.DRAINED
 

@@ -27,7 +27,7 @@ def rules(scope: Scope) -> Rules:
     is_enabled = scope.config is None or scope.config.intercept.enabled
     before = _strays()
     is_compared = scope.config and is_enabled and not scope.is_pre
-    drift = kernel.verify(read_settings(scope.settings, lambda _warning: None)) if is_compared else ()
+    drift = kernel.verify(read_settings(scope.settings)) if is_compared else ()
     twins = tuple(name for name in _strays() if name in before)  # one that is gone by now was a comparison's
     return Rules(is_enabled, tuple(installed_backends()), drift, twins)
 

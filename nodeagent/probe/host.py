@@ -24,7 +24,7 @@ from nodeagent.diagnose.facts import (
 from nodeagent.errors import ConfigError
 from nodeagent.probe.scope import Scope
 from nodeagent.process import preflight
-from nodeagent.process.port_holder import describe_holder, listening_inodes
+from nodeagent.process.port_holder import describe_holder, is_nodeagent, listening_inodes, try_holder
 from nodeagent.process.privileges import User, resolve_user
 
 OPERATOR_TOKEN = "/etc/nodeagent/operator.token"  # noqa: S105 - a path
@@ -160,7 +160,9 @@ def file_state(path: str, what: str, reader: User, *, is_secret: bool = False, i
 def _port_use(port: int, ours: frozenset[str]) -> PortUse:
     tables = [(_PROC / "net" / name) for name in ("tcp", "tcp6")]
     inodes = {inode for path in tables if path.exists() for inode in listening_inodes(path.read_text(encoding="ascii"), port)}
-    return PortUse(port, describe_holder(port) if inodes else "", is_ours=bool(inodes) and inodes <= ours)
+    if not inodes:
+        return PortUse(port, "")
+    return PortUse(port, describe_holder(port), is_ours=inodes <= ours, is_of_nodeagent=is_nodeagent(try_holder(port)))
 
 
 def _inodes_of(pids: tuple[int, ...]) -> frozenset[str]:

@@ -118,7 +118,7 @@ def overflows_in(netstat: str) -> int:
 def _backend(scope: Scope) -> str:
     """What gets the rules where nftables does not take them all."""
     try:
-        return read_settings(scope.settings, lambda _warning: None).backend
+        return read_settings(scope.settings).backend
     except (ConfigError, RedirectError):
         return "nft"
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 MASK = "[redacted]"
 _SHORTEST = 8  # a token below this is none of ours, and masking it everywhere would leave nothing to read
 _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-_VALUE = r"""("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;}\]"']+)"""
+_VALUE = r"""("(?:[^"\\]|\\.)*"|'[^']*'|(?:(?:Bearer|Basic)\s{1,8})?[^\s,;}\]"']+)"""
 _NAMES = r"(?:token|secret|passw(?:or)?d|passphrase|pwd|(?:api|private|client)[_-]?key|credential)[\w-]{0,40}"
 # Bounded, and never begun by what may be long: the time that they take grows with the text, and not with its square.
 _NAMED = re.compile(rf"""({_NAMES}["']?\s{{0,8}}[:=]\s{{0,8}}\[?\s{{0,8}})""" + _VALUE, re.IGNORECASE)

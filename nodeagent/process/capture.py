@@ -34,6 +34,8 @@ class Capture:
     """Those of the ports that are captured on loopback addresses, too."""
     exceptions: Exceptions | None = None
     """What differs from the host's fail mode; None: not told, or too much to take, so nothing bypasses a dead agent."""
+    catalog: tuple[str, ...] = ()
+    """Where the catalog's name leads: not captured at its port. Empty: not known."""
 
 
 def check_capture(frame: CaptureFrame) -> Capture:
@@ -59,7 +61,7 @@ def check_capture(frame: CaptureFrame) -> Capture:
     on_loopback = ports.intersection(frame.loopback_ports)
     return Capture(
         tuple(sorted(addresses)), tuple(sorted(ports)), tuple(refused), "; ".join(beyond), tuple(sorted(on_loopback)),
-        _exceptions(frame),
+        _exceptions(frame), tuple(sorted(set(filter(None, map(try_address, frame.catalog[: limits.CATALOG_ADDRESSES]))))),
     )  # fmt: skip
 
 
@@ -82,8 +84,10 @@ def _is_port(port: int) -> bool:
 def follow_capture(before: Capture, said: Capture) -> Capture:
     """What is captured after `before`: what was said; where that was cut off nothing is let go, as far as there is room.
 
+    Where the catalog is remains known while nobody can tell.
     What is captured and should not be is refused or passed on by a worker; what is not captured and should be goes in clear.
     """
+    said = replace(said, catalog=said.catalog or before.catalog)
     if not said.overflow:
         return said
     return replace(

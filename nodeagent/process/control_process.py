@@ -25,7 +25,7 @@ from nodeagent.process.handover import is_sealed
 from nodeagent.process.restart import remember_exit, start_at
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.worker_process import State, WorkerProcess
-from nodeagent.wire.frames import CaptureFrame, FrameReader, Message, SupervisorStats, encode_frame
+from nodeagent.wire.frames import CaptureFrame, FrameReader, Message, NoSnapshot, SupervisorStats, encode_frame
 from nodeagent.wire.key_memory import KEYS
 
 _log = open_log()
@@ -68,6 +68,8 @@ class ControlProcess:
         self._handover: socket.socket | None = None
         self._frames = FrameReader(limits.CONTROL_FRAME_BYTES)
         self._unsent = b""
+        self._await_until = loop.time() + limits.RESUME_MAX_S
+        """Until then the first one may let workers hear policy; when it has spoken that takes moments."""
         self._late: set[WorkerProcess] = set()
         """Workers whose channel could not be passed yet."""
         self._is_wanted = True
@@ -78,6 +80,11 @@ class ControlProcess:
     def pid(self) -> int:
         """0: it does not run."""
         return self._process.pid if self._process and not self._process.ended.is_set() else 0
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether workers may yet hear policy from the first control: it has not ended, nor said that it has none."""
+        return bool(self.pid) and not self.exits and self._loop.time() < self._await_until
 
     def start(self) -> None:
         """Starts it, unless it runs, and gives it a channel to every worker that lives.
@@ -184,7 +191,7 @@ class ControlProcess:
         try:
             data = self._channel.recv(_READ_BYTES)
             for message in self._frames.feed(data):
-                self._on_capture(_capture_in(message))
+                self._heed(message)
             if not data:  # it ends, or it is broken
                 self._receive_keys()
                 self._close()
@@ -195,6 +202,13 @@ class ControlProcess:
             self._replace(f"sent nonsense: {error}")
         except OSError as error:
             self._replace(f"cannot be read: {error.strerror}")
+
+    def _heed(self, message: Message) -> None:
+        if isinstance(message, NoSnapshot):
+            self._await_until = 0.0
+            return
+        self._await_until = min(self._await_until, self._loop.time() + limits.RESUME_S)
+        self._on_capture(_capture_in(message))
 
     def _receive_keys(self) -> None:
         """Takes the newest keys that wait, then none for KEYS_GAP_S: each are work for the service manager, too."""
@@ -296,7 +310,7 @@ def _receive_memory(handover: socket.socket) -> int:
 
 
 def _capture_in(message: Message) -> Capture:
-    """What may be captured, from the one message that control may send."""
+    """What may be captured, from the one message in which control may say so."""
     if not isinstance(message, CaptureFrame):
         raise FrameError(f"a {type(message).__name__}, which is not control's to send")
     return check_capture(message)

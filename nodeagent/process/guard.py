@@ -82,6 +82,8 @@ class Guard:
     def install(self, agent_cgroup: str) -> None:
         """Puts the rules there if they are missing or different, and exempts our own cgroup.
 
+        What an earlier agent left stays captured, but no exceptions: they were told under a configuration of then.
+
         Raises:
             RedirectError: the kernel refused; the message says what, and the cure.
         """
@@ -92,6 +94,7 @@ class Guard:
         missing = self._elements.set_agents([agent_cgroup])
         if missing:
             raise RedirectError(f"the agent's own cgroup {missing[0]!r} cannot be named in a rule; start it in another")
+        self._elements.untell()
         self._count_bypassed(self._elements)  # at once: what was while nobody lived; and iptables counts only from then on
         self._rules, self._why = "active", ""
 
@@ -205,7 +208,7 @@ class Guard:
         """Nothing is done where the kernel has taken it already."""
         wanted = self._capture
         if wanted is not self._written:
-            elements.set_capture(wanted.addresses, wanted.ports, wanted.loopback_ports, wanted.exceptions)
+            elements.set_capture(wanted.addresses, wanted.ports, wanted.loopback_ports, wanted.exceptions, wanted.catalog)
             self._written = wanted
 
     def _count_bypassed(self, elements: AnyElements) -> None:

@@ -85,6 +85,8 @@ class Handover(msgspec.Struct, frozen=True):
     """Of the last worker that was ordered."""
     keys: int = -1
     """Control's memory of keys; -1: it has left none."""
+    basis: bytes = b""
+    """The configuration on which the capture's exceptions stand (`interception.basis_of`)."""
     config: bytes = b""
     """As the successor itself has read and checked it; its predecessor looks only at what a reload cannot change."""
 

@@ -96,7 +96,8 @@ class Heartbeat:
         for number in verdict.hung:
             _log.error("worker_hung", worker=number, pid=workers[number].pid, state=str(workers[number].state))
             workers[number].kill()
-        if verdict.is_beating and not self.is_draining:
+        is_held = self._fleet.is_awaiting and not self._fleet.serving()  # who comes waits, and must not meet a dead agent
+        if (verdict.is_beating or is_held) and not self.is_draining:
             self._on_beat()
         if verdict.is_beating or self.is_draining:
             self._on_alive()

@@ -15,6 +15,7 @@ from nodeagent.process.handover import (
     is_sealed,
     try_decode_marks,
 )
+from nodeagent.process.interception import basis_of
 from nodeagent.process.listeners import SET_NAME, ListenerSet, ListenerSocket, try_listener
 from nodeagent.process.slot import Slot
 from nodeagent.process.units import Marks
@@ -121,7 +122,7 @@ def value_to_pass(parts: "Parts", workers: list[WorkerProcess], config: bytes) -
         slots=tuple(map(_passed_slot, fleet.slots)), workers=tuple(worker.pass_on() for worker in workers),
         marks=_passed_marks(marks), capture=parts.guard.captured,
         control_exits=parts.control.exits, spawner_exits=fleet.spawner.exits, serial=fleet.last_serial,
-        keys=parts.control.keys, config=config,
+        keys=parts.control.keys, basis=basis_of(parts.config), config=config,
     )  # fmt: skip
 
 

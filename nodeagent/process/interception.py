@@ -1,14 +1,13 @@
 """Configuration to what the redirect package understands."""
 
-import socket
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from urllib.parse import urlsplit
+
+import msgspec
 
 from nodeagent import limits
 from nodeagent.config import Config, mesh_of
-from nodeagent.errors import ConfigError
+from nodeagent.model.address import canonical_ip
 from nodeagent.process.privileges import resolve_user
 from redirect.backend import choose_backend
 from redirect.settings import Settings
@@ -16,40 +15,28 @@ from redirect.settings import Settings
 _UNIT, _UID = "systemd:id:", "unix:uid:"
 
 
-def _warn(what: str) -> None:
-    """To standard error: standard output may be read by a program."""
-    sys.stderr.write(f"warning: {what}\n")
-
-
-def read_settings(config: Config, warn: Callable[[str], None] = _warn) -> Settings:
-    """The settings of this host, with user and host names resolved now.
-
-    A catalog whose name cannot be resolved now is left out, as the supervisor does: at boot the rules come before the
-    network, and a host without rules would be open.
+def read_settings(config: Config) -> Settings:
+    """The settings of this host, with user names resolved now.
 
     Raises:
         ConfigError: a user does not exist.
         RedirectError: no backend takes them.
     """
-    try:
-        catalog = resolve_catalog(config.catalog.address)
-    except ConfigError as error:
-        warn(f"{error}; it is exempt by port only")
-        catalog = ()
     settings = settings_of(
         config,
         control_uid=resolve_user(config.host.control_user, "host.control_user").uid,
         worker_uid=resolve_user(config.host.worker_user, "host.worker_user").uid,
-        catalog=catalog,
     )
     return with_backend(config, settings)
 
 
-def settings_of(
-    config: Config, *, control_uid: int, worker_uid: int, catalog: tuple[tuple[str, int], ...] = ()
-) -> Settings:
-    """What the configuration asks the kernel to capture. `catalog`: each (ip, port) at which the catalog answers."""
+def settings_of(config: Config, *, control_uid: int, worker_uid: int) -> Settings:
+    """What the configuration asks the kernel to capture.
+
+    No host name is resolved here: rules come before the network, and must not wait for it. Control tells where the catalog's leads.
+    """
     intercept = config.intercept
+    catalog, catalog_port = _endpoint(config.catalog.address)
     return Settings(
         agent_uids=tuple(sorted({control_uid, worker_uid})),
         cgroup_root=intercept.cgroup_root,
@@ -60,6 +47,7 @@ def settings_of(
         exclude_ports=intercept.exclude_ports,
         exclude_cidrs=intercept.exclude_cidrs,
         exclude_addresses=catalog,
+        catalog_port=catalog_port,
         mesh_cidrs=intercept.mesh_cidrs,
         backend="iptables" if intercept.backend == "iptables" else "nft",
         fail=mesh_of(config, "").unnamed_fail,
@@ -73,6 +61,11 @@ def closed_units(config: Config) -> Callable[[str], bool]:
     closed = mesh_of(config, "").fail_closed
     named = {rule.selector.removeprefix(_UNIT) for rule in config.workload if rule.service in closed}
     return lambda unit: unit in named or unit.removesuffix(".service") in closed
+
+
+def basis_of(config: Config) -> bytes:
+    """All that decides, beside the catalog, what may bypass a dead agent, and more: where it differs, nothing may until control has spoken."""
+    return msgspec.json.encode((config.host, config.intercept, config.service))
 
 
 def _knows_callers(config: Config) -> bool:
@@ -95,18 +88,13 @@ def with_backend(config: Config, settings: Settings) -> Settings:
     return replace(settings, backend=choose_backend(settings)) if config.intercept.backend == "auto" else settings
 
 
-def resolve_catalog(address: str) -> tuple[tuple[str, int], ...]:
-    """Every (ip, port) behind the catalog's URL.
-
-    Raises:
-        ConfigError: its host name cannot be resolved.
-    """
-    url = urlsplit(address)
+def _endpoint(address: str) -> tuple[tuple[tuple[str, int], ...], int]:
+    """Of the catalog's URL, which is checked: the one endpoint, or the port alone where it has a name."""
+    host, _, port = address.rstrip("/").rpartition("//")[2].rpartition(":")
     try:
-        found = socket.getaddrinfo(url.hostname, url.port, type=socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:  # ValueError: a port beyond 65535, or a name that no resolver takes
-        raise ConfigError(f"catalog.address: {address} cannot be resolved: {error}") from error
-    return tuple(sorted({(str(row[4][0]), int(row[4][1])) for row in found}))
+        return ((canonical_ip(host.strip("[]")), int(port)),), 0
+    except ValueError:
+        return (), int(port)
 
 
 def _metrics_port(listen: str) -> tuple[int, ...]:

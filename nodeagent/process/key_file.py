@@ -133,14 +133,20 @@ class KeyFile:
 
 
 def _read(path: Path) -> bytes:
+    """Looked at before it is opened, too: root without capabilities is refused what is another's, and would not know why."""
+    _check(path.lstat())
     descriptor = os.open(path, _FLAGS)
     try:
         found = os.fstat(descriptor)
-        if why := why_unbelievable(found):
-            raise OSError(why)
+        _check(found)
         return os.read(descriptor, found.st_size)
     finally:
         os.close(descriptor)
+
+
+def _check(found: os.stat_result) -> None:
+    if why := why_unbelievable(found):
+        raise OSError(why)
 
 
 def _sealed(content: bytes) -> int:

@@ -5,15 +5,31 @@ from pathlib import Path
 _LISTEN = "0A"
 
 
-def describe_holder(port: int, proc: Path = Path("/proc")) -> str:
+_PROC = Path("/proc")
+_COMMAND = 4  # of its words, those that may name the program: `python -P -m nodeagent.control`
+
+
+def describe_holder(port: int, proc: Path = _PROC) -> str:
     """`process 123 (envoy)`, or as much of it as this process may see."""
+    pid = try_holder(port, proc)
+    return f"process {pid} ({_read(proc / str(pid) / 'comm').strip()})" if pid else "another process"
+
+
+def is_nodeagent(pid: int, proc: Path = _PROC) -> bool:
+    """Whether a process is an agent's, by its command: the kernel's name for it is Python's."""
+    words = _read(proc / str(pid) / "cmdline").split("\0")[:_COMMAND]
+    return any(word.rpartition("/")[2].partition(".")[0] == "nodeagent" for word in words)
+
+
+def try_holder(port: int, proc: Path = _PROC) -> int:
+    """The pid of a process that listens there; 0: none that can be seen."""
     inodes = {
         inode for name in ("tcp", "tcp6") for inode in listening_inodes(_read(proc / "net" / name), port) if inode != "0"
     }
     for process in sorted(entry for entry in proc.iterdir() if entry.name.isdecimal()):
         if inodes & set(_socket_inodes(process / "fd")):
-            return f"process {process.name} ({_read(process / 'comm').strip()})"
-    return "another process"
+            return int(process.name)
+    return 0
 
 
 def listening_inodes(table: str, port: int) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from nodeagent.process.inherited import (
     marks_to_keep,
     place_elders,
 )  # fmt: skip
-from nodeagent.process.interception import closed_units, resolve_catalog, settings_of, with_backend
+from nodeagent.process.interception import basis_of, closed_units, settings_of, with_backend
 from nodeagent.process.key_file import NAME, KeyFile, remove_key_file, try_key_file
 from nodeagent.process.listeners import (
     ListenerSet,
@@ -39,6 +39,7 @@ from nodeagent.process.listeners import (
 )  # fmt: skip
 from nodeagent.process.notify import Notifier, without_systemd
 from nodeagent.process.orders import SpawnerSetup
+from nodeagent.process.orphans import Kin, end_remains, end_surplus
 from nodeagent.process.owner import CgroupIds, OwnerFinder
 from nodeagent.process.run_dir import lock_run_dir, prepare_run_dir, take_run_dir
 from nodeagent.process.saved_capture import try_saved_capture
@@ -111,6 +112,11 @@ class Parts:
         """What a predecessor left; None: none, or nothing that is understood."""
         return self.inheritance.value if self.inheritance else None
 
+    @property
+    def kin(self) -> Kin:
+        """Who belongs to this agent, whoever started it."""
+        return Kin(self.own_cgroup, self.users.control.uid, self.users.worker.uid)
+
     def store(self, each: ListenerSet) -> None:
         """Has the service manager keep a set."""
         self.notifier.store(each.name, [listener.sock.fileno() for listener in each.sockets])
@@ -182,14 +188,22 @@ def _lock(parts: Parts, stack: AsyncExitStack) -> None:
 
 
 def _recall(parts: Parts, _stack: AsyncExitStack) -> None:
-    """As a member of control's group, to whom the directory belongs: root without its capabilities may not look into it."""
+    """What may bypass a dead agent is believed only where nothing has changed by which it was decided."""
     if parts.passed:
-        parts.saved = parts.passed.capture
+        passed = parts.passed
+        known = passed.capture if passed.basis == basis_of(parts.config) else replace(passed.capture, exceptions=None)
+        parts.saved = None if passed.capture == Capture() else known  # control had not spoken: what is in the sets stays
         return
+    saved = _read_saved(parts)
+    parts.saved = saved and replace(saved, exceptions=None)
+
+
+def _read_saved(parts: Parts) -> Capture | None:
+    """As a member of control's group, to whom the directory belongs: root without its capabilities may not look into it."""
     groups = os.getgroups()
     os.setgroups([parts.users.control.gid])
     try:
-        parts.saved = try_saved_capture(Path(parts.config.admin.state_dir))
+        return try_saved_capture(Path(parts.config.admin.state_dir))
     finally:
         os.setgroups(groups)
 
@@ -256,15 +270,9 @@ def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
 
 
 def _settings(parts: Parts) -> Settings:
-    """What is to be captured. A catalog whose name cannot be resolved now does not keep the agent from starting."""
-    catalog: tuple[tuple[str, int], ...] = ()
-    try:
-        catalog = resolve_catalog(parts.config.catalog.address)
-    except ConfigError as error:
-        _log.warning("catalog_unresolved", error=str(error), effect="its address is exempt by port only")
+    """What is to be captured, as far as it is fixed."""
     users = parts.users
-    settings = settings_of(parts.config, control_uid=users.control.uid, worker_uid=users.worker.uid, catalog=catalog)
-    return with_backend(parts.config, settings)
+    return with_backend(parts.config, settings_of(parts.config, control_uid=users.control.uid, worker_uid=users.worker.uid))
 
 
 def _find_owners(parts: Parts, stack: AsyncExitStack) -> None:
@@ -283,6 +291,7 @@ def _make_fleet(parts: Parts, _stack: AsyncExitStack) -> None:
         marks=lambda: parts.units.marks(),  # noqa: PLW0108 - made by a later step
         hand_over=lambda worker: parts.control.hand_over(worker),  # noqa: PLW0108 - made by a later step
         wall_clock=wall_clock,
+        is_policy_awaited=lambda: parts.control.is_awaited,
         store=parts.store,
         forget=parts.forget,
     )
@@ -332,6 +341,17 @@ def _recall_keys(parts: Parts, path: Path, *, is_on_disk: bool) -> int:
     return keys if keys >= 0 or not is_on_disk else try_key_file(path)
 
 
+def _clear(parts: Parts, _stack: AsyncExitStack) -> None:
+    """What hangs of a supervisor of before: it would hold the metrics port, and memory, for ever."""
+    if parts.passed:
+        return
+    if ended := end_remains(parts.kin, is_overdue=False):
+        _log.warning("remains_ended", pids=ended, why="they were stopped, and their supervisor is gone")
+    kept = (limits.GENERATIONS - 1) * len(parts.slots)
+    if ended := end_surplus(parts.kin, kept):
+        _log.warning("generation_ended", pids=ended, why=f"{limits.GENERATIONS} generations live already")
+
+
 def _launch(parts: Parts, _stack: AsyncExitStack) -> None:
     parts.control.start()
     parts.fleet.start(parts.slots, is_resumed=parts.has_inherited)
@@ -369,5 +389,6 @@ STEPS: tuple[Step, ...] = (
     _make_fleet,
     _follow_units,
     _make_control,
+    _clear,
     _launch,
 )

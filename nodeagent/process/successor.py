@@ -44,7 +44,7 @@ def show_fitness(config_path: Path, fd: int) -> None:
 
 
 def _check_rules(config: Config, control: privileges.User, worker: privileges.User) -> None:
-    """Has the kernel judge the rules, and changes none. Without the catalog's addresses: no name is looked up for them."""
+    """Has the kernel judge the rules, and changes none."""
     agent_cgroup()
     try:
         settings = with_backend(config, settings_of(config, control_uid=control.uid, worker_uid=worker.uid))

@@ -19,7 +19,7 @@ from nodeagent.process.handover import Inheritance, replace_self
 from nodeagent.process.heartbeat import Heartbeat
 from nodeagent.process.inherited import value_to_pass
 from nodeagent.process.notify import take_stored
-from nodeagent.process.orphans import end_orphans, find_orphans
+from nodeagent.process.orphans import end_orphans, end_remains, find_orphans
 from nodeagent.process.reload import Command, ReloadRefused, check_fixed, check_successor, own_command
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.startup import Parts, start
@@ -196,6 +196,7 @@ class Supervisor:
         _log.info("restart_started", workers=len(parts.fleet.living()), within_s=parts.config.host.drain_max_s)
         parts.notifier.stopping("makes room for the next; open connections go on")
         await parts.control.stop()
+        await parts.key_file.settle()
         await parts.fleet.leave()
         parts.fleet.release()
         await asyncio.sleep(limits.ACCEPTED_S)
@@ -242,6 +243,7 @@ class Supervisor:
                 async with asyncio.timeout(limits.DRIFT_S):
                     await self._parts.guard.asked.wait()
             await self._look(self._reap)
+            await self._look(self._end_remains)
             await self._look(self._parts.guard.check)
             await self._look(self._parts.units.follow)
             self._parts.fleet.changed.set()  # whoever waits for readiness looks at the guard too
@@ -249,9 +251,17 @@ class Supervisor:
     def _reap(self) -> None:
         """Not while a program checks itself: that is a child of a moment, and its status is wanted."""
         if not self._is_checking:
-            parts, fleet = self._parts, self._parts.fleet
-            ours = {parts.control.pid, parts.key_file.pid, fleet.spawner.pid}
-            reap_strangers(ours | {worker.pid for worker in fleet.living()})
+            reap_strangers(self._ours())
+
+    def _end_remains(self) -> None:
+        """Of earlier supervisors; also what stopped since, or should have seen by now that its supervisor is gone."""
+        if ended := end_remains(self._parts.kin, self._ours(), is_overdue=True):
+            _log.warning("remains_ended", pids=ended, why="their supervisor is gone, and they do not end by themselves")
+
+    def _ours(self) -> set[int]:
+        parts, fleet = self._parts, self._parts.fleet
+        helpers = {os.getpid(), parts.control.pid, parts.key_file.pid, fleet.spawner.pid}
+        return (helpers | {worker.pid for worker in fleet.living()}) - {0}
 
     async def _look(self, look: Callable[[], Awaitable[None] | None]) -> None:
         """Want of a descriptor passes, and the next look sees what this one did not: no reason to end."""

@@ -13,6 +13,9 @@ from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.proxy.plane import Plane
 
+_OVERRUN = "incoming BIO: no writable capacity"
+"""What aiofastnet says when it goes on reading from a peer whose TLS has ended: it has closed the connection by then."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
@@ -49,9 +52,9 @@ async def _write_log() -> None:
 
 
 def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What no one awaited: peers that vanish in a handshake are daily life, everything else is printed."""
+    """What no one awaited: peers that vanish in a handshake or talk on after their end are daily life, all else is printed."""
     error = context.get("exception")
     kind = error if isinstance(error, type) else type(error)
     vanished = issubclass(kind, (ConnectionError, TimeoutError))
-    if not vanished:
+    if not vanished and str(error) != _OVERRUN:
         loop.default_exception_handler(context)

@@ -39,6 +39,8 @@ class FleetCalls:
     hand_over: Callable[[WorkerProcess], None]
     """Passes a worker's channel, its first or a new one, on to control."""
     wall_clock: Callable[[], float]
+    is_policy_awaited: Callable[[], bool] = lambda: False
+    """Whether control may yet tell workers what it knows."""
     store: Callable[[ListenerSet], None] = lambda _: None
     """Has the service manager keep a set."""
     forget: Callable[[ListenerSet], None] = lambda _: None
@@ -98,7 +100,7 @@ class Fleet:
         """
         if is_resumed:
             self._patient_until = self._loop.time() + limits.RESUME_S
-            self._loop.call_at(self._patient_until, self._fill)
+            self._loop.call_at(self._patient_until, self._outwait)
         self.slots = list(slots)
         for worker in (elder for slot in self.slots for elder in slot.elders):
             self._old.remove(worker)
@@ -118,6 +120,11 @@ class Fleet:
     def are_all_serving(self) -> bool:
         """Whether every slot's worker accepts connections, and is of this generation."""
         return all(slot.worker and slot.worker.state == State.SERVING for slot in self.slots)
+
+    @property
+    def is_awaiting(self) -> bool:
+        """Whether those who wait in the queues wait for policy, however late it is."""
+        return bool(self._patient_until) and self._calls.is_policy_awaited()
 
     def facts(self) -> list[WorkerFacts]:
         """For `status`; a slot without a worker is a dead one."""
@@ -225,9 +232,16 @@ class Fleet:
                 if not slot.elders:
                     self._vacate(slot)
 
+    def _outwait(self) -> None:
+        """Looks whether policy is awaited still, until it is not."""
+        was_awaiting = self.is_awaiting  # should that end meanwhile, the next look is the one that fills
+        self._fill()
+        if was_awaiting:
+            self._loop.call_later(limits.RESEND_S, self._outwait)
+
     def _try_candidate(self, slot: Slot) -> WorkerProcess | None:
         """A worker for the slot. Where somebody accepts already, only one that decides as well."""
-        is_patient = self._loop.time() + _GRAIN_S < self._patient_until
+        is_patient = self._loop.time() + _GRAIN_S < self._patient_until or self.is_awaiting
         is_demanding = is_patient or any(elder.is_informed for elder in slot.elders)
         ready = (worker for worker in self._idle if worker.state == State.STANDBY)
         return next((worker for worker in ready if worker.is_informed or not is_demanding), None)

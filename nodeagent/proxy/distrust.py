@@ -1,9 +1,13 @@
-"""Tunnels whose credit is gone: a certificate of theirs was revoked, or its root removed. They are cut, streams and all."""
+"""Tunnels whose credit is gone: a certificate of theirs was revoked, or its root removed. They are cut, streams and all.
+
+Those in which HTTP/2 was broken have ended by themselves, and are recorded here, too.
+"""
 
 import asyncio
+import functools
 import itertools
 
-from nodeagent.errors import AgentError, Revoked
+from nodeagent.errors import AgentError, PeerProtocol, Revoked, blame_caller
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.live import Live
@@ -24,6 +28,14 @@ def keep_trusted(live: Live, tunnel: Tunnel) -> None:
         _cut(tunnel, error)
         raise
     live.keep_tunnel(tunnel)
+    tunnel.on_lost.append(functools.partial(_note_broken, live))
+
+
+def _note_broken(live: Live, tunnel: Tunnel) -> None:
+    if tunnel.session.is_broken:
+        whose = f"{tunnel.source} -> {tunnel.destination}, {tunnel.peer} at {tunnel.address}"
+        error = PeerProtocol(f"HTTP/2 was broken in the tunnel {whose}: {tunnel.session.failure}")
+        live.records.append(_row(live, tunnel, error if tunnel.is_client else blame_caller(error)))
 
 
 async def cut_distrusted(live: Live) -> None:

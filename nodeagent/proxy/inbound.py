@@ -2,11 +2,11 @@
 
 from nodeagent.decide.inbound import decide_plaintext, decide_stream
 from nodeagent.decide.route import ToService, find_destination
-from nodeagent.errors import BadDestination, PeerIdentity
+from nodeagent.errors import BadDestination, PeerIdentity, blame_caller
 from nodeagent.model.address import Address, OriginalDst, canonical_ip
 from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
 from nodeagent.proxy.live import Live
-from nodeagent.proxy.outbound import caller_of, note_way, refuse_loops
+from nodeagent.proxy.outbound import caller_of, note_rules, note_way, refuse_loops
 from nodeagent.proxy.relay import Relay, refusals
 from nodeagent.proxy.supervisor import SupervisorChannel
 from nodeagent.proxy.tunnel import Tunnel
@@ -50,8 +50,9 @@ class Inbound:
             refuse_loops(dst)
             to = find_destination(live.snapshot, dst, dst_is_local=True)
             relay.row.destination = to.service.name if isinstance(to, ToService) else ""
+            note_rules(relay.row, live.snapshot)
             via = decide_plaintext(live.snapshot, dst)
-            note_way(relay.row, via, live.snapshot)
+            note_way(relay.row, via)
             live.held.add(relay)
             relay.link(await self._reach(via.address, addr.ip, via.service))
 
@@ -63,10 +64,11 @@ class Inbound:
         with refusals(relay, live):
             live.check_room()
             if tunnel.has_expired:
-                raise PeerIdentity(f"a certificate of the tunnel from {tunnel.source} on {tunnel.peer} has ended")
+                raise blame_caller(PeerIdentity(f"a certificate of the tunnel from {tunnel.source} on {tunnel.peer} has ended"))
+            note_rules(relay.row, live.snapshot)
             asked = connect.read_request(headers)
             via = decide_stream(live.snapshot, tunnel.source, tunnel.destination, asked.authority)
-            note_way(relay.row, via, live.snapshot)
+            note_way(relay.row, via)
             refuse_loops(via.address)  # somebody registered a service there
             live.held.add(relay)
             upstream = await self._reach(via.address, tunnel.address.ip, via.service)

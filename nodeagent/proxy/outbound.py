@@ -63,8 +63,9 @@ class Outbound:
         destination = self._destination(snapshot, dst)
         source = service_of(snapshot, workload)
         note_caller(relay.row, source, workload, destination)
+        note_rules(relay.row, snapshot)
         via = decide_outbound(snapshot, source, destination)
-        note_way(relay.row, via, snapshot)
+        note_way(relay.row, via)
         self._live.held.add(relay)
         return via
 
@@ -130,15 +131,20 @@ def _address(family: int, ip: bytes, port: bytes) -> OriginalDst:
 
 def note_caller(row: ConnectionRow, source: str, workload: Workload, destination: object) -> None:
     """Writes down who calls whom."""
-    row.source, row.how, row.unit, row.uid = source, workload.how, workload.unit, workload.uid
+    row.source, row.how, row.unit = source, workload.how, workload.unit
+    if workload.uid >= 0:
+        row.uid = workload.uid
     if isinstance(destination, ToService):
         row.destination = destination.service.name
         row.peer = destination.host.name if destination.host else ""
 
 
-def note_way(row: ConnectionRow, via: Via, snapshot: Snapshot) -> None:
+def note_rules(row: ConnectionRow, snapshot: Snapshot) -> None:
+    """Writes down by what its call is going to be decided, whatever comes of it."""
+    row.mode, row.generation = mode_of(snapshot, row.destination), snapshot.generation
+
+
+def note_way(row: ConnectionRow, via: Via) -> None:
     """Writes down what was decided."""
     row.path, row.upstream = via.path, str(via.address)
     row.permit = "; ".join(filter(None, (via.permit.by if via.permit else "", via.note)))
-    row.mode = mode_of(snapshot, via.service)
-    row.generation = snapshot.generation

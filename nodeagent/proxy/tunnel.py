@@ -79,28 +79,42 @@ class Tunnel(asyncio.Protocol):
     def retire(self) -> None:
         """No new streams; closes when the open ones have ended.
 
-        Whoever accepted it waits a moment for streams that left the peer before it was told.
+        Whoever accepted it waits a moment for streams that left the peer before it was told, and refuses those that come later:
+        nobody may choose a worker that hears no more of policy.
         """
         if not self.is_client and not self.session.is_closing:
             self._stays_until = self._loop.time() + limits.RETIRE_S
-            self._loop.call_later(limits.RETIRE_S, self._flush)
+            self._loop.call_later(limits.RETIRE_S, self._end_stay)
         self.session.shut_down()
+        self._flush()
+
+    def _end_stay(self) -> None:
+        self.session.takes_more = False
         self._flush()
 
     def lose(self, why: str) -> None:
         """Gives the peer up: every stream is told, the transport is cut."""
         self.session.lose(why)
-        if self.transport:
-            self.transport.abort()
+        self._cut()
 
     def dismiss(self, why: str) -> None:
         """Gives the peer up, but sends it first what it was told last; one that takes nothing is cut."""
         self._flush()
         self.session.lose(why)
-        if self.transport and self._is_paused:
-            self.transport.abort()
+        self._part()
+
+    def _part(self) -> None:
+        """Closes after what was sent, unless the peer takes nothing."""
+        if self._is_paused:
+            self._cut()
         elif self.transport:
             self.transport.close()
+
+    def _cut(self) -> None:
+        """Reading stops first: the TLS library would go on for the rest of its turn, into a buffer that nobody empties."""
+        if self.transport:
+            self.transport.pause_reading()
+            self.transport.abort()
 
     # --- told by asyncio ---------------------------------------------------------------------------------------------
 
@@ -195,10 +209,7 @@ class Tunnel(asyncio.Protocol):
     def _give_up(self) -> None:
         """The session has failed: its farewell is on the way, unless the peer takes nothing."""
         self.session.lose(self.session.failure)
-        if self._is_paused:
-            self.transport.abort()
-        else:
-            self.transport.close()
+        self._part()
 
     # --- liveness ----------------------------------------------------------------------------------------------------
 

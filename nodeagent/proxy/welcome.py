@@ -14,7 +14,7 @@ from certs.errors import CertificateError
 from certs.spiffe import service_name, service_of_sni
 from certs.standing import standing_of
 from nodeagent import limits
-from nodeagent.errors import AgentError, LimitReached, PeerIdentity
+from nodeagent.errors import AgentError, LimitReached, PeerIdentity, blame_caller
 from nodeagent.model.address import Address, canonical_ip
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.control import ControlChannel
@@ -27,6 +27,7 @@ from nodeagent.proxy.tls import ALPN, distrust, reason_of, verify_peer
 from nodeagent.proxy.tunnel import OnRequest, Tunnel
 from nodeagent.wire import client_hello
 from nodeagent.wire.client_hello import ClientHello, HelloError
+from nodeagent.wire.peer_text import printable
 
 _ACCEPTS_PER_TURN = 64
 
@@ -217,7 +218,8 @@ class Welcome:
         if client_hello.TLS_1_3 not in hello.versions:
             raise Refused(client_hello.ALERT_PROTOCOL_VERSION, "no TLS 1.3")
         if ALPN.encode() not in hello.protocols:
-            raise Refused(client_hello.ALERT_NO_APPLICATION_PROTOCOL, f"no {ALPN} among {hello.protocols}")
+            offered = printable(", ".join(each.decode("ascii", "replace") for each in hello.protocols)) or "nothing"
+            raise Refused(client_hello.ALERT_NO_APPLICATION_PROTOCOL, f"it offers {offered} by ALPN, not {ALPN}")
         mesh = self._live.snapshot.mesh  # it may be a saved one: the keys come later
         try:
             service = service_of_sni(hello.server_name, datacenter=mesh.datacenter, trust_domain=mesh.trust_domain)
@@ -249,9 +251,10 @@ class Welcome:
 
     def _record(self, peer: Address, host: str, error: AgentError, opened_at: float) -> None:
         now = self._live.now()
+        side = blame_caller(error).side
         row = ConnectionRow(
             id=f"{self._live.number}-knock-{next(self._knocks)}", direction="tunnel", client=str(peer), original_dst="",
-            opened_at=opened_at, closed_at=now, peer=host, reason=error.reason, side=error.side, error=str(error),
+            opened_at=opened_at, closed_at=now, peer=host, reason=error.reason, side=side, error=str(error),
         )  # fmt: skip
         self._live.records.append(row)
 

@@ -21,6 +21,7 @@ from nodeagent.errors import (
     UpstreamTimeout,
 )
 from nodeagent.model.address import Address, parse_address
+from nodeagent.wire.peer_text import printable
 from nodeagent.wire.stream import Headers
 
 _HOPS = b"nodeagent-hops"
@@ -63,9 +64,11 @@ def read_request(headers: Headers) -> Connect:
     """What a peer's stream asks for.
 
     Raises:
-        BadDestination: not a CONNECT, or not to an address.
+        BadDestination: not a CONNECT, not to an address, or malformed (no headers).
         Loop: it has passed more agents than it may.
     """
+    if not headers:
+        raise BadDestination("the stream's head is malformed HTTP/2; a CONNECT has one :method, one :authority, and neither is empty")
     fields = dict(headers)
     if fields.get(b":method") != b"CONNECT" or len(fields) != len(headers):
         raise BadDestination("the stream is not a plain CONNECT")
@@ -124,8 +127,8 @@ def read_reset(code: int) -> AgentError | None:
 
 def _read_detail(field: bytes) -> str:
     """What the peer says of its refusal, fit for a log: printable, and not long."""
-    text = unquote(field[: 3 * limits.DETAIL_CHARS].decode("ascii", "replace"))[: limits.DETAIL_CHARS]
-    return ": " + "".join(each if each.isprintable() else "?" for each in text) if text else ""
+    text = printable(unquote(field[: 3 * limits.DETAIL_CHARS].decode("ascii", "replace")))
+    return f": {text}" if text else ""
 
 
 def _digits(text: bytes) -> str:

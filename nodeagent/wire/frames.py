@@ -118,6 +118,12 @@ class CaptureFrame(msgspec.Struct, tag="capture", frozen=True):
     """Where the other of both holds: (address, port) on other hosts."""
     except_ports: list[int] = []
     """And ports of this host."""
+    catalog: list[str] = []
+    """Where the catalog's name leads; empty: not known, so what was known holds."""
+
+
+class NoSnapshot(msgspec.Struct, tag="no_snapshot", frozen=True):
+    """Control to supervisor, as its first word where nothing was saved: workers hear no policy of it until it hears the catalog."""
 
 
 class WorkerFacts(msgspec.Struct, frozen=True):
@@ -164,7 +170,7 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
 
 Message = (
     SnapshotFrame | DeltaFrame | KeysFrame | WantSvid | SvidRefusal | AskConnections | Connections | Records | WorkerStats
-    | CaptureFrame | SupervisorStats
+    | CaptureFrame | NoSnapshot | SupervisorStats
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

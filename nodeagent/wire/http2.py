@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 import ngh2
 
 from nodeagent import limits
+from nodeagent.wire.peer_text import printable
 from nodeagent.wire.stream import (
     CANCEL,
     ENHANCE_YOUR_CALM,
@@ -19,6 +20,7 @@ from nodeagent.wire.stream import (
     LOST,
     NO_ERROR,
     PROTOCOL_ERROR,
+    REFUSED_STREAM,
     Budget,
     Headers,
     Stream,
@@ -32,7 +34,7 @@ class SessionHandler(Protocol):
     """What the owner of a session is told."""
 
     def on_request(self, stream: Stream, headers: Headers) -> StreamHandler:
-        """The peer opened a stream; the answer takes it from here."""
+        """The peer opened a stream; the answer takes it from here. No headers: they were malformed."""
 
     def on_output(self) -> None:
         """There may be something to send: `data_to_send` soon."""
@@ -44,7 +46,11 @@ class Session:
     def __init__(self, handler: SessionHandler, budget: Budget, *, is_client: bool) -> None:
         self.streams: dict[int, Stream] = {}
         self.failure = ""
+        self.is_broken = False
+        """Whether it failed because one side broke HTTP/2."""
         self.is_closing = False
+        self.takes_more = True
+        """Whether streams that the peer opens are taken; else they are refused, and those that are open go on."""
         self.pongs = 0
         self._is_client = is_client
         self._handler = handler
@@ -52,6 +58,7 @@ class Session:
         self._ready: dict[int, Stream] = {}
         self._blocked: dict[int, Stream] = {}
         self._farewell = b""
+        self._newest = 0
         role = ngh2.Role.CLIENT if is_client else ngh2.Role.SERVER
         self._connection = ngh2.Connection(role, ngh2.Configuration(auto_window_update=False))
         self._connection.initiate_connection({
@@ -234,11 +241,16 @@ class Session:
 
     def _fail(self, code: int, why: str) -> None:
         """Ends the session with a GOAWAY of our own: after such errors the library speaks no more."""
+        self.is_broken = True
         self._farewell = _GOAWAY_HEAD + (0).to_bytes(4, "big") + code.to_bytes(4, "big")
-        self._fail_quietly(f"HTTP/2 error {code}: {why}")
+        self._fail_quietly(_sentence(code, why))
 
     def _on_request(self, event: ngh2.RequestReceived) -> None:
         stream = Stream(self, event.stream_id)
+        self._newest = stream.id
+        if not self.takes_more:
+            self.reset(stream, REFUSED_STREAM)
+            return
         self.streams[stream.id] = stream
         stream.handler = self._handler.on_request(stream, list(event.headers))
         if event.end_stream:
@@ -273,6 +285,7 @@ class Session:
         """Both directions ended, or a reset, which may call itself no error; the handler of a clean end has heard all it needs."""
         stream = self.streams.get(event.stream_id)
         if not stream:
+            self._look_for_malformed(event)
             return
         if event.error_code != NO_ERROR or not (stream.has_ended and stream.is_ending):
             self._forget(stream)
@@ -282,6 +295,13 @@ class Session:
             self._forget(stream)
         else:
             del self.streams[stream.id]
+
+    def _look_for_malformed(self, event: ngh2.StreamClosed) -> None:
+        """The library reset a stream because of its head: its owner hears of a request without one, and cannot answer it."""
+        if not self._is_client and event.stream_id > self._newest and event.error_code == PROTOCOL_ERROR:
+            self._newest = event.stream_id
+            stream = Stream(self, event.stream_id)
+            stream.handler = self._handler.on_request(stream, [])
 
     def _on_window(self, event: ngh2.WindowUpdated | ngh2.SettingsReceived) -> None:
         stream_id = getattr(event, "stream_id", 0)
@@ -300,7 +320,8 @@ class Session:
         self.pongs += 1
 
     def _on_connection_closed(self, event: ngh2.ConnectionClosed) -> None:
-        self._fail_quietly(f"HTTP/2 error {event.error_code}: {event.debug_data.decode('ascii', 'replace')}")
+        self.is_broken = event.error_code != NO_ERROR
+        self._fail_quietly(_sentence(event.error_code, event.debug_data.decode("ascii", "replace")))
 
     _reactions: ClassVar[dict[type[ngh2.Event], Callable[["Session", Any], None]]] = {
         ngh2.DataReceived: _on_data,
@@ -314,3 +335,9 @@ class Session:
         ngh2.PingAcknowledged: _on_pong,
         ngh2.ConnectionClosed: _on_connection_closed,
     }
+
+
+def _sentence(code: int, detail: str) -> str:
+    """Why a session ended, as the library or the peer says it."""
+    name = next((f" {each.name}" for each in ngh2.ErrorCode if each == code), "")
+    return f"HTTP/2 error {code}{name}" + (f": {printable(detail)}" if detail else "")

@@ -21,7 +21,6 @@ UNTESTED = {
     "COMPILE_S": HOW_OFTEN,
     "CATALOG_POLL_S": HOW_OFTEN + "; that it is polled is in tests/unit/nodeagent/control/test_follow.py",
     "CATALOG_PULSE_S": HOW_OFTEN + "; that it goes on asking is in tests/e2e/test_faults_catalog.py",
-    "TLS_BIO_BYTES": "handed to the TLS library, which shows it to nobody: only the process's memory would tell",
     "API_LINGER_S": "handed to aiohttp: a second for a refused caller to read why, whose end nobody but it sees",
     "CATALOG_STOP_S": "what requests get when the catalog ends: without it they would get aiohttp's sixty seconds",
     "LAB_LOCK_S": LAB_WAIT,

@@ -55,7 +55,7 @@ def test_every_setting_is_there(pages: Path) -> None:
             assert f"[{name}" in shown
             assert [] == [field.name for field in msgspec.structs.fields(kind) if f"{field.name} = " not in shown]
     assert 'mode = "observe" | "permissive" | "strict" (default: "strict")' in shown
-    assert "workers = whole number, 0 to 64 (default: 0)" in shown
+    assert "workers = whole number, 0 to 42 (default: 0)" in shown
 
 
 def test_the_pages_are_well_formed(pages: Path) -> None:

@@ -128,6 +128,8 @@ def test_sigterm_answers_waiting_queries_and_ends_cleanly(running):
     )
     asking.start()
     eventually(lambda: established(client.address) >= 1, READY_S, "the query is under way")
+    for _ in range(10):  # handshakes and answers of others: by then it is read, too
+        assert running.client().get("/v1/catalog/nodes").status == 200
     assert running.end() == 0
     asking.join(READY_S)
     assert answers[0].status == 200
@@ -185,6 +187,8 @@ def test_a_waiting_query_of_a_revoked_token_gets_nothing(running):
     asking = threading.Thread(target=lambda: answers.append(client.get(f"/v1/catalog/nodes?index={before}&wait=10m")))
     asking.start()
     eventually(lambda: established(client.address) >= 1, READY_S, "the query is under way")
+    for _ in range(10):  # handshakes and answers of others: by then it is read, too
+        assert running.client().get("/v1/catalog/nodes").status == 200
     token_command(running.data, "revoke", accessor)
     running.client().ok("PUT", "/v1/catalog/register", {"Node": "host9", "Address": "10.0.0.9"})
     asking.join(READY_S)

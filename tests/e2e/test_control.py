@@ -182,6 +182,7 @@ def test_it_starts_without_the_catalog_from_what_was_saved_and_says_so(site: Sit
     with site.control() as control:
         end = control.join()
         eventually(lambda: intentions(end, "web"), 30, "the intention")
+        eventually((site.host / "snapshot").exists, 30, "the file")
         eventually(lambda: b"shop" in (site.host / "snapshot").read_bytes(), 30, "the intention is saved")
         assert control.end() == 0
     site.catalog.end(signal.SIGKILL)

@@ -23,6 +23,7 @@ from tests.support.eventually import eventually
 WEB, PLAIN = 8080, 8081
 UNITS, DISK, MEMORY = 'units = "any"', 'persist = "disk"', 'persist = "memory"'
 HOSTS = ("host1", "host2")
+START_S = 60.0  # two seconds on an idle machine
 RETURN_S = 60.0  # watches try again within seconds of the catalog's return
 LOST_S = limits.CATALOG_LOST_S + 20
 
@@ -73,9 +74,10 @@ class Site:
         """As systemd would, without waiting for its health: it may have none."""
         state, place = self.lab.state, self.lab.host(host)
         self.lab.stop_agent(host)
+        known = len(look.log_lines(self.lab, host, "supervisor_ready"))
         agent.start_agent(place, state.holder(place))
-        eventually(lambda: look.log_lines(self.lab, host, "supervisor_ready")[-1:], look.WITHIN_S, "all workers serve")
-        eventually(lambda: agent.is_running(place) and self.serves(host), look.WITHIN_S, "its status")
+        eventually(lambda: look.log_lines(self.lab, host, "supervisor_ready")[known:], START_S, "all workers serve")
+        eventually(lambda: agent.is_running(place) and self.serves(host), START_S, "its status")
 
     def serves(self, host: str) -> bool:
         """Whether the agent answers, and its workers have a snapshot."""

@@ -155,6 +155,7 @@ def test_settings_widen_and_narrow_what_is_captured(backend: Backend) -> None:
         assert ask(host.connect(peer.ip6, 7000)) == "agent:hello"
         assert ask(host.connect(host.ip4, OTHER)) == "app:hello"
         apply(host, **options, exclude_cidrs=("10.78.0.2/32",))
+        host.run(agent.elements.beat)
         assert ask(host.connect(peer.ip4, WEB)) == "app:hello"
         assert ask(host.connect(peer.ip6, WEB)) == "agent:hello"
 

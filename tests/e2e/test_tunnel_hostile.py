@@ -10,7 +10,7 @@ from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import Capture, MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.echo import Echo, speaks
-from tests.e2e.support.intruder import DATA, PING, SETTINGS, Intruder, frame
+from tests.e2e.support.intruder import DATA, HEADERS, PING, SETTINGS, Intruder, frame
 from tests.e2e.support.unit import Unit, fill_all
 from tests.support.eventually import eventually
 
@@ -95,6 +95,15 @@ def test_a_flood_ends_its_session(one: Lab, intruder: Intruder, flood: bytes) ->
             if not session.raw([flood] * 1000):
                 break
         assert session.is_ended()
+
+
+def test_who_calls_thousands_at_once_and_leaves_is_no_defect(one: Lab, intruder: Intruder) -> None:
+    """More than a session takes and than a turn reads, in one write, and nobody who hears the answers."""
+    fields = (b":method", b"CONNECT", b":authority", f"{one.host('host2').ipv4}:{WEB}".encode())
+    head = b"".join((b"\x00" if not n % 2 else b"") + bytes([len(each)]) + each for n, each in enumerate(fields))
+    for _ in range(10):
+        with intruder.session() as session:
+            session.raw([frame(HEADERS, head, flags=4, stream=2 * number + 1) for number in range(3000)])
 
 
 def test_what_is_no_connect_is_refused_and_the_session_goes_on(one: Lab, intruder: Intruder) -> None:

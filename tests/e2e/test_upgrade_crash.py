@@ -73,6 +73,19 @@ def test_stop_ends_what_another_supervisor_has_left(mesh: Lab, replace: Callable
     mesh.start_agent("host1")
 
 
+def test_what_hung_when_the_supervisor_was_killed_is_ended(mesh: Lab) -> None:
+    """As by a watchdog: stopped processes never end by themselves, and control would keep its port."""
+    with_spare(mesh, "host1")
+    hung = mesh.pids("host1", "nodeagent")
+    for pid in hung:
+        os.kill(pid, signal.SIGSTOP)
+    mesh.crash_agent("host1")
+    wait_until(lambda: not set(hung) & set(mesh.pids("host1", "nodeagent")), "nobody of before is left", deadline_s=100)
+    assert [line["part"] for line in look.log_lines(mesh, "host1", "part_failed")] == []
+    with Unit(mesh, "host1", "shop") as shop:
+        assert call(shop, mesh.host("host1").ipv4, CART, "hello") == "app:hello"
+
+
 def test_a_dead_workers_place_is_taken_by_the_spare(mesh: Lab) -> None:
     """Within 100 ms is promised, the deadline is ten times that; another spare is born, and costs little memory."""
     with new_connections(mesh, "host1", "shop", mesh.host("host1").ipv4, CART) as client:

@@ -12,6 +12,8 @@ import yaml
 from nodeagent import __version__
 from tests.hosts.support.image import ROOT
 
+pytestmark = pytest.mark.timeout(300)  # ansible-lint takes 20 s on an idle machine
+
 ANSIBLE = ROOT / "ansible"
 BIN = ROOT / ".venv/bin"
 ROLES = ("package", "agent", "catalog")

@@ -7,7 +7,7 @@ import pytest
 from tests.hosts.support.host import Host
 from tests.hosts.support.mesh import Mesh, call, shop_said, start_shop, wait_meshed
 
-KEYS = "/var/lib/nodeagent/keys"
+CONFIG, KEYS = "/etc/nodeagent/nodeagent.toml", "/var/lib/nodeagent/keys"
 EAGER = """
 [Service]
 Type=oneshot
@@ -89,10 +89,13 @@ def test_a_boot_without_catalog_and_ca(whole: Mesh, host: Host) -> None:
 @pytest.fixture
 def kept(host: Host) -> Iterator[Host]:
     """A host that keeps its keys on disk, since a reload, and whose directory is as systemd-tmpfiles makes it."""
-    host.run(r"printf '\n[identity]\npersist = \"disk\"\n' >>/etc/nodeagent/nodeagent.toml; systemctl reload nodeagent")
-    host.wait_for(host.path(KEYS).exists, "the keys")
+    text = host.path(CONFIG).read_text()
+    host.path(CONFIG).write_text(f'{text}\n[identity]\npersist = "disk"\n')
+    host.enter("systemctl", "reload", "nodeagent")
+    host.wait_for(lambda: host.path(KEYS).exists(), "the keys")
     yield host
-    host.run(r"sed -i '/^\[identity\]$/,$d' /etc/nodeagent/nodeagent.toml; systemctl reload nodeagent")
+    host.path(CONFIG).write_text(text)
+    host.enter("systemctl", "reload", "nodeagent")
     host.wait_for(lambda: not host.path(KEYS).exists(), "none is left on disk")
 
 

@@ -61,6 +61,11 @@ def test_a_host_without_a_network_installs_two_versions_and_forgets_them(hosts: 
         assert host.run("nodeagent", "intercept", "show").stdout == "Nothing is installed.\n"
         refused = host.enter("dpkg", "--remove", "--force-depends", f"nodeagent-{newest}")
         assert (1, True) == (refused.returncode, "is the version in use" in refused.stderr)
+        if release == "bookworm":  # back in the version of before: the newer one's programs go alone, units and links stay
+            host.enter("ln", "--symbolic", "--force", "--no-dereference", f"versions/{VERSION}", "/opt/nodeagent/current")
+            done = host.enter("dpkg", "--remove", f"nodeagent-{NEXT}")
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert f"nodeagent, version {VERSION}\n" == host.run("nodeagent", "--version").stdout
         names = re.findall(r"^nodeagent\S*", host.enter("dpkg-query", "--show").stdout, re.MULTILINE)
         if release == "bookworm":  # also by a program that is broken
             host.enter("ln", "--symbolic", "--force", "/bin/false", "/opt/nodeagent/bin/nodeagent")

@@ -1,19 +1,20 @@
 """The agent of a real host is restarted, or its supervisor killed: nobody is refused, nothing is cut, keys and marks are kept."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from tests.hosts.support.host import Host
-from tests.hosts.support.load import Load, prepare
+from tests.hosts.support.load import NEW, Load, prepare
 from tests.hosts.support.mesh import Mesh, call, processes_of, shop_said, start_shop, wait_meshed
 
 pytestmark = pytest.mark.timeout(600)
-
-TIMES = 3
-STORED = "14"  # for two workers a socket of three kinds and two families, keys, marks
+TIMES, TRIES = 3, 9
+GRANTED_S = 5.0  # redirect's ALIVE_S, limits.HANDSHAKE_S
+LISTENING = 12  # sockets: for each of two workers, of three kinds and two families
 _PORTS = "sport = :15001 or sport = :15006 or sport = :15008"
 
 
@@ -47,28 +48,43 @@ def loads(whole: Mesh) -> Iterator[tuple[Load, ...]]:
 
 
 def test_nobody_is_refused_and_nothing_is_cut(host: Host, loads: tuple[Load, ...], replace: Callable[[Host], None]) -> None:
-    """Several times, under load, callers and callees; what was open lives on in workers of before. A stop leaves none of them."""
-    for load in loads:
-        load.go_on()
-    for _ in range(TIMES):
-        old = set(processes_of(host))
+    """Several times, under load, callers and callees; what was open lives on in workers of before. A stop leaves none of them.
+
+    New connections wait for five seconds, which the kernel and peers grant. Where this machine was too slow for that, another
+    round is made: it proves something about connections that were open, and nothing about new ones.
+    """
+    quick: list[float] = []
+    for _ in range(TRIES):
+        before, old = [_go_on(load) for load in loads], set(processes_of(host))
+        began = time.monotonic()
         replace(host)
+        seconds = time.monotonic() - began
         assert old & set(processes_of(host))
-        for load in loads:
-            load.go_on()
+        failed = [_go_on(load)[len(known) :] for load, known in zip(loads, before, strict=True)]
+        quick += [seconds] if seconds < GRANTED_S else []
+        print(f"{host.release}: another serves after {seconds:.2f} s, {failed} failed, slowest {[load.told().slowest for load in loads]}")
+        assert [what for each in failed for what in each if seconds < GRANTED_S or not what.startswith(NEW)] == []
         wait_meshed(host)
-    told = [load.told() for load in loads]
-    for each in told:
-        print(f"{host.release}: {each.asked} calls, {len(each.failed)} failed, slowest {each.slowest:.2f} s")
-    assert [each.failed for each in told] == [[], []]
+        if len(quick) == TIMES:
+            break
+    assert len(quick) == TIMES
     host.enter("systemctl", "stop", "nodeagent")
     assert processes_of(host) == []
     assert host.show("nodeagent", "NFileDescriptorStore") == "0"
 
 
+def _go_on(load: Load) -> list[str]:
+    """What has failed so far, after some more calls."""
+    load.go_on()
+    return load.told().failed
+
+
 def test_the_store_keeps_listeners_keys_and_marks(whole: Mesh, host: Host, replace: Callable[[Host], None]) -> None:
     """The catalog is away: the next agent has the same sockets, certificates and stamps, and new tunnels work both ways."""
     before = _kept(host)
+    assert [len(before[what]) for what in ("sockets", "stamps")] == [LISTENING, 1]
+    assert before["stored"] == [str(LISTENING + 2)]  # keys, marks
+    assert before["certificates"] != []
     whole.catalog.enter("systemctl", "stop", "nodeagent-catalog")
     for _ in range(2):
         replace(host)

@@ -12,7 +12,7 @@ from nodeagent import limits
 from tests.e2e.support import look
 from tests.e2e.support.arena import BACK, DEAD, WEB, WITHIN_S, Arena, answer_on
 from tests.e2e.support.impostor import DATACENTER
-from tests.e2e.support.intruder import Session
+from tests.e2e.support.intruder import HEADERS, Headers, Session, frame
 from tests.e2e.support.unit import reset
 from tests.support.eventually import eventually
 from tests.support.hello import hello
@@ -96,8 +96,8 @@ BYTES = {
     "half a hello": Attack(says(lambda arena: hello(arena.sni())[:100]), "closed", "peer_identity", "closed in the middle"),
     "nothing": Attack(says(b""), "closed", "peer_identity", "closed without a word"),
     "TLS 1.2": Attack(asks_for(Arena.sni, tls12=True), "alert 70", "peer_identity", "no TLS 1.3"),
-    "no ALPN": Attack(asks_for(Arena.sni, protocols=()), "alert 120", "peer_identity", "no h2 among"),
-    "another ALPN": Attack(asks_for(Arena.sni, protocols=("http/1.1",)), "alert 120", "peer_identity", "no h2 among"),
+    "no ALPN": Attack(asks_for(Arena.sni, protocols=()), "alert 120", "peer_identity", "offers nothing by ALPN, not h2"),
+    "another ALPN": Attack(asks_for(Arena.sni, protocols=("http/1.1",)), "alert 120", "peer_identity", "offers http/1.1 by ALPN, not h2"),
     "no name": Attack(asks_for(lambda _: ""), "alert 112", "peer_identity", "is not a server name"),
     "a plain name": Attack(asks_for(lambda _: "web"), "alert 112", "peer_identity", "web"),
     "another mesh's name": Attack(asks_for(lambda arena: arena.sni(domain=OTHER)), "alert 112", "peer_identity", OTHER),
@@ -206,6 +206,37 @@ def at(host: str, port: int) -> Callable[[Arena], str]:
     return lambda arena: f"{host if host[0].isdigit() or host[0] == '[' else arena.lab.host(host).ipv4}:{port}"
 
 
+def asks(headers: Headers) -> Callable[[Arena], Act]:
+    """A stream that begins with these, in a tunnel of its own."""
+
+    def begin(arena: Arena) -> Act:
+        certificate = arena.impostor.svid("shop")
+
+        def act() -> str:
+            with Session(arena.impostor.dial(certificate), 65_535) as session:
+                return session.status(session.ask(headers)).decode() or "reset"
+
+        return act
+
+    return begin
+
+
+def breaks(data: bytes) -> Callable[[Arena], Act]:
+    """A good tunnel, and then that."""
+
+    def begin(arena: Arena) -> Act:
+        certificate = arena.impostor.svid("shop")
+
+        def act() -> str:
+            with Session(arena.impostor.dial(certificate), 65_535) as session:
+                session.raw([data])
+                return "closed" if session.is_ended() else "open"
+
+        return act
+
+    return begin
+
+
 def resets_after_handshake(*, after_call: bool) -> Callable[[Arena], Act]:
     """A good tunnel that is torn down, before anything was asked or with an open connection in it."""
 
@@ -252,6 +283,9 @@ STREAMS = {
     "two agents passed": Attack(calls(at("host2", WEB), nodeagent_hops="2"), "400", "loop"),
     **{f"a service registered at {port}": Attack(calls_registered(port), "400", "loop", "is a port of the agent itself")
        for port in (limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT)},
+    "no authority": Attack(asks([(b":method", b"CONNECT")]), "reset", "bad_destination", "malformed"),
+    "HEADERS of no stream": Attack(breaks(frame(HEADERS, flags=4)), "closed", "peer_protocol", "HTTP/2 error 1 PROTOCOL_ERROR"),
+    "random bytes": Attack(breaks(b"\xff" * 20_000), "closed", "peer_protocol", "HTTP/2 error 6 FRAME_SIZE_ERROR"),
     "RST with an open connection": Attack(resets_after_handshake(after_call=True), "gone", "peer_lost"),
     "RST after the handshake": Attack(resets_after_handshake(after_call=False), "gone", ""),
 }  # fmt: skip

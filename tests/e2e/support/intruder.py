@@ -16,7 +16,7 @@ from nodeagent.lab.lab import Lab
 from tests.e2e.support.unit import DEADLINE_S, Unit
 
 Headers = list[tuple[bytes, bytes]]
-DATA, SETTINGS, PING = 0, 4, 6
+DATA, HEADERS, SETTINGS, PING = 0, 1, 4, 6
 
 
 class Intruder:

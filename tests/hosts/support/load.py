@@ -53,14 +53,16 @@ kept = {address: make(address) for address in addresses}
 endless = {address: begin(address) for address in addresses}
 while True:
     for address in addresses:
-        attempt(f"a new connection to {address}", lambda: new(address))
+        attempt(f"NEW to {address}", lambda: new(address))
         attempt(f"the kept connection to {address}", lambda: get(kept[address]))
         attempt(f"the stream from {address}", lambda: len(endless[address].read(CHUNK)) == CHUNK)
     with open("/run/load.new", "w") as file:
         json.dump(told, file)
     os.rename("/run/load.new", "/run/load")
-    time.sleep(0.01)
+    time.sleep(0.05)
 """
+NEW = "a new connection"
+"""What fails begins with, where it was no connection that was open before."""
 _NGINX = "keepalive_requests 1000000; keepalive_time 1d;\n"
 
 
@@ -89,7 +91,7 @@ class Load:
         self._host, self._callees = host, callees
 
     def __enter__(self) -> Self:
-        self._host.put("/usr/local/bin/load.py", _PROGRAM)
+        self._host.put("/usr/local/bin/load.py", _PROGRAM.replace("NEW", NEW))
         self._host.path("/run/load").unlink(missing_ok=True)
         addresses = " ".join(callee.address for callee in self._callees)
         start_shop(self._host, f"exec python3 /usr/local/bin/load.py {addresses}", is_awaited=False)
@@ -103,7 +105,7 @@ class Load:
         path = self._host.path("/run/load")
         return Told(**json.loads(path.read_text())) if path.exists() else Told(0, 0.0, [])
 
-    def go_on(self, times: int = 100) -> None:
+    def go_on(self, times: int = 40) -> None:
         """Returns after that many calls more."""
         before = self.told().asked
         self._host.wait_for(lambda: self.told().asked > before + times, f"the load goes on; it said: {shop_said(self._host)}")

@@ -123,8 +123,14 @@ def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
             load_config(path)
     binary = tmp_path / "binary.toml"
     binary.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"cannot be read: it is no text in UTF-8 .* at byte 0"):
         load_config(binary)
+
+
+def test_a_file_without_an_end_is_no_configuration() -> None:
+    """No more of it is read than a configuration can have."""
+    with pytest.raises(ConfigError, match=f"more than {limits.CONFIG_BYTES} bytes"):
+        load_config(Path("/dev/zero"))
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

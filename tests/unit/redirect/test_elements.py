@@ -8,7 +8,7 @@ from redirect.settings import Settings
 from tests.support.nft_sets import NftSets
 
 CAPTURE = {f"set {name}" for name in (
-    "mesh4", "mesh6", "local_ports", "loopback_ports", "except4", "except6", "except_ports", "told_open", "told_closed",
+    "catalog4", "catalog6", "mesh4", "mesh6", "local_ports", "loopback_ports", "except4", "except6", "except_ports", "told_open", "told_closed",
 )}  # fmt: skip
 
 
@@ -55,6 +55,22 @@ def test_marks_of_callers_that_may_bypass_come_back_with_the_rest(monkeypatch: p
     kernel["open_callers"].clear()
     elements.restore()
     assert kernel["open_callers"] == {"0x5a000002"}
+
+
+def test_where_the_catalog_is_has_sets_of_its_own() -> None:
+    """At one port it is not captured there, whatever else is."""
+    elements = capture_elements(["10.0.0.1"], [], catalog=["10.0.0.9", "FD00::9"])
+    assert (elements["set catalog4"], elements["set catalog6"], elements["set mesh4"]) == ({"10.0.0.9"}, {"fd00::9"}, {"10.0.0.1"})
+
+
+def test_until_exceptions_are_told_anew_nothing_bypasses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is captured stays."""
+    kernel = NftSets(monkeypatch)
+    elements = Elements(Settings(agent_uids=(64901,), fail="open"))
+    elements.set_capture(["10.0.0.1"], [], exceptions=Exceptions("open"))
+    assert kernel["told_open"] == {"tcp"}
+    elements.untell()
+    assert (kernel["told_open"], kernel["told_closed"], kernel["mesh4"]) == (set(), set(), {"10.0.0.1"})
 
 
 @pytest.mark.parametrize(

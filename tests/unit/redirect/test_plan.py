@@ -23,6 +23,7 @@ from redirect.rules import (
     Told,
     ToPorts,
     ToPortSet,
+    ToThisHost,
 )  # fmt: skip
 from redirect.settings import ReturnPath, Settings
 
@@ -34,7 +35,7 @@ SCENARIOS = {
     "open": Settings(agent_uids=UIDS, fail="open"),
     "callers": Settings(agent_uids=UIDS, fail="open", knows_callers=True, closed_uids=(1001, 1002)),
     "networks": Settings(
-        agent_uids=(990,), mesh_cidrs=("10.1.0.0/16", "10.0.0.0/16", "fd77::/64"), exclude_ports=(8301, 9100, 9101),
+        agent_uids=(990,), catalog_port=8443, mesh_cidrs=("10.1.0.0/16", "10.0.0.0/16", "fd77::/64"), exclude_ports=(8301, 9100, 9101),
         exclude_cidrs=("10.1.7.0/24", "169.254.7.0/24", "fd77::1:0/112"),
         unit_marks=(0x100, 0x1FF), return_path=ReturnPath(mark=0x5C, table=134, preference=1340),
     ),
@@ -104,6 +105,14 @@ def test_open_excepts_what_stays_closed_and_closed_what_may_pass() -> None:
         assert all(wanted in conditions for wanted, (conditions, _) in zip(excepted, rules, strict=True))
         assert all(isinstance(action, kind) for _, action in rules)
     assert ((Beating("alive", holds=False), Told("told_open")), Accept()) in chain(opened, "refuse")
+
+
+def test_an_endpoint_that_may_pass_is_another_host_s() -> None:
+    """At this host's own addresses the port decides, whatever another host registers there."""
+    for name in ("refuse", "take"):
+        for conditions, _ in chain(plan(SCENARIOS["host"]), name)[:2]:
+            assert isinstance(conditions, tuple)
+            assert ToThisHost(holds=False) in conditions
 
 
 def test_where_some_callers_stay_closed_only_known_ones_pass() -> None:

@@ -18,6 +18,7 @@ UIDS = (64901, 64902)
         ({"outbound_port": 0}, "port 0"),
         ({"exclude_ports": (65536,)}, "port 65536"),
         ({"exclude_addresses": (("10.0.0.1", 0),)}, "port 0"),
+        ({"catalog_port": 65536}, "port 65536"),
         ({"exclude_addresses": (("catalog.example", 8501),)}, "catalog.example"),
         ({"inbound_port": 15001}, "each must differ"),
         ({"other_ports": (15008,)}, "each must differ"),

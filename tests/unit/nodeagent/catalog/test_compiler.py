@@ -160,6 +160,13 @@ def test_captured_on_loopback_are_the_ports_of_services_that_say_so() -> None:
     assert ((77, 78), (77,)) == capture_of(snapshot)[1:]
 
 
+@pytest.mark.parametrize("enforced", ["alpha", "zeta"])
+def test_a_port_of_several_services_is_captured_on_loopback_for_any_of_them(enforced: str) -> None:
+    """Whichever is found by the port."""
+    both = {"alpha": (instance(HOST1, 77, ips=("10.77.0.1",)),), "zeta": (instance(HOST1, 77, ips=("127.0.0.1",), id_="z"),)}
+    assert capture_of(mesh(extra=f'[service.{enforced}]\nloopback = "enforce"\n', **both)).loopback_ports == (77,)
+
+
 def test_a_claim_to_this_host_s_address_is_not_captured_as_foreign() -> None:
     """Whoever registers a service at our address does not send our own traffic elsewhere."""
     snapshot = mesh(evil=(instance(HOST2, 1234, ips=("10.77.0.1",)),))

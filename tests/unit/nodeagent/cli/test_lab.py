@@ -59,8 +59,8 @@ def test_a_lab_that_is_gone_is_not_found() -> None:
     [
         (["up", "--hosts", "0"], "1<=x<=100"),
         (["up", "--hosts", "101"], "1<=x<=100"),
-        (["up", "--workers", "-1"], "0<=x<=64"),
-        (["up", "--workers", "9999"], "0<=x<=64"),
+        (["up", "--workers", "-1"], "0<=x<=42"),
+        (["up", "--workers", "9999"], "0<=x<=42"),
         (["up", "--name", "My Lab"], "cannot name a lab"),
         (["down", "--name", "../x"], "cannot name a lab"),
         (["status", "--name", "../x"], "cannot name a lab"),

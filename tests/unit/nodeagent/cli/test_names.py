@@ -14,9 +14,12 @@ BAD = "a b"
         ["service", "register", BAD, "--port", "80"],
         ["service", "register", "", "--port", "80"],
         ["enforce", "--check", "--service", BAD],
+        ["enforce", "observe", "--yes", "--service", ""],
         ["connections", "--service", BAD],
+        ["connections", "--service", ""],
         ["why", "--from", BAD, "--to", "web"],
         ["why", "--to", BAD],
+        ["why", "--to", ""],
     ],
     ids=" ".join,
 )

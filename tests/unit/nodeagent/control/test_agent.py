@@ -1,14 +1,18 @@
 """Control as a whole, in this process."""
 
 import asyncio
+import socket
 
 import pytest
+from structlog.testing import capture_logs
 
+from nodeagent import limits
 from nodeagent.catalog import compiler
 from nodeagent.control import agent
 from nodeagent.control.agent import keep_running
 from nodeagent.control.environment import Environment
 from nodeagent.model.snapshot import Snapshot
+from nodeagent.wire.capture_file import NAME, decode_capture
 from nodeagent.wire.frames import CaptureFrame, WantSvid
 from tests.support.control_scene import HOST2, ControlScene
 from tests.support.far_ends import ring_of, snapshot_of
@@ -22,6 +26,24 @@ class Away(ScriptedCatalog):
     async def open(self, port: int) -> None:
         await super().open(port)
         await self._site.stop()
+
+
+class Named(ScriptedCatalog):
+    """A catalog that has a name."""
+
+    @property
+    def address(self) -> str:
+        return f"http://localhost:{self.port}"
+
+
+def test_where_the_catalog_s_name_leads_reaches_the_supervisor_and_the_disk(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path, peer=Named()) as playing:
+            capture = await asyncio.to_thread(playing.supervisor.wait, CaptureFrame)
+            assert "127.0.0.1" in capture.catalog
+            await until(lambda: (tmp_path / NAME).exists() and decode_capture((tmp_path / NAME).read_bytes()).catalog, "the file")
+
+    run(scene)
 
 
 def test_a_change_in_the_catalog_reaches_the_worker_and_the_supervisor(tmp_path) -> None:
@@ -59,8 +81,9 @@ def test_it_starts_from_what_was_saved_when_the_catalog_is_away(tmp_path) -> Non
         async with ControlScene(tmp_path, peer=Away()) as playing:
             snapshot = await until(lambda: snapshot_of(playing.worker), "the saved snapshot")
             assert "web" in snapshot.services
-            status, answer = await playing.get("/v1/status")
-            assert (answer["catalog"]["source"], answer["catalog"]["connected"]) == ("saved", False)
+            while (answer := (await playing.get("/v1/status"))[1])["catalog"]["connected"]:  # it has not asked yet
+                await asyncio.sleep(0)
+            assert answer["catalog"]["source"] == "saved"
 
     run(scene)
 
@@ -102,8 +125,35 @@ def test_a_part_that_fails_is_started_again() -> None:
         if len(tries) < 3:
             raise ValueError("a defect of ours")
 
-    run(lambda: keep_running("part", part, Environment(lambda: 0.0, lambda: 0.99)))
+    failing: dict[str, str] = {}
+    with capture_logs() as log:
+        run(lambda: keep_running("part", part, Environment(lambda: 0.0, lambda: 0.99), failing))
     assert len(tries) == 3
+    assert (failing, [line["event"] for line in log]) == ({}, ["part_failed"])
+
+
+def test_a_part_without_its_port_is_a_problem_until_it_runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would miss the metrics before they are needed."""
+    monkeypatch.setattr(limits, "PART_WELL_S", 0.1)
+
+    async def scene() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            async with ControlScene(tmp_path, metrics=f"127.0.0.1:{port}") as playing:
+
+                async def problem() -> str:
+                    _, body = await playing.get("/v1/status")
+                    return next((line for line in body["problems"] if line.startswith("metrics does not run")), "")
+
+                async with asyncio.timeout(30):
+                    while "in use" not in (found := await problem()):
+                        await asyncio.sleep(0.02)
+                    assert str(port) in found
+                    other.close()
+                    while await problem():
+                        await asyncio.sleep(0.02)
+
+    run(scene)
 
 
 @pytest.mark.parametrize(

@@ -242,3 +242,17 @@ def test_a_catalog_that_is_gone_is_noticed_while_nothing_is_said() -> None:
             for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
         )
     assert idle + every * count == user_ms / 1000 == limits.CATALOG_DEAD_S
+
+
+def test_where_its_name_leads_is_told_and_an_address_is_no_name() -> None:
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer:
+            told: list[tuple[str, ...]] = []
+            for address in (peer.address, peer.address.replace("127.0.0.1", "localhost")):
+                async with Catalog(CatalogTable(address), lambda: 0.0) as catalog:
+                    catalog.on_resolved = told.append
+                    await catalog.read(NODES)
+            assert len(told) == 1
+            assert "127.0.0.1" in told[0]
+
+    run(scene)

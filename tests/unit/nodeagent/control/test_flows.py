@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nodeagent import limits
@@ -47,7 +48,7 @@ def test_who_cannot_be_named_is_kept_apart_by_what_is_known() -> None:
     assert plain.client == "10.77.0.1"
     named = flow_of(row(unit="shop.service", uid=7))
     assert named is not None
-    assert (named.unit, named.uid) == ("", -1)
+    assert (named.unit, named.uid) == ("", msgspec.UNSET)
 
 
 def test_when_it_is_full_the_one_seen_longest_ago_goes(tmp_path: Path) -> None:

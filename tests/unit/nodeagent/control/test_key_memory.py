@@ -1,5 +1,7 @@
 """Keys for the next control process."""
 
+import asyncio
+import contextlib
 import fcntl
 import os
 import socket
@@ -21,6 +23,8 @@ from nodeagent.control.key_memory import (
 )
 from nodeagent.process.handover import is_sealed
 from nodeagent.wire.key_memory import KEYS, SEALS
+from tests.support.identity_scene import ANY, Scene, played
+from tests.support.loop import until
 from tests.support.scripted_catalog import DOMAIN, ScriptedCatalog
 
 ROOTS = msgspec.json.encode(ScriptedCatalog().roots())
@@ -81,3 +85,29 @@ def test_memory_that_could_be_changed_or_is_too_large_is_not_held() -> None:
         os.close(memory)
     with open(os.devnull) as file:  # noqa: PTH123 - a descriptor is wanted
         assert not is_sealed(file.fileno())
+
+
+def test_restored_keys_are_handed_out_once_it_is_known_what_is_needed() -> None:
+    """Be that nothing: without a saved snapshot it is known later than the roots are confirmed, and nothing else changes then."""
+
+    async def script(scene: Scene) -> None:
+        kept: list[bytes] = []
+        scene.identity.remember = kept.append
+        scene.identity.need(frozenset())
+        scene.identity.ask("till")
+        await until(lambda: scene.names() == ["till"] and kept, "a certificate")
+        heir, confirmed = Scene(scene.peer, ANY), asyncio.Event()
+        heir.identity._on_trust = confirmed.set
+        heir.identity.restore(kept[-1])
+        async with heir.catalog:
+            task = asyncio.create_task(heir.identity.run())
+            await confirmed.wait()
+            await until(lambda: not heir.identity._ring_changed.is_set(), "there is no news")
+            assert heir.rings == []
+            heir.identity.need(frozenset())
+            await until(lambda: heir.names() == ["till"], "the restored one")
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    played(script)

@@ -9,6 +9,7 @@ from nodeagent.control.last_good import read_last_good
 from nodeagent.control.publish import Publisher
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.metrics import Metrics
+from nodeagent.wire.capture_file import NAME, decode_capture
 from tests.support.loop import run, until
 from tests.support.mesh import config, state
 
@@ -182,5 +183,26 @@ def test_the_last_change_is_saved_before_control_ends(tmp_path) -> None:
         playing.path.unlink()
         await playing.publisher.save_rest()
         assert not playing.path.exists()
+
+    run(scene)
+
+
+def test_where_the_catalog_is_found_is_saved_with_what_is_captured(tmp_path) -> None:
+    """Once for each place, and by itself: the catalog may say nothing new for days."""
+
+    async def scene() -> None:
+        playing = Scene(tmp_path)
+        playing.publisher.note_catalog(("10.0.0.8",))
+        await playing.publisher.save_rest()
+        assert not playing.path.exists()
+        playing.publisher.publish(state(), DOMAIN)
+        for addresses in (("10.0.0.8",), ("10.0.0.9",)):
+            playing.publisher.note_catalog(addresses)
+            await playing.publisher.save_rest()
+            assert decode_capture((tmp_path / NAME).read_bytes()).catalog == [*addresses]
+        (tmp_path / NAME).unlink()
+        playing.publisher.note_catalog(("10.0.0.9",))
+        await playing.publisher.save_rest()
+        assert not (tmp_path / NAME).exists()
 
     run(scene)

@@ -19,3 +19,9 @@ def test_the_newest_replaces_what_was_there_and_its_group_may_read_it(tmp_path: 
     wanted = capture_of(mesh(generation=3, cart=()))
     saved = decode_capture(path.read_bytes())
     assert (saved.addresses, saved.ports) == (list(wanted.addresses), list(wanted.ports))
+
+
+def test_where_the_catalog_is_is_kept_for_a_start_without_a_resolver(tmp_path: Path) -> None:
+    """Boot: the rules come before the network."""
+    save_capture(tmp_path, mesh(), ("10.0.0.9",))
+    assert decode_capture((tmp_path / NAME).read_bytes()).catalog == ["10.0.0.9"]

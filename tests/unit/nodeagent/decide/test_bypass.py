@@ -3,7 +3,9 @@
 import pytest
 
 from nodeagent.decide.bypass import Exceptions, exceptions_of, may_bypass
-from tests.support.mesh import CART, LEGACY, SHOP, WEB, WEB6, mesh
+from nodeagent.model.address import Address
+from nodeagent.model.snapshot import Fail
+from tests.support.mesh import CART, HOST1, LEGACY, SHOP, WEB, WEB6, instance, mesh
 
 OPEN = '[intercept]\nfail = "open"\n'
 LEGACY6 = LEGACY._replace(ip="fd77::3")
@@ -46,3 +48,26 @@ def test_never_a_strict_one_and_its_own_word_before_the_host_s(mode: str, extra:
 def test_what_is_registered_and_differs_is_named(mode: str, extra: str, exceptions: Exceptions) -> None:
     """By address and port; on this host by port, as it may be called at any address."""
     assert exceptions_of(mesh(mode=mode, extra=extra)) == exceptions
+
+
+@pytest.mark.parametrize(
+    ("extra", "fail", "excepted", "ports"),
+    [
+        ('[service.alpha]\nfail = "open"\n[service.zeta]\nmode = "strict"\n', "closed", "alpha", ()),
+        ('[service.zeta]\nfail = "open"\n', "closed", "zeta", ()),
+        ('[service.alpha]\nfail = "open"\n[service.zeta]\nfail = "open"\n', "closed", "both", (8080,)),
+        (OPEN + '[service.zeta]\nmode = "strict"\n', "open", "zeta", (8080,)),
+        (OPEN + '[service.alpha]\nfail = "closed"\n', "open", "alpha", (8080,)),
+        (OPEN, "open", "", ()),
+    ],
+)
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_where_services_share_a_port_the_strictest_decides(
+    extra: str, fail: Fail, excepted: str, ports: tuple[int, ...], *, is_turned: bool
+) -> None:
+    """The rules ask for the port alone; whichever of both is found by it at the host's other addresses."""
+    ips = ("fd77::1", "10.77.0.1") if is_turned else ("10.77.0.1", "fd77::1")
+    named = {"alpha": Address(ips[0], 8080), "zeta": Address(ips[1], 8080)}
+    both = {name: (instance(HOST1, 8080, ips=(address.ip,), id_=name),) for name, address in named.items()}
+    endpoints = tuple(sorted(address for name, address in named.items() if excepted in (name, "both")))
+    assert exceptions_of(mesh(mode="observe", extra=extra, **both)) == Exceptions(fail, endpoints, ports)

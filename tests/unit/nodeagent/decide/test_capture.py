@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nodeagent import limits
 from nodeagent.config import Config
@@ -14,17 +15,20 @@ from nodeagent.decide.capture import Sets, why_captured
 from nodeagent.model.address import Address
 from nodeagent.process.interception import settings_of
 from redirect import rules
-from redirect.plan import LOCAL_PORTS, LOOPBACK_PORTS, plan
+from redirect.plan import CATALOG, LOCAL_PORTS, LOOPBACK_PORTS, MESH, plan
 from redirect.settings import LOOPBACK_NETWORKS, NEVER_NETWORKS
 from tests.support.mesh import config
 
-SETS = Sets(frozenset({"10.77.0.2", "fd77::2", "192.0.2.7"}), frozenset({9000, 9001, 8500}), frozenset({9001}))
+SETS = Sets(
+    frozenset({"10.77.0.2", "fd77::2", "192.0.2.7"}), frozenset({9000, 9001, 8500}), frozenset({9001}), frozenset({"10.77.0.2", "fd77::2"})
+)
 EXTRA = """[intercept]
 exclude_ports = [7777]
 exclude_cidrs = ["10.77.0.64/26", "10.9.0.0/16"]
 mesh_cidrs = ["10.0.0.0/8", "fd99::/16"]
 """
 CONFIG = config(EXTRA)
+NAMED = replace(CONFIG, catalog=replace(CONFIG.catalog, address="https://catalog.example:443/"))
 OURS = ("10.77.0.1", "fd77::1", "127.0.0.1", "::1")
 
 ips = st.sampled_from((*OURS, "10.77.0.2", "fd77::2", "192.0.2.7", "192.0.2.8", "10.77.0.65", "10.9.1.1", "10.3.3.3", "fd99::1", "fd98::1",
@@ -38,6 +42,7 @@ def is_in(ip: str, family: int, networks: Iterable[str]) -> bool:
     return parsed.version == family and any(parsed in ipaddress.ip_network(each) for each in networks)
 
 
+ADDRESS_SETS = {**dict.fromkeys(MESH.values(), SETS.addresses), **dict.fromkeys(CATALOG.values(), SETS.catalog)}
 PORT_SETS = {LOCAL_PORTS: SETS.ports, LOOPBACK_PORTS: SETS.loopback_ports}
 HOLDS: dict[type, Callable[[Any, str, int], bool]] = {
     rules.ToPorts: lambda c, _, port: any(first <= port <= last for first, last in c.ranges),
@@ -45,7 +50,7 @@ HOLDS: dict[type, Callable[[Any, str, int], bool]] = {
     rules.ToEndpoints: lambda c, ip, port: (ip, port) in c.endpoints,
     rules.ToThisHost: lambda c, ip, _: (ip in OURS) == c.holds,
     rules.ToPortSet: lambda c, _, port: (port in PORT_SETS[c.name]) == c.holds,
-    rules.ToAddressSet: lambda c, ip, _: is_in(ip, c.family, SETS.addresses),
+    rules.ToAddressSet: lambda c, ip, _: is_in(ip, c.family, ADDRESS_SETS[c.name]),
     rules.Tcp: lambda c, _, __: c.holds,
     rules.Opening: lambda c, _, __: c.holds,
     rules.Beating: lambda c, _, __: c.holds,
@@ -56,7 +61,7 @@ HOLDS: dict[type, Callable[[Any, str, int], bool]] = {
 
 def does_redirect(made: Config, ip: str, port: int) -> bool:
     """What the chain `out` of the plan does with a SYN, rule by rule: the kernel in a few lines."""
-    settings = settings_of(made, control_uid=990, worker_uid=991, catalog=(("10.77.0.250", 8501),))
+    settings = settings_of(made, control_uid=990, worker_uid=991)
     chains = {chain.name: chain for chain in plan(settings).main.chains}
 
     def walk(name: str) -> object:
@@ -70,11 +75,11 @@ def does_redirect(made: Config, ip: str, port: int) -> bool:
     return isinstance(walk("out"), rules.RedirectTo)
 
 
-@given(ips, ports)
-def test_it_says_what_the_rules_do(ip: str, port: int) -> None:
+@given(st.sampled_from((CONFIG, NAMED)), ips, ports)
+def test_it_says_what_the_rules_do(made: Config, ip: str, port: int) -> None:
     """For every kind of address and port."""
-    captured = why_captured(CONFIG, SETS, Address(ip, port), is_local=ip in OURS)
-    assert captured.is_captured == does_redirect(CONFIG, ip, port), captured.why
+    captured = why_captured(made, SETS, Address(ip, port), is_local=ip in OURS)
+    assert captured.is_captured == does_redirect(made, ip, port), captured.why
 
 
 @pytest.mark.parametrize(
@@ -95,6 +100,12 @@ def test_it_says_what_the_rules_do(ip: str, port: int) -> None:
 def test_it_names_the_rule(ip: str, port: int, why: str) -> None:
     """In the operator's words."""
     assert why in why_captured(CONFIG, SETS, Address(ip, port), is_local=ip in OURS).why
+
+
+def test_a_catalog_that_has_a_name_is_where_the_name_leads() -> None:
+    """At its port alone."""
+    assert why_captured(NAMED, SETS, Address("10.77.0.2", 443), is_local=False) == (False, "10.77.0.2:443 is the catalog")
+    assert why_captured(NAMED, SETS, Address("10.77.0.2", 80), is_local=False).is_captured
 
 
 def test_without_interception_nothing_is_captured() -> None:

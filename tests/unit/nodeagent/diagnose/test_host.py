@@ -91,6 +91,12 @@ def test_a_port_that_somebody_else_holds() -> None:
     ports = (PortUse(15001, "process 7 (nodeagent)", is_ours=True), PortUse(15006, "process 9 (envoy)"))
     assert only(host.judge_ports(ports))[:2] == ("failed", "port 15006 is held by process 9 (envoy)")
     assert only(host.judge_ports(ports[:1]))[1] == "ports 15001 are the agent's"
+    hung = [PortUse(port, f"process {port} (python3)", is_of_nodeagent=True) for port in (15001, 15020)]
+    assert only(host.judge_ports((*hung,))) == (
+        "failed",
+        "nodeagent hangs: its own processes hold ports and do not answer (15001 by process 15001 (python3), 15020 by process 15020 (python3))",
+        "systemctl restart nodeagent",
+    )
     assert only(host.judge_ports((PortUse(15001, ""),)))[1] == "ports 15001 are free"
 
 

@@ -24,6 +24,9 @@ def test_what_could_not_be_looked_at_is_doubtful_and_says_why() -> None:
     )
     (finding,) = judge(Facts(ports=Blind("[Errno 13] Permission denied")))
     assert finding.cure == "run it as root (sudo)"
+    (finding,) = judge(Facts(ports=Blind("[Errno 1] Operation not permitted")), is_root=True)
+    assert "container" in finding.cure
+    assert "sudo" not in finding.cure
 
 
 def test_findings_come_by_group() -> None:

@@ -12,7 +12,7 @@ TOKEN = "3f2a9c1e-canary-77"
     [
         f"sent {TOKEN} to the catalog", f"X-Consul-Token: {TOKEN}", f"token={TOKEN}", f'{{"SecretID": "{TOKEN}"}}', f"db_password = '{TOKEN}'",
         f"Authorization: Bearer {TOKEN}", f"https://user:{TOKEN}@host/x", f"CONSUL_HTTP_TOKEN={TOKEN} nodeagent", f"api_key: {TOKEN}",
-        f"password=/{TOKEN}", f"Authorization: Token {TOKEN}", f'{{"token": ["{TOKEN}"]}}', f"secret_id = {TOKEN}", f"curl --token {TOKEN} x",
+        f"password=/{TOKEN}", f"token: Bearer {TOKEN}", f"credentials=Basic {TOKEN}", f"Authorization: Token {TOKEN}", f'{{"token": ["{TOKEN}"]}}', f"secret_id = {TOKEN}", f"curl --token {TOKEN} x",
         f"X-Consul-Token {TOKEN}", f"pwd={TOKEN}", f"Set-Cookie: a=b; session={TOKEN}", f"https://{TOKEN}@host", f"https://:{TOKEN}@host",
         f"postgres://user:p@{TOKEN}@host/db", f"Proxy-Authorization: Digest username=x, response={TOKEN}", f'{{"Authorization":"Basic {TOKEN}"}}',
         f"-----BEGIN EC PRIVATE KEY-----\n{TOKEN}\n-----END EC PRIVATE KEY-----", f"-----BEGIN PRIVATE KEY-----\n{TOKEN}",

@@ -106,3 +106,18 @@ def test_a_whole_list_is_followed_to_the_letter() -> None:
     """What is no longer in it is let go."""
     said = check_capture(CaptureFrame(["10.0.0.1"], [81]))
     assert follow_capture(Capture(("10.0.0.8",), (80,)), said) == said
+
+
+def test_where_the_catalog_is_stays_known_while_nobody_can_tell() -> None:
+    """A control that has just been started knows it when it has reached the catalog."""
+    said = check_capture(CaptureFrame([], [80], catalog=["fd77::0009", "10.0.0.9", "127.0.0.1", "nowhere; flush ruleset"]))
+    assert said.catalog == ("10.0.0.9", "fd77::9")
+    assert follow_capture(said, check_capture(CaptureFrame([], [81]))) == Capture((), (81,), catalog=said.catalog)
+    moved = check_capture(CaptureFrame([], [81], catalog=["10.0.0.8"]))
+    assert follow_capture(said, moved) == moved
+
+
+def test_a_catalog_has_so_many_addresses_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers for its name does not fill the kernel's sets."""
+    monkeypatch.setattr(limits, "CATALOG_ADDRESSES", 2)
+    assert check_capture(CaptureFrame([], [], catalog=["10.0.0.1", "10.0.0.2", "10.0.0.3"])).catalog == ("10.0.0.1", "10.0.0.2")

@@ -23,7 +23,7 @@ from nodeagent.process.capture import Capture
 from nodeagent.process.control_process import ControlProcess, Program, _capture_in
 from nodeagent.process.privileges import User
 from nodeagent.process.worker_process import WorkerCalls, WorkerProcess
-from nodeagent.wire.frames import CaptureFrame, Records, SupervisorStats
+from nodeagent.wire.frames import CaptureFrame, Message, NoSnapshot, Records, SupervisorStats, encode_frame
 from nodeagent.wire.requests import CONTROL, encode_beat
 from tests.support.loop import run, until
 
@@ -55,6 +55,10 @@ class Start:
         process = subprocess.Popen(["sleep", "1000"])
         process.returncode = 0  # it is reaped by pidfd
         return process.pid
+
+    def say(self, message: Message) -> None:
+        """As control, to the supervisor."""
+        os.write(self._channels[-1], encode_frame(message))
 
     def close(self) -> None:
         """Control's ends."""
@@ -129,6 +133,34 @@ def test_a_control_that_cannot_be_started_is_tried_again() -> None:
         assert len(start.options) == 4
 
     play(script, start)
+
+
+def test_policy_is_awaited_of_a_control_that_has_not_spoken_nor_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word starts the time that workers get to hear the rest; no policy, the first end or a long silence end it."""
+    start = Start()
+
+    async def script(control: ControlProcess) -> None:
+        assert not control.is_awaited
+        control.start()
+        assert control.is_awaited
+        monkeypatch.setattr(limits, "RESUME_S", 0.0)
+        start.say(CaptureFrame(["10.0.0.1"], [80]))
+        await until(lambda: not control.is_awaited, "the word is heard")
+        control._await_until = asyncio.get_running_loop().time() + limits.RESUME_MAX_S
+        assert control.is_awaited
+        start.say(NoSnapshot())
+        await until(lambda: not control.is_awaited, "the word is heard")
+        control._await_until = asyncio.get_running_loop().time() + limits.RESUME_MAX_S
+        os.kill(control.pid, signal.SIGKILL)
+        await until(lambda: len(start.options) == 2 and control.pid, "another runs")
+        assert not control.is_awaited
+        control.exits = ()
+        assert control.is_awaited
+        control._await_until = asyncio.get_running_loop().time()
+        assert not control.is_awaited
+
+    play(script, start)
+    assert limits.ALIVE_S < limits.RESUME_MAX_S <= limits.START_S
 
 
 def test_control_is_given_what_was_checked_and_not_what_the_file_says_now() -> None:

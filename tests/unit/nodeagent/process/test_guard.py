@@ -4,6 +4,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -134,6 +135,13 @@ def test_exceptions_and_callers_reach_the_sets(sets: NftSets) -> None:
     assert (sets["except4"], sets["told_open"]) == (set(), set())
 
 
+def test_where_the_catalog_is_reaches_the_sets_and_stays(sets: NftSets, guard: Guard) -> None:
+    """Also while a new control has not found it yet."""
+    guard.capture(Capture(("10.0.0.1",), (80,), catalog=("10.0.0.9", "fd77::9")))
+    guard.capture(Capture(("10.0.0.1",), (81,)))
+    assert (sets["catalog4"], sets["catalog6"], sets["local_ports"]) == ({"10.0.0.9"}, {"fd77::9"}, {"81"})
+
+
 def test_what_an_earlier_agent_captured_stays_until_control_has_spoken(sets: NftSets) -> None:
     """An empty set would be traffic in clear, after a repair of the rules too."""
     guard = Guard(Settings(agent_uids=(64901,)))
@@ -227,3 +235,15 @@ def test_a_thread_beside_the_loop_takes_no_signal_and_its_lack_is_an_error_that_
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(OSError, match="no thread can be started"):
         run(lambda: run_aside(lambda: None))
+
+
+def test_what_an_earlier_agent_let_bypass_is_forgotten_at_the_start(
+    sets: NftSets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was said under a configuration of then; what is captured stays, also where nobody knows what that is."""
+    (tmp_path / "nodeagent.service").mkdir()
+    monkeypatch.setattr("redirect.elements.read_mount", lambda: str(tmp_path))
+    for name, element in (("mesh4", "10.0.0.9"), ("except4", "10.0.0.9 . 80"), ("told_closed", "tcp")):
+        sets[name].add(element)
+    Guard(Settings(agent_uids=(64901,))).install("nodeagent.service")
+    assert (sets["mesh4"], sets["told_closed"]) == ({"10.0.0.9"}, set())

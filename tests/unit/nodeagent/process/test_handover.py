@@ -34,7 +34,7 @@ VALUE = Handover(
     generation=3, version="1.0", started_at=1.0, run_dir=10,
     slots=(PassedSlot((PassedSet("listeners-0", (13, 14)),), (4,), (1.0, 2.0), 1),), workers=(WORKER,),
     marks=PassedMarks({"web.service": 0x5A000001}, ("old.service",)), capture=Capture(("10.0.0.2",), (80,)),
-    control_exits=(3.0,), spawner_exits=(), serial=4, config=msgspec.msgpack.encode(CONFIG),
+    control_exits=(3.0,), spawner_exits=(), serial=4, basis=b"[]", config=msgspec.msgpack.encode(CONFIG),
 )  # fmt: skip
 
 

@@ -1,13 +1,13 @@
 """From configuration to settings of the redirect package."""
 
-import re
+import socket
 
 import pytest
 
 from nodeagent import limits
 from nodeagent.config import Config, parse_config
 from nodeagent.errors import ConfigError
-from nodeagent.process.interception import closed_units, read_settings, resolve_catalog, settings_of
+from nodeagent.process.interception import basis_of, closed_units, read_settings, settings_of
 from redirect.settings import Settings
 
 BASE = """
@@ -48,7 +48,7 @@ def config(
 
 def settings(given: Config) -> Settings:
     """Its settings."""
-    return settings_of(given, control_uid=64901, worker_uid=64902, catalog=(("127.0.0.1", 8501),))
+    return settings_of(given, control_uid=64901, worker_uid=64902)
 
 
 def test_every_setting_of_the_file_arrives() -> None:
@@ -100,25 +100,30 @@ def test_a_user_that_does_not_exist_is_refused_with_the_key() -> None:
         ).replace("64902", '"no-such-user"'), "test.toml"))  # fmt: skip
 
 
-def test_every_address_of_the_catalog_is_found() -> None:
-    """A host name may have several; IPv6 in brackets; what can be none is refused by key."""
-    assert resolve_catalog("https://127.0.0.1:8501") == (("127.0.0.1", 8501),)
-    assert resolve_catalog("https://[::1]:8501/") == (("::1", 8501),)
-    assert ("127.0.0.1", 8500) in resolve_catalog("http://localhost:8500")
-    for bad in ("https://a..b:8501", "https://127.0.0.1:99999"):
-        with pytest.raises(ConfigError, match=r"catalog\.address: .* cannot be resolved"):
-            resolve_catalog(bad)
+@pytest.mark.parametrize(
+    ("catalog", "endpoint", "port"),
+    [("127.0.0.1", ("127.0.0.1", 8501), 0), ("[fd77::0:1]", ("fd77::1", 8501), 0), ("catalog.example", None, 8501), ("1.2", None, 8501)],
+)
+def test_rules_wait_for_no_resolver(
+    catalog: str, endpoint: tuple[str, int] | None, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At boot they come before the network, and a silent resolver takes longer than the kernel's switch: it is never asked."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("a name was looked up"))
+    found = read_settings(config(catalog=catalog))
+    assert (found.exclude_addresses, found.catalog_port) == ((endpoint,) if endpoint else (), port)
 
 
-def test_read_settings_resolves_what_the_file_names() -> None:
-    """Users and catalog, in one go."""
+def test_read_settings_resolves_users() -> None:
+    """What the supervisor and `check` ask for is the same plan, whenever they ask."""
     assert read_settings(config()) == settings(config())
 
 
-def test_rules_do_not_wait_for_a_name_that_cannot_be_resolved_yet(capsys: pytest.CaptureFixture[str]) -> None:
-    """At boot they come before the network: the rest of the plan holds, and standard output stays a program's."""
-    found = read_settings(config(catalog="a..b"))
-    assert found == settings_of(config(), control_uid=64901, worker_uid=64902)
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert re.match(r"warning: catalog\.address: .* cannot be resolved: .*; it is exempt by port only\n", told.err)
+def test_what_may_bypass_stands_on_these_settings() -> None:
+    """Fail and mode of host and services, and whose addresses are ours; not on what the log is like."""
+    base = basis_of(config())
+    different = [
+        config(host='mode = "observe"'), config(intercept='fail = "open"'), config(intercept='unregistered = "refuse"'),
+        config(more='[service.web]\nfail = "open"\n'), config(more='[service.web]\nmode = "observe"\n'),
+    ]  # fmt: skip
+    assert all(basis_of(each) != base for each in different)
+    assert basis_of(config(more='[log]\nlevel = "debug"\n')) == base

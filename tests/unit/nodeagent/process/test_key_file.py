@@ -69,9 +69,9 @@ def replace_by_socket(path: Path) -> None:
 
 
 BAD: dict[Callable[[Path], None], str] = {
-    give_away: "belongs to uid 64901, not to root", open_to_others: "its mode is 0640, not 0600", link: "symbolic links",
+    give_away: "belongs to uid 64901, not to root", open_to_others: "its mode is 0640, not 0600", link: "no regular file",
     link_hard: "a hard link", fill: f"has {limits.KEYS_BYTES + 1} bytes", empty: "has 0 bytes",
-    replace_by_directory: "no regular file", replace_by_pipe: "no regular file", replace_by_socket: "No such device",
+    replace_by_directory: "no regular file", replace_by_pipe: "no regular file", replace_by_socket: "no regular file",
 }  # fmt: skip
 
 
@@ -101,6 +101,19 @@ def test_a_file_that_somebody_else_may_have_made_is_ignored_with_the_reason(spoi
         assert try_key_file(path) == -1
     (line,) = log
     assert (line["event"], BAD[spoil] in line["error"], line["file"]) == ("key_file_ignored", True, str(path))
+
+
+def test_what_is_exchanged_between_two_looks_is_not_believed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control may try again and again: the second look is at what was opened."""
+    good = path.lstat()
+    for spoil, says in ((link, "symbolic links"), (give_away, "not to root")):
+        spoil(path)
+        with monkeypatch.context() as patch, capture_logs() as log:
+            patch.setattr(Path, "lstat", lambda _: good)
+            assert try_key_file(path) == -1
+        assert says in log[0]["error"]
+        path.unlink()
+        path.write_bytes(b"keys")
 
 
 def test_no_key_stays_where_none_may_be(path: Path) -> None:

@@ -4,7 +4,9 @@ import os
 import socket
 from pathlib import Path
 
-from nodeagent.process.port_holder import describe_holder, listening_inodes
+import pytest
+
+from nodeagent.process.port_holder import describe_holder, is_nodeagent, listening_inodes
 
 TABLE = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:3A99 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
@@ -25,6 +27,19 @@ def test_a_process_is_named_by_number_and_name() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         name = Path("/proc/self/comm").read_text().strip()
         assert describe_holder(server.getsockname()[1]) == f"process {os.getpid()} ({name})"
+
+
+@pytest.mark.parametrize(
+    ("command", "is_one"),
+    [("python3 -P -m nodeagent.control --config=x", True), ("python3 /opt/nodeagent/bin/nodeagent run", True), ("nodeagent run", True),
+     ("envoy -c /etc/envoy.yaml --tag a nodeagent", False), ("python3 -m nodeagents", False), ("", False)],
+)  # fmt: skip
+def test_an_agents_process_is_told_by_its_command(tmp_path: Path, command: str, *, is_one: bool) -> None:
+    """Its name is Python's."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "cmdline").write_text(command.replace(" ", "\0"))
+    assert is_nodeagent(7, tmp_path) is is_one
+    assert not is_nodeagent(8, tmp_path)
 
 
 def test_a_process_that_cannot_be_seen_is_another_process(tmp_path: Path) -> None:

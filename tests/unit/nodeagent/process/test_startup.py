@@ -1,6 +1,8 @@
 """Start-up: the order of its steps, and what it refuses. The steps themselves are tried for real in tests/e2e."""
 
 import os
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +11,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from nodeagent import limits
-from nodeagent.config import parse_config
+from nodeagent.config import Config, parse_config
 from nodeagent.errors import ConfigError
 from nodeagent.process import key_file, startup
+from nodeagent.process.capture import Capture
+from nodeagent.process.handover import Handover, PassedMarks
 from nodeagent.process.inherited import KEYS
+from nodeagent.process.interception import basis_of
 from nodeagent.process.listeners import ListenerSet
 from nodeagent.process.slot import Slot
 from nodeagent.process.startup import STEPS, worker_count
+from redirect.elements import Exceptions
 
 TEXT = '[host]\nname = "h"\naddresses = ["10.0.0.1"]\nworkers = {}\n[catalog]\naddress = "https://c:8501"\n'
 
@@ -69,3 +75,39 @@ def test_a_worker_takes_so_many_sets_and_no_more(held: int, closed: int) -> None
         startup._complete(parts, slot)
     assert len(slot.sets) == limits.SETS_PER_WORKER
     assert [line["event"] for line in log] == ["listeners_closed"] * closed == ["listeners_closed"] * len(forgotten)
+
+
+CONFIG = parse_config(TEXT.format(1) + '[service.web]\nfail = "open"\n', "test")
+STRICT = parse_config(TEXT.format(1) + '[service.web]\nfail = "open"\nmode = "strict"\n', "test")
+CAPTURED = Capture(("10.0.0.2",), (80,), exceptions=Exceptions("closed", (("10.0.0.2", 80),), (80,)))
+
+
+def recalled(config: Config, capture: Capture, basis: bytes) -> Capture | None:
+    """What a successor begins with that was handed over."""
+    passed = Handover(1, "1", 0.0, -1, (), (), PassedMarks({}, ()), capture, (), (), 0, basis=basis)
+    parts: Any = SimpleNamespace(passed=passed, config=config)
+    startup._recall(parts, AsyncExitStack())
+    saved: Capture | None = parts.saved
+    return saved
+
+
+def test_what_may_bypass_outlives_a_reload_that_changes_nothing_of_it() -> None:
+    """What was decided under another configuration, or by a version that does not say under which, does not."""
+    assert recalled(CONFIG, CAPTURED, basis_of(CONFIG)) == CAPTURED
+    for config, basis in ((STRICT, basis_of(CONFIG)), (CONFIG, b"")):
+        assert recalled(config, CAPTURED, basis) == replace(CAPTURED, exceptions=None)
+
+
+def test_before_control_has_spoken_a_reload_says_nothing() -> None:
+    """Else it would empty the sets that an earlier agent filled."""
+    assert recalled(CONFIG, Capture(), basis_of(CONFIG)) is None
+
+
+@pytest.mark.parametrize("saved", [CAPTURED, None])
+def test_the_disk_s_word_on_what_may_bypass_is_not_taken(saved: Capture | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows under which configuration it was said."""
+    monkeypatch.setattr(startup, "try_saved_capture", lambda _: saved)
+    user = SimpleNamespace(gid=os.getgid())
+    parts: Any = SimpleNamespace(passed=None, config=CONFIG, users=SimpleNamespace(control=user))
+    startup._recall(parts, AsyncExitStack())
+    assert parts.saved == (saved and Capture(("10.0.0.2",), (80,)))

@@ -12,6 +12,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.config import parse_config
 from nodeagent.process import worker_process
+from nodeagent.process.heartbeat import Heartbeat
 from nodeagent.process.listeners import ListenerSet
 from nodeagent.process.orders import Spawned, SpawnerSetup
 from nodeagent.process.slot import Slot
@@ -30,11 +31,13 @@ class Scene:
 
     def __init__(self, *, start: bool = True) -> None:
         self.handed_over: list[tuple[int, int]] = []
+        self.is_policy_awaited = False
         calls = FleetCalls(
             find_owner=lambda question, tell: tell(OwnerAnswer(question.number, -1, "")),
             marks=lambda: {limits.UNIT_MARK_BASE | 1: "shop.service"},
             hand_over=self._hand_over,
             wall_clock=lambda: 1_700_000_000.0,
+            is_policy_awaited=lambda: self.is_policy_awaited,
         )
         self.fleet = Fleet(asyncio.get_running_loop(), (), SpawnerSetup(CONFIG, 64902, 64902), dict(os.environ), calls)
         if start:
@@ -174,6 +177,30 @@ def test_those_who_wait_in_queues_are_not_given_to_somebody_who_knows_nothing(mo
 
     run(scene)
     assert limits.RESUME_S < limits.ALIVE_S
+
+
+def test_nor_while_policy_is_awaited_however_busy_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel is told that the agent lives meanwhile."""
+    monkeypatch.setattr(limits, "RESUME_S", 0.0)
+
+    async def scene() -> None:
+        resumed, beats = Scene(start=False), list[str]()
+        resumed.is_policy_awaited = True
+        heart = Heartbeat(asyncio.get_running_loop(), resumed.fleet, lambda: beats.append("beat"), lambda: None)
+        resumed.fleet.start([Slot([EMPTY])], is_resumed=True)
+        try:
+            await until(lambda: [each.state for each in resumed.fleet.living()] == [State.STANDBY] * 2, "both could serve")
+            resumed.fleet._fill()
+            heart.tick()
+            assert (resumed.fleet.slots[0].worker, beats) == (None, ["beat"])
+            resumed.is_policy_awaited = False
+            heart.tick()
+            assert beats == ["beat"]
+            await until(resumed.fleet.are_all_serving, "it serves all the same")
+        finally:
+            await resumed.fleet.drain(20, asyncio.Event())
+
+    run(scene)
 
 
 def test_a_worker_without_a_channel_is_ended_and_not_passed_on() -> None:

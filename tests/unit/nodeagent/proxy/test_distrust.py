@@ -229,3 +229,53 @@ def test_a_defect_saves_no_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
             assert [type(error) for error in reported] == [ZeroDivisionError]
 
     run(work)
+
+
+PAD = bytes(9) * 3
+BROKEN = {
+    "a head of no stream": (b"\x00\x00\x00\x01\x04\x00\x00\x00\x00", "HTTP/2 error 1 PROTOCOL_ERROR: request HEADERS: stream_id == 0"),
+    "too large a frame": (b"\x10\x00\x00\x00\x00\x00\x00\x00\x01" + PAD, "HTTP/2 error 6 FRAME_SIZE_ERROR: too large frame size"),
+    "bad HPACK": (b"\x00\x00\x07\x01\x04\x00\x00\x00\x63" + b"\xff" * 7, "HTTP/2 error 9 COMPRESSION_ERROR"),
+    "a flood": ((b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + bytes(8)) * 30_000, "HTTP/2 error 11 ENHANCE_YOUR_CALM"),
+}
+
+
+@pytest.mark.parametrize(("data", "error"), BROKEN.values(), ids=BROKEN)
+def test_a_tunnel_in_which_http2_is_broken_leaves_one_row(data: bytes, error: str) -> None:
+    """Besides those of its connections: it may carry none; with the peer's host, and what was wrong, on either side."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            (await hosts.call()).reset()
+            while hosts.two.live.relays:
+                await asyncio.sleep(0)
+            rows(hosts.two)
+            (ours,) = hosts.one.live.tunnels
+            caller = "{}:{}".format(*ours.transport.get_extra_info("sockname"))
+            ours.transport.write(data)
+            await gone(hosts.two)
+            await gone(hosts.one)
+            (row,) = rows(hosts.two)
+            assert (row.direction, row.reason, row.side) == ("tunnel", Reason.PEER_PROTOCOL, Side.DOWNSTREAM)
+            assert (row.source, row.destination, row.peer, row.client) == ("shop", "web", "host1", caller)
+            assert f"HTTP/2 was broken in the tunnel shop -> web, host1 at {caller}: {error}" in row.error
+            assert {row.side for row in rows(hosts.one)} <= {Side.UPSTREAM}
+
+    run(work)
+
+
+def test_a_tunnel_that_ends_as_tunnels_do_leaves_no_row() -> None:
+    """Its connections have theirs."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            (await hosts.call()).reset()
+            while hosts.two.live.relays:
+                await asyncio.sleep(0)
+            rows(hosts.two)
+            (ours,) = hosts.one.live.tunnels
+            ours.retire()
+            await gone(hosts.two)
+            assert rows(hosts.two) == rows(hosts.one) == []
+
+    run(work)

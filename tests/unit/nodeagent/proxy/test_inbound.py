@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from nodeagent.errors import Loop, PlaintextRefused, Reason, UpstreamRefused
+from nodeagent.errors import Loop, PlaintextRefused, Reason, Side, UpstreamRefused
 from nodeagent.model.address import Address
 from nodeagent.model.intention import Intention
 from nodeagent.model.outcome import ConnectionRow
@@ -35,6 +35,34 @@ async def answered(hosts: TwoHosts, headers: Headers) -> tuple[bytes, Connection
     return status, records.rows[0]
 
 
+CONNECT = (b":method", b"CONNECT")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[CONNECT], [CONNECT, (b":authority", b"")], [CONNECT, CONNECT, (b":authority", b"127.0.0.2:80")]],
+    ids=["no authority", "an empty authority", "two methods"],
+)
+def test_a_malformed_head_is_recorded_as_other_refused_targets_are(headers: Headers) -> None:
+    """The library resets such a stream by itself; the tunnel goes on."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            with pytest.raises(ConnectionResetError):
+                await answered(hosts, headers)
+            while not (records := hosts.two.live.records.take()):
+                await asyncio.sleep(0)
+            (row,) = records.rows
+            assert (row.direction, row.reason, row.side) == ("tunnel", Reason.BAD_DESTINATION, Side.DOWNSTREAM)
+            assert (row.source, row.destination, row.peer) == ("shop", "web", "host1")
+            assert "malformed" in row.error
+            assert not hosts.two.live.relays
+            await hosts.call()
+            assert len(hosts.two.live.tunnels) == 1
+
+    run(work)
+
+
 @pytest.mark.parametrize(
     ("authority", "extra", "status", "reason"),
     [
@@ -55,7 +83,7 @@ def test_a_tunnel_is_no_open_proxy(
             target = str(hosts.web).encode() if authority is None else authority
             headers = [(b":method", b"CONNECT"), (b":authority", target or b"x"), *extra]
             got, row = await answered(hosts, headers)
-            assert (got, row.reason, row.source) == (status, reason, "shop")
+            assert (got, row.reason, row.source, row.mode) == (status, reason, "shop", "strict")
 
     run(work)
 
@@ -128,7 +156,7 @@ def test_clear_text_is_refused_in_strict_mode() -> None:
             with pytest.raises(ConnectionResetError):
                 await asyncio.get_running_loop().sock_recv(client.sock, 1)
             (row,) = live.records.take().rows
-            assert (row.direction, row.reason) == ("plaintext", PlaintextRefused.reason)
+            assert (row.direction, row.reason, row.mode, row.generation) == ("plaintext", PlaintextRefused.reason, "strict", 2)
             assert row.destination == found.service.name
             assert "permissive" in row.error
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 
+import msgspec
 import pytest
 
 from nodeagent.errors import Reason
@@ -92,6 +93,8 @@ def test_an_unidentified_caller_is_refused_with_a_reset() -> None:
             row = await served(hosts, client)
             assert row is not None
             assert (row.reason, row.destination, row.source) == (Reason.UNIDENTIFIED, "web", "")
+            assert (row.mode, row.generation) == ("strict", 9), "by which it was refused"
+            assert b"uid" not in msgspec.json.encode(row), "nobody knows it"
             with pytest.raises(ConnectionResetError):
                 await asyncio.get_running_loop().sock_recv(client.sock, 1)
 

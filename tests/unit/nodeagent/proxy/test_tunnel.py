@@ -82,6 +82,26 @@ def test_a_call_that_was_on_its_way_when_its_tunnel_retired_is_served() -> None:
     run(work)
 
 
+def test_a_call_into_a_tunnel_that_retired_a_while_ago_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a peer that was told and goes on; what was open does, too."""
+    monkeypatch.setattr(limits, "RETIRE_S", 0.05)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            await hosts.call()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            monkeypatch.setattr(theirs.session, "shut_down", lambda: setattr(theirs.session, "is_closing", True))  # nothing is told
+            theirs.retire()
+            while theirs.session.takes_more:
+                await asyncio.sleep(0)
+            assert ours.has_room
+            with pytest.raises(AgentError):
+                await hosts.call()
+            assert len(theirs.session.streams) == 1
+
+    run(work)
+
+
 @pytest.mark.parametrize("is_stuck", [False, True])
 def test_a_peer_that_is_dismissed_hears_what_its_streams_were_told(*, is_stuck: bool) -> None:
     """One that takes nothing is not waited for: to it the tunnel is lost."""
@@ -236,5 +256,27 @@ def test_whoever_opened_it_stops_a_little_early_and_the_other_side_is_patient(le
             assert not tunnel.has_expired or left_s == 0.0
             clock[0] = ends
             assert tunnel.has_expired
+
+    run(work)
+
+
+def test_what_a_lost_peer_has_sent_is_not_read_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than the TLS library's buffer holds, and a reset behind it: that is nobody's defect."""
+    monkeypatch.setattr(limits, "PING_S", 1000.0)
+    unknown = b"\x00\x40\x00\xf0\x00\x00\x00\x00\x00" + bytes(0x4000)  # a frame that whoever does not know it leaves out
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            complaints: list[dict[str, object]] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            await hosts.call()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            theirs.transport.pause_reading()
+            ours.transport.write(unknown * (4 * limits.TLS_BIO_BYTES // len(unknown)))
+            assert ours.transport.get_write_buffer_size() == 0
+            send_reset(ours.transport.get_extra_info("socket").fileno())
+            theirs.transport.resume_reading()
+            await gone(theirs)
+            assert complaints == []
 
     run(work)

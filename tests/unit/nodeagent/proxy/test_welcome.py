@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import PeerUnreachable, Reason
+from nodeagent.errors import PeerUnreachable, Reason, Side
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.welcome import read_hello
 from nodeagent.wire.client_hello import ClientHello, HelloError
@@ -55,8 +55,8 @@ async def recorded(hosts: TwoHosts) -> ConnectionRow:
     [
         (lambda: hello("db.default.dc1.internal." + TRUST_DOMAIN), 112, "db is not registered on this host"),
         (lambda: hello("web.example.com"), 112, "web.example.com"),
-        (lambda: hello(protocols=("http/1.1",)), 120, "no h2"),
-        (lambda: hello(protocols=()), 120, "no h2"),
+        (lambda: hello(protocols=("http/1.1", "h3")), 120, "it offers http/1.1, h3 by ALPN, not h2"),
+        (lambda: hello(protocols=()), 120, "it offers nothing by ALPN, not h2"),
         (lambda: hello(tls12=True), 70, "no TLS 1.3"),
     ],
 )
@@ -67,7 +67,7 @@ def test_a_refused_hello_gets_an_alert_and_a_record(data: Callable[[], bytes], d
         async with TwoHosts() as hosts:
             assert await knock(hosts, data()) == bytes((21, 3, 3, 0, 2, 2, description))
             row = await recorded(hosts)
-            assert (row.reason, row.peer) == (Reason.PEER_IDENTITY, "host1")
+            assert (row.reason, row.side, row.peer) == (Reason.PEER_IDENTITY, Side.DOWNSTREAM, "host1")
             assert sentence in row.error
 
     run(work)
@@ -118,9 +118,11 @@ def test_who_said_nothing_whole_gives_way(monkeypatch: pytest.MonkeyPatch) -> No
 
     async def work() -> None:
         async with TwoHosts() as hosts:
-            waiting = [asyncio.create_task(knock(hosts, hello()[:50])) for _ in range(2)]
-            while len(hosts.two.welcome._hall._unread["127.0.0.1"]) < 2:
-                await asyncio.sleep(0)
+            waiting = []
+            for number in (1, 2):
+                waiting.append(asyncio.create_task(knock(hosts, hello()[:50])))
+                while len(hosts.two.welcome._hall._unread["127.0.0.1"]) < number:
+                    await asyncio.sleep(0)
             assert await knock(hosts, hello(tls12=True))
             assert [await asyncio.wait_for(task, 20) for task in waiting[:1]] == [b""]
             assert not waiting[1].done()

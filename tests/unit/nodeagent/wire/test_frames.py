@@ -16,6 +16,7 @@ from nodeagent.wire.frames import (
     FrameReader,
     KeysFrame,
     Message,
+    NoSnapshot,
     Records,
     SnapshotFrame,
     SupervisorStats,
@@ -37,6 +38,7 @@ MESSAGES: list[Message] = [
     Records([ROW, ROW], 3),
     WorkerStats(1, 2, 3, {"outbound": 4}, 5, 6, [TunnelRow("a", "b", "host2", "client", 1, 0.5)], 0.0, 0),
     CaptureFrame(["10.0.0.2"], [80]),
+    NoSnapshot(),
     SupervisorStats(1, "0.1.0", 0.0, "active", "", 0, 2, [WorkerFacts(1, 10, 0.0, 0, "serving")]),
 ]
 

@@ -4,7 +4,7 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.wire.http2 import Session
-from nodeagent.wire.stream import CANCEL, LOST, NO_ERROR, Budget, Headers, Stream
+from nodeagent.wire.stream import CANCEL, LOST, NO_ERROR, REFUSED_STREAM, Budget, Headers, Stream
 
 CONNECT = [(b":method", b"CONNECT"), (b":authority", b"10.0.0.1:80")]
 OK = [(b":status", b"200")]
@@ -200,6 +200,20 @@ def test_after_a_shutdown_notice_the_client_opens_nothing_more(pair: Pair) -> No
     caller.stream.write(b"still here")
     pair.pump()
     assert callee.got == b"still here"
+
+
+def test_a_session_that_takes_no_more_refuses_what_comes_and_goes_on_with_what_is_open(pair: Pair) -> None:
+    """Also by a peer that does not care for notices."""
+    caller, callee = pair.open()
+    pair.server.takes_more = False
+    late = Taker()
+    late.stream = pair.client.open(CONNECT, late)
+    late.stream.write(b"unasked")
+    pair.pump()
+    assert (late.code, len(pair.accepted), len(pair.server.streams)) == (REFUSED_STREAM, 1, 1)
+    caller.stream.write(b"still here")
+    pair.pump()
+    assert (callee.got, pair.budget.used) == (b"still here", 0)
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n" * 3, b"\x00" * 100, b"\xff" * 64])
