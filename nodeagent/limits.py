@@ -131,6 +131,7 @@ DENY_GRACE_S = 1.0  # connections that a change denies are cut over this: their 
 BACKSTOP_S = 1.0  # what the callee's agent gets beyond the grace, for it may hear of a change later; then the caller's cuts, over this
 CUT_TICK_S = 0.02  # between two of them, or two handfuls: 50 a second are a spread that nobody tells from an even one
 DRIFT_S = 5.0  # how often the kernel's rules are compared with the plan, besides after every change seen
+REPAIR_SAY_S = 2.0  # a repair that takes longer is told in log and `status`: those of iptables take a busy host seconds
 ADDRESSES_PER_LOOK = 20_000  # captured addresses that each DRIFT_S may compare: 0.1 s, as nft takes 5 us to list one
 RECORDS_PER_BATCH = 512  # records a worker sends at once
 RECORDS_QUEUED = 16_384  # beyond, records are counted as dropped: a log never stops traffic

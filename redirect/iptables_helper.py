@@ -71,6 +71,7 @@ def _serve(request: dict[str, Any], family: Family) -> dict[str, Any]:
 
 
 def _import() -> Any:
+    _be_quick()
     try:
         import iptc  # noqa: PLC0415 - an optional package, which loads libraries and runs ldconfig
     except ImportError as error:
@@ -80,6 +81,13 @@ def _import() -> Any:
     # Asked whether a target is a chain, it would look into all tables, and so make those that nobody has.
     iptc.Rule.tables = iptc.Rule6.tables = (_OwnChains(),)
     return iptc
+
+
+def _be_quick() -> None:
+    """Spares the library what takes it three quarters of its start."""
+    modules: dict[str, Any] = sys.modules
+    modules["distutils"] = None  # it does without, which is all of setuptools for one function
+    os.environ["PATH"] = "/nonexistent"  # it would search its own module by gcc; programs that it needs it knows by their path
 
 
 class _OwnChains:

@@ -3,8 +3,9 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import IO, Any, Self
 
 from redirect.errors import RedirectError
@@ -14,6 +15,18 @@ from redirect.rules import Family
 from redirect.xtables_blob import NAMES
 
 _PROGRAM = (sys.executable, "-I", "-m", "redirect.iptables_helper")
+_shared: "ContextVar[Helpers | None]" = ContextVar("shared", default=None)
+
+
+@contextmanager
+def shared_helpers() -> Iterator[None]:
+    """All calls of this thread inside have the same processes, which end afterwards: to start them is what takes longest."""
+    with Helpers() as helpers:
+        token = _shared.set(helpers)
+        try:
+            yield
+        finally:
+            _shared.reset(token)
 
 
 class Helpers:
@@ -22,6 +35,16 @@ class Helpers:
     def __init__(self) -> None:
         self._running: dict[Family, subprocess.Popen[str]] = {}
 
+    @classmethod
+    def shared(cls) -> "Helpers":
+        """Those of the `shared_helpers` around this, else others; to be closed only by `close_unless_shared`."""
+        return _shared.get() or cls()
+
+    def close_unless_shared(self) -> None:
+        """Ends them, unless others go on with them."""
+        if self is not _shared.get():
+            self.close()
+
     def __enter__(self) -> Self:
         return self
 
@@ -29,10 +52,11 @@ class Helpers:
         self.close()
 
     def close(self) -> None:
-        """Ends them."""
+        """Ends them, side by side."""
         for process in self._running.values():
-            with suppress(BrokenPipeError):  # it has ended by itself, with something of ours unread
+            with suppress(OSError):  # one that has ended
                 _pipe(process.stdin).close()  # which ends it
+        for process in self._running.values():
             _pipe(process.stdout).close()
             process.wait()
         self._running.clear()
@@ -70,10 +94,14 @@ class Helpers:
                 raise RedirectError(f"read back, iptables differ from what was written: {'; '.join(differences)}")
 
     def _ask(self, what: str, layouts: Mapping[Family, Layout]) -> dict[Family, dict[str, Any]]:
-        """Both at once: starting takes 0.4 s, which are the library's."""
-        for family, layout in layouts.items():
-            self._send(family, {"do": what, "layout": layout})
-        answers = {family: self._receive(family) for family in layouts}
+        """Both at once: starting takes 0.2 s, which are the library's."""
+        try:
+            for family, layout in layouts.items():
+                self._send(family, {"do": what, "layout": layout})
+            answers = {family: self._receive(family) for family in layouts}
+        except RedirectError:
+            self.close()  # one still has an answer to this, which nobody shall take for one to the next question
+            raise
         for answer in answers.values():
             if "error" in answer:
                 raise RedirectError(answer["error"])

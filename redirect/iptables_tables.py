@@ -27,7 +27,7 @@ class IptablesTables:
 
     def __init__(self) -> None:
         self.emptied: tuple[str, ...] = ()
-        self._helpers = Helpers()
+        self._helpers = Helpers.shared()
 
     def __enter__(self) -> Self:
         return self
@@ -37,7 +37,7 @@ class IptablesTables:
 
     def close(self) -> None:
         """Ends the helper processes."""
-        self._helpers.close()
+        self._helpers.close_unless_shared()
 
     def is_installed(self) -> bool:
         """Whether there is anything of ours: the sets come before all rules and go after them."""

@@ -13,12 +13,15 @@ from redirect import iptables_tables
 from redirect import nft as text
 from redirect.backend import Tables, installed_backends, open_tables
 from redirect.errors import RedirectError
+from redirect.iptables_process import shared_helpers
 from redirect.plan import plan
 from redirect.record import RECORD_PATH, Record, locked_record
 from redirect.routing import Entry, add_entry, delete_entry, find_entry_drift, present_entries, wanted_entries
 from redirect.settings import Backend, ReturnPath, Settings
 from redirect.sockets import Dependents, find_dependents, read_sockets
 from redirect.sysctl import SYSCTLS, read_sysctls, unmet, write_sysctl
+
+__all__ = ["Report", "apply", "plan_text", "preview", "remove", "shared_helpers", "show", "try_agent_port", "verify"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def start_program(
         stdin=subprocess.DEVNULL,
         pass_fds=tuple(descriptors),
         env=dict(environ),
-        preexec_fn=become,  # noqa: PLW1509 - the supervisor has one thread
+        preexec_fn=become,  # noqa: PLW1509 - a thread that repairs holds no lock that this takes
     )
     process.returncode = 0  # its end is seen and reaped by pidfd
     return process.pid

@@ -1,6 +1,10 @@
 """Interception while the agent runs: what the kernel's sets hold, the beat, and repair when somebody changed the rules."""
 
+import asyncio
+import errno
+import signal
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from nodeagent import limits
@@ -21,7 +25,8 @@ Condition = Literal["active", "off", "failed", "repaired"]
 class Guard:
     """The rules of this host as the agent needs them. Owned by the supervisor.
 
-    The calls into the kernel take some milliseconds each and are made from the supervisor's loop, which waits for them.
+    The calls into the kernel take some milliseconds each and are made from the supervisor's loop, which waits for them; but
+    rules of iptables take seconds on a busy host: they are compared and repaired in a thread, and beats go on meanwhile.
     """
 
     def __init__(self, settings: Settings | None, stays_closed: Callable[[str], bool] = lambda _: False) -> None:
@@ -41,15 +46,25 @@ class Guard:
         self._written = self._capture
         """What the kernel took last. Before anybody said what to capture, what an earlier agent left in the sets stays."""
         self._checks = 0
+        self._is_slow = settings is not None and settings.backend == "iptables"
+        self._under_way = ""
+        """What is done in the thread; the loop touches nothing of it but the beat."""
+        self._is_repairing = self._is_late = False
+        self.asked = asyncio.Event()
+        """Set when a check is wanted before its time."""
 
     @property
     def condition(self) -> Condition:
-        """What `status` shows: `failed` also while not everything that should be is captured."""
+        """What `status` shows: `failed` also while not everything that should be is captured, or a repair takes long."""
+        if self._is_late and self._is_repairing:
+            return "failed"
         return "failed" if self._capture.overflow and self._rules != "off" else self._rules
 
     @property
     def detail(self) -> str:
         """Why it is so."""
+        if self._is_late:
+            return self._under_way
         if not self._capture.overflow or self._rules in ("off", "failed"):
             return self._why
         return f"not everything is captured: {self._capture.overflow}"
@@ -107,7 +122,8 @@ class Guard:
         if capture.overflow:
             _log.error("capture_overflow", beyond=capture.overflow, effect="connections to them may pass in clear")
         self._capture = follow_capture(self._capture, capture)
-        self._try("capture", self._write_capture)
+        if not self._under_way:  # else it is written afterwards
+            self._try("capture", self._write_capture)
 
     def load_units(self, root: str, units: Iterable[StampedUnit]) -> bool:
         """Whether the kernel's map now holds these units, whose paths are below the cgroup `root`."""
@@ -126,18 +142,44 @@ class Guard:
         """New connections are refused or let by from now on, as configured."""
         self._try("stop_beat", lambda elements: elements.stop_beat())
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Compares the rules with the plan, and the sets with what they should hold, and repairs them.
 
         An address or port that is missing from a set is traffic in clear. Cgroups are not compared but written anew: nft
         takes seconds to list hundreds of units, and callers wait meanwhile.
         """
+        self.asked.clear()
         if self._settings is None or self._elements is None:
             return
         self._checks += 1
         self._try("bypassed", self._count_bypassed)
+        if self._is_slow:
+            await self._check_aside(self._settings, self._elements)
+        else:
+            self._check(self._settings, self._elements)
+
+    async def _check_aside(self, settings: Settings, elements: AnyElements) -> None:
+        self._under_way = "being compared with the plan, as somebody changed a table"
+        late = asyncio.get_running_loop().call_later(limits.REPAIR_SAY_S, self._say_late)
         try:
-            drift = kernel.verify(self._settings) or self._check_elements(self._elements)
+            await run_aside(lambda: self._check(settings, elements))
+        finally:
+            late.cancel()
+            self._under_way, self._is_repairing, self._is_late = "", False, False
+        self._try("capture", self._write_capture)
+
+    def _say_late(self) -> None:
+        self._is_late = True
+        _log.warning("interception_repair_slow", rules=self._under_way, since_s=limits.REPAIR_SAY_S,
+                     effect="until it is done new connections may be refused")  # fmt: skip
+
+    def _check(self, settings: Settings, elements: AnyElements) -> None:
+        with kernel.shared_helpers():
+            self._compare(settings, elements)
+
+    def _compare(self, settings: Settings, elements: AnyElements) -> None:
+        try:
+            drift = kernel.verify(settings) or self._check_elements(elements)
         except RedirectError as error:
             self._fail("verify", error)
             return
@@ -188,6 +230,9 @@ class Guard:
         try:
             act(self._elements)
         except RedirectError as error:
+            if self._is_slow:
+                self._ask_for_check(what, error)
+                return False
             if not self._repair(f"{what}: {error}"):
                 return False
             try:
@@ -197,10 +242,19 @@ class Guard:
                 return False
         return True
 
+    def _ask_for_check(self, what: str, error: RedirectError) -> None:
+        """Unless that goes on already: what is missing is no news then."""
+        if self._under_way:
+            return
+        if self._rules != "failed":
+            self.asked.set()
+        self._fail(what, error)
+
     def _repair(self, why: str) -> bool:
         """Whether rules and elements are as they should be again."""
         assert self._settings is not None
         assert self._elements is not None
+        self._under_way, self._is_repairing = self._under_way and f"being repaired: {why}", True
         try:
             report = kernel.apply(self._settings)
             self._elements.restore()
@@ -216,6 +270,22 @@ class Guard:
     def _fail(self, what: str, error: RedirectError) -> None:
         self._rules, self._why = "failed", f"{what}: {error}"
         _log.error("interception_failed", what=what, error=str(error))
+
+
+async def run_aside(act: Callable[[], None]) -> None:
+    """Waits for `act` in a thread of its own. No signal is taken there: each is for the loop, or for the next program.
+
+    Raises:
+        OSError: no thread can be started.
+    """
+    thread = ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, signal.valid_signals()))
+    try:
+        running = asyncio.get_running_loop().run_in_executor(thread, act)
+    except RuntimeError as error:  # what Python makes of the limit on processes
+        raise OSError(errno.EAGAIN, "no thread can be started; see TasksMax= and ulimit -u") from error
+    finally:
+        thread.shutdown(wait=False)
+    await running
 
 
 def checks_per_look(addresses: int) -> int:

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -239,11 +239,13 @@ class Supervisor:
     async def _watch(self) -> None:
         """Looks for what nobody told: changed rules, units that an overflowing queue hid."""
         while True:
-            await asyncio.sleep(limits.DRIFT_S)
-            self._look(self._reap)
-            self._look(self._end_remains)
-            self._look(self._parts.guard.check)
-            self._look(self._parts.units.follow)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limits.DRIFT_S):
+                    await self._parts.guard.asked.wait()
+            await self._look(self._reap)
+            await self._look(self._end_remains)
+            await self._look(self._parts.guard.check)
+            await self._look(self._parts.units.follow)
             self._parts.fleet.changed.set()  # whoever waits for readiness looks at the guard too
 
     def _reap(self) -> None:
@@ -261,10 +263,11 @@ class Supervisor:
         helpers = {os.getpid(), parts.control.pid, parts.key_file.pid, fleet.spawner.pid}
         return (helpers | {worker.pid for worker in fleet.living()}) - {0}
 
-    def _look(self, look: Callable[[], None]) -> None:
+    async def _look(self, look: Callable[[], Awaitable[None] | None]) -> None:
         """Want of a descriptor passes, and the next look sees what this one did not: no reason to end."""
         try:
-            look()
+            if looking := look():
+                await looking
         except OSError as error:
             if self._complaint.is_due():
                 _log.error("watch_failed", error=str(error), effect="changed rules and new units are seen later")

@@ -1,5 +1,6 @@
 """Run inside a host: what the guard does with more addresses than there is room for."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -33,7 +34,7 @@ def main(cgroup_root: str) -> None:
     see("whole")
     capture(1, 2, 3, 4, 5)
     see("cut")
-    guard.check()
+    asyncio.run(guard.check())
     see("checked")
     subprocess.run(["nft", "delete", "table", "inet", "nodeagent"], check=True)
     guard.beat()

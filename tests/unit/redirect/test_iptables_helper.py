@@ -33,3 +33,10 @@ def test_a_library_that_is_too_new_is_refused_by_name_with_the_cure() -> None:
     assert "libxtables is too new for python-iptables" in said
     assert 'intercept.backend = "nft"' in said
     assert _explain("invalid value") == "python-iptables: invalid value"
+
+
+def test_it_starts_without_what_the_library_does_not_need() -> None:
+    """All of setuptools, which takes longer than the rest."""
+    look = "import sys; from redirect.iptables_helper import _import; _import(); print(sorted({'iptc', 'setuptools'} & {*sys.modules}))"
+    done = subprocess.run([sys.executable, "-I", "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['iptc']"

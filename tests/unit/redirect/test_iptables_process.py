@@ -5,7 +5,7 @@ import pytest
 from redirect import iptables_process
 from redirect.errors import RedirectError
 from redirect.iptables import render_layout
-from redirect.iptables_process import Helpers
+from redirect.iptables_process import Helpers, shared_helpers
 from redirect.plan import FAMILIES, plan
 from redirect.settings import Settings
 
@@ -35,3 +35,30 @@ def test_a_helper_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(iptables_process, "_PROGRAM", ("/nonexistent",))
     with Helpers() as helpers, pytest.raises(RedirectError, match="cannot be started"):
         helpers.check({4: {}})
+
+
+def test_calls_that_share_their_helpers_start_them_once_and_end_them_at_the_end() -> None:
+    """A repair is three calls."""
+    with shared_helpers():
+        first, second = Helpers.shared(), Helpers.shared()
+        first.check({4: {}})
+        running = first._running[4]
+        first.close_unless_shared()
+        second.check({4: {}})
+        assert second._running[4] is running
+        assert running.poll() is None
+    assert running.poll() == 0
+    assert Helpers.shared() is not first
+
+
+def test_after_a_helper_has_ended_no_answer_of_before_is_taken_for_one_to_the_next_question() -> None:
+    """The other family's was not read."""
+    with shared_helpers():
+        helpers = Helpers.shared()
+        helpers.check({4: {}, 6: {}})
+        helpers._running[4].kill()
+        helpers._running[4].wait()
+        with pytest.raises(RedirectError, match="helper process for IPv4 has ended"):
+            helpers.check({6: {}, 4: {}})
+        assert helpers._running == {}
+        helpers.check({4: {}, 6: {}})

@@ -1,6 +1,12 @@
 """Switched off it touches nothing; what the kernel once refused gets there. The rest is tried for real in tests/e2e."""
 
+import asyncio
+import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import structlog
@@ -8,12 +14,13 @@ import structlog
 from nodeagent import limits
 from nodeagent.process import guard as guard_module
 from nodeagent.process.capture import Capture
-from nodeagent.process.guard import Guard, checks_per_look
+from nodeagent.process.guard import Guard, checks_per_look, run_aside
 from nodeagent.process.units import StampedUnit
 from redirect.elements import Exceptions
 from redirect.errors import RedirectError
 from redirect.kernel import Report
 from redirect.settings import Settings
+from tests.support.loop import run, until
 from tests.support.nft_sets import NftSets
 
 
@@ -24,7 +31,7 @@ def test_switched_off_it_says_so_and_takes_everything() -> None:
     guard.capture(Capture(("10.0.0.1",), (80,), ("port 22",)))
     guard.beat()
     guard.stop_beat()
-    guard.check()
+    asyncio.run(guard.check())
     assert guard.load_units("", [StampedUnit("a.service", 1, "a.service")])
     guard.close()
     assert (guard.condition, guard.detail, guard.repairs) == ("off", "intercept.enabled is false", 0)
@@ -85,10 +92,10 @@ def test_an_address_that_the_kernel_refused_is_written_at_the_next_check(sets: N
     """Until then the state is a failure: it would be reached in clear, and the catalog may not change for days."""
     sets.refuses = True
     guard.capture(Capture(("10.0.0.1", "10.0.0.2"), (80,)))
-    guard.check()
+    asyncio.run(guard.check())
     assert (guard.condition, sets["mesh4"]) == ("failed", {"10.0.0.1"})
     sets.refuses = False
-    guard.check()
+    asyncio.run(guard.check())
     assert (guard.condition, sets["mesh4"]) == ("active", {"10.0.0.1", "10.0.0.2"})
 
 
@@ -99,10 +106,10 @@ def test_a_table_that_came_back_empty_is_never_called_active(
     monkeypatch.setattr(limits, "ADDRESSES_PER_LOOK", 0.01)
     sets.delete_table()
     sets.refuses = True
-    guard.check()
+    asyncio.run(guard.check())
     assert (guard.condition, sets["mesh4"]) == ("failed", set())
     sets.refuses = False
-    guard.check()
+    asyncio.run(guard.check())
     assert (guard.condition, sets["mesh4"], sets["local_ports"]) == ("active", {"10.0.0.1"}, {"80"})
 
 
@@ -110,8 +117,8 @@ def test_what_bypassed_a_dead_agent_is_told_once(sets: NftSets, guard: Guard) ->
     """By the successor: the kernel counted."""
     sets.bypassed = 3
     with structlog.testing.capture_logs() as logs:
-        guard.check()
-        guard.check()
+        asyncio.run(guard.check())
+        asyncio.run(guard.check())
     assert guard.bypassed == 3
     assert [row["number"] for row in logs if row["event"] == "connections_bypassed"] == [3]
 
@@ -139,10 +146,95 @@ def test_what_an_earlier_agent_captured_stays_until_control_has_spoken(sets: Nft
     """An empty set would be traffic in clear, after a repair of the rules too."""
     guard = Guard(Settings(agent_uids=(64901,)))
     sets["mesh4"].add("10.0.0.9")
-    guard.check()
+    asyncio.run(guard.check())
     sets.drift = ("chain out: missing",)
-    guard.check()
+    asyncio.run(guard.check())
     assert (guard.condition, sets["mesh4"]) == ("repaired", {"10.0.0.9"})
+
+
+class SlowTables:
+    """An iptables backend whose repair lasts until a test lets it end. Nothing is touched."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.goes_on = threading.Event()
+        self.beats: list[int] = []
+        self.captured: list[tuple[str, ...]] = []
+        self.sets_are_there = True
+        calls: dict[str, Callable[..., Any]] = {
+            "beat": self._beat, "take_bypassed": lambda: 0, "restore": lambda: None, "verify_capture": lambda: (),
+            "refill_cgroups": lambda: None, "set_capture": lambda addresses, *_: self.captured.append(addresses),
+        }  # fmt: skip
+        monkeypatch.setattr(guard_module, "open_elements", lambda _: SimpleNamespace(**calls))
+        monkeypatch.setattr(guard_module.kernel, "verify", lambda _: ("IPv4 table nat, chain OUTPUT is missing",))
+        monkeypatch.setattr(guard_module.kernel, "apply", self._apply)
+
+    def _beat(self, lives_s: int) -> None:
+        if not self.sets_are_there:
+            raise RedirectError("ipset nodeagent_alive4: is it installed?")
+        self.beats.append(lives_s)
+
+    def _apply(self, _settings: Settings) -> Report:
+        assert self.goes_on.wait(20)
+        self.sets_are_there = True
+        return Report(("iptables of IPv4: rules replaced",))
+
+
+def test_beats_go_on_while_iptables_is_repaired_and_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a busy host seconds: the switch would fall. What is to be captured meanwhile is written afterwards."""
+    monkeypatch.setattr(limits, "REPAIR_SAY_S", 0.01)
+    tables = SlowTables(monkeypatch)
+
+    async def scene() -> None:
+        guard = Guard(Settings(agent_uids=(64901,), backend="iptables"))
+        checking = asyncio.create_task(guard.check())
+        with structlog.testing.capture_logs() as log:
+            await until(lambda: log and guard.condition == "failed", "a word in log and status")
+            guard.beat()
+            guard.capture(Capture(("10.0.0.1",), (80,)))
+            assert (tables.beats, tables.captured, checking.done()) == ([limits.ALIVE_S], [], False)
+            assert guard.detail == "being repaired: IPv4 table nat, chain OUTPUT is missing"
+            tables.goes_on.set()
+            await checking
+        assert [line["event"] for line in log] == ["interception_repair_slow", "interception_repaired"]
+        assert (guard.condition, guard.repairs, tables.captured) == ("repaired", 1, [("10.0.0.1",)])
+
+    run(scene)
+
+
+def test_a_beat_that_fails_asks_for_a_repair_at_once_and_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where somebody destroyed the sets; one that fails while that goes on is no news."""
+    tables = SlowTables(monkeypatch)
+    tables.sets_are_there = False
+
+    async def scene() -> None:
+        guard = Guard(Settings(agent_uids=(64901,), backend="iptables"))
+        with structlog.testing.capture_logs() as log:
+            guard.beat()
+            assert (guard.condition, guard.asked.is_set()) == ("failed", True)
+            checking = asyncio.create_task(guard.check())
+            await asyncio.sleep(0)
+            guard.beat()
+            tables.goes_on.set()
+            await checking
+            guard.beat()
+        assert [line["event"] for line in log] == ["interception_failed", "interception_repaired"]
+        assert (guard.condition, guard.asked.is_set(), tables.beats) == ("repaired", False, [limits.ALIVE_S])
+
+    run(scene)
+
+
+def test_a_thread_beside_the_loop_takes_no_signal_and_its_lack_is_an_error_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload that is asked for while this program is replaced would be lost in it."""
+    blocked: set[int] = set()
+    run(lambda: run_aside(lambda: blocked.update(signal.pthread_sigmask(signal.SIG_BLOCK, []))))
+    assert {signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1} <= blocked
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(OSError, match="no thread can be started"):
+        run(lambda: run_aside(lambda: None))
 
 
 def test_what_an_earlier_agent_let_bypass_is_forgotten_at_the_start(
