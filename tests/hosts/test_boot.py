@@ -42,7 +42,7 @@ def test_nothing_comes_before_the_rules_and_no_application_before_the_agent(boot
     assert agent < started(booted, "nginx.service")
     assert agent < started(booted, "shop.service")
     assert shop_said(booted).startswith("from ")
-    assert '"path":"tunnel"' in booted.messages("nodeagent")
+    booted.wait_for(lambda: '"path":"tunnel"' in booted.messages("nodeagent"), "the line of a call through a tunnel")
     assert booted.run("nodeagent", "intercept", "verify").returncode == 0
 
 
@@ -108,7 +108,7 @@ def test_a_boot_without_catalog_and_ca_but_with_keys_on_disk(whole: Mesh, kept: 
         assert '"event":"keys_restored"' in kept.messages("nodeagent")
         assert call(kept, callee) == f"from {callee.name}\n"
         assert call(callee, kept) == f"from {kept.name}\n"
-        assert '"path":"tunnel"' in kept.messages("nodeagent")
+        kept.wait_for(lambda: '"path":"tunnel"' in kept.messages("nodeagent"), "the line of a call through a tunnel")
         assert kept.enter("stat", "--format=%a %U %G", KEYS).stdout == "600 root root\n"
     finally:
         whole.catalog.enter("systemctl", "start", "nodeagent-catalog")
