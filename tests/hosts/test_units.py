@@ -38,7 +38,7 @@ def test_a_call_is_denied_until_it_is_allowed(whole: Mesh) -> None:
     whole.forbid()
     for host in whole.hosts:
         assert call(host, whole.other(host)).startswith("curl: ")
-        host.wait_for(lambda: "no intention allows shop -> nginx" in host.messages("nodeagent"), "the refusal's line")
+        host.wait_for(lambda told=host: "no intention allows shop -> nginx" in told.messages("nodeagent"), "the refusal's line")
     whole.allow()
     for host in whole.hosts:
         assert call(host, whole.other(host)) == f"from {whole.other(host).name}\n"

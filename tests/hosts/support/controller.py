@@ -81,3 +81,9 @@ class Play:
         line = re.search(rf"^{re.escape(host)} +: .*?\b{what}=(\d+)", self.said, re.MULTILINE)
         assert line is not None, self.said
         return int(line[1])
+
+    def changed(self, host: str) -> set[str]:
+        """The tasks that changed something there, or would."""
+        tasks = re.split(r"^(?:TASK|RUNNING HANDLER) \[(.*?)\] \*+$", self.said, flags=re.MULTILINE)[1:]
+        is_changed = re.compile(rf"^changed: \[{re.escape(host)}(?: ->|\])", re.MULTILINE)
+        return {name for name, said in zip(tasks[::2], tasks[1::2], strict=True) if is_changed.search(said)}
