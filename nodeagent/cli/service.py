@@ -1,6 +1,8 @@
 """`nodeagent service`: registers what runs on this host in the catalog."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -51,7 +53,14 @@ def register(  # noqa: PLR0913 - click hands over one argument for each option
     """Register service NAME on this host: from then on its port takes mesh traffic, and needs intentions."""
     body = service_body(name, port, address, instance_id)
     check_captured(load_config(config_path), port)
-    open_host(config_path, token_file).ask("PUT", "/v1/agent/service/register", body, node=_host_name(config_path))
+    host, client = _host_name(config_path), open_host(config_path, token_file)
+    client.ask("PUT", "/v1/agent/service/register", body, node=host)
+    if others := services_beside(_read_services(client, host), name, port, address):
+        click.secho(
+            f"Warning: at port {port} there is {', '.join(others)}, too. A port is one service's: the healthy one's, of several the first by"
+            f" name; the intentions of the others mean nothing there. To take one away: nodeagent service deregister ID",
+            err=True, fg="yellow",
+        )  # fmt: skip
     if protocol:
         _declare(open_operator(config_path, token_file), name, protocol)
     click.echo(f"registered: {body['ID']} at port {port}; who may call it: nodeagent intention allow SOURCE {name}")
@@ -81,9 +90,7 @@ def deregister(*, instance_id: str, is_host: bool, config_path: Path, token_file
 @config_option
 def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path | None) -> None:
     """What the catalog has for this host."""
-    path = f"/v1/catalog/node/{segment(_host_name(config_path))}"
-    answer = open_host(config_path, token_file).ask("GET", path) or {}
-    found = sorted((answer.get("Services") or {}).values(), key=lambda row: str(row.get("ID")))
+    found = _read_services(open_host(config_path, token_file), _host_name(config_path))
     if output == "json":
         show_json({"apiVersion": "nodeagent/v1", "services": found})
         return
@@ -98,6 +105,18 @@ def service_body(name: str, port: int, address: str, instance_id: str) -> dict[s
     """The body for `/v1/agent/service/register`."""
     body: dict[str, object] = {"Name": name, "ID": instance_id or name, "Port": port}
     return body | {"Address": address} if address else body
+
+
+def _read_services(client: Client, host: str) -> list[dict[str, Any]]:
+    """What the catalog has for the host, by ID."""
+    answer = client.ask("GET", f"/v1/catalog/node/{segment(host)}") or {}
+    return sorted((answer.get("Services") or {}).values(), key=lambda row: str(row.get("ID")))
+
+
+def services_beside(rows: Iterable[Mapping[str, Any]], name: str, port: int, address: str) -> list[str]:
+    """The other services of a host that are where this one is; no address means all that the host has."""
+    there = (row for row in rows if row.get("Port") == port and (not address or row.get("Address") in ("", None, address)))
+    return sorted({str(row.get("Service")) for row in there} - {name})
 
 
 def _deregister(client: Client, host: str, instance_id: str) -> None:

@@ -126,7 +126,7 @@ class Catalog:
                     method, self._base + path, params=params, data=body, headers=self._headers(), allow_redirects=False
                 )
             async with response, asyncio.timeout(limits.CATALOG_READ_MARGIN_S):
-                answer = await _take(response, path)
+                answer = await _take(response, path, self._token.why_none)
         except (CatalogRefused, CatalogUnusable):
             self._succeed()  # it is there: what it says to one question says nothing about the others
             raise
@@ -205,8 +205,8 @@ def _open_socket(
     return sock
 
 
-async def _take(response: aiohttp.ClientResponse, path: str) -> Answer:
-    """The answer in a response, if it is one that may be believed."""
+async def _take(response: aiohttp.ClientResponse, path: str, lack: str) -> Answer:
+    """The answer in a response, if it is one that may be believed; `lack` explains a refusal."""
     body = bytearray()
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         body += chunk
@@ -214,7 +214,7 @@ async def _take(response: aiohttp.ClientResponse, path: str) -> Answer:
             raise CatalogUnusable(f"{path}: an answer of more than {limits.CATALOG_BODY_BYTES} bytes; refused")
     if response.status != 200:
         said = bytes(body[:_SHOWN_CHARS]).decode("utf-8", "replace").strip()
-        raise CatalogRefused(f"the catalog answered {response.status} to {path}: {said}", response.status)
+        raise CatalogRefused(f"the catalog answered {response.status} to {path}: {said}{lack and f'; {lack}'}", response.status)
     if response.headers.get("X-Consul-KnownLeader", "").lower() == "false":
         raise CatalogRefused(f"{path}: the catalog has no leader; its answer may be old", 500)
     filtered = response.headers.get("X-Consul-Results-Filtered-By-ACLs", "").lower() == "true"

@@ -16,6 +16,11 @@ class TokenFile:
     def __repr__(self) -> str:
         return f"TokenFile({self._path!r})"
 
+    @property
+    def why_none(self) -> str:
+        """Where the token should be and is not; empty: it is there, or none is configured."""
+        return f"no token was sent: {self._path} is missing" if self._path and not self._token else ""
+
     def read(self) -> str:
         """The token now; empty where no file is configured or none is there (a catalog without ACLs needs none).
 

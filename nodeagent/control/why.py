@@ -138,7 +138,7 @@ class Asker:
         mesh, keeper = self.snapshot.mesh, self.view.identity.keepers.get(source)
         wanted = f"{destination}'s agent must prove to be {service_id(mesh.trust_domain, mesh.datacenter, destination)}"
         if keeper is None:
-            why = self.view.identity.why_mute(source)
+            why = self.view.identity.why_mute(source) or self._why_none_comes(source)
             text = f"no_svid: {why}" if why else f"none for {source} yet: it is asked for at the first call; {wanted}"
             return Step("certificate", "refused" if why else "note", text)
         left_s = keeper.svid.not_after.timestamp() - self.view.env.now() if keeper.svid else 0.0
@@ -152,6 +152,12 @@ class Asker:
         if self.view.identity.is_shut_out:
             return Step("certificate", "note", f"{text}; the catalog refuses this host's token: if it was revoked, so is this")
         return Step("certificate", "ok", text)
+
+    def _why_none_comes(self, source: str) -> str:
+        """Why a first call would get no certificate now."""
+        follower = self.view.follower
+        lost = "" if follower.lost_since is None else follower.why_lost
+        return lost and f"none for {source} yet, and the catalog, where the CA is, is out of reach: {lost}"
 
     def _shown(self, service: str, peer: str) -> Iterator[Step]:
         """What was wrong with the certificate that the callee's agent showed last; nothing where it was relied on."""

@@ -47,7 +47,8 @@ class _SignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def roots(ask: Ask) -> Watch:
     """GET /v1/connect/ca/roots."""
     ask.check(ReadMesh())
-    ask.server.heard[ask.caller.accessor] = ask.number("index") or 0
+    if (index := ask.number("index")) is not None:  # without one somebody looks, who may be another than the agent
+        ask.server.heard[ask.caller.accessor] = index
     realm = ask.server.realm
     return watch((ROOTS,), lambda connection: _roots_answer(connection, realm.trust_domain), has_last_word=True)
 

@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from nodeagent.cli.catalog_api import Client
 from nodeagent.cli.main import main
-from nodeagent.cli.service import service, service_body
+from nodeagent.cli.service import service, service_body, services_beside
 from nodeagent.errors import NotInCatalog
 
 
@@ -14,6 +14,17 @@ def test_the_body_has_the_name_for_an_id_and_no_address_unless_given() -> None:
     assert service_body("web", 80, "fd77::2", "web-2") == {
         "Name": "web", "ID": "web-2", "Port": 80, "Address": "fd77::2",
     }  # fmt: skip
+
+
+def test_another_service_at_the_same_place_is_named() -> None:
+    rows = [
+        {"ID": "web", "Service": "web", "Port": 80, "Address": ""},
+        {"ID": "api", "Service": "api", "Port": 80, "Address": "10.0.0.1"},
+        {"ID": "db", "Service": "db", "Port": 5432, "Address": ""},
+    ]
+    assert services_beside(rows, "web", 80, "") == ["api"]
+    assert services_beside(rows, "shop", 80, "10.0.0.2") == ["web"]
+    assert services_beside(rows, "db", 5432, "") == []
 
 
 def test_a_capital_is_refused_with_the_name_to_use() -> None:

@@ -65,6 +65,16 @@ def test_the_token_goes_into_the_header_and_into_no_message(tmp_path) -> None:
     assert seen == [CANARY]
 
 
+def test_a_refusal_says_that_the_tokens_file_is_missing(tmp_path) -> None:
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer, str(tmp_path / "token")) as catalog:
+            peer.scripts[NODES] = lambda _: web.Response(status=403, text="Permission denied")
+            with pytest.raises(CatalogRefused, match=f"no token was sent: {tmp_path}/token is missing"):
+                await catalog.read(NODES)
+
+    run(scene)
+
+
 def test_a_put_sends_json() -> None:
     async def scene() -> None:
         async with ScriptedCatalog() as peer, client(peer) as catalog:

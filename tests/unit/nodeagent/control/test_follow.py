@@ -202,6 +202,20 @@ def test_a_refused_registration_stops_nothing_else() -> None:
     played(script)
 
 
+def test_a_refused_registration_is_nobody_elses_deed() -> None:
+    """The row is there and differs: the catalog's reason stays in sight, and no other machine is blamed."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.scripts["/v1/catalog/register"] = lambda _: web.Response(status=403, text="not yours")
+        for address in ("10.9.9.1", "10.9.9.2", "10.9.9.3"):
+            peer.set(NODES, [node("host1", address), HOST2])
+            await until(scene.follower.state, "the state all the same")
+        await until(lambda: scene.follower.pulse_error, "the complaint")
+        assert "could not be registered" in scene.follower.pulse_error
+
+    played(script)
+
+
 def test_services_beyond_the_number_of_watches_are_polled(monkeypatch) -> None:
     monkeypatch.setattr(limits, "CATALOG_WATCHES", 6 + 2)  # six that are no service's
     monkeypatch.setattr("nodeagent.control.follow._POLLED", Rhythm(poll_s=0.05))

@@ -105,6 +105,8 @@ def test_another_root_signs_only_when_every_host_that_speaks_knows_it(desk):
         rotate(desk, "activate")
     hear(desk, HOST1)
     assert desk.call(rotation_api.state)["unaware"] == []
+    desk.call(authority_api.roots, caller=HOST1)  # somebody looks, with the host's token
+    assert desk.call(rotation_api.state)["unaware"] == []
     assert rotate(desk, "activate")["phase"] == "activated"
 
 
