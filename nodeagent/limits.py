@@ -122,7 +122,7 @@ REPLACED_S = 20  # the last beat before it executes itself lives so long: worker
 PAUSE_S = 4.0  # the supervisor is away while it executes itself, about a second: what waits for it waits this much longer
 QUIET_S = 1.0  # before it goes, it answers what it was asked: questions about owners take 20 ms at most
 STORED = 256  # descriptors that the service manager keeps for us, FileDescriptorStoreMax= of the unit: 42 sets of six
-RESUME_S = 4.0  # after a crash, those who wait in the queues wait for workers that know policy: as long as the beat lasts
+RESUME_S = 4.0  # a new agent serves when its workers know policy, or after this; after a crash callers wait for it: as long as the beat lasts
 RESUME_MAX_S = 15.0  # and longer while the first control runs and has said nothing, as on a busy host: what a worker gets to start
 KEYS_GAP_S = 1.0  # between two looks at what control passes: a service manager is told each time, and the newest is enough
 KEY_FILE_S = 30.0  # a disk gets this to take the keys (it needs 10 ms), and as long until it is asked again

@@ -96,8 +96,7 @@ class Heartbeat:
         for number in verdict.hung:
             _log.error("worker_hung", worker=number, pid=workers[number].pid, state=str(workers[number].state))
             workers[number].kill()
-        is_held = self._fleet.is_awaiting and not self._fleet.serving()  # who comes waits, and must not meet a dead agent
-        if (verdict.is_beating or is_held) and not self.is_draining:
+        if (verdict.is_beating or self._fleet.is_holding) and not self.is_draining:
             self._on_beat()
         if verdict.is_beating or self.is_draining:
             self._on_alive()

@@ -85,6 +85,7 @@ class Fleet:
         self._birth_at = 0.0
         self._patient_until = 0.0
         """Until then, those who wait in the queues wait for somebody who will not refuse them for want of knowledge."""
+        self._is_resumed = False
         self._is_wanted = True
 
     def inherit(self, passed: PassedWorker) -> WorkerProcess:
@@ -98,9 +99,9 @@ class Fleet:
 
         is_resumed: connections wait in the slots' queues already.
         """
-        if is_resumed:
-            self._patient_until = self._loop.time() + limits.RESUME_S
-            self._loop.call_at(self._patient_until, self._outwait)
+        self._is_resumed = is_resumed
+        self._patient_until = self._loop.time() + limits.RESUME_S
+        self._loop.call_at(self._patient_until, self._outwait)
         self.slots = list(slots)
         for worker in (elder for slot in self.slots for elder in slot.elders):
             self._old.remove(worker)
@@ -122,9 +123,9 @@ class Fleet:
         return all(slot.worker and slot.worker.state == State.SERVING for slot in self.slots)
 
     @property
-    def is_awaiting(self) -> bool:
-        """Whether those who wait in the queues wait for policy, however late it is."""
-        return bool(self._patient_until) and self._calls.is_policy_awaited()
+    def is_holding(self) -> bool:
+        """Whether those who come wait in the queues until somebody knows policy."""
+        return self._is_resumed and self._calls.is_policy_awaited() and not self.serving()
 
     def facts(self) -> list[WorkerFacts]:
         """For `status`; a slot without a worker is a dead one."""
@@ -234,14 +235,14 @@ class Fleet:
 
     def _outwait(self) -> None:
         """Looks whether policy is awaited still, until it is not."""
-        was_awaiting = self.is_awaiting  # should that end meanwhile, the next look is the one that fills
+        was_awaiting = self._calls.is_policy_awaited()  # should that end meanwhile, the next look is the one that fills
         self._fill()
         if was_awaiting:
             self._loop.call_later(limits.RESEND_S, self._outwait)
 
     def _try_candidate(self, slot: Slot) -> WorkerProcess | None:
         """A worker for the slot. Where somebody accepts already, only one that decides as well."""
-        is_patient = self._loop.time() + _GRAIN_S < self._patient_until or self.is_awaiting
+        is_patient = self._loop.time() + _GRAIN_S < self._patient_until or self._calls.is_policy_awaited()
         is_demanding = is_patient or any(elder.is_informed for elder in slot.elders)
         ready = (worker for worker in self._idle if worker.state == State.STANDBY)
         return next((worker for worker in ready if worker.is_informed or not is_demanding), None)

@@ -281,7 +281,7 @@ class Restarted:
             fleet = SimpleNamespace(
                 leave=lambda: self.note("nobody is born"), release=lambda: say("workers are released"), living=list, has_unsent=False,
                 drain=lambda *_: self.note("drain"), are_all_serving=lambda: False, changed=asyncio.Event(), facts=list,
-                is_awaiting=False,
+                is_holding=False,
             )  # fmt: skip
             control = SimpleNamespace(stop=lambda: self.note("control ends"), tell=lambda _: None)
             guard = SimpleNamespace(beat=lambda: say("beat"), stop_beat=lambda: say("no beat"), condition="off", detail="")

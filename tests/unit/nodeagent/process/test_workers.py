@@ -179,6 +179,28 @@ def test_those_who_wait_in_queues_are_not_given_to_somebody_who_knows_nothing(mo
     assert limits.RESUME_S < limits.ALIVE_S
 
 
+def test_a_first_start_waits_for_policy_too_and_lets_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts after the agent meets no refusal for want of policy; until then no beat captures anybody."""
+    monkeypatch.setattr(limits, "RESUME_S", 0.0)
+
+    async def scene() -> None:
+        first, beats = Scene(start=False), list[str]()
+        first.is_policy_awaited = True
+        heart = Heartbeat(asyncio.get_running_loop(), first.fleet, lambda: beats.append("beat"), lambda: None)
+        first.fleet.start([Slot([EMPTY])])
+        try:
+            await until(lambda: [each.state for each in first.fleet.living()] == [State.STANDBY] * 2, "both could serve")
+            first.fleet._fill()
+            heart.tick()
+            assert (first.fleet.slots[0].worker, beats) == (None, [])
+            first.is_policy_awaited = False
+            await until(first.fleet.are_all_serving, "it serves all the same")
+        finally:
+            await first.fleet.drain(20, asyncio.Event())
+
+    run(scene)
+
+
 def test_nor_while_policy_is_awaited_however_busy_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel is told that the agent lives meanwhile."""
     monkeypatch.setattr(limits, "RESUME_S", 0.0)
