@@ -10,7 +10,6 @@ from aiohttp import web
 from certs.spiffe import service_id
 from nodeagent import limits
 from nodeagent.catalog.compiler import capture_of
-from nodeagent.config import suggest
 from nodeagent.control.report import LOGS, WhyAnswer
 from nodeagent.control.view import View
 from nodeagent.decide.capture import Sets, why_captured
@@ -31,6 +30,7 @@ from nodeagent.model.address import Address, parse_address
 from nodeagent.model.explanation import Step
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.snapshot import Snapshot
+from nodeagent.tables import suggest
 
 _PASSES = ("ok", "note")
 _BEFORE = {"stdout": "those of before are in the log", "off": 'of those of before the log has the refused (log.connections is "off")'}

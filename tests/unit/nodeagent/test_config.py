@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent import limits
-from nodeagent.config import Config, agent_ports, load_config, mesh_of, parse_config, suggest, why_never_captured
+from nodeagent.config import Config, agent_ports, find_faults, load_config, mesh_of, parse_config, why_never_captured
 from nodeagent.errors import ConfigError
 from nodeagent.model.workload import Selector, WorkloadRule
 from nodeagent.process.interception import settings_of
@@ -175,10 +175,40 @@ def test_other_ports_are_captured_and_a_host_that_captures_nothing_knows_that() 
     assert why_never_captured(parse("[intercept]\nenabled = false\n"), 22) == ""
 
 
-def test_a_suggestion_is_made_whatever_the_case() -> None:
-    """Keys of bodies have capitals."""
-    assert suggest("adress", ["Address", "Port"]) == "; did you mean Address?"
-    assert suggest("qqq", ["Address", "Port"]) == ""
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    """What the types say and what they cannot, also where the one hides in a table beside the other's."""
+    text = MINIMAL.replace("[host]", "[host]\nmode = 'strikt'\nworkers = -1") + """
+    [[workload]]
+    selector = "uid:5"
+    service = "batch"
+    [[workload]]
+    selectr = "unix:uid:5"
+    service = "Batch"
+    [service.web]
+    fail = 5
+    [admin]
+    socket = "api.sock"
+    """
+    faults = find_faults(text)
+    keys = ["host.mode", "host.workers", "workload[1].selectr", "workload[1].service", "workload[1].selector", "service.web.fail", "admin.socket"]
+    assert [fault.partition(": ")[0] for fault in faults] == keys
+    mended = find_faults(text.replace("selectr", "selector").replace("Batch", "batch"))
+    assert [fault.partition(": ")[0] for fault in mended] == ["host.mode", "host.workers", "service.web.fail", "workload[0].selector", "admin.socket"]
+    with pytest.raises(ConfigError, match=r"^f: host\.mode: .* \(and 6 more; see: nodeagent config validate\)$"):
+        parse_config(text, "f")
+    assert find_faults(MINIMAL) == ()
+    assert [fault.partition(": ")[0] for fault in find_faults("")] == ["host", "catalog"]
+
+
+@pytest.mark.parametrize("extra", [
+    "[[workload]]\nselector = 'unix:uid:4294967295'\nservice = 'x'\n", "[[workload]]\nselector = 'unix:uid:01001'\nservice = 'x'\n",
+    "[admin]\nwrite_group = 4294967295\n",
+])  # fmt: skip
+def test_nobodys_id_is_none(extra: str) -> None:
+    """-1 to the kernel: it would be everybody whose id is not known. Nor is a number that no kernel writes so."""
+    assert len(find_faults(MINIMAL + extra)) == 1
+    assert find_faults(MINIMAL + extra.replace("4294967295", "4294967294").replace("01001", "1001")) == ()
+    assert find_faults(MINIMAL.replace("[host]", "[host]\nworker_user = 4294967295"))[0].startswith("host.worker_user: Expected")
 
 
 def test_a_value_outside_a_closed_set_is_told_the_set() -> None:
