@@ -14,7 +14,7 @@ from nodeagent.errors import ConfigError, ConfigMissing
 from nodeagent.model.address import canonical_ip, parse_address
 from nodeagent.model.service import HOST_NAME_PATTERN, NAME_PATTERN, Mode, is_service_name, name_complaint
 from nodeagent.model.snapshot import Fail, Mesh, Units
-from nodeagent.model.workload import NO_ID, WorkloadRule, parse_selector
+from nodeagent.model.workload import NO_ID, WorkloadRule, is_unit_name, parse_selector
 from nodeagent.tables import faults_of, fitting
 
 DEFAULT_PATH = Path("/etc/nodeagent/nodeagent.toml")
@@ -275,12 +275,15 @@ def _address_complaints(addresses: tuple[str, ...]) -> Iterator[str]:
 
 
 def _unit_complaints(units: str | tuple[str, ...]) -> Iterator[str]:
-    for unit in units if isinstance(units, tuple) else ():
-        if not is_service_name(unit.removesuffix(".service")):
-            yield (
-                f"identity.units: {name_complaint(unit.removesuffix('.service'))}; "
-                f'or name its service in a [[workload]] with selector = "systemd:id:{unit}"'
-            )
+    for number, unit in enumerate(units if isinstance(units, tuple) else ()):
+        name = unit.removesuffix(".service")
+        if is_service_name(name):
+            continue
+        if is_unit_name(f"{name}.service"):
+            cure = f'or name its service in a [[workload]] with selector = "systemd:id:{name}.service"'
+            yield f"identity.units[{number}]: {name_complaint(name)}; {cure}"
+        else:
+            yield f'identity.units[{number}]: {unit!r} is no unit, and patterns are not known here; for every unit: units = "any"'
 
 
 def _admin_complaints(config: Config) -> Iterator[str]:
