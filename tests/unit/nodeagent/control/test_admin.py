@@ -134,7 +134,7 @@ def test_metrics_are_served_on_loopback_and_nothing_else_is(tmp_path) -> None:
         async with ControlScene(tmp_path, metrics=f"127.0.0.1:{port}") as playing:
             await until(lambda: snapshot_of(playing.worker), "the snapshot")
             playing.worker.send(Records([denied(1)]))
-            status, body = await asyncio.to_thread(fetch, "/metrics")
+            status, body = await asyncio.to_thread(fetch, "/metrics?collect=all")
             assert status == 200
             names = {family.name for family in text_string_to_metric_families(body.decode())}
             assert {"nodeagent_snapshot_generation", "nodeagent_catalog_connected"} <= names
