@@ -23,7 +23,7 @@ _SHARED_DIRECTORIES = ("/", "/run", "/var/run", "/tmp", "/var/tmp", "/dev/shm") 
 
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME_PATTERN}\Z")]
 HostName = Annotated[str, msgspec.Meta(pattern=rf"^{HOST_NAME_PATTERN}\Z")]
-Id = Annotated[int, msgspec.Meta(ge=0, lt=NO_ID)]
+Id = Annotated[int, msgspec.Meta(ge=0, le=NO_ID - 1)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Backend = Literal["auto", "nft", "iptables"]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -141,6 +141,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     admin: AdminTable = AdminTable()
     log: LogTable = LogTable()
 
+
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "host": HostTable, "catalog": CatalogTable, "intercept": InterceptTable, "identity": IdentityTable,
+    "workload": WorkloadTable, "service": ServiceTable, "admin": AdminTable, "log": LogTable,
+}  # fmt: skip
+"""For the manual."""
 
 _STAND_INS = {"host": {"name": "host", "addresses": ["192.0.2.1"]}, "catalog": {"address": "https://catalog.example:8501"}}
 """For tables with faults: so that the others can be judged."""
