@@ -1,29 +1,21 @@
 """`nodeagent.toml` as frozen values; unknown keys and bad values are refused with file, key and cure."""
 
-import difflib
 import ipaddress
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal
 
 import msgspec
 
 from nodeagent import limits
 from nodeagent.errors import ConfigError, ConfigMissing
 from nodeagent.model.address import canonical_ip, parse_address
-from nodeagent.model.service import (
-    HOST_NAME_PATTERN,
-    HOST_NAME_RULE,
-    NAME_PATTERN,
-    NAME_RULE,
-    Mode,
-    is_service_name,
-    name_complaint,
-)
+from nodeagent.model.service import HOST_NAME_PATTERN, NAME_PATTERN, Mode, is_service_name, name_complaint
 from nodeagent.model.snapshot import Fail, Mesh, Units
-from nodeagent.model.workload import WorkloadRule, parse_selector
+from nodeagent.model.workload import NO_ID, WorkloadRule, is_unit_name, parse_selector
+from nodeagent.tables import faults_of, fitting
 
 DEFAULT_PATH = Path("/etc/nodeagent/nodeagent.toml")
 
@@ -31,6 +23,7 @@ _SHARED_DIRECTORIES = ("/", "/run", "/var/run", "/tmp", "/var/tmp", "/dev/shm") 
 
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME_PATTERN}\Z")]
 HostName = Annotated[str, msgspec.Meta(pattern=rf"^{HOST_NAME_PATTERN}\Z")]
+Id = Annotated[int, msgspec.Meta(ge=0, le=NO_ID - 1)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Backend = Literal["auto", "nft", "iptables"]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -47,8 +40,8 @@ class HostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Mode = "strict"
     workers: Annotated[int, msgspec.Meta(ge=0, le=limits.WORKERS_MAX)] = 0
     """Worker processes; 0: one per core, at most four."""
-    control_user: str | int = "nodeagent"
-    worker_user: str | int = "nodeagent-worker"
+    control_user: str | Id = "nodeagent"
+    worker_user: str | Id = "nodeagent-worker"
     drain_s: Seconds = limits.DRAIN_S
     """What open connections get when the agent is told to stop."""
     drain_max_s: Seconds = limits.DRAIN_MAX_S
@@ -121,7 +114,7 @@ class AdminTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[admin]: where the agent answers the command line and Prometheus."""
 
     socket: str = "/run/nodeagent/api.sock"
-    write_group: str | Annotated[int, msgspec.Meta(ge=0)] = ""
+    write_group: str | Id = ""
     """Members of the socket's group who are in this one too may change things, as root may; empty: only root."""
     metrics: str = f"127.0.0.1:{limits.METRICS_PORT}"
     """Address of the Prometheus endpoint; empty: none."""
@@ -149,12 +142,31 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: LogTable = LogTable()
 
 
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "host": HostTable, "catalog": CatalogTable, "intercept": InterceptTable, "identity": IdentityTable,
+    "workload": WorkloadTable, "service": ServiceTable, "admin": AdminTable, "log": LogTable,
+}  # fmt: skip
+"""For the manual."""
+
+_STAND_INS = {"host": {"name": "host", "addresses": ["192.0.2.1"]}, "catalog": {"address": "https://catalog.example:8501"}}
+"""For tables with faults: so that the others can be judged."""
+
+
 def load_config(path: Path = DEFAULT_PATH) -> Config:
     """The configuration in `path`.
 
     Raises:
         ConfigMissing: there is no such file.
         ConfigError: unreadable, not TOML, an unknown key or a bad value; names file, key and cure.
+    """
+    return parse_config(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """What is in the file.
+
+    Raises:
+        ConfigMissing, ConfigError: there is none, or it cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -165,7 +177,7 @@ def load_config(path: Path = DEFAULT_PATH) -> Config:
     if len(data) > limits.CONFIG_BYTES:
         raise ConfigError(f"{path}: has more than {limits.CONFIG_BYTES} bytes, and is no configuration")
     try:
-        return parse_config(data.decode(), str(path))
+        return data.decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read: it is no text in UTF-8 ({error.reason} at byte {error.start})") from error
 
@@ -176,17 +188,20 @@ def parse_config(text: str, where: str) -> Config:
     Raises:
         ConfigError: as `load_config`.
     """
+    if faults := find_faults(text):
+        more = f" (and {len(faults) - 1} more; see: nodeagent config validate)" if len(faults) > 1 else ""
+        raise ConfigError(f"{where}: {faults[0]}{more}")
+    return msgspec.convert(tomllib.loads(text), Config)
+
+
+def find_faults(text: str) -> tuple[str, ...]:
+    """All that is wrong with the configuration in `text`, each with key and cure; none: it can be used."""
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number of 5,000 digits
-        raise ConfigError(f"{where}: not TOML: {error}") from error
-    try:
-        config = msgspec.convert(tables, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(str(error), _wrong_service(tables))}") from error
-    for complaint in _complaints(config):
-        raise ConfigError(f"{where}: {complaint}")
-    return config
+        return (f"not TOML: {error}",)
+    usable = msgspec.convert(_STAND_INS | fitting(tables, Config), Config)
+    return (*faults_of(tables, Config), *_complaints(usable))
 
 
 def why_never_captured(config: Config, port: int) -> str:
@@ -217,13 +232,6 @@ def agent_ports(config: Config) -> tuple[int, ...]:
     """Where the agent itself listens."""
     metrics = (parse_address(config.admin.metrics).port,) if config.admin.metrics else ()
     return (limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT, *metrics)
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the one of `known` that was probably meant, else nothing."""
-    by_lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    return f"; did you mean {by_lower[near[0]]}?" if near else ""
 
 
 def mesh_of(config: Config, trust_domain: str) -> Mesh:
@@ -262,30 +270,35 @@ def _complaints(config: Config) -> Iterator[str]:
 
 
 def _address_complaints(addresses: tuple[str, ...]) -> Iterator[str]:
-    yield from _bad_values("host.addresses", addresses, ipaddress.ip_address, "an IP address")
+    bad = list(_bad_values("host.addresses", addresses, ipaddress.ip_address, "an IP address"))
+    yield from bad
     if not addresses:
         yield 'host.addresses: give at least one address of this host, such as ["10.0.0.1"]'
     if len(addresses) > limits.HOST_ADDRESSES:
         yield f"host.addresses: {len(addresses)} addresses; the catalog takes {limits.HOST_ADDRESSES} of a host"
-    if len({canonical_ip(text) for text in addresses}) < len(addresses):
+    if not bad and len({canonical_ip(text) for text in addresses}) < len(addresses):
         yield "host.addresses: one of them stands there twice; leave it out once"
 
 
 def _unit_complaints(units: str | tuple[str, ...]) -> Iterator[str]:
-    for unit in units if isinstance(units, tuple) else ():
-        if not is_service_name(unit.removesuffix(".service")):
-            yield (
-                f"identity.units: {name_complaint(unit.removesuffix('.service'))}; "
-                f'or name its service in a [[workload]] with selector = "systemd:id:{unit}"'
-            )
+    for number, unit in enumerate(units if isinstance(units, tuple) else ()):
+        name = unit.removesuffix(".service")
+        if is_service_name(name):
+            continue
+        if is_unit_name(f"{name}.service"):
+            cure = f'or name its service in a [[workload]] with selector = "systemd:id:{name}.service"'
+            yield f"identity.units[{number}]: {name_complaint(name)}; {cure}"
+        else:
+            yield f'identity.units[{number}]: {unit!r} is no unit, and patterns are not known here; for every unit: units = "any"'
 
 
 def _admin_complaints(config: Config) -> Iterator[str]:
     path = PurePosixPath(config.admin.socket)
     if not path.is_absolute() or str(path.parent) in _SHARED_DIRECTORIES or ".." in path.parts:
         yield f"admin.socket: {config.admin.socket!r} is not below a directory of the agent's own, as /run/nodeagent is"
-    if config.admin.metrics:
-        yield from _bad_values("admin.metrics", (config.admin.metrics,), parse_address, "ip:port or [ipv6]:port")
+    bad = list(_bad_values("admin.metrics", filter(None, (config.admin.metrics,)), parse_address, "ip:port or [ipv6]:port"))
+    yield from bad
+    if config.admin.metrics and not bad:
         ports = agent_ports(config)
         if ports[-1] in ports[:-1]:
             yield f"admin.metrics: port {ports[-1]} is another one of the agent's own; {limits.METRICS_PORT} is usual"
@@ -299,7 +312,7 @@ def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
         yield "catalog.address: plain http is accepted towards loopback only; use https:// and catalog.ca_file"
 
 
-def _bad_values(key: str, values: tuple[str, ...], parse: object, what: str) -> Iterator[str]:
+def _bad_values(key: str, values: Iterable[str], parse: object, what: str) -> Iterator[str]:
     for value in values:
         if "%" in value:  # Python takes a zone; neither the catalog nor the kernel's rules know one
             yield f"{key}: {value!r} has a zone (%); leave it out, or give an address that needs none"
@@ -309,69 +322,4 @@ def _bad_values(key: str, values: tuple[str, ...], parse: object, what: str) -> 
             yield f"{key}: {value!r} is not {what}: {error}"
 
 
-def _explain(message: str, service: str) -> str:
-    """The message of msgspec with the key first and in our words; an unknown key with the one that was probably meant.
-
-    service: the one that msgspec calls `...`.
-    """
-    what, _, path = message.partition(" - at `$")
-    key = path.rstrip("`").lstrip(".").replace("service[...]", f"service.{service}")
-    for pattern, rule in ((HOST_NAME_PATTERN, HOST_NAME_RULE), (NAME_PATTERN, NAME_RULE)):
-        if pattern in what:
-            key = message.rpartition("`$.")[2].rstrip("`")
-            return f"{key + '.' + service if key == 'service' else key}: not a name: use {rule}"
-    if unknown := re.search(r"unknown field `(.+?)`", what):
-        return f"{key + '.' if key else ''}{unknown[1]}: no such setting{_did_you_mean(key, unknown[1])}"
-    if missing := re.search(r"missing required field `(.+?)`", what):
-        return f"{key + '.' if key else ''}{missing[1]}: is missing, and has no default: give it{f' under [{key}]' if key else ''}"
-    what = re.sub(r"`(\w+)`", lambda kind: _KINDS.get(kind[1], kind[0]), what)
-    return f"{key or 'the file'}: {what}{_choices(key) if what.startswith('Invalid enum') else ''}"
-
-
-_KINDS = {
-    "str": "a text in quotes", "int": "a whole number", "float": "a number", "bool": "true or false",
-    "array": "a list", "object": "a table",
-}  # fmt: skip
-"""msgspec's words for what TOML holds, in the operator's."""
-
-
-def _wrong_service(tables: dict[str, object]) -> str:
-    """The first [service.NAME] that is wrong: msgspec does not say which."""
-    services = tables.get("service")
-    for name, table in services.items() if isinstance(services, dict) else ():
-        try:
-            msgspec.convert({name: table}, dict[Name, ServiceTable])
-        except msgspec.ValidationError:
-            return repr(name) if not is_service_name(name) else str(name)
-    return ""
-
-
-_TABLES: dict[str, type[msgspec.Struct]] = {
-    "": Config, "host": HostTable, "catalog": CatalogTable, "intercept": InterceptTable, "identity": IdentityTable,
-    "workload": WorkloadTable, "service": ServiceTable, "admin": AdminTable, "log": LogTable,
-}  # fmt: skip
-
-
-def _choices(key: str) -> str:
-    """The values that a setting takes, for a message."""
-    first, _, field = key.rpartition(".")
-    table = _TABLES.get(re.split(r"[.\[]", first)[0], Config)
-    hint = get_type_hints(table).get(field)
-    values, can_be_list = _literals(hint), any(get_origin(part) is tuple for part in get_args(hint))
-    return f"; it is one of {', '.join(values)}{', or a list' if can_be_list else ''}" if values else ""
-
-
-def _literals(hint: object) -> list[str]:
-    """The values of every Literal in a type."""
-    if get_origin(hint) is Literal:
-        return [str(value) for value in get_args(hint)]
-    return [value for part in get_args(hint) for value in _literals(part)]
-
-
-def _did_you_mean(key: str, name: str) -> str:
-    table = _TABLES.get(re.split(r"[.\[]", key)[0], Config)
-    known = table.__struct_fields__
-    return suggest(name, known) or f"; known here: {', '.join(known)}"
-
-
-__all__ = ["Config", "Units", "load_config", "mesh_of", "parse_config"]
+__all__ = ["Config", "Units", "find_faults", "load_config", "mesh_of", "parse_config", "read_text"]

@@ -124,6 +124,7 @@ QUIET_S = 1.0  # before it goes, it answers what it was asked: questions about o
 STORED = 256  # descriptors that the service manager keeps for us, FileDescriptorStoreMax= of the unit: 42 sets of six
 RESUME_S = 4.0  # a new agent serves when its workers know policy, or after this; after a crash callers wait for it: as long as the beat lasts
 RESUME_MAX_S = 15.0  # and longer while the first control runs and has said nothing, as on a busy host: what a worker gets to start
+START_COUNT_S = 0.5  # the disk gets this to keep how often the agent was started (it needs 10 ms): callers wait for workers meanwhile
 KEYS_GAP_S = 1.0  # between two looks at what control passes: a service manager is told each time, and the newest is enough
 KEY_FILE_S = 30.0  # a disk gets this to take the keys (it needs 10 ms), and as long until it is asked again
 KEYS_BYTES = 8 * 1024 * 1024  # of control's memory of keys: SVID_ON_DEMAND certificates of 2 KiB, with room

@@ -38,7 +38,6 @@ ENVIRONMENT = {
 }
 LINE_CHARS = 72  # some grow by what must be escaped
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
-TABLES: dict[str, type[msgspec.Struct]] = {name: kind for name, kind in config._TABLES.items() if name}  # noqa: SLF001 - the list of them
 
 
 def write_pages(directory: Path, date: str) -> None:
@@ -71,7 +70,7 @@ def settings_page(date: str) -> str:
             f"{config.DEFAULT_PATH} is TOML. Keys that are not described here are refused, and so are values out of range, "
             "with file, key and cure.\n\nSettings without a default must be given."
         ),
-        *(line for name, kind in TABLES.items() for line in _table(name, kind)),
+        *(line for name, kind in config.TABLES.items() for line in _table(name, kind)),
         ".SH SEE ALSO", ".BR nodeagent (1)",
     ]  # fmt: skip
     return "\n".join([*lines, ""])

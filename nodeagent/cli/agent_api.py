@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from nodeagent.cli.main import EXIT_NOT_FOUND, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE
+from nodeagent.cli.render import waiting
 from nodeagent.config import DEFAULT_PATH, AdminTable, load_config
 from nodeagent.control import unix_http
 from nodeagent.control.report import LOGS, ErrorAnswer
@@ -36,7 +37,7 @@ class AgentSilentError(click.ClickException):
 
 
 class AgentRefusesError(click.ClickException):
-    """The agent answered with an error: exit status 1."""
+    """The agent answered with an error, or its socket is closed to the caller: exit status 1."""
 
 
 class AgentPuzzledError(AgentRefusesError):
@@ -69,7 +70,7 @@ def ask(path: str, kind: type[Answer], *, socket_path: str | None, query: dict[s
 
     Raises:
         AgentUnreachableError, AgentSilentError: it does not answer; says why and what to do.
-        AgentRefusesError: it answered with an error.
+        AgentRefusesError: it answered with an error, or is closed to the caller.
     """
     return _exchange("GET", path + (f"?{urlencode(query)}" if query else ""), None, kind, socket_path)
 
@@ -86,7 +87,10 @@ def tell(path: str, wish: msgspec.Struct, kind: type[Answer], *, socket_path: st
 def _exchange(method: str, target: str, wish: bytes | None, kind: type[Answer], socket_path: str | None) -> Answer:
     where = find_socket(socket_path)
     try:
-        status, body = unix_http.request(where, method, target, wish)
+        with waiting(f"the agent at {where}"):
+            status, body = unix_http.request(where, method, target, wish)
+    except PermissionError as error:
+        raise AgentRefusesError(f"{where} is closed to uid {os.geteuid()}; use sudo, or join the socket's group") from error
     except TimeoutError as error:
         raise AgentSilentError(f"the agent at {where} did not answer in time; {LOGS}") from error
     except (OSError, http.client.HTTPException) as error:
@@ -114,8 +118,6 @@ def _explain(where: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         start = "systemctl start nodeagent (in a lab: nodeagent lab agent HOST start)"
         return f"no agent at {where}; start it with: {start}, or name its socket with --socket"
-    if isinstance(error, PermissionError):
-        return f"{where} is closed to uid {os.geteuid()}; use sudo, or join the socket's group"
     if isinstance(error, ConnectionRefusedError):
         return f"nobody listens at {where}: the agent has ended; {LOGS}"
     return f"the agent at {where} does not answer: {error or type(error).__name__}"

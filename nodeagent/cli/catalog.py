@@ -13,7 +13,6 @@ import click
 
 from nodeagent import limits
 from nodeagent.cli import completion
-from nodeagent.cli.main import EXIT_NOT_FOUND
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
 from nodeagent.cli.seconds import Seconds
 from nodeagent.embedded.access import ANY_SERVICE, parse_claimable
@@ -23,7 +22,7 @@ from nodeagent.embedded.refusal import Refusal
 from nodeagent.embedded.serve import Options, serve_catalog
 from nodeagent.embedded.tokens import NewToken, Token, create_token, delete_token, read_tokens
 from nodeagent.embedded.tokens_api import token_json
-from nodeagent.errors import CatalogError
+from nodeagent.errors import CatalogError, NotInCatalog
 from nodeagent.model.address import Address, parse_address
 from nodeagent.model.service import HOST_NAME_RULE, NAME_RULE, is_host_name, is_service_name
 from nodeagent.observe.log import configure_log
@@ -214,8 +213,7 @@ def revoke(data: Path, accessor: str) -> None:
     with _database(data) as connection:
         found, _ = commit(connection, lambda change: delete_token(change, accessor, _now_s()))
     if not found:
-        click.echo(f"there is no token with the accessor {accessor}; see: nodeagent catalog token list", err=True)
-        raise SystemExit(EXIT_NOT_FOUND)
+        raise NotInCatalog(f"there is no token with the accessor {accessor}; see: nodeagent catalog token list")
     click.echo(f"revoked: {accessor}")
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import click
 
+from nodeagent.cli.render import waiting
 from nodeagent.config import DEFAULT_PATH, CatalogTable, Config, load_config
 from nodeagent.control.json_http import exchange
 from nodeagent.errors import CatalogError
@@ -45,7 +46,8 @@ class Client:
         """
         target = path + (f"?{urlencode(query)}" if query else "")
         try:
-            return exchange(self._open(), self._token, method, target, body)
+            with waiting(f"the catalog at {self._table.address}"):
+                return exchange(self._open(), self._token, method, target, body)
         except CatalogError as error:
             raise type(error)(f"{self._table.address}: {error}{self._cure(str(error))}") from error
 

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import click
 
-from nodeagent.config import load_config
+from nodeagent.cli.main import EXIT_FAILED
+from nodeagent.cli.render import output_option, printable, show_json
+from nodeagent.config import find_faults, read_text
+from nodeagent.control.report import API_VERSION
 
 
 @click.group()
@@ -14,10 +17,18 @@ def config() -> None:
 
 @config.command()
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
-def validate(path: Path) -> None:
-    """Exit 0 when the agent of this version takes FILE; else what is wrong with it, and the cure.
+@output_option
+def validate(path: Path, output: str) -> None:
+    """Exit 0 when the agent of this version takes FILE; else all that is wrong with it, each with its key and the cure.
 
     Neither users nor other files that it names are looked at: they may come later. That is for `nodeagent check --pre`.
     """
-    load_config(path)
-    click.echo(f"{path}: valid")
+    faults = find_faults(read_text(path))
+    if output == "json":
+        show_json({"apiVersion": API_VERSION, "file": str(path), "valid": not faults, "faults": list(faults)})
+    elif not faults:
+        click.echo(f"{path}: valid")
+    for fault in faults if output == "table" else ():
+        click.ClickException(f"{path}: {printable(fault)}").show()
+    if faults:
+        raise SystemExit(EXIT_FAILED)

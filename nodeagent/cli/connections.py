@@ -54,7 +54,7 @@ def table_row(row: ConnectionRow, at: float) -> list[str]:
         row.destination or "-",
         row.client,
         row.original_dst,
-        row.path + (f" via {row.peer}" if row.peer else ""),
+        row.path + (f" via {row.peer}" if row.peer and "tunnel" in (row.path, row.direction) else ""),
         size(row.sent),
         size(row.received),
         row.permit or "-",

@@ -13,12 +13,13 @@ from nodeagent.cli import completion
 from nodeagent.cli.catalog_api import Client, config_option, open_operator, segment, token_option
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table, warn
-from nodeagent.config import load_config, suggest
+from nodeagent.config import load_config
 from nodeagent.decide.authorize import authorize
 from nodeagent.errors import CatalogError, Denied, NotInCatalog
 from nodeagent.model.intention import ANY, Intention
 from nodeagent.model.service import is_service_name, name_complaint
 from nodeagent.model.snapshot import Snapshot
+from nodeagent.tables import suggest
 
 _ENTRIES = "/v1/config/service-intentions"
 _TRIES = 5  # of a read-change-write against other writers

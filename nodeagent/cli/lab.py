@@ -65,7 +65,7 @@ class _WithCommand(_Command):
 
 
 _COMMAND = "nodeagent.lab.command"
-_HEADERS = ("HOST", "ADDRESSES", "AGENT", "SERVICE", "REGISTERED AT", "COMMAND")
+_HEADERS = ("HOST", "ADDRESSES", "AGENT", "MODE", "SERVICE", "REGISTERED AT", "COMMAND")
 _CELL_CHARS = 48  # on a terminal; the whole of it is in a pipe and in JSON
 
 
@@ -251,7 +251,7 @@ def _print_labs(labs: tuple[LabStatus, ...]) -> None:
         click.echo("no lab is up; start one with: nodeagent lab up")
     for each in labs:
         catalog = each.catalog if each.catalog_running else f"{each.catalog} (NOT running)"
-        click.echo(f"lab {each.name}: {each.broken or f'mode {each.mode}, catalog {catalog}'}")
+        click.echo(f"lab {each.name}: {each.broken or f'catalog {catalog}'}")
         if not each.broken:
             show_table(_HEADERS, [row for host in each.hosts for row in _rows(host)], most=_CELL_CHARS)
 
@@ -270,7 +270,7 @@ def _rows(host: HostStatus) -> list[tuple[str, ...]]:
         (each.name if each.running else f"{each.name} (ended)", " ".join(each.addresses) or "-", " ".join(each.command))
         for each in host.services
     ] or [("-", "-", "-")]
-    heads = [(host.name, " ".join(host.addresses), agent), *[("", "", "")] * (len(services) - 1)]
+    heads = [(host.name, " ".join(host.addresses), agent, host.mode or "-"), *[("", "", "", "")] * (len(services) - 1)]
     return [head + service for head, service in zip(heads, services, strict=True)]
 
 

@@ -3,11 +3,15 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
 import msgspec
+
+from nodeagent import limits
 
 output_option = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True,
@@ -85,6 +89,18 @@ def instant(unix_seconds: float) -> str:
 def now() -> float:
     """Unix seconds."""
     return datetime.now(tz=UTC).timestamp()
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """While the body waits for `what`: after LAB_SAY_S standard error says so."""
+    timer = threading.Timer(limits.LAB_SAY_S, lambda: click.echo(f"  · still waiting: {printable(what)}", err=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def warn(text: str) -> None:

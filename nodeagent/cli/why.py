@@ -68,13 +68,19 @@ def why(  # noqa: PLR0913 - the options of the command
 
 def screen(answer: WhyAnswer) -> list[str]:
     """The lines: who calls whom, then a line for each step."""
-    whom = f"{answer.destination} at {answer.address}" if answer.destination else answer.address
     rows = align([["", step.what, _text(step)] for step in answer.steps])
     signs = [click.style(*_styled(step)) for step in answer.steps]
     return [
-        printable(f"{answer.source or 'an unidentified workload'} -> {whom}"),
+        printable(_headline(answer)),
         *(f"{sign} {printable(row.lstrip())}" for sign, row in zip(signs, rows, strict=True)),
     ]
+
+
+def _headline(answer: WhyAnswer) -> str:
+    if answer.connection and not (answer.source or answer.address):
+        return f"a tunnel handshake of {answer.connection.client}"
+    whom = " at ".join(filter(None, (answer.destination, answer.address)))
+    return f"{answer.source or 'an unidentified workload'} -> {whom}"
 
 
 def _styled(step: Step) -> tuple[str, str]:

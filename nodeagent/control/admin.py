@@ -28,7 +28,13 @@ from nodeagent.observe.metrics import Metrics
 from nodeagent.observe.record import ClosedRing, concerns
 
 _MODE = 0o660
-_TRUE = ("1", "true")
+_TRUE, _FALSE = ("1", "true"), ("0", "false")
+_PARAMETERS = {
+    "/v1/connections": ("closed", "limit", "service"),
+    "/v1/enforce": ("mode", "service"),
+    "/v1/why": ("id", "from", "to", "port", "address"),
+}
+"""What may be asked; elsewhere nothing."""
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
@@ -58,11 +64,11 @@ def build_api(view: View, enforcer: Enforcer, metrics: Metrics, rights: Rights) 
         return _json(enforcer.switch(wish, f"uid {caller_of(request).uid}"))
 
     async def enforce(request: web.Request) -> web.Response:
-        asked = _asked(request.query, "mode", "service")
+        asked = request.query
         return _json(await enforcer.check(_mode_in(asked.get("mode", "")), asked.get("service", "")))
 
     async def why(request: web.Request) -> web.Response:
-        return _json(await answer_why(view, _asked(request.query, "id", "from", "to", "port", "address")))
+        return _json(await answer_why(view, request.query))
 
     app = _application(rights)
     app.router.add_get("/v1/why", why)
@@ -124,11 +130,13 @@ async def list_connections(workers: Workers, closed: ClosedRing, query: Mapping[
     Raises:
         HTTPBadRequest: the query makes no sense.
     """
-    text = _asked(query, "closed", "limit", "service").get("limit", str(limits.API_ROWS))
+    text, closed_, service = query.get("limit", str(limits.API_ROWS)), query.get("closed", "0"), query.get("service", "")
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= limits.API_ROWS_MAX:
-        raise web.HTTPBadRequest(text=f"closed=1, service=NAME and limit=1..{limits.API_ROWS_MAX} are known here")
-    limit, service = int(text), query.get("service", "")
-    if query.get("closed", "") in _TRUE:
+        raise web.HTTPBadRequest(text=f"limit: {text[:20]!r} is not 1 to {limits.API_ROWS_MAX}")
+    if closed_ not in _TRUE + _FALSE:
+        raise web.HTTPBadRequest(text=f"closed: {closed_[:20]!r} is neither 1 nor 0")
+    limit = int(text)
+    if closed_ in _TRUE:
         rows, total = closed.newest(limit, service)
         return ConnectionsAnswer(connections=rows, total=total)
     rows, total, unanswered = await workers.open_connections(limits.API_ROWS_MAX if service else limit)
@@ -136,11 +144,21 @@ async def list_connections(workers: Workers, closed: ClosedRing, query: Mapping[
     return ConnectionsAnswer(connections=found[:limit], total=len(found) if service else total, unanswered=unanswered)
 
 
-def _asked(query: Mapping[str, str], *known: str) -> Mapping[str, str]:
-    """The query, if it asks for nothing but what is known here."""
-    if unknown := sorted(set(query) - set(known)):
-        raise web.HTTPBadRequest(text=f"{', '.join(unknown)}: not known here; {', '.join(known)} are known here")
-    return query
+def _check_query(request: web.Request) -> None:
+    """Nothing, if it asks in one way for what can be asked there: what would be passed over could be what was meant.
+
+    Raises:
+        HTTPBadRequest: something is not known there, stands there twice, or is empty.
+    """
+    query, known = request.query, _PARAMETERS.get(request.path, ())
+    for name in query:
+        shown = repr(name[:40])
+        if name not in known:
+            raise web.HTTPBadRequest(text=f"{shown}: not known here; known here: {', '.join(known) or 'none'}")
+        if len(query.getall(name)) > 1:
+            raise web.HTTPBadRequest(text=f"{shown}: stands there more than once")
+        if not query[name]:
+            raise web.HTTPBadRequest(text=f"{shown}: is empty; leave it out")
 
 
 def _mode_in(text: str) -> Mode | None:
@@ -167,6 +185,9 @@ def _application(rights: Rights | None = None) -> web.Application:
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every failure as JSON of ours."""
     try:
+        is_known = request.match_info.http_exception is None
+        if is_known and request.path != "/metrics":  # Prometheus may ask all its targets with the same parameters
+            _check_query(request)
         async with asyncio.timeout(limits.API_CONNECTION_S):
             return await handler(request)
     except web.HTTPException as error:

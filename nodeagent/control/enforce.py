@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from aiohttp import web
 
 from nodeagent import limits
-from nodeagent.config import suggest
 from nodeagent.control.flows import FlowBook, flow_of
 from nodeagent.control.identity import Identity
 from nodeagent.control.modes import ModeBook, Switched
@@ -20,6 +19,7 @@ from nodeagent.model.flow import Flow, FlowCount
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.service import Mode
 from nodeagent.model.snapshot import Snapshot
+from nodeagent.tables import suggest
 
 
 class Enforcer:

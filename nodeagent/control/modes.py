@@ -76,7 +76,8 @@ class ModeBook:
         modes = changed(self.modes, mode, service, self.configured(service), by, self._now())
         replace_file(self._path, msgspec.json.encode(modes))
         self.modes, self.complaint = modes, ""
-        _log.warning("mode_switched", service=service, mode=mode or "as configured", by=by)
+        holds = mode or self.configured(service) or self.config.host.mode  # a service that the file does not name goes with the host
+        _log.warning("mode_switched", service=service, mode=holds, by=by, is_configured=mode is None)
 
 
     def _forget_overtaken(self) -> None:

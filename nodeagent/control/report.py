@@ -65,6 +65,8 @@ class WorkerPart(msgspec.Struct, kw_only=True):
     version: str = ""
     drain_until: float = 0.0
     """Unix seconds at which what it still carries is closed; 0: no such moment is set."""
+    tag: str = ""
+    """What ids of its connections begin with."""
 
 
 class GenerationPart(msgspec.Struct, kw_only=True):

@@ -287,7 +287,7 @@ def _worker_part(fact: WorkerFacts, stats: WorkerStats | None, *, has_channel: b
     )  # fmt: skip
     if stats:
         part.generation, part.connections, part.lag_s = stats.generation, stats.connections, stats.lag_s
-        part.buffered, part.tunnels = stats.buffered, len(stats.tunnels)
+        part.buffered, part.tunnels, part.tag = stats.buffered, len(stats.tunnels), stats.tag
         part.streams = sum(tunnel.streams for tunnel in stats.tunnels)
     return part
 

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from aiohttp import web
 
 from certs.spiffe import service_id
 from nodeagent import limits
 from nodeagent.catalog.compiler import capture_of
-from nodeagent.config import suggest
-from nodeagent.control.report import WhyAnswer
+from nodeagent.control.report import LOGS, WhyAnswer
 from nodeagent.control.view import View
 from nodeagent.decide.capture import Sets, why_captured
 from nodeagent.decide.explain import (
@@ -30,8 +30,11 @@ from nodeagent.model.address import Address, parse_address
 from nodeagent.model.explanation import Step
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.snapshot import Snapshot
+from nodeagent.tables import suggest
 
 _PASSES = ("ok", "note")
+_BEFORE = {"stdout": "those of before are in the log", "off": 'of those of before the log has the refused (log.connections is "off")'}
+_IN_FILE = "those of before are in the file of log.connections, and the refused in the log"
 
 
 async def answer_why(view: View, asked: Mapping[str, str]) -> WhyAnswer:
@@ -76,7 +79,8 @@ class Asker:
         try:
             address = parse_address(row.original_dst)
         except ValueError:  # a handshake that came to nothing, or what a peer asked for
-            answer.steps.append(Step("outcome", "note", "it asked for nothing that could be decided anew"))
+            what = "it asked for nothing that could be decided anew" if row.original_dst else "no call was in it that could be decided anew"
+            answer.steps.append(Step("outcome", "note", what))
             return answer
         again = Step("outcome", "note", f"decided anew, by generation {self.snapshot.generation}:")
         if row.direction == "outbound":
@@ -199,11 +203,20 @@ def _verdict(*, is_refused: bool) -> Step:
 
 
 async def _find(view: View, number: str) -> ConnectionRow:
-    """The connection of this id, open or ended; the latest, where a worker that was started again has counted anew."""
-    rows, _, _ = await view.workers.open_connections(limits.API_ROWS_MAX)
-    closed, _ = view.ledger.closed.newest(limits.CLOSED_KEPT)
+    """The connection of this id, open or ended."""
+    rows, _, unanswered = await view.workers.open_connections(limits.API_ROWS_MAX, number)
+    closed, _ = view.ledger.closed.newest(limits.CLOSED_KEPT)  # after the answers: it may have ended just now
     found = next((row for row in (*rows, *closed) if row.id == number), None)
     if found is None:
-        what = f"no connection {number[:40]!r} is open or among the last {limits.CLOSED_KEPT}"
-        raise web.HTTPNotFound(text=f"{what}; see: nodeagent connections")
+        doubt = f"; {unanswered} workers did not answer in time: ask again" if unanswered else ""
+        what = f"no connection {number[:40]!r} is open, or among the {_memory(view, closed)}{doubt}"
+        raise web.HTTPNotFound(text=f"{what}; {_BEFORE.get(view.config.log.connections, _IN_FILE)}; {LOGS}")
     return found
+
+
+def _memory(view: View, closed: list[ConnectionRow]) -> str:
+    """What is remembered of connections that have ended."""
+    is_full = len(closed) == limits.CLOSED_KEPT
+    since = datetime.fromtimestamp(closed[-1].closed_at if is_full else view.started_at, tz=UTC)
+    why = "it remembers no more" if is_full else "a start or reload begins anew"
+    return f"{len(closed)} that ended since {since:%Y-%m-%d %H:%M:%S} UTC, where this agent's memory begins: {why}"

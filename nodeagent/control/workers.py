@@ -119,13 +119,13 @@ class Workers:
         for link in list(self.links):
             _channel_of(link).send(KeysFrame(ring))
 
-    async def open_connections(self, limit: int) -> tuple[list[ConnectionRow], int, int]:
-        """At most `limit` open connections of each worker, how many there are, and how many workers did not answer."""
+    async def open_connections(self, limit: int, id_: str = "") -> tuple[list[ConnectionRow], int, int]:
+        """At most `limit` open connections of each worker, or the one of an id; how many there are; how many workers did not answer."""
         self._question = question = self._question + 1  # another one may be put while this one waits
         waiting = {link: asyncio.get_running_loop().create_future() for link in self.links}
         for link, future in waiting.items():
             link.asked[question] = future
-            _channel_of(link).send(AskConnections(question, limit))
+            _channel_of(link).send(AskConnections(question, limit, id_))
         if waiting:
             await asyncio.wait(waiting.values(), timeout=limits.API_ASK_S)
         for link in waiting:

@@ -87,6 +87,8 @@ def explain_caller(snapshot: Snapshot, source: str) -> Step:
 
 def explain_record(row: ConnectionRow) -> list[Step]:
     """What was written down of a connection when it was decided, and how it has ended."""
+    if not row.original_dst:
+        return _tunnel(row)
     who = f"{row.source or 'unidentified'}{f', unit {row.unit}' if row.unit else ''}{f', uid {row.uid}' if row.uid is not msgspec.UNSET else ''}"
     said = [
         f"{row.direction} from {row.client} to {row.original_dst}",
@@ -103,6 +105,15 @@ def explain_record(row: ConnectionRow) -> list[Step]:
     verdict: Verdict = "refused" if not has_passed(row) else "note" if row.error else "ok"
     ended = f"it ended: {row.reason}{f' ({row.error})' if row.error else ''}; {row.sent} bytes sent, {row.received} received"
     return [*steps, Step("recorded", verdict, ended)]
+
+
+def _tunnel(row: ConnectionRow) -> list[Step]:
+    """A tunnel that has left a line of its own, besides those of connections in it."""
+    whom = f"{row.peer or 'a host that the catalog does not have'} at {row.client or 'an address that is not known any more'}"
+    what, end = f"a tunnel handshake with {whom}: nobody had proven yet which service calls", "refused"
+    if row.source:
+        what, end = f"the tunnel of {row.source} -> {row.destination} with {whom}", "cut"
+    return [Step("recorded", "note", what), Step("recorded", "refused", f"it was {end}: {row.reason} ({row.error})")]
 
 
 def has_passed(row: ConnectionRow) -> bool:

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from nodeagent.config import suggest
 from nodeagent.embedded.names import decode_name
 from nodeagent.embedded.refusal import BadRequest, Missing
+from nodeagent.tables import suggest
 
 S = TypeVar("S", bound=msgspec.Struct)
 DEFAULT_NAMES = ("", "default")

@@ -183,8 +183,13 @@ def _end(supervisor: int, number: signal.Signals) -> bool:
 
 def try_complaint(host: Host) -> str | None:
     """What `nodeagent status` on the host would complain of; None: it is healthy."""
+    return look(host)[1]
+
+
+def look(host: Host) -> tuple[str, str | None]:
+    """The host's mode, empty where nobody tells it, and as `try_complaint`."""
     try:
         status = ask_agent(host, "/v1/status", Status)
     except LabError as error:
-        return str(error)
-    return None if status.healthy else "; ".join(status.problems)
+        return "", str(error)
+    return status.mode, None if status.healthy else "; ".join(status.problems)

@@ -34,6 +34,8 @@ class HostStatus(msgspec.Struct, frozen=True):
     complaint: str
     """Why the agent is unhealthy; empty: it is not."""
     services: tuple[ServiceStatus, ...]
+    mode: str = ""
+    """In force now; empty: its agent does not tell."""
 
 
 class LabStatus(msgspec.Struct, frozen=True):
@@ -42,6 +44,7 @@ class LabStatus(msgspec.Struct, frozen=True):
     name: str
     broken: str = ""
     mode: Mode = "strict"
+    """With which its hosts began."""
     catalog: str = ""
     catalog_running: bool = False
     hosts: tuple[HostStatus, ...] = ()
@@ -74,6 +77,7 @@ def _host(state: LabState, host: Host) -> HostStatus:
         for name, entry in sorted(state.services.get(host.name, {}).items())
     )
     state.holder(host)  # a host without its holder is not there
-    complaint = agent.try_complaint(host) if agent.is_running(host) else None
-    health: Health = "stopped" if not agent.is_running(host) else "unhealthy" if complaint else "healthy"
-    return HostStatus(host.name, (host.ipv4, host.ipv6), health, complaint or "", services)
+    is_running = agent.is_running(host)
+    mode, complaint = agent.look(host) if is_running else ("", None)
+    health: Health = "stopped" if not is_running else "unhealthy" if complaint else "healthy"
+    return HostStatus(host.name, (host.ipv4, host.ipv6), health, complaint or "", services, mode)

@@ -87,6 +87,8 @@ class Handover(msgspec.Struct, frozen=True):
     """Control's memory of keys; -1: it has left none."""
     basis: bytes = b""
     """The configuration on which the capture's exceptions stand (`interception.basis_of`)."""
+    start: str = ""
+    """The name of the start that this one goes on with (`process/starts`); empty: it had none."""
     config: bytes = b""
     """As the successor itself has read and checked it; its predecessor looks only at what a reload cannot change."""
 

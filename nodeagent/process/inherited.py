@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nodeagent import limits
@@ -18,6 +19,7 @@ from nodeagent.process.handover import (
 from nodeagent.process.interception import basis_of
 from nodeagent.process.listeners import SET_NAME, ListenerSet, ListenerSocket, try_listener
 from nodeagent.process.slot import Slot
+from nodeagent.process.starts import NAME, count_start
 from nodeagent.process.units import Marks
 from nodeagent.process.worker_process import State, WorkerProcess
 
@@ -64,6 +66,12 @@ def inherited_marks(parts: "Parts", draw: float) -> Marks:
     if known:
         return Marks(mark_of=known.mark_of, gone=known.gone)
     return Marks(first=int(draw * limits.UNIT_MARKS) if parts.has_inherited else 0)
+
+
+def inherited_start(parts: "Parts", draw: float) -> str:
+    """What this start is called: a reload is none."""
+    known = parts.passed.start if parts.passed else ""
+    return known or count_start(Path(parts.config.admin.state_dir) / NAME, draw)
 
 
 def _read(fd: int) -> bytes:
@@ -122,7 +130,7 @@ def value_to_pass(parts: "Parts", workers: list[WorkerProcess], config: bytes) -
         slots=tuple(map(_passed_slot, fleet.slots)), workers=tuple(worker.pass_on() for worker in workers),
         marks=_passed_marks(marks), capture=parts.guard.captured,
         control_exits=parts.control.exits, spawner_exits=fleet.spawner.exits, serial=fleet.last_serial,
-        keys=parts.control.keys, basis=basis_of(parts.config), config=config,
+        keys=parts.control.keys, basis=basis_of(parts.config), start=parts.start, config=config,
     )  # fmt: skip
 
 

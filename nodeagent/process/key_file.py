@@ -36,8 +36,8 @@ def try_key_file(path: Path) -> int:
         return -1
 
 
-def why_unbelievable(found: os.stat_result) -> str:
-    """Why such a file was not written by us; empty: it was."""
+def why_unbelievable(found: os.stat_result, least: int = 1) -> str:
+    """Why such a file, of `least` bytes or more, was not written by us; empty: it was."""
     if not stat.S_ISREG(found.st_mode):
         return "it is no regular file"
     if found.st_uid != 0:
@@ -46,8 +46,8 @@ def why_unbelievable(found: os.stat_result) -> str:
         return f"its mode is {stat.S_IMODE(found.st_mode):04o}, not {_MODE:04o}"
     if found.st_nlink != 1:
         return "it has another name elsewhere: a hard link to somebody else's file"
-    if not 0 < found.st_size <= limits.KEYS_BYTES:
-        return f"it has {found.st_size} bytes, not 1 to {limits.KEYS_BYTES}"
+    if not least <= found.st_size <= limits.KEYS_BYTES:
+        return f"it has {found.st_size} bytes, not {least} to {limits.KEYS_BYTES}"
     return ""
 
 

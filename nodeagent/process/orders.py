@@ -22,6 +22,8 @@ class SpawnerSetup(msgspec.Struct, frozen=True):
     config: Config
     uid: int
     gid: int
+    start: str
+    """Workers' tags begin with it (`process/starts`)."""
 
 
 class Spawn(msgspec.Struct, tag="spawn", frozen=True):

@@ -132,7 +132,7 @@ def _worker_setup(spawn: Spawn, descriptors: tuple[int, ...], setup: SpawnerSetu
     supervisor, control = (socket.socket(fileno=fd) for fd in descriptors)
     for sock in (supervisor, control):
         sock.setblocking(False)
-    return WorkerSetup(spawn.number, setup.config, supervisor, control)
+    return WorkerSetup(f"{setup.start}{spawn.serial}", setup.config, supervisor, control)
 
 
 def _exit_code(exit_: SystemExit) -> int:

@@ -25,6 +25,7 @@ from nodeagent.process.inherited import (
     inherited_keys,
     inherited_marks,
     inherited_slots,
+    inherited_start,
     marks_to_keep,
     place_elders,
 )  # fmt: skip
@@ -84,6 +85,7 @@ class Parts:
     guard: Guard
     cgroup_ids: CgroupIds
     owners: OwnerFinder
+    start: str
     fleet: Fleet
     units: UnitMap
     control: ControlProcess
@@ -285,7 +287,8 @@ def _find_owners(parts: Parts, stack: AsyncExitStack) -> None:
 
 
 def _make_fleet(parts: Parts, _stack: AsyncExitStack) -> None:
-    setup = SpawnerSetup(parts.config, *parts.users.worker)
+    parts.start = inherited_start(parts, random.SystemRandom().random())
+    setup = SpawnerSetup(parts.config, *parts.users.worker, parts.start)
     calls = FleetCalls(
         find_owner=parts.owners.find,
         marks=lambda: parts.units.marks(),  # noqa: PLW0108 - made by a later step

@@ -21,7 +21,8 @@ _OVERRUN = "incoming BIO: no writable capacity"
 class WorkerSetup:
     """All that a worker is given when it is forked."""
 
-    number: int
+    tag: str
+    """No other worker of this host ever has it: what ids of connections begin with."""
     config: Config
     supervisor: socket.socket
     """SEQPACKET, `wire.requests`."""
@@ -38,7 +39,7 @@ def run_worker(setup: WorkerSetup) -> None:
 
 async def _serve(setup: WorkerSetup) -> None:
     asyncio.get_running_loop().set_exception_handler(_complain)
-    plane = Plane(setup.number, setup.config, setup.supervisor, setup.control)
+    plane = Plane(setup.tag, setup.config, setup.supervisor, setup.control)
     log = asyncio.create_task(_write_log())
     await plane.serve()
     log.cancel()

@@ -138,8 +138,8 @@ class ControlChannel:
                 self.on_keys()
             case SvidRefusal(service, why):
                 self._refuse_waiters(service, why)
-            case AskConnections(number, limit):
-                self._send(self._open_connections(number, limit))
+            case AskConnections():
+                self._send(self._open_connections(message))
             case _:
                 self._live.report(FrameError(f"a {type(message).__name__} is nothing for a worker"))
 
@@ -188,12 +188,12 @@ class ControlChannel:
         if not self._unsent:
             self._send(self._stats(lag_s))
 
-    def _open_connections(self, number: int, limit: int) -> Connections:
-        relays = list(self._live.relays.values())
-        for relay in relays:
+    def _open_connections(self, asked: AskConnections) -> Connections:
+        relays = self._live.relays
+        wanted = [relay for relay in [relays.get(asked.id)] if relay] if asked.id else list(relays.values())[-asked.limit :]
+        for relay in wanted:
             relay.count()
-        rows = [relay.row for relay in relays[-limit:]]
-        return Connections(number, rows, len(relays))
+        return Connections(asked.number, [relay.row for relay in wanted], len(relays))
 
     def _send(self, message: Message) -> None:
         if self._sock is None or len(self._unsent) > limits.CHANNEL_BACKLOG_BYTES:

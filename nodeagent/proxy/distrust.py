@@ -5,15 +5,12 @@ Those in which HTTP/2 was broken have ended by themselves, and are recorded here
 
 import asyncio
 import functools
-import itertools
 
 from nodeagent.errors import AgentError, PeerProtocol, Revoked, blame_caller
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.tunnel import Tunnel
-
-_cuts = itertools.count(1)
 
 
 def keep_trusted(live: Live, tunnel: Tunnel) -> None:
@@ -71,7 +68,7 @@ def _row(live: Live, tunnel: Tunnel, error: AgentError) -> ConnectionRow:
     """A cut tunnel is recorded besides its connections: it may have carried none."""
     now = live.now()
     return ConnectionRow(
-        id=f"{live.number}-cut-{next(_cuts)}", direction="tunnel", client=str(tunnel.address) if tunnel.address.ip else "",
+        id=live.next_id(), direction="tunnel", client=str(tunnel.address) if tunnel.address.ip else "",
         original_dst="", opened_at=tunnel.opened_at, closed_at=now, source=tunnel.source, destination=tunnel.destination,
         peer=tunnel.peer, reason=error.reason, side=error.side, error=str(error),
     )  # fmt: skip

@@ -30,8 +30,9 @@ _DEFECTS_A_MINUTE = 20
 class Live:
     """Mutable state of a worker, owned by its loop."""
 
-    def __init__(self, number: int, config: Config) -> None:
-        self.number = number
+    def __init__(self, tag: str, config: Config) -> None:
+        """tag: no other worker of this host ever has it."""
+        self.tag = tag
         self.config = config
         self.keys = Keys()
         self.units: dict[int, str] = {}
@@ -81,11 +82,15 @@ class Live:
         """Unix seconds: the worker's only wall clock."""
         return time.time()  # noqa: TID251 - the outermost shell
 
+    def next_id(self) -> str:
+        """For a row: never given before on this host."""
+        return f"{self.tag}-{next(self._numbers)}"
+
     def open(self, downstream: End, direction: Direction, client: Address, original_dst: str) -> Relay:
         """A row for a connection that has just arrived."""
         self.opened[direction] += 1
         row = ConnectionRow(
-            id=f"{self.number}-{next(self._numbers)}",
+            id=self.next_id(),
             direction=direction,
             client=str(client),
             original_dst=original_dst,

@@ -31,8 +31,8 @@ Serve = Callable[[TcpEnd], Coroutine[Any, Any, None]]
 class Plane:
     """Made inside the worker's running loop, which owns it."""
 
-    def __init__(self, number: int, config: Config, supervisor: socket.socket, control: socket.socket) -> None:
-        self._live = Live(number, config)
+    def __init__(self, tag: str, config: Config, supervisor: socket.socket, control: socket.socket) -> None:
+        self._live = Live(tag, config)
         self._supervisor = SupervisorChannel(supervisor, self._live.units)
         self._control = ControlChannel(self._live, self._stats)
         self._pool = TunnelPool(self._live, self._control)
@@ -167,7 +167,7 @@ class Plane:
         tunnels = [tunnel.row() for tunnel in live.tunnels]
         return WorkerStats(
             os.getpid(), live.generation, len(live.relays), dict(live.opened), sent, received, tunnels, lag_s, live.budget.used,
-            live.held.passed(),
+            live.held.passed(), live.tag,
         )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import itertools
 import socket
 from collections.abc import Mapping
 
@@ -49,7 +48,6 @@ class Welcome:
         self._on_request = on_request
         self._loop = asyncio.get_running_loop()
         self._hall = Hall()
-        self._knocks = itertools.count(1)
         self._listeners: list[socket.socket] = []
         self._handshakes = 0
         self._is_idle = asyncio.Event()
@@ -253,7 +251,7 @@ class Welcome:
         now = self._live.now()
         side = blame_caller(error).side
         row = ConnectionRow(
-            id=f"{self._live.number}-knock-{next(self._knocks)}", direction="tunnel", client=str(peer), original_dst="",
+            id=self._live.next_id(), direction="tunnel", client=str(peer), original_dst="",
             opened_at=opened_at, closed_at=now, peer=host, reason=error.reason, side=side, error=str(error),
         )  # fmt: skip
         self._live.records.append(row)

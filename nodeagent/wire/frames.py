@@ -49,10 +49,11 @@ class SvidRefusal(msgspec.Struct, tag="no_svid", frozen=True):
 
 
 class AskConnections(msgspec.Struct, tag="ask_connections", frozen=True):
-    """Control wants the open connections."""
+    """Control wants the open connections: the newest, or the one of an id."""
 
     number: int
     limit: int
+    id: str = ""
 
 
 class Connections(msgspec.Struct, tag="connections", frozen=True):
@@ -101,6 +102,8 @@ class WorkerStats(msgspec.Struct, tag="stats", frozen=True):
     """Bytes held for streams."""
     passed: list[tuple[str, str, int]] = []
     """Source, destination, and how many connections between them policy let pass; empty while nothing changed."""
+    tag: str = ""
+    """What ids of its connections begin with."""
 
 
 class CaptureFrame(msgspec.Struct, tag="capture", frozen=True):

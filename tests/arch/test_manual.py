@@ -50,10 +50,10 @@ def test_every_command_and_option_is_there(pages: Path) -> None:
 def test_every_setting_is_there(pages: Path) -> None:
     """By its table, with its default."""
     shown = text(pages / "man5" / "nodeagent.toml.5")
-    for name, kind in config._TABLES.items():
-        if name:
-            assert f"[{name}" in shown
-            assert [] == [field.name for field in msgspec.structs.fields(kind) if f"{field.name} = " not in shown]
+    assert set(config.TABLES) == set(config.Config.__struct_fields__)
+    for name, kind in config.TABLES.items():
+        assert f"[{name}" in shown
+        assert [] == [field.name for field in msgspec.structs.fields(kind) if f"{field.name} = " not in shown]
     assert 'mode = "observe" | "permissive" | "strict" (default: "strict")' in shown
     assert "workers = whole number, 0 to 42 (default: 0)" in shown
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from nodeagent.lab.lab import Lab
+from nodeagent.lab.status import read_status
 from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.app import App
@@ -124,6 +125,7 @@ def test_the_callee_s_host_knows_who_comes_in_clear(mesh: Mesh) -> None:
     switch(lab, "host2", "strict", "--service", "web")
     assert mesh.call(mesh.shop) == "reset"
     switch(lab, "host1", "permissive")
+    assert [host.mode for host in read_status(lab.name).hosts] == ["permissive", "observe"]
     assert mesh.call(mesh.shop) == "app:hello"
     assert "web" in enforce(lab, "host2", "--list")[1]
     # The way back begins at the callee's: a caller's host that observes sends in clear to who refuses it, and says so before.

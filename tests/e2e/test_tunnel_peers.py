@@ -132,7 +132,8 @@ def test_a_killed_worker_takes_only_its_own_connections(
     assert all(speaks(client, text) for client in clients)
     line = len(look.log_lines(pair, "host1"))
     number, _ = look.first_worker(pair, host)
-    lost = [row for row in look.open_rows(pair, host) if row["id"].startswith(f"{number}-")]
+    (tag,) = [worker["tag"] for worker in look.status(pair, host)["workers"] if worker["number"] == number]
+    lost = [row for row in look.open_rows(pair, host) if row["id"].startswith(f"{tag}-")]
     assert 0 < len(lost) < len(clients)
     with Load(unit("host1", "busy"), target(pair), text) as load:
         load.wait_more(20)

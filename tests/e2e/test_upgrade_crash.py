@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 
 import pytest
 
@@ -71,6 +72,37 @@ def test_stop_ends_what_another_supervisor_has_left(mesh: Lab, replace: Callable
         assert len(look.log_lines(mesh, "host1", "orphans_ended")) == ended + 1
     edit_config(mesh, "host1", {"drain_s = 1": ""})
     mesh.start_agent("host1")
+
+
+def test_no_id_of_a_connection_comes_twice(mesh: Lab) -> None:
+    """Over a reload, a crash, a restart, a stop and a dead worker; and `why` of one of before says that it is forgotten."""
+
+    def stop_and_start() -> None:
+        mesh.stop_agent("host1")
+        mesh.start_agent("host1")
+
+    def lose_a_worker() -> None:
+        _, pid = look.kill_worker(mesh, "host1")
+        wait_until(lambda: look.is_replaced(mesh, "host1", {pid}), "its successor")
+
+    def some() -> list[str]:
+        before = len(look.log_lines(mesh, "host1"))
+        with Unit(mesh, "host1", "shop") as shop:
+            assert [call(shop, mesh.host("host1").ipv4, CART, "hello") for _ in range(8)] == ["app:hello"] * 8
+        wait_until(lambda: len(look.log_lines(mesh, "host1")) >= before + 8, "the lines of the calls")
+        return [line["id"] for line in look.log_lines(mesh, "host1")[before:]]
+
+    first = some()
+    known = mesh.exec("host1", "nodeagent", "why", first[0])
+    assert known.returncode == 0, known.stderr
+    ids = list(first)
+    others = [partial(step, "host1") for step in (mesh.reload_agent, mesh.crash_agent, mesh.restart_agent)]
+    for step in (*others, stop_and_start, lose_a_worker):
+        step()
+        ids += some()
+    assert (len(set(ids)), max(map(len, ids)) <= len("bb12-345")) == (len(ids), True)
+    forgotten = mesh.exec("host1", "nodeagent", "why", first[0])
+    assert (forgotten.returncode, "memory begins" in forgotten.stderr, "in the log" in forgotten.stderr) == (4, True, True)
 
 
 def test_what_hung_when_the_supervisor_was_killed_is_ended(mesh: Lab) -> None:

@@ -1,5 +1,6 @@
 """Every parser, fed with its committed samples and with what hypothesis makes of them."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS
 
-CORPUS = Path(__file__).parent / "corpus"
+ROOT = Path(__file__).parents[2]
+CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 BYTES_MAX = 200_000  # of all samples together: a clone is not to grow by what a fuzzer finds
 
 SAMPLES = {name: {path.name: path.read_bytes() for path in sorted((CORPUS / name).glob("*"))} for name in TARGETS}
@@ -55,3 +57,10 @@ def test_the_corpus_is_whole_and_small() -> None:
     assert {*TARGETS, "admin_request"} == {path.name for path in CORPUS.iterdir()}
     assert [] == [name for name, samples in SAMPLES.items() if {"valid", "refused"} - {sample.partition("-")[0] for sample in samples}]
     assert sum(len(data) for samples in SAMPLES.values() for data in samples.values()) < BYTES_MAX
+
+
+def test_a_target_that_is_not_there_is_a_usage_error() -> None:
+    """Told with those that are, before anything is fetched."""
+    done = subprocess.run([ROOT / "script" / "fuzz", "bogus"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("script/fuzz: there is no target bogus; there are: client_hello ")

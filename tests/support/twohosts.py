@@ -98,7 +98,7 @@ class HostPlane:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sockets = [ours, theirs]
         loop.add_reader(theirs.fileno(), give_sockets, theirs)
-        self.live = Live(1, config_of(host, ip))
+        self.live = Live("b1", config_of(host, ip))
         self.supervisor = SupervisorChannel(ours, self.live.units)
         self.control = ControlChannel(self.live, lambda lag: WorkerStats(0, 0, 0, {}, 0, 0, [], lag, 0))
         self.pool = TunnelPool(self.live, self.control)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent import limits
-from nodeagent.config import Config, agent_ports, load_config, mesh_of, parse_config, suggest, why_never_captured
+from nodeagent.config import Config, agent_ports, find_faults, load_config, mesh_of, parse_config, why_never_captured
 from nodeagent.errors import ConfigError
 from nodeagent.model.workload import Selector, WorkloadRule
 from nodeagent.process.interception import settings_of
@@ -66,7 +66,10 @@ REFUSED = [
     ("[[workload]]\nselector = 'unix:uid:5'\nservice = \"web\\n\"\n", "not a name"),
     ("[service.'*']\n", r"service\.'\*': not a name"),
     ("[service.Web]\n", r"service\.'Web': not a name: use lower-case letters"),
-    ("[identity]\nunits = ['Web.service']\n", r"identity\.units: 'Web' cannot name a service: .*; call it web; or name .*systemd:id:Web\.service"),
+    ("[identity]\nunits = ['Web.service']\n", r"identity\.units\[0\]: 'Web' cannot name a service: .*; call it web; or name .*systemd:id:Web\.service"),
+    ("[identity]\nunits = ['web', '*']\n", r"identity\.units\[1\]: '\*' is no unit, and patterns are not known here; for every unit: units = \"any\""),
+    ("[identity]\nunits = ['Web']\n", r"selector = \"systemd:id:Web\.service\""),
+    ("[[workload]]\nselector = 'systemd:id:*.service'\nservice = 'x'\n", r"workload\[0\]\.selector: .*patterns are not known"),
     ("[intercept]\nmesh_cidrs = ['fe80::%eth0/64']\n", r"intercept\.mesh_cidrs: 'fe80::%eth0/64' has a zone"),
     ("[identity]\npersist = 'file'\n", r"identity\.persist: Invalid enum value 'file'; it is one of memory, disk"),
     ("[admin]\nmetrics = 'nonsense'\n", r"admin\.metrics: 'nonsense' is not ip:port"),
@@ -175,10 +178,40 @@ def test_other_ports_are_captured_and_a_host_that_captures_nothing_knows_that() 
     assert why_never_captured(parse("[intercept]\nenabled = false\n"), 22) == ""
 
 
-def test_a_suggestion_is_made_whatever_the_case() -> None:
-    """Keys of bodies have capitals."""
-    assert suggest("adress", ["Address", "Port"]) == "; did you mean Address?"
-    assert suggest("qqq", ["Address", "Port"]) == ""
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    """What the types say and what they cannot, also where the one hides in a table beside the other's."""
+    text = MINIMAL.replace("[host]", "[host]\nmode = 'strikt'\nworkers = -1") + """
+    [[workload]]
+    selector = "uid:5"
+    service = "batch"
+    [[workload]]
+    selectr = "unix:uid:5"
+    service = "Batch"
+    [service.web]
+    fail = 5
+    [admin]
+    socket = "api.sock"
+    """
+    faults = find_faults(text)
+    keys = ["host.mode", "host.workers", "workload[1].selectr", "workload[1].service", "workload[1].selector", "service.web.fail", "admin.socket"]
+    assert [fault.partition(": ")[0] for fault in faults] == keys
+    mended = find_faults(text.replace("selectr", "selector").replace("Batch", "batch"))
+    assert [fault.partition(": ")[0] for fault in mended] == ["host.mode", "host.workers", "service.web.fail", "workload[0].selector", "admin.socket"]
+    with pytest.raises(ConfigError, match=r"^f: host\.mode: .* \(and 6 more; see: nodeagent config validate\)$"):
+        parse_config(text, "f")
+    assert find_faults(MINIMAL) == ()
+    assert [fault.partition(": ")[0] for fault in find_faults("")] == ["host", "catalog"]
+
+
+@pytest.mark.parametrize("extra", [
+    "[[workload]]\nselector = 'unix:uid:4294967295'\nservice = 'x'\n", "[[workload]]\nselector = 'unix:uid:01001'\nservice = 'x'\n",
+    "[admin]\nwrite_group = 4294967295\n",
+])  # fmt: skip
+def test_nobodys_id_is_none(extra: str) -> None:
+    """-1 to the kernel: it would be everybody whose id is not known. Nor is a number that no kernel writes so."""
+    assert len(find_faults(MINIMAL + extra)) == 1
+    assert find_faults(MINIMAL + extra.replace("4294967295", "4294967294").replace("01001", "1001")) == ()
+    assert find_faults(MINIMAL.replace("[host]", "[host]\nworker_user = 4294967295"))[0].startswith("host.worker_user: Expected")
 
 
 def test_a_value_outside_a_closed_set_is_told_the_set() -> None:

@@ -17,6 +17,7 @@ from nodeagent.cli.agent_api import (
     find_socket,
     parse_answer,
 )
+from nodeagent.control import unix_http
 from nodeagent.control.report import ConnectionsAnswer, ErrorAnswer
 
 EMPTY = ConnectionsAnswer(connections=[], total=0)
@@ -69,6 +70,18 @@ def test_a_socket_without_a_listener_says_that_the_agent_has_ended(tmp_path) -> 
         dead.bind(str(tmp_path / "sock"))
     with pytest.raises(AgentUnreachableError, match="has ended"):
         ask("/v1/status", ConnectionsAnswer, socket_path=str(tmp_path / "sock"))
+
+
+def test_a_socket_that_is_closed_to_the_caller_is_exit_status_1(tmp_path, monkeypatch) -> None:
+    """The agent is there: whoever watches it must not take this for an outage."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(unix_http, "request", refuse)  # the tests are root, to whom nothing is closed
+    with pytest.raises(AgentRefusesError, match="closed to uid") as caught:
+        ask("/v1/status", ConnectionsAnswer, socket_path=str(tmp_path / "sock"))
+    assert caught.value.exit_code == 1
 
 
 def test_an_agent_that_says_nothing_is_exit_status_5(tmp_path, monkeypatch) -> None:

@@ -142,6 +142,7 @@ def test_a_revoked_token_is_nobodys(data):
     assert caller_of(data, secret) is None
     again = run(data, "token", "revoke", accessor)
     assert again.exit_code == 4
+    assert again.stderr.startswith("Error: there is no token")
     assert "token list" in again.stderr
 
 

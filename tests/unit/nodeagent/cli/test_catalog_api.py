@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
+from nodeagent import limits
 from nodeagent.cli.catalog_api import Client, find_token, open_host, segment
 from nodeagent.config import CatalogTable, Config
 from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable
@@ -83,6 +84,20 @@ def test_somebody_who_says_nothing_is_given_up(monkeypatch) -> None:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(CatalogTimeout, match=f"{address}: no answer in time"):
             Client(CatalogTable(address), "").ask("GET", "/v1/config")
+
+
+def test_a_long_wait_says_for_what(monkeypatch, capsys) -> None:
+    """Each time it is asked; a quick answer, or quick refusal, says nothing."""
+    monkeypatch.setattr("nodeagent.cli.catalog_api._ANSWER_S", 0.3)
+    monkeypatch.setattr(limits, "LAB_SAY_S", 0.01)
+    with socket.socket() as frozen:
+        frozen.bind(("127.0.0.1", 0))
+        frozen.listen()
+        address = f"http://127.0.0.1:{frozen.getsockname()[1]}"
+        with pytest.raises(CatalogTimeout):
+            Client(CatalogTable(address), "").ask("GET", "/v1/config")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"  · still waiting: the catalog at {address}\n")
 
 
 def test_a_ca_file_without_a_certificate_is_named(tmp_path) -> None:

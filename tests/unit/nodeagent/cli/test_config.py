@@ -1,5 +1,6 @@
 """`nodeagent config validate`."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,21 @@ from click.testing import CliRunner
 from nodeagent.cli.main import EXIT_FAILED, EXIT_NOT_FOUND, main
 
 GOOD = '[host]\nname = "host1"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://10.0.0.250:8501"\n'
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    """To people a line each; to programs as JSON with a version, also that nothing is wrong."""
+    path = tmp_path / "nodeagent.toml"
+    path.write_text(GOOD + "[log]\nlevel = 'loud'\nlvl = 1\n")
+    shown = CliRunner().invoke(main, ["config", "validate", str(path)])
+    assert [line.startswith(f"Error: {path}: log.") for line in shown.stderr.splitlines()] == [True, True]
+    told = CliRunner().invoke(main, ["config", "validate", str(path), "-o", "json"])
+    answer = json.loads(told.stdout)
+    assert (told.exit_code, answer["apiVersion"], answer["valid"]) == (EXIT_FAILED, "nodeagent/v1", False)
+    assert [fault.partition(":")[0] for fault in answer["faults"]] == ["log.level", "log.lvl"]
+    path.write_text(GOOD)
+    told = CliRunner().invoke(main, ["config", "validate", str(path), "-o", "json"])
+    assert (told.exit_code, json.loads(told.stdout)["faults"]) == (0, [])
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,14 @@ def test_who_is_not_known_is_said_to_be_unidentified() -> None:
     assert cells[3:5] == ["(unidentified)", "-"]
 
 
+def test_a_tunnel_is_named_where_there_is_one() -> None:
+    """A call within this host, or one that went nowhere, has gone by nobody; what came in a tunnel has."""
+    cells = [table_row(each, 160.5)[7] for each in (
+        row(path="local", peer="host2"), denied(peer="host2"), denied(peer="host1", direction="tunnel"), row(peer="host1", direction="tunnel", path="local"),
+    )]  # fmt: skip
+    assert cells == ["local", "none", "none via host1", "local via host1"]
+
+
 def test_outcomes() -> None:
     assert outcome(row(closed_at=0.0)) == "open"
     assert outcome(row()) == "ok"

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nodeagent.cli.lab import _places, lab
+from nodeagent.cli.lab import _places, _rows, lab
 from nodeagent.lab import layout
 from nodeagent.lab.errors import CatalogAway, CatalogSilent, LabError, NoLabName, NotInLab
 from nodeagent.lab.lab import Lab
+from nodeagent.lab.status import HostStatus, ServiceStatus
 
 
 def test_help_shows_a_whole_session() -> None:
@@ -105,3 +106,10 @@ def test_where_a_service_does_not_listen_is_said() -> None:
     (host,) = layout.hosts_of("lab", 77, 1)
     assert _places(host, (host.ipv4, host.ipv6), 80) == "10.77.0.1:80 and [fd77::1]:80"
     assert _places(host, (host.ipv6,), 80) == "[fd77::1]:80; it does not listen at 10.77.0.1"
+
+
+def test_each_host_has_its_own_mode() -> None:
+    """As its agent tells it; on the host's first line."""
+    services = tuple(ServiceStatus(name, True, ("true",)) for name in ("shop", "web"))
+    cells = [_rows(HostStatus("host1", ("10.77.0.1",), "healthy", "", services, "observe")), _rows(HostStatus("host2", (), "stopped", "", ()))]
+    assert [[row[3:5] for row in rows] for rows in cells] == [[("observe", "shop"), ("", "web")], [("-", "-")]]

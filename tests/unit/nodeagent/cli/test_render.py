@@ -1,11 +1,29 @@
 """Answers on a terminal and in a pipe."""
 
 import json
+import threading
+from contextlib import suppress
 
 import pytest
 
-from nodeagent.cli.render import align, clip, duration, instant, printable, show_json, show_table, size
+from nodeagent import limits
+from nodeagent.cli.render import align, clip, duration, instant, printable, show_json, show_table, size, waiting
 from nodeagent.control.report import ErrorAnswer
+
+
+def test_what_is_waited_for_is_said_late_or_never(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without what a terminal would obey; also where the wait ends in an error."""
+    timers: list[threading.Timer] = []
+
+    def start(timer: threading.Timer) -> None:
+        timers.append(timer)
+
+    monkeypatch.setattr(threading.Timer, "start", start)
+    with suppress(OSError), waiting("the agent at \x1b[2J"):
+        timers[0].function()
+        raise OSError
+    assert capsys.readouterr().err == "  · still waiting: the agent at ?[2J\n"
+    assert (timers[0].interval, timers[0].finished.is_set()) == (limits.LAB_SAY_S, True)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from click.testing import CliRunner
 from nodeagent.cli.why import screen, why
 from nodeagent.control.report import WhyAnswer
 from nodeagent.model.explanation import Step
+from tests.support.rows import row
 
 STEPS = [
     Step("capture", "ok", "an address of the catalog"),
@@ -30,6 +31,14 @@ def test_a_caller_without_a_name_and_a_destination_without_one() -> None:
     """An unregistered port has an address only."""
     answer = WhyAnswer(source="", destination="", address="192.0.2.1:443", generation=1, steps=[], passes=True)
     assert screen(answer) == ["an unidentified workload -> 192.0.2.1:443"]
+
+
+def test_a_handshake_has_no_caller_and_a_cut_tunnel_no_address() -> None:
+    knock = row(direction="tunnel", client="10.0.0.2:4000", original_dst="", source="", destination="")
+    answer = WhyAnswer(source="", destination="", address="", generation=1, steps=[], passes=False, connection=knock)
+    assert screen(answer) == ["a tunnel handshake of 10.0.0.2:4000"]
+    answer.source, answer.destination = "shop", "web"
+    assert screen(answer) == ["shop -> web"]
 
 
 @pytest.mark.parametrize("arguments", [

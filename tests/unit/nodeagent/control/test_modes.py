@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from nodeagent.control.modes import ModeBook, Modes, Switched, changed, still_holding, with_modes
 from tests.support.mesh import config
@@ -57,6 +58,18 @@ def test_a_reset_goes_back_to_the_file(tmp_path: Path) -> None:
     assert (modes.config.host.mode, modes.config.service["web"].mode) == ("observe", "strict")
     modes.switch(None, "web", "uid 0")
     assert modes.config == config(WEB, mode="observe")
+
+
+def test_the_log_names_the_mode_that_holds(tmp_path: Path) -> None:
+    """Also after a reset: the file's, or the host's where the file has none for the service."""
+    modes = book(tmp_path, WEB)
+    with capture_logs() as logs:
+        modes.switch("strict", "", "uid 0")
+        for service in ("web", "cart", ""):
+            modes.switch(None, service, "uid 0")
+    assert [(each["service"], each["mode"], each["is_configured"]) for each in logs] == [
+        ("", "strict", False), ("web", "observe", True), ("cart", "strict", True), ("", "observe", True),
+    ]  # fmt: skip
 
 
 def test_what_cannot_be_saved_is_not_switched(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """GET /v1/why, in front of a whole control."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from certs.serial import tag_in
+from nodeagent import limits
 from nodeagent.errors import Reason
 from nodeagent.wire.frames import Records, TunnelRow, WorkerStats
 from tests.support.control_scene import ControlScene
@@ -99,10 +101,33 @@ def test_a_connection_by_its_id(tmp_path: Path) -> None:
             _, answer = await playing.get("/v1/why?id=0-3")
             assert (texts(answer)["capture"][0], texts(answer)["outcome"][0]) == ("note", "note")
             status, answer = await playing.get("/v1/why?id=0-4")
-            assert (status, answer["passes"], [step["what"] for step in answer["steps"]]) == (200, False, ["recorded", "workload", "recorded", "outcome"])
+            assert (status, answer["passes"], [step["what"] for step in answer["steps"]]) == (200, False, ["recorded", "recorded", "outcome"])
             assert answer["passes_now"] is None
             _, answer = await playing.get("/v1/why?id=0-5")
             assert answer["passes"] is False
+
+    run(scene)
+
+
+@pytest.mark.parametrize(("log", "said"), [
+    ("stdout", "those of before are in the log"), ("off", "the refused"), ("/nowhere/log", "the file of log.connections"),
+])  # fmt: skip
+def test_where_memory_begins_and_who_knows_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, said: str) -> None:
+    """With this control, or with the oldest that is remembered."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path, f'[log]\nconnections = "{log}"\n') as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            started_at = (await playing.get("/v1/status"))[1]["control_started_at"]
+            _, body = await playing.get("/v1/why?id=b3-17")
+            since = datetime.fromtimestamp(started_at, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            assert f"no connection 'b3-17' is open, or among the 0 that ended since {since}, where this agent's memory begins" in body["error"]
+            assert said in body["error"]
+            monkeypatch.setattr(limits, "CLOSED_KEPT", 2)
+            playing.worker.send(Records([row(1, closed_at=100.0), row(2, closed_at=200.0)]))
+            async with asyncio.timeout(30):
+                while "among the 2 that ended since 1970-01-01 00:01:40 UTC" not in body["error"]:
+                    _, body = await playing.get("/v1/why?id=b3-17")
 
     run(scene)
 
@@ -149,7 +174,7 @@ def test_in_observe_the_callee_may_say_no(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "status", "said"),
     [
-        ("id=7-7", 404, "nodeagent connections"),
+        ("id=7-7", 404, "memory begins"),
         ("from=shop", 400, "to"),
         ("", 400, "to"),
         ("to=wep", 404, "did you mean web?"),

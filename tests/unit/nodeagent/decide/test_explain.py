@@ -147,3 +147,16 @@ def test_a_record_is_told_as_it_was_written_down() -> None:
     assert explain_record(row(closed_at=0.0))[-1].text == "it is open; 10 bytes sent, 20 received"
     broken = explain_record(row(reason=Reason.PEER_LOST, side=Side.UPSTREAM, error="gone"))[-1]
     assert (broken.verdict, "peer_lost (gone)" in broken.text) == ("note", True)
+
+
+def test_a_tunnel_that_left_a_line_is_not_told_as_a_connection() -> None:
+    """A handshake that was refused, by whoever it was; and a tunnel that was cut."""
+    facts = {"direction": "tunnel", "original_dst": "", "path": "none", "client": "10.77.0.2:4000", "error": "no certificate"}
+    refused = explain_record(row(source="", destination="", peer="host2", reason=Reason.PEER_IDENTITY, **facts))
+    assert [(step.verdict, step.text) for step in refused] == [
+        ("note", "a tunnel handshake with host2 at 10.77.0.2:4000: nobody had proven yet which service calls"),
+        ("refused", "it was refused: peer_identity (no certificate)"),
+    ]
+    assert "a host that the catalog does not have" in explain_record(row(source="", reason=Reason.LIMIT, **facts))[0].text
+    cut = explain_record(row(peer="host2", reason=Reason.REVOKED, **facts))
+    assert [step.text for step in cut] == ["the tunnel of shop -> web with host2 at 10.77.0.2:4000", "it was cut: revoked (no certificate)"]

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from nodeagent.process.inherited import (
     inherited_keys,
     inherited_marks,
     inherited_slots,
+    inherited_start,
     marks_to_keep,
 )  # fmt: skip
 from nodeagent.process.listeners import bind_set
@@ -129,3 +131,13 @@ def test_where_that_is_not_known_other_numbers_are_given(number: int, *, has_inh
     told = Told(stored=[(MARKS, memory)], has_inherited=has_inherited)
     marks = inherited_marks(told.parts, 0.5)
     assert marks.follow(["a.service"]) == {limits.UNIT_MARK_BASE | number: "a.service"}
+
+
+def test_a_reload_is_no_new_start(tmp_path: Path) -> None:
+    """Unless the predecessor was of a version that had no name for its own."""
+    told = Told(config=SimpleNamespace(admin=SimpleNamespace(state_dir=str(tmp_path))))
+    assert [inherited_start(told.parts, 0.5) for _ in range(2)] == ["b", "c"]
+    told.parts.passed = SimpleNamespace(start="c")
+    assert inherited_start(told.parts, 0.5) == "c"
+    told.parts.passed = SimpleNamespace(start="")
+    assert inherited_start(told.parts, 0.5) == "d"

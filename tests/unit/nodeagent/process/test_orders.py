@@ -73,5 +73,5 @@ def test_anything_else_is_an_error(pair: Pair, data: bytes) -> None:
 def test_a_setup_is_the_configuration_as_it_was_checked() -> None:
     """Whatever has become of the file since."""
     text = '[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:8501"\n[identity]\nunits = ["a.service"]\n'
-    setup = SpawnerSetup(parse_config(text, "test"), 64902, 64902)
+    setup = SpawnerSetup(parse_config(text, "test"), 64902, 64902, "b")
     assert decode_setup(encode_setup(setup)) == setup

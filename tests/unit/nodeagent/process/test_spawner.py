@@ -12,10 +12,10 @@ CONFIG = parse_config('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\n
 
 
 def test_descriptors_become_what_the_order_says_they_are() -> None:
-    """Two channels; none of them blocks."""
+    """Two channels; none of them blocks. And a tag that no worker had: numbers are given again, serials are not."""
     descriptors = tuple(socket.socket().detach() for _ in range(2))
-    setup = _worker_setup(Spawn(1, 5), descriptors, SpawnerSetup(CONFIG, 64902, 64902))
-    assert (setup.number, setup.config) == (5, CONFIG)
+    setup = _worker_setup(Spawn(7, 5), descriptors, SpawnerSetup(CONFIG, 64902, 64902, "b"))
+    assert (setup.tag, setup.config) == ("b7", CONFIG)
     assert (setup.supervisor.fileno(), setup.control.fileno()) == descriptors
     for sock in (setup.supervisor, setup.control):
         assert sock.gettimeout() == 0

@@ -28,7 +28,7 @@ class Scene:
         self.exited: list[tuple[int, int]] = []
         self.lost = 0
         self.spawner = SpawnerProcess(
-            asyncio.get_running_loop(), SpawnerSetup(CONFIG, 64902, 64902), dict(os.environ),
+            asyncio.get_running_loop(), SpawnerSetup(CONFIG, 64902, 64902, "b"), dict(os.environ),
             self._note_spawned, lambda pid, code: self.exited.append((pid, code)), self._note_lost,
         )  # fmt: skip
 

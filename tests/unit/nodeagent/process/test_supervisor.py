@@ -75,7 +75,7 @@ def test_a_passing_want_of_descriptors_does_not_end_it(tmp_path: Path, monkeypat
         parts = Parts(parse_config(TEXT.format(tmp_path), "test"), tmp_path / "nodeagent.toml")
         parts.loop = asyncio.get_running_loop()
         calls = FleetCalls(lambda _question, _tell: None, dict, lambda _worker: None, lambda: 0.0)
-        parts.fleet = Fleet(parts.loop, (), SpawnerSetup(parts.config, 64902, 64902), {}, calls)
+        parts.fleet = Fleet(parts.loop, (), SpawnerSetup(parts.config, 64902, 64902, "b"), {}, calls)
         parts.guard = Guard(None)
         parts.control = parts.key_file = cast("Any", SimpleNamespace(pid=0))
         parts.own_cgroup, parts.users = tmp_path / "none", Users(User(64901, 64901), User(64902, 64902))

@@ -39,7 +39,7 @@ class Scene:
             wall_clock=lambda: 1_700_000_000.0,
             is_policy_awaited=lambda: self.is_policy_awaited,
         )
-        self.fleet = Fleet(asyncio.get_running_loop(), (), SpawnerSetup(CONFIG, 64902, 64902), dict(os.environ), calls)
+        self.fleet = Fleet(asyncio.get_running_loop(), (), SpawnerSetup(CONFIG, 64902, 64902, "b"), dict(os.environ), calls)
         if start:
             self.fleet.start([Slot([EMPTY]), Slot([EMPTY])])
 

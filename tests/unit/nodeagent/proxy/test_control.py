@@ -12,8 +12,10 @@ from nodeagent import limits
 from nodeagent.catalog.codec import encode_delta, encode_snapshot
 from nodeagent.catalog.diff import diff
 from nodeagent.errors import NoSvid
+from nodeagent.model.address import Address
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.control import ControlChannel
+from nodeagent.proxy.ends import TcpEnd
 from nodeagent.proxy.live import Live
 from nodeagent.wire.frames import (
     AskConnections,
@@ -62,7 +64,7 @@ class Far:
 
 def with_channel(work: Callable[[Far], Awaitable[None]]) -> None:
     async def body() -> None:
-        far = Far(Live(1, config_of("host1", "127.0.0.1")))
+        far = Far(Live("b1", config_of("host1", "127.0.0.1")))
         await work(far)
         far.channel._detach()
         far.sock.close()
@@ -163,6 +165,20 @@ def test_garbage_closes_the_channel_and_a_new_one_is_taken() -> None:
         far.send(AskConnections(9, 10))
         assert (await far.next(Connections)).number == 9
         assert far.live.generation == 3
+
+    with_channel(work)
+
+
+def test_one_connection_is_told_by_its_id() -> None:
+    """However many others there are, and however few are wanted: it may be the oldest."""
+
+    async def work(far: Far) -> None:
+        client = Address("10.0.0.1", 1)
+        ids = [far.live.open(TcpEnd(), "outbound", client, "10.0.0.2:80").row.id for _ in range(3)]
+        for question, (id_, found) in enumerate([("", ids[-1:]), (ids[0], ids[:1]), ("b1-99", [])]):
+            far.send(AskConnections(question, 1, id_))
+            answer = await far.next(Connections)
+            assert ([row.id for row in answer.rows], answer.total) == (found, 3)
 
     with_channel(work)
 

@@ -38,7 +38,7 @@ def with_live(grace_s: float, work: Any, allowed: str = "shop -> web allow") -> 
     """Runs `work(live)` in a worker's loop."""
 
     async def within() -> None:
-        live = Live(1, config_of("host1", "127.0.0.1"))
+        live = Live("b1", config_of("host1", "127.0.0.1"))
         live.held._grace_s = grace_s
         live.follow(mesh(allowed))
         await work(live)

@@ -14,7 +14,7 @@ CLIENT = Address("10.0.0.1", 1234)
 
 
 def live_of() -> Live:
-    return Live(3, config_of("host1", "127.0.0.1"))
+    return Live("b3", config_of("host1", "127.0.0.1"))
 
 
 def opened(live: Live, sent: int = 0) -> Relay:
@@ -24,9 +24,9 @@ def opened(live: Live, sent: int = 0) -> Relay:
 
 
 def test_rows_are_numbered_per_worker_and_counted_by_direction() -> None:
-    """The worker's number makes them unique on the host."""
+    """The worker's tag makes them unique on the host."""
     live = live_of()
-    assert [opened(live).row.id for _ in range(2)] == ["3-1", "3-2"]
+    assert [opened(live).row.id for _ in range(2)] == ["b3-1", "b3-2"]
     assert dict(live.opened) == {"outbound": 2}
 
 

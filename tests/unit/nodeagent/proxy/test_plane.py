@@ -26,7 +26,7 @@ class Scene:
         self.ours, self.supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control, self.far = socket.socketpair()
         self.supervisor.setblocking(False)
-        self.plane = Plane(1, config_of("host1", "127.0.0.1"), self.ours, control)
+        self.plane = Plane("b1", config_of("host1", "127.0.0.1"), self.ours, control)
         self.serving = asyncio.create_task(self.plane.serve())
 
     async def said(self, kind: int) -> int:
@@ -194,7 +194,7 @@ def test_sockets_are_asked_for_in_the_families_in_which_callers_can_come(
         ours, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control, far = socket.socketpair()
         supervisor.setblocking(False)
-        plane = Plane(1, config_of("host1", "127.0.0.1"), ours, control)
+        plane = Plane("b1", config_of("host1", "127.0.0.1"), ours, control)
         for kind, ip in doors:
             await plane.listen(kind, socket.create_server((ip, 0), family=socket.AF_INET6 if ":" in ip else socket.AF_INET))
         serving = asyncio.create_task(plane.serve())
@@ -217,7 +217,7 @@ def test_a_peer_that_does_not_say_goodbye_is_not_waited_for(monkeypatch: pytest.
     async def work() -> None:
         ours, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control, far = socket.socketpair()
-        plane = Plane(1, config_of("host1", "127.0.0.1"), ours, control)
+        plane = Plane("b1", config_of("host1", "127.0.0.1"), ours, control)
         plane._live.is_quiet.clear()
         serving = asyncio.create_task(plane.serve())
         await asyncio.sleep(0)
