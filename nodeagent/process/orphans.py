@@ -30,9 +30,9 @@ def end_orphans(cgroup: Path, worker_uid: int) -> int:
     return len(_end(lambda: find_orphans(cgroup, worker_uid)))
 
 
-def end_surplus(kin: Kin, kept: int) -> list[int]:
-    """Kills the oldest of the workers that were left, but for `kept`; the pids."""
-    return _end(lambda: sorted(find_orphans(kin.cgroup, kin.worker_uid), key=_started)[: -kept or None])
+def end_surplus(kin: Kin, kept: int, ours: Collection[int] = ()) -> list[int]:
+    """Kills the oldest of the workers that were left and are not `ours`, but for `kept`; the pids."""
+    return _end(lambda: sorted(set(find_orphans(kin.cgroup, kin.worker_uid)).difference(ours), key=born_tick)[: -kept or None])
 
 
 def end_remains(kin: Kin, ours: Collection[int] = (), *, is_overdue: bool) -> list[int]:
@@ -83,7 +83,7 @@ def _pids(cgroup: Path) -> list[int]:
     return [int(pid) for pid in _read(cgroup / "cgroup.procs").split()]
 
 
-def _started(pid: int) -> int:
+def born_tick(pid: int) -> int:
     """When that process was born, in ticks; 0: it is gone (proc(5), field 22 of stat, the 20th after the name)."""
     rest = _read(_PROC / str(pid) / "stat").rpartition(b")")[2].split()
     return int(rest[19]) if len(rest) > 19 else 0

@@ -47,6 +47,7 @@ def test_of_many_that_were_left_the_oldest_are_ended(tmp_path: Path) -> None:
         (tmp_path / "cgroup.procs").write_text("\n".join(str(process.pid) for process in reversed(processes)))
         kin = Kin(tmp_path, CONTROL, UID)
         assert end_surplus(kin, 4) == []
+        assert end_surplus(kin, 2, [process.pid for process in processes[2:]]) == []
         assert sorted(end_surplus(kin, 2)) == sorted(process.pid for process in processes[:2])
         assert [process.wait(10) for process in processes[:2]] == [-9, -9]
         assert [process.poll() for process in processes[2:]] == [None, None]

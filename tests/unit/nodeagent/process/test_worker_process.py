@@ -5,14 +5,18 @@ import errno
 import os
 import socket
 import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
 from nodeagent import limits
-from nodeagent.process import worker_process
+from nodeagent.process import lifeline, worker_process
+from nodeagent.process.lifeline import Holder, try_holder
 from nodeagent.process.listeners import ListenerSocket
+from nodeagent.process.orphans import born_tick
 from nodeagent.process.worker_process import TRANSITIONS, Event, State, WorkerCalls, WorkerProcess
 from nodeagent.wire import requests
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
@@ -155,6 +159,83 @@ def test_it_is_passed_on_whole_and_goes_on() -> None:
             process.returncode = 0
 
     play(script)
+
+
+@pytest.mark.parametrize(("left_s", "kept_s"), [(20, 20.0), (90, 60.0), (2**32 - 1, 60.0)])
+def test_an_orphan_gets_no_more_time_than_it_had_nor_than_it_is_given(left_s: int, kept_s: float) -> None:
+    """It says what an earlier supervisor has left it."""
+
+    async def script(scene: Scene) -> None:
+        scene.worker.drain(60)
+        now = asyncio.get_running_loop().time()
+        heard = scene.worker.drain_until
+        scene.say(requests.encode_beat(requests.ORPHANED, left_s))
+        scene.say(requests.encode_beat(requests.PONG))
+        scene.worker.answered_at = 0.0
+        await until(lambda: scene.worker.answered_at, "both are heard")
+        assert scene.worker.drain_until <= heard
+        assert kept_s - 1 < scene.worker.drain_until - now < kept_s + 5
+
+    play(script)
+
+
+def test_nobody_is_an_orphan_while_he_serves() -> None:
+    """A worker that says so is replaced."""
+
+    async def script(scene: Scene) -> None:
+        scene.say(requests.encode_beat(requests.ORPHANED, 5))
+        await until(lambda: scene.ends == [None], "given up")
+
+    play(script)
+
+
+class Kept(dict[str, int]):
+    """What a service manager keeps. Owned by one test."""
+
+    def keep(self, name: str, descriptors: Sequence[int]) -> None:
+        """Copies."""
+        (self[name],) = map(os.dup, descriptors)
+
+    def forget(self, name: str) -> None:
+        """Closes it, if it is there."""
+        if name in self:
+            os.close(self.pop(name))
+
+
+def test_a_lifeline_is_kept_from_birth_to_end_and_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Want of a descriptor costs the lifeline, not the worker; a successor of ours makes none anew."""
+    kept = Kept()
+
+    async def script(scene: Scene) -> None:
+        calls = scene.worker._calls = replace(scene.worker._calls, keep=kept.keep, forget=kept.forget)
+        with subprocess.Popen(["sleep", "1000"]) as process:  # noqa: ASYNC220 - it only sleeps
+            scene.worker.spawned(process.pid, os.pidfd_open(process.pid))
+            data, (fd,) = await until(scene.hear, "its lifeline")
+            assert data == requests.encode_beat(requests.LIFELINE)
+            ((name, line),) = kept.items()
+            assert try_holder(name) == Holder(1, 3, process.pid, born_tick(process.pid), *scene.worker.origin)
+            with socket.socket(fileno=fd) as theirs:
+                theirs.send(b"here")
+                assert os.read(line, 10) == b"here"
+            passed = scene.worker.pass_on()
+            assert passed.lifeline == name
+            copy = msgspec.structs.replace(passed, pidfd=os.dup(passed.pidfd), channel=os.dup(passed.channel))
+            asyncio.get_running_loop().remove_reader(passed.channel)
+            heir = WorkerProcess.inherit(asyncio.get_running_loop(), copy, calls)
+            assert scene.hear() is None
+            monkeypatch.setattr(lifeline.socket, "socketpair", no_descriptor)
+            heir._give_lifeline()
+            assert list(kept) == [name]
+            heir.kill()
+            await until(lambda: heir.state == State.DEAD, "its end")
+            assert kept == {}
+            process.returncode = 0
+
+    play(script)
+
+
+def no_descriptor(*_: object) -> Any:
+    raise OSError(errno.EMFILE, "Too many open files")
 
 
 def test_a_pong_is_remembered() -> None:
