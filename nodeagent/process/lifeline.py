@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from nodeagent.process.handover import PassedWorker
-from nodeagent.process.orphans import Kin, born_tick, find_orphans
+from nodeagent.process.orphans import Kin, born_tick, is_orphan
 
 Keep = Callable[[str, Sequence[int]], None]
 """Has the service manager keep descriptors under a name."""
@@ -95,7 +95,7 @@ def _try_pidfd(holder: Holder, kin: Kin, taken: Collection[int]) -> int:
         pidfd = os.pidfd_open(holder.pid)
     except OSError:
         return -1
-    if born_tick(holder.pid) == holder.born_tick and holder.pid in find_orphans(kin.cgroup, kin.worker_uid):
+    if born_tick(holder.pid) == holder.born_tick and is_orphan(holder.pid, kin):
         return pidfd
     os.close(pidfd)
     return -1

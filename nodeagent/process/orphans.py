@@ -25,6 +25,11 @@ def find_orphans(cgroup: Path, worker_uid: int, proc: Path = _PROC) -> list[int]
     return [pid for pid in _pids(cgroup) if _fields(proc / str(pid)).get("Uid") == str(worker_uid)]
 
 
+def is_orphan(pid: int, kin: Kin) -> bool:
+    """Whether it is one of them; to be asked of each, without a look at all."""
+    return pid in _pids(kin.cgroup) and _fields(_PROC / str(pid)).get("Uid") == str(kin.worker_uid)
+
+
 def end_orphans(cgroup: Path, worker_uid: int) -> int:
     """Kills them; how many there were."""
     return len(_end(lambda: find_orphans(cgroup, worker_uid)))

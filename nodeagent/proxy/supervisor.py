@@ -127,7 +127,9 @@ class SupervisorChannel:
         """Whether it was sent. Messages are few and small; a full socket means a stuck supervisor, which its watchdog ends."""
         try:
             self._sock.send(message)
-        except OSError:  # gone, which is heard where its last words are; full, or no memory: PING and RENEW come again, questions time out, an exit says DRAINED, the rest is owed
+        except OSError:
+            # Gone: that is told by `_read`, after its last words. Full, or no memory: PING and RENEW come again, questions time out,
+            # an exit says DRAINED, the rest is owed.
             self._coming = {4: 0, 6: 0}
             return False
         return True

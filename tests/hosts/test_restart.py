@@ -108,7 +108,7 @@ def test_a_deny_reaches_what_was_open_before(whole: Mesh, host: Host, replace: C
     host.run("nodeagent intention delete shop nginx")
     host.wait_for(lambda: "curl: (" in shop_said(host), "it is cut")
     for each in whole.hosts:
-        each.wait_for(lambda each=each: _kept(each)["stored"] < stored, "nothing of it is kept")
+        each.wait_for(lambda each=each: _kept(each)["stored"] == [str(LISTENING + 2 + WORKERS)], "nothing of it is kept")
     whole.allow()
 
 
