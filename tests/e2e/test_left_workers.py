@@ -15,7 +15,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.lab import agent, fd_store
 from nodeagent.lab.lab import Lab
-from nodeagent.process.lifeline import PREFIX, try_holder
+from nodeagent.process.lifeline import try_holder
 from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.app import App
@@ -54,20 +54,19 @@ def ids(lab: Lab, host: str) -> list[str]:
     return sorted(row["id"] for row in look.open_rows(lab, host))
 
 
-def lifelines(lab: Lab, host: str) -> list[int]:
-    """The pids whose lifelines are kept."""
+def lifelines(lab: Lab, host: str) -> dict[str, int]:
+    """The names of those that are kept, and whose they are."""
     names, descriptors = fd_store._fetch(lab.host(host).directory / fd_store.HELD)
     for fd in descriptors:
         os.close(fd)
-    holders = [try_holder(name) for name in names if name.startswith(PREFIX)]
-    return sorted(holder.pid for holder in holders if holder)
+    return {name: holder.pid for name in names if (holder := try_holder(name))}
 
 
 def are_alone(lab: Lab, host: str) -> bool:
     """Whether two serve, one waits, and only their lifelines are kept."""
     workers = with_spare(lab, host)
     is_whole = sorted(worker.state for worker in workers) == ["serving", "serving", "standby"]
-    return is_whole and lifelines(lab, host) == sorted(worker.pid for worker in workers)
+    return is_whole and sorted(lifelines(lab, host).values()) == sorted(worker.pid for worker in workers)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +91,7 @@ def test_a_deny_reaches_what_was_open_before(mesh: Lab, host: str, to: str, repl
         young, old = generations(mesh, host)
         assert young["generation"] > old["generation"]
         assert time.time() < old["drain_until"] <= time.time() + limits.DRAIN_MAX_S
-        assert carrier in lifelines(mesh, host)
+        assert carrier in lifelines(mesh, host).values()
         assert sum(scraped(mesh, host).values()) == 1
         cut = len(look.with_facts(mesh, host, reason="policy_changed", destination=to))
         look.decide(mesh, "deny", "shop", to)
@@ -192,3 +191,23 @@ def test_a_crash_gives_nobody_more_time(mesh: Lab) -> None:
         assert time.time() < generations(mesh, "host1")[1]["drain_until"] <= by
         assert say(sock, "still") == "app:still"
     edit_config(mesh, "host1", {"drain_max_s = 3000": ""})
+
+
+def test_one_whose_lifeline_was_lost_finishes_alone_and_ends_with_a_stop(mesh: Lab) -> None:
+    """As where the store was too small, or there is none."""
+    edit_config(mesh, "host1", {"workers = 2": "workers = 2\ndrain_s = 1"})
+    mesh.reload_agent("host1")
+    with Unit(mesh, "host1", "shop") as shop, closing(shop.connect(mesh.host("host1").ipv4, CART)) as sock:
+        assert say(sock, "hello") == "app:hello"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.connect(str(mesh.host("host1").directory / fd_store.NOTIFY))
+            for name in lifelines(mesh, "host1"):
+                manager.send(f"FDSTOREREMOVE=1\nFDNAME={name}".encode())
+        mesh.crash_agent("host1")
+        assert (ids(mesh, "host1"), say(sock, "still")) == ([], "app:still")
+        mesh.stop_agent("host1")
+        assert mesh.pids("host1", "nodeagent") == ()
+        assert say(sock, "gone") in ("reset", "closed")
+        assert len(look.log_lines(mesh, "host1", "orphans_ended")) == 1
+    edit_config(mesh, "host1", {"drain_s = 1": ""})
+    mesh.start_agent("host1")
