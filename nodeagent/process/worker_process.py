@@ -364,7 +364,7 @@ class WorkerProcess:
         """A supervisor of before may have set it a nearer end."""
         if self.state != State.DRAINING:
             raise FrameError(f"orphaned while {self.state}")
-        self._end_by(min(self.drain_until or math.inf, self._loop.time() + requests.decode_beat(data)))
+        self._end_by(min(self.drain_until or math.inf, max(self._loop.time(), requests.decode_beat(data))))
 
     def _expect_once(self, data: bytes) -> None:
         """Each makes a line in the log: a worker that was taken over does not fill the disk by it."""

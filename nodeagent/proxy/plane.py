@@ -113,9 +113,9 @@ class Plane:
         self._stop.set()
 
     def _note_orphaned(self) -> None:
-        """As after a reload, and the next supervisor is told how much of that time is left."""
+        """As after a reload, and the next supervisor is told when that time is over."""
         self._note_drain(math.ceil(self._live.config.host.drain_max_s))
-        self._supervisor.orphaned(max(1, math.ceil(self._cut_at - asyncio.get_running_loop().time())))
+        self._supervisor.orphaned(math.ceil(self._cut_at))
 
     async def _drain(self) -> None:
         """Listeners first, so that nothing new waits here; then tunnels take no more; then the open ones end."""

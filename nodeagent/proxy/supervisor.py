@@ -68,9 +68,9 @@ class SupervisorChannel:
         if self._is_heard:
             self._send(requests.encode_beat(requests.RENEW))
 
-    def orphaned(self, left_s: int) -> None:
-        """Tells the next supervisor how long this worker may take to end what it carries."""
-        self._send(requests.encode_beat(requests.ORPHANED, left_s))
+    def orphaned(self, cut_at: int) -> None:
+        """Tells the next supervisor when this worker closes what it carries, by the loop's clock."""
+        self._send(requests.encode_beat(requests.ORPHANED, cut_at))
 
     def drained(self) -> None:
         """Tells the supervisor that the last connection has ended."""

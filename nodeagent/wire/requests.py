@@ -25,7 +25,9 @@ RENEW = 6
 SERVING = 7
 """A beat: it accepts from the sockets of LISTEN."""
 ORPHANED = 8
-"""A beat, the first word on a LIFELINE: the supervisor of before is gone. Number: seconds until this worker closes what it carries."""
+"""A beat, the first word on a LIFELINE: the supervisor of before is gone. Number: when this worker closes what it carries.
+
+In whole seconds of the monotonic clock, as nobody knows when it is heard."""
 # supervisor -> worker
 SOCKETS = 17
 OWNER = 18
