@@ -92,6 +92,7 @@ def test_a_worker_whose_supervisor_is_gone_takes_no_more_and_tells_the_next() ->
         assert 49 < await scene.said(requests.ORPHANED) - now < 55
         await scene.said(requests.DRAINED)
         await scene.serving
+        scene.plane._supervisor._sock.close()
         scene.close()
 
     run(work)
