@@ -5,7 +5,6 @@ import errno
 import os
 import socket
 import subprocess
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,7 @@ from nodeagent.process.worker_process import TRANSITIONS, Event, State, WorkerCa
 from nodeagent.wire import requests
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
 from tests.support.loop import run, until
-from tests.support.worker_end import WorkerEnd
+from tests.support.worker_end import Kept, WorkerEnd
 
 QUESTION = OwnerQuestion(7, b"\x0a\0\0\1", 40000, b"\x7f\0\0\1", 15001)
 
@@ -97,11 +96,11 @@ def test_it_serves_once_it_is_ready_was_given_sockets_and_says_so() -> None:
     "nonsense",
     [
         [requests.encode_beat(requests.READY)] * 2, [requests.encode_beat(requests.READY, 2)],
-        [requests.encode_beat(requests.SERVING)],
+        [requests.encode_beat(requests.SERVING)], [requests.encode_beat(requests.ORPHANED, 5)],
     ],
 )  # fmt: skip
 def test_a_worker_that_speaks_out_of_order_is_replaced(nonsense: list[bytes]) -> None:
-    """Twice the same, a number that means nothing, or that it serves from sockets that it was not given."""
+    """Twice the same, a number that means nothing, that it serves from sockets that it was not given, or has lost us."""
 
     async def script(scene: Scene) -> None:
         for data in nonsense:
@@ -176,29 +175,6 @@ def test_an_orphan_gets_no_more_time_than_it_had_nor_than_it_is_given(told_s: fl
         assert scene.worker._end
 
     play(script)
-
-
-def test_nobody_is_an_orphan_while_he_serves() -> None:
-    """A worker that says so is replaced."""
-
-    async def script(scene: Scene) -> None:
-        scene.say(requests.encode_beat(requests.ORPHANED, 5))
-        await until(lambda: scene.ends == [None], "given up")
-
-    play(script)
-
-
-class Kept(dict[str, int]):
-    """What a service manager keeps. Owned by one test."""
-
-    def keep(self, name: str, descriptors: Sequence[int]) -> None:
-        """Copies."""
-        (self[name],) = map(os.dup, descriptors)
-
-    def forget(self, name: str) -> None:
-        """Closes it, if it is there."""
-        if name in self:
-            os.close(self.pop(name))
 
 
 def test_a_lifeline_is_kept_from_birth_to_end_and_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
