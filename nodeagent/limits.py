@@ -75,7 +75,7 @@ UPSTREAM_PORTS = (1024, 32_767)  # for connections to applications: disjoint fro
 # --- processes -----------------------------------------------------------------------------------------------------
 
 CONFIG_BYTES = 1024 * 1024  # a file with a thousand services has 100 KB
-WORKERS_MAX = 42  # each has up to six listening sockets, and the service manager keeps 256 descriptors
+WORKERS_MAX = 42  # each has up to six listening sockets and a lifeline, and the service manager keeps STORED descriptors
 WORKER_FRAME_BYTES = 8 * 1024 * 1024  # from a worker: its CONNECTIONS_PER_WORKER as rows of 0.5 KiB, with room
 FRAME_BYTES = 64 * 1024 * 1024  # a snapshot of 10,000 services is 5 MB
 CHANNEL_BACKLOG_BYTES = 32 * 1024 * 1024  # a worker that does not read its channel for this long is replaced
@@ -121,7 +121,7 @@ REPLACED_S = 20  # the last beat before it executes itself lives so long: worker
 # should the next program die before its first beat, which sets ALIVE_S again, the service manager starts another one
 PAUSE_S = 4.0  # the supervisor is away while it executes itself, about a second: what waits for it waits this much longer
 QUIET_S = 1.0  # before it goes, it answers what it was asked: questions about owners take 20 ms at most
-STORED = 256  # descriptors that the service manager keeps for us, FileDescriptorStoreMax= of the unit: 42 sets of six
+STORED = 512  # descriptors that the service manager keeps, FileDescriptorStoreMax= of the unit: 42 sets of six, lifelines of 4 generations, 2
 RESUME_S = 4.0  # a new agent serves when its workers know policy, or after this; after a crash callers wait for it: as long as the beat lasts
 RESUME_MAX_S = 15.0  # and longer while the first control runs and has said nothing, as on a busy host: what a worker gets to start
 START_COUNT_S = 0.5  # the disk gets this to keep how often the agent was started (it needs 10 ms): callers wait for workers meanwhile

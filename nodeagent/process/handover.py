@@ -58,6 +58,8 @@ class PassedWorker(msgspec.Struct, frozen=True):
     """0: no end is set."""
     asks: dict[int, int]
     """Batches of prepared sockets that it waits for, by family."""
+    lifeline: str = ""
+    """What the service manager calls its channel to whoever comes after a crash; empty: it keeps none."""
 
 
 class PassedMarks(msgspec.Struct, frozen=True):

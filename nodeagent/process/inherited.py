@@ -17,6 +17,7 @@ from nodeagent.process.handover import (
     try_decode_marks,
 )
 from nodeagent.process.interception import basis_of
+from nodeagent.process.lifeline import PREFIX, take_lifelines
 from nodeagent.process.listeners import SET_NAME, ListenerSet, ListenerSocket, try_listener
 from nodeagent.process.slot import Slot
 from nodeagent.process.starts import NAME, count_start
@@ -41,7 +42,7 @@ def inherited_slots(parts: "Parts") -> list[Slot]:
     if parts.inheritance:
         _log.warning("handover_unknown", effect="workers of before finish what they carry, as after a crash")
         return _slots_of_strays(parts)
-    named = [(name, fd) for name, fd in parts.stored if name not in (KEYS, MARKS)]
+    named = [(name, fd) for name, fd in parts.stored if name not in (KEYS, MARKS) and not name.startswith(PREFIX)]
     return [Slot([each]) for each in group(named)]
 
 
@@ -120,6 +121,18 @@ def place_elders(parts: "Parts", passed: Handover) -> None:
     for number, slot in enumerate(passed.slots):
         heir = parts.slots[number if number < count else (number - count) % count]
         heir.elders += [workers[serial] for serial in slot.workers if serial in workers]
+
+
+def take_over_workers(parts: "Parts") -> list[int]:
+    """Who finishes what it carries after a crash or restart hears policy again; the pids. Lifelines are used once."""
+    lifelines = [(name, fd) for name, fd in parts.stored if name.startswith(PREFIX)]
+    for name, _ in lifelines:
+        parts.notifier.forget(name)
+    until = parts.loop.time() + parts.config.host.drain_max_s
+    workers = [parts.fleet.inherit(passed) for passed in take_lifelines(lifelines, parts.kin, until)]
+    for worker in workers:
+        _log.info("worker_taken_over", worker=worker.number, pid=worker.pid, generation=worker.origin.generation)
+    return [worker.pid for worker in workers]
 
 
 def value_to_pass(parts: "Parts", workers: list[WorkerProcess], config: bytes) -> Handover:

@@ -100,6 +100,11 @@ class Notifier:
             self._want(name, _Wanted(is_stale=True))
 
     @property
+    def is_there(self) -> bool:
+        """Whether there is a manager."""
+        return bool(self._address)
+
+    @property
     def has_unsent(self) -> bool:
         """Whether a slow manager has not heard yet what it shall keep."""
         return bool(self._unsent)

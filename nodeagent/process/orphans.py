@@ -25,14 +25,19 @@ def find_orphans(cgroup: Path, worker_uid: int, proc: Path = _PROC) -> list[int]
     return [pid for pid in _pids(cgroup) if _fields(proc / str(pid)).get("Uid") == str(worker_uid)]
 
 
+def is_orphan(pid: int, kin: Kin) -> bool:
+    """Whether it is one of them; to be asked of each, without a look at all."""
+    return pid in _pids(kin.cgroup) and _fields(_PROC / str(pid)).get("Uid") == str(kin.worker_uid)
+
+
 def end_orphans(cgroup: Path, worker_uid: int) -> int:
     """Kills them; how many there were."""
     return len(_end(lambda: find_orphans(cgroup, worker_uid)))
 
 
-def end_surplus(kin: Kin, kept: int) -> list[int]:
-    """Kills the oldest of the workers that were left, but for `kept`; the pids."""
-    return _end(lambda: sorted(find_orphans(kin.cgroup, kin.worker_uid), key=_started)[: -kept or None])
+def end_surplus(kin: Kin, kept: int, ours: Collection[int] = ()) -> list[int]:
+    """Kills the oldest of the workers that were left and are not `ours`, but for `kept`; the pids."""
+    return _end(lambda: sorted(set(find_orphans(kin.cgroup, kin.worker_uid)).difference(ours), key=born_tick)[: -kept or None])
 
 
 def end_remains(kin: Kin, ours: Collection[int] = (), *, is_overdue: bool) -> list[int]:
@@ -83,7 +88,7 @@ def _pids(cgroup: Path) -> list[int]:
     return [int(pid) for pid in _read(cgroup / "cgroup.procs").split()]
 
 
-def _started(pid: int) -> int:
+def born_tick(pid: int) -> int:
     """When that process was born, in ticks; 0: it is gone (proc(5), field 22 of stat, the 20th after the name)."""
     rest = _read(_PROC / str(pid) / "stat").rpartition(b")")[2].split()
     return int(rest[19]) if len(rest) > 19 else 0

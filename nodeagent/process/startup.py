@@ -28,9 +28,11 @@ from nodeagent.process.inherited import (
     inherited_start,
     marks_to_keep,
     place_elders,
+    take_over_workers,
 )  # fmt: skip
 from nodeagent.process.interception import basis_of, closed_units, settings_of, with_backend
 from nodeagent.process.key_file import NAME, KeyFile, remove_key_file, try_key_file
+from nodeagent.process.lifeline import last_of
 from nodeagent.process.listeners import (
     ListenerSet,
     check_ports_are_free,
@@ -100,7 +102,8 @@ class Parts:
         self.stored = stored
         self.notifier = Notifier(os.environ, os.getpid())
         passed = self.passed
-        self.generation = passed.generation + 1 if passed else 1
+        before = (passed.generation, passed.serial) if passed else last_of(name for name, _ in stored)
+        self.generation, self.last_serial = before[0] + 1, before[1]
         self.config = config
         self.config_path = config_path
         self.cgroup_root = config.intercept.cgroup_root.strip("/")
@@ -139,10 +142,6 @@ class Parts:
         self.notifier.forget(MARKS)
         self.notifier.store(MARKS, [memory])
         os.close(memory)
-
-    def forget(self, each: ListenerSet) -> None:
-        """It keeps it no longer."""
-        self.notifier.forget(each.name)
 
 
 Step = Callable[[Parts, AsyncExitStack], None]
@@ -231,12 +230,12 @@ def _complete(parts: Parts, slot: Slot) -> None:
     sets = slot.sets or [ListenerSet(free_name(taken), ())]
     for surplus in sets[limits.SETS_PER_WORKER :]:
         _log.warning("listeners_closed", set=surplus.name, effect="connections in their queues are reset")
-        parts.forget(surplus)
+        parts.notifier.forget(surplus.name)
         surplus.close()
     slot.sets = [complete_set(each, parts.families) for each in sets[: limits.SETS_PER_WORKER]]
     for each in slot.sets:
         if len(each.sockets) != known.get(each.name):
-            parts.forget(each)
+            parts.notifier.forget(each.name)
             parts.store(each)
 
 
@@ -296,10 +295,11 @@ def _make_fleet(parts: Parts, _stack: AsyncExitStack) -> None:
         wall_clock=wall_clock,
         is_policy_awaited=lambda: parts.control.is_awaited,
         store=parts.store,
-        forget=parts.forget,
+        keep=parts.notifier.store if parts.notifier.is_there else None,
+        forget=parts.notifier.forget,
     )
     passed = parts.passed
-    lineage = Lineage(parts.generation, __version__, parts.config.host.drain_max_s, passed.serial if passed else 0)
+    lineage = Lineage(parts.generation, __version__, parts.config.host.drain_max_s, parts.last_serial)
     parts.fleet = Fleet(parts.loop, parts.families, setup, parts.environ, calls, lineage)
     if passed:
         place_elders(parts, passed)
@@ -345,13 +345,14 @@ def _recall_keys(parts: Parts, path: Path, *, is_on_disk: bool) -> int:
 
 
 def _clear(parts: Parts, _stack: AsyncExitStack) -> None:
-    """What hangs of a supervisor of before: it would hold the metrics port, and memory, for ever."""
+    """What hangs of a supervisor of before: it would hold the metrics port, and memory, for ever. Who does not is taken over."""
     if parts.passed:
         return
     if ended := end_remains(parts.kin, is_overdue=False):
         _log.warning("remains_ended", pids=ended, why="they were stopped, and their supervisor is gone")
+    taken = take_over_workers(parts)
     kept = (limits.GENERATIONS - 1) * len(parts.slots)
-    if ended := end_surplus(parts.kin, kept):
+    if ended := end_surplus(parts.kin, kept, taken):
         _log.warning("generation_ended", pids=ended, why=f"{limits.GENERATIONS} generations live already")
 
 

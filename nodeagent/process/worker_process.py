@@ -15,7 +15,9 @@ from nodeagent.observe.log import open_log
 from nodeagent.process.channel import WorkerChannel
 from nodeagent.process.child import Process
 from nodeagent.process.handover import PassedWorker
+from nodeagent.process.lifeline import Holder, Keep, make_lifeline, name_of
 from nodeagent.process.listeners import ListenerSocket
+from nodeagent.process.orphans import born_tick
 from nodeagent.process.prepared import PreparedSockets
 from nodeagent.process.seldom import Seldom
 from nodeagent.wire import requests
@@ -88,6 +90,10 @@ class WorkerCalls:
     renew: Callable[["WorkerProcess"], None]
     """It has no channel to control: makes one and hands both ends over."""
     on_end: Callable[["WorkerProcess", int | None], None]
+    keep: Keep | None = None
+    """None: there is no service manager."""
+    forget: Callable[[str], None] = lambda _: None
+    """It keeps nothing under that name any more."""
 
 
 class Origin(NamedTuple):
@@ -129,8 +135,9 @@ class WorkerProcess:
         """Of the loop's clock; `told_at`: when it was given sockets, once it was."""
         self.for_control: socket.socket | None = None
         """Control's end of the worker's other channel, until it is handed over."""
-        self._loop = loop
-        self._calls = calls
+        self._lifeline = passed.lifeline if passed else ""
+        """What the service manager calls the one that it keeps."""
+        self._loop, self._calls = loop, calls
         self._process: Process | None = None
         self._said: set[bytes] = set()
         """Messages that came and may come once."""
@@ -155,6 +162,8 @@ class WorkerProcess:
         worker._prepared.go_on(passed.asks)
         if worker.state == State.DRAINING:  # the order may have waited for room when its predecessor left
             worker.drain(max(1.0, worker.drain_until - loop.time()) if worker.drain_until else 0.0)
+        if not worker._lifeline:
+            worker._give_lifeline()
         return worker
 
     def pass_on(self) -> PassedWorker:
@@ -163,7 +172,7 @@ class WorkerProcess:
         generation, version, started_at = self.origin
         return PassedWorker(
             self.number, self.serial, self.pid, self._process.fileno(), self._channel.fileno(), str(self.state), self.is_informed,
-            generation, version, started_at, self.drain_until, self._prepared.asks,
+            generation, version, started_at, self.drain_until, self._prepared.asks, self._lifeline,
         )  # fmt: skip
 
     def _handlers_by_kind(self) -> Mapping[int, Callable[[bytes], None]]:
@@ -175,6 +184,7 @@ class WorkerProcess:
             requests.SERVING: self._note_serving,
             requests.DRAINED: self._note_drained,
             requests.RENEW: self._renew_soon,
+            requests.ORPHANED: self._note_orphaned,
         }
 
     @property
@@ -208,6 +218,20 @@ class WorkerProcess:
         self.pid = pid
         self._process = Process(self._loop, pid, pidfd, self._see_end)
         _log.info("worker_started", worker=self.number, pid=pid)
+        self._give_lifeline()
+
+    def _give_lifeline(self) -> None:
+        """Without one it finishes what it carries without a word of policy, should this process crash."""
+        if self._calls.keep is None:
+            return
+        name = name_of(Holder(self.serial, self.number, self.pid, born_tick(self.pid), *self.origin))
+        try:
+            theirs = make_lifeline(name, self._calls.keep)
+        except OSError as error:
+            _log.warning("lifeline_not_made", worker=self.number, pid=self.pid, error=str(error))
+            return
+        self._lifeline = name
+        self._channel.send(requests.encode_beat(requests.LIFELINE), [theirs])
 
     def ping(self, number: int) -> None:
         """Asks whether its loop turns."""
@@ -265,6 +289,8 @@ class WorkerProcess:
         if self.for_control:
             self.for_control.close()
             self.for_control = None
+        if self._lifeline:
+            self._calls.forget(self._lifeline)
         self._calls.on_end(self, code)
 
     def _see_end(self, code: int | None) -> None:
@@ -333,6 +359,12 @@ class WorkerProcess:
         if self.state != State.DRAINING:
             raise FrameError(f"drained while {self.state}")
         _log.info("worker_drained", worker=self.number, pid=self.pid)
+
+    def _note_orphaned(self, data: bytes) -> None:
+        """A supervisor of before may have set it a nearer end."""
+        if self.state != State.DRAINING:
+            raise FrameError(f"orphaned while {self.state}")
+        self._end_by(min(self.drain_until or math.inf, max(self._loop.time(), requests.decode_beat(data))))
 
     def _expect_once(self, data: bytes) -> None:
         """Each makes a line in the log: a worker that was taken over does not fill the disk by it."""

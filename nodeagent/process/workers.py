@@ -16,6 +16,7 @@ from nodeagent import limits
 from nodeagent.errors import ConfigError
 from nodeagent.observe.log import open_log
 from nodeagent.process.handover import PassedWorker
+from nodeagent.process.lifeline import Keep
 from nodeagent.process.listeners import ListenerSet, bind_set
 from nodeagent.process.orders import Spawn, Spawned, SpawnerSetup
 from nodeagent.process.restart import remember_exit, start_at
@@ -43,7 +44,9 @@ class FleetCalls:
     """Whether control may yet tell workers what it knows."""
     store: Callable[[ListenerSet], None] = lambda _: None
     """Has the service manager keep a set."""
-    forget: Callable[[ListenerSet], None] = lambda _: None
+    keep: Keep | None = None
+    """The same of any descriptors; None: there is no service manager."""
+    forget: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Fleet:
         self._loop = loop
         self._families = families
         self._calls = calls
-        self._worker_calls = WorkerCalls(calls.find_owner, self._note_ready, calls.hand_over, self._note_end)
+        self._worker_calls = WorkerCalls(calls.find_owner, self._note_ready, calls.hand_over, self._note_end, calls.keep, calls.forget)
         self.spawner = SpawnerProcess(loop, setup, environ, self._note_spawned, self._note_exited, self._order_again)
         self._serial = lineage.last_serial
         self._exits: tuple[float, ...] = ()
@@ -130,9 +133,8 @@ class Fleet:
     def facts(self) -> list[WorkerFacts]:
         """For `status`; a slot without a worker is a dead one."""
         rows = [self._fact(worker) for worker in self.living()]
-        vacant = [slot for slot in self.slots if slot.worker is None]
         free = itertools.filterfalse({row.number for row in rows}.__contains__, itertools.count())
-        rows += [self._vacancy(next(free), slot) for slot in vacant]
+        rows += [self._vacancy(next(free), slot) for slot in self.slots if slot.worker is None]
         return sorted(rows, key=lambda row: (row.number, row.generation))
 
     def tell_units(self, units: Mapping[int, str]) -> None:
@@ -382,7 +384,7 @@ class Fleet:
     def _vacate(self, slot: Slot) -> None:
         """Closes its sockets: its share goes to the others."""
         for each in slot.sets:
-            self._calls.forget(each)
+            self._calls.forget(each.name)
             each.close()
         slot.sets = []
 

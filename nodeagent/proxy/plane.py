@@ -47,7 +47,7 @@ class Plane:
         self._supervisor.on_listen = lambda listeners: self._live.spawn(self._open(listeners))
         self._supervisor.on_unfit = self._give_up
         self._supervisor.on_drain = self._note_drain
-        self._supervisor.on_lost = lambda: self._note_drain(math.ceil(config.host.drain_max_s))
+        self._supervisor.on_lost = self._note_orphaned
         self._supervisor.on_control = self._control.attach
         self._control.on_keys = self._renew
         self._control.on_detached = self._supervisor.renew_control
@@ -111,6 +111,11 @@ class Plane:
         if self._deadline and not self._deadline.expired():
             self._deadline.reschedule(self._cut_at)
         self._stop.set()
+
+    def _note_orphaned(self) -> None:
+        """As after a reload, and the next supervisor is told when that time is over."""
+        self._note_drain(math.ceil(self._live.config.host.drain_max_s))
+        self._supervisor.orphaned(math.ceil(self._cut_at))
 
     async def _drain(self) -> None:
         """Listeners first, so that nothing new waits here; then tunnels take no more; then the open ones end."""

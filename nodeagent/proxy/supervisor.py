@@ -15,7 +15,7 @@ Listener = tuple[requests.Kind, requests.Family, socket.socket]
 
 
 class SupervisorChannel:
-    """Owned by the worker's loop. Loss of the supervisor is told once, through `on_lost`."""
+    """Owned by the worker's loop. The loss of each supervisor is told through `on_lost`; its lifeline leads to the next."""
 
     def __init__(self, sock: socket.socket, units: dict[int, str]) -> None:
         self.on_drain: Callable[[int], None] = lambda _: None
@@ -25,7 +25,11 @@ class SupervisorChannel:
         self.on_lost: Callable[[], None] = lambda: None
         self.on_control: Callable[[socket.socket], None] = socket.socket.close
         self._sock = sock
+        self._lifeline: socket.socket | None = None
         self._is_lost = False
+        """Whether nobody is left to speak to, nor will be."""
+        self._is_heard = True
+        """Whether a supervisor is known to be there."""
         self._owed: dict[int, bytes] = {}
         """What could not be said when it was due, by kind; said after the next PING."""
         self._units = units
@@ -45,6 +49,7 @@ class SupervisorChannel:
             requests.CONTROL: self._take_control,
             requests.LISTEN: self._take_listeners,
             requests.PAUSE: self._note_pause,
+            requests.LIFELINE: self._take_lifeline,
             requests.DRAIN: lambda data, _: self.on_drain(requests.decode_beat(data)),
         }
         sock.setblocking(False)
@@ -59,8 +64,13 @@ class SupervisorChannel:
         self._say(requests.encode_beat(requests.SERVING))
 
     def renew_control(self) -> None:
-        """Asks for a new channel to control: the old one broke on this side."""
-        self._send(requests.encode_beat(requests.RENEW))
+        """Asks for a new channel to control: the old one broke on this side. The next supervisor brings one unasked."""
+        if self._is_heard:
+            self._send(requests.encode_beat(requests.RENEW))
+
+    def orphaned(self, cut_at: int) -> None:
+        """Tells the next supervisor when this worker closes what it carries, by the loop's clock."""
+        self._send(requests.encode_beat(requests.ORPHANED, cut_at))
 
     def drained(self) -> None:
         """Tells the supervisor that the last connection has ended."""
@@ -117,10 +127,9 @@ class SupervisorChannel:
         """Whether it was sent. Messages are few and small; a full socket means a stuck supervisor, which its watchdog ends."""
         try:
             self._sock.send(message)
-        except ConnectionError:
-            self._lose()
-            return False
-        except OSError:  # full, or no memory: PING and RENEW come again, questions time out, an exit says DRAINED, the rest is owed
+        except OSError:
+            # Gone: that is told by `_read`, after its last words. Full, or no memory: PING and RENEW come again, questions time out,
+            # an exit says DRAINED, the rest is owed.
             self._coming = {4: 0, 6: 0}
             return False
         return True
@@ -152,12 +161,30 @@ class SupervisorChannel:
 
     def _read(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._sock, requests.MESSAGE_BYTES_MAX, limits.PREPARED_SOCKETS)
+            message = self._receive()
         except BlockingIOError:
             return
         except OSError:
-            data, fds = b"", []
+            self._read_rest()
+        else:
+            self._take(*message)
+
+    def _read_rest(self) -> None:
+        """It is gone, and had not read all: its last words come after that error, of which a reader is told once."""
+        sock = self._sock
+        while sock is self._sock and not self._is_lost:
+            try:
+                message = self._receive()
+            except OSError:
+                message = b"", []
+            self._take(*message)
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        return socket.recv_fds(self._sock, requests.MESSAGE_BYTES_MAX, limits.PREPARED_SOCKETS)[:2]
+
+    def _take(self, data: bytes, fds: list[int]) -> None:
         if data:
+            self._is_heard = True
             self._handle(data, fds)
         else:
             self._lose()
@@ -198,6 +225,13 @@ class SupervisorChannel:
         for fd in fds[:1]:
             self.on_control(socket.socket(fileno=fd))
 
+    def _take_lifeline(self, _data: bytes, fds: list[int]) -> None:
+        """It is looked at when the supervisor is gone."""
+        for fd in fds[:1]:
+            if self._lifeline:
+                self._lifeline.close()
+            self._lifeline = socket.socket(fileno=fd)
+
     def _note_ping(self, data: bytes, _fds: list[int]) -> None:
         self._is_away_until = 0.0
         self._send(requests.encode_beat(requests.PONG, requests.decode_beat(data)))
@@ -226,7 +260,16 @@ class SupervisorChannel:
                 stock.popleft().close()
 
     def _lose(self) -> None:
+        """Goes over to the lifeline, if there is one."""
+        if self._is_lost:
+            return
         self._loop.remove_reader(self._sock.fileno())
-        if not self._is_lost:
+        if self._lifeline:
+            self._sock.close()
+            self._sock, self._lifeline = self._lifeline, None
+            self._sock.setblocking(False)
+            self._is_heard, self._coming = False, {4: 0, 6: 0}
+            self._loop.add_reader(self._sock.fileno(), self._read)
+        else:
             self._is_lost = True
-            self.on_lost()
+        self.on_lost()

@@ -24,6 +24,10 @@ RENEW = 6
 """A beat: this worker has no channel to control. The answer is a CONTROL, soon if not at once."""
 SERVING = 7
 """A beat: it accepts from the sockets of LISTEN."""
+ORPHANED = 8
+"""A beat, the first word on a LIFELINE: the supervisor of before is gone. Number: when this worker closes what it carries.
+
+In whole seconds of the monotonic clock, as nobody knows when it is heard."""
 # supervisor -> worker
 SOCKETS = 17
 OWNER = 18
@@ -37,6 +41,8 @@ LISTEN = 23
 """The listening sockets to accept from, as descriptors; for each a byte of its kind and one of its family."""
 PAUSE = 24
 """A beat: the supervisor is about to replace itself, and answers late until its next PING."""
+LIFELINE = 25
+"""A beat with one descriptor: the channel to whoever is supervisor after this one's end. Replaces the one before."""
 
 LISTENER_KINDS: tuple[Kind, ...] = ("outbound", "inbound", "tunnel")
 
@@ -144,7 +150,7 @@ def decode_listen(data: bytes) -> list[tuple[Kind, Family]]:
 
 
 def encode_beat(kind: int, number: int = 0) -> bytes:
-    """PING, PONG, READY, SERVING, DRAIN, DRAINED, RENEW, CONTROL or PAUSE."""
+    """PING, PONG, READY, SERVING, DRAIN, DRAINED, ORPHANED, RENEW, CONTROL, LIFELINE or PAUSE."""
     return _BEAT.pack(kind, number)
 
 

@@ -57,10 +57,10 @@ def test_another_supervisor_costs_no_connect(mesh: Lab, host: str, replace: Call
 
 @pytest.mark.parametrize("replace", [Lab.crash_agent, Lab.restart_agent])
 def test_stop_ends_what_another_supervisor_has_left(mesh: Lab, replace: Callable[[Lab, str], None]) -> None:
-    """Workers that nobody could speak to get what open connections get, and no more."""
+    """Workers that were taken over get what open connections get, and no more."""
     edit_config(mesh, "host1", {"workers = 2": "workers = 2\ndrain_s = 1"})
     mesh.reload_agent("host1")
-    ended = len(look.log_lines(mesh, "host1", "orphans_ended"))
+    ended = len(look.log_lines(mesh, "host1", "drain_cut"))
     with Unit(mesh, "host1", "shop") as shop:
         sock = shop.connect(mesh.host("host1").ipv4, CART)
         assert say(sock, "hello") == "app:hello"
@@ -69,7 +69,7 @@ def test_stop_ends_what_another_supervisor_has_left(mesh: Lab, replace: Callable
         mesh.stop_agent("host1")
         assert mesh.pids("host1", "nodeagent") == ()
         assert say(sock, "gone") in ("reset", "closed")
-        assert len(look.log_lines(mesh, "host1", "orphans_ended")) == ended + 1
+        assert len(look.log_lines(mesh, "host1", "drain_cut")) == ended + 1
     edit_config(mesh, "host1", {"drain_s = 1": ""})
     mesh.start_agent("host1")
 

@@ -14,6 +14,7 @@ from tests.hosts.support.mesh import Mesh, call, processes_of, shop_said, start_
 pytestmark = pytest.mark.timeout(600)
 TIMES, TRIES = 3, 9
 GRANTED_S = 5.0  # redirect's ALIVE_S, limits.HANDSHAKE_S
+WORKERS = 3  # two, and a spare
 LISTENING = 12  # sockets: for each of two workers, of three kinds and two families
 _PORTS = "sport = :15001 or sport = :15006 or sport = :15008"
 
@@ -83,7 +84,7 @@ def test_the_store_keeps_listeners_keys_and_marks(whole: Mesh, host: Host, repla
     """The catalog is away: the next agent has the same sockets, certificates and stamps, and new tunnels work both ways."""
     before = _kept(host)
     assert [len(before[what]) for what in ("sockets", "stamps")] == [LISTENING, 1]
-    assert before["stored"] == [str(LISTENING + 2)]  # keys, marks
+    assert before["stored"] == [str(LISTENING + 2 + WORKERS)]  # keys, marks, lifelines
     assert before["certificates"] != []
     whole.catalog.enter("systemctl", "stop", "nodeagent-catalog")
     for _ in range(2):
@@ -91,6 +92,24 @@ def test_the_store_keeps_listeners_keys_and_marks(whole: Mesh, host: Host, repla
         host.wait_for(lambda: _kept(host) == before, f"what was before, {before}")
         for caller in whole.hosts:
             assert call(caller, whole.other(caller)) == f"from {whole.other(caller).name}\n"
+
+
+def test_a_deny_reaches_what_was_open_before(whole: Mesh, host: Host, replace: Callable[[Host], None]) -> None:
+    """The workers that carry it at either end are another supervisor's by now, and then another's."""
+    callee, stored = whole.other(host), [str(LISTENING + 2 + WORKERS + 1)]
+    callee.path("/var/www/html/part").write_bytes(b"x" * 50_000_000)
+    host.path("/run/part").unlink(missing_ok=True)
+    start_shop(host, f"exec curl -sS -o /run/part --limit-rate 200k http://{callee.address}/part", is_awaited=False)
+    host.wait_for(lambda: (part := host.path("/run/part")).exists() and part.stat().st_size, "the first bytes")
+    for each in (*whole.hosts, *whole.hosts):
+        replace(each)
+        wait_meshed(each)
+        each.wait_for(lambda each=each: _kept(each)["stored"] == stored, "only the worker that carries it is left")
+    host.run("nodeagent intention delete shop nginx")
+    host.wait_for(lambda: "curl: (" in shop_said(host), "it is cut")
+    for each in whole.hosts:
+        each.wait_for(lambda each=each: _kept(each)["stored"] == [str(LISTENING + 2 + WORKERS)], "nothing of it is kept")
+    whole.allow()
 
 
 def test_a_stop_drains(whole: Mesh, host: Host) -> None:

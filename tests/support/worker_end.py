@@ -1,6 +1,8 @@
-"""The worker's end of its channel to the supervisor, in a test's hands."""
+"""The worker's end of its channel to the supervisor, in a test's hands; and where its lifeline is kept."""
 
+import os
 import socket
+from collections.abc import Sequence
 
 
 class WorkerEnd:
@@ -20,3 +22,16 @@ class WorkerEnd:
         except BlockingIOError:
             return None
         return data, descriptors
+
+
+class Kept(dict[str, int]):
+    """What a service manager keeps. Owned by one test."""
+
+    def keep(self, name: str, descriptors: Sequence[int]) -> None:
+        """Copies."""
+        (self[name],) = map(os.dup, descriptors)
+
+    def forget(self, name: str) -> None:
+        """Closes it, if it is there."""
+        if name in self:
+            os.close(self.pop(name))

@@ -1,5 +1,7 @@
 """Numbers that must fit one another."""
 
+from pathlib import Path
+
 from nodeagent import limits
 
 
@@ -14,6 +16,14 @@ def test_limits_that_depend_on_each_other_agree() -> None:
     assert limits.RESTART_MIN_S < limits.RESTART_MAX_S < limits.RESTART_RESET_S
     assert limits.BEAT_S < limits.ALIVE_S
     assert limits.FEED_BYTES <= limits.STREAM_QUEUE_BYTES <= limits.STREAM_WINDOW_BYTES
+
+
+def test_the_service_manager_keeps_all_that_the_next_supervisor_wants() -> None:
+    """Listeners, keys and marks, and a lifeline of every worker: of each generation, of one that is being born, and of spares."""
+    workers = limits.WORKERS_MAX * (limits.GENERATIONS + 1) + limits.SPARES
+    assert 6 * limits.WORKERS_MAX + 2 + workers <= limits.STORED
+    unit = Path(__file__).parents[3] / "systemd" / "nodeagent.service"
+    assert f"FileDescriptorStoreMax={limits.STORED}" in unit.read_text().splitlines()
 
 
 def test_every_limit_bounds_something() -> None:

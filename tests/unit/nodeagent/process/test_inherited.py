@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.process import listeners
-from nodeagent.process.handover import PassedSet, PassedSlot
+from nodeagent.process.handover import PassedSet, PassedSlot, PassedWorker
 from nodeagent.process.inherited import (
     KEYS,
     MARKS,
@@ -20,9 +21,14 @@ from nodeagent.process.inherited import (
     inherited_slots,
     inherited_start,
     marks_to_keep,
+    take_over_workers,
 )  # fmt: skip
+from nodeagent.process.lifeline import Holder, make_lifeline, name_of
 from nodeagent.process.listeners import bind_set
+from nodeagent.process.orphans import Kin, born_tick
 from nodeagent.process.units import Marks
+
+UID = 64902
 
 
 @pytest.fixture
@@ -94,6 +100,35 @@ def test_a_slot_that_was_passed_keeps_its_history() -> None:
     (slot,) = inherited_slots(told.parts)
     assert (slot.sets[0].name, slot.exits, slot.restarts) == ("listeners-7", (1.0, 2.0), 5)
     assert closed([slot]) == [[3]]
+
+
+def test_workers_that_were_left_are_taken_over_and_their_lifelines_are_no_listeners(tmp_path: Path) -> None:
+    """Of each only once: the service manager forgets the names, and whoever is gone is forgotten alike."""
+    with subprocess.Popen(["sleep", "1000"], user=UID) as process:
+        (tmp_path / "cgroup.procs").write_text(str(process.pid))
+        holder = Holder(7, 2, process.pid, born_tick(process.pid), 3, "1.0", 5.0)
+        names = [name_of(holder), name_of(holder._replace(pid=999_999_999))]
+        stored: list[tuple[str, int]] = []
+        ends = [make_lifeline(name, lambda name, fds: stored.extend((name, os.dup(fd)) for fd in fds)) for name in names]
+        inherited: list[PassedWorker] = []
+
+        def inherit(passed: PassedWorker) -> Any:
+            inherited.append(passed)
+            return SimpleNamespace(number=passed.number, pid=passed.pid, origin=SimpleNamespace(generation=passed.generation))
+
+        told = Told(
+            stored=stored, kin=Kin(tmp_path, 0, UID), loop=SimpleNamespace(time=lambda: 100.0), fleet=SimpleNamespace(inherit=inherit),
+            config=SimpleNamespace(host=SimpleNamespace(drain_max_s=60.0)),
+        )  # fmt: skip
+        assert inherited_slots(told.parts) == []
+        assert take_over_workers(told.parts) == [process.pid]
+        assert told.forgotten == names
+        assert [(each.serial, each.state, each.drain_until, each.lifeline) for each in inherited] == [(7, "draining", 160.0, "")]
+        process.kill()
+    for end in ends:
+        end.close()
+    for fd in (inherited[0].channel, inherited[0].pidfd):
+        os.close(fd)
 
 
 def test_nothing_is_left_at_a_first_start() -> None:

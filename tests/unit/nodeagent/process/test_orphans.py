@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from nodeagent.process.orphans import Kin, end_orphans, end_remains, end_surplus, find_orphans
+from nodeagent.process.orphans import Kin, end_orphans, end_remains, end_surplus, find_orphans, is_orphan
 
 UID, CONTROL = 64902, 64901
 
@@ -19,6 +19,7 @@ def test_only_the_workers_user_is_meant_and_only_in_the_agents_cgroup(tmp_path: 
         listed = [str(process.pid) for process in processes[1:]]
         (tmp_path / "cgroup.procs").write_text("\n".join([*listed, str(os.getpid()), "999999999"]))
         assert find_orphans(tmp_path, UID) == [processes[1].pid]
+        assert [is_orphan(process.pid, Kin(tmp_path, CONTROL, UID)) for process in processes] == [False, True, False]
         assert end_orphans(tmp_path, UID) == 1
         assert processes[1].wait(10) == -9
         assert [processes[0].poll(), processes[2].poll()] == [None, None]
@@ -47,6 +48,7 @@ def test_of_many_that_were_left_the_oldest_are_ended(tmp_path: Path) -> None:
         (tmp_path / "cgroup.procs").write_text("\n".join(str(process.pid) for process in reversed(processes)))
         kin = Kin(tmp_path, CONTROL, UID)
         assert end_surplus(kin, 4) == []
+        assert end_surplus(kin, 2, [process.pid for process in processes[2:]]) == []
         assert sorted(end_surplus(kin, 2)) == sorted(process.pid for process in processes[:2])
         assert [process.wait(10) for process in processes[:2]] == [-9, -9]
         assert [process.poll() for process in processes[2:]] == [None, None]

@@ -70,7 +70,8 @@ def test_a_worker_takes_so_many_sets_and_no_more(held: int, closed: int) -> None
     """They go in one message; what is beyond is closed, and the log says what that costs."""
     forgotten: list[str] = []
     slot = Slot([ListenerSet(f"listeners-{number}", ()) for number in range(held)])
-    parts: Any = SimpleNamespace(slots=[slot], families=(), forget=lambda each: forgotten.append(each.name), store=lambda _: None)
+    notifier = SimpleNamespace(forget=forgotten.append)
+    parts: Any = SimpleNamespace(slots=[slot], families=(), notifier=notifier, store=lambda _: None)
     with capture_logs() as log:
         startup._complete(parts, slot)
     assert len(slot.sets) == limits.SETS_PER_WORKER

@@ -5,19 +5,22 @@ import errno
 import os
 import socket
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
 from nodeagent import limits
-from nodeagent.process import worker_process
+from nodeagent.process import lifeline, worker_process
+from nodeagent.process.lifeline import Holder, try_holder
 from nodeagent.process.listeners import ListenerSocket
+from nodeagent.process.orphans import born_tick
 from nodeagent.process.worker_process import TRANSITIONS, Event, State, WorkerCalls, WorkerProcess
 from nodeagent.wire import requests
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
 from tests.support.loop import run, until
-from tests.support.worker_end import WorkerEnd
+from tests.support.worker_end import Kept, WorkerEnd
 
 QUESTION = OwnerQuestion(7, b"\x0a\0\0\1", 40000, b"\x7f\0\0\1", 15001)
 
@@ -93,11 +96,11 @@ def test_it_serves_once_it_is_ready_was_given_sockets_and_says_so() -> None:
     "nonsense",
     [
         [requests.encode_beat(requests.READY)] * 2, [requests.encode_beat(requests.READY, 2)],
-        [requests.encode_beat(requests.SERVING)],
+        [requests.encode_beat(requests.SERVING)], [requests.encode_beat(requests.ORPHANED, 5)],
     ],
 )  # fmt: skip
 def test_a_worker_that_speaks_out_of_order_is_replaced(nonsense: list[bytes]) -> None:
-    """Twice the same, a number that means nothing, or that it serves from sockets that it was not given."""
+    """Twice the same, a number that means nothing, that it serves from sockets that it was not given, or has lost us."""
 
     async def script(scene: Scene) -> None:
         for data in nonsense:
@@ -155,6 +158,59 @@ def test_it_is_passed_on_whole_and_goes_on() -> None:
             process.returncode = 0
 
     play(script)
+
+
+@pytest.mark.parametrize(("told_s", "kept_s"), [(20, 20.0), (90, 60.0), (-20, 0.0), (float("inf"), 60.0), (float("-inf"), 0.0)])
+def test_an_orphan_gets_no_more_time_than_it_had_nor_than_it_is_given(told_s: float, kept_s: float) -> None:
+    """It says what an earlier supervisor has left it."""
+
+    async def script(scene: Scene) -> None:
+        scene.worker.drain(60)
+        now = asyncio.get_running_loop().time()
+        scene.say(requests.encode_beat(requests.ORPHANED, int(max(0, min(now + told_s, 2**32 - 1)))))
+        scene.say(requests.encode_beat(requests.PONG))
+        scene.worker.answered_at = 0.0
+        await until(lambda: scene.worker.answered_at, "both are heard")
+        assert kept_s - 1 < scene.worker.drain_until - now < kept_s + 5
+        assert scene.worker._end
+
+    play(script)
+
+
+def test_a_lifeline_is_kept_from_birth_to_end_and_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Want of a descriptor costs the lifeline, not the worker; a successor of ours makes none anew."""
+    kept = Kept()
+
+    async def script(scene: Scene) -> None:
+        calls = scene.worker._calls = replace(scene.worker._calls, keep=kept.keep, forget=kept.forget)
+        with subprocess.Popen(["sleep", "1000"]) as process:  # noqa: ASYNC220 - it only sleeps
+            scene.worker.spawned(process.pid, os.pidfd_open(process.pid))
+            data, (fd,) = await until(scene.hear, "its lifeline")
+            assert data == requests.encode_beat(requests.LIFELINE)
+            ((name, line),) = kept.items()
+            assert try_holder(name) == Holder(1, 3, process.pid, born_tick(process.pid), *scene.worker.origin)
+            with socket.socket(fileno=fd) as theirs:
+                theirs.send(b"here")
+                assert os.read(line, 10) == b"here"
+            passed = scene.worker.pass_on()
+            assert passed.lifeline == name
+            copy = msgspec.structs.replace(passed, pidfd=os.dup(passed.pidfd), channel=os.dup(passed.channel))
+            asyncio.get_running_loop().remove_reader(passed.channel)
+            heir = WorkerProcess.inherit(asyncio.get_running_loop(), copy, calls)
+            assert scene.hear() is None
+            monkeypatch.setattr(lifeline.socket, "socketpair", no_descriptor)
+            heir._give_lifeline()
+            assert list(kept) == [name]
+            heir.kill()
+            await until(lambda: heir.state == State.DEAD, "its end")
+            assert kept == {}
+            process.returncode = 0
+
+    play(script)
+
+
+def no_descriptor(*_: object) -> Any:
+    raise OSError(errno.EMFILE, "Too many open files")
 
 
 def test_a_pong_is_remembered() -> None:

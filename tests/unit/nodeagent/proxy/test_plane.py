@@ -76,6 +76,28 @@ def test_it_says_ready_serves_what_it_is_given_drains_when_told_and_says_so() ->
     run(work)
 
 
+def test_a_worker_whose_supervisor_is_gone_takes_no_more_and_tells_the_next() -> None:
+    """By when it will have ended: as after a reload, or sooner where it was told so before."""
+
+    async def work() -> None:
+        scene = Scene()
+        line, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        line.setblocking(False)
+        socket.send_fds(scene.supervisor, [requests.encode_beat(requests.LIFELINE)], [end.fileno()])
+        end.close()
+        now = asyncio.get_running_loop().time()
+        scene.supervisor.send(requests.encode_beat(requests.DRAIN, 50))
+        scene.supervisor.close()
+        scene.supervisor = line
+        assert 49 < await scene.said(requests.ORPHANED) - now < 55
+        await scene.said(requests.DRAINED)
+        await scene.serving
+        scene.plane._supervisor._sock.close()
+        scene.close()
+
+    run(work)
+
+
 def test_a_worker_that_cannot_take_its_sockets_ends() -> None:
     """None came beside the message, or one that nobody can listen at: who waits in the queue is not left waiting."""
 

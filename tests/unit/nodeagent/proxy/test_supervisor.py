@@ -23,7 +23,7 @@ def with_channel(work: Work, units: dict[int, str] | None = None) -> None:
         channel = SupervisorChannel(ours, {} if units is None else units)
         await work(channel, theirs)
         channel.close()
-        ours.close()
+        channel._sock.close()
         theirs.close()
 
     run(body)
@@ -120,6 +120,98 @@ def test_drain_loss_and_a_new_control_channel_are_told() -> None:
         while len(told) < 3:
             await asyncio.sleep(0)
         assert told == ["drain 30", "control", "lost"]
+
+    with_channel(work)
+
+
+def give_lifeline(theirs: socket.socket) -> socket.socket:
+    """The next supervisor's end of it."""
+    ours, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    socket.send_fds(theirs, [requests.encode_beat(requests.LIFELINE)], [end.fileno()])
+    end.close()
+    return ours
+
+
+def hears(sock: socket.socket, kind: int, number: int = 0) -> bool:
+    """Whether that is the next that the worker says."""
+    return sock.recv(512) == requests.encode_beat(kind, number)
+
+
+def test_a_supervisor_that_is_gone_is_followed_by_the_next_on_the_lifeline() -> None:
+    """What that one has said already is heard; its first word is how long this worker takes. Only the newest line counts."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        told: list[str] = []
+        channel.on_drain = lambda seconds: told.append(f"drain {seconds}")
+        channel.on_lost = lambda: (told.append("lost"), channel.orphaned(60))
+        with give_lifeline(theirs) as first, give_lifeline(theirs) as line:
+            line.send(requests.encode_beat(requests.DRAIN, 30))
+            await turns()
+            assert (first.recv(1), told) == (b"", [])
+            theirs.shutdown(socket.SHUT_RDWR)
+            while told != ["lost", "drain 30"]:
+                await asyncio.sleep(0)
+            channel.renew_control()  # somebody is there by now
+            assert hears(line, requests.ORPHANED, 60)
+            assert hears(line, requests.RENEW)
+
+    with_channel(work)
+
+
+def test_the_next_may_be_followed_by_another() -> None:
+    """Who is not there yet is not asked for a channel to control: it will bring one, and would bring two."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        lost: list[int] = []
+        channel.on_lost = lambda: (lost.append(1), channel.orphaned(60))
+        with give_lifeline(theirs) as line, give_lifeline(line) as other:
+            theirs.shutdown(socket.SHUT_RDWR)
+            line.shutdown(socket.SHUT_RDWR)
+            while len(lost) < 2:
+                await asyncio.sleep(0)
+            channel.renew_control()
+            assert hears(other, requests.ORPHANED, 60)
+            other.send(requests.encode_beat(requests.PING, 7))
+            await turns()
+            assert hears(other, requests.PONG, 7)
+            channel.renew_control()
+            assert hears(other, requests.RENEW)
+
+    with_channel(work)
+
+
+def test_a_lifeline_is_the_last_word_of_a_supervisor_that_had_not_read_all() -> None:
+    """The kernel tells of what was unread first."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        lost: list[int] = []
+        channel.on_lost = lambda: (lost.append(1), channel.orphaned(60))
+        channel.ready(informed=True)
+        with give_lifeline(theirs) as line:
+            theirs.close()
+            while not lost:
+                await asyncio.sleep(0)
+            assert hears(line, requests.ORPHANED, 60)
+            line.send(requests.encode_beat(requests.PING, 7))
+            await turns()
+            assert hears(line, requests.PONG, 7)
+
+    with_channel(work)
+
+
+def test_a_lifeline_that_nobody_keeps_is_none() -> None:
+    """As without a service manager: the loss is told, and nobody is spoken to."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        told: list[str] = []
+        channel.on_lost = lambda: (told.append("lost"), channel.orphaned(60))
+        give_lifeline(theirs).close()
+        await turns()
+        theirs.shutdown(socket.SHUT_RDWR)
+        while len(told) < 2:
+            await asyncio.sleep(0)
+        await turns()
+        assert told == ["lost", "lost"]
 
     with_channel(work)
 
