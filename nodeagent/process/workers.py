@@ -98,10 +98,7 @@ class Fleet:
         return worker
 
     def start(self, slots: Iterable[Slot], *, is_resumed: bool = False) -> None:
-        """Starts the spawner and a worker for each slot; those that accept there already do so until theirs does.
-
-        is_resumed: connections wait in the slots' queues already.
-        """
+        """Starts the spawner and a worker for each slot; `is_resumed`: connections wait in the slots' queues, and others may join."""
         self._is_resumed = is_resumed
         self._patient_until = self._loop.time() + limits.RESUME_S
         self._loop.call_at(self._patient_until, self._outwait)
