@@ -119,5 +119,5 @@ def _explain(where: str, error: Exception) -> str:
         start = "systemctl start nodeagent (in a lab: nodeagent lab agent HOST start)"
         return f"no agent at {where}; start it with: {start}, or name its socket with --socket"
     if isinstance(error, ConnectionRefusedError):
-        return f"nobody listens at {where}: the agent has ended; {LOGS}"
+        return f"nobody listens at {where}: the agent has ended, or is just replacing itself (a reload): then ask again; {LOGS}"
     return f"the agent at {where} does not answer: {error or type(error).__name__}"

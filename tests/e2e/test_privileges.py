@@ -43,7 +43,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcomes]:
     directory = tmp_path_factory.mktemp("host")
     with Solo(directory) as host:
         host.start_ready()
-        for path in (host.state_dir / "snapshot", directory / "run" / "node.token"):
+        for path in (host.state_dir / "secret", directory / "run" / "node.token"):
             path.write_text("secret")
             path.chmod(0o400)
             os.chown(path, CONTROL_UID, CONTROL_UID)

@@ -125,7 +125,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "read_environ": lambda: _read(f"/proc/{_targets['victim']}/environ"),
     "read_memory_of_worker": lambda: _read(f"/proc/{_targets['worker']}/mem"),
     "read_token": lambda: _read(_targets["token"]),
-    "read_state": lambda: _read(f"{_targets['state']}/snapshot"),
+    "read_state": lambda: _read(f"{_targets['state']}/secret"),
     "write_state": lambda: _write(f"{_targets['state']}/hostile"),
     "change_rule": _change_rule,
     "change_sysctl": lambda: _write("/proc/sys/net/ipv4/tcp_fwmark_accept"),
