@@ -15,7 +15,7 @@ from nodeagent.cli.render import now, output_option, printable
 from nodeagent.cli.seconds import Seconds
 from nodeagent.config import DEFAULT_PATH, Config, load_config
 from nodeagent.control.report import API_VERSION, Status
-from nodeagent.diagnose.facts import Facts
+from nodeagent.diagnose.facts import Blind, Facts
 from nodeagent.diagnose.finding import Finding, Level
 from nodeagent.diagnose.judge import judge
 from nodeagent.errors import ConfigError
@@ -108,30 +108,33 @@ def _show(findings: Sequence[Finding], output: str, *, is_pre: bool) -> None:
 def _status(facts: Facts, *, is_failed: bool, is_waiting: bool) -> int:
     if is_failed and is_waiting:
         return EXIT_TIMEOUT
-    if getattr(facts.agent, "error", ""):
+    if isinstance(facts.agent, Blind) or (facts.agent and facts.agent.error):
         return EXIT_UNREACHABLE
     return EXIT_FAILED if is_failed else 0
 
 
 def read_scope(config_path: Path, socket_path: str | None, *, is_pre: bool) -> Scope:
     """What a look at this host starts from: file and agent, as far as there are any."""
-    config, error = _read_config(config_path)
+    config, error, is_config_closed = _read_config(config_path)
     where = find_socket(socket_path, config_path)
 
     def ask_agent(path: str, kind: type[Any]) -> Any:
         return ask(path, kind, socket_path=where)
 
-    status, agent_error = None, ""
+    status, agent_error, is_agent_closed = None, "", False
     try:
         status = ask_agent("/v1/status", Status)
     except click.ClickException as failure:
-        agent_error = failure.message
-    return Scope(config_path, config, error, is_pre, agent_error, status, ask_agent, now)
+        agent_error, is_agent_closed = failure.message, isinstance(failure.__cause__, PermissionError)
+    return Scope(
+        config_path, config, error, is_pre, agent_error, status, ask_agent, now, is_agent_closed=is_agent_closed, is_config_closed=is_config_closed
+    )
 
 
-def _read_config(path: Path) -> tuple[Config | None, str]:
+def _read_config(path: Path) -> tuple[Config | None, str, bool]:
+    """The configuration, or why there is none, and whether that is only because it is closed to this user."""
     try:
-        return load_config(path), ""
+        return load_config(path), "", False
     except ConfigError as error:
-        return None, str(error)
+        return None, str(error), isinstance(error.__cause__, PermissionError)
 

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Self
 
 import click
+from click.core import ParameterSource
 
 from nodeagent import limits
 from nodeagent.cli.agent_api import ask, socket_option
@@ -21,8 +22,15 @@ from nodeagent.errors import ConfigError
 from nodeagent.lab.progress import Progress
 
 
+def _given(ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """click's: an empty version, as of a shell's variable that is not set, must not mean the newest."""
+    if not value and ctx.get_parameter_source("version") != ParameterSource.DEFAULT:
+        raise click.BadParameter("it is empty; leave it out for the newest")
+    return value
+
+
 @click.command()
-@click.argument("version", default="")
+@click.argument("version", default="", callback=_given)
 @click.option("--list", "only_list", is_flag=True, help="Show what is installed.")
 @click.option("--back", is_flag=True, help="To the version that ran before.")
 @click.option("--yes", is_flag=True, help="Do it. Without, it is only said what would be done.")
@@ -37,8 +45,10 @@ def upgrade(  # noqa: PLR0913 - click hands over one argument for each option
 
     Removes nothing. Where the new version does not serve in time, the one before is put back.
 
-    Exit status: 0 done, or nothing to do; 1 refused or put back; 3 no agent is there.
+    Exit status: 0 done, or nothing to do; 1 refused or put back; 3 no agent is there; 4 no such version is installed.
     """
+    if sum((bool(version), only_list, back)) > 1 or (only_list and yes):
+        raise click.UsageError("VERSION, --list and --back exclude each other, and --list does nothing with --yes")
     versions = read_versions(root)
     if only_list:
         _show(versions, _try_running(socket_path), output)

@@ -5,11 +5,20 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
+from nodeagent.cli.main import EXIT_NOT_FOUND
 from nodeagent.errors import ConfigError
 
 ROOT = Path("/opt/nodeagent")
 _PROGRAM = Path("bin") / "nodeagent"
 _PART = re.compile(r"\d+|[a-z]+")
+
+
+class NotInstalledError(click.ClickException):
+    """There is no such version: exit status 4."""
+
+    exit_code = EXIT_NOT_FOUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +53,14 @@ def choose(versions: Versions, wanted: str, *, back: bool) -> str:
     """The version to switch to: that which was asked for, the one before, or the newest.
 
     Raises:
-        ConfigError: it is not installed.
+        NotInstalledError: there is none.
     """
     chosen = versions.previous if back else wanted or (versions.installed or ("",))[-1]
     if not chosen:
-        raise ConfigError("it is not known which version ran before" if back else f"none is in {versions.root}/versions")
+        raise NotInstalledError("it is not known which version ran before" if back else f"none is in {versions.root}/versions")
     if chosen not in versions.installed:
         there = ", ".join(versions.installed) or "none"
-        raise ConfigError(f"version {chosen} is not installed in {versions.root}/versions; there: {there}")
+        raise NotInstalledError(f"version {chosen} is not installed in {versions.root}/versions; there: {there}")
     return chosen
 
 

@@ -46,6 +46,19 @@ class Programs:
 
 
 @dataclass(frozen=True, slots=True)
+class StartLink:
+    """The link to the version that starts next, where versions are installed side by side."""
+
+    path: str
+    target: str
+    """Empty: there is no link."""
+    is_whole: bool
+    """A program is where it leads."""
+    installed: tuple[str, ...] = ()
+    running: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FileState:
     """A file that the agent reads."""
 
@@ -89,6 +102,10 @@ class PortUse:
     """A process of the agent that answers."""
     is_of_nodeagent: bool = False
     """One of an agent, by its name."""
+    is_kept: bool = False
+    """By systemd alone, as listeners of an agent that is to start again are."""
+    is_unseen: bool = False
+    """By a process that only root sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +364,7 @@ class Facts:
     agent: Seen[AgentState] = None
     config: Seen[ConfigFile] = None
     programs: Seen[Programs] = None
+    start_link: Seen[StartLink] = None
     users: Seen[str] = None
     """What is wrong with the two users; empty: nothing."""
     files: Seen[tuple[FileState, ...]] = None

@@ -1,9 +1,19 @@
 """Judgements on the machine: agent, configuration, programs, users, files, room, ports, memory, descriptors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from nodeagent import limits
-from nodeagent.diagnose.facts import AgentState, ConfigFile, Descriptors, FileState, Memory, PortUse, Programs, Room
+from nodeagent.diagnose.facts import (
+    AgentState,
+    ConfigFile,
+    Descriptors,
+    FileState,
+    Memory,
+    PortUse,
+    Programs,
+    Room,
+    StartLink,
+)
 from nodeagent.diagnose.finding import Verdict, fail, warn, well
 
 _MIB = 1024 * 1024
@@ -35,6 +45,19 @@ def judge_programs(programs: Programs) -> Iterator[Verdict]:
         yield fail(f"a library cannot be loaded: {missing}", "install nodeagent anew, and on Debian: apt install libseccomp2")
     if not programs.missing:
         yield well(f"Python {programs.python} and every library")
+
+
+def judge_start_link(link: StartLink) -> Iterator[Verdict]:
+    """Where it leads nowhere, the agent runs on and does not start again."""
+    if link.is_whole:
+        yield well(f"{link.target} starts next")
+        return
+    version = link.running if link.running in link.installed else "VERSION"
+    yield fail(
+        f"{link.path} {f'leads to {link.target}, where no program is' if link.target else 'is missing'}: the agent cannot start again; "
+        f"installed: {', '.join(link.installed) or 'none'}",
+        f"ln -sfn versions/{version} {link.path}" if link.installed else "install nodeagent anew",
+    )
 
 
 def judge_users(complaint: str) -> Iterator[Verdict]:
@@ -91,12 +114,19 @@ def judge_ports(ports: tuple[PortUse, ...]) -> Iterator[Verdict]:
     if hung := [use for use in others if use.is_of_nodeagent]:
         where = ", ".join(f"{use.port} by {use.holder}" for use in hung)
         yield fail(f"nodeagent hangs: its own processes hold ports and do not answer ({where})", "systemctl restart nodeagent")
-    strangers = [use for use in others if not use.is_of_nodeagent]
-    for use in strangers:
+    if kept := _numbers(use for use in others if use.is_kept):
+        yield warn(f"ports {kept} are held by systemd, as for an agent that is to start again", "systemctl status nodeagent; is it another's socket unit? systemctl list-sockets")
+    if unseen := _numbers(use for use in others if use.is_unseen):
+        yield warn(f"ports {unseen} are held, by whom only root can see", "run it as root: sudo nodeagent check")
+    for use in (use for use in others if not (use.is_of_nodeagent or use.is_kept or use.is_unseen)):
         yield fail(f"port {use.port} is held by {use.holder}", f"end it, or give it another port: ss -Hltnp 'sport = :{use.port}'")
     if not others:
         state = "are the agent's" if any(use.is_ours for use in ports) else "are free"
-        yield well(f"ports {', '.join(str(use.port) for use in ports)} {state}")
+        yield well(f"ports {_numbers(ports)} {state}")
+
+
+def _numbers(ports: Iterable[PortUse]) -> str:
+    return ", ".join(str(use.port) for use in ports)
 
 
 def judge_memory(memory: Memory) -> Iterator[Verdict]:

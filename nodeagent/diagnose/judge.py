@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 from nodeagent.diagnose import catalog, clock, firewall, host, identity, kernel, peers, routing
 from nodeagent.diagnose.facts import Blind, Facts
 from nodeagent.diagnose.finding import Finding, Group, Verdict
 
-_FOR_ROOT = re.compile(r"permission|permitted|root", re.IGNORECASE)
-_AS_ROOT = "run it as root (sudo)"
+_FOR_ROOT = re.compile(r"permission|permitted|root|closed to uid", re.IGNORECASE)
+_AS_ROOT = "run it as root: sudo nodeagent check"
 _FROM_OUTSIDE = "something keeps it from root, as in a container (its capabilities, seccomp, AppArmor, SELinux): look on the host itself"
 
 Judge = Callable[[Any], Iterable[Verdict]]
@@ -18,6 +19,7 @@ CHECKS: tuple[tuple[Group, str, str, Judge], ...] = (
     ("host", "agent", "agent", host.judge_agent),
     ("host", "config", "configuration", host.judge_config),
     ("host", "programs", "programs", host.judge_programs),
+    ("host", "start_link", "version", host.judge_start_link),
     ("host", "users", "users", host.judge_users),
     ("host", "files", "files", host.judge_files),
     ("host", "room", "state", host.judge_room),
@@ -55,15 +57,26 @@ def judge(facts: Facts, *, is_root: bool = False) -> tuple[Finding, ...]:
     is_root: whether it was root who looked.
     """
     return tuple(
-        Finding(group, name, *verdict)
-        for group, field, name, decide in CHECKS
-        for verdict in _verdicts(getattr(facts, field), decide, _FROM_OUTSIDE if is_root else _AS_ROOT)
+        finding
+        for group, checks in groupby(CHECKS, key=lambda check: check[0])
+        for finding in _judge_group(group, checks, facts, is_root=is_root)
     )
 
 
-def _verdicts(fact: object, decide: Judge, permission: str) -> Iterator[Verdict]:
-    """permission: how to get it, where that is what was missing."""
+def _judge_group(group: Group, checks: Iterable[tuple[Group, str, str, Judge]], facts: Facts, *, is_root: bool) -> Iterator[Finding]:
+    closed = []
+    for _, field, name, decide in checks:
+        fact = getattr(facts, field)
+        if not is_root and isinstance(fact, Blind) and _FOR_ROOT.search(fact.why):
+            closed.append(name)
+        else:
+            yield from (Finding(group, name, *verdict) for verdict in _verdicts(fact, decide))
+    if closed:
+        yield Finding(group, ", ".join(closed), "warning", "only root can see this", _AS_ROOT)
+
+
+def _verdicts(fact: object, decide: Judge) -> Iterator[Verdict]:
     if isinstance(fact, Blind):
-        yield Verdict("warning", f"could not be looked at: {fact.why}", permission if _FOR_ROOT.search(fact.why) else "")
+        yield Verdict("warning", f"could not be looked at: {fact.why}", _FROM_OUTSIDE if _FOR_ROOT.search(fact.why) else "")
     elif fact is not None:
         yield from decide(fact)

@@ -4,6 +4,7 @@ import http.client
 import ipaddress
 import json
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -57,6 +58,7 @@ def token(scope: Scope) -> TokenRights | None:
     """What the catalog says of the token."""
     if scope.is_pre:
         return None
+    _need_token(scope.settings.catalog)
     host, answer = scope.settings.host.name, reply(scope, "/v1/acl/token/self")
     if answer.status == http.HTTPStatus.UNAUTHORIZED and b"ACL support disabled" in answer.body:
         return TokenRights(host, acls_off=True)
@@ -165,6 +167,7 @@ def enrolment_in(scope: Scope, answer: dict[str, Any]) -> Enrolment:
 
 def _own(scope: Scope) -> dict[str, Any]:
     """The catalog's answer about this host; empty where it has none."""
+    _need_token(scope.settings.catalog)
     try:
         return read(scope, f"/v1/catalog/node/{quote(scope.settings.host.name, safe='')}") or {}
     except NotInCatalog:
@@ -199,6 +202,12 @@ def _token(table: CatalogTable) -> str:
         return Path(table.token_file).read_text(encoding="ascii").strip() if table.token_file else ""
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _need_token(table: CatalogTable) -> None:
+    """Raises PermissionError where the token is not for this user: what the catalog answers nobody says nothing of this host."""
+    with suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError), Path(table.token_file or "/dev/null").open("rb"):
+        return
 
 
 def _open(table: CatalogTable, *, is_believed: bool) -> http.client.HTTPConnection:

@@ -10,6 +10,7 @@ from nodeagent.diagnose.facts import Managers, Redirection, Rules
 from nodeagent.probe.rulesets import manager_marks, read_nft, redirections_of
 from nodeagent.probe.scope import Scope
 from nodeagent.process.interception import read_settings
+from nodeagent.process.privileges import check_may_see_network
 from redirect import kernel
 from redirect.backend import installed_backends
 from redirect.libnftables import STATELESS, TERSE, LibraryMissing, Nft
@@ -55,6 +56,7 @@ def _strays() -> tuple[str, ...]:
 
 def _ruleset() -> str:
     """Every table of nftables, iptables-nft's too; empty where there is no nftables."""
+    check_may_see_network()
     try:
         with Nft() as nft:
             return nft.run("list ruleset", flags=STATELESS | TERSE)

@@ -11,7 +11,7 @@ from nodeagent.probe.bounded import Say, look
 from nodeagent.probe.scope import Scope
 
 PROBES: dict[str, Callable[[Scope], Any]] = {
-    "agent": host.agent, "config": host.config, "programs": host.programs, "users": host.users, "files": host.files,
+    "agent": host.agent, "config": host.config, "programs": host.programs, "start_link": host.start_link, "users": host.users, "files": host.files,
     "room": host.room, "ports": host.ports, "memory": host.memory, "descriptors": host.descriptors,
     "release": kernel.release, "expressions": kernel.expressions, "identification": kernel.identification,
     "cgroups": kernel.cgroups, "conntrack": kernel.conntrack, "ephemeral": kernel.ephemeral, "backlog": kernel.backlog,

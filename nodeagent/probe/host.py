@@ -20,11 +20,12 @@ from nodeagent.diagnose.facts import (
     PortUse,
     Programs,
     Room,
+    StartLink,
 )
 from nodeagent.errors import ConfigError
 from nodeagent.probe.scope import Scope
 from nodeagent.process import preflight
-from nodeagent.process.port_holder import describe_holder, is_nodeagent, listening_inodes, try_holder
+from nodeagent.process.port_holder import describe_holder, is_nodeagent, is_systemd, listening_inodes, try_holder
 from nodeagent.process.privileges import User, resolve_user
 
 OPERATOR_TOKEN = "/etc/nodeagent/operator.token"  # noqa: S105 - a path
@@ -33,12 +34,15 @@ _LIBRARIES = (
     "structlog", "uvloop",
 )  # fmt: skip
 _PROC = Path("/proc")
+_ROOT, _PROGRAM = Path("/opt/nodeagent"), Path("bin/nodeagent")
 
 
 def agent(scope: Scope) -> AgentState | None:
     """What the agent says of itself."""
     if scope.is_pre:
         return None
+    if scope.is_agent_closed:
+        raise PermissionError(scope.agent_error)
     if scope.status is None:
         return AgentState(error=scope.agent_error)
     said = scope.status
@@ -47,6 +51,8 @@ def agent(scope: Scope) -> AgentState | None:
 
 def config(scope: Scope) -> ConfigFile | None:
     """The configuration; before an installation there need be none."""
+    if scope.is_config_closed:
+        raise PermissionError(scope.config_error)
     if scope.is_pre and not scope.config_path.exists():
         return None
     return ConfigFile(str(scope.config_path), scope.config_error)
@@ -55,6 +61,18 @@ def config(scope: Scope) -> ConfigFile | None:
 def programs(_scope: Scope) -> Programs:
     """The interpreter, and what is imported."""
     return Programs(platform.python_version(), tuple(filter(None, map(_complaint, _LIBRARIES))))
+
+
+def start_link(scope: Scope, root: Path = _ROOT) -> StartLink | None:
+    """Where the link leads by which the unit starts the agent; None: versions are not installed side by side here."""
+    if scope.is_pre or not (root / "versions").is_dir():
+        return None
+    link = root / "current"
+    return StartLink(
+        str(link), link.readlink().name if link.is_symlink() else "", is_whole=(link / _PROGRAM).exists(),
+        installed=tuple(sorted(path.name for path in (root / "versions").iterdir() if (path / _PROGRAM).exists())),
+        running=scope.status.version if scope.status else "",
+    )  # fmt: skip
 
 
 def users(scope: Scope) -> str | None:
@@ -162,7 +180,11 @@ def _port_use(port: int, ours: frozenset[str]) -> PortUse:
     inodes = {inode for path in tables if path.exists() for inode in listening_inodes(path.read_text(encoding="ascii"), port)}
     if not inodes:
         return PortUse(port, "")
-    return PortUse(port, describe_holder(port), is_ours=inodes <= ours, is_of_nodeagent=is_nodeagent(try_holder(port)))
+    pid = try_holder(port)
+    return PortUse(
+        port, describe_holder(port), is_ours=inodes <= ours, is_of_nodeagent=is_nodeagent(pid), is_kept=is_systemd(pid),
+        is_unseen=not pid and os.geteuid() != 0,
+    )  # fmt: skip
 
 
 def _inodes_of(pids: tuple[int, ...]) -> frozenset[str]:

@@ -19,6 +19,7 @@ from nodeagent.errors import ConfigError
 from nodeagent.probe.scope import Scope
 from nodeagent.process import preflight
 from nodeagent.process.interception import read_settings
+from nodeagent.process.privileges import check_may_see_network
 from redirect.cgroup import read_mount
 from redirect.errors import RedirectError
 from redirect.libnftables import LibraryMissing, Nft
@@ -48,6 +49,7 @@ def release(_scope: Scope) -> Release:
 
 def expressions(scope: Scope) -> Expressions:
     """What nftables and the kernel refuse in a dry run."""
+    check_may_see_network()
     try:
         with Nft() as nft:
             refused = tuple((name, why) for name, chain in _TRIED.items() if (why := _try_chain(nft, chain)))
@@ -58,6 +60,7 @@ def expressions(scope: Scope) -> Expressions:
 
 def identification(scope: Scope) -> Identification:
     """Whether callers can be named, by the agent's own test at start."""
+    check_may_see_network()
     try:
         preflight.check_kernel(scope.config or _ANY_HOST)
     except ConfigError as error:

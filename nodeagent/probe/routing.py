@@ -69,5 +69,7 @@ def _is_networkd_here(process: Path) -> bool:
     try:
         is_named = (process / "comm").read_text(encoding="utf-8", errors="replace").strip() == _COMM
         return is_named and (process / "ns/net").readlink() == Path("/proc/self/ns/net").readlink()
+    except PermissionError:  # it is networkd, and in which network only root sees
+        raise
     except OSError:
         return False

@@ -25,6 +25,10 @@ class Scope:
     ask_agent: Callable[[str, type[Any]], Any]
     """Answer to GET path; raises where it does not."""
     now: Callable[[], float]
+    is_agent_closed: bool = False
+    """It may answer, but not to this user."""
+    is_config_closed: bool = False
+    """The configuration is not for this user to read."""
 
     @property
     def settings(self) -> Config:
@@ -32,7 +36,10 @@ class Scope:
 
         Raises:
             ConfigError: there is none that can be used.
+            PermissionError: it is not for this user.
         """
+        if self.is_config_closed:
+            raise PermissionError(self.config_error)
         if self.config is None:
             raise ConfigError("the configuration cannot be used")
         return self.config

@@ -21,14 +21,19 @@ def is_nodeagent(pid: int, proc: Path = _PROC) -> bool:
     return any(word.rpartition("/")[2].partition(".")[0] == "nodeagent" for word in words)
 
 
+def is_systemd(pid: int, proc: Path = _PROC) -> bool:
+    """Whether it is the one that keeps sockets for units."""
+    return pid == 1 and _read(proc / "1" / "comm").strip() == "systemd"
+
+
 def try_holder(port: int, proc: Path = _PROC) -> int:
-    """The pid of a process that listens there; 0: none that can be seen."""
+    """The pid of a process that listens there; 0: none that can be seen. The first one only where it is alone: it keeps sockets for others."""
     inodes = {
         inode for name in ("tcp", "tcp6") for inode in listening_inodes(_read(proc / "net" / name), port) if inode != "0"
     }
-    for process in sorted(entry for entry in proc.iterdir() if entry.name.isdecimal()):
-        if inodes & set(_socket_inodes(process / "fd")):
-            return int(process.name)
+    for pid in sorted((int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal()), key=lambda pid: (pid == 1, pid)):
+        if inodes & set(_socket_inodes(proc / str(pid) / "fd")):
+            return pid
     return 0
 
 

@@ -58,7 +58,8 @@ def check_kernel(config: Config) -> None:
     try:
         make_prepared_socket(4).close()
     except OSError as error:
-        raise ConfigError(f"a transparent socket cannot be made: {error}; {_too_old()}") from error
+        cure = "it takes root, with CAP_NET_ADMIN" if isinstance(error, PermissionError) else _too_old()
+        raise ConfigError(f"a transparent socket cannot be made: {error}; {cure}") from error
     _check_conntrack()
     _check_sock_diag()
 

@@ -85,6 +85,15 @@ def missing_capabilities(keep: Mapping[int, str]) -> tuple[str, ...]:
     return tuple(reason for number, reason in keep.items() if not effective >> number & 1)
 
 
+def check_may_see_network() -> None:
+    """Raises PermissionError where the kernel shows its packet filter to nobody like this process.
+
+    libnftables, asked all the same, says so on standard error, again and again.
+    """
+    if missing_capabilities({_CAP_NET_ADMIN: "NET_ADMIN"}):
+        raise PermissionError("permission denied: it takes root, with CAP_NET_ADMIN")
+
+
 def keep_only(keep: Mapping[int, str]) -> None:
     """Gives up every capability that is not in `keep`, also for every program started from here.
 

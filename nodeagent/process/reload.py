@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from nodeagent.config import Config
 from nodeagent.process.child import START_ERRORS, watch_program
 
 _UNKNOWN = -1  # a status that nobody could tell: no sign of fitness
-_WORDS = 2000  # of what an unfit program printed, its end
+_WORDS = 2000  # of what an unfit program printed
 
 
 FIXED = ("admin.socket", "host.control_user", "host.worker_user", "intercept.cgroup_root")
@@ -81,9 +82,16 @@ async def check_successor(loop: asyncio.AbstractEventLoop, command: Command, env
         answer.seek(0)
         words.seek(0)
         if code:
-            said = words.read().decode(errors="replace")[-_WORDS:].strip()
+            said = _last_words(words.read().decode(errors="replace"))
             raise ReloadRefused(f"{command.program} is not fit: {said or f'it ended with status {code}'}")
         return answer.read()
+
+
+def _last_words(text: str) -> str:
+    """In one line what a program said last; of a traceback, what was raised."""
+    _, traceback, tail = text.rpartition("Traceback (most recent call last):\n")
+    lines = (line for line in tail.splitlines() if not (traceback and line.startswith(" ")))
+    return textwrap.shorten(" ".join(lines), _WORDS, placeholder=" …")
 
 
 async def _run(

@@ -4,18 +4,22 @@ import json
 import os
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from nodeagent import __version__
+from nodeagent.model.service import NAME_PATTERN
 from tests.hosts.support.image import ROOT
 
 pytestmark = pytest.mark.timeout(300)  # ansible-lint takes 20 s on an idle machine
 
 ANSIBLE = ROOT / "ansible"
 BIN = ROOT / ".venv/bin"
+HERE = ("-e", f"ansible_python_interpreter={sys.executable}", "-e", "ansible_become=false")
+"""This machine as a host, as whoever runs the test."""
 ROLES = ("package", "agent", "catalog")
 
 
@@ -82,6 +86,45 @@ def test_a_host_that_is_not_supported_is_refused_by_name(
     assert done.returncode == 2, done.stdout + done.stderr
     assert f"old1 is {is_it} with {service_mgr}, {pkg_mgr} and Python {python[0]}.{python[1]}; nodeagent's packages are for" in done.stdout
     assert done.stdout.count("\nTASK [") == 3  # the facts, the arguments, and this
+
+
+@pytest.mark.parametrize(
+    ("service", "check", "says"),
+    [
+        ({"name": "web", "port": 99999}, ["--check"], "{'name': 'web', 'port': 99999} cannot be a service"),
+        ({"name": "web", "port": 0}, [], "cannot be a service"),
+        ({"name": "Web", "port": 80}, [], "cannot be a service"),
+        ({"name": "web", "port": 80, "address": "10.0.0.0/24"}, [], "cannot be a service"),
+        ({"name": "web", "port": 80}, [], "new1 has no agent: run the play nodeagent.mesh.site first, without tags"),
+    ],
+)
+def test_services_are_judged_before_anything_is_changed(tmp_path: Path, service: dict, check: list[str], says: str) -> None:
+    """Also in check mode, and by a part of the play; a host without an agent is told as such."""
+    play = {
+        "hosts": "new1", "connection": "local", "roles": ["nodeagent.mesh.agent"],
+        "vars": {"nodeagent_catalog_address": "https://10.0.0.1:8501", "nodeagent_services": [service]},
+    }  # fmt: skip
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    extra = [*HERE, "-e", "_nodeagent_bin=/nonexistent", "--tags", "nodeagent_services"]
+    done = run(tmp_path, "ansible-playbook", "-i", "new1,", *extra, *check, str(tmp_path / "play.yml"))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert says in done.stdout
+    assert "changed=0" in done.stdout
+
+
+def test_services_are_called_as_the_agent_allows() -> None:
+    """One pattern, in two places."""
+    assert NAME_PATTERN == read("roles/agent/vars/main.yml")["_nodeagent_name"]
+
+
+def test_an_upgrade_of_a_host_without_an_agent_changes_nothing(tmp_path: Path) -> None:
+    """And says what is to be done first."""
+    assert not Path("/etc/nodeagent/nodeagent.toml").exists()
+    (tmp_path / "hosts").write_text("[nodeagent]\nnew1 ansible_connection=local\n")
+    done = run(tmp_path, "ansible-playbook", "-i", str(tmp_path / "hosts"), *HERE, "nodeagent.mesh.upgrade")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "new1 has no agent to upgrade, and nothing was changed: run the play nodeagent.mesh.site first" in done.stdout
+    assert "changed=0" in done.stdout
 
 
 def test_the_readme_has_the_variables_that_the_roles_have() -> None:

@@ -2,6 +2,9 @@
 
 import json
 import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -10,7 +13,7 @@ from click.testing import CliRunner
 
 from nodeagent.cli import check as module
 from nodeagent.cli.check import check, read_scope, report_json, screen
-from nodeagent.diagnose.facts import AgentState, Facts, Memory, Release
+from nodeagent.diagnose.facts import AgentState, Blind, Facts, Memory, Release
 from nodeagent.diagnose.finding import Finding, fail, warn, well
 
 GOOD, POOR, BAD = Memory(2**32, 2**33), Memory(1, 2**33), Release("4.19", (4, 19))
@@ -32,6 +35,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch, facts: list[Facts], *argv: str):
         (Facts(memory=POOR, release=BAD), (), 1),
         (Facts(agent=AgentState(error="gone"), memory=GOOD), (), 3),
         (Facts(agent=AgentState(problems=("p",))), (), 1),
+        (Facts(agent=Blind("closed to uid 7")), (), 3),
         (Facts(memory=GOOD), ("--wait", "60"), 0),
         (Facts(release=BAD), ("--wait", "0.05"), 5),
         (Facts(agent=AgentState(error="gone")), ("--wait", "0.05"), 5),
@@ -91,3 +95,25 @@ def test_the_real_thing_on_this_machine(tmp_path: Path) -> None:
     done = CliRunner().invoke(check, ["--pre", "-o", "json", "--config", str(tmp_path / "none.toml"), "--socket", str(tmp_path / "sock")])
     findings = json.loads(done.stdout)["findings"]
     assert {"host", "kernel", "firewall", "routing", "time"} == {finding["group"] for finding in findings}
+
+
+def test_another_user_is_told_what_only_root_sees_and_nothing_that_is_not_so(tmp_path: Path) -> None:
+    """A real look by a user without rights, at a host with agent, file and ports that are root's."""
+    path, sock = tmp_path / "etc" / "nodeagent.toml", tmp_path / "etc" / "api.sock"
+    tmp_path.chmod(0o755)
+    path.parent.mkdir(0o700)
+    path.write_text(HOST)
+    program = "import os, sys; os.setgroups([]); os.setresgid(64999, 64999, 64999); os.setresuid(64999, 64999, 64999)\n"
+    program += "from nodeagent.cli.main import main; main(['check', '-o', 'json', *sys.argv[1:]])"
+    with socket.create_server(("127.0.0.1", 15020)):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", program, "--config", str(path), "--socket", str(sock)], capture_output=True, text=True, check=False, cwd="/"
+        )
+    rows = json.loads(done.stdout)["findings"]
+    assert (done.returncode, done.stderr) == (3, "")
+    assert [row for row in rows if row["level"] == "failed"] == []
+    closed = {row["group"]: row["name"] for row in rows if row["found"] == "only root can see this"}
+    assert closed["host"] == "agent, configuration, users, files, state"
+    assert closed["kernel"] == "nftables, identification"
+    assert closed["firewall"] == "rules, redirections, managers"
+    assert "ports 15020 are held, by whom only root can see" in {row["found"] for row in rows}

@@ -40,7 +40,7 @@ def test_what_is_installed_is_listed(root: Path) -> None:
     assert told["apiVersion"] == "nodeagent/v1"
 
 
-@pytest.mark.parametrize(("version", "code"), [("2.0", 3), ("9.9", 1)])
+@pytest.mark.parametrize(("version", "code"), [("2.0", 3), ("9.9", 4)])
 def test_without_an_agent_or_a_version_nothing_is_switched(root: Path, version: str, code: int) -> None:
     """The exit status says which."""
     done = CliRunner().invoke(main, ["upgrade", version, "--yes", "--root", str(root), "--socket", str(root / "none.sock")])
@@ -209,3 +209,13 @@ def test_a_version_that_serves_is_taken(root: Path, monkeypatch: pytest.MonkeyPa
 def test_the_next_version_gets_time_for_all_that_a_reload_consists_of() -> None:
     """Else a version would be taken back that is about to serve."""
     assert limits.UPGRADE_S > limits.RELOAD_CHECK_S + limits.SETTLE_S + 2 * limits.START_S
+
+
+@pytest.mark.parametrize(
+    "argv", [("",), ("", "--back"), ("1.0", "--back"), ("1.0", "--list"), ("--list", "--yes"), ("--list", "--back")]
+)
+def test_what_contradicts_itself_is_a_usage_error(root: Path, argv: tuple[str, ...]) -> None:
+    """So is an empty version, as of a variable that is not set: it must not mean the newest."""
+    done = CliRunner().invoke(main, ["upgrade", *argv, "--root", str(root), "--socket", str(root / "none.sock")])
+    assert done.exit_code == 2
+    assert (root / "current").readlink() == Path("versions/1.0")

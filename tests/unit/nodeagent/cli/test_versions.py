@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.cli.versions import Versions, age_key, choose, read_versions, switch
+from nodeagent.cli.versions import NotInstalledError, Versions, age_key, choose, read_versions, switch
 from nodeagent.errors import ConfigError
 
 
@@ -56,7 +56,7 @@ def test_the_newest_is_chosen_unless_another_is_asked_for() -> None:
 )
 def test_what_is_not_there_is_not_switched_to(versions: tuple[str, ...], wanted: str, message: str, *, back: bool) -> None:
     """With what there is."""
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(NotInstalledError, match=message):
         choose(Versions(Path("/opt/x"), versions, "", ""), wanted, back=back)
 
 

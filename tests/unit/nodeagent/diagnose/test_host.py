@@ -6,7 +6,17 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.diagnose import host
-from nodeagent.diagnose.facts import AgentState, ConfigFile, Descriptors, FileState, Memory, PortUse, Programs, Room
+from nodeagent.diagnose.facts import (
+    AgentState,
+    ConfigFile,
+    Descriptors,
+    FileState,
+    Memory,
+    PortUse,
+    Programs,
+    Room,
+    StartLink,
+)
 from tests.unit.nodeagent.diagnose.verdicts import only, shown
 
 TOKEN = FileState("/etc/nodeagent/node.token", "the token", 0o400, "nodeagent", is_secret=True, reader="nodeagent")
@@ -119,3 +129,30 @@ def test_memory_runs_short() -> None:
 def test_open_files(files: Descriptors, levels: list[str]) -> None:
     """Of the machine, and of a worker."""
     assert [level for level, _, _ in shown(host.judge_descriptors(files))] == levels
+
+
+def test_ports_that_systemd_keeps_or_only_root_sees_are_not_said_to_be_anothers() -> None:
+    """Nobody is told to end systemd, nor the agent."""
+    kept = [PortUse(port, "process 1 (systemd)", is_kept=True) for port in (15001, 15006)]
+    unseen = PortUse(15008, "another process", is_unseen=True)
+    found = shown(host.judge_ports((*kept, unseen)))
+    assert [each[:2] for each in found] == [
+        ("warning", "ports 15001, 15006 are held by systemd, as for an agent that is to start again"),
+        ("warning", "ports 15008 are held, by whom only root can see"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("link", "level", "text", "cure"),
+    [
+        (StartLink("/o/current", "2.0", is_whole=True), "ok", "2.0 starts next", ""),
+        (StartLink("/o/current", "2.0", False, ("1.0", "1.1"), "1.1"), "failed", "leads to 2.0, where no program is", "ln -sfn versions/1.1 /o/current"),
+        (StartLink("/o/current", "", False, ("1.0", "1.1")), "failed", "/o/current is missing", "ln -sfn versions/VERSION /o/current"),
+        (StartLink("/o/current", "2.0", False), "failed", "installed: none", "install nodeagent anew"),
+    ],
+)  # fmt: skip
+def test_the_link_by_which_the_agent_starts(link: StartLink, level: str, text: str, cure: str) -> None:
+    """To the version that runs, where that is known."""
+    found = only(host.judge_start_link(link))
+    assert (found[0], found[2]) == (level, cure)
+    assert text in found[1]

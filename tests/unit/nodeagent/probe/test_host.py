@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from nodeagent.control.report import CatalogPart, IdentityPart, InterceptionPart, Status, SupervisorPart
-from nodeagent.diagnose.facts import AgentState, ConfigFile
+from nodeagent.diagnose.facts import AgentState, ConfigFile, StartLink
 from nodeagent.probe import host
 from nodeagent.process.privileges import User
 from tests.unit.nodeagent.probe.scene import scope
@@ -118,3 +118,36 @@ def test_memory_and_descriptors_of_this_machine() -> None:
     assert files.of_agent == 0
     assert host.open_files_limit(os.getpid()) > 0
     assert host.open_files_limit(2**22 + 1) == 0
+
+
+def test_a_link_that_leads_nowhere_is_seen(tmp_path: Path) -> None:
+    """And one to a program, and none; elsewhere than side by side there is nothing to look at."""
+    assert host.start_link(scope(), tmp_path) is None
+    program = tmp_path / "versions/1/bin/nodeagent"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    link, path = tmp_path / "current", str(tmp_path / "current")
+    assert host.start_link(scope(), tmp_path) == StartLink(path, "", is_whole=False, installed=("1",))
+    link.symlink_to("versions/2")
+    assert host.start_link(scope(status=STATUS), tmp_path) == StartLink(path, "2", is_whole=False, installed=("1",), running="1")
+    link.unlink()
+    link.symlink_to("versions/1")
+    assert host.start_link(scope(), tmp_path) == StartLink(path, "1", is_whole=True, installed=("1",))
+    assert host.start_link(scope(is_pre=True), tmp_path) is None
+
+
+def test_what_is_closed_to_this_user_is_no_failure() -> None:
+    """An agent that does not answer him may answer root; so may a file be well."""
+    for probe in (host.agent, host.config, host.users):
+        with pytest.raises(PermissionError):
+            probe(scope(config=None, config_error="Permission denied", is_agent_closed=True, is_config_closed=True))
+
+
+def test_a_port_whose_holder_only_root_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root sees them all."""
+    monkeypatch.setattr(host, "try_holder", lambda _port: 0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        more = f'[admin]\nmetrics = "127.0.0.1:{server.getsockname()[1]}"\n'
+        for uid, is_unseen in ((0, False), (1000, True)):
+            monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+            assert [use.is_unseen for use in host.ports(scope(more=more)) or () if use.holder] == [is_unseen]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.process.port_holder import describe_holder, is_nodeagent, listening_inodes
+from nodeagent.process.port_holder import describe_holder, is_nodeagent, is_systemd, listening_inodes, try_holder
 
 TABLE = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:3A99 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
@@ -45,3 +45,19 @@ def test_an_agents_process_is_told_by_its_command(tmp_path: Path, command: str, 
 def test_a_process_that_cannot_be_seen_is_another_process(tmp_path: Path) -> None:
     """Truthful, if not helpful."""
     assert describe_holder(15001, tmp_path) == "another process"
+
+
+def test_systemd_is_named_only_where_it_holds_a_port_alone(tmp_path: Path) -> None:
+    """It keeps the sockets of units that have others in use."""
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text(TABLE)
+    for pid, name in (("1", "systemd"), ("7", "python3")):
+        (tmp_path / pid / "fd").mkdir(parents=True)
+        (tmp_path / pid / "fd" / "3").symlink_to("socket:[4711]")
+        (tmp_path / pid / "comm").write_text(f"{name}\n")
+    assert try_holder(15001, tmp_path) == 7
+    (tmp_path / "7" / "fd" / "3").unlink()
+    assert try_holder(15001, tmp_path) == 1
+    assert [is_systemd(pid, tmp_path) for pid in (1, 7)] == [True, False]
+    (tmp_path / "1" / "comm").write_text("nginx\n")
+    assert not is_systemd(1, tmp_path)

@@ -68,3 +68,14 @@ def test_units_are_looked_for_in_a_cgroup() -> None:
     preflight.check_cgroup_root("")
     with pytest.raises(ConfigError, match="cgroup_root: '/no/such' is not below"):
         preflight.check_cgroup_root("/no/such")
+
+
+def test_a_right_that_is_missing_does_not_make_a_kernel_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cure is another one."""
+
+    def refuse(_family: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(preflight, "make_prepared_socket", refuse)
+    with pytest.raises(ConfigError, match=r"not permitted; it takes root, with CAP_NET_ADMIN$"):
+        preflight.check_kernel(parse_config(CONFIG, "test"))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.errors import ConfigError
+from nodeagent.process import privileges
 from nodeagent.process.privileges import (
     SPAWNER,
     SUPERVISOR,
@@ -66,3 +67,11 @@ def test_the_systemd_unit_grants_exactly_what_the_supervisor_keeps() -> None:
     (line,) = (line for line in unit.read_text().splitlines() if line.startswith("CapabilityBoundingSet="))
     granted = {name.removeprefix("CAP_") for name in line.partition("=")[2].split()}
     assert granted == {reason.partition(":")[0] for reason in SUPERVISOR.values()}
+
+
+def test_who_may_not_see_the_packet_filter_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before libnftables says it in its own way."""
+    privileges.check_may_see_network()
+    monkeypatch.setattr(privileges, "_status_field", lambda _name: "0000000000000000")
+    with pytest.raises(PermissionError, match="it takes root"):
+        privileges.check_may_see_network()

@@ -93,3 +93,13 @@ def test_a_program_is_started_again_as_it_was(tmp_path: Path) -> None:
     assert own_command([str(plain), "run"], ["python3", "-m", "module", "run"]) == Command(
         sys.executable, [sys.executable, "-m", "module", "run"]
     )
+
+
+def test_of_a_traceback_the_last_words_are_told_in_one_line(tmp_path: Path) -> None:
+    """Of a version that does not import, what is missing; a long text is cut between words."""
+    with pytest.raises(ReloadRefused, match=r"unfit is not fit: ModuleNotFoundError: No module named 'nosuch'$"):
+        checked(program(tmp_path / "unfit", "print('hello', flush=True)\nimport nosuch"))
+    with pytest.raises(ReloadRefused, match=r"is not fit: ValueError: a b$"):
+        checked(program(tmp_path / "unfit", "try:\n    1 / 0\nexcept Exception:\n    raise ValueError('a\\nb')"))
+    with pytest.raises(ReloadRefused, match=r"fit: word word .* word …$"):
+        checked(program(tmp_path / "unfit", "sys.exit('word\\n' * 2000)"))
