@@ -82,7 +82,7 @@ def test_a_deny_reaches_what_was_open_before(mesh: Lab, host: str, to: str, repl
     with Unit(mesh, "host1", "shop") as shop, closing(shop.connect(mesh.host(host).ipv4, port)) as sock:
         assert say(sock, "hello") == "app:hello"
         before = ids(mesh, host)
-        (carrier,) = [each.pid for each in with_spare(mesh, host) if f"{each.number}-" in str(before)] or [0]
+        (carrier,) = [each.pid for each in with_spare(mesh, host) if [each.tag] == [row.partition("-")[0] for row in before]]
         for replace in replacements:
             replace(mesh, host)
             assert say(sock, "still") == "app:still"
