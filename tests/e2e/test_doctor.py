@@ -260,7 +260,7 @@ def test_whoever_is_not_root_is_told_what_could_not_be_seen(lab: Lab) -> None:
     done = lab.exec("host1", "nodeagent", "check", "-o", "json", user="65534")
     findings = json.loads(done.stdout)["findings"]
     assert "Traceback" not in done.stderr
-    assert [f for f in findings if f["cure"] == "run it as root (sudo)"]
+    assert [f for f in findings if f["cure"] == "run it as root: sudo nodeagent check"]
 
 
 def test_a_host_that_is_looked_at_is_not_changed(lab: Lab) -> None:
