@@ -284,7 +284,7 @@ class Restarted:
                 is_holding=False,
             )  # fmt: skip
             control = SimpleNamespace(stop=lambda: self.note("control ends"), tell=lambda _: None)
-            guard = SimpleNamespace(beat=lambda: say("beat"), stop_beat=lambda: say("no beat"), condition="off", detail="")
+            guard = SimpleNamespace(beat=lambda: say("beat"), stop_beat=lambda: say("no beat"), settle=lambda: self.note("rules are whole"), condition="off", detail="")
             config = parse_config(TEXT.format("/tmp"), "test")
             supervisor = supervisor_of(fleet=fleet, control=control, guard=guard, owners=self.owners, config=config)
             supervisor._outlast_orphans = lambda _: self.note("orphans end")  # type: ignore[method-assign]
@@ -303,7 +303,7 @@ def test_a_restart_leaves_workers_and_sockets_and_says_one_more_beat(numbers: tu
     """Also where the service manager's SIGTERM is heard in the same moment: it follows in any case."""
     restarted = Restarted()
     restarted.serve(*numbers)
-    assert restarted.told == ["control ends", "nobody is born", "workers are released", "beat"]
+    assert restarted.told == ["rules are whole", "control ends", "nobody is born", "workers are released", "beat"]
     assert not restarted.owners.is_busy
 
 
