@@ -219,12 +219,13 @@ def test_a_program_that_goes_away_after_its_check_changes_nothing(monkeypatch: p
         )  # fmt: skip
         control = SimpleNamespace(stop=lambda: note("stopped"), revive=lambda: note_start("revived"))
         owners, key_file = SimpleNamespace(is_busy=False), SimpleNamespace(settle=lambda: note("saved"))
-        facts = {"guard": SimpleNamespace(beat=lambda s: told.append(f"beats {s}")), "generation": 1, "environ": {}}
+        guard = SimpleNamespace(beat=lambda s: told.append(f"beats {s}"), settle=lambda: note("whole"))
+        facts = {"guard": guard, "generation": 1, "environ": {}}
         supervisor = supervisor_of(fleet=fleet, control=control, owners=owners, key_file=key_file, **facts)
         supervisor._command = Command("/no/such/program", ["x"])
         with pytest.raises(FileNotFoundError):
             await supervisor._hand_on(b"")
-        assert told == ["stopped", "saved", "left", f"beats {limits.REPLACED_S}", "revived", "stays"]
+        assert told == ["whole", "stopped", "saved", "left", f"beats {limits.REPLACED_S}", "revived", "stays"]
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(HELD_SIGNALS) == set()
 
         async def fail(*_: object) -> bytes:
