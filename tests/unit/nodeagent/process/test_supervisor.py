@@ -220,8 +220,7 @@ def test_a_program_that_goes_away_after_its_check_changes_nothing(monkeypatch: p
         control = SimpleNamespace(stop=lambda: note("stopped"), revive=lambda: note_start("revived"))
         owners, key_file = SimpleNamespace(is_busy=False), SimpleNamespace(settle=lambda: note("saved"))
         guard = SimpleNamespace(beat=lambda s: told.append(f"beats {s}"), settle=lambda: note("whole"))
-        facts = {"guard": guard, "generation": 1, "environ": {}}
-        supervisor = supervisor_of(fleet=fleet, control=control, owners=owners, key_file=key_file, **facts)
+        supervisor = supervisor_of(fleet=fleet, control=control, owners=owners, key_file=key_file, guard=guard, generation=1, environ={})
         supervisor._command = Command("/no/such/program", ["x"])
         with pytest.raises(FileNotFoundError):
             await supervisor._hand_on(b"")
