@@ -1,6 +1,7 @@
 """The two helper processes of the iptables backend as this process sees them: asked, answered, ended."""
 
 import json
+import select
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from redirect.plan import FAMILIES
 from redirect.rules import Family
 from redirect.xtables_blob import NAMES
 
+_ANSWER_S = 20  # start, read and write take a busy host three
 _PROGRAM = (sys.executable, "-I", "-m", "redirect.iptables_helper")
 _shared: "ContextVar[Helpers | None]" = ContextVar("shared", default=None)
 
@@ -58,7 +60,7 @@ class Helpers:
                 _pipe(process.stdin).close()  # which ends it
         for process in self._running.values():
             _pipe(process.stdout).close()
-            process.wait()
+            _await_end(process)
         self._running.clear()
 
     @property
@@ -123,11 +125,26 @@ class Helpers:
             raise RedirectError(f"the helper process for IPv{family} has ended: {error}") from error
 
     def _receive(self, family: Family) -> dict[str, Any]:
-        line = _pipe(self._running[family].stdout).readline()
+        stdout, poller = _pipe(self._running[family].stdout), select.poll()
+        poller.register(stdout, select.POLLIN)
+        if not poller.poll(_ANSWER_S * 1000):
+            self._running[family].kill()
+            raise RedirectError(f"the helper process for IPv{family} did not answer within {_ANSWER_S} s")
+        line = stdout.readline()
         if not line:
             raise RedirectError(f"the helper process for IPv{family} has ended; libxtables does that to its callers (see above)")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+def _await_end(process: "subprocess.Popen[str]") -> None:
+    """It ends by itself when its standard input does; one that hangs is killed."""
+    try:
+        process.wait(_ANSWER_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):  # in the kernel: init reaps it when it is out
+            process.wait(1)
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

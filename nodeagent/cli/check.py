@@ -51,7 +51,7 @@ def check(*, pre: bool, wait_s: float | None, config_path: Path, output: str, so
 
     Nothing is changed. A peer logs one refused handshake for each look.
 
-    Exit status: 0 nothing has failed, 1 something has, 3 the agent does not answer, 5 something still has when --wait is over.
+    Exit status: 0 nothing has failed, 1 something has, 3 the agent does not answer (or not to you), 5 something still has when --wait is over.
     """
     began = time.monotonic()
     while True:

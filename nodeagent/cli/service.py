@@ -1,6 +1,7 @@
 """`nodeagent service`: registers what runs on this host in the catalog."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from nodeagent.cli.catalog_api import Client, config_option, open_host, open_ope
 from nodeagent.cli.names import service_name
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
 from nodeagent.config import check_captured, load_config
-from nodeagent.errors import NotInCatalog
+from nodeagent.errors import CatalogError, NotInCatalog
 from nodeagent.model.address import canonical_ip
 
 HEADERS = ("ID", "SERVICE", "ADDRESS", "PORT")
@@ -55,14 +56,10 @@ def register(  # noqa: PLR0913 - click hands over one argument for each option
     check_captured(load_config(config_path), port)
     host, client = _host_name(config_path), open_host(config_path, token_file)
     client.ask("PUT", "/v1/agent/service/register", body, node=host)
-    if others := services_beside(_read_services(client, host), name, port, address):
-        click.secho(
-            f"Warning: at port {port} there is {', '.join(others)}, too. A port is one service's: the healthy one's, of several the first by"
-            f" name; the intentions of the others mean nothing there. To take one away: nodeagent service deregister ID",
-            err=True, fg="yellow",
-        )  # fmt: skip
     if protocol:
         _declare(open_operator(config_path, token_file), name, protocol)
+    with suppress(CatalogError):  # it is registered, whether or not others can be seen
+        _warn_of(services_beside(_read_services(client, host), name, port, address), port)
     click.echo(f"registered: {body['ID']} at port {port}; who may call it: nodeagent intention allow SOURCE {name}")
 
 
@@ -111,6 +108,15 @@ def _read_services(client: Client, host: str) -> list[dict[str, Any]]:
     """What the catalog has for the host, by ID."""
     answer = client.ask("GET", f"/v1/catalog/node/{segment(host)}") or {}
     return sorted((answer.get("Services") or {}).values(), key=lambda row: str(row.get("ID")))
+
+
+def _warn_of(others: Sequence[str], port: int) -> None:
+    if others:
+        click.secho(
+            f"Warning: at port {port} there is {', '.join(others)}, too. A port is one service's: the healthy one's, of several the first by"
+            f" name; the intentions of the others mean nothing there. To take one away: nodeagent service deregister ID",
+            err=True, fg="yellow",
+        )  # fmt: skip
 
 
 def services_beside(rows: Iterable[Mapping[str, Any]], name: str, port: int, address: str) -> list[str]:

@@ -232,11 +232,13 @@ class Follower:
         name, now = self._config.host.name, self._elapsed()
         if any(host.name == name for host in hosts) and now - self._registered_at < limits.CATALOG_COMPLAIN_S:
             raise CatalogError(f"the catalog's row of {name} was changed by somebody; has another machine this name?")
+        before, self._registered_at = self._registered_at, now
         try:
             await self._catalog.put("/v1/catalog/register", registration_of(self._config))
         except CatalogError as error:
+            if isinstance(error, CatalogRefused):  # else it may be written all the same
+                self._registered_at = before
             raise CatalogError(f"this host could not be registered: {error}") from error
-        self._registered_at = now
         _log.info("host_registered", host=self._config.host.name)
 
 

@@ -9,7 +9,7 @@ from nodeagent.diagnose import catalog, clock, firewall, host, identity, kernel,
 from nodeagent.diagnose.facts import Blind, Facts
 from nodeagent.diagnose.finding import Finding, Group, Verdict
 
-_FOR_ROOT = re.compile(r"permission|permitted|root|closed to uid", re.IGNORECASE)
+_FOR_ROOT = re.compile(r"\bpermission|\bpermitted|\broot\b|closed to uid", re.IGNORECASE)
 _AS_ROOT = "run it as root: sudo nodeagent check"
 _FROM_OUTSIDE = "something keeps it from root, as in a container (its capabilities, seccomp, AppArmor, SELinux): look on the host itself"
 

@@ -18,7 +18,7 @@ class ConnectionRow(msgspec.Struct, kw_only=True):
     """One connection, open or closed. Owned by the worker that serves it; sent to control when it ends."""
 
     id: str
-    """`b3-17`: the agent's start in letters, the worker, the connection. Never given twice on a host."""
+    """`b3-17`: the agent's start in letters, the worker, the connection. Never given twice on a host that keeps its state."""
     direction: Direction
     client: str
     original_dst: str

@@ -1,4 +1,4 @@
-"""Standard error for processes that have one thread and must never wait: what nobody takes is kept for a while, then dropped and told."""
+"""Standard error for processes that must never wait: what nobody takes is kept for a while, then dropped and told."""
 
 import io
 import os
@@ -6,6 +6,7 @@ import select
 import socket
 import stat
 import sys
+import threading
 from datetime import UTC, datetime
 
 import msgspec
@@ -29,6 +30,8 @@ class Unblocked(io.RawIOBase):
         self._descriptor = descriptor
         self._process = process
         self._waiting = bytearray()
+        self._lock = threading.RLock()
+        """The supervisor's second thread, which repairs rules, logs too."""
         is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
         self._socket = socket.socket(fileno=os.dup(descriptor)) if is_socket else None
 
@@ -38,17 +41,22 @@ class Unblocked(io.RawIOBase):
 
     def write(self, data: bytes, /) -> int:  # type: ignore[override]  # bytes are all that loggers and text streams write
         """As if all of it was written."""
-        if len(self._waiting) + len(data) > limits.STDERR_BYTES_QUEUED:
-            self.flush()
-        if len(self._waiting) + len(data) > limits.STDERR_BYTES_QUEUED:
-            self.dropped += data.count(b"\n")
-        else:
-            self._waiting += data
-            self.flush()
+        with self._lock:
+            if len(self._waiting) + len(data) > limits.STDERR_BYTES_QUEUED:
+                self.flush()
+            if len(self._waiting) + len(data) > limits.STDERR_BYTES_QUEUED:
+                self.dropped += data.count(b"\n")
+            else:
+                self._waiting += data
+                self.flush()
         return len(data)
 
     def flush(self) -> None:
         """Writes what can be written now; then how much was lost before."""
+        with self._lock:
+            self._flush()
+
+    def _flush(self) -> None:
         told = 0
         try:
             self._write_waiting()

@@ -2,10 +2,12 @@
 
 import array
 import asyncio
+import fcntl
 import os
 import signal
 import socket
 import struct
+import termios
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -68,6 +70,7 @@ class ControlProcess:
         self._handover: socket.socket | None = None
         self._frames = FrameReader(limits.CONTROL_FRAME_BYTES)
         self._unsent = b""
+        self._deaf_turns = 0
         self._await_until = loop.time() + limits.RESUME_MAX_S
         """Until then the first one may let workers hear policy; when it has spoken that takes moments."""
         self._late: set[WorkerProcess] = set()
@@ -151,8 +154,16 @@ class ControlProcess:
         self._loop.add_reader(self._handover, self._receive_keys)
 
     def tell(self, stats: SupervisorStats) -> None:
-        """Sends the figures; those that do not fit into the channel are left out, the next ones say it all."""
+        """Sends the figures; those that do not fit into the channel are left out, the next ones say it all.
+
+        One that has read none for long hears no denies either, and is replaced. Turns are counted, not seconds: after a stop of the
+        whole machine nobody is judged.
+        """
         if self._channel is None:
+            return
+        self._deaf_turns = self._deaf_turns + 1 if _count_unread(self._channel) else 0
+        if self._deaf_turns > limits.CONTROL_DEAF_TURNS:
+            self._replace("hangs: it has read nothing for long")
             return
         frame = self._unsent or encode_frame(stats)
         try:
@@ -270,6 +281,7 @@ class ControlProcess:
             self._loop.remove_reader(self._handover)
             self._handover.close()
         self._channel = self._handover = None
+        self._deaf_turns = 0
 
     def _end(self, code: int | None) -> None:
         self._receive_keys()
@@ -281,6 +293,13 @@ class ControlProcess:
         next_at = start_at(self.exits, now)
         _log.error("control_exited", code=code, restart_in_s=round(next_at - now, 3))
         self._restart_timer = self._loop.call_at(next_at, self.start)
+
+
+def _count_unread(sock: socket.socket) -> int:
+    """Bytes that the other end has not read (unix(7), TIOCOUTQ)."""
+    count = array.array("i", [0])
+    fcntl.ioctl(sock, termios.TIOCOUTQ, count)
+    return count[0]
 
 
 def _receive_memory(handover: socket.socket) -> int:

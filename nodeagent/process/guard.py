@@ -5,6 +5,7 @@ import errno
 import signal
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Literal
 
 from nodeagent import limits
@@ -50,6 +51,8 @@ class Guard:
         self._under_way = ""
         """What is done in the thread; the loop touches nothing of it but the beat."""
         self._is_repairing = self._is_late = False
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.asked = asyncio.Event()
         """Set when a check is wanted before its time."""
 
@@ -148,24 +151,32 @@ class Guard:
         An address or port that is missing from a set is traffic in clear. Cgroups are not compared but written anew: nft
         takes seconds to list hundreds of units, and callers wait meanwhile.
         """
-        self.asked.clear()
         if self._settings is None or self._elements is None:
             return
         self._checks += 1
         self._try("bypassed", self._count_bypassed)
+        self.asked.clear()  # what failed just now is what this check is for
         if self._is_slow:
             await self._check_aside(self._settings, self._elements)
         else:
             self._check(self._settings, self._elements)
 
+    async def settle(self) -> None:
+        """Returns when nothing is done in the thread, or after SETTLE_S: a process that ends would leave it half done."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limits.SETTLE_S):
+                await self._idle.wait()
+
     async def _check_aside(self, settings: Settings, elements: AnyElements) -> None:
         self._under_way = "being compared with the plan, as somebody changed a table"
+        self._idle.clear()
         late = asyncio.get_running_loop().call_later(limits.REPAIR_SAY_S, self._say_late)
         try:
             await run_aside(lambda: self._check(settings, elements))
         finally:
             late.cancel()
             self._under_way, self._is_repairing, self._is_late = "", False, False
+            self._idle.set()
         self._try("capture", self._write_capture)
 
     def _say_late(self) -> None:

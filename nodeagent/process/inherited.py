@@ -40,7 +40,7 @@ def inherited_slots(parts: "Parts") -> list[Slot]:
     if parts.passed:
         return [_slot(passed) for passed in parts.passed.slots]
     if parts.inheritance:
-        _log.warning("handover_unknown", effect="workers of before finish what they carry, as after a crash")
+        _log.warning("handover_unknown", effect="workers of before finish what they carry, and hear no more of policy")
         return _slots_of_strays(parts)
     named = [(name, fd) for name, fd in parts.stored if name not in (KEYS, MARKS) and not name.startswith(PREFIX)]
     return [Slot([each]) for each in group(named)]

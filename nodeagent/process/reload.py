@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -91,7 +90,10 @@ def _last_words(text: str) -> str:
     """In one line what a program said last; of a traceback, what was raised."""
     _, traceback, tail = text.rpartition("Traceback (most recent call last):\n")
     lines = (line for line in tail.splitlines() if not (traceback and line.startswith(" ")))
-    return textwrap.shorten(" ".join(lines), _WORDS, placeholder=" …")
+    said = " ".join(" ".join(lines).split())
+    if len(said) <= _WORDS:
+        return said
+    return f"{said[:_WORDS].rpartition(' ')[0]} …" if traceback else f"… {said[-_WORDS:].partition(' ')[2]}"
 
 
 async def _run(

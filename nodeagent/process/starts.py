@@ -3,6 +3,7 @@
 Whoever comes by a reload goes on with its predecessor's. The number is on disk before it is used.
 """
 
+import errno
 import os
 import queue
 import threading
@@ -34,9 +35,11 @@ def name_start(number: int) -> str:
 def count_start(path: Path, draw: float) -> str:
     """The name of this start. Where no disk keeps the count in time it is one by chance (`draw`: 0 to 1), of six or seven letters."""
     counted: queue.SimpleQueue[int | OSError] = queue.SimpleQueue()
-    threading.Thread(target=lambda: counted.put(_try_count(path)), daemon=True).start()
     try:
+        threading.Thread(target=lambda: counted.put(_try_count(path)), daemon=True).start()
         found = counted.get(timeout=limits.START_COUNT_S)
+    except RuntimeError as error:  # what Python makes of the limit on processes
+        found = OSError(errno.EAGAIN, str(error))
     except queue.Empty:
         found = TimeoutError(f"the disk did not take it within {limits.START_COUNT_S:g} s")
     if isinstance(found, int):

@@ -153,6 +153,7 @@ class Supervisor:
         parts = self._parts
         _log.info("reload_started", generation=parts.generation, workers=len(parts.fleet.living()))
         try:
+            await parts.guard.settle()
             await parts.control.stop()
             await parts.key_file.settle()
             await parts.fleet.leave()
@@ -195,6 +196,7 @@ class Supervisor:
         parts = self._parts
         _log.info("restart_started", workers=len(parts.fleet.living()), within_s=parts.config.host.drain_max_s)
         parts.notifier.stopping("makes room for the next; open connections go on")
+        await parts.guard.settle()
         await parts.control.stop()
         await parts.key_file.settle()
         await parts.fleet.leave()

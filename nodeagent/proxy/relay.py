@@ -95,8 +95,8 @@ class Relay:
 
     def count(self) -> None:
         """Brings the row's byte counts up to date."""
-        if self.upstream:  # without one nothing was relayed, whatever the client has sent
-            self.row.sent, self.row.received = self.downstream.received, self.upstream.received
+        self.row.sent = self.downstream.received
+        self.row.received = self.upstream.received if self.upstream else 0
 
     def _blame(self, end: End, *, lost: bool) -> tuple[Reason, Side]:
         side = Side.DOWNSTREAM if end is self.downstream else Side.UPSTREAM

@@ -167,12 +167,14 @@ def test_an_agent_gives_its_token_to_no_other_catalog(mesh: Mesh, wire: Wire, ca
     before = path.read_text()
     assert before == (data_directory(lab.host("hub")) / "tls-ca.pem").read_text()
     lab.stop_agent("host1")
+    starts = len(look.log_lines(lab, "host1", "supervisor_ready"))
     path.write_text(ServerRoot.create(datetime.now(UTC)).cert_pem)
     try:
         agent.start_agent(place, lab.state.holder(place))
         eventually(
             lambda: "CERTIFICATE_VERIFY_FAILED" in place.log(layout.AGENT).read_text(), look.WITHIN_S, "it says so"
         )
+        eventually(lambda: len(look.log_lines(lab, "host1", "supervisor_ready")) > starts, look.WITHIN_S, "it serves")
         assert mesh.call("shop", canary) == "reset"
     finally:
         lab.stop_agent("host1")

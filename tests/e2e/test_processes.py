@@ -119,6 +119,14 @@ class TestDeaths:
         wait_until(lambda: len(host.events("worker_adopted")) == 6, "another control has them")
         assert [event["code"] for event in host.events("control_exited")] == [-9]
 
+    def test_a_hung_control_is_replaced(self, host: Solo) -> None:
+        """The next one has its workers. As long as it hangs nobody hears of changes."""
+        host.start_ready()
+        wait_until(lambda: len(host.events("worker_adopted")) == 3, "control has its workers and the spare")
+        os.kill(host.events("control_started")[0]["pid"], signal.SIGSTOP)
+        wait_until(lambda: len(host.events("worker_adopted")) == 6, "another control has them", deadline_s=10 * limits.CONTROL_DEAF_TURNS)
+        assert ["it hangs: it has read nothing for long"] == [event["why"] for event in host.events("control_cut")]
+
     def test_a_hung_worker_is_replaced(self, host: Solo) -> None:
         """A worker that does not answer for HUNG_S is killed."""
         host.start_ready()

@@ -37,6 +37,18 @@ def test_a_helper_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyP
         helpers.check({4: {}})
 
 
+def test_a_helper_that_hangs_is_an_error_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would write what is to be captured meanwhile. One that does not end when it should is killed, too."""
+    monkeypatch.setattr(iptables_process, "_PROGRAM", ("/bin/sh", "-c", "sleep 1000"))
+    monkeypatch.setattr(iptables_process, "_ANSWER_S", 0.2)
+    with Helpers() as helpers:
+        helpers._send(6, {})
+        running = helpers._running[6]
+        with pytest.raises(RedirectError, match=r"helper process for IPv4 did not answer within 0\.2 s"):
+            helpers.check({4: {}})
+    assert running.poll() == -9
+
+
 def test_calls_that_share_their_helpers_start_them_once_and_end_them_at_the_end() -> None:
     """A repair is three calls."""
     with shared_helpers():

@@ -27,6 +27,12 @@ def test_what_could_not_be_looked_at_is_doubtful_and_says_why() -> None:
     assert "sudo" not in finding.cure
 
 
+def test_roots_are_not_root() -> None:
+    """What the catalog said of its CA is told to everybody."""
+    (finding,) = judge(Facts(peers=Blind("the catalog answered 500 to /v1/connect/ca/roots")))
+    assert "answered 500" in finding.found
+
+
 def test_findings_come_by_group() -> None:
     """Each with its place."""
     found = judge(Facts(memory=Memory(2**30, 2**31), release=Release("4.19.0", (4, 19))))

@@ -29,6 +29,8 @@ from tests.support.loop import run, until
 
 CONFIG = parse_config('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:8501"\n', "test")
 
+FIGURES = SupervisorStats(1, "0", 0.0, "off", "", 0, 0, [])
+
 
 class Start:
     """Starts a program that does nothing in control's place, or fails as told. Owned by one test."""
@@ -111,12 +113,35 @@ def test_while_control_is_down_nothing_waits_for_it() -> None:
 
     async def script(control: ControlProcess) -> None:
         assert control.pid == 0
-        control.tell(SupervisorStats(1, "0", 0.0, "off", "", 0, 0, []))
+        control.tell(FIGURES)
         await control.stop()
         control.start()
         assert control.pid == 0
 
     play(script, Start())
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_control_that_reads_nothing_for_long_is_replaced(monkeypatch: pytest.MonkeyPatch, *, reads: bool) -> None:
+    """It would hear no denies. One that reads lives, however often it is told something."""
+    monkeypatch.setattr(limits, "CONTROL_DEAF_TURNS", 3)
+    start = Start()
+
+    async def script(control: ControlProcess) -> None:
+        control.start()
+        pid = control.pid
+        with capture_logs() as log:
+            for _ in range(8):
+                control.tell(FIGURES)
+                if reads:
+                    os.read(start._channels[-1], 100_000)
+            if reads:
+                assert (control.pid, log) == (pid, [])
+                return
+            await until(lambda: control.pid not in (0, pid), "another one runs")
+        assert [line.get("why") for line in log if line["event"] == "control_cut"] == ["it hangs: it has read nothing for long"]
+
+    play(script, start)
 
 
 def test_a_control_that_cannot_be_started_is_tried_again() -> None:

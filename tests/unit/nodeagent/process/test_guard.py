@@ -223,6 +223,30 @@ def test_a_beat_that_fails_asks_for_a_repair_at_once_and_does_not_wait_for_it(mo
     run(scene)
 
 
+def test_a_check_asks_for_no_other_and_whoever_ends_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails within it is what it is for; a process that ends in the middle would leave half a repair."""
+    tables = SlowTables(monkeypatch)
+    tables.sets_are_there = False
+
+    async def scene() -> None:
+        guard = Guard(Settings(agent_uids=(64901,), backend="iptables"))
+        await guard.settle()
+        monkeypatch.setattr(guard, "_count_bypassed", lambda _elements: tables._beat(1))
+        checking = asyncio.create_task(guard.check())
+        await asyncio.sleep(0)
+        settling = asyncio.create_task(guard.settle())
+        await asyncio.sleep(0)
+        assert (guard.asked.is_set(), settling.done()) == (False, False)
+        tables.goes_on.set()
+        await checking
+        await settling
+        monkeypatch.setattr(limits, "SETTLE_S", 0.01)
+        guard._idle.clear()
+        await guard.settle()
+
+    run(scene)
+
+
 def test_a_thread_beside_the_loop_takes_no_signal_and_its_lack_is_an_error_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reload that is asked for while this program is replaced would be lost in it."""
     blocked: set[int] = set()

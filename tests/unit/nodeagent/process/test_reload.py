@@ -101,5 +101,7 @@ def test_of_a_traceback_the_last_words_are_told_in_one_line(tmp_path: Path) -> N
         checked(program(tmp_path / "unfit", "print('hello', flush=True)\nimport nosuch"))
     with pytest.raises(ReloadRefused, match=r"is not fit: ValueError: a b$"):
         checked(program(tmp_path / "unfit", "try:\n    1 / 0\nexcept Exception:\n    raise ValueError('a\\nb')"))
-    with pytest.raises(ReloadRefused, match=r"fit: word word .* word …$"):
-        checked(program(tmp_path / "unfit", "sys.exit('word\\n' * 2000)"))
+    with pytest.raises(ReloadRefused, match=r"fit: … word word .* word the cause$"):
+        checked(program(tmp_path / "unfit", "sys.exit('word\\n' * 2000 + 'the cause')"))
+    with pytest.raises(ReloadRefused, match=r"fit: ValueError: word word .* word …$"):
+        checked(program(tmp_path / "unfit", "raise ValueError('word ' * 2000)"))

@@ -62,6 +62,14 @@ def test_a_start_that_is_not_counted_is_named_by_chance(tmp_path: Path, break_) 
     assert [(entry["event"], bool(entry["error"])) for entry in logs] == [("start_not_counted", True)] * 3
 
 
+def test_a_start_without_a_thread_is_named_by_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert len(count_start(tmp_path / "starts", 0.0)) >= 6
+
+
 def test_a_disk_that_stalls_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does a pipe in its place."""
     path = tmp_path / "starts"

@@ -219,12 +219,12 @@ def test_a_program_that_goes_away_after_its_check_changes_nothing(monkeypatch: p
         )  # fmt: skip
         control = SimpleNamespace(stop=lambda: note("stopped"), revive=lambda: note_start("revived"))
         owners, key_file = SimpleNamespace(is_busy=False), SimpleNamespace(settle=lambda: note("saved"))
-        facts = {"guard": SimpleNamespace(beat=lambda s: told.append(f"beats {s}")), "generation": 1, "environ": {}}
-        supervisor = supervisor_of(fleet=fleet, control=control, owners=owners, key_file=key_file, **facts)
+        guard = SimpleNamespace(beat=lambda s: told.append(f"beats {s}"), settle=lambda: note("whole"))
+        supervisor = supervisor_of(fleet=fleet, control=control, owners=owners, key_file=key_file, guard=guard, generation=1, environ={})
         supervisor._command = Command("/no/such/program", ["x"])
         with pytest.raises(FileNotFoundError):
             await supervisor._hand_on(b"")
-        assert told == ["stopped", "saved", "left", f"beats {limits.REPLACED_S}", "revived", "stays"]
+        assert told == ["whole", "stopped", "saved", "left", f"beats {limits.REPLACED_S}", "revived", "stays"]
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(HELD_SIGNALS) == set()
 
         async def fail(*_: object) -> bytes:
@@ -284,7 +284,7 @@ class Restarted:
                 is_holding=False,
             )  # fmt: skip
             control = SimpleNamespace(stop=lambda: self.note("control ends"), tell=lambda _: None)
-            guard = SimpleNamespace(beat=lambda: say("beat"), stop_beat=lambda: say("no beat"), condition="off", detail="")
+            guard = SimpleNamespace(beat=lambda: say("beat"), stop_beat=lambda: say("no beat"), settle=lambda: self.note("rules are whole"), condition="off", detail="")
             config = parse_config(TEXT.format("/tmp"), "test")
             supervisor = supervisor_of(fleet=fleet, control=control, guard=guard, owners=self.owners, config=config)
             supervisor._outlast_orphans = lambda _: self.note("orphans end")  # type: ignore[method-assign]
@@ -303,7 +303,7 @@ def test_a_restart_leaves_workers_and_sockets_and_says_one_more_beat(numbers: tu
     """Also where the service manager's SIGTERM is heard in the same moment: it follows in any case."""
     restarted = Restarted()
     restarted.serve(*numbers)
-    assert restarted.told == ["control ends", "nobody is born", "workers are released", "beat"]
+    assert restarted.told == ["rules are whole", "control ends", "nobody is born", "workers are released", "beat"]
     assert not restarted.owners.is_busy
 
 

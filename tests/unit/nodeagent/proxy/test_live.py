@@ -20,9 +20,7 @@ def live_of() -> Live:
 def opened(live: Live, sent: int = 0) -> Relay:
     end = TcpEnd()
     end.received = sent
-    relay = live.open(end, "outbound", CLIENT, "10.0.0.2:80")
-    relay.upstream = TcpEnd()
-    return relay
+    return live.open(end, "outbound", CLIENT, "10.0.0.2:80")
 
 
 def test_rows_are_numbered_per_worker_and_counted_by_direction() -> None:
