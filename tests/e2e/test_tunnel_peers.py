@@ -98,9 +98,8 @@ def test_both_workers_get_their_share_on_both_hosts(pair: Lab, unit: NewUnit, ec
     clients = [caller.connect(*target(pair)) for caller in (unit("host1", name) for name in CALLERS) for _ in range(8)]
     assert all(speaks(client, text) for client in clients)
     for host in ("host1", "host2"):
-        rows = look.open_rows(pair, host)
-        assert len(rows) == len(clients)
-        assert {int(row["id"].partition("-")[0]) for row in rows} == set(look.worker_pids(pair, host))
+        assert len(look.open_rows(pair, host)) == len(clients)
+        assert look.carriers(pair, host) == look.worker_pids(pair, host)
 
 
 # --- the peer's agent ----------------------------------------------------------------------------------------------
@@ -162,8 +161,7 @@ def test_half_an_answer_of_a_dead_worker_looks_like_no_whole_one(pair: Lab, unit
         assert receive(client, 4) == b"half"
         ends += [client, answering]
     eventually(lambda: look.total(pair, "host1", "connections") == 3, look.WITHIN_S, "control knows of them")
-    workers = {int(row["id"].partition("-")[0]) for row in look.open_rows(pair, "host1")}
-    killed = {each["number"]: each["pid"] for each in look.status(pair, "host1")["workers"] if each["number"] in workers}
+    killed = look.carriers(pair, "host1")
     for pid in killed.values():
         os.kill(pid, signal.SIGKILL)
     assert [is_reset(end) for end in ends] == [True] * 6

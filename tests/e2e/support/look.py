@@ -73,6 +73,12 @@ def worker_pids(lab: Lab, host: str) -> dict[int, int]:
     return {w["number"]: w["pid"] for w in status(lab, host)["workers"] if w["state"] == "serving"}
 
 
+def carriers(lab: Lab, host: str) -> dict[int, int]:
+    """Number and pid of the workers that the ids of open connections name."""
+    tags = {row["id"].partition("-")[0] for row in open_rows(lab, host)}
+    return {w["number"]: w["pid"] for w in status(lab, host)["workers"] if w["tag"] in tags}
+
+
 def first_worker(lab: Lab, host: str) -> tuple[int, int]:
     """Number and pid of one that serves."""
     return min(worker_pids(lab, host).items())
