@@ -49,7 +49,7 @@ class Guard:
         self._checks = 0
         self._is_slow = settings is not None and settings.backend == "iptables"
         self._under_way = ""
-        """What is done in the thread; the loop touches nothing of it but the beat."""
+        """What is done in the thread; meanwhile the loop touches beats alone (units are no elements of iptables)."""
         self._is_repairing = self._is_late = False
         self._idle = asyncio.Event()
         self._idle.set()

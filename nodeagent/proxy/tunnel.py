@@ -80,7 +80,7 @@ class Tunnel(asyncio.Protocol):
         """No new streams; closes when the open ones have ended.
 
         Whoever accepted it waits a moment for streams that left the peer before it was told, and refuses those that come later:
-        nobody may choose a worker that hears no more of policy.
+        nobody may choose a worker that is leaving.
         """
         if not self.is_client and not self.session.is_closing:
             self._stays_until = self._loop.time() + limits.RETIRE_S

@@ -179,45 +179,26 @@ def test_those_who_wait_in_queues_are_not_given_to_somebody_who_knows_nothing(mo
     assert limits.RESUME_S < limits.ALIVE_S
 
 
-def test_a_first_start_waits_for_policy_too_and_lets_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever starts after the agent meets no refusal for want of policy; until then no beat captures anybody."""
-    monkeypatch.setattr(limits, "RESUME_S", 0.0)
-
-    async def scene() -> None:
-        first, beats = Scene(start=False), list[str]()
-        first.is_policy_awaited = True
-        heart = Heartbeat(asyncio.get_running_loop(), first.fleet, lambda: beats.append("beat"), lambda: None)
-        first.fleet.start([Slot([EMPTY])])
-        try:
-            await until(lambda: [each.state for each in first.fleet.living()] == [State.STANDBY] * 2, "both could serve")
-            first.fleet._fill()
-            heart.tick()
-            assert (first.fleet.slots[0].worker, beats) == (None, [])
-            first.is_policy_awaited = False
-            await until(first.fleet.are_all_serving, "it serves all the same")
-        finally:
-            await first.fleet.drain(20, asyncio.Event())
-
-    run(scene)
-
-
-def test_nor_while_policy_is_awaited_however_busy_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel is told that the agent lives meanwhile."""
+@pytest.mark.parametrize(("is_resumed", "expected"), [(True, ["beat"]), (False, [])])
+def test_nor_while_policy_is_awaited_however_busy_the_host(
+    monkeypatch: pytest.MonkeyPatch, *, is_resumed: bool, expected: list[str]
+) -> None:
+    """The kernel is told that the agent lives meanwhile; but at a first start no beat captures anybody before."""
     monkeypatch.setattr(limits, "RESUME_S", 0.0)
 
     async def scene() -> None:
         resumed, beats = Scene(start=False), list[str]()
         resumed.is_policy_awaited = True
         heart = Heartbeat(asyncio.get_running_loop(), resumed.fleet, lambda: beats.append("beat"), lambda: None)
-        resumed.fleet.start([Slot([EMPTY])], is_resumed=True)
+        resumed.fleet.start([Slot([EMPTY])], is_resumed=is_resumed)
         try:
             await until(lambda: [each.state for each in resumed.fleet.living()] == [State.STANDBY] * 2, "both could serve")
             resumed.fleet._fill()
             heart.tick()
-            assert (resumed.fleet.slots[0].worker, beats) == (None, ["beat"])
+            assert (resumed.fleet.slots[0].worker, beats) == (None, expected)
             resumed.is_policy_awaited = False
             heart.tick()
-            assert beats == ["beat"]
+            assert beats == expected
             await until(resumed.fleet.are_all_serving, "it serves all the same")
         finally:
             await resumed.fleet.drain(20, asyncio.Event())
