@@ -73,9 +73,9 @@ def worker_pids(lab: Lab, host: str) -> dict[int, int]:
     return {w["number"]: w["pid"] for w in status(lab, host)["workers"] if w["state"] == "serving"}
 
 
-def carriers(lab: Lab, host: str) -> dict[int, int]:
-    """Number and pid of the workers that the ids of open connections name."""
-    tags = {row["id"].partition("-")[0] for row in open_rows(lab, host)}
+def carriers(lab: Lab, host: str, **facts: object) -> dict[int, int]:
+    """Number and pid of the workers that the ids of open connections with these facts name."""
+    tags = {row["id"].partition("-")[0] for row in open_rows(lab, host) if facts.items() <= row.items()}
     return {w["number"]: w["pid"] for w in status(lab, host)["workers"] if w["tag"] in tags}
 
 
