@@ -89,6 +89,8 @@ START_S = 15.0  # a worker that could not serve by then is replaced
 OPEN_S = 5.0  # so is one that does not accept from the sockets that it was given by then: that takes milliseconds
 ANSWER_S = 3.0  # a worker silent for longer stops the beat: 2 s are left until the kernel's switch opens
 HUNG_S = 3.5  # and is replaced: whoever waits in its queue is answered within 5 s, by its successor
+DRAIN_HUNG_S = 30.0  # one that only finishes what it carries gets more: nobody new waits for it, and a kill cuts it all
+UNSERVED_S = 20.0  # for so long no worker has answered, though START_S is over: the supervisor feeds its watchdog no more
 EXIT_CODE_S = 0.02  # what a spawner gets to tell why a worker ended, before the worker is replaced without knowing
 VACANT_S = 1.0  # a slot that stays empty for longer leaves the listening group: its share goes to the others
 CUT_S = 5.0  # control and spawner get this to end after SIGTERM before they are killed
@@ -120,6 +122,7 @@ SETTLE_S = 15.0  # a reload waits this long for the one before it; a generation 
 UPGRADE_S = 90.0  # a version that does not serve after this is taken back: RELOAD_CHECK_S, SETTLE_S, and a start on a busy host
 REPLACED_S = 20  # the last beat before it executes itself lives so long: workers serve meanwhile, and a busy host takes over 5 s;
 # should the next program die before its first beat, which sets ALIVE_S again, the service manager starts another one
+AWAY_S = 30.0  # what its watchdog gives it then: REPLACED_S, and time for the kernel's rules of iptables on a busy host
 PAUSE_S = 4.0  # the supervisor is away while it executes itself, about a second: what waits for it waits this much longer
 QUIET_S = 1.0  # before it goes, it answers what it was asked: questions about owners take 20 ms at most
 STORED = 512  # descriptors that the service manager keeps, FileDescriptorStoreMax= of the unit: 42 sets of six, lifelines of 4 generations, 2

@@ -46,15 +46,17 @@ def judge(pulses: Sequence[Pulse], now: float) -> Verdict:
 
 
 def _is_hung(pulse: Pulse, now: float) -> bool:
-    """One that starts is not asked yet; one that drains may take its time."""
-    is_silent = now - pulse.answered_at > limits.HUNG_S
+    """One that starts is not asked yet; nobody waits for one that drains but who talks with it already."""
+    silent_s = now - pulse.answered_at
     match pulse.state:
         case State.STARTING:
             return now - pulse.born_at > limits.START_S
         case State.OPENING:
-            return is_silent or now - pulse.told_at > limits.OPEN_S
+            return silent_s > limits.HUNG_S or now - pulse.told_at > limits.OPEN_S
         case State.STANDBY | State.SERVING:
-            return is_silent
+            return silent_s > limits.HUNG_S
+        case State.DRAINING:
+            return silent_s > limits.DRAIN_HUNG_S
     return False
 
 
@@ -64,13 +66,16 @@ class Heartbeat:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, fleet: Fleet, on_beat: Callable[[], None], on_alive: Callable[[], None]
     ) -> None:
-        """`on_beat`: new connections will be served. `on_alive`: this process does what it should, also in a drain."""
+        """`on_beat`: new connections will be served. `on_alive`: this process does what it should, also in a drain.
+
+        A worker that hangs is replaced and no reason to end this process; one that serves nobody though it replaces them is.
+        """
         self._loop = loop
         self._fleet = fleet
         self._on_beat = on_beat
         self._on_alive = on_alive
         self._number = 0
-        self._last_at = loop.time()
+        self._last_at = self._served_at = loop.time()
         self.is_draining = False
 
     async def run(self) -> None:
@@ -86,6 +91,8 @@ class Heartbeat:
         self._last_at = now
         if not was_asleep:
             self._act(now)
+        if self.is_draining or now - self._served_at <= limits.UNSERVED_S:
+            self._on_alive()
         self._number += 1
         for worker in self._fleet.living():
             worker.ping(self._number & 0xFFFFFFFF)
@@ -98,5 +105,5 @@ class Heartbeat:
             workers[number].kill()
         if (verdict.is_beating or self._fleet.is_holding) and not self.is_draining:
             self._on_beat()
-        if verdict.is_beating or self.is_draining:
-            self._on_alive()
+        if verdict.is_beating:
+            self._served_at = now

@@ -62,7 +62,9 @@ class Notifier:
 
     def __init__(self, environ: MutableMapping[str, str], pid: int) -> None:
         self._address = notify_address(environ)
-        self._is_watched = is_watched(environ, pid)
+        self._patience = f"WATCHDOG_USEC={environ.get('WATCHDOG_USEC', '')}\n" if is_watched(environ, pid) else ""
+        """What the unit gives us between two signs of life; nothing: nobody watches."""
+        self._is_away = True
         self._unsent: dict[str, _Wanted] = {}
         """What the manager is still to be told, by name: the newest, as all before it would be undone by it."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -76,10 +78,17 @@ class Notifier:
         self._send(f"STOPPING=1\nSTATUS={status}")
 
     def alive(self) -> None:
-        """Feeds the watchdog, where there is one."""
+        """Feeds the watchdog, where there is one; it is as strict again as the unit says."""
         self.flush()
-        if self._is_watched:
-            self._send("WATCHDOG=1")
+        if self._patience:
+            self._send(f"{self._patience if self._is_away else ''}WATCHDOG=1")
+            self._is_away = False
+
+    def away(self, seconds: float) -> None:
+        """Feeds the watchdog for so long: this process becomes another program."""
+        if self._patience:
+            self._send(f"WATCHDOG_USEC={round(seconds * 1e6)}\nWATCHDOG=1")
+            self._is_away = True
 
     def store(self, name: str, descriptors: Sequence[int]) -> None:
         """A successor gets these under this name, whatever becomes of this process; without descriptors for copies, it does not."""

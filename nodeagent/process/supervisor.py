@@ -159,7 +159,7 @@ class Supervisor:
             await parts.fleet.leave()
             await self._fall_silent()
             parts.guard.beat(limits.REPLACED_S)
-            parts.notifier.alive()
+            parts.notifier.away(limits.AWAY_S)
             sys.stderr.flush()
             await self._hold_signals()
             value = value_to_pass(parts, parts.fleet.staying(), config)

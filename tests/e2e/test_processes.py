@@ -297,7 +297,7 @@ class TestBeginningAndEnd:
             environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "30000000"}
             agent = host.start_ready(environ)
             first = sock.recv(4096).decode()
-            while first == "WATCHDOG=1" or first.startswith("FDSTORE"):
+            while first.endswith("WATCHDOG=1") or first.startswith("FDSTORE"):
                 first = sock.recv(4096).decode()
             assert first.startswith("READY=1\n")
             assert sock.recv(4096) == b"WATCHDOG=1"

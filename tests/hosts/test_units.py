@@ -103,6 +103,20 @@ def test_a_hung_supervisor_is_replaced(whole: Mesh) -> None:
         assert call(host, whole.other(host)).startswith("from ")
 
 
+def test_an_agent_that_hangs_whole_is_replaced(whole: Mesh, host: Host) -> None:
+    """Who called in the first moments is served by the next one; what hung is gone, and who talked with it has met its end."""
+    other, old = whole.other(host), processes_of(host)
+    start_download(other, host)
+    host.enter("kill", f"-{signal.SIGSTOP.value}", *old)
+    assert call(host, other, seconds=60) == f"from {other.name}\n"
+    host.wait_for(lambda: not set(old) & set(processes_of(host)), "nobody of them", 120)
+    assert "Watchdog timeout" in host.messages("nodeagent")
+    other.wait_for(lambda: not other.run(f"ss -Htn dst {host.address} dport = :80").stdout, "the end of the download")
+    other.enter("systemctl", "stop", "shop")
+    wait_meshed(host)
+    assert call(other, host) == f"from {host.name}\n"
+
+
 def test_networkd_leaves_the_way_back_alone(whole: Mesh, host: Host) -> None:
     """It deletes rules and routes of other programs when it starts, by its default; not ours, so no call is lost."""
     rules = host.run("ip rule; ip -6 rule; ip route show table 133; ip -6 route show table 133").stdout

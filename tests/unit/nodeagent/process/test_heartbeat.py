@@ -1,9 +1,13 @@
 """Who is alive, who is hung."""
 
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from nodeagent import limits
-from nodeagent.process.heartbeat import Pulse, Verdict, judge
+from nodeagent.process.heartbeat import Heartbeat, Pulse, Verdict, judge
 from nodeagent.process.worker_process import State
 
 NOW = 1000.0
@@ -30,6 +34,7 @@ def told(at: float) -> Pulse:
         ([pulse(0, State.SERVING, FRESH)], Verdict(is_beating=True, hung=())),
         ([pulse(0, State.SERVING, FRESH), pulse(1, State.STARTING, FRESH)], Verdict(is_beating=True, hung=())),
         ([pulse(0, State.SERVING, FRESH), pulse(1, State.DRAINING, HUNG)], Verdict(is_beating=True, hung=())),
+        ([pulse(0, State.SERVING, FRESH), pulse(1, State.DRAINING, NOW - limits.DRAIN_HUNG_S - 0.1)], Verdict(is_beating=True, hung=(1,))),
         ([pulse(0, State.SERVING, FRESH), pulse(1, State.SERVING, LATE)], Verdict(is_beating=False, hung=())),
         ([pulse(0, State.SERVING, FRESH), pulse(1, State.SERVING, HUNG)], Verdict(is_beating=False, hung=(1,))),
         (
@@ -47,4 +52,57 @@ def test_an_agent_is_alive_when_all_that_serve_answer(pulses: list[Pulse], verdi
 
 def test_the_beat_stops_before_the_kernels_switch_would_and_replacement_comes_after() -> None:
     """The numbers fit together."""
-    assert limits.BEAT_S < limits.ANSWER_S < limits.HUNG_S < limits.ALIVE_S < limits.START_S
+    assert limits.BEAT_S < limits.ANSWER_S < limits.HUNG_S < limits.ALIVE_S < limits.START_S < limits.UNSERVED_S < limits.AWAY_S
+
+
+class _Clock:
+    """What a heartbeat reads of its loop."""
+
+    now = NOW
+
+    def time(self) -> float:
+        return self.now
+
+
+@dataclass
+class _Worker:
+    """What a heartbeat knows of one that serves."""
+
+    answered_at: float
+    number: int = 0
+    pid: int = 0
+    state: State = State.SERVING
+    born_at: float = NOW
+    told_at: float = NOW
+    kills: int = 0
+
+    def kill(self) -> None:
+        self.kills += 1
+
+    def ping(self, _: int) -> None:
+        """It never answers."""
+
+
+@pytest.mark.parametrize("is_draining", [False, True])
+def test_the_watchdog_is_fed_as_long_as_workers_serve_or_may_yet_be_replaced(*, is_draining: bool) -> None:
+    """Beats stop with the answers; this process is given up only when replacing workers has not helped, and never in a drain."""
+    clock, worker, beats, fed = _Clock(), _Worker(NOW), [], []
+    fleet = SimpleNamespace(living=lambda: [worker], is_holding=False)
+    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda: beats.append(clock.now), lambda: fed.append(clock.now))
+    heart.is_draining = is_draining
+    for second in range(1, 60):
+        clock.now = NOW + second
+        heart.tick()
+    assert beats == ([] if is_draining else [NOW + second for second in range(1, int(limits.ANSWER_S) + 1)])
+    assert worker.kills
+    assert fed == [NOW + second for second in range(1, 60 if is_draining else int(limits.ANSWER_S + limits.UNSERVED_S) + 1)]
+
+
+def test_after_a_pause_of_the_machine_the_watchdog_is_fed_and_nobody_is_judged() -> None:
+    """Its answers could not come; the first tick after it is a sign of life."""
+    clock, worker, fed = _Clock(), _Worker(NOW), []
+    fleet = SimpleNamespace(living=lambda: [worker], is_holding=False)
+    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda: None, lambda: fed.append(clock.now))
+    clock.now = NOW + 9.0
+    heart.tick()
+    assert (fed, worker.kills) == ([NOW + 9.0], 0)
