@@ -9,8 +9,10 @@ import msgspec
 from click.shell_completion import get_completion_class
 
 from nodeagent.cli.agent_api import find_socket
+from nodeagent.cli.versions import ROOT, read_versions
 from nodeagent.control import unix_http
 from nodeagent.control.report import ConnectionsAnswer, ServicePart, ServicesAnswer
+from nodeagent.errors import ConfigError
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
@@ -49,6 +51,14 @@ def connections(ctx: click.Context, _param: click.Parameter, incomplete: str) ->
     """click's: ids of connections that ended lately."""
     answer = _try_ask(ctx, "/v1/connections?closed=1&limit=100", ConnectionsAnswer)
     return _beginning(incomplete, (row.id for row in answer.connections)) if answer else []
+
+
+def versions(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """click's: versions that are installed side by side."""
+    try:
+        return _beginning(incomplete, read_versions(ctx.params.get("root") or ROOT).installed)
+    except ConfigError:
+        return []
 
 
 def _services(ctx: click.Context) -> Iterable[ServicePart]:

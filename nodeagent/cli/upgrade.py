@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from nodeagent import limits
+from nodeagent.cli import completion
 from nodeagent.cli.agent_api import ask, socket_option
 from nodeagent.cli.render import output_option, show_json, show_table
 from nodeagent.cli.supervisor_process import SupervisorHandle
@@ -30,7 +31,7 @@ def _given(ctx: click.Context, _param: click.Parameter, value: str) -> str:
 
 
 @click.command()
-@click.argument("version", default="", callback=_given)
+@click.argument("version", default="", callback=_given, shell_complete=completion.versions)
 @click.option("--list", "only_list", is_flag=True, help="Show what is installed.")
 @click.option("--back", is_flag=True, help="To the version that ran before.")
 @click.option("--yes", is_flag=True, help="Do it. Without, it is only said what would be done.")

@@ -20,6 +20,9 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  
 _DIGITS = 8
 _UNCOUNTED = len(_LETTERS) ** 6  # beyond what is ever counted: a start each second for two years
 
+_COUNTING = "count of starts"
+"""The thread's name."""
+
 _log = open_log()
 
 
@@ -36,7 +39,7 @@ def count_start(path: Path, draw: float) -> str:
     """The name of this start. Where no disk keeps the count in time it is one by chance (`draw`: 0 to 1), of six or seven letters."""
     counted: queue.SimpleQueue[int | OSError] = queue.SimpleQueue()
     try:
-        threading.Thread(target=lambda: counted.put(_try_count(path)), daemon=True).start()
+        threading.Thread(target=lambda: counted.put(_try_count(path)), name=_COUNTING, daemon=True).start()
         found = counted.get(timeout=limits.START_COUNT_S)
     except RuntimeError as error:  # what Python makes of the limit on processes
         found = OSError(errno.EAGAIN, str(error))
@@ -46,6 +49,11 @@ def count_start(path: Path, draw: float) -> str:
         return name_start(found)
     _log.warning("start_not_counted", file=str(path), error=str(found), effect="ids of connections are longer until the next start")
     return name_start(int((1 + draw) * _UNCOUNTED))
+
+
+def is_counting() -> bool:
+    """Whether the disk still has a thread of this process, without which it can become no other program (execve(2))."""
+    return any(thread.name == _COUNTING for thread in threading.enumerate())
 
 
 def _try_count(path: Path) -> int | OSError:

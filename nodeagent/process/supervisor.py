@@ -22,6 +22,7 @@ from nodeagent.process.notify import take_stored
 from nodeagent.process.orphans import end_orphans, end_remains, find_orphans
 from nodeagent.process.reload import Command, ReloadRefused, check_fixed, check_successor, own_command
 from nodeagent.process.seldom import Seldom
+from nodeagent.process.starts import is_counting
 from nodeagent.process.startup import Parts, start
 from nodeagent.wire.frames import SupervisorStats
 
@@ -131,6 +132,8 @@ class Supervisor:
                 _log.error("reload_refused", why=self._refusal, effect="all goes on as before", exc_info=is_defect)
 
     async def _check(self) -> bytes:
+        if is_counting():
+            raise ReloadRefused("the disk of the state directory hangs since the start, and would hold this up; mend it, then reload again")
         self._is_checking = True
         try:
             config = await check_successor(self._parts.loop, self._command, self._parts.environ)

@@ -86,6 +86,16 @@ def test_without_an_agent_commands_are_completed_all_the_same(tmp_path: Path) ->
     assert completed("nodeagent che") == ["check"]
 
 
+def test_versions_are_those_that_are_installed(tmp_path: Path) -> None:
+    """Side by side; nothing is offered where none are."""
+    for version in ("0.1.0", "0.2.0"):
+        program = tmp_path / "versions" / version / "bin" / "nodeagent"
+        program.parent.mkdir(parents=True)
+        program.touch(0o755)
+    assert completed(f"nodeagent upgrade --root {tmp_path} 0.") == ["0.1.0", "0.2.0"]
+    assert completed(f"nodeagent upgrade --root {tmp_path}/none 0.") == []
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_scripts_name_the_command(shell: str) -> None:
     """As the shell wants it; one that is here judges it."""

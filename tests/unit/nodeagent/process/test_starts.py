@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from nodeagent import limits
 from nodeagent.process import starts
 from nodeagent.process.starts import count_start, name_start
+from tests.support.eventually import eventually
 
 
 def test_names_are_letters_short_and_all_different() -> None:
@@ -81,5 +82,7 @@ def test_a_disk_that_stalls_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(starts.os, "fsync", lambda _: goes_on.wait())
     with capture_logs() as logs:
         assert len(count_start(path, 0.0)) >= 6
-    goes_on.set()
     assert "within 0.01 s" in logs[0]["error"]
+    assert starts.is_counting(), "this process could become no other program now"
+    goes_on.set()
+    eventually(lambda: not starts.is_counting(), 10, "the disk has taken it")
