@@ -8,9 +8,9 @@ from nodeagent.diagnose.finding import Verdict, fail, warn, well
 _OUT_PRIORITY, _PRE_PRIORITY = -101, -150
 """Where our rules redirect what leaves, and what arrives; as in redirect."""
 _MANAGERS = {
-    "firewalld": ("its reload leaves nodeagent's table alone", "allow port 15008 and the ports of services: firewall-cmd --add-port=15008/tcp"),
+    "firewalld": ("its reload leaves nodeagent's table alone", "allow tunnels, and ports of services to callers in clear: firewall-cmd --permanent --add-port=15008/tcp && firewall-cmd --reload"),
     "docker": ("containers are no workloads of the mesh; its port forwarding comes after nodeagent's rules", "register no service at a port that docker publishes"),
-    "ufw": ("its reload leaves nodeagent's table alone", "allow tunnels: ufw allow 15008/tcp"),
+    "ufw": ("its reload leaves nodeagent's table alone", "allow tunnels, and ports of services to callers in clear: ufw allow 15008/tcp"),
     "nftables.service": ("its reload flushes every table, nodeagent's too, until the agent puts it back", "replace `flush ruleset` in /etc/nftables.conf by `flush table` for each of its own tables"),
 }  # fmt: skip
 

@@ -25,10 +25,10 @@ CACHE = Path("/var/cache/nodeagent-tests")
 PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "libnss-systemd", "libpam-systemd", "udev", "kmod", "procps", "iproute2", "iputils-ping", "nftables",
     "libnftables1", "libseccomp2", "iptables", "ca-certificates", "openssl", "python3", "python3-venv", "python3-apt", "openssh-server",
-    "sudo", "curl", "nginx",
+    "sudo", "curl", "nginx", "firewalld", "ufw",
 )  # fmt: skip
 # What no image has: a machine's own name and keys, and servers that nobody asked for.
-_SWITCHED_OFF = "nginx.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer"
+_SWITCHED_OFF = "nginx.service firewalld.service ufw.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer"
 _CUSTOMIZE = (
     'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/resolv.conf "$1"/etc/machine-id',
     'mkdir -p "$1"/var/log/journal',
