@@ -111,6 +111,7 @@ COMPLAIN_S = 60.0  # the supervisor's complaint about one lack (descriptors, mem
 PART_WELL_S = 5.0  # a part of control that has run for so long has not failed: what it cannot have, it misses at its start
 STATS_S = 1.0  # the supervisor's figures to control
 CONTROL_DEAF_TURNS = 30  # of these; then control hangs, and is replaced: to compile 10,000 services on a busy host takes it some seconds
+CONTROL_DEAF_TURNS_MAX = 480  # where it was cut again and again: a host may be slow, with a CPU quota or a cold disk; eight minutes are no start
 DRAIN_S = 30.0  # SIGTERM: what open connections get before they are cut
 DRAIN_MAX_S = 3600.0  # what connections of an earlier generation get: pools and shells last longer than any deploy waits
 CUT_SPREAD_S = 5.0  # over which those that are left then are closed: their clients do not all come back in one moment

@@ -3,6 +3,7 @@
 import asyncio
 from typing import NoReturn
 
+import aiohttp
 import msgspec
 
 from nodeagent import limits
@@ -55,7 +56,7 @@ class Follower:
         self._draw = env.draw
         self._started_at = env.now()
         self._is_complete = False
-        self._registered_at = -limits.CATALOG_COMPLAIN_S
+        self._registered_at = self._answered_at = -limits.CATALOG_COMPLAIN_S
         self._hold_back = HoldBack()
         self._watches: dict[str, Watch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -231,14 +232,19 @@ class Follower:
         """
         name, now = self._config.host.name, self._elapsed()
         if any(host.name == name for host in hosts) and now - self._registered_at < limits.CATALOG_COMPLAIN_S:
-            raise CatalogError(f"the catalog's row of {name} was changed by somebody; has another machine this name?")
+            is_answered = self._answered_at == self._registered_at
+            somebody = "was changed by somebody; has another machine this name?"
+            unsure = "differs: the last write of it got no answer, or another machine has this name"
+            raise CatalogError(f"the catalog's row of {name} {somebody if is_answered else unsure}")
         before, self._registered_at = self._registered_at, now
         try:
             await self._catalog.put("/v1/catalog/register", registration_of(self._config))
         except CatalogError as error:
-            if isinstance(error, CatalogRefused):  # else it may be written all the same
+            is_unsent = isinstance(error.__cause__, aiohttp.ClientConnectorError)
+            if is_unsent or isinstance(error, CatalogRefused):  # else it may be written all the same
                 self._registered_at = before
             raise CatalogError(f"this host could not be registered: {error}") from error
+        self._answered_at = now
         _log.info("host_registered", host=self._config.host.name)
 
 

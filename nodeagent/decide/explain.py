@@ -102,9 +102,11 @@ def explain_record(row: ConnectionRow) -> list[Step]:
     ]
     if not row.closed_at:
         return [*steps, Step("recorded", "ok", f"it is open; {row.sent} bytes sent, {row.received} received")]
-    verdict: Verdict = "refused" if not has_passed(row) else "note" if row.error else "ok"
-    ended = f"it ended: {row.reason}{f' ({row.error})' if row.error else ''}; {row.sent} bytes sent, {row.received} received"
-    return [*steps, Step("recorded", verdict, ended)]
+    ended = f"it ended: {row.reason}{f' ({row.error})' if row.error else ''}"
+    if not has_passed(row):
+        return [*steps, Step("recorded", "refused", f"{ended}; {row.sent} bytes had come from the client")]
+    moved = f"{row.sent} bytes sent, {row.received} received"
+    return [*steps, Step("recorded", "note" if row.error else "ok", f"{ended}; {moved}")]
 
 
 def _tunnel(row: ConnectionRow) -> list[Step]:

@@ -42,7 +42,7 @@ class ConnectionRow(msgspec.Struct, kw_only=True):
     """Address that was dialled."""
     generation: int = 0
     sent: int = 0
-    """Bytes from the client to the upstream."""
+    """Bytes from the client, to the upstream unless it was refused."""
     received: int = 0
     """Bytes from the upstream to the client."""
     closed_at: float = 0.0

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from nodeagent import limits
+from nodeagent.decide.explain import has_passed
 from nodeagent.model.outcome import ConnectionRow, Direction
 from nodeagent.model.service import is_service_name
 from nodeagent.wire.frames import SupervisorStats, WorkerStats
@@ -104,7 +105,8 @@ class Metrics:
         """Counts a connection that ended."""
         source, destination = self._pair(row.source or UNKNOWN, row.destination or UNKNOWN)
         self.add("nodeagent_connections_total", 1, row.direction, source, destination, row.reason)
-        self.add("nodeagent_connection_bytes_total", row.sent, source, destination, "sent")
+        sent = row.sent if has_passed(row) else 0  # what a refused one had sent went nowhere
+        self.add("nodeagent_connection_bytes_total", sent, source, destination, "sent")
         self.add("nodeagent_connection_bytes_total", row.received, source, destination, "received")
         seconds = self._all["nodeagent_connection_seconds"]
         assert isinstance(seconds, Histogram)

@@ -71,6 +71,7 @@ class ControlProcess:
         self._frames = FrameReader(limits.CONTROL_FRAME_BYTES)
         self._unsent = b""
         self._deaf_turns = 0
+        self._patience = limits.CONTROL_DEAF_TURNS
         self._await_until = loop.time() + limits.RESUME_MAX_S
         """Until then the first one may let workers hear policy; when it has spoken that takes moments."""
         self._late: set[WorkerProcess] = set()
@@ -157,12 +158,17 @@ class ControlProcess:
         """Sends the figures; those that do not fit into the channel are left out, the next ones say it all.
 
         One that has read none for long hears no denies either, and is replaced. Turns are counted, not seconds: after a stop of the
-        whole machine nobody is judged.
+        whole machine nobody is judged. Each such end doubles what the next one gets, as the host may be too slow; each turn in which
+        all was read takes one back.
         """
         if self._channel is None:
             return
-        self._deaf_turns = self._deaf_turns + 1 if _count_unread(self._channel) else 0
-        if self._deaf_turns > limits.CONTROL_DEAF_TURNS:
+        if _count_unread(self._channel):
+            self._deaf_turns += 1
+        else:
+            self._deaf_turns, self._patience = 0, max(self._patience - 1, limits.CONTROL_DEAF_TURNS)
+        if self._deaf_turns > self._patience:
+            self._patience = min(2 * self._patience, limits.CONTROL_DEAF_TURNS_MAX)
             self._replace("hangs: it has read nothing for long")
             return
         frame = self._unsent or encode_frame(stats)

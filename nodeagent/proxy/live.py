@@ -124,8 +124,9 @@ class Live:
         self.relays.pop(relay.row.id, None)
         self.held.discard(relay)
         self._note_quiet()
-        self._closed_sent += relay.row.sent
-        self._closed_received += relay.row.received
+        if relay.upstream:
+            self._closed_sent += relay.row.sent
+            self._closed_received += relay.row.received
         self.records.append(relay.row)
 
     def keep_tunnel(self, tunnel: Tunnel) -> None:
@@ -147,10 +148,10 @@ class Live:
                 event.clear()
 
     def traffic(self) -> tuple[int, int]:
-        """Bytes (sent, received) of all connections since the worker started, open ones included."""
+        """Bytes (sent, received) relayed since the worker started, those of open connections included."""
         for relay in self.relays.values():
             relay.count()
-        rows = [relay.row for relay in self.relays.values()]
+        rows = [relay.row for relay in self.relays.values() if relay.upstream]
         return self._closed_sent + sum(r.sent for r in rows), self._closed_received + sum(r.received for r in rows)
 
     def report(self, error: Exception) -> None:

@@ -10,10 +10,11 @@ from aiohttp import web
 from nodeagent import limits
 from nodeagent.catalog.state import CatalogState, parse_instances
 from nodeagent.config import CatalogTable
-from nodeagent.control.consul import Catalog
+from nodeagent.control.consul import Answer, Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
 from nodeagent.control.watch import Rhythm
+from nodeagent.errors import CatalogError
 from nodeagent.observe.metrics import Metrics
 from tests.support.loop import run, until
 from tests.support.mesh import config
@@ -21,6 +22,8 @@ from tests.support.scripted_catalog import INTENTIONS, NODES, SERVICES, Scripted
 
 HOST1 = node("host1", "10.77.0.1", "fd77::1")
 HOST2 = node("host2", "10.77.0.2", "fd77::2")
+CHANGED = Answer(msgspec.json.encode([node("host1", "10.77.0.9"), HOST2]), None)
+"""The hosts, this one's row not as it registers itself."""
 
 
 class Scene:
@@ -58,6 +61,25 @@ def played(script) -> None:
                         await task
 
     run(scene)
+
+
+def alone(script) -> None:
+    """With a follower that follows nothing by itself."""
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer:
+            playing = Scene(peer)
+            async with playing.catalog:
+                await script(playing, peer)
+
+    run(scene)
+
+
+def hang_up(request: web.Request) -> web.Response:
+    """No answer, whatever was asked."""
+    assert request.transport
+    request.transport.abort()
+    return web.Response()
 
 
 def db(count: int) -> list:
@@ -214,6 +236,41 @@ def test_a_refused_registration_is_nobody_elses_deed() -> None:
         assert "could not be registered" in scene.follower.pulse_error
 
     played(script)
+
+
+def test_a_registration_that_never_left_this_host_is_nobody_elses_deed_and_is_tried_at_once() -> None:
+    """As at a first start with Consul, whose own row of this host lacks our marker."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        await peer._site.stop()
+        for _ in range(2):
+            with pytest.raises(CatalogError, match=r"could not be registered: .* cannot be reached"):
+                await scene.follower._take_hosts(CHANGED)
+        await peer.open(peer.port)
+        await scene.follower._take_hosts(CHANGED)
+        assert [path for path, _ in peer.written] == ["/v1/catalog/register"]
+
+    alone(script)
+
+
+def test_a_registration_without_an_answer_blames_no_machine_alone() -> None:
+    """It may have been written, and is not written again at once; after an answer a change is somebody's again."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.scripts["/v1/catalog/register"] = hang_up
+        with pytest.raises(CatalogError, match="could not be registered"):
+            await scene.follower._take_hosts(CHANGED)
+        asked = len(peer.asked)  # twice: aiohttp asks again where a connection ends
+        with pytest.raises(CatalogError, match="got no answer, or another machine"):
+            await scene.follower._take_hosts(CHANGED)
+        assert len(peer.asked) == asked
+        del peer.scripts["/v1/catalog/register"]
+        scene.elapsed += limits.CATALOG_COMPLAIN_S
+        await scene.follower._take_hosts(CHANGED)
+        with pytest.raises(CatalogError, match="was changed by somebody"):
+            await scene.follower._take_hosts(CHANGED)
+
+    alone(script)
 
 
 def test_services_beyond_the_number_of_watches_are_polled(monkeypatch) -> None:

@@ -142,7 +142,7 @@ def test_a_record_is_told_as_it_was_written_down() -> None:
         ("ok", "it ended: ok; 10 bytes sent, 20 received"),
     ]
     assert told(steps, "workload") == [("ok", "shop, unit shop.service, uid 1001; known by the stamp that the kernel put on its SYN")]
-    assert explain_record(denied())[-1] == Step("recorded", "refused", "it ended: denied (no intention); 10 bytes sent, 20 received")
+    assert explain_record(denied())[-1] == Step("recorded", "refused", "it ended: denied (no intention); 10 bytes had come from the client")
     assert explain_record(row(source="", unit="cron.service"))[1].text == "unidentified, unit cron.service; known by nothing"
     assert explain_record(row(closed_at=0.0))[-1].text == "it is open; 10 bytes sent, 20 received"
     broken = explain_record(row(reason=Reason.PEER_LOST, side=Side.UPSTREAM, error="gone"))[-1]

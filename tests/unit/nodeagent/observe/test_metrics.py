@@ -29,13 +29,15 @@ def test_names_and_labels_follow_the_conventions() -> None:
 
 
 def test_a_closed_connection_is_counted_once_with_its_reason() -> None:
+    """What a refused one had sent was relayed to nobody."""
     metrics = Metrics("1")
     metrics.count_closed(row())
-    metrics.count_closed(denied())
+    metrics.count_closed(denied(received=0))
     found = series(metrics)
     assert found["nodeagent_connections_total", ("outbound", "shop", "web", "ok")] == 1
     assert found["nodeagent_connections_total", ("outbound", "shop", "web", "denied")] == 1
-    assert found["nodeagent_connection_bytes_total", ("shop", "web", "received")] == 40
+    assert found["nodeagent_connection_bytes_total", ("shop", "web", "sent")] == 10
+    assert found["nodeagent_connection_bytes_total", ("shop", "web", "received")] == 20
 
 
 def test_names_beyond_the_cap_become_other_and_are_counted() -> None:

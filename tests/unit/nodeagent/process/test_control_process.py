@@ -121,25 +121,28 @@ def test_while_control_is_down_nothing_waits_for_it() -> None:
     play(script, Start())
 
 
-@pytest.mark.parametrize("reads", [True, False])
-def test_a_control_that_reads_nothing_for_long_is_replaced(monkeypatch: pytest.MonkeyPatch, *, reads: bool) -> None:
-    """It would hear no denies. One that reads lives, however often it is told something."""
-    monkeypatch.setattr(limits, "CONTROL_DEAF_TURNS", 3)
+def test_a_control_that_reads_nothing_for_long_is_replaced_and_the_next_gets_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would hear no denies, or the host is too slow. One that reads lives, and its hang is noticed as soon as that of the first."""
+    monkeypatch.setattr(limits, "CONTROL_DEAF_TURNS", 10)
+    monkeypatch.setattr(limits, "CONTROL_DEAF_TURNS_MAX", 30)
     start = Start()
+
+    async def turns_until_it_is_cut(control: ControlProcess, reads: int = 0) -> int:
+        pid, turns = control.pid, 0
+        while control._channel:
+            control.tell(FIGURES)
+            turns += 1
+            if turns <= reads:
+                os.read(start._channels[-1], 100_000)
+        await until(lambda: control.pid not in (0, pid), "another one runs")
+        return turns - reads
 
     async def script(control: ControlProcess) -> None:
         control.start()
-        pid = control.pid
         with capture_logs() as log:
-            for _ in range(8):
-                control.tell(FIGURES)
-                if reads:
-                    os.read(start._channels[-1], 100_000)
-            if reads:
-                assert (control.pid, log) == (pid, [])
-                return
-            await until(lambda: control.pid not in (0, pid), "another one runs")
-        assert [line.get("why") for line in log if line["event"] == "control_cut"] == ["it hangs: it has read nothing for long"]
+            assert [await turns_until_it_is_cut(control) for _ in range(4)] == [12, 21, 31, 31]  # in the first turn nothing is unread
+            assert await turns_until_it_is_cut(control, reads=30) == 12
+        assert [line.get("why") for line in log if line["event"] == "control_cut"] == ["it hangs: it has read nothing for long"] * 5
 
     play(script, start)
 

@@ -189,11 +189,11 @@ def test_nor_while_policy_is_awaited_however_busy_the_host(
     async def scene() -> None:
         resumed, beats = Scene(start=False), list[str]()
         resumed.is_policy_awaited = True
-        heart = Heartbeat(asyncio.get_running_loop(), resumed.fleet, lambda: beats.append("beat"), lambda: None)
         resumed.fleet.start([Slot([EMPTY])], is_resumed=is_resumed)
         try:
             await until(lambda: [each.state for each in resumed.fleet.living()] == [State.STANDBY] * 2, "both could serve")
             resumed.fleet._fill()
+            heart = Heartbeat(asyncio.get_running_loop(), resumed.fleet, lambda: beats.append("beat"), lambda: None)
             heart.tick()
             assert (resumed.fleet.slots[0].worker, beats) == (None, expected)
             resumed.is_policy_awaited = False

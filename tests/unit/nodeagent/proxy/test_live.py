@@ -39,10 +39,20 @@ def test_without_a_snapshot_nothing_is_decided() -> None:
 def test_traffic_counts_open_and_ended_connections() -> None:
     """A long-lived connection's bytes show before it ends, and are not counted twice after."""
     live = live_of()
-    first, _ = opened(live, sent=10), opened(live, sent=5)
+    first, second = opened(live, sent=10), opened(live, sent=5)
+    first.upstream = second.upstream = TcpEnd()
     assert live.traffic() == (15, 0)
     first.end_closed(first.downstream, "")
     assert live.traffic() == (15, 0)
+
+
+def test_what_a_refused_client_had_sent_is_no_traffic() -> None:
+    """It went nowhere; that it was sent stays in the record."""
+    live = live_of()
+    refused = opened(live, sent=10)
+    assert live.traffic() == (0, 0)
+    refused.end_closed(refused.downstream, "")
+    assert (live.traffic(), refused.row.sent) == ((0, 0), 10)
 
 
 def test_it_is_empty_when_the_last_relay_has_ended() -> None:
