@@ -9,6 +9,7 @@ Each table is changed in one commit, with `autocommit` off: on, a refusal of the
 import fcntl
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ _TOO_NEW = "no such parameter"  # what python-iptables 1.2 says with the libxtab
 _ANYTHING = ("ip", "0.0.0.0/0.0.0.0", "::/0")  # what the library says where a rule does not ask
 _POINTS = ("PREROUTING", "INPUT", "OUTPUT")
 _CURE = 'set intercept.backend = "nft"'
+_NOTHING: dict[str, Any] = {"error": "", "found": {}, "expected": {}}
 
 
 class Refused(Exception):
@@ -35,6 +37,7 @@ class Refused(Exception):
 
 def main() -> None:
     """Serves until standard input ends."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whoever started this may have blocked all
     family: Family = 6 if sys.argv[1] == "6" else 4
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libxtables prints what it has to say
@@ -46,7 +49,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 - whatever it is, the other side must hear of it
             answer = {"error": f"python-iptables: {type(error).__name__}: {error}"}
         try:
-            answers.write(json.dumps(answer) + "\n")
+            answers.write(json.dumps(_NOTHING | answer) + "\n")
             answers.flush()
         except BrokenPipeError:  # whoever asked was killed meanwhile: nobody is to hear of it, the log neither
             os._exit(1)

@@ -3,8 +3,9 @@
 import asyncio
 import errno
 import signal
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Literal
 
@@ -53,6 +54,9 @@ class Guard:
         self._is_repairing = self._is_late = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self._may_check = asyncio.Event()
+        self._may_check.set()
+        """Cleared while this process is about to go."""
         self.asked = asyncio.Event()
         """Set when a check is wanted before its time."""
 
@@ -153,6 +157,7 @@ class Guard:
         """
         if self._settings is None or self._elements is None:
             return
+        await self._may_check.wait()
         self._checks += 1
         self._try("bypassed", self._count_bypassed)
         self.asked.clear()  # what failed just now is what this check is for
@@ -161,11 +166,20 @@ class Guard:
         else:
             self._check(self._settings, self._elements)
 
-    async def settle(self) -> None:
-        """Returns when nothing is done in the thread, or after SETTLE_S: a process that ends would leave it half done."""
+    async def settle(self) -> bool:
+        """Whether nothing is done in the thread, at the latest after SETTLE_S: a process that ends would leave it half done.
+
+        No check begins from now on, until `resume`.
+        """
+        self._may_check.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(limits.SETTLE_S):
                 await self._idle.wait()
+        return self._idle.is_set()
+
+    def resume(self) -> None:
+        """Checks go on: this process stays."""
+        self._may_check.set()
 
     async def _check_aside(self, settings: Settings, elements: AnyElements) -> None:
         self._under_way = "being compared with the plan, as somebody changed a table"
@@ -286,17 +300,28 @@ class Guard:
 async def run_aside(act: Callable[[], None]) -> None:
     """Waits for `act` in a thread of its own. No signal is taken there: each is for the loop, or for the next program.
 
+    The end of the process waits for no such thread.
+
     Raises:
         OSError: no thread can be started.
     """
-    thread = ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, signal.valid_signals()))
+    done: Future[None] = Future()
+    done.set_running_or_notify_cancel()  # so that nobody can cancel it, but only no longer wait
     try:
-        running = asyncio.get_running_loop().run_in_executor(thread, act)
+        threading.Thread(target=_do, args=(act, done), daemon=True).start()
     except RuntimeError as error:  # what Python makes of the limit on processes
         raise OSError(errno.EAGAIN, "no thread can be started; see TasksMax= and ulimit -u") from error
-    finally:
-        thread.shutdown(wait=False)
-    await running
+    await asyncio.wrap_future(done)
+
+
+def _do(act: Callable[[], None], done: "Future[None]") -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        act()
+    except BaseException as error:  # noqa: BLE001 - whatever it is, who waits must hear of it
+        done.set_exception(error)
+    else:
+        done.set_result(None)
 
 
 def checks_per_look(addresses: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
-_CONTROL, _HELPERS = b"nodeagent.control", b"nodeagent.process."
+_CONTROL, _HELPERS = b"nodeagent.control", (b"nodeagent.process.", b"redirect.iptables_helper")
 """Modules that the supervisor starts: as control's user, and as its own."""
 
 

@@ -93,7 +93,7 @@ def _last_words(text: str) -> str:
     said = " ".join(" ".join(lines).split())
     if len(said) <= _WORDS:
         return said
-    return f"{said[:_WORDS].rpartition(' ')[0]} …" if traceback else f"… {said[-_WORDS:].partition(' ')[2]}"
+    return f"{said[:_WORDS]}…" if traceback else f"…{said[-_WORDS:]}"
 
 
 async def _run(

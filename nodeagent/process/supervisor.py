@@ -156,7 +156,7 @@ class Supervisor:
         parts = self._parts
         _log.info("reload_started", generation=parts.generation, workers=len(parts.fleet.living()))
         try:
-            await parts.guard.settle()
+            await self._settle_guard()
             await parts.control.stop()
             await parts.key_file.settle()
             await parts.fleet.leave()
@@ -169,10 +169,16 @@ class Supervisor:
             replace_self(value, self._command.program, self._command.arguments, os.environ)
         except BaseException as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)  # first: whoever is started inherits what is blocked
+            parts.guard.resume()
             parts.control.revive()  # also where the agent was told to stop meanwhile: a drain is to be seen
             if isinstance(error, Exception):
                 parts.fleet.stay()
             raise
+
+    async def _settle_guard(self) -> None:
+        """A repair would end in the middle."""
+        if not await self._parts.guard.settle():
+            raise ReloadRefused(f"the rules are still being compared or repaired after {limits.SETTLE_S:g} s; reload when that is done")
 
     async def _hold_signals(self) -> None:
         """What comes from now on waits for the successor; so does a reload that was asked for meanwhile."""
@@ -218,6 +224,7 @@ class Supervisor:
         until = self._parts.loop.time() + grace_s
         await self._parts.fleet.drain(grace_s, self._signals.cut)
         await self._outlast_orphans(until)
+        await self._parts.guard.settle()
         await self._parts.control.stop()
         await self._parts.key_file.settle()
 
@@ -259,7 +266,12 @@ class Supervisor:
             reap_strangers(self._ours())
 
     def _end_remains(self) -> None:
-        """Of earlier supervisors; also what stopped since, or should have seen by now that its supervisor is gone."""
+        """Of earlier supervisors; also what stopped since, or should have seen by now that its supervisor is gone.
+
+        Not while a program checks itself: its helpers are no children of ours.
+        """
+        if self._is_checking:
+            return
         if ended := end_remains(self._parts.kin, self._ours(), is_overdue=True):
             _log.warning("remains_ended", pids=ended, why="their supervisor is gone, and they do not end by themselves")
 

@@ -1,6 +1,7 @@
 """What the helper process understands and how it refuses; that it writes as it reads is in tests/e2e/test_redirect_contract.py."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -21,10 +22,25 @@ def test_each_request_has_its_answer_and_a_bad_one_ends_nothing() -> None:
     bad = json.loads(json.dumps(ASKED))
     bad["layout"]["nat"]["nodeagent_out"][0][3] = {"to-port": ["15001"]}
     fine, refused, unknown, garbage, again = answers(json.dumps(ASKED), json.dumps(bad), '{"do": "dance"}', "}", json.dumps(ASKED))
-    assert fine == again == {}
+    assert fine == again == {"error": "", "found": {}, "expected": {}}
     assert "no such parameter" in str(refused["error"])
     assert "dance" in str(unknown["error"])
     assert "JSONDecodeError" in str(garbage["error"])
+
+
+def test_it_ends_when_it_is_told_to_whatever_its_starter_has_blocked() -> None:
+    """As the thread does that repairs rules, for its own part."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        helper = subprocess.Popen([sys.executable, "-I", "-m", "redirect.iptables_helper", "4"], stdin=subprocess.PIPE)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        helper.terminate()
+        assert helper.wait(20) == -signal.SIGTERM
+    finally:
+        helper.kill()
+        helper.communicate()
 
 
 def test_a_library_that_is_too_new_is_refused_by_name_with_the_cure() -> None:

@@ -1,10 +1,14 @@
 """The helper processes as seen from here: asked, refusing, dead."""
 
+import subprocess
+import time
+
 import pytest
 
 from redirect import iptables_process
 from redirect.errors import RedirectError
 from redirect.iptables import render_layout
+from redirect.iptables_lines import Layout, Line
 from redirect.iptables_process import Helpers, shared_helpers
 from redirect.plan import FAMILIES, plan
 from redirect.settings import Settings
@@ -39,14 +43,50 @@ def test_a_helper_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyP
 
 def test_a_helper_that_hangs_is_an_error_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would write what is to be captured meanwhile. One that does not end when it should is killed, too."""
-    monkeypatch.setattr(iptables_process, "_PROGRAM", ("/bin/sh", "-c", "sleep 1000"))
+    monkeypatch.setattr(iptables_process, "_PROGRAM", ("/bin/sh", "-c", "exec sleep 1000"))
     monkeypatch.setattr(iptables_process, "_ANSWER_S", 0.2)
     with Helpers() as helpers:
-        helpers._send(6, {})
+        helpers._send(6, {}, time.monotonic() + 20)
         running = helpers._running[6]
         with pytest.raises(RedirectError, match=r"helper process for IPv4 did not answer within 0\.2 s"):
             helpers.check({4: {}})
     assert running.poll() == -9
+
+
+@pytest.mark.parametrize(
+    ("script", "lines"), [("printf '{\"error\": '; exec sleep 1000", 1), ("exec sleep 1000", 10_000)], ids=["answers half", "reads nothing"]
+)
+def test_two_helpers_that_hang_in_the_middle_cost_one_wait(monkeypatch: pytest.MonkeyPatch, script: str, lines: int) -> None:
+    """Within an answer, or where the request is more than a pipe holds."""
+    monkeypatch.setattr(iptables_process, "_PROGRAM", ("/bin/sh", "-c", script))
+    monkeypatch.setattr(iptables_process, "_ANSWER_S", 0.2)
+    waits: list[float | None] = []
+    wait = subprocess.Popen.wait
+
+    def noted(process: "subprocess.Popen[bytes]", timeout: float | None = None) -> int:
+        waits.append(timeout)
+        return wait(process, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", noted)
+    layout: Layout = {"nat": {"nodeagent_out": [Line({"protocol": "tcp"}, [], "RETURN", {})] * lines}}
+    with Helpers() as helpers:
+        with pytest.raises(RedirectError, match=r"did not answer within 0\.2 s"):
+            helpers.check({4: layout, 6: layout})
+        assert helpers._running == {}
+    assert set(waits) == {0, 1}  # they are killed at once; then they end
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [('{"found": {', "has ended"), ("}\n", "answers nonsense"), ("{}\n", "answers nonsense"), ('{"found": {"nat": 1}}\n', "answers nonsense")],
+)
+def test_what_is_no_answer_is_an_error_and_nobody_is_asked_again(monkeypatch: pytest.MonkeyPatch, answer: str, told: str) -> None:
+    """As of one that was killed while it wrote; the other family's answer is not taken for one to the next question."""
+    monkeypatch.setattr(iptables_process, "_PROGRAM", ("/bin/sh", "-c", 'read -r asked; printf %s "$0"', answer))
+    with Helpers() as helpers:
+        with pytest.raises(RedirectError, match=f"helper process for IPv4 {told}"):
+            helpers.read({4: {}, 6: {}})
+        assert helpers._running == {}
 
 
 def test_calls_that_share_their_helpers_start_them_once_and_end_them_at_the_end() -> None:

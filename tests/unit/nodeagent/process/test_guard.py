@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -230,7 +232,8 @@ def test_a_check_asks_for_no_other_and_whoever_ends_waits_for_it(monkeypatch: py
 
     async def scene() -> None:
         guard = Guard(Settings(agent_uids=(64901,), backend="iptables"))
-        await guard.settle()
+        assert await guard.settle()
+        guard.resume()
         monkeypatch.setattr(guard, "_count_bypassed", lambda _elements: tables._beat(1))
         checking = asyncio.create_task(guard.check())
         await asyncio.sleep(0)
@@ -239,12 +242,49 @@ def test_a_check_asks_for_no_other_and_whoever_ends_waits_for_it(monkeypatch: py
         assert (guard.asked.is_set(), settling.done()) == (False, False)
         tables.goes_on.set()
         await checking
-        await settling
-        monkeypatch.setattr(limits, "SETTLE_S", 0.01)
-        guard._idle.clear()
-        await guard.settle()
+        assert await settling
 
     run(scene)
+
+
+def test_after_it_is_settled_no_check_begins_until_this_process_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also none that a failing last beat asks for; and a repair that outlasts the wait is told."""
+    tables = SlowTables(monkeypatch)
+    monkeypatch.setattr(limits, "SETTLE_S", 0.01)
+
+    async def scene() -> None:
+        guard = Guard(Settings(agent_uids=(64901,), backend="iptables"))
+        assert await guard.settle()
+        tables.sets_are_there = False
+        guard.beat()
+        checking = asyncio.create_task(guard.check())
+        await asyncio.sleep(0)
+        assert (guard._idle.is_set(), guard.asked.is_set(), checking.done()) == (True, True, False)
+        guard.resume()
+        await until(lambda: not guard._idle.is_set(), "the check")
+        assert not await guard.settle()
+        tables.goes_on.set()
+        await checking
+        assert await guard.settle()
+
+    run(scene)
+
+
+def test_a_thread_that_is_left_does_not_keep_the_process() -> None:
+    """It would go on without a beat until it is done."""
+    program = """
+import asyncio, threading
+from nodeagent.process.guard import run_aside
+async def main():
+    runs = threading.Event()
+    task = asyncio.create_task(run_aside(lambda: (runs.set(), threading.Event().wait())))
+    while not runs.is_set():
+        await asyncio.sleep(0.01)
+    task.cancel()
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=20, capture_output=True, check=True)
+    assert done.stderr == b""
 
 
 def test_a_thread_beside_the_loop_takes_no_signal_and_its_lack_is_an_error_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:

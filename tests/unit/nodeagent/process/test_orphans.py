@@ -60,12 +60,12 @@ def test_of_many_that_were_left_the_oldest_are_ended(tmp_path: Path) -> None:
 
 def test_what_hangs_of_an_earlier_agent_is_ended_at_once_and_what_should_have_ended_later(tmp_path: Path) -> None:
     """Workers that run finish what they carry; a stopped one never will. Root's other processes are somebody else's."""
-    spawner, program = "nodeagent.process.spawner", "nodeagent.control"
+    spawner, program, rules = "nodeagent.process.spawner", "nodeagent.control", "redirect.iptables_helper"
     made = {
         name: start(command, uid)
         for name, command, uid in [
-            ("control", program, CONTROL), ("operator", "x", CONTROL), ("copy", program, 0), ("spawner", spawner, 0), ("worker", spawner, UID), ("shell", "x", 0), ("ours", spawner, 0),
-            ("hung control", program, CONTROL), ("hung spawner", spawner, 0), ("hung worker", spawner, UID), ("hung shell", "x", 0),
+            ("control", program, CONTROL), ("operator", "x", CONTROL), ("copy", program, 0), ("spawner", spawner, 0), ("worker", spawner, UID), ("shell", "x", 0), ("ours", spawner, 0), ("rules", rules, 0),
+            ("hung control", program, CONTROL), ("hung spawner", spawner, 0), ("hung worker", spawner, UID), ("hung shell", "x", 0), ("hung rules", rules, 0),
         ]
     }  # fmt: skip
     try:
@@ -82,8 +82,8 @@ def test_what_hangs_of_an_earlier_agent_is_ended_at_once_and_what_should_have_en
             assert [made[names[pid]].wait(10) for pid in pids] == [-9] * len(pids)
             return {names[pid] for pid in pids}
 
-        assert ended(is_overdue=False) == {"hung control", "hung spawner", "hung worker"}
-        assert ended(is_overdue=True) == {"control", "spawner"}
+        assert ended(is_overdue=False) == {"hung control", "hung spawner", "hung worker", "hung rules"}
+        assert ended(is_overdue=True) == {"control", "spawner", "rules"}
         assert {name for name, process in made.items() if process.poll() is None} == {
             "worker", "operator", "copy", "shell", "ours", "hung shell"
         }  # fmt: skip

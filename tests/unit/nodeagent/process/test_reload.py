@@ -96,12 +96,16 @@ def test_a_program_is_started_again_as_it_was(tmp_path: Path) -> None:
 
 
 def test_of_a_traceback_the_last_words_are_told_in_one_line(tmp_path: Path) -> None:
-    """Of a version that does not import, what is missing; a long text is cut between words."""
+    """Of a version that does not import, what is missing; a long text is cut, also where it is one word."""
     with pytest.raises(ReloadRefused, match=r"unfit is not fit: ModuleNotFoundError: No module named 'nosuch'$"):
         checked(program(tmp_path / "unfit", "print('hello', flush=True)\nimport nosuch"))
     with pytest.raises(ReloadRefused, match=r"is not fit: ValueError: a b$"):
         checked(program(tmp_path / "unfit", "try:\n    1 / 0\nexcept Exception:\n    raise ValueError('a\\nb')"))
-    with pytest.raises(ReloadRefused, match=r"fit: … word word .* word the cause$"):
+    with pytest.raises(ReloadRefused, match=r"fit: ….* word word the cause$"):
         checked(program(tmp_path / "unfit", "sys.exit('word\\n' * 2000 + 'the cause')"))
-    with pytest.raises(ReloadRefused, match=r"fit: ValueError: word word .* word …$"):
+    with pytest.raises(ReloadRefused, match=r"fit: ValueError: word word .*…$"):
         checked(program(tmp_path / "unfit", "raise ValueError('word ' * 2000)"))
+    with pytest.raises(ReloadRefused, match=r"fit: …x{2000}$"):
+        checked(program(tmp_path / "unfit", "sys.exit('x' * 3000)"))
+    with pytest.raises(ReloadRefused, match=r"fit: ValueError: x{1988}…$"):
+        checked(program(tmp_path / "unfit", "raise ValueError('x' * 3000)"))

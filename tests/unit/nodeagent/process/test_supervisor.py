@@ -23,7 +23,7 @@ from nodeagent.process.handover import Handover, PassedMarks
 from nodeagent.process.notify import Notifier
 from nodeagent.process.orders import SpawnerSetup
 from nodeagent.process.privileges import User
-from nodeagent.process.reload import Command, own_command
+from nodeagent.process.reload import Command, ReloadRefused, own_command
 from nodeagent.process.startup import Parts, Users
 from nodeagent.process.supervisor import HELD_SIGNALS, RESTART, Signals, Supervisor, run_supervisor
 from nodeagent.process.unit_map import UnitMap
@@ -205,8 +205,9 @@ def test_a_program_that_goes_away_after_its_check_changes_nothing(monkeypatch: p
     monkeypatch.setattr(supervisor_module, "value_to_pass", lambda *_: nothing)
     told: list[str] = []
 
-    async def note(what: str) -> None:
+    async def note(what: str) -> bool:
         told.append(what)
+        return True
 
     def note_start(what: str) -> None:
         assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(HELD_SIGNALS), "its children would not hear them"
@@ -219,12 +220,12 @@ def test_a_program_that_goes_away_after_its_check_changes_nothing(monkeypatch: p
         )  # fmt: skip
         control = SimpleNamespace(stop=lambda: note("stopped"), revive=lambda: note_start("revived"))
         owners, key_file = SimpleNamespace(is_busy=False), SimpleNamespace(settle=lambda: note("saved"))
-        guard = SimpleNamespace(beat=lambda s: told.append(f"beats {s}"), settle=lambda: note("whole"))
+        guard = SimpleNamespace(beat=lambda s: told.append(f"beats {s}"), settle=lambda: note("whole"), resume=lambda: told.append("checks"))
         supervisor = supervisor_of(fleet=fleet, control=control, owners=owners, key_file=key_file, guard=guard, generation=1, environ={})
         supervisor._command = Command("/no/such/program", ["x"])
         with pytest.raises(FileNotFoundError):
             await supervisor._hand_on(b"")
-        assert told == ["whole", "stopped", "saved", "left", f"beats {limits.REPLACED_S}", "revived", "stays"]
+        assert told == ["whole", "stopped", "saved", "left", f"beats {limits.REPLACED_S}", "checks", "revived", "stays"]
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(HELD_SIGNALS) == set()
 
         async def fail(*_: object) -> bytes:
@@ -235,8 +236,44 @@ def test_a_program_that_goes_away_after_its_check_changes_nothing(monkeypatch: p
         supervisor._signals.reload.set()
         await until(lambda: supervisor._refused, "refused")
         assert (supervisor._refused, supervisor._refusal) == (1, "a defect: KeyError('defect')")
-        assert not reloads.done()
-        reloads.cancel()
+        assert reloads.cancel()
+
+    run(scene)
+
+
+def test_a_reload_is_refused_while_rules_are_being_repaired_and_nothing_is_stopped() -> None:
+    """The repair would end half done."""
+    told: list[str] = []
+
+    async def settle() -> bool:
+        return False
+
+    async def scene() -> None:
+        fleet = SimpleNamespace(stay=lambda: told.append("stays"), living=list)
+        guard = SimpleNamespace(beat=None, settle=settle, resume=lambda: told.append("checks"))
+        control = SimpleNamespace(revive=lambda: told.append("revived"))
+        with pytest.raises(ReloadRefused, match="still being compared or repaired after 15 s"):
+            await supervisor_of(fleet=fleet, control=control, guard=guard, generation=1)._hand_on(b"")
+        assert told == ["checks", "revived", "stays"]
+
+    run(scene)
+
+
+def test_what_a_program_starts_that_checks_itself_is_not_taken_for_remains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its helpers are children of a child."""
+    looks: list[bool] = []
+    monkeypatch.setattr(supervisor_module, "end_remains", lambda *_, **__: looks.append(True))
+
+    async def scene() -> None:
+        control = fleet = SimpleNamespace(pid=0, living=list)
+        fleet.spawner = key_file = SimpleNamespace(pid=0)
+        supervisor = supervisor_of(control=control, key_file=key_file, fleet=fleet, kin=None)
+        supervisor._is_checking = True
+        supervisor._end_remains()
+        assert looks == []
+        supervisor._is_checking = False
+        supervisor._end_remains()
+        assert looks == [True]
 
     run(scene)
 
@@ -311,4 +348,4 @@ def test_a_stop_drains_and_leaves_nobody() -> None:
     """New connections are refused first."""
     restarted = Restarted()
     restarted.serve(signal.SIGTERM)
-    assert restarted.told == ["no beat", "drain", "orphans end", "control ends"]
+    assert restarted.told == ["no beat", "drain", "orphans end", "rules are whole", "control ends"]
