@@ -65,29 +65,30 @@ class Notifier:
         self._patience = f"WATCHDOG_USEC={environ.get('WATCHDOG_USEC', '')}\n" if is_watched(environ, pid) else ""
         """What the unit gives us between two signs of life; nothing: nobody watches."""
         self._is_away = True
+        self._state = ""
+        """What we are, where the manager has not heard it yet."""
         self._unsent: dict[str, _Wanted] = {}
         """What the manager is still to be told, by name: the newest, as all before it would be undone by it."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
     def ready(self, status: str) -> None:
         """Connections are served."""
-        self._send(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
+        self._become(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
 
     def stopping(self, status: str) -> None:
         """No new connections."""
-        self._send(f"STOPPING=1\nSTATUS={status}")
+        self._become(f"STOPPING=1\nSTATUS={status}")
 
     def alive(self) -> None:
         """Feeds the watchdog, where there is one; it is as strict again as the unit says."""
         self.flush()
         if self._patience:
-            self._send(f"{self._patience if self._is_away else ''}WATCHDOG=1")
-            self._is_away = False
+            self._is_away &= not self._tell(f"{self._patience if self._is_away else ''}WATCHDOG=1")
 
     def away(self, seconds: float) -> None:
         """Feeds the watchdog for so long: this process becomes another program."""
         if self._patience:
-            self._send(f"WATCHDOG_USEC={round(seconds * 1e6)}\nWATCHDOG=1")
+            self._tell(f"WATCHDOG_USEC={round(seconds * 1e6)}\nWATCHDOG=1")
             self._is_away = True
 
     def store(self, name: str, descriptors: Sequence[int]) -> None:
@@ -115,8 +116,8 @@ class Notifier:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether a slow manager has not heard yet what it shall keep."""
-        return bool(self._unsent)
+        """Whether a slow manager has not heard yet what we are, or what it shall keep."""
+        return bool(self._unsent or self._state)
 
     def close(self) -> None:
         """Gives the descriptors back."""
@@ -127,6 +128,8 @@ class Notifier:
 
     def flush(self) -> None:
         """Sends what waits; a manager that is slow gets the rest with the next beat."""
+        if self._state and self._tell(self._state):
+            self._state = ""
         while self._unsent:
             name, wanted = next(iter(self._unsent.items()))
             if wanted.is_stale and not self._tell(f"FDSTOREREMOVE=1\nFDNAME={name}"):
@@ -135,6 +138,10 @@ class Notifier:
             if wanted.descriptors and not self._tell(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", wanted.descriptors):
                 return
             _close(self._unsent.pop(name).descriptors)
+
+    def _become(self, state: str) -> None:
+        self._state = state if self._address else ""
+        self.flush()
 
     def _want(self, name: str, wanted: "_Wanted") -> None:
         """Instead of what was wanted before, in its place in the queue."""
@@ -150,18 +157,9 @@ class Notifier:
             self._socket.sendmsg([text.encode()], beside, 0, self._address)
         except BlockingIOError:
             return False
-        except OSError:  # nobody is there, or nobody who takes descriptors: there is no store then
+        except OSError:  # nobody is there, or nobody who takes descriptors: no failure of ours
             return True
         return True
-
-    def _send(self, text: str) -> None:
-        """A manager that does not listen is not our failure: it will see the process end."""
-        if not self._address:
-            return
-        try:
-            self._socket.sendto(text.encode(), self._address)
-        except OSError:
-            return
 
 
 def _close(descriptors: Sequence[int]) -> None:

@@ -79,6 +79,7 @@ def test_a_slow_manager_hears_the_newest_of_each_name_and_nothing_is_lost(tmp_pa
         notifier = Notifier({"NOTIFY_SOCKET": path}, os.getpid())
         for number in range(2000):  # fills the queue of the socket
             notifier.store(f"n{number}", [file.fileno()])
+        notifier.ready("2 workers")
         assert notifier.has_unsent
         before = len([*Path("/proc/self/fd").iterdir()])
         for _ in range(100):
@@ -88,13 +89,16 @@ def test_a_slow_manager_hears_the_newest_of_each_name_and_nothing_is_lost(tmp_pa
         assert len([*Path("/proc/self/fd").iterdir()]) == before + 2 - 1
         heard = []
         ear.settimeout(10)
-        while notifier.has_unsent or len(heard) < 2002:
+        while notifier.has_unsent or len(heard) < 2003:
             notifier.alive()
             text, descriptors, _, _ = socket.recv_fds(ear, 4096, 4)
             heard.append((text.decode(), len(descriptors)))
             for fd in descriptors:
                 os.close(fd)
         notifier.close()
+    ready = (f"READY=1\nSTATUS=2 workers\nMAINPID={os.getpid()}", 0)
+    assert 0 < heard.index(ready) < 1999, "what it waits for comes as soon as there is room"
+    heard.remove(ready)
     assert heard[:1999] == [(f"FDSTORE=1\nFDNAME=n{number}\nFDPOLL=0", 1) for number in range(1999)]
     assert heard[1999:] == [
         ("FDSTOREREMOVE=1\nFDNAME=n1999", 0), ("FDSTOREREMOVE=1\nFDNAME=keys", 0), ("FDSTORE=1\nFDNAME=keys\nFDPOLL=0", 2),
