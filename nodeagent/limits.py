@@ -124,7 +124,7 @@ UPGRADE_S = 90.0  # a version that does not serve after this is taken back: RELO
 REPLACED_S = 20  # the last beat before it executes itself lives so long: workers serve meanwhile, and a busy host takes over 5 s;
 # should the next program die before its first beat, which sets ALIVE_S again, the service manager starts another one
 AWAY_S = 30.0  # what its watchdog gives it then: REPLACED_S, and time for the kernel's rules of iptables on a busy host
-PAUSE_S = 4.0  # the supervisor is away while it executes itself, about a second: what waits for it waits this much longer
+PAUSE_S = 15.0  # the supervisor is away while it executes itself, a second, or six with iptables on a busy host: who asks it waits longer
 QUIET_S = 1.0  # before it goes, it answers what it was asked: questions about owners take 20 ms at most
 STORED = 512  # descriptors that the service manager keeps, FileDescriptorStoreMax= of the unit: 42 sets of six, lifelines of 4 generations, 2
 RESUME_S = 4.0  # a new agent serves when its workers know policy, or after this; after a crash callers wait for it: as long as the beat lasts

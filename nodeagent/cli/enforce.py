@@ -45,7 +45,8 @@ def enforce(  # noqa: PLR0913 - the options of the command
 
     Before anything changes, the flows that were recorded are decided anew as MODE would: whoever passes now and would be
     refused is shown. The switch is in force within a second, also for connections that are open, and outlives a restart
-    until the file's mode is changed.
+    until the file's mode is changed. What is foreseen is policy and missing certificates: whether tunnels reach their hosts is
+    for: nodeagent check
 
     Exit status: 0 well, 1 somebody would or may be refused (--check), or it was not switched, 3 no agent is there,
     4 no such service.
@@ -55,21 +56,27 @@ def enforce(  # noqa: PLR0913 - the options of the command
     if is_list:
         _show_modes(ask("/v1/modes", ModesAnswer, socket_path=socket_path), output, no_headers=no_headers)
         return
-    if reset:
+    if reset and yes:
         _switch(None, service, output, socket_path)
         return
-    query = {"mode": mode or "", "service": service}
+    query = {"mode": (_configured(service, socket_path) if reset else mode) or "", "service": service}
     answer = ask("/v1/enforce", CheckAnswer, socket_path=socket_path, query={k: v for k, v in query.items() if v})
     if check or output == "table":
         _show_check(answer, output, no_headers=no_headers)
     if check:
         raise SystemExit(EXIT_FAILED if _harmed(answer) else 0)
-    if answer.proposed == answer.mode:
+    if answer.proposed == answer.mode and not reset:
         if output == "json":
             show_json(ask("/v1/modes", ModesAnswer, socket_path=socket_path))
         return
     _confirm(answer, yes=yes)
-    _switch(answer.proposed, service, output, socket_path)
+    _switch(None if reset else answer.proposed, service, output, socket_path)
+
+
+def _configured(service: str, socket_path: str | None) -> str:
+    """The mode that would hold if nobody had switched it: the file's, or for a service of which it says nothing the host's."""
+    parts = {part.service: part for part in ask("/v1/modes", ModesAnswer, socket_path=socket_path).modes}
+    return (parts[service].configured if service in parts else "") or parts[""].mode
 
 
 def _confirm(answer: CheckAnswer, *, yes: bool) -> None:

@@ -60,7 +60,7 @@ class ModeBook:
             return
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             _log.error("modes_unreadable", path=str(self._path), error=str(error), effect="everything is strict")
-            self.complaint = f"{self._path}: {error}; everything is strict until: nodeagent enforce MODE"
+            self.complaint = f"{self._path}: {error}; everything is strict until: nodeagent enforce --reset --yes"
             self.modes = all_strict(self._file)
             return
         self.modes = still_holding(modes, self._file)

@@ -97,7 +97,7 @@ class View:
 
     def _problems(self) -> Iterator[str]:
         if self.publisher.snapshot is None:
-            yield "no snapshot: the catalog was not heard yet and none is saved; calls into the mesh are refused"
+            yield "no snapshot: the catalog was not heard yet and none is saved; calls to intercept.mesh_cidrs are refused, others leave in clear"
         if "compile" in self.publisher.errors:
             yield f"the catalog's last change is not in force: {self.publisher.errors['compile']}"
         since = self.follower.lost_since

@@ -44,7 +44,7 @@ async def answer_why(view: View, asked: Mapping[str, str]) -> WhyAnswer:
         HTTPException: nothing is known yet, or nothing of the kind; says what is.
     """
     if view.publisher.snapshot is None:
-        raise web.HTTPServiceUnavailable(text="this agent knows no mesh yet: every call into it is refused; see: nodeagent status")
+        raise web.HTTPServiceUnavailable(text="this agent knows no mesh yet: what it captures is refused; see: nodeagent status")
     asker = Asker(view, view.publisher.snapshot)
     if asked.get("id"):
         return asker.of_connection(await _find(view, asked["id"]))

@@ -109,7 +109,7 @@ def test_a_host_is_led_from_observe_to_strict(mesh: Mesh) -> None:
     eventually(lambda: mode_in_force(lab, "host1", ()) == "strict", look.WITHIN_S, "host1 is strict")
     assert [mesh.call(each) for each in callers] == ["app:hello", "reset", "reset"]
     assert any("the file says observe" in each for each in look.status(lab, "host1")["warnings"])
-    assert enforce(lab, "host1", "--reset")[0] == 0
+    assert enforce(lab, "host1", "--reset", "--yes")[0] == 0
     eventually(lambda: mesh.call(mesh.mallory) == "app:hello", look.WITHIN_S, "observe again")
     for sock in old:
         sock.close()

@@ -105,7 +105,7 @@ def test_what_the_callees_agent_does_not_end_the_callers_does(mesh: Mesh) -> Non
         for host, whose in (("host1", OURS), ("host2", THEIRS)):
             (row,) = ended(mesh.lab, host, known[host] + 1)[known[host] :]
             assert (row["reason"], whose in row["error"]) == ("policy_changed", True)
-    assert mesh.lab.exec("host2", "nodeagent", "enforce", "--reset").returncode == 0
+    assert mesh.lab.exec("host2", "nodeagent", "enforce", "--reset", "--yes").returncode == 0
 
 
 def ended(lab: Lab, host: str, count: int = 0) -> list[dict[str, Any]]:

@@ -83,6 +83,21 @@ def test_a_step_that_harms_nobody_is_done_at_once(tmp_path: Path) -> None:
     with_control(tmp_path, script)
 
 
+def test_back_to_the_file_s_mode_is_a_step_like_others(tmp_path: Path) -> None:
+    """Whom it would refuse is shown and asked for; with --yes nothing is looked at, as there may be nothing yet."""
+
+    async def script(command: Command) -> None:
+        refused = await command("--reset")
+        assert (refused.exit_code, "Switch this host to strict? Nothing was changed" in refused.output) == (1, True)
+        assert "(host)   observe" in (await command("--list")).output
+        done = await command("--reset", "--yes")
+        assert (done.exit_code, "this host is now strict" in done.output) == (0, True)
+        again = await command("--reset")
+        assert (again.exit_code, "this host is now strict" in again.output) == (0, True)
+
+    with_control(tmp_path, script)
+
+
 def in_json(result: Result) -> Any:
     """The answer; control, in the same process, logs to the same output."""
     return json.JSONDecoder().raw_decode(result.output, result.output.index("{"))[0]
