@@ -68,14 +68,16 @@ class Heartbeat:
     ) -> None:
         """`on_beat`: new connections will be served. `on_alive`: this process does what it should, also in a drain.
 
-        A worker that hangs is replaced and no reason to end this process; one that serves nobody though it replaces them is.
+        A worker that hangs is replaced and no reason to end this process; one that serves nobody though it replaces them is. Until
+        it has served once, there is a limit for starts.
         """
         self._loop = loop
         self._fleet = fleet
         self._on_beat = on_beat
         self._on_alive = on_alive
         self._number = 0
-        self._last_at = self._served_at = loop.time()
+        self._last_at = loop.time()
+        self._served_at = float("-inf")
         self.is_draining = False
 
     async def run(self) -> None:

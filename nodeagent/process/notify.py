@@ -65,6 +65,7 @@ class Notifier:
         self._patience = f"WATCHDOG_USEC={environ.get('WATCHDOG_USEC', '')}\n" if is_watched(environ, pid) else ""
         """What the unit gives us between two signs of life; nothing: nobody watches."""
         self._is_away = True
+        self._is_stopping = False
         self._state = ""
         """What we are, where the manager has not heard it yet."""
         self._unsent: dict[str, _Wanted] = {}
@@ -73,10 +74,12 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Connections are served."""
-        self._become(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
+        if not self._is_stopping:
+            self._become(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
 
     def stopping(self, status: str) -> None:
-        """No new connections."""
+        """No new connections; it is never ready again."""
+        self._is_stopping = True
         self._become(f"STOPPING=1\nSTATUS={status}")
 
     def alive(self) -> None:

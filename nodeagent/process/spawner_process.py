@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+from nodeagent import limits
 from nodeagent.errors import FrameError
 from nodeagent.observe.log import open_log
 from nodeagent.process.child import START_ERRORS, Process, closing_memory, start_program, watch_program
@@ -97,7 +98,12 @@ class SpawnerProcess:
         self._close()
         if self._process:
             self._process.signal(signal.SIGTERM)
-            await self._process.ended.wait()
+            try:
+                async with asyncio.timeout(limits.CUT_S):
+                    await self._process.ended.wait()
+            except TimeoutError:  # it was stopped, say
+                self._process.signal(signal.SIGKILL)
+                await self._process.ended.wait()
 
     def _receive(self) -> None:
         assert self._orders is not None

@@ -263,7 +263,7 @@ def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
                 parts.guard.capture(parts.saved)
             if parts.has_inherited:  # whoever comes waits in the queues for those who will serve, and is not refused meanwhile
                 parts.guard.beat()
-                parts.notifier.alive()
+                parts.notifier.away(limits.AWAY_S)  # the first beat of ours ends that
         else:
             parts.guard.remove()
     except RedirectError as error:

@@ -161,10 +161,10 @@ class Supervisor:
             await parts.key_file.settle()
             await parts.fleet.leave()
             await self._fall_silent()
-            parts.guard.beat(limits.REPLACED_S)
+            await self._hold_signals()
+            parts.guard.beat(limits.REPLACED_S)  # from here on nothing is waited for: a tick would take both words back
             parts.notifier.away(limits.AWAY_S)
             sys.stderr.flush()
-            await self._hold_signals()
             value = value_to_pass(parts, parts.fleet.staying(), config)
             replace_self(value, self._command.program, self._command.arguments, os.environ)
         except BaseException as error:
@@ -224,8 +224,7 @@ class Supervisor:
         until = self._parts.loop.time() + grace_s
         await self._parts.fleet.drain(grace_s, self._signals.cut)
         await self._outlast_orphans(until)
-        await self._parts.guard.settle()
-        await self._parts.control.stop()
+        await asyncio.gather(self._parts.guard.settle(), self._parts.control.stop())
         await self._parts.key_file.settle()
 
     async def _outlast_orphans(self, until: float) -> None:

@@ -147,9 +147,18 @@ class SupervisorChannel:
     def _note_pause(self, _data: bytes, _fds: list[int]) -> None:
         """Who waits for an answer waits longer: else a reload would make nobodies of callers."""
         self._is_away_until = self._loop.time() + limits.PAUSE_S
+        self._wait_on(self._patience_s())
+
+    def _end_pause(self) -> None:
+        """What its predecessor had read and not answered is answered by nobody."""
+        if self._is_away_until:
+            self._is_away_until = 0.0
+            self._wait_on(limits.QUIET_S + limits.IDENTIFY_S)
+
+    def _wait_on(self, seconds: float) -> None:
         for deadline in self._deadlines:
             if not deadline.expired():
-                deadline.reschedule(self._loop.time() + self._patience_s())
+                deadline.reschedule(self._loop.time() + seconds)
 
     def _pay(self) -> None:
         """Says what could not be said when it was due."""
@@ -233,7 +242,7 @@ class SupervisorChannel:
             self._lifeline = socket.socket(fileno=fd)
 
     def _note_ping(self, data: bytes, _fds: list[int]) -> None:
-        self._is_away_until = 0.0
+        self._end_pause()
         self._send(requests.encode_beat(requests.PONG, requests.decode_beat(data)))
         self._pay()
 
@@ -263,6 +272,7 @@ class SupervisorChannel:
         """Goes over to the lifeline, if there is one."""
         if self._is_lost:
             return
+        self._end_pause()
         self._loop.remove_reader(self._sock.fileno())
         if self._lifeline:
             self._sock.close()

@@ -103,6 +103,17 @@ def test_after_a_pause_of_the_machine_the_watchdog_is_fed_and_nobody_is_judged()
     clock, worker, fed = _Clock(), _Worker(NOW), []
     fleet = SimpleNamespace(living=lambda: [worker], is_holding=False)
     heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda: None, lambda: fed.append(clock.now))
-    clock.now = NOW + 9.0
-    heart.tick()
-    assert (fed, worker.kills) == ([NOW + 9.0], 0)
+    for clock.now in (NOW + 1.0, NOW + 10.0):
+        heart.tick()
+    assert (fed, worker.kills) == ([NOW + 1.0, NOW + 10.0], 0)
+
+
+def test_until_somebody_has_served_the_limit_for_starts_holds() -> None:
+    """Fed, the watchdog would be armed, and end a slow first start before its time."""
+    clock, fed = _Clock(), []
+    fleet = SimpleNamespace(living=lambda: [_Worker(NOW, state=State.STARTING)], is_holding=False)
+    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda: None, lambda: fed.append(clock.now))
+    for second in range(1, 10):
+        clock.now = NOW + second
+        heart.tick()
+    assert fed == []

@@ -369,6 +369,21 @@ def test_answers_may_take_longer_while_the_supervisor_replaces_itself(monkeypatc
     with_channel(work)
 
 
+@pytest.mark.parametrize("end", [lambda sock: sock.send(requests.encode_beat(requests.PING)), socket.socket.close], ids=["ping", "death"])
+def test_what_a_replaced_supervisor_had_read_holds_nobody_up(end: Callable[[socket.socket], object]) -> None:
+    """Its successor does not know the question, and who asked is told so soon."""
+
+    async def work(channel: SupervisorChannel, theirs: socket.socket) -> None:
+        theirs.send(requests.encode_beat(requests.PAUSE))
+        await turns()
+        asked = asyncio.create_task(channel.owner((b"\x7f\0\0\1", 1), (b"\x7f\0\0\1", 2)))
+        await turns()
+        end(theirs)
+        assert (await asyncio.wait_for(asked, limits.PAUSE_S / 2)).unit == ""
+
+    with_channel(work)
+
+
 def test_what_a_newer_supervisor_says_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """An old worker goes on; descriptors that come with it are closed."""
     closed: list[int] = []
