@@ -31,9 +31,11 @@ token_option = click.option(
 class Client:
     """A connection to the catalog for one command. Never shown: its repr names the address alone."""
 
-    def __init__(self, table: CatalogTable, token: str) -> None:
+    def __init__(self, table: CatalogTable, token: str, *, is_own: bool = False) -> None:
+        """is_own: the token is this host's, because none was named."""
         self._table = table
         self._token = token
+        self._is_own = is_own
 
     def __repr__(self) -> str:
         return f"Client({self._table.address!r})"
@@ -55,6 +57,8 @@ class Client:
         """Which token to try, where the catalog did not like the one that was sent."""
         if "answered 401 " not in error and "answered 403 " not in error:
             return ""
+        if self._is_own:
+            return f" This host's own was sent, {self._table.token_file}; an operator's is used where it is named: --token-file {OPERATOR_TOKEN}"
         sent = "" if self._token else f" None was sent: neither {OPERATOR_TOKEN} nor {self._table.token_file} can be read; try sudo."
         return f"{sent} An operator's token goes into {OPERATOR_TOKEN}, or is named with --token-file"
 
@@ -84,7 +88,7 @@ def open_host(config_path: Path, token_file: Path | None) -> Client:
     own = config.catalog.token_file
     given = token_file is not None or "CONSUL_HTTP_TOKEN" in os.environ or "CONSUL_HTTP_TOKEN_FILE" in os.environ
     is_own = bool(own) and not given and Path(own).exists()
-    return Client(config.catalog, find_token(config, Path(own) if is_own else token_file, os.environ))
+    return Client(config.catalog, find_token(config, Path(own) if is_own else token_file, os.environ), is_own=is_own)
 
 
 def find_token(

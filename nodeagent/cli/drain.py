@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from nodeagent import limits
-from nodeagent.cli.agent_api import ask, find_socket, socket_option
+from nodeagent.cli.agent_api import AgentSilentError, AgentUnreachableError, ask, find_socket, socket_option
 from nodeagent.cli.catalog_api import config_option, open_host, token_option
 from nodeagent.cli.main import EXIT_TIMEOUT
 from nodeagent.cli.render import instant
@@ -32,7 +32,7 @@ def drain(*, reason: str, wait_s: float | None, token_file: Path | None, config_
     Nothing is cut, services of this host go on calling, and whoever calls this host by its address is answered. It holds
     over restarts, until: nodeagent undrain.
 
-    Exit status: 0 done, 3 the catalog does not answer and nothing was changed, 5 connections are open when --wait is over.
+    Exit status: 0 done, 3 catalog or agent cannot be asked and nothing was changed, 5 connections are open when --wait is over.
     """
     where = find_socket(socket_path, config_path)
     if wait_s is not None:
@@ -70,16 +70,24 @@ def _maintain(config_path: Path, token_file: Path | None, *, enable: str, reason
 
 def _wait(where: str, wait_s: float) -> None:
     end, told = time.monotonic() + wait_s, ""
-    while left := _look(where):
+    while left := _look_again(where):
         left_s = end - time.monotonic()
         if left_s <= 0:
-            click.echo(f"Error: {left}; they go on. See them with: nodeagent connections", err=True)
+            click.echo(f"Error: {left}; nothing is cut. See: nodeagent connections", err=True)
             raise SystemExit(EXIT_TIMEOUT)
         if left != told:
             told = left
             click.echo(f"{left}; {left_s:.0f} s left", err=True)
         time.sleep(min(_LOOK_S, left_s))
     click.echo("no connection from another host is open")
+
+
+def _look_again(where: str) -> str:
+    """As `_look`; an agent that answers no more is replacing itself, or whoever waits is told so at the end."""
+    try:
+        return _look(where)
+    except (AgentUnreachableError, AgentSilentError):
+        return "the agent does not tell its connections"
 
 
 def _look(where: str) -> str:

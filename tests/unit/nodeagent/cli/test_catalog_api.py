@@ -71,6 +71,23 @@ def test_calls_send_token_query_and_json() -> None:
     assert seen == [(CANARY, "7")]
 
 
+def test_whose_token_was_refused_is_told(tmp_path) -> None:
+    """A host's own speaks where none is named: an operator's is there already, perhaps."""
+
+    def script(_: web.Request) -> web.Response:
+        return web.Response(status=403)
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer:
+            peer.scripts["/v1/config"] = script
+            for is_own, cure in ((True, "This host's own was sent"), (False, "An operator's token goes into")):
+                client = Client(CatalogTable(peer.address), CANARY, is_own=is_own)
+                with pytest.raises(CatalogError, match=cure):
+                    await asyncio.to_thread(client.ask, "PUT", "/v1/config", {})
+
+    run(scene)
+
+
 def test_nobody_there_names_the_address() -> None:
     with pytest.raises(CatalogUnreachable, match=r"127.0.0.1:1: nobody listens there"):
         Client(CatalogTable("http://127.0.0.1:1"), "").ask("GET", "/v1/config")

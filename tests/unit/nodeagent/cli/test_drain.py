@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from nodeagent.cli import drain as module
-from nodeagent.cli.agent_api import AgentUnreachableError
+from nodeagent.cli.agent_api import AgentSilentError, AgentUnreachableError
 from nodeagent.cli.catalog_api import Client
 from nodeagent.cli.drain import drain, inbound, summary, undrain
 from nodeagent.control.report import ConnectionsAnswer
@@ -77,6 +77,13 @@ def test_waiting_tells_what_is_open_until_nothing_is(host: list[str], asked: Ask
     assert [line.split()[0] for line in done.stderr.splitlines()] == ["2", "1", "1"]
     assert "1 workers did not tell their connections" in done.stderr
     assert len(asked) == 1
+
+
+def test_an_agent_that_replaces_itself_meanwhile_is_waited_for(host: list[str], asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent(monkeypatch, answer(row("tunnel")), answer(row("tunnel")), AgentUnreachableError("nobody"), AgentSilentError("late"), answer())
+    done = CliRunner().invoke(drain, [*host, "--wait", "60"])
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "no connection from another host is open")
+    assert "the agent does not tell its connections; " in done.stderr
 
 
 def test_waiting_in_vain_is_a_timeout_and_the_host_stays_drained(host: list[str], asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
