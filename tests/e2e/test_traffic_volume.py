@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import Capture
-from tests.e2e.support import mesh
+from tests.e2e.support import look, mesh
 from tests.e2e.support.waiting import wait_until
 
 SUPPORT = Path(__file__).parent / "support"
@@ -79,7 +80,7 @@ def test_five_thousand_connections_at_once(
     assert line_of(server) == "ready"
     memory = [mesh.pss_kib(worker.pid) for worker in mesh.all_workers(lab)]
     client = start("host1", "shop", "crowd.py", "call", ip, str(PORT), str(CROWD), canary)
-    assert line_of(client) == f"open {CROWD}"
+    assert line_of(client) == f"open {CROWD}", refusals(lab)
     wait_until(lambda: [counted(lab, host) for host in ("host1", "host2")] == [CROWD, CROWD], "all are counted")
     assert min(worker.connections for worker in mesh.workers(lab, "host1")) > CROWD // 10
     grown = [mesh.pss_kib(worker.pid) - was for worker, was in zip(mesh.all_workers(lab), memory, strict=True)]
@@ -90,6 +91,12 @@ def test_five_thousand_connections_at_once(
     assert "0 connections" in lab.exec("host1", "nodeagent", "status").stdout
     assert "0 connections" in lab.exec("host2", "nodeagent", "status").stdout
     wire.assert_never_in_clear(canary)
+
+
+def refusals(lab: Lab) -> Counter[tuple[str, str, str]]:
+    """How often which host ended a connection for which reason."""
+    rows = ((host, row) for host in ("host1", "host2") for row in look.log_lines(lab, host))
+    return Counter((host, row["reason"], row.get("error", "")) for host, row in rows if row["reason"] != "ok")
 
 
 def counted(lab: Lab, host: str) -> int:
