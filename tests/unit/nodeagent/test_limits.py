@@ -12,6 +12,7 @@ def test_limits_that_depend_on_each_other_agree() -> None:
     assert limits.PREPARED_LOW < limits.PREPARED_MAX
     assert limits.LOCAL_CONNECT_S < limits.CONNECT_S
     assert limits.PING_S < limits.PING_TIMEOUT_S < limits.SESSION_IDLE_S
+    assert limits.SESSIONS_PER_KEY * limits.STREAMS_PER_SESSION >= limits.CONNECTIONS_PER_WORKER
     assert limits.CATALOG_BACKOFF_MIN_S < limits.CATALOG_BACKOFF_MAX_S
     assert limits.RESTART_MIN_S < limits.RESTART_MAX_S < limits.RESTART_RESET_S
     assert limits.BEAT_S < limits.ALIVE_S
