@@ -3,6 +3,9 @@
 import ipaddress
 from typing import NamedTuple, NewType
 
+_LONGEST = 64
+"""Characters: [8 groups of 4 digits]:65535 has 47."""
+
 
 class Address(NamedTuple):
     """An IP address in canonical text and a port."""
@@ -14,14 +17,8 @@ class Address(NamedTuple):
         return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
 
 
-ClientAddr = NewType("ClientAddr", Address)
-"""Where a connection came from, as the socket says (REDIRECT may have rewritten the port)."""
-
 OriginalDst = NewType("OriginalDst", Address)
 """Where the client wanted to go, before redirection."""
-
-EndpointAddr = NewType("EndpointAddr", Address)
-"""Where an instance of a service listens."""
 
 
 def canonical_ip(text: str) -> str:
@@ -39,8 +36,10 @@ def parse_address(text: str) -> Address:
     """The address in `10.0.0.1:80` or `[fd00::1]:80`.
 
     Raises:
-        ValueError: not of that form, or the port is not in 1..65535.
+        ValueError: not of that form, the port is not in 1..65535, or there is a zone (`%eth0`), which means nothing to others.
     """
+    if len(text) > _LONGEST or "%" in text:  # peers choose it, and it gets into logs
+        raise ValueError(f"{text[:_LONGEST]!r} is too long for an address, or names an interface")
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not port.isascii() or not port.isdecimal() or bracketed != (":" in host):

@@ -59,6 +59,10 @@ class RecordQueue:
         else:
             self._rows.append(row)
 
+    def lose(self, rows: int) -> None:
+        """Counts rows that were taken, and that nobody will read, as dropped."""
+        self._dropped += rows
+
     def take(self) -> Records | None:
         """The oldest rows, at most a batch, and how many were dropped since the last call; None: nothing to say."""
         if not self._rows and not self._dropped:

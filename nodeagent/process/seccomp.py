@@ -13,11 +13,13 @@ _O_WRITING = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000  # O_WRONLY, O_RDWR, O_CREAT, O
 _SOCK_TYPE = 0xF  # without SOCK_NONBLOCK and SOCK_CLOEXEC
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_STREAM = 1
+_F_HARMLESS = (0, 1, 2, 3, 4, 1030)
+"""fcntl: DUPFD, GETFD, SETFD, GETFL, SETFL, DUPFD_CLOEXEC. With SETOWN and SETSIG the kernel would signal whom one names."""
 _FIONBIO, _FIOCLEX, _FIONCLEX, _FIONREAD, _TCGETS = 0x5421, 0x5451, 0x5450, 0x541B, 0x5401
 
 MEMORY = "brk mmap munmap mprotect mremap madvise membarrier memfd_create ftruncate"
 DESCRIPTORS = (
-    "read readv pread64 preadv write writev pwrite64 close close_range lseek dup dup2 dup3 fcntl pipe2 splice tee"
+    "read readv pread64 preadv write writev pwrite64 close close_range lseek dup dup2 dup3 pipe2 splice tee"
     " sendfile"
 )
 FILES_READ = (
@@ -55,6 +57,7 @@ CONDITIONAL = (
     Only("open", 1, _O_WRITING, 0),  # modules that a library imports late; nothing is ever written
     Only("openat", 2, _O_WRITING, 0),
     *(Only("ioctl", 1, _INT, request) for request in (_FIONBIO, _FIOCLEX, _FIONCLEX, _FIONREAD, _TCGETS)),
+    *(Only("fcntl", 1, _INT, command) for command in _F_HARMLESS),
     Only("prlimit64", 2, _POINTER, 0),  # asking for a limit; a new one would be a pointer
     Only("socketpair", 0, _INT, _AF_UNIX),  # the loop's own wake-up pipe
 )

@@ -5,6 +5,7 @@ telling the world never stops traffic.
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 
@@ -41,6 +42,9 @@ class ControlChannel:
         self._sock: socket.socket | None = None
         self._reader = FrameReader()
         self._unsent = bytearray()
+        self._rows_unsent = 0
+        self._is_sent = asyncio.Event()
+        self._is_sent.set()
         self._inbox: asyncio.Queue[tuple[socket.socket, Message]] = asyncio.Queue()
         self._asked_at: dict[str, float] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -58,10 +62,18 @@ class ControlChannel:
         self._sock, self._reader = sock, FrameReader()
         self._loop.add_reader(sock.fileno(), self._read)
 
-    def last_words(self) -> None:
-        """The records that are left, and figures that say that nothing is open: the worker ends well."""
-        self._send_waiting_records()
-        self._send(self._stats(0.0))
+    async def last_words(self) -> None:
+        """The records that are left, and figures that say that nothing is open: the worker ends well.
+
+        A control that is busy is waited for, a while.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.FAREWELL_S):
+                while self._sock and len(self._live.records):
+                    self._send_waiting_records()
+                    await self._is_sent.wait()
+                self._send(self._stats(0.0))
+                await self._is_sent.wait()
 
     async def ensure_svid(self, service: str) -> None:
         """Returns when this worker holds a certificate for `service`; asks control for one if it does not.
@@ -179,6 +191,7 @@ class ControlChannel:
             records = self._live.records.take()
             if records is None:
                 return
+            self._rows_unsent = len(records.rows)
             self._send(records)
 
     def _send_stats(self) -> None:
@@ -199,6 +212,7 @@ class ControlChannel:
         if self._sock is None or len(self._unsent) > limits.CHANNEL_BACKLOG_BYTES:
             return
         self._unsent += encode_frame(message)
+        self._is_sent.clear()
         self._write()
 
     def _write(self) -> None:
@@ -218,6 +232,8 @@ class ControlChannel:
         if self._unsent:
             self._loop.add_writer(self._sock.fileno(), self._write)
         else:
+            self._rows_unsent = 0
+            self._is_sent.set()
             self._loop.remove_writer(self._sock.fileno())
 
     def _detach(self) -> None:
@@ -228,6 +244,9 @@ class ControlChannel:
             self._sock.close()
             self._sock = None
         self._unsent.clear()
+        self._is_sent.set()
+        self._live.records.lose(self._rows_unsent)
+        self._rows_unsent = 0
 
     def _drop_inbox(self) -> None:
         while not self._inbox.empty():

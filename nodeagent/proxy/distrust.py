@@ -6,6 +6,7 @@ Those in which HTTP/2 was broken have ended by themselves, and are recorded here
 import asyncio
 import functools
 
+from nodeagent import limits
 from nodeagent.errors import AgentError, PeerProtocol, Revoked, blame_caller
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.ends import StreamEnd
@@ -37,7 +38,9 @@ def _note_broken(live: Live, tunnel: Tunnel) -> None:
 
 async def cut_distrusted(live: Live) -> None:
     """After a change of keys: ends every tunnel whose certificates are not relied on any more, one in a turn of the loop."""
-    for tunnel in [tunnel for tunnel in live.tunnels if not tunnel.session.failure]:
+    for tunnel in list(live.tunnels):
+        if tunnel.session.failure:  # or it failed while those before it were cut
+            continue
         try:
             live.keys.check(tunnel.standings)
         except Revoked as error:
@@ -70,5 +73,5 @@ def _row(live: Live, tunnel: Tunnel, error: AgentError) -> ConnectionRow:
     return ConnectionRow(
         id=live.next_id(), direction="tunnel", client=str(tunnel.address) if tunnel.address.ip else "",
         original_dst="", opened_at=tunnel.opened_at, closed_at=now, source=tunnel.source, destination=tunnel.destination,
-        peer=tunnel.peer, reason=error.reason, side=error.side, error=str(error),
+        peer=tunnel.peer, reason=error.reason, side=error.side, error=str(error)[: limits.ERROR_CHARS],
     )  # fmt: skip

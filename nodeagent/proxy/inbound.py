@@ -1,5 +1,6 @@
 """The path of a connection that comes from outside: a stream in a peer's tunnel, or clear text."""
 
+from nodeagent import limits
 from nodeagent.decide.inbound import decide_plaintext, decide_stream
 from nodeagent.decide.route import ToService, find_destination
 from nodeagent.errors import BadDestination, PeerIdentity, blame_caller
@@ -29,7 +30,7 @@ class Inbound:
         """
         end = StreamEnd()
         end.stream = stream
-        authority = dict(headers).get(b":authority", b"").decode("ascii", "replace")
+        authority = dict(headers).get(b":authority", b"")[: limits.AUTHORITY_BYTES].decode("ascii", "replace")
         relay = self._live.open(end, "tunnel", tunnel.address, authority)
         row = relay.row
         row.source, row.how, row.destination, row.peer = tunnel.source, "certificate", tunnel.destination, tunnel.peer

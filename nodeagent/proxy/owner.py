@@ -54,9 +54,12 @@ def _does_matter(snapshot: Snapshot, workload: Workload, kind: SelectorKind) -> 
 
 def _is_connected(sock: Any) -> bool:
     """Whether the connection is still the one that was asked about: after a reset, another may have its ports."""
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _CONNECTED
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _CONNECTED
+    except (OSError, ValueError):  # closed while the supervisor looked
+        return False
 
 
 def _packed(address: Any) -> tuple[bytes, int]:
-    ip, port = address[:2]
+    ip, port = address[0].partition("%")[0], address[1]  # of a link-local caller the kernel names the interface
     return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip), port

@@ -90,7 +90,7 @@ class Plane:
         if self._defect:
             raise self._defect
         await self._drain()
-        self._control.last_words()
+        await self._control.last_words()
         self._supervisor.drained()
 
     async def _announce(self) -> None:
@@ -136,15 +136,19 @@ class Plane:
                     await self._welcome.until_idle()
         except TimeoutError:
             await self._cut()
+        finally:
+            self._deadline = None  # what is heard now changes nothing
 
     async def _cut(self) -> None:
         """Closes what is left, evenly over CUT_SPREAD_S."""
         relays = list(self._live.relays.values())
         why = Drained("this worker was replaced, and host.drain_max_s is over; the client may connect again")
-        for relay in relays:
-            if not relay.is_over:
-                relay.end_by(why)
-                await asyncio.sleep(limits.CUT_SPREAD_S / len(relays))
+        slices = min(len(relays), math.ceil(limits.CUT_SPREAD_S / limits.CUT_TICK_S))
+        for start in range(slices):
+            for relay in relays[start::slices]:
+                if not relay.is_over:
+                    relay.end_by(why)
+            await asyncio.sleep(limits.CUT_SPREAD_S / slices)
 
     async def _farewell(self) -> None:
         """Lets tunnels deliver what their streams still hold, for as long as any of it moves."""

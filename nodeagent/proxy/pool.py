@@ -14,6 +14,7 @@ from typing import NamedTuple
 import aiofastnet
 from cryptography.x509 import Certificate
 
+from certs.errors import CertificateError
 from certs.spiffe import service_id, service_sni
 from certs.standing import standing_of
 from nodeagent import limits
@@ -140,8 +141,11 @@ class TunnelPool:
         tunnel.on_connected = functools.partial(
             _demand, key=key, datacenter=mesh.datacenter, live=live, roots=live.keys.roots
         )
+        try:
+            sni = service_sni(key.destination, mesh.datacenter, live.keys.trust_domain)
+        except CertificateError as error:
+            raise PeerIdentity(str(error)) from error
         sock = await _connect(key)
-        sni = service_sni(key.destination, mesh.datacenter, live.keys.trust_domain)
         try:
             async with asyncio.timeout(limits.HANDSHAKE_S):
                 await aiofastnet.create_connection(

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
+from nodeagent import limits
 from nodeagent.errors import AgentError, Reason, Side
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.ends import End
@@ -80,7 +81,7 @@ class Relay:
         """Says how it ended; the first to say so is believed."""
         if not self._is_settled:
             self._is_settled = True
-            self.row.reason, self.row.side, self.row.error = reason, side, error
+            self.row.reason, self.row.side, self.row.error = reason, side, error[: limits.ERROR_CHARS]
 
     def end_closed(self, end: End, error: str, *, lost: bool = False) -> None:
         """An end is closed; an unclean close resets the other end too."""

@@ -252,7 +252,7 @@ class Welcome:
         side = blame_caller(error).side
         row = ConnectionRow(
             id=self._live.next_id(), direction="tunnel", client=str(peer), original_dst="",
-            opened_at=opened_at, closed_at=now, peer=host, reason=error.reason, side=side, error=str(error),
+            opened_at=opened_at, closed_at=now, peer=host, reason=error.reason, side=side, error=str(error)[: limits.ERROR_CHARS],
         )  # fmt: skip
         self._live.records.append(row)
 

@@ -125,6 +125,8 @@ def _server_name(extension: bytes) -> str:
     if names.number(1) != 0:
         raise HelloError("a server name that is not a host name")
     name = names.take(names.number(2))
+    if len(name) > limits.SERVER_NAME_BYTES:
+        raise HelloError(f"a server name of {len(name)} bytes")
     if names or not name.isascii() or not name.decode("ascii").isprintable():
         raise HelloError("more than one server name, or one that is not printable ASCII")
     return name.decode("ascii").lower()

@@ -19,7 +19,7 @@ BUT_FOR_ARGUMENTS = {"io_uring": "EFAULT", "bpf": "EINVAL", "process_vm_readv": 
 DENIED_TO_A_WORKER = (
     "execve", "fork", "thread", "ptrace", "process_vm_readv", "read_memory", "read_environ", "read_memory_of_worker",
     "read_token", "read_state", "write_state", "change_rule", "change_sysctl", "mount", "unshare", "setuid", "chroot", "kill",
-    "kill_worker", "pidfd_open", "prctl", "io_uring", "bpf", "packet_socket", "raw_socket", "udp_socket", "unix_socket",
+    "kill_worker", "signal_by_descriptor", "pidfd_open", "prctl", "io_uring", "bpf", "packet_socket", "raw_socket", "udp_socket", "unix_socket",
     "netlink_socket", "write_file", "append_file", "mkdir", "unlink", "set_mark", "low_port", "set_limit",
 )  # fmt: skip
 DENIED_TO_CONTROL = (

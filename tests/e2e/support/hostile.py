@@ -6,8 +6,10 @@ nobody proves nothing. TARGETS: JSON of `token` and `state` (paths), `victim` an
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
+import signal
 import socket
 import struct
 import sys
@@ -79,6 +81,14 @@ def _fork() -> None:
     os.waitpid(pid, 0)
 
 
+def _signal_by_descriptor() -> None:
+    """The kernel signals whoever owns a descriptor, with any signal that its owner chose."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        fcntl.fcntl(ours, fcntl.F_SETSIG, signal.SIGCONT)
+        fcntl.fcntl(ours, fcntl.F_SETOWN, int(_targets["worker"]))
+
+
 def _connect() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
         client.setblocking(False)
@@ -135,6 +145,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "chroot": lambda: os.chroot("/"),
     "kill": lambda: os.kill(_PARENT, 0),
     "kill_worker": lambda: os.kill(int(_targets["worker"]), 0),
+    "signal_by_descriptor": _signal_by_descriptor,
     "pidfd_open": lambda: _call(_libc.syscall(_PIDFD_OPEN, _PARENT, 0)),
     "prctl": lambda: _call(_libc.prctl(4, 1, 0, 0, 0)),
     "io_uring": lambda: _call(_libc.syscall(_IO_URING_SETUP, 1, None)),

@@ -30,9 +30,16 @@ def test_an_address_survives_its_text(address: Address) -> None:
 @pytest.mark.parametrize(
     "text",
     ["10.0.0.1", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "10.0.0.1:+80", "10.0.0.1:8 0", "fd00::1:80", "[10.0.0.1]:80", "[[::1]]:80",
-     "[fd00::1]", "[fd00::1:80", ":80", "", "a:80", "10.0.0.1:\u0663"],
+     "[fd00::1]", "[fd00::1:80", ":80", "", "a:80", "10.0.0.1:\u0663", "[fe80::1%eth0]:80", "10.0.0.1:" + 60 * "0" + "80"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(text: str) -> None:
     """ValueError and nothing else."""
     with pytest.raises(ValueError):  # noqa: PT011 - the words are the standard library's in part
         parse_address(text)
+
+
+def test_what_a_peer_says_is_not_repeated_at_length() -> None:
+    """It gets into logs and rows."""
+    with pytest.raises(ValueError, match="too long") as caught:
+        parse_address(f"[fd00::1%{'x' * 60_000}]:80")
+    assert len(str(caught.value)) < 200

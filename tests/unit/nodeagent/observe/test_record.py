@@ -84,3 +84,10 @@ def test_a_worker_and_control_keep_so_many_and_no_more() -> None:
     assert (len(records.rows), records.dropped) == (limits.RECORDS_PER_BATCH, 1)
     ring.extend([same] * (limits.CLOSED_KEPT + 1))
     assert ring.newest(limits.API_ROWS_MAX)[1] == limits.CLOSED_KEPT
+
+
+def test_rows_that_were_taken_and_lost_are_counted_as_dropped() -> None:
+    """Control had not read them when it ended."""
+    queue = RecordQueue()
+    queue.lose(7)
+    assert queue.take() == Records([], 7)

@@ -11,7 +11,7 @@ DANGEROUS = (
     " capset prctl seccomp socket kill tkill tgkill open openat openat2 creat unlink unlinkat rename renameat2 mkdir link"
     " symlink chmod fchmod chown fchown truncate mknod io_uring_setup io_uring_enter io_uring_register userfaultfd keyctl"
     " add_key request_key ioctl prlimit64 setrlimit open_by_handle_at name_to_handle_at pidfd_getfd pidfd_send_signal"
-    " process_madvise quotactl swapon reboot settimeofday clock_settime personality iopl ioperm shmget shmat"
+    " fcntl process_madvise quotactl swapon reboot settimeofday clock_settime personality iopl ioperm shmget shmat"
 )
 
 

@@ -98,11 +98,54 @@ def test_the_last_words_are_what_is_left_and_that_nothing_is_open() -> None:
     async def work(far: Far) -> None:
         await far.next(WorkerStats)
         far.live.records.append(ConnectionRow(id="1-1", direction="outbound", client="", original_dst="", opened_at=1.0))
-        far.channel.last_words()
+        await far.channel.last_words()
         assert [row.id for row in (await far.next(Records)).rows] == ["1-1"]
         assert (await far.next(WorkerStats)).connections == 0
 
     with_channel(work)
+
+
+def test_the_last_words_wait_for_a_control_that_is_busy() -> None:
+    """All that is left comes to it: more than a socket holds."""
+
+    async def work(far: Far) -> None:
+        await far.next(WorkerStats)
+        fill(far, 10_000)
+        words = asyncio.create_task(far.channel.last_words())
+        heard = 0
+        while heard < 10_000:
+            heard += len((await far.next(Records)).rows)
+        assert (await far.next(WorkerStats)).connections == 0
+        await words
+        assert heard == 10_000
+
+    with_channel(work)
+
+
+def test_rows_that_control_never_read_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And whoever reads nothing is not waited for for ever."""
+    monkeypatch.setattr(limits, "FAREWELL_S", 0.1)
+
+    async def work(far: Far) -> None:
+        fill(far, 10_000)
+        await far.channel.last_words()
+        left = len(far.live.records)
+        lost = far.channel._rows_unsent
+        assert left
+        assert 0 < lost <= limits.RECORDS_PER_BATCH
+        far.sock.close()
+        await until(lambda: far.channel._sock is None)
+        records = far.live.records.take()
+        assert records
+        assert records.dropped == lost
+
+    with_channel(work)
+
+
+def fill(far: Far, rows: int) -> None:
+    """So many connections have ended."""
+    for number in range(rows):
+        far.live.records.append(ConnectionRow(id=f"1-{number}", direction="outbound", client="", original_dst="", opened_at=1.0))
 
 
 @pytest.mark.parametrize(

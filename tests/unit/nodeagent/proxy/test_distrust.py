@@ -8,6 +8,7 @@ import pytest
 
 from certs.local_ca import LocalCa
 from certs.serial import tag_in
+from certs.standing import Standing
 from nodeagent.errors import AgentError, Reason, Revoked, Side
 from nodeagent.model.address import Address
 from nodeagent.model.identity import KeyRing
@@ -277,5 +278,21 @@ def test_a_tunnel_that_ends_as_tunnels_do_leaves_no_row() -> None:
             ours.retire()
             await gone(hosts.two)
             assert rows(hosts.two) == rows(hosts.one) == []
+
+    run(work)
+
+
+def test_keys_that_change_twice_in_a_row_record_a_tunnel_once() -> None:
+    """The second look begins while the first is cutting."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            live = hosts.one.live
+            for name in "abc":
+                tunnel = Tunnel(live.budget, live.now, None)
+                tunnel.standings = (Standing(name, "aa", frozenset({"gone"}), is_exact=True),)
+                live.keep_tunnel(tunnel)
+            await asyncio.gather(cut_distrusted(live), cut_distrusted(live))
+            assert len(rows(hosts.one)) == 3
 
     run(work)

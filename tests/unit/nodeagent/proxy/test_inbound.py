@@ -88,6 +88,20 @@ def test_a_tunnel_is_no_open_proxy(
     run(work)
 
 
+@pytest.mark.parametrize("authority", [b"x" * 60_000, b"127.0.0.2%" + b"x" * 60_000 + b":80"])
+def test_what_a_peer_asks_for_is_not_repeated_at_length(authority: bytes) -> None:
+    """A row has room for an address; rows as long as a peer likes would cost a worker its channel to control."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            got, row = await answered(hosts, [CONNECT, (b":authority", authority)])
+            assert (got, row.reason) == (b"400", Reason.BAD_DESTINATION)
+            assert row.original_dst == authority[: limits.AUTHORITY_BYTES].decode()
+            assert len(row.error) <= limits.ERROR_CHARS
+
+    run(work)
+
+
 def test_a_service_at_a_port_of_the_agent_is_no_way_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever registered it there: the tunnel would end in its own beginning."""
 

@@ -21,24 +21,26 @@ BY_UNIT = '[[workload]]\nselector = "systemd:id:shop.service"\nservice = "till"\
 class Marked:
     """An accepted socket with a mark, addresses and a TCP state."""
 
-    def __init__(self, mark: int, state: int = 1) -> None:
-        self.mark, self.state = mark, state
+    def __init__(self, mark: int, state: int | Exception = 1, peer: str = "10.77.0.1") -> None:
+        self.mark, self.state, self.peer = mark, state, peer
 
     def getsockopt(self, level: int, option: int, size: int = 0) -> int | bytes:
         if (level, option, size) == (socket.IPPROTO_TCP, socket.TCP_INFO, 1):
+            if isinstance(self.state, Exception):
+                raise self.state
             return bytes([self.state])
         assert (level, option) == (socket.SOL_SOCKET, 36)
         return self.mark
 
     def getpeername(self) -> tuple[str, int]:
-        return ("10.77.0.1", 40000)
+        return (self.peer, 40000)
 
     def getsockname(self) -> tuple[str, int]:
         return ("127.0.0.1", 15001)
 
 
 def asked(
-    mark: int, extra: str, uid: int, unit: str, state: int = 1, *, knows_unit: bool = True
+    mark: int, extra: str, uid: int, unit: str, state: int | Exception = 1, *, knows_unit: bool = True, peer: str = "10.77.0.1"
 ) -> tuple[Workload, list[requests.OwnerQuestion]]:
     """The workload found, and what the supervisor was asked; it answers with (uid, unit)."""
     questions: list[requests.OwnerQuestion] = []
@@ -53,7 +55,7 @@ def asked(
             theirs.send(requests.encode_answer(requests.OwnerAnswer(question.number, uid, unit, knows_unit)))
 
         asyncio.get_running_loop().add_reader(theirs.fileno(), answer)
-        found = await find_workload(Marked(mark, state), UNITS, mesh(extra=extra), channel)
+        found = await find_workload(Marked(mark, state, peer), UNITS, mesh(extra=extra), channel)
         channel.close()
         asyncio.get_running_loop().remove_reader(theirs.fileno())
         ours.close()
@@ -81,6 +83,19 @@ def test_a_connection_that_was_reset_meanwhile_is_nobody_s() -> None:
     """Its ports may be another workload's by now."""
     found, _ = asked(0, "", 1001, "web.service", state=7)
     assert found == NOBODY
+
+
+@pytest.mark.parametrize("error", [OSError(9, "Bad file descriptor"), ValueError("negative file descriptor: -1")])
+def test_a_socket_that_was_closed_meanwhile_is_nobody_s(error: Exception) -> None:
+    """A client that resets is no defect of ours."""
+    assert asked(0, "", 1001, "web.service", error)[0] == NOBODY
+
+
+def test_a_link_local_caller_is_asked_about_without_its_interface() -> None:
+    """Its kernel names one, which is no part of the address."""
+    found, (question,) = asked(0, "", 1001, "web.service", peer="fe80::1%eth0")
+    assert found.uid == 1001
+    assert socket.inet_ntop(socket.AF_INET6, question.peer_ip) == "fe80::1"
 
 
 def test_nobody_is_nobody() -> None:

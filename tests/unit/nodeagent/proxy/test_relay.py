@@ -2,6 +2,7 @@
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.errors import AgentError, Denied, Reason, Side
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.relay import Relay, refusals
@@ -135,3 +136,10 @@ def test_an_unexpected_error_denies() -> None:
         raise defect
     (row,) = book.closed
     assert (row.reason, book.reported, down.said) == (Reason.INTERNAL, [defect], ["refuse internal"])
+
+
+def test_no_sentence_is_longer_than_a_row_has_room_for() -> None:
+    """A peer may have chosen the words."""
+    relay, book = relay_of(Wire())
+    relay.refuse(Denied("no" * limits.ERROR_CHARS))
+    assert len(book.closed[0].error) == limits.ERROR_CHARS

@@ -95,3 +95,24 @@ def test_a_record_may_be_as_long_as_tls_allows_and_no_longer() -> None:
     assert read_client_hello(b"\x16\x03\x01" + (most - 5).to_bytes(2, "big")) == NeedMore(most)
     with pytest.raises(HelloError, match=f"{most + 1} bytes"):
         read_client_hello(b"\x16\x03\x01" + (most - 4).to_bytes(2, "big"))
+
+
+def test_no_name_is_longer_than_one_of_dns() -> None:
+    """Anybody may send one, and it gets into rows."""
+    longest = limits.SERVER_NAME_BYTES
+    found = read_client_hello(bare_hello(b"x" * longest))
+    assert isinstance(found, ClientHello)
+    assert len(found.server_name) == longest
+    with pytest.raises(HelloError, match=f"a server name of {longest + 1} bytes"):
+        read_client_hello(bare_hello(b"x" * (longest + 1)))
+
+
+def bare_hello(name: bytes) -> bytes:
+    """A hello with nothing but a server name, which no TLS library would send so long."""
+    extension = b"\0\0" + _vector(_vector(b"\0" + _vector(name)))
+    hello = b"\x03\x03" + 32 * b"\0" + b"\0" + _vector(b"\x13\x01") + b"\x01\0" + _vector(extension)
+    return b"\x16\x03\x01" + _vector(b"\x01\0" + _vector(hello))
+
+
+def _vector(data: bytes) -> bytes:
+    return len(data).to_bytes(2, "big") + data
