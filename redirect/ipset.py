@@ -17,6 +17,7 @@ _ELEMENTS_MAX = 1_048_576  # of a set of addresses: five times what control may 
 _ELEMENTS_AT_ONCE = 1_000  # in one message: an attribute has at most 64 KiB, and an element takes up to 48 bytes
 _BITMAP = "bitmap:port"
 _ALL_PORTS = (0, 65_535)
+_TWIN = "_new"  # the name of a set that is being filled ends so
 _NETFILTER, _SUBSYSTEM, _PROTOCOL_VERSION = 12, 6 << 8, 6
 _HEAD = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
 _GENERIC = struct.Struct(">BBH")  # family, version, resource
@@ -52,6 +53,15 @@ def create_missing(sets: Iterable[IpSet]) -> tuple[str, ...]:
     return tuple(wanted.name for wanted in sets if not is_there(wanted.name) and _make(wanted, wanted.name))
 
 
+def destroy_all(names: Iterable[str]) -> None:
+    """Removes those that are there, and what a fill that was killed half way has left of them.
+
+    Raises:
+        RedirectError: a rule still asks for one.
+    """
+    destroy([each for name in names for each in (name, f"{name}{_TWIN}")])
+
+
 def destroy(names: Iterable[str]) -> None:
     """Removes those that are there.
 
@@ -77,7 +87,7 @@ def recount(wanted: IpSet, elements: Iterable[str]) -> tuple[int, ...]:
 
 def _exchange(wanted: IpSet, elements: Iterable[str]) -> str:
     """The name of what the set was before; it is to be destroyed."""
-    other = f"{wanted.name}_new"
+    other = f"{wanted.name}{_TWIN}"
     destroy([other])  # of somebody who died before the end
     _make(wanted, other)
     add(wanted._replace(name=other), elements)

@@ -121,7 +121,7 @@ class IptablesTables:
             if [*layout_differences(left, found, family)]:
                 self._helpers.write({family: left})
                 yield f"iptables of IPv{family}: {'rules' if any(left.values()) else 'what kept open connections alive'} removed"
-        ipset.destroy(sets)
+        ipset.destroy_all(sets)
 
 
 def plan_text(settings: Settings) -> str:

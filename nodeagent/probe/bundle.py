@@ -24,7 +24,7 @@ from nodeagent.probe.scrub import scrub
 from redirect import kernel
 
 _PROGRAM_S = 10.0
-_CUT = "\n[cut here: {} more bytes]\n"
+_CUT = "\n[cut here: {} more characters]\n"
 _ROWS = "limit=2000"
 _PROC = Path("/proc")
 _SYSCTLS = (
@@ -86,9 +86,11 @@ def _part(part: object, secrets: Iterable[str]) -> bytes | Blind:
     if isinstance(part, Blind):
         return Blind(scrub(part.why, secrets))
     text = part.decode("utf-8", "replace") if isinstance(part, bytes) else str(part)
-    body = scrub(text, secrets).encode()
     most = limits.BUNDLE_PART_BYTES
-    return body if len(body) <= most else body[:most] + _CUT.format(len(body) - most).encode()
+    if len(text) <= most:
+        return scrub(text, secrets).encode()
+    kept = text[:most].rpartition("\n")[0] or text[:most]  # whole lines: of half a secret nobody knows that it is one
+    return (scrub(kept, secrets) + _CUT.format(len(text) - len(kept))).encode()
 
 
 def _status(scope: Scope) -> bytes:

@@ -117,7 +117,7 @@ class ControlProcess:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [worker.for_control.fileno()]))]
             self._handover.sendmsg([_HANDOVER.pack(worker.number, worker.pid)], rights)
         except OSError as error:
-            if error.errno in PASSING:
+            if error.errno in PASSING or isinstance(error, BlockingIOError):
                 self._late.add(worker)
                 self._loop.call_later(limits.RESEND_S, self._hand_over_late, worker)
             else:

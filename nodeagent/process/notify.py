@@ -10,7 +10,10 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
 from nodeagent import limits
+from nodeagent.observe.log import open_log
+from nodeagent.process.channel import PASSING
 
+_log = open_log()
 _FIRST_FD = 3  # sd_listen_fds(3)
 _OURS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID")
 
@@ -94,18 +97,23 @@ class Notifier:
             self._tell(f"WATCHDOG_USEC={round(seconds * 1e6)}\nWATCHDOG=1")
             self._is_away = True
 
-    def store(self, name: str, descriptors: Sequence[int]) -> None:
-        """A successor gets these under this name, whatever becomes of this process; without descriptors for copies, it does not."""
+    def store(self, name: str, descriptors: Sequence[int], *, is_instead: bool = False) -> None:
+        """A successor gets these under this name, whatever becomes of this process.
+
+        is_instead: of what it would get by that name now, which it gets still where no descriptors are left for copies.
+        """
+        if not self._address:
+            return
         copies: list[int] = []
         try:
-            for fd in descriptors if self._address else ():
+            for fd in descriptors:
                 copies.append(os.dup(fd))  # noqa: PERF401 - those made before a failure are closed
-        except OSError:
+        except OSError as error:
             _close(copies)
+            _log.error("descriptors_not_stored", name=name, error=str(error), effect="after a crash the next agent is without them")
             return
-        if self._address:
-            before = self._unsent.get(name)
-            self._want(name, _Wanted(tuple(copies), is_stale=before is not None and before.is_stale))
+        before = self._unsent.get(name)
+        self._want(name, _Wanted(tuple(copies), is_stale=is_instead or (before is not None and before.is_stale)))
 
     def forget(self, name: str) -> None:
         """It gets nothing of this name any more."""
@@ -160,8 +168,8 @@ class Notifier:
             self._socket.sendmsg([text.encode()], beside, 0, self._address)
         except BlockingIOError:
             return False
-        except OSError:  # nobody is there, or nobody who takes descriptors: no failure of ours
-            return True
+        except OSError as error:  # nobody is there, or nobody who takes descriptors: no failure of ours
+            return error.errno not in PASSING
         return True
 
 

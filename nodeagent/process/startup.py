@@ -128,8 +128,7 @@ class Parts:
 
     def keep_keys(self, memory: int) -> None:
         """Has the service manager keep control's memory of keys instead of what it kept; and the disk, where that is wanted."""
-        self.notifier.forget(KEYS)
-        self.notifier.store(KEYS, [memory])
+        self.notifier.store(KEYS, [memory], is_instead=True)
         self.key_file.save()
 
     def keep_marks(self, marks: Marks) -> None:
@@ -139,8 +138,7 @@ class Parts:
         except OSError as error:
             _log.warning("marks_not_kept", error=str(error), effect="after a crash, stamps are looked up for a moment")
             return
-        self.notifier.forget(MARKS)
-        self.notifier.store(MARKS, [memory])
+        self.notifier.store(MARKS, [memory], is_instead=True)
         os.close(memory)
 
 

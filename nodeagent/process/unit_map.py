@@ -74,7 +74,11 @@ class UnitMap:
 
     def _see_change(self) -> None:
         self._watch.clear()
-        self.follow()
+        try:
+            self.follow()
+        except OSError as error:  # the look that is taken every few seconds catches up
+            if self._complaint.is_due():
+                _log.error("units_not_seen", error=str(error), effect="new units are seen some seconds late")
 
     def _scan(self) -> Scan:
         """The units, each slice watched before it was looked at, so that none can come unseen in between."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from redirect import ipset
 from redirect.ipset import _encode
 from redirect.iptables_lines import IpSet
 
@@ -20,3 +21,12 @@ from redirect.iptables_lines import IpSet
 def test_an_element_is_encoded_as_the_kernel_reads_it(of: IpSet, element: str, expected: str) -> None:
     """Compared with what pyroute2 sends, one by one."""
     assert _encode(of, element).hex() == expected.replace(" ", "")
+
+
+def test_a_set_goes_with_what_a_killed_fill_left_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of ours stays in a kernel."""
+    kernel = {"nodeagent_mesh4", "nodeagent_mesh4_new", "somebody_elses_new"}
+    monkeypatch.setattr(ipset, "is_there", kernel.__contains__)
+    monkeypatch.setattr(ipset, "_use", lambda name, _use: kernel.remove(name))
+    ipset.destroy_all(["nodeagent_mesh4", "nodeagent_mesh6"])
+    assert kernel == {"somebody_elses_new"}

@@ -5,6 +5,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.errors import Reason, Side
 from nodeagent.observe.record import ClosedRing, RecordQueue, concerns, is_refusal, log_fields
+from nodeagent.wire.frames import Records
 from tests.support.rows import denied, row
 
 

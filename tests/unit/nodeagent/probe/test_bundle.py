@@ -51,7 +51,7 @@ def test_a_part_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """At BUNDLE_PART_BYTES, and says so."""
     monkeypatch.setattr(limits, "BUNDLE_PART_BYTES", 10)
     part = bundle._part(b"x" * 30, ())
-    assert part == b"x" * 10 + b"\n[cut here: 20 more bytes]\n"
+    assert part == b"x" * 10 + b"\n[cut here: 20 more characters]\n"
 
 
 def test_an_archive_is_for_its_owner_alone() -> None:

@@ -1,5 +1,6 @@
 """What systemd hears."""
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -122,3 +123,49 @@ def test_more_than_it_was_asked_to_keep_is_closed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "closerange", lambda low, high: closed.append((low, high)))
     taken = take_stored({"LISTEN_PID": "7", "LISTEN_FDS": str(limits.STORED + 2), "LISTEN_FDNAMES": "a"}, 7)
     assert (len(taken), closed) == (limits.STORED, [(3 + limits.STORED, 5 + limits.STORED)])
+
+
+@pytest.mark.parametrize("error", [errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM])
+def test_what_the_kernel_has_no_room_for_is_stored_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    """Else a crash would cost the keys: the manager was told to drop those of before."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear, Path(os.devnull).open() as file:
+        ear.bind(path)
+        notifier = Notifier({"NOTIFY_SOCKET": path}, os.getpid())
+        with monkeypatch.context() as patch:
+            patch.setattr(notifier, "_socket", Crowded(error))
+            notifier.store("keys", [file.fileno()], is_instead=True)
+            assert notifier.has_unsent
+        notifier.flush()
+        assert not notifier.has_unsent
+        assert [ear.recv(4096).split(b"\n")[0] for _ in range(2)] == [b"FDSTOREREMOVE=1", b"FDSTORE=1"]
+        notifier.close()
+
+
+class Crowded:
+    """A socket by which no descriptor goes now."""
+
+    def __init__(self, error: int) -> None:
+        self.error = error
+
+    def sendmsg(self, *_: object) -> int:
+        """Never."""
+        raise OSError(self.error, os.strerror(self.error))
+
+
+def test_without_descriptors_for_copies_the_manager_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old keys are better than none."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as ear:
+        ear.bind(path)
+        notifier = Notifier({"NOTIFY_SOCKET": path}, os.getpid())
+
+        def dup(_fd: int) -> int:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        monkeypatch.setattr(os, "dup", dup)
+        notifier.store("keys", [0], is_instead=True)
+        assert not notifier.has_unsent
+        with pytest.raises(BlockingIOError):
+            ear.recv(4096)
+        notifier.close()

@@ -171,3 +171,29 @@ def test_slices_that_come_all_the_time_do_not_keep_the_supervisor_from_its_beat(
 
     run(scene)
     assert looks == limits.SLICE_LOOKS
+
+
+def test_a_look_that_fails_is_told_once_and_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Descriptors run out: no traceback for each unit that starts meanwhile."""
+    (tmp_path / "system.slice").mkdir()
+
+    def fail(_root: Path) -> Scan:
+        raise OSError(24, "Too many open files")
+
+    async def scene() -> None:
+        kernel = Kernel()
+        units = UnitMap(asyncio.get_running_loop(), tmp_path, kernel.tell, kernel.load, kernel.note)
+        units.start()
+        with monkeypatch.context() as patch:
+            patch.setattr("nodeagent.process.unit_map.scan_units", fail)
+            for _ in range(3):
+                units._see_change()
+        (tmp_path / "system.slice/web.service").mkdir()
+        units.follow()
+        assert kernel.names() == ["web.service"]
+        units.close()
+
+    run(scene)
+    assert capsys.readouterr().out.count("units_not_seen") == 1

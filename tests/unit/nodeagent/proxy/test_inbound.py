@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.errors import Loop, PlaintextRefused, Reason, Side, UpstreamRefused
 from nodeagent.model.address import Address
 from nodeagent.model.intention import Intention

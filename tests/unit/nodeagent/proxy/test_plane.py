@@ -249,3 +249,30 @@ def test_a_peer_that_does_not_say_goodbye_is_not_waited_for(monkeypatch: pytest.
             sock.close()
 
     run(work)
+
+
+def test_a_worker_that_says_goodbye_hears_of_another_drain_and_of_its_supervisor_s_end() -> None:
+    """Neither is a defect, and whoever holds its lifeline is told."""
+
+    async def work() -> None:
+        scene = Scene()
+        defects: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: defects.append(context))
+        line, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        line.setblocking(False)
+        socket.send_fds(scene.supervisor, [requests.encode_beat(requests.LIFELINE)], [end.fileno()])
+        end.close()
+        scene.plane._live.is_quiet.clear()  # as with a tunnel that has not said goodbye yet
+        scene.supervisor.send(requests.encode_beat(requests.DRAIN, 50))
+        await asyncio.sleep(2 * limits.ACCEPTED_S)
+        scene.supervisor.send(requests.encode_beat(requests.DRAIN, 20))
+        scene.supervisor.close()
+        scene.supervisor = line
+        await scene.said(requests.ORPHANED)
+        scene.plane._live.is_quiet.set()
+        await scene.serving
+        assert defects == []
+        scene.plane._supervisor._sock.close()
+        scene.close()
+
+    run(work)
