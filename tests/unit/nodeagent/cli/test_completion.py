@@ -73,6 +73,7 @@ def completed(line: str) -> list[str]:
         ("nodeagent why --socket {0} 0-", ["0-17"]),
         ("nodeagent connections --socket {0} --service s", ["shop"]),
         ("nodeagent enforce --socket {0} --service z", []),
+        ("nodeagent enforce --since 1", ["1h", "1d"]),
     ],
 )
 def test_names_come_from_the_agent(agent: str, line: str, offered: list[str]) -> None:
