@@ -74,6 +74,7 @@ def completed(line: str) -> list[str]:
         ("nodeagent connections --socket {0} --service s", ["shop"]),
         ("nodeagent enforce --socket {0} --service z", []),
         ("nodeagent enforce --since 1", ["1h", "1d"]),
+        ("nodeagent lab catalog re", ["restart"]),
     ],
 )
 def test_names_come_from_the_agent(agent: str, line: str, offered: list[str]) -> None:
