@@ -8,6 +8,7 @@ from nodeagent.cli.agent_api import ask, socket_option
 from nodeagent.cli.names import service_name
 from nodeagent.cli.render import duration, headers_option, now, output_option, show_json, show_table, size, warn
 from nodeagent.control.report import ConnectionsAnswer
+from nodeagent.decide.explain import has_passed
 from nodeagent.model.outcome import ConnectionRow
 
 HEADERS = ("ID", "AGE", "DIRECTION", "SOURCE", "DESTINATION", "CLIENT", "TO", "PATH", "SENT", "RECEIVED", "BY", "OUTCOME")
@@ -25,7 +26,12 @@ _CELL_CHARS = 48  # on a terminal; the whole of it is in a pipe and in JSON
 def connections(  # noqa: PLR0913 - click hands over one argument for each option
     *, closed: bool, before: bool, service: str, limit: int, no_headers: bool, output: str, socket_path: str | None
 ) -> None:
-    """Connections of this host, the newest first."""
+    """Connections of this host, the newest first.
+
+    SENT is what came from the client and went on; of a refused one nothing went on, and what had come is in brackets.
+    """
+    if before and closed:
+        raise click.UsageError("--before and --closed contradict each other: what goes around the agent is open, and leaves no record")
     if before:
         from nodeagent.cli.uncarried import show_uncarried  # noqa: PLC0415 - imports that the others can do without
 
@@ -55,11 +61,18 @@ def table_row(row: ConnectionRow, at: float) -> list[str]:
         row.client,
         row.original_dst,
         row.path + (f" via {row.peer}" if row.peer and "tunnel" in (row.path, row.direction) else ""),
-        size(row.sent),
+        sent(row),
         size(row.received),
         row.permit or "-",
         outcome(row),
     ]
+
+
+def sent(row: ConnectionRow) -> str:
+    """What the client sent and the other end got; in brackets what had come of a connection that was refused."""
+    if row.closed_at and row.sent and not has_passed(row):
+        return f"0 B ({size(row.sent)})"
+    return size(row.sent)
 
 
 def outcome(row: ConnectionRow) -> str:

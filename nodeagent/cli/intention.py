@@ -14,7 +14,7 @@ from nodeagent.cli.catalog_api import Client, config_option, open_operator, segm
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table, warn
 from nodeagent.config import load_config
-from nodeagent.decide.authorize import authorize
+from nodeagent.decide.authorize import allowing_intention
 from nodeagent.errors import CatalogError, Denied, NotInCatalog
 from nodeagent.model.intention import ANY, Intention
 from nodeagent.model.service import is_service_name, name_complaint
@@ -108,8 +108,13 @@ def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path 
 def check(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
     """Whether SOURCE may call DESTINATION, and which intention says so.
 
+    Intentions may be there before the services that they name: policy answers for these, too, and a warning says that the
+    catalog does not know them.
+
     Exit status: 0 allowed, 1 denied, 3 the catalog is out of reach.
     """
+    if ANY in (source, destination):
+        raise click.UsageError("a check is of one pair; what speaks of many is in: nodeagent intention list")
     client = open_operator(config_path, token_file)
     is_allowed, why = verdict(read_mesh(client, config_path), source, destination)
     click.echo(why)
@@ -137,12 +142,12 @@ def read_mesh(client: Client, config_path: Path) -> Snapshot:
 
 
 def verdict(snapshot: Snapshot, source: str, destination: str) -> tuple[bool, str]:
-    """Whether the pair may talk, and the sentence that says why."""
+    """Whether the pair may talk, also where the catalog does not know them yet, and the sentence that says why."""
     try:
-        permit = authorize(snapshot, source, destination)
+        decider = allowing_intention(snapshot, source, destination)
     except Denied as error:
         return False, f"denied: {error}"
-    return True, f"allowed: {source} -> {destination} by the intention {permit.by}"
+    return True, f"allowed: {source} -> {destination} by the intention {decider}"
 
 
 def _show_in_force(client: Client, config_path: Path, source: str, destination: str) -> None:

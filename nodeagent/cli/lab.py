@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -18,9 +19,10 @@ from nodeagent.control.report import API_VERSION
 from nodeagent.lab import enter, teardown
 from nodeagent.lab import status as statuses
 from nodeagent.lab.build import Plan
+from nodeagent.lab.catalog import UNIT as CATALOG
 from nodeagent.lab.errors import CatalogAway, CatalogSilent, LabError, NoLabName, NotInLab
 from nodeagent.lab.lab import Lab
-from nodeagent.lab.layout import AGENT, DEFAULT_NAME, Host, checked_name
+from nodeagent.lab.layout import AGENT, DEFAULT_NAME, HUB, Host, checked_name
 from nodeagent.lab.status import HostStatus, LabStatus
 from nodeagent.model.address import Address
 from nodeagent.model.service import Protocol
@@ -80,6 +82,15 @@ def _lab_name(_ctx: click.Context, _param: click.Parameter, value: str | None) -
 _name = click.option(
     "--name", callback=_lab_name, default=DEFAULT_NAME, envvar="NODEAGENT_LAB", show_default=True, show_envvar=True, help="Which lab."
 )
+
+
+def _log_options(command: Callable[..., None]) -> Callable[..., None]:
+    for decorate in (
+        click.option("--lines", type=click.IntRange(min=1), default=200, show_default=True, help="With logs: the last so many."),
+        click.option("-f", "--follow", is_flag=True, help="With logs: go on printing."),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
 
 
 @click.group(
@@ -213,8 +224,7 @@ def exec_(ctx: click.Context, /, name: str, user: str, host: str, service: str) 
 @_name
 @click.argument("host")
 @click.argument("action", type=click.Choice(["start", "stop", "kill", "restart", "reload", "crash", "logs"]))
-@click.option("-f", "--follow", is_flag=True, help="With logs: go on printing.")
-@click.option("--lines", type=click.IntRange(min=1), default=200, show_default=True, help="With logs: the last so many.")
+@_log_options
 def agent(name: str, host: str, action: str, follow: bool, lines: int) -> None:  # noqa: FBT001 - click passes by name
     """Starts, stops (drains), kills, restarts or reloads the agent of HOST, or prints the end of its log.
 
@@ -222,13 +232,37 @@ def agent(name: str, host: str, action: str, follow: bool, lines: int) -> None: 
     """
     chosen = Lab(name, _say)
     if action == "logs":
-        log = str(chosen.member(host).log(AGENT))
-        os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), log])  # noqa: S606 - its streams are ours
+        _show_log(chosen.member(host).log(AGENT), lines, follow=follow)
     verbs: dict[str, Callable[[str], None]] = {
         "start": chosen.start_agent, "restart": chosen.restart_agent, "stop": chosen.stop_agent, "kill": chosen.kill_agent,
         "reload": chosen.reload_agent, "crash": chosen.crash_agent,
     }  # fmt: skip
     verbs[action](host)
+
+
+@lab.command("catalog")
+@_name
+@click.argument("action", type=click.Choice(["start", "stop", "kill", "restart", "logs"]))
+@_log_options
+def catalog_(name: str, action: str, follow: bool, lines: int) -> None:  # noqa: FBT001 - click passes by name
+    """Starts, stops, kills or restarts the lab's catalog, or prints the end of its log. Its data outlive all of that.
+
+    Agents go on without it, with what they have heard.
+    """
+    chosen = Lab(name, _say)
+    if action == "logs":
+        _show_log(chosen.host(HUB).log(CATALOG), lines, follow=follow)
+    verbs: dict[str, tuple[Callable[[], None], ...]] = {
+        "start": (chosen.start_catalog,), "stop": (chosen.stop_catalog,), "kill": (chosen.kill_catalog,),
+        "restart": (chosen.stop_catalog, chosen.start_catalog),
+    }  # fmt: skip
+    for verb in verbs[action]:
+        verb()
+
+
+def _show_log(log: Path, lines: int, *, follow: bool) -> NoReturn:
+    sys.stdout.flush()
+    os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), str(log)])  # noqa: S606 - its streams are ours
 
 
 @lab.command()

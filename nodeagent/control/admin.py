@@ -7,7 +7,7 @@ import socket
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -31,7 +31,7 @@ _MODE = 0o660
 _TRUE, _FALSE = ("1", "true"), ("0", "false")
 _PARAMETERS = {
     "/v1/connections": ("closed", "limit", "service"),
-    "/v1/enforce": ("mode", "service"),
+    "/v1/enforce": ("mode", "service", "since"),
     "/v1/why": ("id", "from", "to", "port", "address"),
 }
 """What may be asked; elsewhere nothing."""
@@ -65,7 +65,7 @@ def build_api(view: View, enforcer: Enforcer, metrics: Metrics, rights: Rights) 
 
     async def enforce(request: web.Request) -> web.Response:
         asked = request.query
-        return _json(await enforcer.check(_mode_in(asked.get("mode", "")), asked.get("service", "")))
+        return _json(await enforcer.check(_mode_in(asked.get("mode", "")), asked.get("service", ""), _age_in(asked.get("since", ""))))
 
     async def why(request: web.Request) -> web.Response:
         return _json(await answer_why(view, request.query))
@@ -161,12 +161,20 @@ def _check_query(request: web.Request) -> None:
             raise web.HTTPBadRequest(text=f"{shown}: is empty; leave it out")
 
 
-def _mode_in(text: str) -> Mode | None:
-    """The mode in a query; None for an empty one."""
+def _mode_in(text: str) -> Mode | Literal["file", ""]:
+    """The mode in a query; `file`: the configuration file's; empty: none was given."""
     try:
-        return msgspec.convert(text, Mode) if text else None
+        wish: Mode | Literal["file", ""] = msgspec.convert(text, Mode | Literal["file", ""])
     except msgspec.ValidationError as error:
-        raise web.HTTPBadRequest(text=f"{text!r} is no mode: observe, permissive or strict") from error
+        raise web.HTTPBadRequest(text=f"{text!r} is no mode: observe, permissive, strict, or file") from error
+    return wish
+
+
+def _age_in(text: str) -> float:
+    """The seconds in a query; all that are kept, where none are given."""
+    if text and not (re.fullmatch(r"[0-9]{1,9}", text) and 1 <= int(text) <= limits.FLOW_AGE_S):
+        raise web.HTTPBadRequest(text=f"since: {text[:20]!r} is not 1 to {limits.FLOW_AGE_S:.0f} seconds")
+    return float(text or limits.FLOW_AGE_S)
 
 
 def _decode(body: bytes, kind: type[Body]) -> Body:

@@ -1,6 +1,7 @@
 """Modes while the agent runs: which hold, what another would refuse, and switching them."""
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from aiohttp import web
 
@@ -11,9 +12,9 @@ from nodeagent.control.modes import ModeBook, Switched
 from nodeagent.control.publish import Publisher
 from nodeagent.control.report import CheckAnswer, FlowPart, ModePart, ModesAnswer, SwitchMode
 from nodeagent.control.workers import Workers
-from nodeagent.decide.mode import mode_of, next_mode, under_mode
+from nodeagent.decide.mode import mode_of, next_mode, under_modes
 from nodeagent.decide.recheck import held_by, why_cut
-from nodeagent.decide.rehearse import Refused, newly_bare, newly_refused, path_of, speaker_of
+from nodeagent.decide.rehearse import Refused, newly_bare, newly_refused, path_of, speaker_of, superseded
 from nodeagent.errors import Reason
 from nodeagent.model.flow import Flow, FlowCount
 from nodeagent.model.outcome import ConnectionRow
@@ -43,8 +44,10 @@ class Enforcer:
                 parts.append(_mode_part(name, table.mode, modes.services.get(name), self._book.configured(name)))
         return ModesAnswer(modes=parts)
 
-    async def check(self, mode: Mode | None, service: str) -> CheckAnswer:
-        """What `mode` would refuse of the flows that were seen, and cut of what is open; None: the next stricter one.
+    async def check(self, mode: Mode | Literal["file", ""], service: str, within_s: float = limits.FLOW_AGE_S) -> CheckAnswer:
+        """What `mode` would refuse of the flows that were seen within so many seconds, and cut of what is open.
+
+        mode: `file`: what a reset would put; empty: the next stricter one.
 
         Raises:
             HTTPException: nothing can be said yet, or there is no such service.
@@ -52,17 +55,21 @@ class Enforcer:
         snapshot = self._snapshot()
         self._demand_known(snapshot, service)
         now = mode_of(snapshot, service)
-        proposed = mode or next_mode(now)
-        then = under_mode(snapshot, proposed, service)
+        wish = self._book.after_reset(service) if mode == "file" else {service: mode or next_mode(now)}
+        then = under_modes(snapshot, wish)
         rows, _, unanswered = await self._workers.open_connections(limits.API_ROWS_MAX)
-        counts = self._counts(rows, service)
+        counts = self._counts(rows, service, within_s)
         refused = [_flow_part(each, counts[each.flow]) for each in newly_refused(snapshot, then, counts)]
         refused += self._mute(snapshot, then, counts)
+        refused.sort(key=lambda part: -part.times)
+        over = superseded(then, counts)
         return CheckAnswer(
-            service=service, mode=now, proposed=proposed, flows=len(counts), unanswered=unanswered,
+            service=service, mode=now, proposed=mode_of(then, service), flows=len(counts), unanswered=unanswered, within_s=within_s,
             since=min((count.first_at for count in counts.values()), default=0.0),
-            refused=sorted(refused, key=lambda part: -part.times), cut=_cut(then, rows, service),
+            refused=[part for part in refused if part.flow not in over], cut=_cut(then, rows, service),
             bare=[_flow_part(each, counts[each.flow]) for each in newly_bare(snapshot, then, counts)],
+            superseded=[part for part in refused if part.flow in over],
+            also=[ModePart(service=name, mode=mode_of(then, name), configured=word or "") for name, word in wish.items() if name != service],
         )  # fmt: skip
 
     def switch(self, wish: SwitchMode, by: str) -> ModesAnswer:
@@ -80,12 +87,13 @@ class Enforcer:
         self._publisher.reconfigure(self._book.config)
         return self.modes()
 
-    def _counts(self, rows: Iterable[ConnectionRow], service: str) -> dict[Flow, FlowCount]:
+    def _counts(self, rows: Iterable[ConnectionRow], service: str, within_s: float) -> dict[Flow, FlowCount]:
         """The flows that are known, and those of connections that are open: some stay so for weeks."""
-        counts = self._flows.counts()
+        counts = self._flows.counts(within_s)
         for row in rows:
             if flow := flow_of(row):
-                counts.setdefault(flow, FlowCount(1, row.opened_at, row.opened_at))
+                known, at = counts.get(flow, FlowCount(1, row.opened_at, row.opened_at)), row.opened_at
+                counts[flow] = FlowCount(known.times, min(known.first_at, at), max(known.last_at, at))
         return {flow: count for flow, count in counts.items() if service in ("", flow.destination)}
 
     def _mute(self, now: Snapshot, then: Snapshot, counts: dict[Flow, FlowCount]) -> Iterator[FlowPart]:

@@ -40,9 +40,9 @@ class FlowBook:
         """Clients of clear text that are told apart, by the address that they called."""
         self._is_saved = True
 
-    def counts(self) -> dict[Flow, FlowCount]:
-        """Flows that were seen within FLOW_AGE_S, the latest last."""
-        oldest = self._now() - limits.FLOW_AGE_S
+    def counts(self, within_s: float = limits.FLOW_AGE_S) -> dict[Flow, FlowCount]:
+        """Flows that were seen within so many seconds, the latest last."""
+        oldest = self._now() - within_s
         return {flow: count for flow, count in self._counts.items() if count.last_at >= oldest}
 
     def extend(self, rows: Iterable[ConnectionRow]) -> None:
@@ -82,7 +82,7 @@ class FlowBook:
             count = FlowCount(0, began, ended)
             self._clients[flow.address] += bool(flow.client)
         count.times += 1
-        count.last_at = max(count.last_at, ended)
+        count.first_at, count.last_at = min(count.first_at, began), max(count.last_at, ended)
         self._counts[flow] = count
         self._is_saved = False
         if len(self._counts) > self._most:

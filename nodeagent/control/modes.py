@@ -10,6 +10,8 @@ from nodeagent.control.durable import replace_file
 from nodeagent.model.service import Mode
 from nodeagent.observe.log import open_log
 
+_UNREADABLE = "a file that cannot be read"
+
 _log = open_log()
 
 
@@ -52,6 +54,10 @@ class ModeBook:
         """What the file says of the service; of the host, for none."""
         return _word(self._file, service)
 
+    def after_reset(self, service: str) -> dict[str, Mode | None]:
+        """What would hold, by service (empty: the host), of what a reset takes back; None: the service goes with the host."""
+        return {name: self.configured(name) for name in resets(self.modes, service)}
+
     def restore(self) -> None:
         """Goes on with what was switched before; with strict for all where that cannot be known: what was enforced stays so."""
         try:
@@ -73,12 +79,13 @@ class ModeBook:
         Raises:
             OSError: it could not be saved; nothing has changed.
         """
+        meant: dict[str, Mode | None] = {service: mode} if mode else self.after_reset(service)
         modes = changed(self.modes, mode, service, self.configured(service), by, self._now())
         replace_file(self._path, msgspec.json.encode(modes))
         self.modes, self.complaint = modes, ""
-        holds = mode or self.configured(service) or self.config.host.mode  # a service that the file does not name goes with the host
-        _log.warning("mode_switched", service=service, mode=holds, by=by, is_configured=mode is None)
-
+        for name, word in meant.items():
+            holds = word or self.config.host.mode  # a service that the file does not name goes with the host
+            _log.warning("mode_switched", service=name, mode=holds, by=by, is_configured=mode is None)
 
     def _forget_overtaken(self) -> None:
         try:
@@ -90,9 +97,15 @@ class ModeBook:
 
 def all_strict(config: Config) -> Modes:
     """Everything strict, over what the file says now."""
-    by = "a file that cannot be read"
-    services = {name: Switched("strict", table.mode, by, 0.0) for name, table in config.service.items()}
-    return Modes(Switched("strict", config.host.mode, by, 0.0), services)
+    services = {name: Switched("strict", table.mode, _UNREADABLE, 0.0) for name, table in config.service.items()}
+    return Modes(Switched("strict", config.host.mode, _UNREADABLE, 0.0), services)
+
+
+def resets(modes: Modes, service: str) -> tuple[str, ...]:
+    """Whose modes a reset takes back: the service's; or the host's (empty), and those that nobody has switched: `all_strict` did."""
+    if service:
+        return (service,)
+    return ("", *(name for name, each in modes.services.items() if each.by == _UNREADABLE))
 
 
 def with_modes(config: Config, modes: Modes) -> Config:
@@ -105,12 +118,15 @@ def with_modes(config: Config, modes: Modes) -> Config:
 
 
 def changed(modes: Modes, mode: Mode | None, service: str, over: Mode | None, by: str, at: float) -> Modes:
-    """The modes with one more switched, or with one taken back (None)."""
-    switched = Switched(mode, over, by, at) if mode else None
+    """The modes with one more switched, or with what a reset takes back (None)."""
+    if mode is None:
+        gone = resets(modes, service)
+        kept = {name: each for name, each in modes.services.items() if name not in gone}
+        return msgspec.structs.replace(modes, host=None if "" in gone else modes.host, services=kept)
+    switched = Switched(mode, over, by, at)
     if not service:
         return msgspec.structs.replace(modes, host=switched)
-    others = {name: each for name, each in modes.services.items() if name != service}
-    return msgspec.structs.replace(modes, services=others | ({service: switched} if switched else {}))
+    return msgspec.structs.replace(modes, services=modes.services | {service: switched})
 
 
 def still_holding(modes: Modes, config: Config) -> Modes:

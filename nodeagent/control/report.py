@@ -2,6 +2,7 @@
 
 import msgspec
 
+from nodeagent import limits
 from nodeagent.model.explanation import Step
 from nodeagent.model.flow import Flow
 from nodeagent.model.outcome import ConnectionRow
@@ -254,7 +255,7 @@ class SwitchMode(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class FlowPart(msgspec.Struct, kw_only=True):
-    """A recorded flow that passes now and would be refused."""
+    """A recorded flow, and what would be said to it."""
 
     flow: Flow
     times: int
@@ -284,6 +285,14 @@ class CheckAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersi
     """Those that `proposed` would take out of their tunnels: refused where the callee's host or service is strict."""
     unanswered: int = 0
     """Workers that did not tell their open connections in time."""
+    within_s: float = limits.FLOW_AGE_S
+    """Flows that were seen last before so many seconds were not looked at."""
+    superseded: list[FlowPart] = []
+    """Clear text that `proposed` would refuse, from hosts that began to call by tunnel after it was seen last: no longer done so."""
+    also: list[ModePart] = []
+    """Services whose mode the reset of the host takes back with it, as they would be."""
+    changed: bool = False
+    """A question changes nothing."""
 
 
 class WhyAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):

@@ -1,6 +1,7 @@
 """Why one connection goes as it goes: gathers what this agent knows of it and has `decide/explain` say each step."""
 
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,8 +26,9 @@ from nodeagent.decide.explain import (
     targets,
 )
 from nodeagent.decide.outbound import Via
+from nodeagent.decide.route import ToService, find_destination
 from nodeagent.errors import Reason
-from nodeagent.model.address import Address, parse_address
+from nodeagent.model.address import Address, OriginalDst, parse_address
 from nodeagent.model.explanation import Step
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.snapshot import Snapshot
@@ -180,10 +182,31 @@ class Asker:
         if port and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) <= 65535):
             raise web.HTTPBadRequest(text=f"{port[:20]!r} is no port")
         found = [t for t in targets(self.snapshot, destination, int(port or 0)) if address in ("", str(t.address))]
+        if not found and (here := self._try_local(destination, address)):
+            return [here]
         if not found:
             at = address[:60] or (f"port {port}" if port else "any address")
             raise web.HTTPNotFound(text=f"{destination} is not registered at {at}; see: nodeagent services")
         return found
+
+    def _try_local(self, destination: str, text: str) -> Target | None:
+        """The address, where it is another of this host's at which the service answers: loopback, or one that the catalog does not know."""
+        try:
+            address = parse_address(text)
+        except ValueError:
+            return None
+        found = _is_local(address.ip) and find_destination(self.snapshot, OriginalDst(address), dst_is_local=True)
+        return Target(address, is_local=True) if isinstance(found, ToService) and found.service.name == destination else None
+
+
+def _is_local(ip: str) -> bool:
+    """Whether this host has the address: only such a one can be bound."""
+    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
+        try:
+            probe.bind((ip, 0))
+        except OSError:
+            return False
+    return True
 
 
 def _outcome(capture: Step, caller: Step, *, is_refused: bool, is_open: bool) -> Step:

@@ -1,5 +1,6 @@
 """How strict this host is about a service."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import msgspec
@@ -21,10 +22,16 @@ def next_mode(mode: Mode) -> Mode:
     return _NEXT[mode]
 
 
-def under_mode(snapshot: Snapshot, mode: Mode, service: str = "") -> Snapshot:
-    """The snapshot as it would be in another mode: of the host, or of one service."""
+def under_modes(snapshot: Snapshot, modes: Mapping[str, Mode | None]) -> Snapshot:
+    """The snapshot as it would be in other modes, by service; `""`: the host. None, for a service: it goes with the host."""
+    for service, mode in modes.items():
+        snapshot = _under_mode(snapshot, mode, service)
+    return snapshot
+
+
+def _under_mode(snapshot: Snapshot, mode: Mode | None, service: str) -> Snapshot:
     if not service:
-        return replace(snapshot, mesh=msgspec.structs.replace(snapshot.mesh, mode=mode))
+        return replace(snapshot, mesh=msgspec.structs.replace(snapshot.mesh, mode=mode or snapshot.mesh.mode))
     known = snapshot.services.get(service) or Service(service)
     changed = msgspec.structs.replace(known, mode=mode)
     return replace(snapshot, services={**snapshot.services, service: changed})

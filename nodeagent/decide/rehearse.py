@@ -1,6 +1,6 @@
 """What another mode would refuse of the flows that were seen: the functions of the data path, asked before it is switched on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -11,8 +11,9 @@ from nodeagent.decide.outbound import Via, decide_outbound
 from nodeagent.decide.route import ToService, find_destination
 from nodeagent.errors import AgentError, BadDestination, PlaintextRefused
 from nodeagent.model.address import OriginalDst, parse_address
-from nodeagent.model.flow import Flow
+from nodeagent.model.flow import Flow, FlowCount
 from nodeagent.model.outcome import Path
+from nodeagent.model.service import Host
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.model.workload import Workload
 
@@ -30,6 +31,23 @@ def newly_refused(now: Snapshot, then: Snapshot, flows: Iterable[Flow]) -> list[
     """Those that `now` lets pass and `then` would refuse, in the order in which they came."""
     found = ((flow, why_refused(then, flow)) for flow in flows if why_refused(now, flow) is None)
     return [Refused(flow, error, _hint(then, flow)) for flow, error in found if error]
+
+
+def superseded(then: Snapshot, counts: Mapping[Flow, FlowCount]) -> frozenset[Flow]:
+    """Clear text that is over: since it was seen last, its host has begun to call the same service by tunnel, which `then` lets pass.
+
+    Clear text names a host and no workload. So all of it must be older than the *first* tunnel: where one workload of a host
+    comes by tunnel and another goes on in clear, which permissive lets out, the latest call tells nothing of the other.
+    """
+    began: dict[tuple[str, str], float] = {}
+    for flow, count in counts.items():
+        if flow.direction == "tunnel" and why_refused(then, flow) is None:
+            pair = flow.peer, flow.destination
+            began[pair] = min(began.get(pair, count.first_at), count.first_at)
+    return frozenset(
+        flow for flow, count in counts.items()
+        if (host := _host_in_clear(then, flow)) and count.last_at < began.get((host.name, flow.destination), 0.0)
+    )  # fmt: skip
 
 
 def newly_bare(now: Snapshot, then: Snapshot, flows: Iterable[Flow]) -> list[Refused]:
@@ -86,7 +104,12 @@ def speaker_of(snapshot: Snapshot, flow: Flow) -> str:
 
 def _hint(snapshot: Snapshot, flow: Flow) -> str:
     """Clear text from a host with an agent means that its agent lets it out: that host goes first."""
-    host = snapshot.host_by_ip.get(flow.client)
-    if flow.direction != "plaintext" or host is None or not host.tunnel_port:
+    host = _host_in_clear(snapshot, flow)
+    if host is None or not host.tunnel_port:
         return ""
     return f"{host.name} has an agent and sends in clear: it observes, or the caller is unknown there; enforce there first"
+
+
+def _host_in_clear(snapshot: Snapshot, flow: Flow) -> Host | None:
+    """From which host clear text came; None for another flow, or a client that is no host of the mesh."""
+    return snapshot.host_by_ip.get(flow.client) if flow.direction == "plaintext" else None

@@ -15,6 +15,7 @@ from nodeagent.lab import cgroup, enter, layout
 from nodeagent.lab.errors import CatalogAway, CatalogSilent, LabError
 from nodeagent.lab.layout import Host
 from nodeagent.lab.netns import connect_in
+from nodeagent.lab.progress import Progress, Say
 from nodeagent.lab.state import Holder
 
 UNIT = "nodeagent-catalog"
@@ -26,20 +27,36 @@ def data_directory(hub: Host) -> Path:
     return hub.directory / "catalog"
 
 
-def start_catalog(hub: Host, holder: Holder, *options: str) -> None:
+def start_catalog(hub: Host, holder: Holder, *options: str, say: Say = lambda _: None) -> None:
     """Starts the catalog in the hub, anew or with the data it has, and returns when it answers.
 
     options: further ones of `nodeagent catalog`.
 
     Raises:
-        LabError: it ended or did not answer in time; with the end of its log.
+        LabError: it runs already, ended, or did not answer in time; with the end of its log.
     """
+    if cgroup.is_populated(hub.unit_cgroup(UNIT)):
+        raise LabError("the catalog runs already; use: nodeagent lab catalog restart")
     data_directory(hub).mkdir(mode=0o700, exist_ok=True)
     listen = f"{hub.ipv4}:{layout.CATALOG_PORT}"
     command = [enter.nodeagent_command(), "catalog", "--data", str(data_directory(hub)), "--listen", listen, *options]
     inside = enter.inside(holder.pid, command, at="/")
     enter.start_daemon(hub.unit_cgroup(UNIT), inside, hub.log(UNIT), enter.service_environment())
-    _wait_answering(hub, holder)
+    _wait_answering(hub, holder, Progress(say))
+
+
+def stop_catalog(hub: Host, say: Say) -> None:
+    """SIGTERM, and SIGKILL to what is left after a while; its data stay."""
+    unit = hub.unit_cgroup(UNIT)
+    if not cgroup.terminate(unit, limits.LAB_SAY_S):
+        say("still waiting: the catalog ends")
+        cgroup.wait_empty(unit, limits.LAB_STOP_S - limits.LAB_SAY_S)
+    cgroup.destroy(unit)
+
+
+def kill_catalog(hub: Host) -> None:
+    """SIGKILL: the crash to rehearse."""
+    cgroup.destroy(hub.unit_cgroup(UNIT))
 
 
 def create_token(hub: Host, holder: Holder, host: Host) -> str:
@@ -127,7 +144,7 @@ class _Connection(http.client.HTTPSConnection):
             raise
 
 
-def _wait_answering(hub: Host, holder: Holder) -> None:
+def _wait_answering(hub: Host, holder: Holder, progress: Progress) -> None:
     deadline = time.monotonic() + limits.LAB_START_S
     while True:
         try:
@@ -136,6 +153,7 @@ def _wait_answering(hub: Host, holder: Holder) -> None:
             if not cgroup.is_populated(hub.unit_cgroup(UNIT)) or time.monotonic() > deadline:
                 log = enter.tail(hub.log(UNIT), limits.LAB_LOG_LINES)
                 raise LabError(f"the catalog did not start ({error}); its log ends:\n{log}") from error
+            progress.waits_for(f"the catalog does not answer yet: {error}")
             time.sleep(0.02)
         else:
             return

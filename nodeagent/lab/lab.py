@@ -195,6 +195,19 @@ class Lab:
         """Kills every process of the agent of a host."""
         agent.kill_agent(self.member(host))
 
+    def start_catalog(self) -> None:
+        """Starts the catalog with the data it has and returns when it answers."""
+        state = self.state
+        catalog.start_catalog(state.hub, state.holder(state.hub), say=self._say)
+
+    def stop_catalog(self) -> None:
+        """Stops the catalog; agents go on with what they know."""
+        catalog.stop_catalog(self.state.hub, self._say)
+
+    def kill_catalog(self) -> None:
+        """Kills the catalog."""
+        catalog.kill_catalog(self.state.hub)
+
     def pids(self, host: str, service_name: str) -> tuple[int, ...]:
         """The processes of a service of a host; of the agent, for `nodeagent`."""
         return cgroup.pids(self.host(host).unit_cgroup(service_name))

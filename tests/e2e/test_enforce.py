@@ -1,6 +1,8 @@
 """From watching to refusing while everything runs: `nodeagent enforce`, and `nodeagent why` beside it."""
 
+import json
 import socket
+import subprocess
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -138,6 +140,23 @@ def test_the_callee_s_host_knows_who_comes_in_clear(mesh: Mesh) -> None:
     assert "it leaves this host in clear; the callee's agent may refuse it" in why(lab, "host1", "--from", "shop", "--to", "web")[2]
     switch(lab, "host2", "observe", "--service", "web")
     assert mesh.call(mesh.shop) == "app:hello"
+
+
+def test_what_came_in_clear_before_its_host_took_tunnels_does_not_count(mesh: Mesh) -> None:
+    """It is superseded, which is said; what still comes in clear beside the tunnels counts."""
+    lab, in_clear = mesh.lab, {("?", "web", "plaintext_refused")}
+    assert mesh.call(mesh.shop) == "app:hello"
+    eventually(lambda: refused(lab, "host2", "strict") == in_clear, look.WITHIN_S, "the flow in clear")
+    switch(lab, "host1", "permissive")
+    assert mesh.call(mesh.shop) == "app:hello"
+    told = "would be refused (1 in clear superseded: its host calls by tunnel since)"
+    eventually(lambda: told in enforce(lab, "host2", "strict", "--check")[1], look.WITHIN_S, "the flow in the tunnel")
+    assert refused(lab, "host2", "strict") == set()
+    assert mesh.call(mesh.nobody) == "app:hello"
+    eventually(lambda: refused(lab, "host2", "strict", "--since", "1h") == in_clear, look.WITHIN_S, "clear text beside tunnels")
+    asked = lab.exec("host2", "nodeagent", "enforce", "strict", "-o", "json", stdin=subprocess.DEVNULL)
+    answer = json.loads(asked.stdout)
+    assert (asked.returncode, answer["changed"], len(answer["refused"]), answer["apiVersion"]) == (1, False, 1, "nodeagent/v1")
 
 
 def why(lab: Lab, host: str, *arguments: str) -> tuple[int, dict[str, Any], str]:

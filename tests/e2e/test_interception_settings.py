@@ -73,6 +73,14 @@ def test_a_permitted_call_by_way_of_loopback_is_served_once(mesh: Mesh, canary: 
     assert mesh.guarded.accepted == accepted + 2
 
 
+@pytest.mark.parametrize(("caller", "status"), [("shop", 0), ("thief", 1)])
+def test_why_knows_loopback(mesh: Mesh, caller: str, status: int) -> None:
+    """As the data path does."""
+    for address in (f"127.0.0.1:{GUARDED}", f"[::1]:{GUARDED}"):
+        done = mesh.lab.exec("host1", "nodeagent", "why", "--from", caller, "--to", "guarded", "--address", address)
+        assert (done.returncode, f"{address} is instance" in done.stdout) == (status, True), done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(("caller", "reason"), [("thief", "denied"), ("nobody", "unidentified")])
 def test_policy_holds_on_loopback(mesh: Mesh, canary: str, caller: str, reason: str) -> None:
     """As at any other address of the host; the application never hears of it."""

@@ -15,6 +15,7 @@ from nodeagent.lab.errors import LabError
 from nodeagent.lab.lab import Lab
 from nodeagent.lab.state import try_start_time
 from tests.e2e.conftest import Capture, MakeLab
+from tests.e2e.support import look
 from tests.e2e.support.lab import HTTP, NODEAGENT, get, holder, nodeagent_lab
 from tests.e2e.support.waiting import wait_until
 from tests.e2e.support.wire import Wire
@@ -303,6 +304,23 @@ def test_an_agent_is_stopped_killed_and_started(lab: Lab) -> None:
     assert "runs already" in nodeagent_agent(lab, "host2", "start").stderr
     assert '"event":"supervisor_ready"' in nodeagent_agent(lab, "host2", "logs").stdout
     assert len(nodeagent_lab("agent", lab, "host2", "logs", "--lines", "2").stdout.splitlines()) == 2
+
+
+def test_the_catalog_is_stopped_killed_and_started(lab: Lab) -> None:
+    """It answers when the command returns, with what it knew; agents find it again by themselves."""
+    before = lab.catalog("GET", "/v1/catalog/nodes")
+    for verbs in (("restart",), ("stop", "start"), ("kill", "start"), ("stop", "stop", "restart")):
+        for verb in verbs:
+            done = nodeagent_lab("catalog", lab, verb)
+            assert done.returncode == 0, done.stderr
+            told = json.loads(nodeagent_lab("status", lab, "-o", "json").stdout)["labs"][0]
+            assert told["catalog_running"] is (verb not in {"stop", "kill"})
+        assert [node["Node"] for node in lab.catalog("GET", "/v1/catalog/nodes")] == [node["Node"] for node in before]
+    refused = nodeagent_lab("catalog", lab, "start")
+    assert (refused.returncode, "runs already" in refused.stderr) == (1, True)
+    assert nodeagent_lab("catalog", lab, "logs", "--lines", "1").stdout.count("\n") == 1
+    for host in ("host1", "host2"):
+        wait_until(lambda host=host: look.status(lab, host)["catalog"]["connected"], f"the catalog at {host}")
 
 
 def test_followed_logs_go_on(lab: Lab) -> None:

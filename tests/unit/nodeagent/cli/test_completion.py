@@ -73,6 +73,8 @@ def completed(line: str) -> list[str]:
         ("nodeagent why --socket {0} 0-", ["0-17"]),
         ("nodeagent connections --socket {0} --service s", ["shop"]),
         ("nodeagent enforce --socket {0} --service z", []),
+        ("nodeagent enforce --since 1", ["1h", "1d"]),
+        ("nodeagent lab catalog re", ["restart"]),
     ],
 )
 def test_names_come_from_the_agent(agent: str, line: str, offered: list[str]) -> None:

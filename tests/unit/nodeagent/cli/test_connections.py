@@ -1,6 +1,8 @@
 """Connections as a table."""
 
-from nodeagent.cli.connections import HEADERS, outcome, table_row
+from click.testing import CliRunner
+
+from nodeagent.cli.connections import HEADERS, connections, outcome, sent, table_row
 from tests.support.rows import denied, row
 
 
@@ -24,6 +26,17 @@ def test_a_tunnel_is_named_where_there_is_one() -> None:
         row(path="local", peer="host2"), denied(peer="host2"), denied(peer="host1", direction="tunnel"), row(peer="host1", direction="tunnel", path="local"),
     )]  # fmt: skip
     assert cells == ["local", "none", "none via host1", "local via host1"]
+
+
+def test_what_a_refused_one_had_sent_is_not_said_to_have_gone_on() -> None:
+    """It came from the client, and no further; an open one is on its way."""
+    assert [sent(each) for each in (denied(), denied(sent=0), row(), row(path="none", closed_at=0.0))] == ["0 B (10 B)", "0 B", "10 B", "10 B"]
+
+
+def test_what_is_open_has_not_ended() -> None:
+    """Before anybody is asked."""
+    told = CliRunner().invoke(connections, ["--before", "--closed"])
+    assert (told.exit_code, "contradict" in told.output) == (2, True)
 
 
 def test_outcomes() -> None:

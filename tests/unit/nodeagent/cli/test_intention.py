@@ -112,6 +112,20 @@ def test_the_verdict_is_the_agents_own() -> None:
     assert "default deny" in verdict(snapshot, "shop", "legacy")[1]
 
 
+def test_policy_answers_for_services_that_are_not_there_yet() -> None:
+    """Intentions may come first."""
+    assert "default deny" in verdict(mesh("* -> web allow"), "pa", "pb")[1]
+    assert verdict(mesh("* -> * allow", "pc -> * deny"), "pa", "pb") == (True, "allowed: pa -> pb by the intention * -> * (allow)")
+    assert verdict(mesh("* -> * allow", "pc -> * deny"), "pc", "pb")[0] is False
+
+
+@pytest.mark.parametrize("pair", [("*", "web"), ("shop", "*")])
+def test_a_check_is_of_one_pair(pair: tuple[str, str]) -> None:
+    """Before anybody is asked."""
+    told = CliRunner().invoke(intention, ["check", *pair])
+    assert (told.exit_code, "one pair" in told.output) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("known", "source", "destination", "expected"),
     [

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.control.environment import real_environment
 from nodeagent.decide.mode import mode_of
 from nodeagent.wire.capture_file import NAME, decode_capture
@@ -16,6 +17,8 @@ from tests.support.rows import denied, row
 
 OBSERVING = '[host]\nmode = "observe"\n'
 FROM_OUTSIDE = {"direction": "plaintext", "source": "", "destination": "shop", "path": "local", "client": "192.0.2.9:1", "original_dst": "10.77.0.1:9000"}  # fmt: skip
+IN_CLEAR = FROM_OUTSIDE | {"client": "10.77.0.2:1"}
+BY_TUNNEL = {"direction": "tunnel", "source": "web", "destination": "shop", "path": "local", "peer": "host2", "original_dst": "10.77.0.1:9000"}
 
 
 async def started(playing: ControlScene) -> None:
@@ -129,6 +132,65 @@ def test_what_is_open_and_would_be_cut_is_told_apart(tmp_path: Path) -> None:
     run(scene)
 
 
+def test_clear_text_of_before_the_tunnels_is_superseded(tmp_path: Path) -> None:
+    """It is listed apart; what is still seen in clear counts."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await started(playing)
+            playing.peer.allow("web -> shop")
+            await until(lambda: snapshot_of(playing.worker).services["shop"].intentions, "the intention")
+            await seen(playing, row(1, **IN_CLEAR))
+            _, body = await playing.get("/v1/enforce?mode=strict")
+            assert ([part["reason"] for part in body["refused"]], body["superseded"]) == (["plaintext_refused"], [])
+            await seen(playing, row(2, **BY_TUNNEL))
+            while (body := (await playing.get("/v1/enforce?mode=strict"))[1])["flows"] < 2:
+                pass
+            assert (body["refused"], [part["flow"]["client"] for part in body["superseded"]]) == ([], ["10.77.0.2"])
+            await seen(playing, row(3, **IN_CLEAR))
+            while (body := (await playing.get("/v1/enforce?mode=strict"))[1])["superseded"]:
+                pass
+            assert [part["times"] for part in body["refused"]] == [2]
+
+    run(scene)
+
+
+def test_clear_text_that_is_open_is_not_superseded(tmp_path: Path) -> None:
+    """It began after the tunnels: its like was seen before them, too."""
+
+    async def scene() -> None:
+        later = row(1, opened_at=real_environment().now() + 3600, closed_at=0.0, **IN_CLEAR)
+        async with ControlScene(tmp_path, rows=[later]) as playing:
+            await started(playing)
+            playing.peer.allow("web -> shop")
+            await until(lambda: snapshot_of(playing.worker).services["shop"].intentions, "the intention")
+            await seen(playing, row(2, **IN_CLEAR))
+            await seen(playing, row(3, **BY_TUNNEL))
+            while (body := (await playing.get("/v1/enforce?mode=strict"))[1])["flows"] < 2:
+                pass
+            assert ([part["flow"]["client"] for part in body["refused"]], body["superseded"]) == (["10.77.0.2"], [])
+
+    run(scene)
+
+
+def test_old_flows_can_be_left_out(tmp_path: Path) -> None:
+    """Not those of connections that are open, however long they have been."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path, rows=[row(1, source="cart", closed_at=0.0)]) as playing:
+            await started(playing)
+            await seen(playing, row(2))
+            old = row(3, source="cron", opened_at=real_environment().now() - 7200, closed_at=0.0)
+            playing.worker.send(Records([old]))
+            while (body := (await playing.get("/v1/enforce?mode=strict"))[1])["flows"] < 3:
+                pass
+            assert body["within_s"] == limits.FLOW_AGE_S
+            _, body = await playing.get("/v1/enforce?mode=strict&since=3600")
+            assert (body["within_s"], {part["flow"]["source"] for part in body["refused"]}) == (3600.0, {"shop", "cart"})
+
+    run(scene)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "said"),
     [
@@ -138,6 +200,8 @@ def test_what_is_open_and_would_be_cut_is_told_apart(tmp_path: Path) -> None:
         ("POST", "/v1/modes", {"mode": "strict", "service": "wep"}, 404, "did you mean web?"),
         ("GET", "/v1/enforce?mode=lax", None, 400, "permissive"),
         ("GET", "/v1/enforce?colour=red", None, 400, "colour"),
+        ("GET", "/v1/enforce?since=0", None, 400, "since"),
+        ("GET", "/v1/enforce?since=2592001", None, 400, "2592000 seconds"),
         ("GET", "/v1/enforce?service=wep", None, 404, "did you mean web?"),
         ("DELETE", "/v1/modes", None, 405, "405"),
     ],

@@ -81,6 +81,20 @@ def test_old_flows_do_not_count(tmp_path: Path) -> None:
     assert flows.counts() == {}
 
 
+def test_only_those_seen_lately(tmp_path: Path) -> None:
+    """By when they were seen last."""
+    flows = book(tmp_path, now=1000.0)
+    flows.extend([row(source="a"), row(source="b"), row(source="b", opened_at=950.0)])
+    assert [flow.source for flow in flows.counts(100.0)] == ["b"]
+
+
+def test_who_began_first_and_ended_last_was_seen_first(tmp_path: Path) -> None:
+    """Connections are told of when they end."""
+    flows = book(tmp_path)
+    flows.extend([row(opened_at=120.0, closed_at=121.0), row(opened_at=110.0, closed_at=130.0)])
+    assert [(count.first_at, count.last_at) for count in flows.counts().values()] == [(110.0, 130.0)]
+
+
 def test_they_outlive_a_restart(tmp_path: Path) -> None:
     """Saved when control ends; what was seen before it was read counts too."""
 

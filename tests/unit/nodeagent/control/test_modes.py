@@ -94,6 +94,21 @@ def test_a_spoiled_file_means_strict_until_somebody_decides(tmp_path: Path, data
     assert modes.config.host.mode == "observe"
 
 
+def test_one_reset_ends_what_a_spoiled_file_has_done(tmp_path: Path) -> None:
+    """Also later, when something was switched since; what somebody has switched is his."""
+    (tmp_path / "modes.json").write_bytes(b"{")
+    modes = book(tmp_path, WEB + '[service.cart]\nmode = "permissive"\n')
+    assert modes.after_reset("") == {"": "observe", "web": "observe", "cart": "permissive"}
+    assert modes.after_reset("web") == {"web": "observe"}
+    modes.switch("permissive", "web", "uid 0")
+    later = book(tmp_path, WEB + '[service.cart]\nmode = "permissive"\n')
+    with capture_logs() as logs:
+        later.switch(None, "", "uid 0")
+    assert [(each["service"], each["mode"]) for each in logs] == [("", "observe"), ("cart", "permissive")]
+    assert later.modes == Modes(None, {"web": Switched("permissive", "observe", "uid 0", 100.0)})
+    assert (later.complaint, later.after_reset("")) == ("", {"": "observe"})
+
+
 def test_the_pure_parts() -> None:
     """No file, no clock."""
     made = changed(Modes(), "strict", "web", None, "uid 0", 1.0)

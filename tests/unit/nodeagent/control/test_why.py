@@ -78,6 +78,28 @@ def test_a_refused_call_and_one_that_passes_by(tmp_path: Path) -> None:
     run(scene)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:9000", "[::1]:9000", "127.8.9.10:9000"])
+@pytest.mark.parametrize(("extra", "capture", "outcome"), [
+    ('[service.shop]\nloopback = "enforce"\n', ("ok", "port 9000 is registered on this host"), ("refused", "it is refused")),
+    ("", ("note", "is loopback, captured only for services with loopback"), ("note", "past the agent")),
+])  # fmt: skip
+def test_a_service_of_this_host_is_found_at_loopback(
+    tmp_path: Path, address: str, extra: str, capture: tuple[str, str], outcome: tuple[str, str]
+) -> None:
+    """As the data path finds it, by its port."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path, extra) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            status, answer = await playing.get(f"/v1/why?from=shop&to=shop&address={address}")
+            assert (status, answer["address"]) == (200, address)
+            assert texts(answer)["destination"][1].startswith(f"{address} is instance shop-host1 of shop on this host")
+            for what, (verdict, words) in (("capture", capture), ("outcome", outcome)):
+                assert (texts(answer)[what][0], words in texts(answer)[what][1]) == (verdict, True), texts(answer)[what]
+
+    run(scene)
+
+
 def test_a_connection_by_its_id(tmp_path: Path) -> None:
     """As it was recorded, and as it would be decided now; open or ended, either direction."""
 
@@ -182,6 +204,9 @@ def test_in_observe_the_callee_may_say_no(tmp_path: Path) -> None:
         ("to=web&port=x", 400, "no port"),
         ("to=web&port=99999999999", 400, "no port"),
         ("to=web&address=10.0.0.1:1", 404, "not registered at 10.0.0.1:1"),
+        ("to=web&address=127.0.0.1:80", 404, "not registered at 127.0.0.1:80"),
+        ("to=web&address=127.0.0.1:9000", 404, "not registered at 127.0.0.1:9000"),
+        ("to=shop&address=127.0.0.1", 404, "not registered at 127.0.0.1"),
         ("to=web&colour=red", 400, "colour"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodeagent.decide.mode import mode_of, next_mode, under_mode
+from nodeagent.decide.mode import mode_of, next_mode, under_modes
 from tests.support.mesh import mesh
 
 
@@ -19,7 +19,7 @@ def test_the_next_mode_is_the_next_stricter() -> None:
 
 def test_a_snapshot_under_another_mode_is_the_one_that_the_configuration_would_give() -> None:
     """Of the host, and of one service."""
-    assert under_mode(mesh(mode="observe"), "strict") == mesh(mode="strict")
+    assert under_modes(mesh(mode="observe"), {"": "strict"}) == mesh(mode="strict")
     web = mesh(mode="observe", extra='[service.web]\nmode = "strict"\n')
-    assert mode_of(under_mode(mesh(mode="observe"), "strict", "web"), "web") == mode_of(web, "web") == "strict"
-    assert dict(under_mode(mesh(mode="observe"), "strict", "web").services) == dict(web.services)
+    assert mode_of(under_modes(mesh(mode="observe"), {"web": "strict"}), "web") == mode_of(web, "web") == "strict"
+    assert dict(under_modes(mesh(mode="observe"), {"web": "strict"}).services) == dict(web.services)

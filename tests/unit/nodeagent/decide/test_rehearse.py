@@ -1,11 +1,12 @@
 """What another mode would refuse of the flows that were seen."""
 
+import msgspec
 import pytest
 
-from nodeagent.decide.mode import under_mode
-from nodeagent.decide.rehearse import newly_bare, newly_refused, path_of, why_refused
+from nodeagent.decide.mode import under_modes
+from nodeagent.decide.rehearse import newly_bare, newly_refused, path_of, superseded, why_refused
 from nodeagent.errors import Reason
-from nodeagent.model.flow import Flow
+from nodeagent.model.flow import Flow, FlowCount
 from tests.support.mesh import mesh
 
 TUNNEL = Flow("outbound", "shop", "web", "10.77.0.2:80", "host2")
@@ -23,7 +24,7 @@ FLOWS = (TUNNEL, NOBODY, LEGACY, LOCAL, STREAM, PLAIN, PLAIN_MESHED, GONE, GONE_
 def refused(now: str, then: str, *intentions: str) -> dict[Flow, Reason]:
     """What the step would refuse, and why."""
     before = mesh(*intentions, mode=now)
-    return {each.flow: each.error.reason for each in newly_refused(before, under_mode(before, then), FLOWS)}  # type: ignore[arg-type]
+    return {each.flow: each.error.reason for each in newly_refused(before, under_modes(before, {"": then}), FLOWS)}  # type: ignore[arg-type]
 
 
 def test_permissive_refuses_whom_no_intention_allows() -> None:
@@ -57,10 +58,10 @@ def test_a_step_back_to_observe_takes_flows_out_of_their_tunnels() -> None:
     """Those that had one: to a host with an agent, which may refuse clear text; and it is said which."""
     for now in ("permissive", "strict"):
         before = mesh("shop -> * allow", mode=now)
-        bare = newly_bare(before, under_mode(before, "observe"), FLOWS)
+        bare = newly_bare(before, under_modes(before, {"": "observe"}), FLOWS)
         assert [each.flow for each in bare] == [TUNNEL]
         assert "refused there where host2 or its web is strict" in str(bare[0].error)
-        assert newly_bare(before, under_mode(before, "observe", "cart"), FLOWS) == []
+        assert newly_bare(before, under_modes(before, {"cart": "observe"}), FLOWS) == []
     for now, then in (("observe", "strict"), ("observe", "observe"), ("strict", "permissive")):
         assert newly_bare(mesh("shop -> * allow", mode=now), mesh("shop -> * allow", mode=then), FLOWS) == []
     assert newly_bare(mesh(), mesh(mode="observe"), FLOWS) == [], "what was refused had no tunnel"
@@ -75,9 +76,9 @@ def test_the_way_of_a_flow() -> None:
 def test_one_service_is_rehearsed_alone() -> None:
     """The host and the other services stay as they are."""
     now = mesh(mode="observe")
-    then = under_mode(now, "strict", "cart")
+    then = under_modes(now, {"cart": "strict"})
     assert {each.flow for each in newly_refused(now, then, FLOWS)} == {LOCAL, STREAM, PLAIN, PLAIN_MESHED}
-    assert under_mode(now, "strict", "new").services["new"].mode == "strict"
+    assert under_modes(now, {"new": "strict"}).services["new"].mode == "strict"
 
 
 def test_what_is_not_registered_any_more_is_nobody_s_loss() -> None:
@@ -90,7 +91,7 @@ def test_what_is_not_registered_any_more_is_nobody_s_loss() -> None:
 def test_clear_text_from_a_host_with_an_agent_says_where_to_begin() -> None:
     """That agent lets it out."""
     now = mesh(mode="permissive")
-    hints = {each.flow: each.hint for each in newly_refused(now, under_mode(now, "strict"), FLOWS)}
+    hints = {each.flow: each.hint for each in newly_refused(now, under_modes(now, {"": "strict"}), FLOWS)}
     assert "host2 has an agent" in hints[PLAIN_MESHED]
     assert hints[PLAIN] == hints[NOBODY] == ""
 
@@ -99,5 +100,29 @@ def test_clear_text_from_a_host_with_an_agent_says_where_to_begin() -> None:
 def test_the_rehearsal_changes_no_snapshot(flow: Flow) -> None:
     """Snapshots are values."""
     now = mesh(mode="permissive")
-    newly_refused(now, under_mode(now, "strict"), [flow])
+    newly_refused(now, under_modes(now, {"": "strict"}), [flow])
     assert now == mesh(mode="permissive")
+
+
+def over(*seen: tuple[Flow, float, float], intention: str = "web -> cart allow") -> frozenset[Flow]:
+    """What is superseded in strict of flows seen first and last at these times."""
+    return superseded(mesh(intention), {flow: FlowCount(2, first, last) for flow, first, last in seen})
+
+
+def test_clear_text_before_the_first_tunnel_of_its_host_is_superseded() -> None:
+    """By whichever of its addresses; web on host2 calls cart by tunnel now."""
+    other_address = msgspec.structs.replace(PLAIN_MESHED, client="fd77::2", address="[fd77::1]:7000")
+    assert over((PLAIN_MESHED, 1.0, 5.0), (other_address, 2.0, 6.0), (STREAM, 7.0, 9.0)) == {PLAIN_MESHED, other_address}
+
+
+def test_what_may_still_come_in_clear_is_not_superseded() -> None:
+    """Beside tunnels, from another host, to another service, by an agent that is refused, or from nobody who is known."""
+    assert over((PLAIN_MESHED, 1.0, 8.0), (STREAM, 7.0, 9.0)) == frozenset()
+    again = msgspec.structs.replace(STREAM, address="[fd77::1]:7000")
+    assert over((PLAIN_MESHED, 1.0, 8.0), (STREAM, 7.0, 9.0), (again, 10.0, 11.0)) == frozenset()
+    assert over((PLAIN, 1.0, 5.0), (msgspec.structs.replace(PLAIN, client=""), 1.0, 5.0), (STREAM, 7.0, 9.0)) == frozenset()
+    assert over((PLAIN_MESHED, 1.0, 5.0), (msgspec.structs.replace(STREAM, peer="host3"), 7.0, 9.0)) == frozenset()
+    to_shop = msgspec.structs.replace(STREAM, destination="shop", address="10.77.0.1:9000")
+    assert over((PLAIN_MESHED, 1.0, 5.0), (to_shop, 7.0, 9.0), intention="web -> * allow") == frozenset()
+    assert over((PLAIN_MESHED, 1.0, 5.0), (STREAM, 7.0, 9.0), intention="web -> cart deny") == frozenset()
+    assert over((NOBODY, 1.0, 5.0), (STREAM, 7.0, 9.0)) == frozenset()
