@@ -88,11 +88,12 @@ class Notifier:
         if self._patience:
             self._is_away &= not self._tell(f"{self._patience if self._is_away else ''}WATCHDOG=1")
 
-    def away(self, seconds: float) -> None:
-        """Feeds the watchdog for so long: this process becomes another program."""
-        if self._patience:
-            self._tell(f"WATCHDOG_USEC={round(seconds * 1e6)}\nWATCHDOG=1")
-            self._is_away = True
+    def away(self, seconds: float) -> bool:
+        """Feeds the watchdog for so long: this process becomes another program. Whether the manager will hear it."""
+        if self._patience and not self._tell(f"WATCHDOG_USEC={round(seconds * 1e6)}\nWATCHDOG=1"):
+            return False
+        self._is_away = True
+        return True
 
     def store(self, name: str, descriptors: Sequence[int]) -> None:
         """A successor gets these under this name, whatever becomes of this process; without descriptors for copies, it does not."""

@@ -105,6 +105,31 @@ def test_a_slow_manager_hears_the_newest_of_each_name_and_nothing_is_lost(tmp_pa
     ]  # fmt: skip
 
 
+def test_that_it_goes_away_is_said_or_known_not_to_be(tmp_path: Path) -> None:
+    """A full queue: the unit's own patience holds on, until there is room."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(path)
+        notifier = Notifier({"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "1"}, os.getpid())
+        while notifier._tell("x"):
+            pass
+        assert not notifier.away(30.0)
+        while ear.recv(4096) == b"x" and not notifier.away(30.0):
+            pass
+        notifier.close()
+        ear.setblocking(False)
+        *_, last = iter(lambda: _try_recv(ear), b"")
+        assert last == b"WATCHDOG_USEC=30000000\nWATCHDOG=1"
+
+
+def _try_recv(ear: socket.socket) -> bytes:
+    """The next word; nothing: none waits."""
+    try:
+        return ear.recv(4096)
+    except BlockingIOError:
+        return b""
+
+
 def test_what_the_manager_kept_is_for_this_process_alone_and_told_once() -> None:
     """Names may be missing; more than it was asked to keep is no answer of it."""
     told = {"LISTEN_PID": "7", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "keys"}
