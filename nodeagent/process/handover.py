@@ -18,6 +18,7 @@ from nodeagent.process.capture import Capture
 from nodeagent.wire.key_memory import SEALS
 
 VERSION = 1
+_MARKS_VERSION = 1  # of what the service manager keeps, which outlives a VERSION that is not known
 VARIABLE = "NODEAGENT_HANDOVER"
 _STDERR = 2
 _FD_DIR = Path("/proc/self/fd")
@@ -125,12 +126,12 @@ def try_decode_handover(data: bytes) -> Handover | None:
 
 def encode_marks(marks: PassedMarks) -> bytes:
     """As a value of its own, for a successor that comes after a crash."""
-    return bytes([VERSION]) + msgspec.msgpack.encode(marks)
+    return bytes([_MARKS_VERSION]) + msgspec.msgpack.encode(marks)
 
 
 def try_decode_marks(data: bytes) -> PassedMarks | None:
     """The marks; None: another version, or garbage."""
-    if not data or data[0] != VERSION:
+    if not data or data[0] != _MARKS_VERSION:
         return None
     try:
         return msgspec.msgpack.decode(data[1:], type=PassedMarks)

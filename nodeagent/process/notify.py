@@ -28,6 +28,11 @@ def is_watched(environ: Mapping[str, str], pid: int) -> bool:
     return environ.get("WATCHDOG_USEC", "").isdecimal() and environ.get("WATCHDOG_PID", str(pid)) == str(pid)
 
 
+def is_main(environ: Mapping[str, str], pid: int) -> bool:
+    """Whether this very process is a unit's, which systemd starts again with all that it keeps (systemd.exec(5), since 248)."""
+    return bool(notify_address(environ)) and environ.get("SYSTEMD_EXEC_PID") == str(pid)
+
+
 def without_systemd(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for children: they must not speak to systemd in our name."""
     return {key: value for key, value in environ.items() if key not in _OURS}

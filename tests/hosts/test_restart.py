@@ -1,6 +1,7 @@
 """The agent of a real host is restarted, or its supervisor killed: nobody is refused, nothing is cut, keys and marks are kept."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -32,7 +33,18 @@ def kill(host: Host) -> None:
     host.wait_for(lambda: host.show("nodeagent", "ActiveState") == "active", "it is ready")
 
 
-@pytest.fixture(params=[restart, kill], ids=["restart", "kill"])
+def change_over(host: Host) -> None:
+    """A reload to a version that does not know what this one leaves: systemd starts it anew; returns when that one is ready."""
+    [source] = host.path("/opt/nodeagent/versions").glob("*/lib/python3*/site-packages/nodeagent/process/handover.py")
+    head, known, tail = re.split(r"(?m)^VERSION = (\d+)$", source.read_text())
+    source.write_text(f"{head}VERSION = {int(known) % 100 + 1}{tail}")
+    before = host.show("nodeagent", "MainPID")
+    assert host.enter("systemctl", "reload", "nodeagent").returncode == 0
+    host.wait_for(lambda: host.show("nodeagent", "MainPID") not in (before, "0"), "another supervisor")
+    host.wait_for(lambda: host.show("nodeagent", "ActiveState") == "active", "it is ready")
+
+
+@pytest.fixture(params=[restart, kill, change_over], ids=["restart", "kill", "change-over"])
 def replace(request: pytest.FixtureRequest) -> Callable[[Host], None]:
     """Each way to another supervisor."""
     how: Callable[[Host], None] = request.param

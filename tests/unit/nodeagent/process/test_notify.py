@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent import limits
-from nodeagent.process.notify import Notifier, is_watched, notify_address, take_stored, without_systemd
+from nodeagent.process.notify import Notifier, is_main, is_watched, notify_address, take_stored, without_systemd
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,20 @@ def test_the_address_is_a_path_or_abstract(value: str, address: str) -> None:
 def test_the_watchdog_is_fed_by_the_process_that_is_watched(environ: dict[str, str], *, watched: bool) -> None:
     """And by no other."""
     assert is_watched(environ, 7) is watched
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"NOTIFY_SOCKET": "/x", "SYSTEMD_EXEC_PID": "7"}, True),
+        ({"NOTIFY_SOCKET": "/x", "SYSTEMD_EXEC_PID": "8"}, False),
+        ({"NOTIFY_SOCKET": "/x"}, False),
+        ({"SYSTEMD_EXEC_PID": "7"}, False),
+    ],
+)
+def test_who_ends_is_started_again_where_it_is_a_units_process(environ: dict[str, str], *, expected: bool) -> None:
+    """And not where it was started from such a process, with its environment."""
+    assert is_main(environ, 7) is expected
 
 
 def test_children_do_not_inherit_systemds_ear() -> None:
