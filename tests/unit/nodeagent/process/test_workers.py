@@ -105,10 +105,10 @@ def test_who_the_kernel_holds_is_replaced_and_holds_up_neither_beat_nor_reload()
 
     async def script(scene: Scene) -> None:
         loop = asyncio.get_running_loop()
+        began = loop.time()
         for worker in scene.fleet.living():
             worker.ping(0)
-        began = loop.time()
-        await until(lambda: all(worker.answered_at > began for worker in scene.fleet.living()), "the first answers")
+        await until(lambda: all(worker.answered_at >= began for worker in scene.fleet.living()), "the first answers")
         before, spare = scene.pids(), scene.fleet._idle[0].pid
         beating = asyncio.create_task(Heartbeat(loop, scene.fleet, lambda: beats.append(scene.pids()), lambda: None).run())
         with held(before[0]), capture_logs() as log:
