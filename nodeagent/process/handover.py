@@ -14,7 +14,9 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.config import Config
+from nodeagent.errors import ConfigError
 from nodeagent.process.capture import Capture
+from nodeagent.process.notify import is_main
 from nodeagent.wire.key_memory import SEALS
 
 VERSION = 1
@@ -147,7 +149,11 @@ def descriptors_of(value: Handover) -> tuple[int, ...]:
 
 
 def take_inheritance(environ: MutableMapping[str, str]) -> Inheritance | None:
-    """What a predecessor left to this process; None: it is the first. The variable is gone afterwards."""
+    """What a predecessor left to this process; None: it is the first. The variable is gone afterwards.
+
+    Raises:
+        ConfigError: nobody here knows what it is, and systemd, which starts the agent again, has all of it in its store.
+    """
     text = environ.pop(VARIABLE, "")
     if not text.isdecimal():
         return None
@@ -156,6 +162,8 @@ def take_inheritance(environ: MutableMapping[str, str]) -> Inheritance | None:
             value = try_decode_handover(file.read())
     except OSError:
         value = None
+    if value is None and is_main(environ, os.getpid()):
+        raise ConfigError("the program before has left what this one does not know: to be started anew with all that systemd keeps, as after a crash")
     keep_on_exec(())
     return Inheritance(value, _try_config(value.config)) if value else Inheritance(None, strays=_keep_sockets())
 

@@ -18,7 +18,7 @@ from nodeagent.process.child import reap_strangers
 from nodeagent.process.handover import Inheritance, replace_self
 from nodeagent.process.heartbeat import Heartbeat
 from nodeagent.process.inherited import value_to_pass
-from nodeagent.process.notify import is_main, take_stored
+from nodeagent.process.notify import take_stored
 from nodeagent.process.orphans import end_orphans, end_remains, find_orphans
 from nodeagent.process.reload import Command, ReloadRefused, check_fixed, check_successor, own_command
 from nodeagent.process.seldom import Seldom
@@ -44,13 +44,9 @@ def run_supervisor(
 
     Raises:
         ConfigError: it cannot be started here; nothing is left behind.
-        SystemExit: systemd is to start it anew, as it does not understand what it was left, and the store has all.
     """
     own_stderr()
     configure_log("supervisor", config.log.level, unblock_stderr("supervisor"))
-    if inheritance and inheritance.value is None and is_main(os.environ, os.getpid()):
-        _log.warning("handover_unknown", effect="starts anew, as after a crash, with all that systemd keeps: sockets, keys, workers of before")
-        raise SystemExit(1)
     parts = Parts(config, config_path, inheritance, take_stored(os.environ, os.getpid()))
     asyncio.run(_run(parts, command or own_command()))
 

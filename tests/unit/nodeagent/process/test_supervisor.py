@@ -19,7 +19,7 @@ from nodeagent.errors import ConfigError
 from nodeagent.process import supervisor as supervisor_module
 from nodeagent.process.capture import Capture
 from nodeagent.process.guard import Guard
-from nodeagent.process.handover import Handover, Inheritance, PassedMarks
+from nodeagent.process.handover import Handover, PassedMarks
 from nodeagent.process.notify import Notifier
 from nodeagent.process.orders import SpawnerSetup
 from nodeagent.process.privileges import User
@@ -49,18 +49,6 @@ def test_who_is_not_root_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(ConfigError, match="must be started as root"):
         run_supervisor(parse_config(TEXT.format(tmp_path), "test"), tmp_path / "nodeagent.toml")
-
-
-def test_a_value_that_is_not_understood_is_systemds_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It starts the agent again, and gives it what it keeps; nothing is touched here. Elsewhere the agent makes do."""
-    config, unknown = parse_config(TEXT.format(tmp_path), "test"), Inheritance(None)
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "none"))
-    monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
-    with pytest.raises(SystemExit, match=r"^1$"):
-        run_supervisor(config, tmp_path / "nodeagent.toml", unknown)
-    monkeypatch.delenv("SYSTEMD_EXEC_PID")
-    with pytest.raises(ConfigError, match="the same uid"):
-        run_supervisor(config, tmp_path / "nodeagent.toml", unknown)
 
 
 @contextmanager
