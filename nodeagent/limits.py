@@ -94,6 +94,7 @@ UNSERVED_S = 20.0  # for so long not all that serve have answered, though START_
 EXIT_CODE_S = 0.02  # what a spawner gets to tell why a worker ended, before the worker is replaced without knowing
 VACANT_S = 1.0  # a slot that stays empty for longer leaves the listening group: its share goes to the others
 CUT_S = 5.0  # control and spawner get this to end after SIGTERM before they are killed
+KILLED_S = 1.0  # SIGKILL ends a process within milliseconds: one that lives after this is held in the kernel, and runs no line of ours any more
 CHANNEL_MESSAGES = 70_000  # waiting for one worker: every mark once, and room; a worker that reads none is replaced
 CHANNEL_TURN = 64  # messages of one worker handled per loop turn: 5 ms of owner questions
 SLICE_LOOKS = 8  # looks at the slices until none is new: they are nested at most four deep

@@ -30,9 +30,6 @@ _INVERTED = 0x2  # flag of a rule: `not`
 # default), but none of the kernel's. Deleting does not name it: an older version's entries are not marked.
 _KERNEL = 2
 
-# The settings of networkd.conf that keep it from deleting what other programs have added.
-_NETWORKD = "ManageForeignRoutingPolicyRules=no, ManageForeignRoutes=no"
-
 
 class PolicyRule(NamedTuple):
     """Packets with this mark look into this table."""
@@ -82,9 +79,7 @@ def find_entry_drift(entries: Iterable[Entry]) -> tuple[str, ...]:
     """Those that the kernel does not have, and policy rules of others that come in their way, as sentences."""
     entries = tuple(entries)
     seen = _read(entries)
-    missing = (
-        f"{entry}: missing; does systemd-networkd delete it? ({_NETWORKD})" for entry in entries if entry not in seen
-    )
+    missing = (f"{entry}: missing" for entry in entries if entry not in seen)
     shadowed = (sentence for entry in entries if isinstance(entry, PolicyRule) for sentence in seen.shadowing(entry))
     return (*missing, *shadowed)
 

@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,7 +17,7 @@ from nodeagent.cli import completion
 from nodeagent.cli.agent_api import ask, socket_option
 from nodeagent.cli.render import output_option, show_json, show_table
 from nodeagent.cli.supervisor_process import SupervisorHandle
-from nodeagent.cli.versions import ROOT, Versions, choose, read_versions, switch
+from nodeagent.cli.versions import ROOT, Versions, alone, choose, read_versions, switch
 from nodeagent.control.generations import Reloaded, judge_back, judge_reload
 from nodeagent.control.report import API_VERSION, Status
 from nodeagent.errors import ConfigError
@@ -44,9 +45,9 @@ def upgrade(  # noqa: PLR0913 - click hands over one argument for each option
 ) -> None:
     """Has the agent go on as VERSION, or as the newest that is installed. Connections live on in the workers of before.
 
-    Removes nothing. Where the new version does not serve in time, the one before is put back.
+    Removes nothing. Where the new version does not serve in time, the one before is put back. One upgrade at a time.
 
-    Exit status: 0 done, or nothing to do; 1 refused or put back; 3 no agent is there; 4 no such version is installed.
+    Exit status: 0 done, or nothing to do; 1 refused or put back, or another upgrade is under way; 3 no agent is there; 4 no such version is installed.
     """
     if sum((bool(version), only_list, back)) > 1 or (only_list and yes):
         raise click.UsageError("VERSION, --list and --back exclude each other, and --list does nothing with --yes")
@@ -54,7 +55,13 @@ def upgrade(  # noqa: PLR0913 - click hands over one argument for each option
     if only_list:
         _show(versions, _try_running(socket_path), output)
         return
-    chosen = choose(versions, version, back=back)
+    with alone(root) if yes else nullcontext():
+        _upgrade(read_versions(root), version, socket_path, back=back, yes=yes)
+
+
+def _upgrade(versions: Versions, version: str, socket_path: str | None, *, back: bool, yes: bool) -> None:
+    """Looked at only now, as another upgrade may have ended just before."""
+    chosen, root = choose(versions, version, back=back), versions.root
     before = ask("/v1/status", Status, socket_path=socket_path)
     if chosen == versions.current and chosen == before.version:
         click.echo(f"{chosen} runs already")

@@ -1,7 +1,10 @@
 """Versions side by side: `versions/VERSION/` each, and the link `current` to the one that runs; switched in one step."""
 
+import fcntl
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +12,12 @@ import click
 
 from nodeagent.cli.main import EXIT_NOT_FOUND
 from nodeagent.errors import ConfigError
+from nodeagent.process.run_dir import find_holder
 
 ROOT = Path("/opt/nodeagent")
 _PROGRAM = Path("bin") / "nodeagent"
+_LOCK = ".upgrade.lock"
+_PROC = Path("/proc")
 _PART = re.compile(r"\d+|[a-z]+")
 
 
@@ -77,6 +83,35 @@ def switch(root: Path, name: str, version: str) -> None:
         fresh.replace(root / name)
     except OSError as error:
         raise ConfigError(f"{root / name} cannot be switched to {version}: {error.strerror}") from error
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Nobody else switches versions meanwhile. The lock's file stays, and is root's alone: whoever may open it could hold it.
+
+    Raises:
+        ConfigError: somebody does, who is named; or the lock cannot be had.
+    """
+    try:
+        descriptor = os.open(root / _LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ConfigError(f"{root / _LOCK} cannot be opened: {error.strerror}; upgrade needs root") from error
+    with os.fdopen(descriptor) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another upgrade is under way{_holder(descriptor)}; nothing was switched") from None
+        yield
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds the lock, as far as the kernel tells."""
+    pid = find_holder((_PROC / "locks").read_text(encoding="ascii"), os.fstat(descriptor).st_ino)
+    try:
+        words = (_PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:  # it has just ended, or its number means nothing here
+        return ""
+    return f": process {pid} ({' '.join(words).strip()})"
 
 
 def age_key(version: str) -> tuple[tuple[int, int, str], ...]:

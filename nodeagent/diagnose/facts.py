@@ -235,14 +235,6 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
-class Networkd:
-    """systemd-networkd, where it runs: whether it deletes policy rules and routes that are not its own."""
-
-    deletes: tuple[str, ...] = ()
-    """The settings that say so."""
-
-
-@dataclass(frozen=True, slots=True)
 class CatalogLink:
     """Whether the catalog answers, and how it was verified."""
 
@@ -384,7 +376,6 @@ class Facts:
     managers: Seen[Managers] = None
     reverse_path: Seen[tuple[ReversePath, ...]] = None
     addresses: Seen[Addresses] = None
-    networkd: Seen[Networkd] = None
     link: Seen[CatalogLink] = None
     token: Seen[TokenRights] = None
     enrolment: Seen[Enrolment] = None

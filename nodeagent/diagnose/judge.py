@@ -38,7 +38,6 @@ CHECKS: tuple[tuple[Group, str, str, Judge], ...] = (
     ("firewall", "managers", "managers", firewall.judge_managers),
     ("routing", "reverse_path", "rp_filter", routing.judge_reverse_path),
     ("routing", "addresses", "addresses", routing.judge_addresses),
-    ("routing", "networkd", "networkd", routing.judge_networkd),
     ("catalog", "link", "link", catalog.judge_link),
     ("catalog", "token", "token", catalog.judge_token),
     ("catalog", "enrolment", "enrolment", catalog.judge_enrolment),

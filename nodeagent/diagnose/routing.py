@@ -1,8 +1,8 @@
-"""Judgements on routing: source checks, addresses, who deletes policy rules."""
+"""Judgements on routing: source checks and addresses."""
 
 from collections.abc import Iterator
 
-from nodeagent.diagnose.facts import Addresses, Networkd, ReversePath
+from nodeagent.diagnose.facts import Addresses, ReversePath
 from nodeagent.diagnose.finding import Verdict, fail, warn, well
 
 _STRICT = 1
@@ -29,15 +29,3 @@ def judge_addresses(addresses: Addresses) -> Iterator[Verdict]:
         yield fail(f"host.addresses: {ip} is no address of this host", f"correct the file, or: ip address add {ip} dev DEVICE")
     if not addresses.missing:
         yield well(f"this host has its {addresses.wanted} mesh addresses")
-
-
-def judge_networkd(networkd: Networkd) -> Iterator[Verdict]:
-    """Its default takes our policy rules away at each restart; the agent puts them back within seconds."""
-    if networkd.deletes:
-        settings = "\\n".join(f"{name}=no" for name in networkd.deletes)
-        yield warn(
-            "systemd-networkd deletes the agent's policy rules and routes when it restarts, until they are put back",
-            f"mkdir -p /etc/systemd/networkd.conf.d; printf '[Network]\\n{settings}\\n' >/etc/systemd/networkd.conf.d/nodeagent.conf",
-        )
-    else:
-        yield well("systemd-networkd leaves the agent's policy rules alone")

@@ -6,8 +6,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from nodeagent import limits
+from nodeagent.observe.log import open_log
+
+_log = open_log()
 OnEnd = Callable[[int | None], None]
 """What is told when a process has ended: its exit code, or minus the signal; None: only its parent knows."""
 
@@ -39,6 +43,17 @@ class Process:
             signal.pidfd_send_signal(self._pidfd, number)
         except ProcessLookupError:
             return
+
+    async def end(self, program: str) -> None:
+        """SIGTERM, then SIGKILL. Who is held in the kernel, by a disk that hangs, say, is not waited for: that may last for ever."""
+        for number, patience_s in ((signal.SIGTERM, limits.CUT_S), (signal.SIGKILL, limits.KILLED_S)):
+            self.signal(number)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self.ended.wait()
+                return
+        _log.error("process_left", program=program, pid=self.pid, why="SIGKILL does not end it: the kernel holds it",
+                   cure=f"see /proc/{self.pid}/stack and the disks; it ends when they answer, or with the host")  # fmt: skip
 
     def _see_end(self) -> None:
         self._loop.remove_reader(self._pidfd)

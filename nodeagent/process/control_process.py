@@ -185,18 +185,12 @@ class ControlProcess:
         self.start()
 
     async def stop(self) -> None:
-        """Ends it, with force if it does not go."""
+        """Ends it, with force if it does not go; who does not even then is left behind."""
         self._is_wanted = False
         if self._restart_timer:
             self._restart_timer.cancel()
         if self._process:
-            self._process.signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(limits.CUT_S):
-                    await self._process.ended.wait()
-            except TimeoutError:
-                self._kill()
-                await self._process.ended.wait()
+            await self._process.end("control")
         self._close()
 
     def _become(self) -> None:

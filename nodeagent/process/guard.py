@@ -4,6 +4,7 @@ import asyncio
 import errno
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -52,6 +53,8 @@ class Guard:
         self._under_way = ""
         """What is done in the thread; meanwhile the loop touches beats alone (units are no elements of iptables)."""
         self._is_repairing = self._is_late = False
+        self._repair_at = float("-inf")
+        """Of the monotonic clock: none before. Each may wait for somebody else's lock, and two in a row would cost a beat its time."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._may_check = asyncio.Event()
@@ -279,6 +282,9 @@ class Guard:
         """Whether rules and elements are as they should be again."""
         assert self._settings is not None
         assert self._elements is not None
+        if time.monotonic() < self._repair_at:
+            self._rules, self._why = "failed", why
+            return False
         self._under_way, self._is_repairing = self._under_way and f"being repaired: {why}", True
         try:
             report = kernel.apply(self._settings)
@@ -286,6 +292,7 @@ class Guard:
             self._write_capture(self._elements)
         except RedirectError as error:
             self._fail("repair", error)
+            self._repair_at = time.monotonic() + limits.BEAT_S
             return False
         self.repairs += 1
         self._rules, self._why = "repaired", why

@@ -14,10 +14,13 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.config import Config
+from nodeagent.errors import ConfigError
 from nodeagent.process.capture import Capture
+from nodeagent.process.notify import is_main
 from nodeagent.wire.key_memory import SEALS
 
 VERSION = 1
+_MARKS_VERSION = 1  # of what the service manager keeps, which outlives a VERSION that is not known
 VARIABLE = "NODEAGENT_HANDOVER"
 _STDERR = 2
 _FD_DIR = Path("/proc/self/fd")
@@ -125,12 +128,12 @@ def try_decode_handover(data: bytes) -> Handover | None:
 
 def encode_marks(marks: PassedMarks) -> bytes:
     """As a value of its own, for a successor that comes after a crash."""
-    return bytes([VERSION]) + msgspec.msgpack.encode(marks)
+    return bytes([_MARKS_VERSION]) + msgspec.msgpack.encode(marks)
 
 
 def try_decode_marks(data: bytes) -> PassedMarks | None:
     """The marks; None: another version, or garbage."""
-    if not data or data[0] != VERSION:
+    if not data or data[0] != _MARKS_VERSION:
         return None
     try:
         return msgspec.msgpack.decode(data[1:], type=PassedMarks)
@@ -146,7 +149,11 @@ def descriptors_of(value: Handover) -> tuple[int, ...]:
 
 
 def take_inheritance(environ: MutableMapping[str, str]) -> Inheritance | None:
-    """What a predecessor left to this process; None: it is the first. The variable is gone afterwards."""
+    """What a predecessor left to this process; None: it is the first. The variable is gone afterwards.
+
+    Raises:
+        ConfigError: nobody here knows what it is, and systemd, which starts the agent again, has all of it in its store.
+    """
     text = environ.pop(VARIABLE, "")
     if not text.isdecimal():
         return None
@@ -155,6 +162,8 @@ def take_inheritance(environ: MutableMapping[str, str]) -> Inheritance | None:
             value = try_decode_handover(file.read())
     except OSError:
         value = None
+    if value is None and is_main(environ, os.getpid()):
+        raise ConfigError("the program before has left what this one does not know: to be started anew with all that systemd keeps, as after a crash")
     keep_on_exec(())
     return Inheritance(value, _try_config(value.config)) if value else Inheritance(None, strays=_keep_sockets())
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from nodeagent import limits
 from nodeagent.observe.log import open_log
-from nodeagent.process.worker_process import State
+from nodeagent.process.worker_process import State, WorkerProcess
 from nodeagent.process.workers import Fleet
 
 _log = open_log()
@@ -22,6 +22,7 @@ class Pulse(NamedTuple):
     answered_at: float
     told_at: float
     """When it was given sockets, where it was."""
+    killed_at: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Verdict:
     """Connections are being accepted by everyone who is supposed to."""
     hung: tuple[int, ...]
     """Numbers of workers to replace."""
+    held: tuple[int, ...] = ()
+    """Of those that were killed and do not end."""
 
 
 def judge(pulses: Sequence[Pulse], now: float) -> Verdict:
@@ -42,7 +45,8 @@ def judge(pulses: Sequence[Pulse], now: float) -> Verdict:
     """
     serving = [pulse for pulse in pulses if pulse.state == State.SERVING]
     is_beating = bool(serving) and all(now - pulse.answered_at <= limits.ANSWER_S for pulse in serving)
-    return Verdict(is_beating, tuple(pulse.number for pulse in pulses if _is_hung(pulse, now)))
+    held = tuple(pulse.number for pulse in pulses if now - pulse.killed_at >= limits.KILLED_S)
+    return Verdict(is_beating, tuple(pulse.number for pulse in pulses if _is_hung(pulse, now)), held)
 
 
 def _is_hung(pulse: Pulse, now: float) -> bool:
@@ -68,8 +72,8 @@ class Heartbeat:
     ) -> None:
         """`on_beat`: new connections will be served. `on_alive`: this process does what it should, also in a drain.
 
-        A worker that hangs is replaced and no reason to end this process; one that serves nobody though it replaces them is. Until
-        it has served once, there is a limit for starts.
+        A worker that hangs is replaced, even where SIGKILL does not end it, and no reason to end this process; one that serves nobody
+        though it replaces them is. Until it has served once, there is a limit for starts.
         """
         self._loop = loop
         self._fleet = fleet
@@ -101,11 +105,20 @@ class Heartbeat:
 
     def _act(self, now: float) -> None:
         workers = {worker.number: worker for worker in self._fleet.living()}
-        verdict = judge([Pulse(w.number, w.state, w.born_at, w.answered_at, w.told_at) for w in workers.values()], now)
-        for number in verdict.hung:
+        verdict = judge([Pulse(w.number, w.state, w.born_at, w.answered_at, w.told_at, w.killed_at) for w in workers.values()], now)
+        for number in verdict.held:
+            _give_up(workers.pop(number))
+        for number in filter(workers.__contains__, verdict.hung):
             _log.error("worker_hung", worker=number, pid=workers[number].pid, state=str(workers[number].state))
             workers[number].kill()
         if (verdict.is_beating or self._fleet.is_holding) and not self.is_draining:
             self._on_beat()
         if verdict.is_beating:
             self._served_at = now
+
+
+def _give_up(worker: WorkerProcess) -> None:
+    """It runs no line of ours any more, so others may have its place and its sockets."""
+    _log.error("process_left", program="worker", worker=worker.number, pid=worker.pid, why="SIGKILL does not end it: the kernel holds it",
+               effect="what it carried stands still until it ends; others serve what is new")  # fmt: skip
+    worker.finish(None)

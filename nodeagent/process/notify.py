@@ -31,6 +31,11 @@ def is_watched(environ: Mapping[str, str], pid: int) -> bool:
     return environ.get("WATCHDOG_USEC", "").isdecimal() and environ.get("WATCHDOG_PID", str(pid)) == str(pid)
 
 
+def is_main(environ: Mapping[str, str], pid: int) -> bool:
+    """Whether this very process is a unit's, which systemd starts again with all that it keeps (systemd.exec(5), since 248)."""
+    return bool(notify_address(environ)) and environ.get("SYSTEMD_EXEC_PID") == str(pid)
+
+
 def without_systemd(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for children: they must not speak to systemd in our name."""
     return {key: value for key, value in environ.items() if key not in _OURS}
@@ -91,11 +96,12 @@ class Notifier:
         if self._patience:
             self._is_away &= not self._tell(f"{self._patience if self._is_away else ''}WATCHDOG=1")
 
-    def away(self, seconds: float) -> None:
-        """Feeds the watchdog for so long: this process becomes another program."""
-        if self._patience:
-            self._tell(f"WATCHDOG_USEC={round(seconds * 1e6)}\nWATCHDOG=1")
-            self._is_away = True
+    def away(self, seconds: float) -> bool:
+        """Feeds the watchdog for so long: this process becomes another program. Whether the manager will hear it."""
+        if self._patience and not self._tell(f"WATCHDOG_USEC={round(seconds * 1e6)}\nWATCHDOG=1"):
+            return False
+        self._is_away = True
+        return True
 
     def store(self, name: str, descriptors: Sequence[int], *, is_instead: bool = False) -> None:
         """A successor gets these under this name, whatever becomes of this process.

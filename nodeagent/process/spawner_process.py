@@ -5,7 +5,6 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
-from nodeagent import limits
 from nodeagent.errors import FrameError
 from nodeagent.observe.log import open_log
 from nodeagent.process.child import START_ERRORS, Process, closing_memory, start_program, watch_program
@@ -97,13 +96,7 @@ class SpawnerProcess:
             self._restart_timer.cancel()
         self._close()
         if self._process:
-            self._process.signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(limits.CUT_S):
-                    await self._process.ended.wait()
-            except TimeoutError:  # it was stopped, say
-                self._process.signal(signal.SIGKILL)
-                await self._process.ended.wait()
+            await self._process.end("spawner")
 
     def _receive(self) -> None:
         assert self._orders is not None

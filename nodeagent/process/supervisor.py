@@ -162,8 +162,8 @@ class Supervisor:
             await parts.fleet.leave()
             await self._fall_silent()
             await self._hold_signals()
+            await self._say_away()
             parts.guard.beat(limits.REPLACED_S)  # from here on nothing is waited for: a tick would take both words back
-            parts.notifier.away(limits.AWAY_S)
             sys.stderr.flush()
             value = value_to_pass(parts, parts.fleet.staying(), config)
             replace_self(value, self._command.program, self._command.arguments, os.environ)
@@ -198,6 +198,14 @@ class Supervisor:
             parts.notifier.flush()
             if not (parts.owners.is_busy or parts.fleet.has_unsent or parts.notifier.has_unsent):
                 return
+            await asyncio.sleep(limits.RESCAN_S)
+
+    async def _say_away(self) -> None:
+        """Nothing is waited for once it is said. Unheard, the watchdog could end the successor before its first sign of life."""
+        deadline = self._parts.loop.time() + limits.QUIET_S
+        while not self._parts.notifier.away(limits.AWAY_S):
+            if self._parts.loop.time() > deadline:
+                raise ReloadRefused("the service manager does not read what it is told, and its watchdog would end the next program; try again")
             await asyncio.sleep(limits.RESCAN_S)
 
     async def _make_room(self) -> None:

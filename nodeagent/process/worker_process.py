@@ -112,6 +112,9 @@ _UNKNOWN = Origin()
 class WorkerProcess:
     """A worker from the order to its end, or from the day it was inherited. Owned by the fleet."""
 
+    killed_at = math.inf
+    """When it was killed, once it was."""
+
     def __init__(
         self, loop: asyncio.AbstractEventLoop, number: int, serial: int, calls: WorkerCalls,
         origin: Origin = _UNKNOWN, passed: PassedWorker | None = None,
@@ -269,6 +272,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """Ends it at once; what follows is as if it had crashed."""
         if self._process:
+            self.killed_at = min(self.killed_at, self._loop.time())
             self._process.signal(signal.SIGKILL)
         else:
             self.finish(None)

@@ -112,6 +112,22 @@ def test_services_are_judged_before_anything_is_changed(tmp_path: Path, service:
     assert "changed=0" in done.stdout
 
 
+def test_a_host_without_an_agent_cannot_be_verified_and_is_told_why(tmp_path: Path) -> None:
+    """What it lacks, and the cure; in check mode, which changes nothing before either, there is nothing to say."""
+    play = {
+        "hosts": "new1", "connection": "local", "roles": ["nodeagent.mesh.agent"],
+        "vars": {"nodeagent_catalog_address": "https://10.0.0.1:8501"},
+    }  # fmt: skip
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    extra = [*HERE, "-e", "_nodeagent_bin=/nonexistent", "--tags", "nodeagent_verify"]
+    done = run(tmp_path, "ansible-playbook", "-i", "new1,", *extra, str(tmp_path / "play.yml"))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "new1 has no agent: run the play nodeagent.mesh.site first, without tags" in done.stdout
+    assert "Errno" not in done.stdout
+    checked = run(tmp_path, "ansible-playbook", "-i", "new1,", *extra, "--check", str(tmp_path / "play.yml"))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_services_are_called_as_the_agent_allows() -> None:
     """One pattern, in two places."""
     assert NAME_PATTERN == read("roles/agent/vars/main.yml")["_nodeagent_name"]

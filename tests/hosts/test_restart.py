@@ -1,6 +1,7 @@
 """The agent of a real host is restarted, or its supervisor killed: nobody is refused, nothing is cut, keys and marks are kept."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -32,9 +33,27 @@ def kill(host: Host) -> None:
     host.wait_for(lambda: host.show("nodeagent", "ActiveState") == "active", "it is ready")
 
 
+def change_over(host: Host) -> None:
+    """A reload to a version that does not know what this one leaves: systemd starts it anew; returns when that one is ready."""
+    [source] = host.path("/opt/nodeagent/versions").glob("*/lib/python3*/site-packages/nodeagent/process/handover.py")
+    head, known, tail = re.split(r"(?m)^VERSION = (\d+)$", source.read_text())
+    source.write_text(f"{head}VERSION = {int(known) % 100 + 1}{tail}")
+    before = host.show("nodeagent", "MainPID")
+    assert host.enter("systemctl", "reload", "nodeagent").returncode == 0
+    host.wait_for(lambda: host.show("nodeagent", "MainPID") not in (before, "0"), "another supervisor")
+    host.wait_for(lambda: host.show("nodeagent", "ActiveState") == "active", "it is ready")
+
+
 @pytest.fixture(params=[restart, kill], ids=["restart", "kill"])
 def replace(request: pytest.FixtureRequest) -> Callable[[Host], None]:
-    """Each way to another supervisor."""
+    """Each way to another supervisor that takes one start."""
+    how: Callable[[Host], None] = request.param
+    return how
+
+
+@pytest.fixture(params=[restart, kill, change_over], ids=["restart", "kill", "change-over"])
+def replace_somehow(request: pytest.FixtureRequest) -> Callable[[Host], None]:
+    """Each way."""
     how: Callable[[Host], None] = request.param
     return how
 
@@ -80,7 +99,7 @@ def _go_on(load: Load) -> list[str]:
     return load.told().failed
 
 
-def test_the_store_keeps_listeners_keys_and_marks(whole: Mesh, host: Host, replace: Callable[[Host], None]) -> None:
+def test_the_store_keeps_listeners_keys_and_marks(whole: Mesh, host: Host, replace_somehow: Callable[[Host], None]) -> None:
     """The catalog is away: the next agent has the same sockets, certificates and stamps, and new tunnels work both ways."""
     before = _kept(host)
     assert [len(before[what]) for what in ("sockets", "stamps")] == [LISTENING, 1]
@@ -88,13 +107,13 @@ def test_the_store_keeps_listeners_keys_and_marks(whole: Mesh, host: Host, repla
     assert before["certificates"] != []
     whole.catalog.enter("systemctl", "stop", "nodeagent-catalog")
     for _ in range(2):
-        replace(host)
+        replace_somehow(host)
         host.wait_for(lambda: _kept(host) == before, f"what was before, {before}")
         for caller in whole.hosts:
             assert call(caller, whole.other(caller)) == f"from {whole.other(caller).name}\n"
 
 
-def test_a_deny_reaches_what_was_open_before(whole: Mesh, host: Host, replace: Callable[[Host], None]) -> None:
+def test_a_deny_reaches_what_was_open_before(whole: Mesh, host: Host, replace_somehow: Callable[[Host], None]) -> None:
     """The workers that carry it at either end are another supervisor's by now, and then another's."""
     callee, stored = whole.other(host), [str(LISTENING + 2 + WORKERS + 1)]
     callee.path("/var/www/html/part").write_bytes(b"x" * 50_000_000)
@@ -102,7 +121,7 @@ def test_a_deny_reaches_what_was_open_before(whole: Mesh, host: Host, replace: C
     start_shop(host, f"exec curl -sS -o /run/part --limit-rate 200k http://{callee.address}/part", is_awaited=False)
     host.wait_for(lambda: (part := host.path("/run/part")).exists() and part.stat().st_size, "the first bytes")
     for each in (*whole.hosts, *whole.hosts):
-        replace(each)
+        replace_somehow(each)
         wait_meshed(each)
         each.wait_for(lambda each=each: _kept(each)["stored"] == stored, "only the worker that carries it is left")
     host.run("nodeagent intention delete shop nginx")

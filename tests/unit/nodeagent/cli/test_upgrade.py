@@ -1,7 +1,9 @@
 """`nodeagent upgrade`: what it says without doing anything. That it does it is tried for real in tests/e2e."""
 
 import json
+import os
 import signal
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,6 +190,28 @@ def test_a_version_that_is_refused_costs_no_reload_back(root: Path, monkeypatch:
     done = host.upgrade()
     assert (done.exit_code, host.reloads, host.current) == (1, ["2.0"], "1.0")
     assert "2.0 was not taken: a typo; 1.0 serves" in done.output
+
+
+def test_two_at_once_are_one_and_a_refusal(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which says who is at it. Looking is free, and the lock is no longer than the upgrade."""
+    others: list[Any] = []
+
+    def answer(host: Host) -> Status:
+        if host.reloads and not others:
+            others.extend([host.upgrade(), CliRunner().invoke(main, ["upgrade", "--back", "--yes", "--root", str(root)])])
+            assert host.listed()[0] == "1.0"
+            assert "would switch" in CliRunner().invoke(main, ["upgrade", "1.0", "--root", str(root)]).output
+        return status_of(generation=1 + len(host.reloads), version=f"{1 + len(host.reloads)}.0")
+
+    host = Host(monkeypatch, root, answer)
+    done = host.upgrade()
+    assert (done.exit_code, host.reloads, host.current) == (0, ["2.0"], "2.0"), done.output
+    for other in others:
+        assert other.exit_code == 1
+        assert f"another upgrade is under way: process {os.getpid()} (" in other.output
+        assert "nothing was switched" in other.output
+    assert "runs already" in host.upgrade().output
+    assert stat.S_IMODE((root / ".upgrade.lock").stat().st_mode) == 0o600
 
 
 def test_nothing_is_switched_where_the_supervisor_is_not_known(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

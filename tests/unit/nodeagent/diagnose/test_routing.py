@@ -1,7 +1,7 @@
 """Judgements on routing, each with what makes it."""
 
 from nodeagent.diagnose import routing
-from nodeagent.diagnose.facts import Addresses, Networkd, ReversePath
+from nodeagent.diagnose.facts import Addresses, ReversePath
 from tests.unit.nodeagent.diagnose.verdicts import only
 
 
@@ -19,11 +19,3 @@ def test_an_address_that_the_host_has_not() -> None:
     """Each by itself."""
     assert "10.0.0.9" in only(routing.judge_addresses(Addresses(("10.0.0.9",), 2)))[2]
     assert only(routing.judge_addresses(Addresses((), 2)))[0] == "ok"
-
-
-def test_networkd_that_deletes_our_policy_rules() -> None:
-    """The cure is a file that can be pasted."""
-    level, _, cure = only(routing.judge_networkd(Networkd(("ManageForeignRoutingPolicyRules",))))
-    assert level == "warning"
-    assert "printf '[Network]\\nManageForeignRoutingPolicyRules=no\\n' >/etc/systemd/networkd.conf.d/" in cure
-    assert only(routing.judge_networkd(Networkd()))[0] == "ok"

@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from nodeagent import limits
 from nodeagent.process.child import Process, closing_memory, start_program, watch_program
+from tests.support.held import held
 from tests.support.loop import run
 
 
@@ -80,6 +83,25 @@ def test_a_signal_is_told_as_a_negative_number() -> None:
         assert await ended(child(None), signal.SIGTERM) == -signal.SIGTERM
 
     run(scene)
+
+
+def test_who_is_held_by_the_kernel_is_left_and_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that hangs may hold it for ever; its end is seen all the same when that comes."""
+    monkeypatch.setattr(limits, "CUT_S", 0.05)
+    monkeypatch.setattr(limits, "KILLED_S", 0.05)
+    codes: list[int | None] = []
+
+    async def scene() -> None:
+        pid = child(None)
+        process = Process(asyncio.get_running_loop(), pid, os.pidfd_open(pid), codes.append)
+        with held(pid), capture_logs() as log:
+            await process.end("control")
+            assert [(line["event"], line["program"], line["pid"]) for line in log] == [("process_left", "control", pid)]
+            assert not process.ended.is_set()
+        await process.ended.wait()
+
+    run(scene)
+    assert codes in ([-signal.SIGTERM], [-signal.SIGKILL])
 
 
 def test_the_end_of_another_processs_child_is_seen_and_its_code_is_not() -> None:

@@ -115,6 +115,26 @@ def test_a_table_that_came_back_empty_is_never_called_active(
     assert (guard.condition, sets["mesh4"], sets["local_ports"]) == ("active", {"10.0.0.1"}, {"80"})
 
 
+def test_one_turn_waits_for_somebody_elses_lock_once(sets: NftSets, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait for each thing that fails would take the time of the beat; the next second tries again."""
+    waits: list[Settings] = []
+
+    def refuse(settings: Settings) -> Report:
+        waits.append(settings)
+        raise RedirectError("another process has been changing the rules for 2 s")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guard_module.kernel, "apply", refuse)
+        sets.delete_table()
+        asyncio.run(guard.check())
+        guard.load_units("", [StampedUnit("a.service", 1, "a.service")])
+        guard.beat()
+        assert (len(waits), guard.condition) == (1, "failed")
+    guard._repair_at -= limits.BEAT_S
+    guard.beat()
+    assert (guard.condition, sets["mesh4"]) == ("repaired", {"10.0.0.1"})
+
+
 def test_what_bypassed_a_dead_agent_is_told_once(sets: NftSets, guard: Guard) -> None:
     """By the successor: the kernel counted."""
     sets.bypassed = 3

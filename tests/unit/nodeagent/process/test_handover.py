@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from nodeagent.config import parse_config
+from nodeagent.errors import ConfigError
 from nodeagent.process import handover
 from nodeagent.process.capture import Capture
 from nodeagent.process.handover import (
@@ -83,6 +84,17 @@ def test_what_cannot_be_told_apart_is_listed_if_it_may_be_a_listener() -> None:
         "fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], check=True, cwd=Path(__file__).parents[4])
+
+
+def test_what_is_not_understood_is_systemds_to_mend() -> None:
+    """It starts the agent again and gives it what it keeps; nothing is touched here."""
+    environ = {VARIABLE: str(memory_of(b"\xff")), "NOTIFY_SOCKET": "/x", "SYSTEMD_EXEC_PID": str(os.getpid())}
+    before = open_descriptors()
+    with pytest.raises(ConfigError, match="as after a crash"):
+        take_inheritance(environ)
+    assert len(open_descriptors()) == len(before) - 1
+    environ[VARIABLE] = str(memory_of(encode_handover(VALUE)))
+    assert take_inheritance(environ)
 
 
 def test_a_configuration_that_only_a_newer_version_understands_is_read_anew() -> None:

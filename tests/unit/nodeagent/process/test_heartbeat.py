@@ -26,6 +26,11 @@ def told(at: float) -> Pulse:
     return Pulse(1, State.OPENING, NOW - 100, FRESH, at)
 
 
+def killed(at: float) -> Pulse:
+    """A worker that hung, was killed then, and lives."""
+    return Pulse(1, State.SERVING, NOW - 100, HUNG, NOW - 90, at)
+
+
 @pytest.mark.parametrize(
     ("pulses", "verdict"),
     [
@@ -41,6 +46,8 @@ def told(at: float) -> Pulse:
             [pulse(0, State.SERVING, FRESH), pulse(1, State.STARTING, FRESH, NOW - limits.START_S - 1)],
             Verdict(is_beating=True, hung=(1,)),
         ),
+        ([pulse(0, State.SERVING, FRESH), killed(NOW - limits.KILLED_S + 0.1)], Verdict(is_beating=False, hung=(1,))),
+        ([pulse(0, State.SERVING, FRESH), killed(NOW - limits.KILLED_S)], Verdict(is_beating=False, hung=(1,), held=(1,))),
         ([told(NOW - limits.OPEN_S + 0.1)], Verdict(is_beating=False, hung=())),
         ([told(NOW - limits.OPEN_S - 0.1)], Verdict(is_beating=False, hung=(1,))),
     ],
@@ -52,6 +59,8 @@ def test_an_agent_is_alive_when_all_that_serve_answer(pulses: list[Pulse], verdi
 
 def test_the_beat_stops_before_the_kernels_switch_would_and_replacement_comes_after() -> None:
     """The numbers fit together."""
+    latest = limits.HUNG_S + limits.KILLED_S + 2 * limits.BEAT_S  # when one is given up that the kernel holds
+    assert latest < limits.ANSWER_S + limits.ALIVE_S, "the last beat was before ANSWER_S"
     assert limits.BEAT_S < limits.ANSWER_S < limits.HUNG_S < limits.ALIVE_S < limits.START_S < limits.UNSERVED_S < limits.AWAY_S
 
 
@@ -74,6 +83,7 @@ class _Worker:
     state: State = State.SERVING
     born_at: float = NOW
     told_at: float = NOW
+    killed_at: float = float("inf")
     kills: int = 0
 
     def kill(self) -> None:

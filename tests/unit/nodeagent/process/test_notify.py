@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent import limits
-from nodeagent.process.notify import Notifier, is_watched, notify_address, take_stored, without_systemd
+from nodeagent.process.notify import Notifier, is_main, is_watched, notify_address, take_stored, without_systemd
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,20 @@ def test_the_address_is_a_path_or_abstract(value: str, address: str) -> None:
 def test_the_watchdog_is_fed_by_the_process_that_is_watched(environ: dict[str, str], *, watched: bool) -> None:
     """And by no other."""
     assert is_watched(environ, 7) is watched
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"NOTIFY_SOCKET": "/x", "SYSTEMD_EXEC_PID": "7"}, True),
+        ({"NOTIFY_SOCKET": "/x", "SYSTEMD_EXEC_PID": "8"}, False),
+        ({"NOTIFY_SOCKET": "/x"}, False),
+        ({"SYSTEMD_EXEC_PID": "7"}, False),
+    ],
+)
+def test_who_ends_is_started_again_where_it_is_a_units_process(environ: dict[str, str], *, expected: bool) -> None:
+    """And not where it was started from such a process, with its environment."""
+    assert is_main(environ, 7) is expected
 
 
 def test_children_do_not_inherit_systemds_ear() -> None:
@@ -104,6 +118,31 @@ def test_a_slow_manager_hears_the_newest_of_each_name_and_nothing_is_lost(tmp_pa
     assert heard[1999:] == [
         ("FDSTOREREMOVE=1\nFDNAME=n1999", 0), ("FDSTOREREMOVE=1\nFDNAME=keys", 0), ("FDSTORE=1\nFDNAME=keys\nFDPOLL=0", 2),
     ]  # fmt: skip
+
+
+def test_that_it_goes_away_is_said_or_known_not_to_be(tmp_path: Path) -> None:
+    """A full queue: the unit's own patience holds on, until there is room."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(path)
+        notifier = Notifier({"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "1"}, os.getpid())
+        while notifier._tell("x"):
+            pass
+        assert not notifier.away(30.0)
+        while ear.recv(4096) == b"x" and not notifier.away(30.0):
+            pass
+        notifier.close()
+        ear.setblocking(False)
+        *_, last = iter(lambda: _try_recv(ear), b"")
+        assert last == b"WATCHDOG_USEC=30000000\nWATCHDOG=1"
+
+
+def _try_recv(ear: socket.socket) -> bytes:
+    """The next word; nothing: none waits."""
+    try:
+        return ear.recv(4096)
+    except BlockingIOError:
+        return b""
 
 
 def test_what_the_manager_kept_is_for_this_process_alone_and_told_once() -> None:

@@ -175,6 +175,22 @@ def test_what_the_manager_shall_keep_is_told_before_it_goes() -> None:
     run(scene)
 
 
+def test_a_reload_of_which_the_watchdog_would_not_hear_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would end the successor. A manager that was only slow has heard in the end."""
+    monkeypatch.setattr(limits, "QUIET_S", 0.1)
+    answers = [False, True]
+
+    async def scene() -> None:
+        supervisor = supervisor_of()
+        supervisor._parts.notifier = cast("Any", SimpleNamespace(away=lambda _: answers.pop(0) if answers else False))
+        await supervisor._say_away()
+        assert answers == []
+        with pytest.raises(ReloadRefused, match="does not read what it is told"):
+            await supervisor._say_away()
+
+    run(scene)
+
+
 def test_a_stop_in_the_middle_of_a_reload_leaves_a_control_for_the_drain() -> None:
     """The fleet, which drains, bears nobody for it."""
     told: list[str] = []

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.config import parse_config
@@ -19,6 +20,7 @@ from nodeagent.process.slot import Slot
 from nodeagent.process.worker_process import State, WorkerProcess
 from nodeagent.process.workers import Fleet, FleetCalls
 from nodeagent.wire.requests import RENEW, OwnerAnswer, encode_beat
+from tests.support.held import held
 from tests.support.loop import run, until
 
 CONFIG = parse_config('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:8501"\n', "test")
@@ -93,6 +95,33 @@ def test_a_worker_that_is_killed_is_replaced_by_the_spare_and_the_other_is_not_t
         assert [f.restarts for f in scene.fleet.facts() if f.pid == spare] == [1]
         await until(scene.has_spare, "another spare")
         assert len(scene.handed_over) == 4
+
+    play(script)
+
+
+def test_who_the_kernel_holds_is_replaced_and_holds_up_neither_beat_nor_reload() -> None:
+    """The others are alive, says the heartbeat, once its place is another's; it ends when the kernel lets go."""
+    beats: list[list[int]] = []
+
+    async def script(scene: Scene) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for worker in scene.fleet.living():
+            worker.ping(0)
+        await until(lambda: all(worker.answered_at >= began for worker in scene.fleet.living()), "the first answers")
+        before, spare = scene.pids(), scene.fleet._idle[0].pid
+        beating = asyncio.create_task(Heartbeat(loop, scene.fleet, lambda: beats.append(scene.pids()), lambda: None).run())
+        with held(before[0]), capture_logs() as log:
+            os.kill(before[0], signal.SIGSTOP)
+            await until(lambda: [spare, before[1]] in beats, "a beat of those who are left")
+            told = [(line["event"], line["pid"]) for line in log if line["event"] in ("worker_hung", "process_left")]
+            assert told == [("worker_hung", before[0]), ("process_left", before[0])]
+            await until(scene.has_spare, "another spare")
+            with held(scene.fleet._idle[0].pid):
+                await scene.fleet.leave()
+            os.kill(before[0], 0)
+        scene.fleet.stay()
+        beating.cancel()
 
     play(script)
 
