@@ -1,8 +1,12 @@
 """Elements as ipset's netlink has them; sets in a kernel are in tests/e2e/test_redirect_contract.py."""
 
+import errno
+import os
+
 import pytest
 
-from redirect.ipset import _encode
+from redirect.errors import RedirectError
+from redirect.ipset import _encode, _failed
 from redirect.iptables_lines import IpSet
 
 
@@ -20,3 +24,17 @@ from redirect.iptables_lines import IpSet
 def test_an_element_is_encoded_as_the_kernel_reads_it(of: IpSet, element: str, expected: str) -> None:
     """Compared with what pyroute2 sends, one by one."""
     assert _encode(of, element).hex() == expected.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOENT, "ipset mesh4 is not there: somebody removed it, .* else: nodeagent intercept apply$"),
+        (errno.EINVAL, r"^ipset mesh4: Invalid argument; does the kernel have ip_set\? \(modprobe ip_set\)$"),
+        (errno.EPERM, "^ipset mesh4: Operation not permitted$"),
+    ],
+)
+def test_an_error_of_the_kernel_is_told_by_what_it_means(code: int, said: str) -> None:
+    """A set that is gone is no missing program, and a missing module no removed set."""
+    with pytest.raises(RedirectError, match=said):
+        raise _failed("mesh4", OSError(code, os.strerror(code)))
