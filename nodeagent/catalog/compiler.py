@@ -10,7 +10,7 @@ import msgspec
 from nodeagent.catalog.registrations import by_address, by_port, row_text
 from nodeagent.catalog.state import CatalogState, InstanceRow
 from nodeagent.config import Config, mesh_of
-from nodeagent.model.address import Address, canonical_ip
+from nodeagent.model.address import Address, canonical_ip, special_kind
 from nodeagent.model.intention import ANY, Intention
 from nodeagent.model.service import Host, Instance, Mode, Protocol, Service, is_service_name
 from nodeagent.model.snapshot import Snapshot
@@ -136,8 +136,7 @@ def _reachable(host: Host) -> Host:
 
 def _is_routable(ip: str) -> bool:
     """Whether the address means the same machine everywhere in the mesh."""
-    parsed = ipaddress.ip_address(ip)
-    return not (parsed.is_loopback or parsed.is_unspecified or parsed.is_link_local or parsed.is_multicast)
+    return not special_kind(ipaddress.ip_address(ip))
 
 
 def _host_by_ip(hosts: Iterable[Host], own: str) -> dict[str, Host]:
