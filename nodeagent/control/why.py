@@ -180,17 +180,18 @@ class Asker:
             raise web.HTTPNotFound(text=f"no service {destination[:80]!r} is known here{suggest(destination, services)}")
         if port and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) <= 65535):
             raise web.HTTPBadRequest(text=f"{port[:20]!r} is no port")
-        found = self._targets_at(destination, address) if address else targets(self.snapshot, destination, int(port or 0))
+        found = self._targets_at(destination, address, port) if address else targets(self.snapshot, destination, int(port or 0))
         if not found:
             at = address[:60] or (f"port {port}" if port else "any address")
             raise web.HTTPNotFound(text=f"{destination} is not registered at {at}; see: nodeagent services")
         return found
 
-    def _targets_at(self, destination: str, address: str) -> list[Target]:
+    def _targets_at(self, destination: str, address: str, port: str) -> list[Target]:
         try:
-            return targets_at(self.snapshot, destination, parse_address(address))
+            found = targets_at(self.snapshot, destination, parse_address(address))
         except ValueError:
             return []
+        return [target for target in found if int(port or target.address.port) == target.address.port]
 
 
 def _outcome(capture: Step, caller: Step, *, is_refused: bool, is_open: bool) -> Step:

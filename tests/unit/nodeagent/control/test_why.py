@@ -183,6 +183,7 @@ def test_in_observe_the_callee_may_say_no(tmp_path: Path) -> None:
         ("to=web&port=99999999999", 400, "no port"),
         ("to=web&address=10.0.0.1:1", 404, "not registered at 10.0.0.1:1"),
         ("to=web&address=somewhere", 404, "not registered at somewhere"),
+        ("to=web&address=10.77.0.2:80&port=81", 404, "not registered at 10.77.0.2:80"),
         ("to=web&colour=red", 400, "colour"),
     ],
 )
