@@ -3,7 +3,8 @@
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -11,11 +12,11 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.errors import ConfigError, ConfigMissing
-from nodeagent.model.address import canonical_ip, parse_address
+from nodeagent.model.address import Ip, canonical_ip, parse_address, special_kind
 from nodeagent.model.service import HOST_NAME_PATTERN, NAME_PATTERN, Mode, is_service_name, name_complaint
 from nodeagent.model.snapshot import Fail, Mesh, Units
 from nodeagent.model.workload import NO_ID, WorkloadRule, is_unit_name, parse_selector
-from nodeagent.tables import faults_of, fitting
+from nodeagent.tables import StandIns, faults_of, fitting
 
 DEFAULT_PATH = Path("/etc/nodeagent/nodeagent.toml")
 
@@ -148,8 +149,24 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 }  # fmt: skip
 """For the manual."""
 
-_STAND_INS = {"host": {"name": "host", "addresses": ["192.0.2.1"]}, "catalog": {"address": "https://catalog.example:8501"}}
-"""For tables with faults: so that the others can be judged."""
+_HOST, _CATALOG = {"name": "host", "addresses": ["192.0.2.1"]}, {"address": "https://catalog.example:8501"}
+_STAND_INS: StandIns = {
+    Config: {"host": _HOST, "catalog": _CATALOG}, HostTable: _HOST, CatalogTable: _CATALOG,
+    WorkloadTable: {"selector": "unix:uid:1", "service": "service"},
+}  # fmt: skip
+"""For what is missing or wrong: so that the rest can be judged."""
+
+_NO_HOST = {
+    "loopback": "means each host itself", "unspecified": "means all of a host's: list them one by one",
+    "multicast": "is a group's", "broadcast": "is everybody's",
+} | dict.fromkeys(("link-local", "IPv4 link-local"), "means another machine on each link, and is never captured")  # fmt: skip
+_NO_MESH = {
+    "loopback": 'is captured for services with loopback = "enforce" alone', "unspecified": "is nobody's: all addresses are 0.0.0.0/0 and ::/0",
+    "multicast": "has no connections",
+} | dict.fromkeys(("link-local", "IPv4 link-local"), "is never captured")  # fmt: skip
+_NO_LISTENER = {"multicast": "is a group's", "broadcast": "is everybody's", "link-local": "needs a zone, which no setting takes"}
+_NO_PEER = _NO_LISTENER | {"unspecified": "is where one listens, and leads nowhere"}
+"""Why addresses of these kinds cannot be what they are set for."""
 
 
 def load_config(path: Path = DEFAULT_PATH) -> Config:
@@ -200,7 +217,7 @@ def find_faults(text: str) -> tuple[str, ...]:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number of 5,000 digits
         return (f"not TOML: {error}",)
-    usable = msgspec.convert(_STAND_INS | fitting(tables, Config), Config)
+    usable = msgspec.convert(fitting(tables, Config, _STAND_INS), Config)
     return (*faults_of(tables, Config), *_complaints(usable))
 
 
@@ -257,6 +274,7 @@ def _complaints(config: Config) -> Iterator[str]:
     yield from _address_complaints(config.host.addresses)
     for key in ("exclude_cidrs", "mesh_cidrs"):
         yield from _bad_values(f"intercept.{key}", getattr(config.intercept, key), ipaddress.ip_network, "a CIDR")
+    yield from _kind_complaints("intercept.mesh_cidrs", config.intercept.mesh_cidrs, ipaddress.ip_network, _NO_MESH, "leave it out")
     for number, workload in enumerate(config.workload):
         yield from _bad_values(f"workload[{number}].selector", (workload.selector,), parse_selector, "a selector")
     root = PurePosixPath(config.intercept.cgroup_root)
@@ -272,6 +290,7 @@ def _complaints(config: Config) -> Iterator[str]:
 def _address_complaints(addresses: tuple[str, ...]) -> Iterator[str]:
     bad = list(_bad_values("host.addresses", addresses, ipaddress.ip_address, "an IP address"))
     yield from bad
+    yield from _kind_complaints("host.addresses", addresses, _ip_of, _NO_HOST, "give those by which other hosts reach this one")
     if not addresses:
         yield 'host.addresses: give at least one address of this host, such as ["10.0.0.1"]'
     if len(addresses) > limits.HOST_ADDRESSES:
@@ -299,6 +318,8 @@ def _admin_complaints(config: Config) -> Iterator[str]:
     bad = list(_bad_values("admin.metrics", filter(None, (config.admin.metrics,)), parse_address, "ip:port or [ipv6]:port"))
     yield from bad
     if config.admin.metrics and not bad:
+        cure = f"listen at 127.0.0.1:{limits.METRICS_PORT}, or at another address of this host"
+        yield from _kind_complaints("admin.metrics", (config.admin.metrics,), lambda text: _ip_of(parse_address(text).ip), _NO_LISTENER, cure)
         ports = agent_ports(config)
         if ports[-1] in ports[:-1]:
             yield f"admin.metrics: port {ports[-1]} is another one of the agent's own; {limits.METRICS_PORT} is usual"
@@ -308,7 +329,12 @@ def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
     match = re.fullmatch(r"(https?)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})/?", catalog.address)
     if not match or not 1 <= int(match[3]) <= 65535:
         yield f"catalog.address: {catalog.address!r} is not https://host:port"
-    elif match[1] == "http" and not catalog.plain_http_ok and match[2] not in ("127.0.0.1", "localhost", "[::1]"):
+        return
+    host = match[2].strip("[]")
+    if not re.search(r"[A-Za-z-][^.]*\.?$", host) or ":" in host:  # no name ends in a number
+        yield from _bad_values("catalog.address", (host,), ipaddress.ip_address, "an IP address")
+        yield from _kind_complaints("catalog.address", (host,), _ip_of, _NO_PEER, "give the address of the catalog's host")
+    if match[1] == "http" and not catalog.plain_http_ok and match[2] not in ("127.0.0.1", "localhost", "[::1]"):
         yield "catalog.address: plain http is accepted towards loopback only; use https:// and catalog.ca_file"
 
 
@@ -320,6 +346,19 @@ def _bad_values(key: str, values: Iterable[str], parse: object, what: str) -> It
             parse(value)  # type: ignore[operator]
         except ValueError as error:
             yield f"{key}: {value!r} is not {what}: {error}"
+
+
+def _ip_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(canonical_ip(text))
+
+
+def _kind_complaints(key: str, values: Iterable[str], parse: Callable[[str], Ip], why_not: Mapping[str, str], cure: str) -> Iterator[str]:
+    """About what is right in form, and of a kind that cannot be meant."""
+    for value in values:
+        with suppress(ValueError):  # told already
+            kind = special_kind(parse(value))
+            if kind in why_not:
+                yield f"{key}: {value!r} is {kind}, which {why_not[kind]}; {cure}"
 
 
 __all__ = ["Config", "Units", "find_faults", "load_config", "mesh_of", "parse_config", "read_text"]

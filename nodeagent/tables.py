@@ -16,6 +16,10 @@ _KINDS = {
 """msgspec's words for what TOML holds, in the operator's."""
 
 
+StandIns = Mapping[type[msgspec.Struct], Mapping[str, object]]
+_NOTHING = object()
+
+
 def faults_of(table: Mapping[str, object], kind: type[msgspec.Struct], key: str = "") -> Iterator[str]:
     """What is wrong with the table at `key`, a sentence each that begins with the very key; none: msgspec converts it."""
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
@@ -30,10 +34,14 @@ def faults_of(table: Mapping[str, object], kind: type[msgspec.Struct], key: str 
             yield f"{_below(key, name)}: is missing, and has no default: give it{f' under [{key}]' if key else ''}"
 
 
-def fitting(table: Mapping[str, object], kind: type[msgspec.Struct]) -> dict[str, object]:
-    """Those of the table's values with which nothing is wrong."""
+def fitting(table: Mapping[str, object], kind: type[msgspec.Struct], stand_ins: StandIns) -> dict[str, object]:
+    """The table without what is wrong in it: msgspec converts it, so that the rest can be judged.
+
+    stand_ins: for structs with required fields, what these are where they are missing or wrong.
+    """
     types = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    return {name: value for name, value in table.items() if name in types and not any(_value_faults(value, types[name], name))}
+    found = {name: _fitting(value, types[name], stand_ins) for name, value in table.items() if name in types}
+    return {**stand_ins.get(kind, {}), **{name: value for name, value in found.items() if value is not _NOTHING}}
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -59,6 +67,20 @@ def _value_faults(value: object, hint: Any, key: str) -> Iterator[str]:
             msgspec.convert(value, hint)
         except msgspec.ValidationError as error:
             yield _explain(str(error), hint, key)
+
+
+def _fitting(value: object, hint: Any, stand_ins: StandIns) -> object:
+    """What is right in the value; a row with faults keeps its place, as messages count them."""
+    container, parts = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return fitting(value if isinstance(value, dict) else {}, hint, stand_ins)
+    if isinstance(value, list) and container is tuple:
+        kept = [fit for each in value if (fit := _fitting(each, parts[0], stand_ins)) is not _NOTHING]
+        return kept if kept or not value else _NOTHING
+    if isinstance(value, dict) and container is dict:
+        named = {name: each for name, each in value.items() if not any(_value_faults(name, parts[0], ""))}
+        return {name: _fitting(each, parts[1], stand_ins) for name, each in named.items()}
+    return _NOTHING if any(_value_faults(value, hint, "")) else value
 
 
 def _explain(message: str, hint: Any, key: str) -> str:

@@ -8,8 +8,8 @@ from typing import NamedTuple, Self
 
 from redirect import nft as text
 from redirect.cgroup import element_of, read_mount
-from redirect.errors import RedirectError
-from redirect.libnftables import STATELESS, Nft
+from redirect.errors import REMOVED, RedirectError
+from redirect.libnftables import STATELESS, Nft, NothingThere
 from redirect.plan import (
     AGENTS,
     ALIVE,
@@ -143,7 +143,7 @@ class Elements:
     def take_bypassed(self) -> int:
         """How many connections have bypassed a dead agent since this was asked last, by whomever."""
         with Nft() as fresh:  # a context that has seen the counter once goes on telling what it was then
-            answer = fresh.run(f"reset counter {text.FAMILY} {MAIN} {BYPASSED}")
+            answer = _run(fresh, f"reset counter {text.FAMILY} {MAIN} {BYPASSED}")
         return int(answer.partition("packets ")[2].partition(" ")[0] or 0)
 
     def restore(self) -> None:
@@ -220,12 +220,16 @@ class Elements:
         return found
 
     def _run(self, commands: str, *, flags: int = 0) -> str:
-        if not commands:
-            return ""
-        try:
-            return self._nft.run(commands, flags=flags)
-        except RedirectError as error:
-            raise RedirectError(f"elements of table {text.FAMILY} {MAIN}: {error}; is it installed?") from error
+        return _run(self._nft, commands, flags=flags) if commands else ""
+
+
+def _run(nft: Nft, commands: str, *, flags: int = 0) -> str:
+    try:
+        return nft.run(commands, flags=flags)
+    except NothingThere as error:
+        raise RedirectError(f"table {text.FAMILY} {MAIN} is not there as it was made: {REMOVED}") from error
+    except RedirectError as error:
+        raise RedirectError(f"elements of table {text.FAMILY} {MAIN}: {error}") from error
 
 
 def capture_elements(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
-from redirect.errors import RedirectError
+from redirect.errors import REMOVED, RedirectError
 from redirect.iptables_lines import IpSet
 from redirect.rtnetlink import use_ipset
 from redirect.sockets import split_rows
@@ -129,7 +129,15 @@ def _use(name: str, use: Callable[[Any], Result]) -> Result:
     try:
         return use_ipset(use)
     except OSError as error:
-        raise RedirectError(f"ipset {name}: {error.strerror}; is it installed, and does the kernel have ip_set?") from error
+        raise _failed(name, error) from error
+
+
+def _failed(name: str, error: OSError) -> RedirectError:
+    """What the kernel means by its error."""
+    if error.errno == errno.ENOENT:
+        return RedirectError(f"ipset {name} is not there: {REMOVED}")
+    cure = "; does the kernel have ip_set? (modprobe ip_set)" if error.errno in _NOTHING_THERE else ""
+    return RedirectError(f"ipset {name}: {error.strerror or error}{cure}")
 
 
 def _destroy(ipset: Any, name: str) -> None:
@@ -161,7 +169,7 @@ def _change(of: IpSet, elements: Iterable[str], command: int) -> None:
                 sock.send(_HEAD.pack(_HEAD.size + len(body), command | _SUBSYSTEM, _REQUEST_AND_ACK, 0, 0) + body)
                 split_rows(sock.recv(_ANSWER_BYTES))
     except OSError as error:
-        raise RedirectError(f"ipset {of.name}: {error.strerror or error}; is it installed?") from error
+        raise _failed(of.name, error) from error
 
 
 def _encode(of: IpSet, element: str) -> bytes:

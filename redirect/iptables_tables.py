@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from redirect import ipset
-from redirect.errors import RedirectError
+from redirect.errors import REMOVED, RedirectError
 from redirect.iptables import ipsets_of, keeper_of, render_layout
 from redirect.iptables_lines import AGENTS_CHAIN, Layout, Line, layout_differences, layout_text
 from redirect.iptables_process import Helpers
@@ -102,7 +102,7 @@ class IptablesTables:
         """
         for family, found in self._helpers.read_all().items():
             if AGENTS_CHAIN not in found.get("mangle", {}):
-                raise RedirectError(f"IPv{family} has no chain {AGENTS_CHAIN}; is it installed?")
+                raise RedirectError(f"iptables of IPv{family} has no chain {AGENTS_CHAIN}: {REMOVED}")
             # Also where they read the same: a cgroup that was made anew is another one under the old path.
             self._helpers.write({family: _with_agents(found, lines)})
 

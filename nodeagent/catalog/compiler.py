@@ -10,7 +10,7 @@ import msgspec
 from nodeagent.catalog.registrations import by_address, by_port, row_text
 from nodeagent.catalog.state import CatalogState, InstanceRow
 from nodeagent.config import Config, mesh_of
-from nodeagent.model.address import Address, canonical_ip
+from nodeagent.model.address import Address, canonical_ip, special_kind
 from nodeagent.model.intention import ANY, Intention
 from nodeagent.model.service import Host, Instance, Mode, Protocol, Service, is_service_name
 from nodeagent.model.snapshot import Snapshot
@@ -30,6 +30,8 @@ class _Rank(NamedTuple):
     """The address belongs to another machine than the one where it was registered."""
     is_elsewhere: bool
     """It was registered on another host than this one."""
+    is_implied: bool
+    """The instance was registered at another address of its machine."""
     is_unhealthy: bool
 
 
@@ -39,7 +41,6 @@ class _Claim(NamedTuple):
     rank: _Rank
     service: str
     position: int
-
 
 
 class Capture(NamedTuple):
@@ -57,14 +58,17 @@ def compile_snapshot(state: CatalogState, config: Config, *, trust_domain: str, 
     """The mesh as decisions see it. The same state gives the same snapshot, in whatever order its rows came.
 
     Two registrations of one (address, port): the one decides that is on the machine which owns the address; then this
-    host's own, the healthy, the first by name. The others cannot be reached by that address, neither as caller's agent
-    nor as callee's, so that nobody gets access by registering his service over another.
+    host's own, one at this very address, the healthy, the first by name. The others cannot be reached by that address,
+    neither as caller's agent nor as callee's, so that nobody gets access by registering his service over another.
+
+    A machine with an agent is captured at a registered port whatever the address: so a registration at one of its
+    addresses counts at all of them, and callers meet the agent there, too, instead of sending what it refuses in clear.
     """
     hosts = _hosts(state, config)
     host_by_ip = _host_by_ip(hosts.values(), config.host.name)
     intentions = _intentions(state)
     services = _services(state, config, intentions, host_by_ip)
-    claims = _claims(services, host_by_ip, config.host.name)
+    claims = _claims(state, services, hosts, host_by_ip, config.host.name)
     return Snapshot(
         generation=generation,
         mesh=mesh_of(config, trust_domain),
@@ -132,8 +136,7 @@ def _reachable(host: Host) -> Host:
 
 def _is_routable(ip: str) -> bool:
     """Whether the address means the same machine everywhere in the mesh."""
-    parsed = ipaddress.ip_address(ip)
-    return not (parsed.is_loopback or parsed.is_unspecified or parsed.is_link_local or parsed.is_multicast)
+    return not special_kind(ipaddress.ip_address(ip))
 
 
 def _host_by_ip(hosts: Iterable[Host], own: str) -> dict[str, Host]:
@@ -175,11 +178,14 @@ def _mode(config: Config, name: str) -> Mode | None:
 
 def _instances(rows: Iterable[InstanceRow], owners: Mapping[str, Host], own: str) -> Iterator[Instance]:
     """The instances in one order; those of other hosts without addresses that would mean this machine."""
-    for row in sorted(rows, key=lambda row: (row.instance.host, row.instance.id)):
-        instance = row.instance
+    for instance in _ordered(rows):
         kept = tuple(a for a in instance.addresses if a.ip in owners or instance.host == own or _is_routable(a.ip))
         same = kept == instance.addresses
         yield instance if same else msgspec.structs.replace(instance, addresses=kept)
+
+
+def _ordered(rows: Iterable[InstanceRow]) -> list[Instance]:
+    return sorted((row.instance for row in rows), key=lambda instance: (instance.host, instance.id))
 
 
 def _intentions(state: CatalogState) -> _Intentions:
@@ -194,21 +200,35 @@ def _deciding_first(intention: Intention) -> tuple[int, str, bool]:
     return (-intention.precedence, intention.source, intention.action == "allow")
 
 
-def _claims(services: Mapping[str, Service], owners: Mapping[str, Host], own: str) -> dict[Address, _Claim]:
+def _claims(
+    state: CatalogState, services: Mapping[str, Service], hosts: Mapping[str, Host], owners: Mapping[str, Host], own: str
+) -> dict[Address, _Claim]:
     """The claim that decides, for each (address, port); see `compile_snapshot` for those that meet."""
     best: dict[Address, _Claim] = {}
     for name, service in services.items():
-        for position, instance in enumerate(service.instances):
-            for address in instance.addresses:
-                claim = _Claim(_rank(owners.get(address.ip), instance, own), name, position)
+        registered = _ordered(state.instances.get(name, ()))
+        for position, (instance, usable) in enumerate(zip(registered, service.instances, strict=True)):
+            implied = _implied(instance, hosts[instance.host], owners, own)
+            for address in (*usable.addresses, *implied):
+                owner = owners.get(address.ip)
+                rank = _Rank(_is_foreign(owner, instance), instance.host != own, address in implied, not instance.healthy)
+                claim = _Claim(rank, name, position)
                 if address not in best or claim < best[address]:
                     best[address] = claim
     return best
 
 
-def _rank(owner: Host | None, instance: Instance, own: str) -> _Rank:
-    """How good the claim of an instance to an address of `owner` is."""
-    return _Rank(owner is not None and owner.name != instance.host, instance.host != own, not instance.healthy)
+def _is_foreign(owner: Host | None, instance: Instance) -> bool:
+    return owner is not None and owner.name != instance.host
+
+
+def _implied(instance: Instance, host: Host, owners: Mapping[str, Host], own: str) -> list[Address]:
+    """Where else the agent of its machine takes the instance's ports: not those of addresses that are another machine's."""
+    if not (host.tunnel_port or host.name == own):
+        return []
+    ports = {port for ip, port in instance.addresses if ip in host.addresses or ip not in owners}
+    places = (Address(ip, port) for port in sorted(ports) for ip in host.addresses)
+    return [place for place in places if place not in instance.addresses]
 
 
 def _local_claims(claims: Mapping[Address, _Claim]) -> dict[int, _Claim]:

@@ -6,7 +6,7 @@ import click
 
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import output_option, printable, show_json
-from nodeagent.config import find_faults, read_text
+from nodeagent.config import DEFAULT_PATH, find_faults, read_text
 from nodeagent.control.report import API_VERSION
 
 
@@ -16,11 +16,12 @@ def config() -> None:
 
 
 @config.command()
-@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path), default=DEFAULT_PATH)
 @output_option
 def validate(path: Path, output: str) -> None:
     """Exit 0 when the agent of this version takes FILE; else all that is wrong with it, each with its key and the cure.
 
+    FILE is /etc/nodeagent/nodeagent.toml unless told otherwise.
     Neither users nor other files that it names are looked at: they may come later. That is for `nodeagent check --pre`.
     """
     faults = find_faults(read_text(path))

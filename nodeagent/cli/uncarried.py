@@ -68,7 +68,7 @@ def places_of(answer: ServicesAnswer) -> tuple[dict[Place, str], frozenset[Place
     local: set[Place] = set()
     for service in answer.services:
         for instance in service.instances:
-            places = {_place_of(text) for text in instance.addresses if not instance.uncaptured}
+            places = {_place_of(text) for text in (*instance.addresses, *instance.implied) if not instance.uncaptured}
             services |= dict.fromkeys(places, service.name)
             local |= places if instance.is_local else set()
     return services, frozenset(local)

@@ -154,10 +154,13 @@ class InstancePart(msgspec.Struct, kw_only=True):
     id: str
     host: str
     addresses: list[str]
+    """As it was registered."""
     healthy: bool
     is_local: bool
     is_meshed: bool
     """Its host runs an agent."""
+    implied: list[str] = []
+    """Where it is met besides: its host's agent takes the port at each address."""
     drained: bool = False
     """It takes no new work."""
     uncaptured: str = ""

@@ -33,6 +33,7 @@ from nodeagent.control.report import (
 from nodeagent.control.supervisor import Supervisor
 from nodeagent.control.trust import Trust
 from nodeagent.control.workers import Workers
+from nodeagent.decide.route import implied_addresses
 from nodeagent.model.address import parse_address
 from nodeagent.model.intention import Intention
 from nodeagent.model.service import Instance, Service, name_complaint
@@ -308,6 +309,7 @@ def _instance_part(config: Config, snapshot: Snapshot, instance: Instance) -> In
     whys = (why_never_captured(config, address.port) for address in instance.addresses if is_local)
     return InstancePart(
         id=instance.id, host=instance.host, addresses=[str(address) for address in instance.addresses],
+        implied=[str(address) for address in implied_addresses(snapshot, instance)],
         healthy=instance.healthy, drained=instance.drained, is_local=is_local, is_meshed=bool(host and host.tunnel_port),
         uncaptured=next(filter(None, whys), ""),
     )  # fmt: skip

@@ -24,6 +24,7 @@ from nodeagent.decide.explain import (
     explain_stream,
     has_passed,
     targets,
+    targets_at,
 )
 from nodeagent.decide.outbound import Via
 from nodeagent.decide.route import ToService, find_destination
@@ -181,22 +182,26 @@ class Asker:
             raise web.HTTPNotFound(text=f"no service {destination[:80]!r} is known here{suggest(destination, services)}")
         if port and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) <= 65535):
             raise web.HTTPBadRequest(text=f"{port[:20]!r} is no port")
-        found = [t for t in targets(self.snapshot, destination, int(port or 0)) if address in ("", str(t.address))]
-        if not found and (here := self._try_local(destination, address)):
-            return [here]
+        found = self._targets_at(destination, address, port) if address else targets(self.snapshot, destination, int(port or 0))
         if not found:
             at = address[:60] or (f"port {port}" if port else "any address")
             raise web.HTTPNotFound(text=f"{destination} is not registered at {at}; see: nodeagent services")
         return found
 
-    def _try_local(self, destination: str, text: str) -> Target | None:
-        """The address, where it is another of this host's at which the service answers: loopback, or one that the catalog does not know."""
+    def _targets_at(self, destination: str, text: str, port: str) -> list[Target]:
+        """The address, where the service was registered, is met because of a registration, or answers at another of this host's."""
         try:
             address = parse_address(text)
         except ValueError:
-            return None
+            return []
+        if int(port or address.port) != address.port:
+            return []
+        return targets_at(self.snapshot, destination, address) or self._answers_here(destination, address)
+
+    def _answers_here(self, destination: str, address: Address) -> list[Target]:
+        """Loopback, or an address of this host that the catalog does not know."""
         found = _is_local(address.ip) and find_destination(self.snapshot, OriginalDst(address), dst_is_local=True)
-        return Target(address, is_local=True) if isinstance(found, ToService) and found.service.name == destination else None
+        return [Target(address, is_local=True)] if isinstance(found, ToService) and found.service.name == destination else []
 
 
 def _is_local(ip: str) -> bool:

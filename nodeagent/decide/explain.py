@@ -48,11 +48,18 @@ class Call(NamedTuple):
 
 
 def targets(snapshot: Snapshot, service: str, port: int = 0) -> list[Target]:
-    """Where a service can be called, the likeliest first: healthy instances, IPv4. port: only at this one."""
+    """Where a service was registered, the likeliest first: healthy instances, IPv4. port: only at this one."""
     known = snapshot.services.get(service)
     instances = sorted(known.instances if known else (), key=lambda instance: not instance.healthy)
     found = [(a, instance) for instance in instances for a in instance.addresses if port in (0, a.port)]
     return [Target(address, _is_here(snapshot, instance)) for address, instance in found]
+
+
+def targets_at(snapshot: Snapshot, service: str, address: Address) -> list[Target]:
+    """The target at this very address, where the service was registered, or is met because of a registration; else none."""
+    named = [target for target in targets(snapshot, service, address.port) if target.address == address]
+    found = snapshot.by_address.get(address)
+    return named or ([Target(address, _is_here(snapshot, found.instance))] if found and found.service.name == service else [])
 
 
 def explain_call(snapshot: Snapshot, source: str, target: Target) -> Call:
@@ -160,11 +167,12 @@ def _clear_callee(to: ToService | ToHost | Elsewhere, via: Via) -> Iterator[Step
 
 def _destination(to: ToService | ToHost | Elsewhere) -> Step:
     match to:
-        case ToService(service=service, instance=instance, host=host, is_local=is_local):
+        case ToService(service=service, instance=instance, address=address, host=host, is_local=is_local):
             agent = "with an agent" if host and host.tunnel_port else "without an agent"
             where = "this host" if is_local else f"{host.name if host else instance.host}, {agent}"
+            beside = "" if address in instance.addresses else f" (registered at another of its addresses: the agent takes port {address.port} at each)"
             sick = "" if instance.healthy else ", which the catalog calls unhealthy"
-            return Step("destination", "ok", f"{to.address} is instance {instance.id} of {service.name} on {where}{sick}")
+            return Step("destination", "ok", f"{address} is instance {instance.id} of {service.name} on {where}{beside}{sick}")
         case ToHost(host=host, address=address):
             return Step("destination", "note", f"{address} is a port of {host.name} at which no service is registered")
         case Elsewhere(address=address):

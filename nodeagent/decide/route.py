@@ -39,6 +39,14 @@ class Elsewhere:
 Destination = ToService | ToHost | Elsewhere
 
 
+def implied_addresses(snapshot: Snapshot, instance: Instance) -> list[Address]:
+    """Where the instance is met besides the addresses of its registration: its host's other ones, at its ports."""
+    host, ports = snapshot.hosts.get(instance.host), sorted({address.port for address in instance.addresses})
+    places = [Address(ip, port) for ip in (host.addresses if host else ()) for port in ports]
+    others = (place for place in places if place not in instance.addresses)
+    return [other for other in others if (found := snapshot.by_address.get(other)) and found.instance == instance]
+
+
 def find_destination(snapshot: Snapshot, dst: OriginalDst, *, dst_is_local: bool) -> Destination:
     """What `dst` means in this snapshot.
 

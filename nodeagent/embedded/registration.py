@@ -9,7 +9,7 @@ from nodeagent import limits
 from nodeagent.embedded.body import shaped
 from nodeagent.embedded.names import HostName, Name
 from nodeagent.embedded.refusal import BadRequest
-from nodeagent.model.address import canonical_ip
+from nodeagent.model.address import canonical_ip, special_kind
 
 Key = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{1,128}\Z")]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -205,6 +205,6 @@ def _ip(text: str, key: str) -> str:
         ip = ipaddress.ip_address(canonical_ip(text))
     except ValueError:
         raise BadRequest(f"{key}: {text[:80]!r} is not an IP address") from None
-    if ip.is_unspecified or ip.is_multicast or ip.is_link_local or str(ip) == "255.255.255.255":
+    if special_kind(ip) not in ("", "loopback"):
         raise BadRequest(f"{key}: {ip} is not the address of one host in the mesh")
     return str(ip)

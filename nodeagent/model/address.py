@@ -1,10 +1,14 @@
 """Addresses: one shape, and one type for each meaning."""
 
 import ipaddress
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple, NewType
 
 _LONGEST = 64
 """Characters: [8 groups of 4 digits]:65535 has 47."""
+Ip = IPv4Address | IPv6Address | IPv4Network | IPv6Network
+"""Or a whole network."""
+_BROADCAST = IPv4Address("255.255.255.255")
 
 
 class Address(NamedTuple):
@@ -30,6 +34,15 @@ def canonical_ip(text: str) -> str:
     ip = ipaddress.ip_address(text.partition("%")[0])
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return str(mapped or ip)
+
+
+def special_kind(ip: Ip) -> str:
+    """What keeps an address, or a whole network, from meaning one machine to everybody, in a word; empty: nothing does."""
+    kinds = {
+        "loopback": ip.is_loopback, "unspecified": ip.is_unspecified, "multicast": ip.is_multicast, "broadcast": ip == _BROADCAST,
+        "link-local" if ip.version == 6 else "IPv4 link-local": ip.is_link_local,
+    }  # fmt: skip
+    return next((kind for kind, holds in kinds.items() if holds), "")
 
 
 def parse_address(text: str) -> Address:

@@ -39,7 +39,7 @@ _TRIED = {
 """The smallest chain for each expression that the rules are made of."""
 
 
-_ANY_HOST = parse_config('[host]\nname = "a"\naddresses = ["127.0.0.1"]\n[catalog]\naddress = "http://127.0.0.1:1"', "a host without a file")
+_ANY_HOST = parse_config('[host]\nname = "a"\naddresses = ["192.0.2.1"]\n[catalog]\naddress = "http://127.0.0.1:1"', "a host without a file")
 
 
 def release(_scope: Scope) -> Release:

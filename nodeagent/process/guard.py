@@ -261,7 +261,7 @@ class Guard:
             if self._is_slow:
                 self._ask_for_check(what, error)
                 return False
-            if not self._repair(f"{what} failed, as it does when rules are removed: {error}"):
+            if not self._repair(f"{what} failed: {error}"):
                 return False
             try:
                 act(self._elements)

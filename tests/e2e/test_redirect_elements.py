@@ -114,7 +114,7 @@ def test_a_table_made_anew_is_filled_again(mesh: tuple[Host, Host, Agent]) -> No
     host, peer, agent = mesh
     host.run(agent.elements.set_units, {host.path_of(WEB_UNIT): WEB_MARK})
     host.shell("nft", "flush ruleset")
-    with pytest.raises(RedirectError, match="is it installed"):
+    with pytest.raises(RedirectError, match="else: nodeagent intercept apply"):
         host.run(agent.elements.beat)
     assert "map units" in apply(host).emptied
     host.run(agent.elements.restore)
@@ -197,8 +197,8 @@ def test_cgroups_may_vanish_while_they_are_set(mesh: tuple[Host, Host, Agent]) -
 def test_without_a_table_the_message_says_so() -> None:
     """The cure is in it."""
     with two_hosts() as (host, _), host.run(Elements, settings_for(host)) as elements:
-        for act in (elements.beat, elements.stop_beat, lambda: elements.set_capture(["10.0.0.1"], [80])):
-            with pytest.raises(RedirectError, match=r"table inet nodeagent: .*is it installed"):
+        for act in (elements.beat, elements.stop_beat, lambda: elements.set_capture(["10.0.0.1"], [80]), elements.take_bypassed):
+            with pytest.raises(RedirectError, match=r"^table inet nodeagent is not there .*: nodeagent intercept apply$"):
                 host.run(act)
 
 

@@ -1,5 +1,6 @@
 """`nodeagent.toml`: what is taken, and what is refused with file, key and cure."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,61 @@ def test_a_host_has_ip_addresses(addresses: str, says: str) -> None:
         parse(text=MINIMAL.replace('["10.0.0.1", "fd00::1"]', addresses))
 
 
+@pytest.mark.parametrize(
+    ("ip", "says"),
+    [
+        ("127.0.0.1", "is loopback, which means each host itself"), ("::1", "is loopback"), ("::ffff:127.0.0.1", "is loopback"),
+        ("0.0.0.0", "is unspecified, which means all of a host's: list them"), ("::", "is unspecified"),
+        ("224.0.0.1", "is multicast, which is a group's"), ("ff02::1", "is multicast"), ("255.255.255.255", "is broadcast"),
+        ("169.254.1.1", "is IPv4 link-local, which means another machine on each link, and is never captured"), ("fe80::1", "is link-local"),
+    ],
+)  # fmt: skip
+def test_a_host_s_address_means_that_host_to_all_others(ip: str, says: str) -> None:
+    """Registered, it would draw each host's calls to itself, or nobody's."""
+    with pytest.raises(ConfigError, match=re.escape(f"f: host.addresses: {ip!r} {says}") + ".*; give those by which other hosts reach this one$"):
+        parse_config(MINIMAL.replace("10.0.0.1", ip), "f")
+
+
+@pytest.mark.parametrize(("ip", "taken"), [("0.0.0.0", True), ("[::]", True), ("127.0.0.1", True), ("169.254.1.1", True), ("239.1.1.1", False), ("[fe80::1]", False)])
+def test_the_metrics_may_be_at_all_addresses_but_at_no_group_s(ip: str, taken: bool) -> None:  # noqa: FBT001 - a table's column
+    """A wildcard is right for whoever listens."""
+    faults = find_faults(f"{MINIMAL}[admin]\nmetrics = '{ip}:9100'\n")
+    assert [fault.partition(": ")[0] for fault in faults] == ([] if taken else ["admin.metrics"])
+    assert taken or "; listen at 127.0.0.1:15020, or at another address of this host" in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [("0.0.0.0", "is unspecified, which is where one listens"), ("[::]", "is unspecified"), ("[ff02::1]", "is multicast"), ("[fe80::1]", "needs a zone"),
+     ("10.0.0.300", "is not an IP address"), ("[1:2]", "is not an IP address"), ("10.0.0", "is not an IP address")],
+)  # fmt: skip
+def test_the_catalog_is_at_an_address_that_can_be_called(host: str, says: str) -> None:
+    """Told before anybody waits for an answer; names are the resolver's affair."""
+    (fault,) = find_faults(MINIMAL.replace("10.0.0.250", host))
+    assert fault.startswith("catalog.address: ")
+    assert says in fault
+    for good in ("[fd00::1]", "127.0.0.1", "consul-1", "consul.7.example", "a.x1"):
+        assert find_faults(MINIMAL.replace("10.0.0.250", good)) == ()
+
+
+@pytest.mark.parametrize(("cidr", "says"), [("127.0.0.0/8", 'loopback = "enforce" alone'), ("fe80::/10", "never captured"), ("169.254.0.0/16", "never captured"), ("224.0.0.0/4", "has no connections"), ("::/128", "nobody's")])
+def test_what_is_never_captured_is_no_mesh_network(cidr: str, says: str) -> None:
+    """It would mean nothing, and look as if it did; a network that has more than that is right."""
+    (fault,) = find_faults(f"{MINIMAL}[intercept]\nmesh_cidrs = ['{cidr}']\nexclude_cidrs = ['{cidr}']\n")
+    assert fault.startswith(f"intercept.mesh_cidrs: '{cidr}' is ")
+    assert says in fault
+    assert find_faults(f"{MINIMAL}[intercept]\nmesh_cidrs = ['0.0.0.0/0', '::/0', '10.0.0.0/8']\n") == ()
+
+
+def test_a_wrong_key_hides_no_other_fault_of_its_table() -> None:
+    """Nor does a wrong type: a second look should find nothing new."""
+    text = MINIMAL.replace("[host]", "[host]\nmodus = 1\nworkers = 'two'").replace("10.0.0.1", "127.0.0.1").replace("https:", "http:")
+    faults = find_faults(f"{text}ca = ''\n[intercept]\nmesh_cidrs = ['x', 5]\n[admin]\nsocket = 'a'\nmetric = ''\n[log]\nconnections = 'here'\nlevel = 3\n")
+    keys = ["host.modus", "host.workers", "catalog.ca", "intercept.mesh_cidrs[1]", "admin.metric", "log.level",
+            "host.addresses", "intercept.mesh_cidrs", "catalog.address", "log.connections", "admin.socket"]  # fmt: skip
+    assert [fault.partition(": ")[0] for fault in faults] == keys
+
+
 def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     """With its path and the option that names another."""
     for path in (tmp_path / "none.toml", tmp_path):
@@ -193,11 +249,14 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
     socket = "api.sock"
     """
     faults = find_faults(text)
-    keys = ["host.mode", "host.workers", "workload[1].selectr", "workload[1].service", "workload[1].selector", "service.web.fail", "admin.socket"]
+    keys = [
+        "host.mode", "host.workers", "workload[1].selectr", "workload[1].service", "workload[1].selector", "service.web.fail",
+        "workload[0].selector", "admin.socket",
+    ]  # fmt: skip
     assert [fault.partition(": ")[0] for fault in faults] == keys
     mended = find_faults(text.replace("selectr", "selector").replace("Batch", "batch"))
     assert [fault.partition(": ")[0] for fault in mended] == ["host.mode", "host.workers", "service.web.fail", "workload[0].selector", "admin.socket"]
-    with pytest.raises(ConfigError, match=r"^f: host\.mode: .* \(and 6 more; see: nodeagent config validate\)$"):
+    with pytest.raises(ConfigError, match=r"^f: host\.mode: .* \(and 7 more; see: nodeagent config validate\)$"):
         parse_config(text, "f")
     assert find_faults(MINIMAL) == ()
     assert [fault.partition(": ")[0] for fault in find_faults("")] == ["host", "catalog"]

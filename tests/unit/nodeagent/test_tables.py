@@ -22,13 +22,14 @@ class Outer(msgspec.Struct, forbid_unknown_fields=True):
     named: dict[Name, Inner] = {}
 
 
+STAND_INS = {Outer: {"inner": {"count": 9}}, Inner: {"count": 8}}
 GOOD = {"inner": {"count": 1, "word": ["x"]}, "rows": [{"count": 0}], "named": {"web": {"count": 2, "word": "two"}}}
 
 
 def test_what_fits_has_no_fault_and_is_converted() -> None:
     assert list(faults_of(GOOD, Outer)) == []
     assert msgspec.convert(GOOD, Outer).named["web"].count == 2
-    assert fitting(GOOD, Outer) == GOOD
+    assert fitting(GOOD, Outer, STAND_INS) == GOOD
 
 
 @pytest.mark.parametrize(("table", "faults"), [
@@ -51,11 +52,20 @@ def test_what_fits_has_no_fault_and_is_converted() -> None:
     ]),
 ])  # fmt: skip
 def test_each_fault_is_told_once_with_its_very_key(table: dict[str, object], faults: list[str]) -> None:
-    """And only where msgspec would refuse the table, too; the values beside it are kept."""
+    """And only where msgspec would refuse the table, too; it takes what is left of it."""
     assert list(faults_of(table, Outer)) == faults
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(table, Outer)
-    assert all(name in GOOD and not any(fault.startswith(name) for fault in faults) for name in fitting(table, Outer))
+    msgspec.convert(fitting(table, Outer, STAND_INS), Outer)
+
+
+def test_what_is_right_beside_a_fault_is_kept_in_its_place() -> None:
+    """Rows as well as values; the stand-ins are for what they cannot do without."""
+    faulty = {"inner": {"word": ["x"], "q": 1}, "rows": [{"word": 1}, 7, {"count": 3}], "named": {"Web": {"count": 1}, "db": {"count": "1", "word": "two"}}}
+    assert fitting(faulty, Outer, STAND_INS) == {
+        "inner": {"count": 8, "word": ["x"]}, "rows": [{"count": 8}, {"count": 8}, {"count": 3}], "named": {"db": {"count": 8, "word": "two"}},
+    }  # fmt: skip
+    assert fitting({"inner": 5, "rows": {}}, Outer, STAND_INS) == {"inner": {"count": 8}}
 
 
 def test_a_suggestion_is_made_whatever_the_case() -> None:

@@ -1,9 +1,13 @@
 """Elements as ipset's netlink has them; sets in a kernel are in tests/e2e/test_redirect_contract.py."""
 
+import errno
+import os
+
 import pytest
 
 from redirect import ipset
-from redirect.ipset import _encode
+from redirect.errors import RedirectError
+from redirect.ipset import _encode, _failed
 from redirect.iptables_lines import IpSet
 
 
@@ -30,3 +34,17 @@ def test_a_set_goes_with_what_a_killed_fill_left_of_it(monkeypatch: pytest.Monke
     monkeypatch.setattr(ipset, "_use", lambda name, _use: kernel.remove(name))
     ipset.destroy_all(["nodeagent_mesh4", "nodeagent_mesh6"])
     assert kernel == {"somebody_elses_new"}
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOENT, "ipset mesh4 is not there: somebody removed it, .* else: nodeagent intercept apply$"),
+        (errno.EINVAL, r"^ipset mesh4: Invalid argument; does the kernel have ip_set\? \(modprobe ip_set\)$"),
+        (errno.EPERM, "^ipset mesh4: Operation not permitted$"),
+    ],
+)
+def test_an_error_of_the_kernel_is_told_by_what_it_means(code: int, said: str) -> None:
+    """A set that is gone is no missing program, and a missing module no removed set."""
+    with pytest.raises(RedirectError, match=said):
+        raise _failed("mesh4", OSError(code, os.strerror(code)))

@@ -1,14 +1,23 @@
 """What the catalog said, as decisions see it."""
 
+import itertools
 import random
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from nodeagent.catalog.compiler import Capture, capture_of, compile_snapshot, notes_of
 from nodeagent.catalog.state import CatalogState, InstanceRow, IntentionRow
-from nodeagent.model.address import Address
+from nodeagent.config import parse_config
+from nodeagent.decide.inbound import decide_plaintext, decide_stream
+from nodeagent.decide.outbound import decide_outbound
+from nodeagent.decide.route import find_destination
+from nodeagent.errors import AgentError
+from nodeagent.model.address import Address, OriginalDst
 from nodeagent.model.intention import Intention
 from nodeagent.model.service import Host, Instance
+from nodeagent.model.snapshot import Snapshot
 from tests.support.mesh import CART, HOST1, HOST2, HOST3, HOSTS, WEB, config, instance, intention, mesh, state
 
 
@@ -183,3 +192,97 @@ def test_instances_without_addresses_are_kept_for_the_listing() -> None:
 def test_intentions_in_words_are_rows() -> None:
     """The tests' own shorthand says what it seems to say."""
     assert IntentionRow("a", "*", "deny") == intention("a -> * deny")
+
+
+@pytest.mark.parametrize("ip", ["10.77.0.2", "fd77::2", "10.99.0.2", "127.0.0.1"])
+def test_a_port_registered_at_one_address_is_the_service_s_at_each_of_a_host_with_an_agent(ip: str) -> None:
+    """Its kernel captures the port at all of them: also where it was registered at a further address, or at loopback."""
+    snapshot = mesh(one=(instance(HOST2, 99, ips=(ip,)),))
+    assert {Address(own, 99) for own in HOST2.addresses} <= {a for a, found in snapshot.by_address.items() if found.service.name == "one"}
+    assert {Address(ip, 99)} - {Address("127.0.0.1", 99)} == set(snapshot.services["one"].instances[0].addresses)
+
+
+def test_without_an_agent_a_registration_counts_where_it_was_made() -> None:
+    """Nobody captures anything there."""
+    snapshot = mesh(one=(instance(HOST3, 99, ips=("10.77.0.3",)),))
+    assert Address("fd77::3", 99) not in snapshot.by_address
+
+
+def test_what_is_registered_at_an_address_goes_before_what_is_implied_there() -> None:
+    """Two services may share a port at different addresses."""
+    two = {"a": (instance(HOST2, 99, ips=("10.77.0.2",)),), "z": (instance(HOST2, 99, ips=("fd77::2",), healthy=False),)}
+    assert "z" == mesh(**two).by_address[Address("fd77::2", 99)].service.name
+
+
+def test_a_registration_at_another_machine_s_address_implies_nothing() -> None:
+    """The agent where it was made does not take the port."""
+    assert Address("fd77::2", 99) not in mesh(far=(instance(HOST2, 99, ips=("10.77.0.3",)),)).by_address
+
+
+NAMES = ("a", "b", "c")
+IPS = ("10.0.0.1", "fd00::1", "10.0.0.2", "fd00::2", "10.0.0.3", "fd00::3")
+PLACES = (*IPS, "10.99.0.9", "127.0.0.1")
+"""Of hosts; of nobody; of everybody."""
+SHARED = (("10.0.0.1", "fd00::1"), ("10.0.0.2", "fd00::2"), ("10.0.0.2", "10.0.0.3"))
+
+addresses_of = st.lists(st.sampled_from(IPS), min_size=1, max_size=3, unique=True).map(tuple)
+hosts_of = st.tuples(st.tuples(addresses_of, addresses_of, addresses_of), st.tuples(*[st.sampled_from((15008, 0))] * 3)).map(
+    lambda both: tuple(Host(name, ips, port) for name, ips, port in zip(NAMES, *both, strict=True))
+)
+claims_of = st.lists(
+    st.tuples(st.sampled_from(("one", "two")), st.sampled_from(range(3)), st.sampled_from((80, 81)), st.sets(st.sampled_from(PLACES), min_size=1), st.booleans()),
+    max_size=5,
+)  # fmt: skip
+Claim = tuple[str, int, int, set[str], bool]
+
+
+def seen_by(host: Host, said: CatalogState) -> Snapshot:
+    """As this host's agent compiles it."""
+    own = f'[host]\nname = "{host.name}"\naddresses = {list(host.addresses)}\n[catalog]\naddress = "https://10.9.9.9:8501"\n'
+    return compile_snapshot(said, parse_config(own, "test.toml"), trust_domain="td", generation=1)
+
+
+@given(hosts_of, claims_of)
+@example(tuple(Host(name, ips, 15008) for name, ips in zip(NAMES, SHARED, strict=True)), [("one", 2, 80, {"10.0.0.3"}, True)])
+@example(tuple(Host(name, ips, 15008) for name, ips in zip(NAMES, SHARED, strict=True)), [("one", 2, 80, {"10.0.0.2"}, True)])
+def test_what_a_callee_captures_is_what_its_callers_tunnel(hosts: tuple[Host, ...], claims: list[Claim]) -> None:
+    """At each address of a host with an agent: nothing in clear that it would refuse, and by the same name at both ends.
+
+    Where two hosts have one address, whoever is not its owner may be called in vain, but not in clear.
+    """
+    rows = {
+        name: tuple(
+            instance(hosts[at], port, ips=tuple(sorted(ips)), healthy=healthy, id_=str(number))
+            for number, (service, at, port, ips, healthy) in enumerate(claims) if service == name
+        )
+        for name in ("one", "two")
+    }  # fmt: skip
+    said = CatalogState(hosts, rows, (intention("* -> * allow"),))
+    for caller, callee in itertools.permutations(hosts, 2):
+        here, there = seen_by(caller, said), seen_by(callee, said)
+        for ip in set(callee.addresses) - set(caller.addresses) if callee.tunnel_port else ():
+            is_shared = sum(ip in host.addresses for host in hosts) > 1
+            for port in (80, 81):
+                dst = OriginalDst(Address(ip, port))
+                called = way_of(here, dst)
+                if port in capture_of(there).ports:
+                    assert called in ("refused", "tunnel")
+                found = here.by_address.get(dst)
+                if not is_shared and found and found.instance.host == callee.name:
+                    assert port in capture_of(there).ports
+                    assert is_taken(there, found.service.name, dst)
+
+
+def way_of(snapshot: Snapshot, dst: OriginalDst) -> str:
+    """How a known caller is sent there, in strict mode."""
+    try:
+        return decide_outbound(snapshot, "shop", find_destination(snapshot, dst, dst_is_local=False)).path
+    except AgentError:
+        return "refused"
+
+
+def is_taken(snapshot: Snapshot, service: str, dst: OriginalDst) -> bool:
+    """Whether a stream for the service gets there, and clear text does not."""
+    with pytest.raises(AgentError, match=f"arrived at {service} "):
+        decide_plaintext(snapshot, dst)
+    return decide_stream(snapshot, "shop", service, dst).path == "local"

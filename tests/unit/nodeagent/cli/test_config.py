@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from nodeagent.cli.config import config
 from nodeagent.cli.main import EXIT_FAILED, EXIT_NOT_FOUND, main
+from nodeagent.config import DEFAULT_PATH
 
 GOOD = '[host]\nname = "host1"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://10.0.0.250:8501"\n'
 
@@ -42,3 +44,14 @@ def test_a_file_is_judged_before_it_is_used(tmp_path: Path, text: str | None, st
         path.write_text(text)
     shown = CliRunner().invoke(main, ["config", "validate", str(path)])
     assert (status, True, True) == (shown.exit_code, said in shown.output, str(path) in shown.output)
+
+
+def test_without_a_file_the_agent_s_own_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The help says which one that is."""
+    (validate,) = config.commands.values()
+    path = tmp_path / "nodeagent.toml"
+    path.write_text(GOOD)
+    monkeypatch.setattr(validate.params[0], "default", path)
+    shown = CliRunner().invoke(main, ["config", "validate"])
+    assert (shown.exit_code, shown.output) == (0, f"{path}: valid\n")
+    assert f"FILE is {DEFAULT_PATH} unless" in CliRunner().invoke(main, ["config", "validate", "--help"]).output

@@ -6,18 +6,18 @@ from nodeagent.process.conntrack import Flow
 from nodeagent.process.uncarried import Place, Uncarried
 
 
-def instance(address: str, *, is_local: bool = False, uncaptured: str = "") -> InstancePart:
+def instance(address: str, *implied: str, is_local: bool = False, uncaptured: str = "") -> InstancePart:
     return InstancePart(
-        id="web", host="host1", addresses=[address], healthy=True, is_local=is_local, is_meshed=True, uncaptured=uncaptured
+        id="web", host="host1", addresses=[address], implied=[*implied], healthy=True, is_local=is_local, is_meshed=True, uncaptured=uncaptured
     )
 
 
 def test_places_are_those_that_are_captured() -> None:
     """A port that is never captured is gone around by design, and told elsewhere."""
-    instances = [instance("10.0.0.1:80", is_local=True), instance("[fd00::2]:80"), instance("10.0.0.3:22", uncaptured="ssh")]
+    instances = [instance("10.0.0.1:80", is_local=True), instance("10.0.0.2:80", "[fd00::2]:80"), instance("10.0.0.3:22", uncaptured="ssh")]
     web = ServicePart(name="web", protocol="tcp", mode="strict", instances=instances, intentions=[])
-    here, there = Place(b"\x0a\0\0\1", 80), Place(b"\xfd" + bytes(14) + b"\2", 80)
-    assert places_of(ServicesAnswer(generation=1, services=[web], wildcards=[])) == ({here: "web", there: "web"}, {here})
+    here, there, beside = Place(b"\x0a\0\0\1", 80), Place(b"\x0a\0\0\2", 80), Place(b"\xfd" + bytes(14) + b"\2", 80)
+    assert places_of(ServicesAnswer(generation=1, services=[web], wildcards=[])) == ({here: "web", there: "web", beside: "web"}, {here})
 
 
 def test_a_line_names_unit_and_both_ends() -> None:

@@ -207,6 +207,8 @@ def test_in_observe_the_callee_may_say_no(tmp_path: Path) -> None:
         ("to=web&address=127.0.0.1:80", 404, "not registered at 127.0.0.1:80"),
         ("to=web&address=127.0.0.1:9000", 404, "not registered at 127.0.0.1:9000"),
         ("to=shop&address=127.0.0.1", 404, "not registered at 127.0.0.1"),
+        ("to=web&address=somewhere", 404, "not registered at somewhere"),
+        ("to=web&address=10.77.0.2:80&port=81", 404, "not registered at 10.77.0.2:80"),
         ("to=web&colour=red", 400, "colour"),
     ],
 )

@@ -10,13 +10,14 @@ from nodeagent.decide.explain import (
     explain_plaintext,
     explain_record,
     targets,
+    targets_at,
 )
 from nodeagent.decide.outbound import decide_outbound
 from nodeagent.decide.route import find_destination
 from nodeagent.errors import AgentError, Reason, Side
 from nodeagent.model.address import Address, OriginalDst
 from nodeagent.model.explanation import Step
-from tests.support.mesh import CART, HOST2, HOST3, LEGACY, WEB, WEB6, instance, mesh
+from tests.support.mesh import CART, HOST1, HOST2, HOST3, LEGACY, WEB, WEB6, instance, mesh
 from tests.support.rows import denied, row
 
 TO_WEB = Target(WEB, is_local=False)
@@ -132,6 +133,20 @@ def test_where_a_service_can_be_called() -> None:
     assert [t.address for t in targets(snapshot, "web", 80)] == [WEB, WEB6]
     assert targets(snapshot, "cart")[0] == Target(CART, is_local=True)
     assert targets(snapshot, "ghost") == []
+
+
+def test_another_address_of_a_host_with_an_agent_is_the_service_s() -> None:
+    """Where it was not registered: the way is the tunnel, and the step says why."""
+    snapshot = mesh("shop -> web allow", web=(instance(HOST2, 80, ips=("10.77.0.2",)),), cart=(instance(HOST1, 7000, ips=("fd77::1",)),))
+    assert targets_at(snapshot, "web", WEB6) == [Target(WEB6, is_local=False)]
+    assert targets_at(snapshot, "cart", CART) == [Target(CART, is_local=True)]
+    assert targets_at(snapshot, "cart", WEB6) == targets_at(snapshot, "legacy", Address("fd77::3", 80)) == []
+    call = explain_call(snapshot, "shop", Target(WEB6, is_local=False))
+    ((_, text),) = told(call.steps, "destination")
+    assert "on host2, with an agent (registered at another of its addresses: the agent takes port 80 at each)" in text
+    assert call.via is not None
+    assert (call.via.path, call.via.address) == ("tunnel", WEB6)
+    assert explain_callee(snapshot, "shop", "web", WEB6).verdict == "ok"
 
 
 def test_a_record_is_told_as_it_was_written_down() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodeagent.decide.route import Elsewhere, ToHost, ToService, find_destination
+from nodeagent.decide.route import Elsewhere, ToHost, ToService, find_destination, implied_addresses
 from nodeagent.model.address import Address, OriginalDst
 from tests.support.mesh import CART, HOST1, HOST2, HOST3, LEGACY, SHOP, WEB, WEB6, instance, mesh
 
@@ -54,3 +54,14 @@ def test_an_address_without_owner_leads_to_where_it_was_registered() -> None:
     found = find(mesh(db=(instance(HOST2, 5432, ips=("10.99.0.2",)),)), Address("10.99.0.2", 5432))
     assert isinstance(found, ToService)
     assert (HOST2, False) == (found.host, found.is_local)
+
+
+def test_an_instance_is_met_at_the_other_addresses_of_its_host() -> None:
+    """Where an agent runs, and nothing else is registered there."""
+    one = mesh(web=(instance(HOST2, 80, ips=("10.77.0.2",)),), legacy=(instance(HOST3, 5432, ips=("10.77.0.3",)),))
+    assert implied_addresses(one, one.services["web"].instances[0]) == [WEB6]
+    assert implied_addresses(one, one.services["legacy"].instances[0]) == []
+    two = mesh(web=(instance(HOST2, 80, ips=("10.77.0.2",)),), api=(instance(HOST2, 80, ips=("fd77::2",), id_="api"),))
+    assert implied_addresses(two, two.services["web"].instances[0]) == []
+    both = mesh()
+    assert implied_addresses(both, both.services["web"].instances[0]) == []

@@ -1,8 +1,10 @@
 """Addresses in their one spelling."""
 
+import ipaddress
+
 import pytest
 
-from nodeagent.model.address import Address, canonical_ip, parse_address
+from nodeagent.model.address import Address, canonical_ip, parse_address, special_kind
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,18 @@ def test_what_a_peer_says_is_not_repeated_at_length() -> None:
     with pytest.raises(ValueError, match="too long") as caught:
         parse_address(f"[fd00::1%{'x' * 60_000}]:80")
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("127.8.0.1", "loopback"), ("::1", "loopback"), ("::", "unspecified"), ("0.0.0.0", "unspecified"), ("ff02::1", "multicast"),
+        ("255.255.255.255", "broadcast"), ("fe80::1", "link-local"), ("169.254.0.1", "IPv4 link-local"),
+        ("10.0.0.1", ""), ("fd00::1", ""), ("203.0.113.7", ""),
+    ],
+)  # fmt: skip
+def test_what_means_no_single_machine_has_a_kind(text: str, kind: str) -> None:
+    """A network has one where all of it has."""
+    assert special_kind(ipaddress.ip_address(text)) == kind
+    assert special_kind(ipaddress.ip_network("127.0.0.0/8")) == "loopback"
+    assert special_kind(ipaddress.ip_network("0.0.0.0/0")) == special_kind(ipaddress.ip_network("::/0")) == ""

@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from nodeagent.config import parse_config
 from nodeagent.probe.scope import Scope
 
 Result = TypeVar("Result")
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
-TEXT = '[host]\nname = "host1"\naddresses = ["127.0.0.1", "192.0.2.1"]\ncontrol_user = 64901\nworker_user = 64902\n[catalog]\naddress = "{url}"\n'
+TEXT = '[host]\nname = "host1"\naddresses = ["192.0.2.1"]\ncontrol_user = 64901\nworker_user = 64902\n[catalog]\naddress = "{url}"\n'
 
 
 def elsewhere(look: Callable[[], Result]) -> Result:
@@ -37,5 +39,7 @@ def no_agent(path: str, kind: type[Any]) -> Any:
 def scope(url: str = "http://127.0.0.1:1", more: str = "", **changes: Any) -> Scope:
     """The scope; `more` is added to [catalog] and below."""
     config = parse_config(TEXT.format(url=url) + more, "a test")
+    # The one address that is there in every namespace, which no real host may give.
+    config = msgspec.structs.replace(config, host=msgspec.structs.replace(config.host, addresses=("127.0.0.1", "192.0.2.1")))
     made = Scope(Path("/nowhere/nodeagent.toml"), config, "", False, "nobody listens", None, no_agent, lambda: 1_000_000.0)
     return replace(made, **changes)

@@ -192,7 +192,7 @@ class SlowTables:
 
     def _beat(self, lives_s: int) -> None:
         if not self.sets_are_there:
-            raise RedirectError("ipset nodeagent_alive4: is it installed?")
+            raise RedirectError("ipset nodeagent_alive4 is not there")
         self.beats.append(lives_s)
 
     def _apply(self, _settings: Settings) -> Report:

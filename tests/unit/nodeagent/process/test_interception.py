@@ -102,7 +102,7 @@ def test_a_user_that_does_not_exist_is_refused_with_the_key() -> None:
 
 @pytest.mark.parametrize(
     ("catalog", "endpoint", "port"),
-    [("127.0.0.1", ("127.0.0.1", 8501), 0), ("[fd77::0:1]", ("fd77::1", 8501), 0), ("catalog.example", None, 8501), ("1.2", None, 8501)],
+    [("127.0.0.1", ("127.0.0.1", 8501), 0), ("[fd77::0:1]", ("fd77::1", 8501), 0), ("catalog.example", None, 8501), ("catalog-2", None, 8501)],
 )
 def test_rules_wait_for_no_resolver(
     catalog: str, endpoint: tuple[str, int] | None, port: int, monkeypatch: pytest.MonkeyPatch
