@@ -137,7 +137,7 @@ class Guard:
             _log.info("interception_changed", change=change)
         if why not in (_OFF, self._why):
             _log.error("interception_not_removed", error=report.left[0], effect="where there are any, new connections meet them and no agent",
-                       cure="none where it passes: it is tried again")  # fmt: skip
+                       cure="it is tried again; where that does not help: nodeagent intercept remove --now --force")  # fmt: skip
         elif report.left and not self._is_left:
             _log.info("interception_left", what="the rules that open connections need", until="the last of them has ended")
         self._why, self._is_left = why, bool(report.left)
