@@ -35,6 +35,11 @@ def installed_backends() -> tuple[Backend, ...]:
     return tuple(backend for backend in BACKENDS if _is_installed(backend))
 
 
+def capturing_backends() -> tuple[Backend, ...]:
+    """Those whose rules capture; the others at most keep what was captured before."""
+    return tuple(backend for backend in installed_backends() if _captures(backend))
+
+
 def choose_backend(settings: Settings) -> Backend:
     """What `auto` means on this host: what is installed already, else nft where it and the kernel take the plan, else iptables.
 
@@ -54,6 +59,11 @@ def choose_backend(settings: Settings) -> Backend:
             raise RedirectError(f"{refusal}; nor does iptables do: {other}") from refusal
         return "iptables"
     return "nft"
+
+
+def _captures(backend: Backend) -> bool:
+    with open_tables(backend) as tables:
+        return tables.captures()
 
 
 def _is_installed(backend: Backend) -> bool:

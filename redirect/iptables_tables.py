@@ -43,6 +43,10 @@ class IptablesTables:
         """Whether there is anything of ours: the sets come before all rules and go after them."""
         return ipset.is_there(KEEPER)
 
+    def captures(self) -> bool:
+        """Whether there is more than what keeps redirected connections alive."""
+        return any(ipset.is_there(s.name) for s in ipsets_of(_any_plan()) if s.name != KEEPER)
+
     def judge(self, settings: Settings) -> None:
         """Has the library read the plan.
 

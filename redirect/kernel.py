@@ -98,11 +98,13 @@ def preview(settings: Settings) -> tuple[str, ...]:
     )
 
 
-def remove(*, now: bool = False, record_path: Path = RECORD_PATH) -> Report:
+def remove(*, now: bool = False, is_agent_idle: bool = False, record_path: Path = RECORD_PATH) -> Report:
     """Takes the capturing rules away at once, and the rest when nothing depends on it any more; of whichever backend.
 
     While redirected connections are open, the keeper, the return path and the sysctls stay, and the report says so:
     call again later. With `now` everything goes and those connections break.
+
+    is_agent_idle: an agent that listens will neither put rules back nor make connections that need them.
     """
     with locked_record(record_path) as file, ExitStack() as stack:
         installed = [open_tables(backend) for backend in installed_backends()]
@@ -112,7 +114,7 @@ def remove(*, now: bool = False, record_path: Path = RECORD_PATH) -> Report:
         if not installed and record == Record():
             return Report()
         changes = [sentence for tables in installed for sentence in tables.remove_main()]
-        left = () if now else tuple(_reasons_to_wait(record))
+        left = () if now else tuple(_reasons_to_wait(record, is_agent_idle=is_agent_idle))
         if not left:
             changes += [sentence for tables in installed for sentence in tables.remove_rest()]
             changes += _restore(record)
@@ -215,12 +217,12 @@ def _find_all_drift(tables: Tables, settings: Settings) -> tuple[str, ...]:
     )
 
 
-def _reasons_to_wait(record: Record) -> Iterator[str]:
+def _reasons_to_wait(record: Record, *, is_agent_idle: bool) -> Iterator[str]:
     """Why the keeper and the return path must stay for now."""
     dependents = _dependents(record)
     if dependents.connections:
         yield f"{dependents.connections} sockets of captured connections are open"
-    if dependents.is_agent_listening:
+    if dependents.is_agent_listening and not is_agent_idle:
         yield f"an agent listens on port {record.tunnel_port} and may put the rules back: stop it first"
 
 

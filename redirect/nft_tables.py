@@ -32,6 +32,10 @@ class NftTables:
         """Whether there is one of them."""
         return bool({MAIN, KEEPER} & {*installed_names(self._nft)})
 
+    def captures(self) -> bool:
+        """Whether the one that captures is there."""
+        return MAIN in installed_names(self._nft)
+
     def judge(self, settings: Settings) -> None:
         """Has nft and the kernel judge the plan.
 

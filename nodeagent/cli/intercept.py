@@ -16,7 +16,7 @@ from nodeagent.observe.log import configure_log
 from nodeagent.process.interception import read_settings
 from nodeagent.process.saved_capture import try_saved_capture
 from redirect import kernel
-from redirect.backend import open_elements
+from redirect.backend import capturing_backends, open_elements
 from redirect.errors import RedirectError
 from redirect.settings import Settings
 
@@ -66,11 +66,9 @@ def apply(config_path: Path, output: str) -> None:
 
 
 @intercept.command()
-@_config_option
 @output_option
-def show(config_path: Path, output: str) -> None:
+def show(output: str) -> None:
     """Show what is installed, with counters and elements."""
-    del config_path  # what is installed does not depend on the file; the option is there for scripts
     with _plain_errors():
         text = kernel.show()
     _print(output, text.rstrip() or "Nothing is installed.", {"installed": bool(text), "text": text})
@@ -79,14 +77,13 @@ def show(config_path: Path, output: str) -> None:
 @intercept.command()
 @click.option("--now", is_flag=True, help="Remove everything, and break redirected connections that are still open.")
 @click.option("--force", is_flag=True, help="Also while an agent runs, which puts the rules back.")
-@_config_option
+@click.option("--config", hidden=True, expose_value=False, help="Of no effect: units of older packages say it.")
 @output_option
-def remove(now: bool, force: bool, config_path: Path, output: str) -> None:  # noqa: FBT001 - click gives flags by name
+def remove(now: bool, force: bool, output: str) -> None:  # noqa: FBT001 - click gives flags by name
     """Remove the rules, when the agent has been stopped.
 
     What keeps open connections alive stays until they have ended: run it again then, or use --now.
     """
-    del config_path  # what was installed is on record, so a broken file is no obstacle
     with _plain_errors():
         _refuse_beside_agent(is_forced=force)
         report = kernel.remove(now=now)
@@ -136,11 +133,9 @@ def _refill(settings: Settings, state_dir: Path) -> tuple[str, ...]:
 def _find_drift(config: Config) -> tuple[str, ...]:
     if config.intercept.enabled:
         return kernel.verify(read_settings(config))
-    return (
-        ("intercept.enabled is false, but rules are installed; run `nodeagent intercept remove`",)
-        if kernel.show()
-        else ()
-    )
+    if capturing_backends():
+        return ("intercept.enabled is false, but rules are installed; reload the agent, or without one run `nodeagent intercept remove`",)
+    return ()
 
 
 def _say_if_off(config: Config, output: str) -> bool:

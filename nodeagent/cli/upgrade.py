@@ -112,7 +112,7 @@ class _Upgrade:
     @property
     def back(self) -> str:
         """Where a failure leads back to; empty: it is not known."""
-        known = (self.versions.current, self.before.version)
+        known = (self.before.version, self.versions.current)  # they differ where an upgrade was killed half way
         return next((each for each in known if each in self.versions.installed and each != self.chosen), "")
 
 
@@ -126,17 +126,25 @@ def _take(this: _Upgrade) -> None:
     except BaseException as error:  # whatever it was: what was begun is taken back
         raise click.ClickException(f"{chosen} was not taken: {str(error) or type(error).__name__}; {_turn_back(this)}") from error
     if outcome.state == "done":
-        if this.versions.current not in ("", chosen):
-            switch(root, "previous", this.versions.current)
+        _remember(this)
     elif not this.back:
         raise click.ClickException(f"{chosen} does not serve: {outcome.why}; no version is known to go back to")
     elif outcome.state == "refused":
         switch(root, "current", this.back)
-        raise click.ClickException(f"{chosen} was not taken: {outcome.why}; {this.before.version} serves")
+        raise click.ClickException(f"{chosen} was not taken: {outcome.why}; {_try_running(this.socket_path) or this.before.version} serves")
     elif this.interrupts.name:
         raise click.ClickException(f"{chosen} was not taken: {outcome.why}; {_turn_back(this)}")
     else:
         _come_back(this, outcome.why)
+
+
+def _remember(this: _Upgrade) -> None:
+    """For `--back`. The upgrade itself is done, whatever becomes of this."""
+    if this.back:
+        try:
+            switch(this.versions.root, "previous", this.back)
+        except ConfigError as error:
+            click.echo(f"Warning: {error}; for the way back: nodeagent upgrade {this.back} --yes", err=True)
 
 
 def _come_back(this: _Upgrade, why: str) -> None:

@@ -191,6 +191,8 @@ class Rules:
     is_enabled: bool = True
     backends: tuple[str, ...] = ()
     """Those that hold rules of ours."""
+    is_capturing: bool = False
+    """Not only what open connections need is there."""
     drift: tuple[str, ...] = ()
     twins: tuple[str, ...] = ()
     """Tables that an interrupted comparison left behind, and others that bear our name."""

@@ -30,8 +30,10 @@ def judge_rules(rules: Rules) -> Iterator[Verdict]:
 
 
 def _judge_disabled(rules: Rules) -> Verdict:
+    if rules.is_capturing:
+        return fail("intercept.enabled is false, and rules are installed", "systemctl reload nodeagent; where no agent runs: nodeagent intercept remove")
     if rules.backends:
-        return fail("intercept.enabled is false, and rules are installed", "nodeagent intercept remove")
+        return warn("intercept.enabled is false, and what connections of before need is still installed", "none while the agent runs: it goes with the last of them; else nodeagent intercept remove")
     return warn("intercept.enabled is false: nothing is captured on this host", "set it to true when the mesh is to take over")
 
 

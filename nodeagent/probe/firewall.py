@@ -12,7 +12,7 @@ from nodeagent.probe.scope import Scope
 from nodeagent.process.interception import read_settings
 from nodeagent.process.privileges import check_may_see_network
 from redirect import kernel
-from redirect.backend import installed_backends
+from redirect.backend import capturing_backends, installed_backends
 from redirect.libnftables import STATELESS, TERSE, LibraryMissing, Nft
 from redirect.plan import KEEPER, MAIN
 
@@ -30,7 +30,7 @@ def rules(scope: Scope) -> Rules:
     is_compared = scope.config and is_enabled and not scope.is_pre
     drift = kernel.verify(read_settings(scope.settings)) if is_compared else ()
     twins = tuple(name for name in _strays() if name in before)  # one that is gone by now was a comparison's
-    return Rules(is_enabled, tuple(installed_backends()), drift, twins)
+    return Rules(is_enabled, installed_backends(), bool(capturing_backends()), drift, twins)
 
 
 def redirections(_scope: Scope) -> tuple[Redirection, ...]:

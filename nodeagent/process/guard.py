@@ -20,6 +20,7 @@ from redirect.errors import RedirectError
 from redirect.settings import Settings
 
 _log = open_log()
+_OFF = "intercept.enabled is false"
 _SHOWN = 5  # differences or refused values in one log line
 
 Condition = Literal["active", "off", "failed", "repaired"]
@@ -38,7 +39,9 @@ class Guard:
         stays_closed: whether a unit may never bypass a dead agent.
         """
         self._rules: Condition = "off"
-        self._why = "intercept.enabled is false"
+        self._why = _OFF
+        self._is_left = False
+        """Whether something of before is still there, though interception is off."""
         self.repairs = 0
         self.bypassed = 0
         """Connections that went around the agent while nobody beat."""
@@ -111,19 +114,36 @@ class Guard:
     def remove(self) -> None:
         """Takes away what was installed before interception was switched off: nobody beats for it, so it would refuse all.
 
-        What open connections need stays.
+        What open connections need stays for `clear`; and workers of before may still accept such.
         """
-        try:
-            report = kernel.remove() if installed_backends() else kernel.Report()
-        except RedirectError as error:
-            self._why += f", but rules of before cannot be removed: {error}"
-            _log.error("interception_not_removed", error=str(error), effect="where there are any, new connections meet them and no agent",
-                       cure="nodeagent intercept remove --now")  # fmt: skip
+        self._remove(is_agent_idle=False)
+
+    async def clear(self) -> None:
+        """Takes what `remove` has left or could not take, as far as nothing needs it any more. To be called once no worker of before accepts."""
+        await self._may_check.wait()
+        if not self._is_left:
             return
+        self._idle.clear()
+        try:
+            await run_aside(lambda: self._remove(is_agent_idle=True))
+        finally:
+            self._idle.set()
+
+    def _remove(self, *, is_agent_idle: bool) -> None:
+        """Nothing is logged twice."""
+        why = _OFF
+        try:
+            report = kernel.remove(is_agent_idle=is_agent_idle) if installed_backends() else kernel.Report()
+        except RedirectError as error:
+            report, why = kernel.Report(left=(str(error),)), f"{_OFF}, but rules of before cannot be removed: {error}"
         for change in report.changes:
             _log.info("interception_changed", change=change)
-        if report.left:
-            _log.info("interception_left", what="the rules that open connections need", why=report.left)
+        if why not in (_OFF, self._why):
+            _log.error("interception_not_removed", error=report.left[0], effect="where there are any, new connections meet them and no agent",
+                       cure="it is tried again; where that does not help: nodeagent intercept remove --now --force")  # fmt: skip
+        elif report.left and not self._is_left:
+            _log.info("interception_left", what="the rules that open connections need", until="the last of them has ended")
+        self._why, self._is_left = why, bool(report.left)
 
     def capture(self, capture: Capture) -> None:
         """From now on this is captured."""

@@ -264,6 +264,8 @@ class Supervisor:
             await self._look(self._reap)
             await self._look(self._end_remains)
             await self._look(self._parts.guard.check)
+            if self._parts.fleet.are_all_serving():
+                await self._look(self._parts.guard.clear)
             await self._look(self._parts.units.follow)
             self._parts.fleet.changed.set()  # whoever waits for readiness looks at the guard too
 

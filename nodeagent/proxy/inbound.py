@@ -77,10 +77,10 @@ class Inbound:
             relay.link(upstream)
 
     async def _reach(self, address: Address, client_ip: str, service: str) -> End:
-        """The application, which sees the caller's address unless its service is told otherwise."""
+        """The application, which sees the caller's address unless its service is told otherwise, or no rule brings its answers back."""
         if (":" in address.ip) != (":" in client_ip):
             raise BadDestination(f"{address} was asked for in a tunnel of the other IP family")
         table = self._live.config.service.get(service)
-        if table and not table.preserve_source:
+        if not self._live.config.intercept.enabled or (table and not table.preserve_source):
             return await connect_direct(address, "", self._live.ports)
         return await connect_preserving(address, client_ip, self._supervisor.prepared_socket, self._live.ports)

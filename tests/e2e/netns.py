@@ -203,9 +203,9 @@ def apply(host: Host, **options: Any) -> kernel.Report:
     return host.run(kernel.apply, settings_for(host, **options), record_path=record_path(host))
 
 
-def remove(host: Host, *, now: bool = False) -> kernel.Report:
+def remove(host: Host, *, now: bool = False, is_agent_idle: bool = False) -> kernel.Report:
     """Removes the rules."""
-    return host.run(kernel.remove, now=now, record_path=record_path(host))
+    return host.run(kernel.remove, now=now, is_agent_idle=is_agent_idle, record_path=record_path(host))
 
 
 def start_agent(host: Host, *, inbound: bool = True, **options: Any) -> Agent:

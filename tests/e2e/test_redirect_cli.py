@@ -87,7 +87,7 @@ def test_from_plan_to_removal_by_iptables() -> None:
     with two_hosts("iptables") as (host, _):
         before = state_of(host)
         with_config = "--config /run/test.toml"
-        commands = [f"nodeagent intercept {name} {with_config}" for name in ("plan", "apply", "plan", "verify", "show")]
+        commands = [*(f"nodeagent intercept {name} {with_config}" for name in ("plan", "apply", "plan", "verify")), "nodeagent intercept show"]
         results = Console(host, CONFIG + 'backend = "iptables"\n').run(
             *commands,
             f"iptables-legacy -t nat -F nodeagent_out && nodeagent intercept verify {with_config}",
@@ -112,7 +112,7 @@ def test_from_plan_to_removal_by_iptables() -> None:
 def test_the_same_as_json(host: Host) -> None:
     """For scripts: one object per command."""
     options = "-o json --config /run/test.toml"
-    commands = [f"nodeagent intercept {name} {options}" for name in ("plan", "apply", "verify", "show", "remove")]
+    commands = [*(f"nodeagent intercept {name} {options}" for name in ("plan", "apply", "verify")), "nodeagent intercept show -o json", f"nodeagent intercept remove {options}"]
     plan, applied, verified, shown, removed = (json.loads(text) for _, text in Console(host, CONFIG).run(*commands))
     assert "chain pre" in plan["planned"]
     assert "+table inet nodeagent {" in plan["diff"]

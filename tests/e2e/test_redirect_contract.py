@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from redirect import ipset, kernel
-from redirect.backend import BACKENDS, installed_backends
+from redirect.backend import BACKENDS, capturing_backends, installed_backends
 from redirect.cgroup import read_mount
 from redirect.errors import RedirectError
 from redirect.settings import Backend
@@ -184,11 +184,12 @@ def test_remove_keeps_what_open_connections_need_until_they_are_gone(hosts: tupl
         assert ask(connection) == "agent:hello"
         for _ in range(2):
             assert "are open" in remove(host).left[0]
-            assert host.run(installed_backends) == (host.backend,)
+            assert (host.run(installed_backends), host.run(capturing_backends)) == ((host.backend,), ())
             assert "1330" in state_of(host)["policy"]
             assert ask(host.connect(peer.ip4, OTHER)) == "app:hello"
             assert ask(connection) == "agent:hello"
             apply(host)
+            assert host.run(capturing_backends) == (host.backend,)
         remove(host)
         assert ask(connection) == "agent:hello"
     eventually(lambda: not remove(host).left, DEADLINE_S, "nothing is left")

@@ -201,7 +201,7 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(host: Host) -> None:
 
 
 def test_remove_says_that_an_agent_still_runs(host: Host) -> None:
-    """It would put the rules back, and its peers may still call through it."""
+    """It would put the rules back, and its peers may still call through it; unless it says itself that neither is so."""
     before = state_of(host)
     apply(host)
     tunnel = host.listen("tunnel", host.ip4, 15008)
@@ -209,6 +209,10 @@ def test_remove_says_that_an_agent_still_runs(host: Host) -> None:
     assert "1330" in state_of(host)["policy"]
     tunnel.close()
     assert remove(host).left == ()
+    assert state_of(host) == before
+    apply(host)
+    host.listen("tunnel", host.ip4, 15008)
+    assert remove(host, is_agent_idle=True).left == ()
     assert state_of(host) == before
 
 

@@ -1,5 +1,6 @@
 """Reloads under load: nobody notices, old connections live on, and what is taken back is taken back from them, too."""
 
+import json
 import os
 import signal
 import time
@@ -130,9 +131,9 @@ def test_what_cannot_be_used_changes_nothing(mesh: Lab) -> None:
 
 
 def test_interception_that_is_switched_off_goes_with_its_rules_and_comes_back(mesh: Lab) -> None:
-    """Nobody would beat for them, so that all would be refused; what is open goes on."""
+    """Nobody would beat for them, so that all would be refused; what is open goes on, and all goes with its end. Tunnels are taken."""
     here = mesh.host("host1").ipv4
-    with Unit(mesh, "host1", "shop") as shop:
+    with Unit(mesh, "host1", "shop") as shop, Unit(mesh, "host2", "shop") as far:
         held = shop.connect(here, CART)
         assert say(held, "a") == "app:a"
         edit_config(mesh, "host1", {"[intercept]": "[intercept]\nenabled = false"})
@@ -141,6 +142,14 @@ def test_interception_that_is_switched_off_goes_with_its_rules_and_comes_back(me
         assert look.log_lines(mesh, "host1", "interception_left")
         assert "table inet nodeagent {" not in mesh.exec("host1", "nodeagent", "intercept", "show").stdout
         assert [call(shop, here, CART, "hello"), say(held, "b")] == ["app:hello", "app:b"]
+        assert ("warning", "intercept.enabled is false, and what connections of before need is still installed") in firewall(mesh, "host1")
+        held.close()
+        wait_until(lambda: look.log_lines(mesh, "host1", "interception_changed")[-1]["change"].startswith("net."), "all is put back", 60)
+        assert mesh.exec("host1", "nodeagent", "intercept", "show").stdout == "Nothing is installed.\n"
+        assert ("warning", "intercept.enabled is false: nothing is captured on this host") in firewall(mesh, "host1")
+        assert call(far, here, CART, "hello") == "app:hello"
+        held = shop.connect(here, CART)
+        assert say(held, "a") == "app:a"
         edit_config(mesh, "host1", {"enabled = false": ""})
         mesh.reload_agent("host1")
         assert "table inet nodeagent {" in mesh.exec("host1", "nodeagent", "intercept", "show").stdout
@@ -158,6 +167,12 @@ def test_a_reload_while_one_runs_comes_after_it(mesh: Lab) -> None:
         wait_until(lambda: is_generation(mesh, before + 2), "both are done", deadline_s=60)
         client.go_on()
     assert client.wrong == []
+
+
+def firewall(lab: Lab, host: str) -> set[tuple[str, str]]:
+    """What the doctor says there of packet filter rules."""
+    told = json.loads(lab.exec(host, "nodeagent", "check", "-o", "json").stdout)
+    return {(each["level"], each["found"]) for each in told["findings"] if each["group"] == "firewall"}
 
 
 def is_generation(lab: Lab, generation: int) -> bool:

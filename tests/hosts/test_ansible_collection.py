@@ -165,11 +165,6 @@ def test_it_has_the_version_of_what_it_installs() -> None:
     assert __version__ == read("galaxy.yml")["version"] == str(read("roles/package/defaults/main.yml")["nodeagent_version"])
 
 
-def test_the_drop_in_of_units_is_the_one_that_is_installed_by_hand() -> None:
-    """A copy, since a collection is installed without the rest of the tree."""
-    assert (ANSIBLE / "roles/agent/files/application.conf").read_bytes() == (ROOT / "systemd/application.conf").read_bytes()
-
-
 @pytest.mark.parametrize(
     ("written", "one"),
     [("FD00::1", "fd00::1"), ("fd00:0:0::1", "fd00::1"), ("10.0.0.1", "10.0.0.1"), ("FD00::/64", "fd00::/64"), ("", "")],

@@ -1,6 +1,7 @@
 """A host that had the mesh and has it no more is as it was before; with defaults, it never refused anything."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,19 @@ from tests.hosts.support.host import Host
 from tests.hosts.support.hosts import Hosts
 from tests.hosts.support.traces import differences, traces
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
+AGENT_ALONE = """
+- hosts: nodeagent
+  become: true
+  roles:
+    - role: nodeagent.mesh.agent
+      vars: {nodeagent_state: absent, nodeagent_purge: true}
+"""
+ANNOUNCED = (
+    "Deregister it", "Take the host itself out of the catalog", "Remove what holds the last connections", "Stop the catalog",
+    "Stop the agent, then remove its rules", "Remove its files", "Remove the packages", "Remove the users", "Remove the groups",
+)  # fmt: skip
 RULES = "table inet own { chain input { type filter hook input priority 0; tcp dport 9 drop; }; }\n"
 
 
@@ -20,6 +32,7 @@ def host(hosts: Hosts) -> Iterator[Host]:
     """One with firewall rules of its own."""
     with hosts.up("alone") as host:
         host.put("/etc/own.nft", RULES)
+        host.put("/etc/own.secret", "secret")
         host.enter("nft", "-f", "/etc/own.nft")
         yield host
 
@@ -36,21 +49,30 @@ def controller(hosts: Hosts, host: Host, tmp_path_factory: pytest.TempPathFactor
         yield made
 
 
-def test_nothing_is_left_but_the_state_and_with_purge_not_even_that(host: Host, controller: Controller) -> None:
-    """Rules, routes, users, units, packages and files are compared; so is what came and went in between."""
+def test_nothing_is_left_but_the_state_and_with_purge_not_even_that(host: Host, controller: Controller, tmp_path: Path) -> None:
+    """Rules, routes, users, units, packages and files are compared; so is what came and went in between, and check mode announces it."""
     before = traces(host)
     said = controller.play("site").said
     assert "only observes: NOTHING IS REFUSED" in said
     assert "own" in host.enter("nft", "list", "tables").stdout
     assert "nodeagent" in host.enter("nft", "list", "tables").stdout
-    host.enter("sh", "-c", "chown daemon /etc/own.nft && ln -s /etc/own.nft /var/lib/nodeagent/planted")  # as the agent's user could
+    # As the agent's user could, the latter where fs.protected_hardlinks is off.
+    host.enter("sh", "-c", "chown daemon /etc/own.nft && ln -s /etc/own.nft /var/lib/nodeagent/planted && ln /etc/own.secret /var/lib/nodeagent/linked")
+    there = traces(host)
+    would = {name.rpartition(" : ")[2] for name in controller.play("uninstall", "--check").changed("alone")}
+    assert [] == differences(there, traces(host))
+    assert {*ANNOUNCED} - would == set()
     controller.play("uninstall")
     left = differences(before, traces(host))
     assert [] == [line for line in left if "/var/lib/nodeagent" not in line and not line.startswith("packages: ")]
     assert host.enter("stat", "--format=%a %U", "/var/lib/nodeagent-catalog").stdout == "700 root\n"
     controller.play("site")  # what was kept is used again
     assert host.enter("stat", "--format=%a %U", "/var/lib/nodeagent/planted", "/etc/own.nft").stdout == "777 nodeagent\n644 daemon\n"
+    assert host.enter("stat", "--format=%U", "/etc/own.secret").stdout == "root\n"
     assert controller.play("site", "--check").count("alone", "changed") == 0
+    (tmp_path / "alone.yml").write_text(AGENT_ALONE)
+    controller.play(str(tmp_path / "alone.yml"))  # the packages stay for the catalog
+    controller.play("site")  # and an agent that comes back finds its directories
     controller.play("uninstall", "-e", '{"nodeagent_purge": true}')
     assert [] == differences(before, traces(host))
     assert controller.play("uninstall", "-e", '{"nodeagent_purge": true}').count("alone", "changed") == 0

@@ -147,6 +147,18 @@ def test_settings_that_are_refused_fail_each_play_until_they_are_mended(mesh: Me
     mesh.goes_on()
 
 
+def test_a_host_that_is_not_well_before_is_not_changed_over(mesh: Mesh) -> None:
+    """The version would be blamed for it. What is wrong is said; once it is mended the same command goes through."""
+    before, token = mesh.versions(), "/etc/nodeagent/node.token"
+    mesh.web.enter("chmod", "0444", token)
+    said = mesh.upgrade(NEXT, str(dist(NEXT, ("bookworm",))), status=2)
+    mesh.web.enter("chmod", "0400", token)
+    assert f"web is not well as it is, and was not changed over: it stays at {VERSION}" in said
+    assert f"the token {token} is open to others" in said
+    assert before == mesh.versions()
+    mesh.goes_on()
+
+
 def test_a_version_that_never_serves_stops_at_the_first_host(mesh: Mesh) -> None:
     """That host is back at the version before, the other one never heard of it, and no request has failed."""
     mesh.goes_on()

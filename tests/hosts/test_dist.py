@@ -13,6 +13,12 @@ from tests.hosts.support.traces import differences, traces
 
 pytestmark = pytest.mark.timeout(600)
 
+REMAINS = """
+for link in current.new .current.new .previous.new; do ln -s versions/0 /opt/nodeagent/$link; done
+mkdir /etc/nodeagent-catalog && touch /etc/nodeagent-catalog/operator.toml
+"""
+"""Of an installation and upgrades that were killed, and of a catalog that Ansible has installed."""
+
 
 def packages(version: str, release: Release, place: Path) -> tuple[Path, Path]:
     """The package with the programs, and the one with the units."""
@@ -69,6 +75,7 @@ def test_a_host_without_a_network_installs_two_versions_and_forgets_them(hosts: 
         names = re.findall(r"^nodeagent\S*", host.enter("dpkg-query", "--show").stdout, re.MULTILINE)
         if release == "bookworm":  # also by a program that is broken
             host.enter("ln", "--symbolic", "--force", "/bin/false", "/opt/nodeagent/bin/nodeagent")
+        host.enter("sh", "-c", REMAINS)
         done = host.enter("dpkg", "--purge", *names)
         assert done.returncode == 0, done.stdout + done.stderr
         assert ("some of its rules may be left" in done.stderr) == (release == "bookworm")

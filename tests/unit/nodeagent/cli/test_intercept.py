@@ -1,11 +1,13 @@
 """`nodeagent intercept`: usage and configuration errors; what it does to a kernel is in tests/e2e/test_redirect_cli.py."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 from nodeagent.cli.main import main
+from redirect.kernel import Report
 from tests.support.nft_sets import NftSets
 
 COMMANDS = ("plan", "apply", "show", "remove", "verify")
@@ -26,15 +28,23 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_every_command_is_listed_and_takes_the_same_options() -> None:
-    """Scripts need not know which of them reads the file."""
+def test_every_command_is_listed_and_takes_a_file_where_it_reads_one() -> None:
+    """`remove` takes one unseen: the units of older packages name it, and one of them may stop the rules of this program."""
     assert all(command in run("--help")[1] for command in COMMANDS)
     for command in COMMANDS:
         status, text = run(command, "--help")
         assert status == 0
-        assert "--config" in text
+        assert ("--config" in text) == (command in ("plan", "apply", "verify"))
         assert "--output" in text
     assert all(option in run("remove", "--help")[1] for option in ("--now", "--force"))
+    assert run("show", "--config", "/nowhere.toml")[0] == 2
+
+
+def test_removal_as_an_older_unit_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not refused as wrong usage: rules would stay."""
+    monkeypatch.setattr("nodeagent.cli.intercept.kernel", SimpleNamespace(try_agent_port=lambda: None, remove=lambda **_: Report()))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert run("remove", "--config", "/etc/nodeagent/nodeagent.toml") == (0, "Nothing was installed.\n")
 
 
 @pytest.mark.parametrize("command", ["plan", "apply", "verify"])

@@ -19,6 +19,7 @@ from nodeagent.cli.upgrade import judge_version
 from nodeagent.cli.versions import switch
 from nodeagent.control.generations import Reloaded
 from nodeagent.control.report import Status
+from nodeagent.errors import ConfigError
 from tests.support.status_of import status_of
 
 
@@ -175,13 +176,46 @@ def test_an_interrupt_when_the_version_serves_already_comes_too_late(root: Path,
 
 
 def test_one_that_was_killed_half_way_is_told_and_can_be_done_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody could take it back: the link leads to what does not run."""
+    """Nobody could take it back: the link leads to what does not run. The way back is to what ran, whatever an upgrade before said."""
+    switch(root, "previous", "2.0")
     switch(root, "current", "2.0")
     host = Host(monkeypatch, root, lambda host: status_of(generation=1 + len(host.reloads), version=f"{1 + len(host.reloads)}.0"))
     told = "1.0 runs, 2.0 starts next: an upgrade is under way, or was killed: run it again"
-    assert host.listed() == ["1.0 runs", "2.0 current", told]
+    assert host.listed() == ["1.0 runs", "2.0 current, ran before", told]
     assert (host.upgrade().exit_code, host.reloads) == (0, ["2.0"])
-    assert host.listed() == ["1.0", "2.0 current, runs"]
+    assert host.listed() == ["1.0 ran before", "2.0 current, runs"]
+
+
+def test_a_version_that_never_ran_is_no_way_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade to 1.5 was killed, one to 2.0 is refused: back to what runs."""
+    program = root / "versions/1.5/bin/nodeagent"
+    program.parent.mkdir(parents=True)
+    program.touch(mode=0o755)
+    switch(root, "current", "1.5")
+    host = Host(monkeypatch, root, lambda host: status_of(generation=1, version="1.0", refused=len(host.reloads)))
+    assert (host.upgrade().exit_code, host.current) == (1, "1.0")
+
+
+def test_an_upgrade_is_done_though_nobody_can_remember_the_way_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a full disk: a warning, with the command that goes back."""
+
+    def fail(root: Path, name: str, version: str) -> None:
+        if name == "previous":
+            raise ConfigError("previous cannot be switched to 1.0: No space left on device")
+        switch(root, name, version)
+
+    monkeypatch.setattr(upgrade_module, "switch", fail)
+    done = (host := Host(monkeypatch, root, lambda host: status_of(generation=1 + len(host.reloads), version=f"{1 + len(host.reloads)}.0"))).upgrade()
+    assert (done.exit_code, host.current, host.reloads) == (0, "2.0", ["2.0"])
+    assert "Warning: previous cannot be switched to 1.0: No space left on device; for the way back: nodeagent upgrade 1.0 --yes" in done.output
+
+
+def test_an_agent_that_became_a_third_version_is_told_as_such(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the one that ran before serves now."""
+    host = Host(monkeypatch, root, lambda host: status_of(generation=1 + len(host.reloads), version="3.0" if host.reloads else "1.0"))
+    done = host.upgrade()
+    assert (done.exit_code, host.current) == (1, "1.0")
+    assert "2.0 was not taken: the agent became 3.0: it was not started as /opt/nodeagent/bin/nodeagent; 3.0 serves" in done.output
 
 
 def test_a_version_that_is_refused_costs_no_reload_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ def test_our_places_are_those_of_the_plan() -> None:
         (Rules(backends=("nft", "iptables")), ["failed", "ok"]),
         (Rules(twins=("inet nodeagent_twin_1",)), ["warning", "ok"]),
         (Rules(is_enabled=False), ["warning"]),
-        (Rules(is_enabled=False, backends=("nft",)), ["failed"]),
+        (Rules(is_enabled=False, backends=("nft",), is_capturing=True), ["failed"]),
+        (Rules(is_enabled=False, backends=("nft",)), ["warning"]),
     ],
 )
 def test_our_rules(rules: Rules, levels: list[str]) -> None:

@@ -45,7 +45,8 @@ def test_switched_off_it_removes_what_was_installed_before(monkeypatch: pytest.M
     """Nobody would beat for it. Where nothing is, nothing is touched; where that fails, the detail says so."""
     removals: list[Report] = []
 
-    def remove() -> Report:
+    def remove(*, is_agent_idle: bool) -> Report:
+        assert not is_agent_idle  # workers of before may still accept what needs it
         removals.append(Report(("table inet nodeagent: removed",), left=("2 sockets of captured connections are open",)))
         return removals[-1]
 
@@ -60,13 +61,40 @@ def test_switched_off_it_removes_what_was_installed_before(monkeypatch: pytest.M
     assert [line["event"] for line in log] == ["interception_changed", "interception_left"]
     assert (guard.condition, guard.detail) == ("off", "intercept.enabled is false")
 
-    def fail() -> Report:
+    def fail(**_: object) -> Report:
         raise RedirectError("busy")
 
     monkeypatch.setattr(guard_module.kernel, "remove", fail)
     guard.remove()
     assert (guard.condition, guard.is_standing) == ("off", True)
     assert guard.detail.endswith("rules of before cannot be removed: busy")
+
+
+def test_what_was_left_is_taken_when_nothing_needs_it_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside our own listener, and as often as it takes; each thing is said once, and then the kernel is left alone."""
+    outcomes = [Report(left=("an agent listens",)), RedirectError("busy"), RedirectError("busy"), Report(left=("2 sockets",)), Report(("keeper: removed",))]
+    asked: list[bool] = []
+
+    def remove(*, is_agent_idle: bool) -> Report:
+        asked.append(is_agent_idle)
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Report):
+            return outcome
+        raise outcome
+
+    monkeypatch.setattr(guard_module.kernel, "remove", remove)
+    monkeypatch.setattr(guard_module, "installed_backends", lambda: ("nft",))
+    guard = Guard(None)
+    with structlog.testing.capture_logs() as log:
+        guard.remove()
+        for _ in range(2):
+            asyncio.run(guard.clear())
+        assert guard.detail == "intercept.enabled is false, but rules of before cannot be removed: busy"
+        for _ in range(3):
+            asyncio.run(guard.clear())
+    assert asked == [False, True, True, True, True]
+    assert [line["event"] for line in log] == ["interception_left", "interception_not_removed", "interception_changed"]
+    assert (guard.condition, guard.detail) == ("off", "intercept.enabled is false")
 
 
 @pytest.mark.parametrize(("addresses", "checks"), [(0, 1), (19_999, 1), (20_000, 2), (limits.CAPTURE_ADDRESSES, 11)])
