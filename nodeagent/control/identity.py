@@ -83,6 +83,11 @@ class Identity:
         return self._roots.complaint
 
     @property
+    def clock_ahead_s(self) -> float:
+        """As CatalogClock.ahead_s: the CA is there, too."""
+        return self._catalog.clock.ahead_s
+
+    @property
     def is_shut_out(self) -> bool:
         """Whether the catalog refuses this host's token: every token that it knows may read the roots."""
         return self._roots.is_forbidden
@@ -159,7 +164,7 @@ class Identity:
             return None
         domain = self.trust.bundle.trust_domain
         svids = tuple(
-            SvidKeys(name, svid.chain_pem, svid.key_pem, svid.not_after.timestamp(), svid.serial)
+            SvidKeys(name, svid.chain_pem, svid.key_pem, svid.not_after.timestamp(), svid.serial, svid.not_before.timestamp())
             for name, keeper in sorted(self.keepers.items())
             if (svid := keeper.svid) and svid.spiffe_id.trust_domain == domain
         )
