@@ -212,6 +212,7 @@ def _page(metrics: Metrics, view: View) -> Handler:
         metrics.set("nodeagent_catalog_connected", view.follower.lost_since is None)
         metrics.set("nodeagent_held_back", len(view.follower.alarms()))
         metrics.set("nodeagent_snapshot_age_seconds", view.age_s)
+        view.ledger.count_lost_lines()
         return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     return page

@@ -29,6 +29,7 @@ from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 from nodeagent.observe.sink import Sink, open_sink
+from nodeagent.wire.frames import Records
 
 _LOOK_AGAIN_S = 5.0  # while something is held back or a defect kept a change out: neither needs a word of the catalog
 
@@ -48,7 +49,7 @@ class Control:
         self.ledger = Ledger(
             self.metrics, self.flows, sink, env.now, is_journal=sink is not None and sink is journal
         )
-        self.workers = Workers(self.metrics, want_svid=self._want_svid, on_records=self.ledger.take)
+        self.workers = Workers(self.metrics, want_svid=self._want_svid, on_records=self._take_records)
         self.supervisor = Supervisor(self.metrics, env.now, self.workers.note_living)
         self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
         self.follower = Follower(config, catalog, self.metrics, env)
@@ -104,6 +105,10 @@ class Control:
 
     def _want_svid(self, service: str) -> str:
         return self.identity.ask(service)
+
+    def _take_records(self, records: Records) -> None:
+        self.ledger.take(records)
+        self.identity.note_calls({row.source for row in records.rows if row.direction == "outbound"})
 
     def _hand_out(self, snapshot: Snapshot) -> None:
         self.workers.publish(snapshot)

@@ -14,6 +14,8 @@ import msgspec
 from nodeagent import limits
 from nodeagent.config import CatalogTable
 from nodeagent.control.bell import Bell
+from nodeagent.control.clock import CatalogClock
+from nodeagent.control.json_http import why_unaccepted
 from nodeagent.control.token import TokenFile
 from nodeagent.errors import CatalogError
 
@@ -77,6 +79,7 @@ class Catalog:
         self.confirmed_at = 0.0
         """Unix seconds of the last answer that could be taken."""
         self.error = ""
+        self.clock = CatalogClock(now)
         self.on_resolved: Callable[[tuple[str, ...]], None] = lambda _: None
         """Is told where the catalog's name leads, each time that it is looked up for a connection; an address is no name."""
 
@@ -125,6 +128,7 @@ class Catalog:
                 response = await session.request(
                     method, self._base + path, params=params, data=body, headers=self._headers(), allow_redirects=False
                 )
+            self.clock.note(response.headers.get("Date", ""))
             async with response, asyncio.timeout(limits.CATALOG_READ_MARGIN_S):
                 answer = await _take(response, path, self._token.why_none)
         except (CatalogRefused, CatalogUnusable):
@@ -228,7 +232,7 @@ def _explain(error: Exception, table: CatalogTable) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time; is the catalog overloaded, or the way to it filtered?"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"its certificate is not accepted ({error.certificate_error}); is catalog.ca_file its CA?"
+        return why_unaccepted(error.certificate_error)
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot be reached ({error.os_error}); is the catalog running at {table.address}?"
     return f"the connection failed: {error or type(error).__name__}"

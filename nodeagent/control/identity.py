@@ -1,7 +1,8 @@
 """The certificates that this host's workloads speak by, and the roots that it believes: in memory only."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import msgspec
 
@@ -17,6 +18,7 @@ from nodeagent.control.environment import Environment
 from nodeagent.control.holdings import HeldCertificate, Holdings
 from nodeagent.control.keeper import Keeper, Surroundings
 from nodeagent.control.key_memory import KeptSvid, KeyMemoryError, decode_keys, encode_keys
+from nodeagent.control.on_demand import OnDemand
 from nodeagent.control.trust import Trust, parse_roots
 from nodeagent.control.watch import Watch
 from nodeagent.errors import CatalogError
@@ -70,7 +72,7 @@ class Identity:
         self._handed_out: KeyRing | None = None
         self._is_settled = False
         self._complained_at = -limits.CATALOG_COMPLAIN_S
-        self._on_demand: dict[str, None] = {}
+        self._on_demand = OnDemand(env.elapsed)
         self._wanted_changed = asyncio.Event()
         self._ring_changed = asyncio.Event()
         self._asks = asyncio.Semaphore(limits.SVID_ASKS)
@@ -79,6 +81,11 @@ class Identity:
     def complaint(self) -> str:
         """Why the roots' last answer was not taken; empty while all is well."""
         return self._roots.complaint
+
+    @property
+    def clock_ahead_s(self) -> float:
+        """As CatalogClock.ahead_s: the CA is there, too."""
+        return self._catalog.clock.ahead_s
 
     @property
     def is_shut_out(self) -> bool:
@@ -100,7 +107,7 @@ class Identity:
                 keeper = self.keepers[service] = Keeper(service, self._world)
                 keeper.remember(svid, trust)
                 if self._config.identity.units == "any":
-                    self._on_demand[service] = None
+                    self._on_demand.add(service)
         _log.info("keys_restored", certificates=sorted(self.keepers))
 
     def need(self, services: frozenset[str]) -> None:
@@ -118,8 +125,9 @@ class Identity:
         keeper = self.keepers.get(service)
         if keeper is None and (why := self._why_unwanted(service)):
             return self._refuse(service, why)
+        self.note_calls((service,))
         if keeper is None:
-            self._on_demand[service] = None
+            self._on_demand.add(service)
             self._wanted_changed.set()
         elif keeper.svid is None and asyncio.get_running_loop().time() - keeper.failed_at >= limits.SVID_REFUSED_S:
             keeper.bell.ring()
@@ -139,7 +147,16 @@ class Identity:
         """Why nobody here may speak as this service."""
         if self._config.identity.units != "any" or not is_service_name(service):
             return "this host's configuration names no such workload"
-        return f"{limits.SVID_ON_DEMAND} are held on demand already" if len(self._on_demand) >= limits.SVID_ON_DEMAND else ""
+        return self._on_demand.why_full(service)
+
+    def note_calls(self, services: Iterable[str]) -> None:
+        """These have called: what is held for them on demand is in use."""
+        self._on_demand.note(services)
+
+    def _is_vain(self, service: str) -> bool:
+        """Whether it has no certificate: when nobody calls, the complaint of that would help nobody."""
+        keeper = self.keepers.get(service)
+        return keeper is not None and keeper.svid is None
 
     def ring(self) -> KeyRing | None:
         """The key material that is valid now; None before the roots are known."""
@@ -147,7 +164,7 @@ class Identity:
             return None
         domain = self.trust.bundle.trust_domain
         svids = tuple(
-            SvidKeys(name, svid.chain_pem, svid.key_pem, svid.not_after.timestamp(), svid.serial)
+            SvidKeys(name, svid.chain_pem, svid.key_pem, svid.not_after.timestamp(), svid.serial, svid.not_before.timestamp())
             for name, keeper in sorted(self.keepers.items())
             if (svid := keeper.svid) and svid.spiffe_id.trust_domain == domain
         )
@@ -163,13 +180,16 @@ class Identity:
             group.create_task(self._holdings.run(), name="holdings")
             group.create_task(watch_clock(self._now, self._note_jump), name="clock")
             while True:
-                await self._wanted_changed.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(limits.SVID_IDLE_LOOK_S):
+                        await self._wanted_changed.wait()
                 self._wanted_changed.clear()
+                self._on_demand.forget(self._is_vain)
                 self._follow(group)
 
     def _follow(self, group: asyncio.TaskGroup) -> None:
         """A keeper for each service that is needed or was asked for."""
-        wanted = (self._needed or frozenset()) | set(self._on_demand)
+        wanted = (self._needed or frozenset()) | self._on_demand.services
         for name in (self.keepers.keys() if self._needed is not None else self._tasks.keys()) - wanted:
             if task := self._tasks.pop(name, None):
                 task.cancel()

@@ -8,6 +8,7 @@ from typing import Any
 from nodeagent import limits
 from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable, NotInCatalog
 
+_OF_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 _SHOWN_BYTES = 1500  # a refusal that names ten hosts with ten services each, and the cure at its end
 
 
@@ -50,10 +51,17 @@ def parse_answer(status: int, data: bytes, asked: str) -> Any:
         raise CatalogError(f"the catalog's answer to {asked} is not JSON: {error}") from error
 
 
+def why_unaccepted(error: Exception) -> str:
+    """Why the catalog's certificate is refused, with the cure; `error` is what the handshake ended by."""
+    is_of_time = getattr(error, "verify_code", 0) in _OF_TIME
+    cure = "is this host's clock right (timedatectl)?" if is_of_time else "is catalog.ca_file its CA?"
+    return f"its certificate is not accepted ({getattr(error, 'verify_message', error)}); {cure}"
+
+
 def explain(error: Exception) -> str:
     """Why nobody answered, with the cure."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message}); is catalog.ca_file its CA?"
+        return why_unaccepted(error)
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there; is the catalog running?"
     return f"{error or type(error).__name__}"

@@ -56,7 +56,13 @@ class Ledger:
                 _log.warning("refusals_unlogged", source=source_of(row), until="the minute is over", counted=_COUNTED)
         self.closed.extend(records.rows)
         self._flows.extend(records.rows)
-        self._count_losses(records.dropped)
+        self._count_dropped(records.dropped)
+
+    def count_lost_lines(self) -> None:
+        """Has the metric say what the connection log has lost until now: the thread that writes it loses lines later than it gets them."""
+        lost = self._sink.dropped if self._sink else 0
+        self._metrics.add(_DROPPED, lost - self._lost_lines)
+        self._lost_lines = lost
 
     def _write(self, row: ConnectionRow, at: str) -> None:
         if is_refusal(row):
@@ -64,11 +70,8 @@ class Ledger:
         if self._sink and not (self._is_journal and is_refusal(row)):
             self._sink.write(log_line(row, at))
 
-    def _count_losses(self, dropped: int) -> None:
+    def _count_dropped(self, dropped: int) -> None:
         if dropped:
             self.dropped += dropped
             self._metrics.add("nodeagent_records_dropped_total", dropped)
             _log.warning("records_dropped", number=dropped)
-        lost = self._sink.dropped if self._sink else 0
-        self._metrics.add(_DROPPED, lost - self._lost_lines)
-        self._lost_lines = lost

@@ -55,7 +55,7 @@ class Publisher:
             if saved:
                 self._enforce(saved.state, saved.trust_domain, saved.generation, saved.saved_at, "saved")
         except (SpoiledError, CatalogError, OSError) as error:
-            self.errors["saved"] = str(error)
+            self.errors["save" if isinstance(error, OSError) else "saved"] = str(error)  # it is true until one can be saved
             _log.error("saved_snapshot_ignored", error=str(error))
             return None
         return saved

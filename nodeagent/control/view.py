@@ -5,8 +5,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from certs.svid import Svid
 from nodeagent import __version__, limits
 from nodeagent.config import Config, why_never_captured
+from nodeagent.control.clock import clock_problem
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
 from nodeagent.control.generations import generations_of
@@ -111,6 +113,8 @@ class View:
             )
         elif since is None and self.follower.pulse_error:
             yield f"the catalog's answers are not taken, changes do not arrive: {self.follower.pulse_error}"
+        if clock := clock_problem(self.identity.clock_ahead_s, self._svids(), self.env.now()):
+            yield clock
         if self.identity.trust is None and since is not None:
             yield "the mesh's roots are not known: no tunnel opens until the catalog, where the CA is, answers"
         for keeper in self.identity.keepers.values():
@@ -243,9 +247,12 @@ class View:
             hosts=len(snapshot.hosts) if snapshot else 0,
         )
 
+    def _svids(self) -> list[Svid]:
+        return [keeper.svid for keeper in self.identity.keepers.values() if keeper.svid]
+
     def _identity(self) -> IdentityPart:
         trust = self.identity.trust
-        held = [keeper.svid for keeper in self.identity.keepers.values() if keeper.svid]
+        held = self._svids()
         soonest = min(held, key=lambda svid: svid.not_after, default=None)
         names = {id(keeper.svid): keeper.service for keeper in self.identity.keepers.values()}
         return IdentityPart(

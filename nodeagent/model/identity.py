@@ -12,6 +12,8 @@ class SvidKeys(msgspec.Struct, frozen=True):
     not_after: float
     """Unix seconds."""
     serial: str = ""
+    not_before: float = 0.0
+    """Unix seconds."""
 
     def __repr__(self) -> str:
         return f"SvidKeys({self.service!r}, serial={self.serial!r})"

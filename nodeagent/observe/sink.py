@@ -28,10 +28,9 @@ class Sink:
 
         on_turn: called by the thread that writes, with `error`, when writing begins to fail and when it works again.
         """
-        self.dropped = 0
-        """Lines that were lost."""
         self.error = ""
         """Why the last write failed; empty after one that did not."""
+        self._unqueued = self._unwritten = 0  # two, for each is counted by another thread
         self._target = target
         self._on_turn = on_turn
         self._stream: BinaryIO | None = None if isinstance(target, Path) else target
@@ -45,12 +44,17 @@ class Sink:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def dropped(self) -> int:
+        """Lines that were lost."""
+        return self._unqueued + self._unwritten
+
     def write(self, line: bytes) -> None:
         """Queues a line, which ends with a line end."""
         try:
             self._lines.put_nowait(line)
         except queue.Full:
-            self.dropped += 1
+            self._unqueued += 1
 
     def flush(self) -> None:
         """Lines are flushed as they are written: this is for those who expect a stream."""
@@ -69,7 +73,7 @@ class Sink:
                 _write(self._open(), line)
                 self._turn("")
             except (OSError, ValueError) as error:  # ValueError: the stream was closed
-                self.dropped += 1
+                self._unwritten += 1
                 self._turn(str(error))
                 self._forget()
         self._forget()

@@ -251,6 +251,7 @@ class Supervisor:
             fleet.changed.clear()
             await fleet.changed.wait()
         self._heartbeat.tick()
+        self._parts.control.tell(self._stats())  # first: whoever waited for READY asks control for `status` next
         _log.info("supervisor_ready", workers=len(fleet.slots), interception=guard.condition, version=__version__,
                   generation=self._parts.generation)  # fmt: skip
         self._parts.notifier.ready(f"{len(fleet.slots)} workers, interception {guard.condition}")

@@ -154,7 +154,7 @@ class TunnelPool:
                     ssl_incoming_bio_size=limits.TLS_BIO_BYTES, ssl_outgoing_bio_size=limits.TLS_BIO_BYTES,
                 )  # fmt: skip
         except (OSError, TimeoutError) as error:
-            raise _explain(error, key) from error
+            raise _explain(error, key, live.keys.doubt(live.now())) from error
         if tunnel.refusal:
             raise tunnel.refusal
         return tunnel
@@ -195,8 +195,8 @@ async def _connect(key: TunnelKey) -> socket.socket:
     return sock
 
 
-def _explain(error: Exception, key: TunnelKey) -> AgentError:
+def _explain(error: Exception, key: TunnelKey, doubt: str) -> AgentError:
     """A handshake that failed: the peer's certificate, or the peer itself."""
     where = f"{key.host} at {key.peer}"
     cure = f"does it have a certificate for {key.destination}?"
-    return distrust(error, where) or PeerUnreachable(f"{where} refused the tunnel ({reason_of(error)}); {cure}")
+    return distrust(error, where, doubt) or PeerUnreachable(f"{where} refused the tunnel ({reason_of(error)}); {cure}")

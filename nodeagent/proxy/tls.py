@@ -87,6 +87,17 @@ class Keys:
         svid = self._svids.get(service)
         return svid.not_after if svid else 0.0
 
+    def doubt(self, now: float) -> str:
+        """Whose clock is wrong where a certificate is refused for its time, as a question where that is not known.
+
+        now: Unix seconds.
+        """
+        begins = max((svid.not_before for svid in self._svids.values()), default=0.0)
+        if begins <= now:
+            return "are the clocks of both hosts right?"
+        own = f"{datetime.fromtimestamp(begins, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return f"this host's clock is behind: by it, a certificate of its own is not valid before {own}; see nodeagent status"
+
     def context(self, service: str, *, is_server: bool, now: float) -> ssl.SSLContext:
         """The context in which this host speaks as `service`. now: Unix seconds.
 
@@ -97,7 +108,7 @@ class Keys:
         if svid is None:
             raise NoSvid(f"this host holds no certificate for {service}; see nodeagent certs")
         if svid.not_after <= now:
-            raise NoSvid(f"the certificate for {service} has expired and the CA gave no new one; see nodeagent certs")
+            raise NoSvid(f"the certificate for {service} has expired and the CA gave no new one; is this host's clock right? See nodeagent status and certs")
         context = self._contexts.get((service, is_server))
         if context is None:
             context = self._contexts[service, is_server] = _make_context(svid, self._ring.bundle_pem, is_server=is_server)
@@ -176,10 +187,13 @@ def _load_from_memory(context: ssl.SSLContext, svid: SvidKeys) -> None:
         os.close(fd)
 
 
-def distrust(error: Exception, where: str) -> PeerIdentity | None:
-    """What to say of a handshake that OpenSSL ended because of the peer's certificate; None if that was not why."""
+def distrust(error: Exception, where: str, doubt: str) -> PeerIdentity | None:
+    """What to say of a handshake that OpenSSL ended because of the peer's certificate; None if that was not why.
+
+    doubt: as `Keys.doubt`.
+    """
     verify = getattr(error, "verify_message", "")
-    clocks = "; are the clocks of both hosts right?" if "expired" in verify or "not yet valid" in verify else ""
+    clocks = f"; {doubt}" if "expired" in verify or "not yet valid" in verify else ""
     return PeerIdentity(f"{where} showed a certificate that this mesh does not trust: {verify}{clocks}") if verify else None
 
 

@@ -138,7 +138,7 @@ class Welcome:
             service = await self._read_name(sock, knock)
             await self._handshake(sock, service, peer, host)
         except (TimeoutError, OSError, HelloError, Refused, AgentError) as error:
-            self._record(peer, host, _explain(error, peer, host), opened_at)
+            self._record(peer, host, self._explain(error, peer, host), opened_at)
         except Exception as error:  # noqa: BLE001 - one bad peer must not end the accept loop
             self._live.report(error)
         finally:
@@ -247,6 +247,15 @@ class Welcome:
         tunnel.standings += (standing_of(peer.leaf, f"{tunnel.source} on {tunnel.peer}", roots),)
         keys.check(tunnel.standings)
 
+    def _explain(self, error: Exception, peer: Address, host: str) -> AgentError:
+        where = f"{host} at {peer}"
+        if isinstance(error, AgentError):
+            return error
+        if isinstance(error, Refused):
+            return PeerIdentity(f"{where} was refused: {error}")
+        doubt = self._live.keys.doubt(self._live.now())
+        return distrust(error, where, doubt) or PeerIdentity(f"{where} did not finish a tunnel handshake: {reason_of(error)}")
+
     def _record(self, peer: Address, host: str, error: AgentError, opened_at: float) -> None:
         now = self._live.now()
         side = blame_caller(error).side
@@ -290,12 +299,3 @@ def _part(sock: socket.socket, alert: bytes) -> None:
         sock.recv(limits.HELLO_BYTES)
         sock.send(alert)
     sock.close()
-
-
-def _explain(error: Exception, peer: Address, host: str) -> AgentError:
-    if isinstance(error, AgentError):
-        return error
-    if isinstance(error, Refused):
-        return PeerIdentity(f"{host} at {peer} was refused: {error}")
-    where = f"{host} at {peer}"
-    return distrust(error, where) or PeerIdentity(f"{where} did not finish a tunnel handshake: {reason_of(error)}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nodeagent.lab import agent
 from nodeagent.lab.lab import Lab
 from tests.e2e.support import look
 from tests.e2e.support.echo import Echo, speaks
@@ -16,6 +17,7 @@ from tests.e2e.support.wire import Wire, new_canary
 from tests.support.eventually import eventually
 
 WEB = 8080
+READY_S = 60.0
 FAILED, USAGE, UNREACHABLE, NOT_FOUND = 1, 2, 3, 4
 Run = Callable[..., CompletedProcess[str]]
 
@@ -48,6 +50,17 @@ def busy(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def words(table: str) -> list[list[str]]:
     """The cells of a table's lines, roughly: by blanks."""
     return [line.split() for line in table.splitlines()]
+
+
+def test_whoever_asks_as_soon_as_the_agent_is_ready_sees_it_healthy(run: Run, lab: Lab) -> None:
+    """As after `systemctl start`, which returns then."""
+    place = lab.host("host1")
+    lab.stop_agent("host1")
+    known = len(look.log_lines(lab, "host1", "supervisor_ready"))
+    agent.start_agent(place, lab.state.holder(place))
+    eventually(lambda: len(look.log_lines(lab, "host1", "supervisor_ready")) > known, READY_S, "it is ready")
+    done = run("status")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
 # --- looking -------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def key_ring(ca: LocalCa, *services: str, ttl: timedelta = timedelta(hours=1)) -
         spiffe_id = service_id(TRUST_DOMAIN, "dc1", service)
         key_pem, csr_pem = new_key_and_csr(spiffe_id)
         svid = Svid.from_pem(ca.sign(csr_pem, spiffe_id, ttl, now), key_pem)
-        svids.append(SvidKeys(service, svid.chain_pem, key_pem, svid.not_after.timestamp(), svid.serial))
+        svids.append(SvidKeys(service, svid.chain_pem, key_pem, svid.not_after.timestamp(), svid.serial, svid.not_before.timestamp()))
     return KeyRing(TRUST_DOMAIN, ca.cert_pem, tuple(svids))
 
 

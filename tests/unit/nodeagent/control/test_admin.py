@@ -1,5 +1,6 @@
 """The admin API over its socket, in front of a whole control."""
 
+import asyncio
 import socket
 import stat
 from pathlib import Path
@@ -113,6 +114,20 @@ def test_unknown_paths_and_methods_are_answered_as_json(tmp_path) -> None:
     run(scene)
 
 
+def test_a_scrape_knows_of_lines_that_were_lost_since_the_last_connection(tmp_path) -> None:
+    """The disk refuses a line when its connection has long been counted, and there may be no other for hours."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path, f'[log]\nconnections = "{tmp_path}/missing/connections.log"\n') as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            playing.worker.send(Records([denied(1)]))
+            async with asyncio.timeout(30):
+                while b"nodeagent_log_lines_dropped_total 1.0" not in (await playing.get("/metrics"))[1]:
+                    await asyncio.sleep(0.02)
+
+    run(scene)
+
+
 def test_metrics_are_served_on_loopback_and_nothing_else_is(tmp_path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -129,8 +144,6 @@ def test_metrics_are_served_on_loopback_and_nothing_else_is(tmp_path) -> None:
         return response.status, body
 
     async def scene() -> None:
-        import asyncio
-
         async with ControlScene(tmp_path, metrics=f"127.0.0.1:{port}") as playing:
             await until(lambda: snapshot_of(playing.worker), "the snapshot")
             playing.worker.send(Records([denied(1)]))

@@ -207,20 +207,6 @@ def test_a_revocation_takes_the_certificate_from_the_workers_until_there_is_anot
     played(script)
 
 
-def test_so_many_certificates_are_held_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who starts a thousand units more cannot have the CA sign for ever."""
-    monkeypatch.setattr(limits, "SVID_ON_DEMAND", 2)
-
-    async def script(scene: Scene) -> None:
-        scene.identity.need(frozenset())
-        for name in ("a", "b", "c"):
-            scene.identity.ask(name)
-        await until(lambda: scene.names() == ["a", "b"], "two certificates")
-        assert set(scene.identity.keepers) == {"a", "b"}
-
-    played(script)
-
-
 def test_a_jump_of_the_clock_wakes_the_keepers(monkeypatch: pytest.MonkeyPatch) -> None:
     """They rest for a minute at a time otherwise, and what has ended meanwhile would be spoken by."""
     monkeypatch.setattr(limits, "CLOCK_LOOK_S", 0.01)

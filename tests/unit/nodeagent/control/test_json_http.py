@@ -31,6 +31,9 @@ def test_failures_to_connect_name_the_cure() -> None:
     wrong = ssl.SSLCertVerificationError("x")
     wrong.verify_message = "self-signed"
     assert "catalog.ca_file its CA?" in explain(wrong)
+    for code in (9, 10):
+        wrong.verify_code = code
+        assert "is this host's clock right (timedatectl)?" in explain(wrong)
     assert "is the catalog running?" in explain(ConnectionRefusedError())
     assert explain(OSError("odd")) == "odd"
 

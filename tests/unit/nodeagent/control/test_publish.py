@@ -101,6 +101,22 @@ def test_a_spoiled_file_is_an_alarm_and_nothing_more(tmp_path) -> None:
     assert "renamed" in scene.publisher.errors["saved"]
 
 
+def test_a_file_that_cannot_be_read_is_an_alarm_until_one_is_saved(tmp_path) -> None:
+    """Then that one will be read."""
+
+    async def scene() -> None:
+        playing = Scene(tmp_path)
+        playing.path.symlink_to(playing.path)
+        assert playing.publisher.restore() is None
+        assert "symbolic links" in " ".join(playing.publisher.errors.values())
+        async with playing.saving():
+            playing.publisher.publish(state(), DOMAIN)
+            await until(lambda: not playing.publisher.errors, "no alarm")
+        assert read_last_good(playing.path) is not None
+
+    run(scene)
+
+
 def test_a_disk_that_cannot_be_written_is_an_alarm_until_it_can(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("nodeagent.limits.LAST_GOOD_S", 0.01)
 

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from aiohttp import web
@@ -221,6 +222,37 @@ def test_a_certificate_that_is_due_when_it_comes_is_used_and_a_warning(tmp_path)
             await settled(playing)
             body = await told(playing, "warnings", "the certificate of shop was not renewed: it was due for renewal")
             assert body["identity"]["missing"] == []
+
+    run(scene)
+
+
+class Elsewhen(ScriptedCatalog):
+    """A catalog by whose clock it is another time."""
+
+    ahead_h = 0
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        answer = await super()._serve(request)
+        answer.headers["Date"] = format_datetime(datetime.now(UTC) + timedelta(hours=self.ahead_h), usegmt=True)
+        return answer
+
+
+@pytest.mark.parametrize(("ahead_h", "words"), [(25, "25.0 h behind the catalog's"), (-25, "25.0 h ahead of the catalog's")])
+def test_a_clock_that_is_not_the_catalog_s_is_a_problem_until_it_is(tmp_path, ahead_h: int, words: str) -> None:
+    """Without it all would look well while every new tunnel is refused."""
+
+    async def scene() -> None:
+        peer = Elsewhen()
+        peer.ahead_h = ahead_h
+        async with ControlScene(tmp_path, peer=peer) as playing:
+            await settled(playing)
+            body = await told(playing, "problems", words)
+            assert (body["healthy"], len(body["problems"])) == (False, 1)
+            peer.ahead_h = 0
+            playing.peer.register("db", instance(HOST1, "db", 5432))
+            async with asyncio.timeout(30):
+                while not (await playing.get("/v1/status"))[1]["healthy"]:
+                    await asyncio.sleep(0.02)
 
     run(scene)
 

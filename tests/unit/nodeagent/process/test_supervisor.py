@@ -29,6 +29,7 @@ from nodeagent.process.supervisor import HELD_SIGNALS, RESTART, Signals, Supervi
 from nodeagent.process.unit_map import UnitMap
 from nodeagent.process.units import StampedUnit
 from nodeagent.process.workers import Fleet, FleetCalls
+from nodeagent.wire.frames import WorkerFacts
 from tests.support.loop import run, until
 
 TEXT = (
@@ -311,6 +312,24 @@ def test_a_refusal_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyP
             await until(lambda count=count: supervisor._refused == count, "refused")
         assert supervisor._refusal == "TimeoutError"
         reloads.cancel()
+
+    run(scene)
+
+
+def test_control_knows_who_serves_before_the_manager_hears_that_all_do() -> None:
+    """`systemctl start` returns with READY: who looks at `status` then shall not see what was true a second ago."""
+    told: list[object] = []
+
+    async def scene() -> None:
+        facts = [WorkerFacts(0, 4001, 0.0, 0, "serving")]
+        fleet = SimpleNamespace(changed=asyncio.Event(), are_all_serving=lambda: True, slots=[0], facts=lambda: facts, serving=list, is_holding=False)
+        guard = SimpleNamespace(is_standing=True, condition="active", detail="", repairs=0, bypassed=0, beat=lambda: None)
+        control = SimpleNamespace(tell=lambda stats: told.append(stats.workers))
+        supervisor = supervisor_of(fleet=fleet, guard=guard, control=control, units=(), generation=1, started_at=0.0, configured_at=0.0)
+        supervisor._parts.notifier = cast("Any", SimpleNamespace(ready=told.append))
+        supervisor._heartbeat = cast("Any", SimpleNamespace(tick=lambda: told.append("beat")))
+        await supervisor._announce()
+        assert told == ["beat", facts, "1 workers, interception active"]
 
     run(scene)
 

@@ -7,7 +7,7 @@ import pytest
 
 from certs.local_ca import LocalCa
 from nodeagent.errors import NoSvid, PeerIdentity
-from nodeagent.proxy.tls import Keys, verify_peer
+from nodeagent.proxy.tls import Keys, distrust, verify_peer
 from tests.support.twohosts import TRUST_DOMAIN, key_ring
 
 
@@ -85,6 +85,19 @@ def test_no_or_expired_certificate_is_said(ca: LocalCa) -> None:
         keys.context("web", is_server=True, now=datetime.now(UTC).timestamp())
     with pytest.raises(NoSvid, match="expired"):
         keys.context("shop", is_server=False, now=(datetime.now(UTC) + timedelta(hours=2)).timestamp())
+
+
+def test_a_certificate_refused_for_its_time_tells_whose_clock_is_wrong(ca: LocalCa) -> None:
+    """Who holds a certificate that is not valid yet knows that it is his own; nobody else can know."""
+    now, keys, refused = datetime.now(UTC), keys_of(ca, "shop"), ssl.SSLCertVerificationError("x")
+    refused.verify_message = "certificate is not yet valid"
+    for at, told in ((now, "clocks of both hosts right?"), (now - timedelta(hours=25), "this host's clock is behind")):
+        said = str(distrust(refused, "host2", keys.doubt(at.timestamp())))
+        assert said.startswith("host2 showed a certificate that this mesh does not trust: certificate is not yet valid; ")
+        assert told in said
+    refused.verify_message = "unable to get local issuer certificate"
+    assert "clock" not in str(distrust(refused, "host2", keys.doubt(0.0)))
+    assert distrust(OSError(), "host2", "") is None
 
 
 def test_another_protocol_than_h2_is_refused(ca: LocalCa) -> None:
