@@ -124,7 +124,7 @@ class Welcome:
         """
         if not is_known:
             raise PeerIdentity(f"{peer} is no host of this mesh, as far as this agent has heard")
-        if sum(tunnel.address.ip == peer.ip for tunnel in self._live.tunnels) >= limits.TUNNELS_PER_PEER:
+        if self._live.accepted_from[peer.ip] >= limits.TUNNELS_PER_PEER:
             raise LimitReached(f"{peer.ip} has {limits.TUNNELS_PER_PEER} tunnels to this worker, as many as a peer may have")
         knock = self._hall.enter(peer.ip)
         if not knock:

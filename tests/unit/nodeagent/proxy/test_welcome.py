@@ -237,6 +237,13 @@ def test_one_peer_holds_only_so_many_tunnels(monkeypatch: pytest.MonkeyPatch) ->
             with pytest.raises(PeerUnreachable):
                 await hosts.call()
             assert [end.is_closed for end in ends] == [False, False]
+            assert hosts.two.live.accepted_from == {"127.0.0.1": 2}
+            assert not hosts.one.live.accepted_from, "those that a host opens itself are not its peer's"
+            for tunnel in list(hosts.two.live.tunnels):
+                tunnel.lose("ended")
+            while hosts.two.live.tunnels:
+                await asyncio.sleep(0)
+            assert not hosts.two.live.accepted_from
 
     run(work)
 
