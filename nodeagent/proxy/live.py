@@ -143,9 +143,8 @@ class Live:
         for relay in fullest_first(self.relays.values()):
             if self.budget.used <= enough:
                 return
-            relay.end_by(LimitReached(
-                f"{held(relay)} bytes were held for a slow reader, with the most of its peer, and all together {self.budget.used}, too many for a worker"
-            ))  # fmt: skip
+            all_of_it = f"the {self.budget.limit} of this worker are used up, and those that hold most end"
+            relay.end_by(LimitReached(f"{held(relay)} bytes were held for a slow reader; {all_of_it}"))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work`, which records its own failures, and keeps it alive until it ends."""
