@@ -164,7 +164,7 @@ class UpstreamTimeout(AgentError):
 
 
 class Loop(AgentError):
-    """The connection came back to an agent's own port, or went through too many agents."""
+    """The connection goes to an agent's own port, or went through too many agents."""
 
     reason, side = Reason.LOOP, Side.MESH
 

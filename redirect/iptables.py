@@ -223,7 +223,9 @@ class _Writer:
 
     def _parts(self, rule: Rule) -> Iterator[tuple[_Part, ...]]:
         """Each way in which all conditions hold: those with several values are lines of their own."""
-        return itertools.product(*(self._alternatives(condition) for condition in rule.conditions))
+        is_asked = _asks_for_agent(rule)  # whose chain has asked for its users, too
+        asked = (condition for condition in rule.conditions if not (is_asked and isinstance(condition, OfUsers)))
+        return itertools.product(*(self._alternatives(condition) for condition in asked))
 
     def _finished(self, rule: Rule, parts: Iterable[_Part]) -> Iterator[Line]:
         basics = {} if _is_for_all(rule) else {"protocol": "tcp"}
@@ -282,8 +284,10 @@ class _Writer:
 
     def _senders(self, condition: OfUsers | OfFamily | InCgroup | Beating | Told | Marked | NotMarkedFrom) -> list[_Part]:
         match condition:
-            case OfUsers() | OfFamily():
-                return [_Part({}, ())]  # the chain of the agents asks for users; families have tables of their own
+            case OfUsers(uids):
+                return [_part(owner={"uid-owner": [str(uid)]}) for uid in uids]
+            case OfFamily():
+                return [_Part({}, ())]  # families have tables of their own
             case InCgroup():
                 return [_part(connmark={"mark": [AGENT_MARK]})]
             case Beating(name, holds):

@@ -128,7 +128,8 @@ def _exempt(settings: Settings) -> tuple[Rule, ...]:
 
 def _never(settings: Settings) -> tuple[Rule, ...]:
     """Where nobody is captured."""
-    rules = [Rule((_never_ports(settings),), Accept(), "ssh, DNS, Consul, the agent itself, excluded ports")]
+    ports = _never_ports(settings, but=settings.tunnel_port)
+    rules = [Rule((ports,), Accept(), "ssh, DNS, Consul, the agent itself, excluded ports"), _tunnel_out(settings)]
     for family in FAMILIES:
         loopback = (ToNetworks(family, _networks(LOOPBACK_NETWORKS, family)), ToPortSet(LOOPBACK_PORTS, holds=False))
         rules.append(Rule(loopback, Accept(), "loopback, but for services that are enforced there"))
@@ -142,6 +143,17 @@ def _never(settings: Settings) -> tuple[Rule, ...]:
             rules.append(Rule(named, Accept(), "the catalog, where its name leads"))
     rules.append(Rule((ToThisHost(), ToPortSet(LOCAL_PORTS, holds=False)), Accept(), "no service registered there"))
     return tuple(rules)
+
+
+def _tunnel_out(settings: Settings) -> Rule:
+    """Who may call another agent's tunnel port. All others are captured there, as anywhere in the mesh, and refused by their agent.
+
+    An agent gives each host some places for handshakes, and any process could take those of its own host's agent. Root
+    looks who is there (`nodeagent check`). The uid is enough: what the agent opens must not come back to it while its
+    cgroup is not known yet.
+    """
+    users = OfUsers(tuple(sorted({ROOT, *settings.agent_uids})))
+    return Rule((ToPorts(((settings.tunnel_port, settings.tunnel_port),)), users), Accept(), "tunnels are for agents, and root, to open")
 
 
 def _captured(settings: Settings, action: Action, *, counted: bool = False) -> tuple[Rule, ...]:
@@ -313,8 +325,9 @@ def _keeper() -> Table:
     )
 
 
-def _never_ports(settings: Settings) -> ToPorts:
-    return ToPorts(ranges_of((*NEVER_PORTS, *settings.agent_ports, *settings.exclude_ports)))
+def _never_ports(settings: Settings, but: int = 0) -> ToPorts:
+    own = (port for port in settings.agent_ports if port != but)
+    return ToPorts(ranges_of((*NEVER_PORTS, *own, *settings.exclude_ports)))
 
 
 def ranges_of(numbers: Iterable[int]) -> Ranges:

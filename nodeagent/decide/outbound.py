@@ -6,7 +6,7 @@ from typing import assert_never
 from nodeagent.decide.authorize import Permit, authorize, deciding_intention
 from nodeagent.decide.mode import mode_of
 from nodeagent.decide.route import Destination, Elsewhere, ToHost, ToService
-from nodeagent.errors import NoPeer, Unidentified, UnregisteredPort
+from nodeagent.errors import Loop, NoPeer, Unidentified, UnregisteredPort
 from nodeagent.model.address import Address
 from nodeagent.model.outcome import Path
 from nodeagent.model.service import Host, Mode
@@ -37,11 +37,13 @@ def decide_outbound(snapshot: Snapshot, source: str, destination: Destination) -
     """How `source` (empty: unidentified) reaches `destination`.
 
     Raises:
+        Loop: it is where another host's agent takes tunnels, which are for agents to open.
         Denied: no intention allows it.
         Unidentified: the mode wants to know who calls.
         NoPeer: the mode wants a tunnel and the machine runs no agent.
         UnregisteredPort: no service is registered there, and such ports are refused here.
     """
+    _refuse_tunnel_port(destination)
     match destination:
         case ToService():
             return _to_service(snapshot, source, destination)
@@ -50,6 +52,12 @@ def decide_outbound(snapshot: Snapshot, source: str, destination: Destination) -
         case Elsewhere(address=address):
             return to_unregistered(snapshot, address, "")
     assert_never(destination)
+
+
+def _refuse_tunnel_port(to: Destination) -> None:
+    """In every mode: whoever gets through could take the places that this host's agent has at its peer."""
+    if not isinstance(to, Elsewhere) and to.host and to.host.tunnel_port == to.address.port:
+        raise Loop(f"{to.address} is where the agent of {to.host.name} takes tunnels; only agents may call it")
 
 
 def to_unregistered(snapshot: Snapshot, address: Address, host: str) -> Via:

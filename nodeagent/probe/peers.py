@@ -5,6 +5,7 @@ and is logged there as any other refused handshake.
 """
 
 import json
+import os
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
@@ -36,9 +37,15 @@ class Question(NamedTuple):
 
 
 def peers(scope: Scope) -> Peers | None:
-    """Up to CHECK_PEERS of the hosts that the catalog calls meshed."""
+    """Up to CHECK_PEERS of the hosts that the catalog calls meshed.
+
+    Raises:
+        PermissionError: whoever else than root calls an agent's port is refused by our own.
+    """
     if scope.is_pre or scope.status is None:
         return None
+    if os.geteuid():
+        raise PermissionError("only root may call other agents' ports")
     hosts = around(scope.settings.host.name, parse_hosts(_body(scope, "/v1/catalog/nodes")))
     by_host = services_by_host(scope.ask_agent("/v1/services", ServicesAnswer))
     trust = parse_roots(_body(scope, "/v1/connect/ca/roots"))

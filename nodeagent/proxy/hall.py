@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from nodeagent import limits
 
@@ -13,21 +13,28 @@ class Knock:
 
     def __init__(self, ip: str) -> None:
         self.ip = ip
+        self.since = 0.0
+        """When it began to wait, by the loop's clock."""
         self.gave_way = False
         """Whether its place was given to a newer one."""
+
+
+_Waits = defaultdict[str, dict[Knock, asyncio.Timeout]]
+"""By source; the oldest first."""
 
 
 class Hall:
     """Where handshakes wait for their ClientHello, or for the rest of TLS. Owned by the worker's Welcome.
 
-    Whoever has not said what it wants gives way to whoever came later: else some silent connections, which any process
-    of a host can open, would keep that host's own agent out for as long as a handshake may take. A handshake whose
-    hello has come is never given up for another: under load none would be finished.
+    Whoever has not said what it wants gives way to whoever came later: else some silent connections would keep a host's own
+    agent out for as long as a handshake may take. One whose hello has come gives way only where none such is left, and it
+    has been silent for longer than a peer takes at load: else none would be finished. A hello proves nothing, it can be replayed.
     """
 
     def __init__(self) -> None:
         self._count: Counter[str] = Counter()
-        self._unread: defaultdict[str, dict[Knock, asyncio.Timeout]] = defaultdict(dict)
+        self._unread: _Waits = defaultdict(dict)
+        self._heard: _Waits = defaultdict(dict)
 
     def enter(self, ip: str) -> Knock | None:
         """A place for a handshake with that address; None: all are taken by others that have said what they want."""
@@ -41,35 +48,51 @@ class Hall:
         if not knock.gave_way:
             self._free(knock.ip)
 
-    @contextmanager
-    def unread(self, knock: Knock, deadline: asyncio.Timeout) -> Iterator[None]:
+    def unread(self, knock: Knock, deadline: asyncio.Timeout) -> AbstractContextManager[None]:
         """The time in which a whole hello has not come: the wait within `deadline` may end for a newer one's sake."""
-        self._unread[knock.ip][knock] = deadline
-        try:
-            yield
-        finally:
-            self._forget(knock)
+        return _waiting(self._unread, knock, deadline)
+
+    def heard(self, knock: Knock, deadline: asyncio.Timeout) -> AbstractContextManager[None]:
+        """The time in which TLS goes on after the hello: as above, once it has lasted for HANDSHAKE_STALLED_S."""
+        return _waiting(self._heard, knock, deadline)
 
     def _make_room(self, ip: str) -> bool:
-        """Ends the oldest wait for a hello."""
-        knock = next(iter(self._unread.get(ip, ())), None)
+        """Ends the oldest wait for a hello; else the oldest for what follows it."""
+        waits, knock = self._unread, _oldest(self._unread, ip)
         if knock is None:
-            return False
-        deadline = self._unread[ip][knock]
-        self._forget(knock)
+            waits, knock = self._heard, _oldest(self._heard, ip)
+            if knock is None or asyncio.get_running_loop().time() - knock.since < limits.HANDSHAKE_STALLED_S:
+                return False
+        deadline = waits[ip][knock]
+        _forget(waits, knock)
         self._free(ip)
         knock.gave_way = True
         if not deadline.expired():  # else its own time is up in this very turn
             deadline.reschedule(asyncio.get_running_loop().time())
         return True
 
-    def _forget(self, knock: Knock) -> None:
-        waiting = self._unread.get(knock.ip, {})
-        waiting.pop(knock, None)
-        if not waiting:
-            self._unread.pop(knock.ip, None)
-
     def _free(self, ip: str) -> None:
         self._count[ip] -= 1
         if not self._count[ip]:
             del self._count[ip]
+
+
+@contextmanager
+def _waiting(waits: _Waits, knock: Knock, deadline: asyncio.Timeout) -> Iterator[None]:
+    knock.since = asyncio.get_running_loop().time()
+    waits[knock.ip][knock] = deadline
+    try:
+        yield
+    finally:
+        _forget(waits, knock)
+
+
+def _oldest(waits: _Waits, ip: str) -> Knock | None:
+    return next(iter(waits.get(ip, ())), None)
+
+
+def _forget(waits: _Waits, knock: Knock) -> None:
+    those = waits.get(knock.ip, {})
+    those.pop(knock, None)
+    if not those:
+        waits.pop(knock.ip, None)

@@ -31,9 +31,9 @@ class Inbound:
         end = StreamEnd()
         end.stream = stream
         authority = dict(headers).get(b":authority", b"")[: limits.AUTHORITY_BYTES].decode("ascii", "replace")
-        relay = self._live.open(end, "tunnel", tunnel.address, authority)
+        relay = self._live.open(end, "tunnel", tunnel.address, authority, tunnel.peer)
         row = relay.row
-        row.source, row.how, row.destination, row.peer = tunnel.source, "certificate", tunnel.destination, tunnel.peer
+        row.source, row.how, row.destination = tunnel.source, "certificate", tunnel.destination
         self._live.spawn(self._serve_stream(tunnel, relay, stream, headers))
         return end
 
@@ -63,7 +63,7 @@ class Inbound:
         if relay.is_over:
             return
         with refusals(relay, live):
-            live.check_room()
+            live.check_room(tunnel.peer)
             if tunnel.has_expired:
                 raise blame_caller(PeerIdentity(f"a certificate of the tunnel from {tunnel.source} on {tunnel.peer} has ended"))
             note_rules(relay.row, live.snapshot)

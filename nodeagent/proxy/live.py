@@ -19,6 +19,7 @@ from nodeagent.observe.record import RecordQueue
 from nodeagent.proxy.ends import End
 from nodeagent.proxy.held import HeldRelays
 from nodeagent.proxy.relay import Relay
+from nodeagent.proxy.room import fullest_first, held
 from nodeagent.proxy.tls import Keys
 from nodeagent.proxy.tunnel import Tunnel
 from nodeagent.proxy.upstream import PortPool
@@ -41,13 +42,18 @@ class Live:
         self.records = RecordQueue()
         self.opened: Counter[str] = Counter()
         self.budget = Budget()
+        self.budget.on_spent = self._note_spent
         self.tunnels: set[Tunnel] = set()
+        self.accepted_from: Counter[str] = Counter()
+        """Tunnels that peers have opened, by address."""
         self.has_snapshot = asyncio.Event()
         self.has_keys = asyncio.Event()
         self.is_empty = asyncio.Event()
         self.is_quiet = asyncio.Event()
         self._note_quiet()
         self._snapshot: Snapshot | None = None
+        self._of_peer: Counter[str] = Counter()
+        self._is_relief_due = False
         self._numbers = itertools.count(1)
         self._closed_sent = 0
         self._closed_received = 0
@@ -86,8 +92,11 @@ class Live:
         """For a row: never given before on this host."""
         return f"{self.tag}-{next(self._numbers)}"
 
-    def open(self, downstream: End, direction: Direction, client: Address, original_dst: str) -> Relay:
-        """A row for a connection that has just arrived."""
+    def open(self, downstream: End, direction: Direction, client: Address, original_dst: str, peer: str = "") -> Relay:
+        """A row for a connection that has just arrived.
+
+        peer: the host in whose tunnel it came.
+        """
         self.opened[direction] += 1
         row = ConnectionRow(
             id=self.next_id(),
@@ -96,22 +105,46 @@ class Live:
             original_dst=original_dst,
             opened_at=self.now(),
             generation=self.generation,
+            peer=peer,
         )
+        if direction == "tunnel":
+            self._of_peer[peer] += 1
         relay = Relay(row, downstream, self)
         self.relays[row.id] = relay
         self._note_quiet()
         return relay
 
-    def check_room(self) -> None:
+    def check_room(self, peer: str = "") -> None:
         """Refuses beyond the limits.
 
+        peer: the host in whose tunnel the connection came.
+
         Raises:
-            LimitReached: too many connections, or too many bytes are held for slow readers.
+            LimitReached: too many connections, too many of that peer's, or too many bytes are held for slow readers.
         """
         if len(self.relays) > limits.CONNECTIONS_PER_WORKER:
             raise LimitReached(f"this worker serves {limits.CONNECTIONS_PER_WORKER} connections; raise host.workers")
+        share = limits.CONNECTIONS_PER_WORKER // (len(self._of_peer) + 1)
+        if len(self.relays) > limits.CONNECTIONS_UNSHARED and self._of_peer[peer] > share:
+            raise LimitReached(f"{self._of_peer[peer]} connections of this worker are {peer}'s, and what is left is for others; raise host.workers")
         if self.budget.is_spent:
             raise LimitReached(f"{self.budget.used} bytes are held for slow readers, as many as a worker may hold")
+
+    def _note_spent(self) -> None:
+        """Bytes come in the middle of a session's turn: what has to go goes after it."""
+        if not self._is_relief_due:
+            self._is_relief_due = True
+            asyncio.get_running_loop().call_soon(self._relieve)
+
+    def _relieve(self) -> None:
+        """Ends the fullest streams, until a part of the budget is free again: it looks at all, so not for each piece."""
+        self._is_relief_due = False
+        enough = self.budget.limit - self.budget.limit // limits.RELIEF_PARTS
+        for relay in fullest_first(self.relays.values()):
+            if self.budget.used <= enough:
+                return
+            all_of_it = f"the {self.budget.limit} of this worker are used up, and those that hold most end"
+            relay.end_by(LimitReached(f"{held(relay)} bytes were held for a slow reader; {all_of_it}"))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work`, which records its own failures, and keeps it alive until it ends."""
@@ -122,6 +155,8 @@ class Live:
     def close(self, relay: Relay) -> None:
         """A relay has ended: counted, recorded, forgotten."""
         self.relays.pop(relay.row.id, None)
+        if relay.row.direction == "tunnel":
+            _take_one(self._of_peer, relay.row.peer)
         self.held.discard(relay)
         self._note_quiet()
         if relay.upstream:
@@ -132,11 +167,15 @@ class Live:
     def keep_tunnel(self, tunnel: Tunnel) -> None:
         """An open tunnel, either side: known until it is lost."""
         self.tunnels.add(tunnel)
+        if not tunnel.is_client:
+            self.accepted_from[tunnel.address.ip] += 1
         tunnel.on_lost.append(self._forget_tunnel)
         self._note_quiet()
 
     def _forget_tunnel(self, tunnel: Tunnel) -> None:
         self.tunnels.discard(tunnel)
+        if not tunnel.is_client:
+            _take_one(self.accepted_from, tunnel.address.ip)
         self._note_quiet()
 
     def _note_quiet(self) -> None:
@@ -162,3 +201,10 @@ class Live:
         self._defects += 1
         if self._defects <= _DEFECTS_A_MINUTE:
             traceback.print_exception(error, file=sys.stderr)
+
+
+def _take_one(counts: Counter[str], name: str) -> None:
+    """One less; what has none is not there, for the counts must not grow with every name that ever was."""
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

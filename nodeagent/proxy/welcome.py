@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import aiofastnet
 from cryptography.x509 import Certificate
@@ -124,7 +124,7 @@ class Welcome:
         """
         if not is_known:
             raise PeerIdentity(f"{peer} is no host of this mesh, as far as this agent has heard")
-        if sum(tunnel.address.ip == peer.ip for tunnel in self._live.tunnels) >= limits.TUNNELS_PER_PEER:
+        if self._live.accepted_from[peer.ip] >= limits.TUNNELS_PER_PEER:
             raise LimitReached(f"{peer.ip} has {limits.TUNNELS_PER_PEER} tunnels to this worker, as many as a peer may have")
         knock = self._hall.enter(peer.ip)
         if not knock:
@@ -136,7 +136,7 @@ class Welcome:
         self._count(1)
         try:
             service = await self._read_name(sock, knock)
-            await self._handshake(sock, service, peer, host)
+            await self._handshake(sock, service, knock, peer, host)
         except (TimeoutError, OSError, HelloError, Refused, AgentError) as error:
             self._record(peer, host, self._explain(error, peer, host), opened_at)
         except Exception as error:  # noqa: BLE001 - one bad peer must not end the accept loop
@@ -173,16 +173,12 @@ class Welcome:
         Raises:
             HelloError, LimitReached, TimeoutError: none came.
         """
-        try:
+        with _giving_way(knock, "said nothing whole"):
             async with asyncio.timeout(limits.HANDSHAKE_S) as deadline:
                 with self._hall.unread(knock, deadline):
                     return await read_hello(sock)
-        except TimeoutError as error:
-            if knock.gave_way:
-                raise LimitReached(f"{knock.ip} said nothing whole, and gave its place to a newer handshake") from error
-            raise
 
-    async def _handshake(self, sock: socket.socket, service: str, peer: Address, host: str) -> None:
+    async def _handshake(self, sock: socket.socket, service: str, knock: Knock, peer: Address, host: str) -> None:
         live = self._live
         try:
             context = live.keys.context(service, is_server=True, now=live.now())
@@ -195,12 +191,14 @@ class Welcome:
         tunnel.standings = (live.keys.own_standing(service),)
         tunnel.on_connected = functools.partial(self._name_caller, roots=live.keys.roots)
         tunnel.on_defect = live.report
-        async with asyncio.timeout(limits.HANDSHAKE_S):
-            await aiofastnet.connect_accepted_socket(
-                self._loop, lambda: tunnel, sock, ssl=context,
-                ssl_handshake_timeout=limits.HANDSHAKE_S, ssl_shutdown_timeout=2,
-                ssl_incoming_bio_size=limits.TLS_BIO_BYTES, ssl_outgoing_bio_size=limits.TLS_BIO_BYTES,
-            )  # fmt: skip
+        with _giving_way(knock, "did not go on after its hello"):
+            async with asyncio.timeout(limits.HANDSHAKE_S) as deadline:
+                with self._hall.heard(knock, deadline):
+                    await aiofastnet.connect_accepted_socket(
+                        self._loop, lambda: tunnel, sock, ssl=context,
+                        ssl_handshake_timeout=limits.HANDSHAKE_S, ssl_shutdown_timeout=2,
+                        ssl_incoming_bio_size=limits.TLS_BIO_BYTES, ssl_outgoing_bio_size=limits.TLS_BIO_BYTES,
+                    )  # fmt: skip
         if tunnel.refusal:
             raise tunnel.refusal
         keep_trusted(live, tunnel)
@@ -264,6 +262,17 @@ class Welcome:
             opened_at=opened_at, closed_at=now, peer=host, reason=error.reason, side=side, error=str(error)[: limits.ERROR_CHARS],
         )  # fmt: skip
         self._live.records.append(row)
+
+
+@contextlib.contextmanager
+def _giving_way(knock: Knock, why: str) -> Iterator[None]:
+    """Says of a wait that ended for a newer handshake's sake that it did."""
+    try:
+        yield
+    except TimeoutError as error:
+        if knock.gave_way:
+            raise LimitReached(f"{knock.ip} {why}, and gave its place to a newer handshake") from error
+        raise
 
 
 async def read_hello(sock: socket.socket) -> ClientHello:

@@ -41,7 +41,7 @@ _BY_REASON: dict[str, type[AgentError]] = {
     Reason.LOOP: Loop, Reason.LIMIT: LimitReached, Reason.UPSTREAM_TIMEOUT: UpstreamTimeout,
 }  # fmt: skip
 
-RESET_CODES = {Reason.POLICY_CHANGED: 0x6E61_0001, Reason.REVOKED: 0x6E61_0002}
+RESET_CODES = {Reason.POLICY_CHANGED: 0x6E61_0001, Reason.REVOKED: 0x6E61_0002, Reason.LIMIT: 0x6E61_0003}
 """RST_STREAM codes of ours for connections that an agent ends: to whoever does not know them a reset like any other.
 
 Source: RFC 9113 section 7, unknown error codes; nobody else's are near "na".
@@ -122,6 +122,8 @@ def read_reset(code: int) -> AgentError | None:
         return PolicyChanged("the agent at the other end ended it: a change of policy there denies it")
     if code == RESET_CODES[Reason.REVOKED]:
         return Revoked("the agent at the other end ended it: it relies on a certificate of the tunnel no more")
+    if code == RESET_CODES[Reason.LIMIT]:
+        return LimitReached("the agent at the other end ended it: it held too much for slow readers")
     return None
 
 

@@ -155,7 +155,7 @@ class Session:
 
     def wrote(self, stream: Stream, size: int) -> None:
         """Payload was queued, or the end."""
-        self._budget.used += size
+        self._budget.hold(size)
         if stream.id not in self._blocked:
             self._ready[stream.id] = stream
             self._handler.on_output()
@@ -271,7 +271,7 @@ class Session:
             return
         if data:
             stream.unread += len(data)
-            self._budget.used += len(data)
+            self._budget.hold(len(data))
             stream.handler.on_data(data)
         if event.end_stream:
             stream.end()

@@ -1,6 +1,7 @@
 """One stream of an HTTP/2 session, as its relay sees it: a queue, a window, an end. No I/O."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from nodeagent import limits
@@ -19,11 +20,23 @@ class Budget:
     def __init__(self, limit: int = limits.WORKER_BUFFER_BYTES) -> None:
         self.used = 0
         self.limit = limit
+        self.on_spent: Callable[[], None] = _nothing
+        """Called with each piece that is held beyond the limit: some of what is held must go, soon."""
 
     @property
     def is_spent(self) -> bool:
         """Whether new streams must be refused."""
         return self.used >= self.limit
+
+    def hold(self, size: int) -> None:
+        """So many more bytes are held."""
+        self.used += size
+        if self.used > self.limit:
+            self.on_spent()
+
+
+def _nothing() -> None:
+    """Nobody waits for a budget to be spent."""
 
 
 class StreamHandler(Protocol):
@@ -83,6 +96,11 @@ class Stream:
         """Whether the writer should pause until `on_drained`."""
         return self.queued > limits.STREAM_QUEUE_BYTES
 
+    @property
+    def held(self) -> int:
+        """Its bytes of the budget."""
+        return self.queued + self.unread
+
     def respond(self, headers: Headers, *, end: bool = False) -> None:
         """Sends the answer's head; for streams that the peer opened."""
         if not self.is_closed:
@@ -141,7 +159,7 @@ class Stream:
 
     def close(self) -> int:
         """Marks it gone and drops the queue; the number of bytes that were held."""
-        held = self.queued + self.unread
+        held = self.held
         self.is_closed, self.queued, self.unread, self._taken = True, 0, 0, 0
         self._queue.clear()
         return held

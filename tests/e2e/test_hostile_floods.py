@@ -14,6 +14,7 @@ from tests.e2e.support import look
 from tests.e2e.support.arena import WEB, WITHIN_S, Arena, answer_on
 from tests.e2e.support.impostor import Impostor
 from tests.e2e.support.toll import descriptors
+from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
 from tests.support.hello import hello
 
@@ -104,6 +105,22 @@ def test_who_begins_and_stalls_fills_no_more_than_its_own_places(arena: Arena, t
     eventually(lambda: refused(arena, ended) == STALLED, WITHIN_S, "each is counted")
     reasons = Counter(line["reason"] for line in arena.lines() if not line["source"])
     assert reasons == {"limit": STALLED - limits.HANDSHAKES_PER_SOURCE, "peer_identity": limits.HANDSHAKES_PER_SOURCE}
+
+
+def test_no_application_can_take_the_places_of_its_agent(arena: Arena) -> None:
+    """Whole hellos, which anybody can replay: its own agent refuses them, so that the victim does not even hear of them."""
+    data = hello(arena.sni())
+    with Unit(arena.lab, "host3", user="nobody") as application:
+        for _ in range(limits.HANDSHAKES_PER_SOURCE + 1):
+            sock = application.connect(arena.victim.ipv4, limits.TUNNEL_PORT)
+            with suppress(ConnectionError):
+                sock.send(data)
+            assert answer_on(sock) == "reset"
+        assert arena.impostor.call(arena.ticket, f"{arena.victim.ipv4}:{WEB}") == 200
+    assert not [line for line in arena.lines() if not line["source"]]
+    where = f"{arena.victim.ipv4}:{limits.TUNNEL_PORT}"
+    refused_there = look.closed(arena.lab, "host3", limits.HANDSHAKES_PER_SOURCE + 1, original_dst=where)
+    assert {line["reason"] for line in refused_there} == {"loop"}
 
 
 FIRST_WORDS = {"nothing": 0, "a byte": 1, "half a hello": 200}

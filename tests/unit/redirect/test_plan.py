@@ -71,17 +71,19 @@ def test_every_chain_that_acts_lets_the_exempt_go_first(settings: Settings) -> N
 
 @pytest.mark.parametrize("settings", SCENARIOS.values(), ids=SCENARIOS)
 def test_ssh_and_the_agents_ports_are_in_every_list_of_ports_never_captured(settings: Settings) -> None:
-    """In both directions, whatever is excluded besides."""
+    """In both directions, whatever is excluded besides; but where others take tunnels, which are for agents and root to open."""
     lists = [
         conditions[0]
         for name in ("never", "pre")
         for conditions, action in chain(plan(settings), name)
         if conditions and isinstance(conditions[0], ToPorts) and action == Accept()
     ]
-    assert len(lists) == 2
-    for ports in lists:
+    never, tunnel, pre = lists
+    for ports, less in ((never, {settings.tunnel_port}), (pre, set())):
         covered = {port for first, last in ports.ranges for port in range(first, last + 1)}
-        assert {22, 53, 8300, 8500, 8600, *settings.agent_ports, *settings.exclude_ports} <= covered
+        assert {22, 53, 8300, 8500, 8600, *settings.agent_ports, *settings.exclude_ports} - less <= covered
+    assert settings.tunnel_port not in {port for first, last in never.ranges for port in range(first, last + 1)}
+    assert (tunnel, OfUsers((0, *settings.agent_uids))) == chain(plan(settings), "never")[1][0]
 
 
 @pytest.mark.parametrize("settings", SCENARIOS.values(), ids=SCENARIOS)

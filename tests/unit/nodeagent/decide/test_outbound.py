@@ -5,7 +5,7 @@ import pytest
 from nodeagent.decide.authorize import Permit
 from nodeagent.decide.outbound import Via, decide_outbound
 from nodeagent.decide.route import Elsewhere, ToHost, find_destination
-from nodeagent.errors import AgentError, Denied, NoPeer, Unidentified, UnregisteredPort
+from nodeagent.errors import AgentError, Denied, Loop, NoPeer, Unidentified, UnregisteredPort
 from nodeagent.model.address import Address
 from tests.support.mesh import CART, HOST2, LEGACY, WEB, instance, mesh
 
@@ -125,3 +125,17 @@ def test_unregistered_ports_pass_unless_they_are_refused(destination, source: st
     refusing = mesh(mode=mode, extra='[intercept]\nunregistered = "refuse"\n')
     with pytest.raises(UnregisteredPort, match=r"10.77.0.2:22.*nodeagent service register NAME --port 22"):
         decide_outbound(refusing, source, destination)
+
+
+@pytest.mark.parametrize("source", ["shop", ""])
+@pytest.mark.parametrize("mode", ["observe", "permissive", "strict"])
+@pytest.mark.parametrize("registered", [False, True])
+def test_nobody_calls_the_tunnel_port_of_another_agent(source: str, mode: str, *, registered: bool) -> None:
+    """Not where somebody registers a service there either; at a machine without an agent it is a port as any other."""
+    there = {"db": (instance(HOST2, HOST2.tunnel_port),)} if registered else {}
+    snapshot = mesh("shop -> db allow", mode=mode, **there)
+    with pytest.raises(Loop, match=r"10.77.0.2:15008 is where the agent of host2 takes tunnels"):
+        decide_outbound(snapshot, source, find_destination(snapshot, Address("10.77.0.2", 15008), dst_is_local=False))
+    bare = find_destination(snapshot, Address("10.77.0.3", 15008), dst_is_local=False)
+    assert isinstance(bare, ToHost)
+    assert decide_outbound(snapshot, source, bare).path == "direct"

@@ -125,6 +125,7 @@ def test_no_more_than_so_many_are_looked_at(ca: LocalCa, monkeypatch: pytest.Mon
     """The rest is counted."""
     monkeypatch.setattr(limits, "CHECK_PEERS", 2)
     monkeypatch.setattr(limits, "CHECK_PEER_S", 0.5)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     answer = ServicesAnswer(generation=1, services=[], wildcards=[])
     with scripted() as there:
         there.said["/v1/catalog/nodes"] = (200, [{"Node": f"h{n}", "Address": "127.0.0.1", "Meta": {"nodeagent": "1;v1"}} for n in range(5)])
@@ -135,3 +136,10 @@ def test_no_more_than_so_many_are_looked_at(ca: LocalCa, monkeypatch: pytest.Mon
     assert [(each.host, "refused" in each.unreached) for each in found.seen] == [("h0", True), ("h1", True)]
     assert found.unseen == 3
     assert peers.peers(scope()) is None
+
+
+def test_only_root_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody else would be refused by the agent of his own host, and blame the others."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(PermissionError, match="only root"):
+        peers.peers(scope(status=STATUS))

@@ -63,6 +63,37 @@ def test_the_oldest_that_waits_for_its_hello_gives_way() -> None:
     run(scene)
 
 
+async def wait_heard(hall: Hall, knock: Knock) -> None:
+    """As a handshake that says nothing after its hello."""
+    async with asyncio.timeout(60) as deadline:
+        with hall.heard(knock, deadline):
+            await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize(("stalled_s", "gives_way"), [(0.0, True), (60.0, False)])
+def test_one_that_stalls_after_its_hello_gives_way_where_nobody_else_can(monkeypatch: pytest.MonkeyPatch, stalled_s: float, *, gives_way: bool) -> None:
+    """The oldest, once it has lasted longer than a peer takes; before it whoever has not even said hello."""
+    monkeypatch.setattr(limits, "HANDSHAKE_STALLED_S", stalled_s)
+
+    async def scene() -> None:
+        hall = Hall()
+        heard, silent = entered(hall), entered(hall)
+        waits = [asyncio.create_task(wait_heard(hall, heard)), asyncio.create_task(wait_unread(hall, silent))]
+        await asyncio.sleep(0)
+        entered(hall)
+        assert (heard.gave_way, silent.gave_way) == (False, True)
+        assert (hall.enter("a") is not None) is gives_way
+        assert heard.gave_way is gives_way
+        assert hall.enter("b")
+        done, _ = await asyncio.wait(waits if gives_way else waits[1:])
+        assert [type(task.exception()) for task in done] == [TimeoutError] * len(done)
+        waits[0].cancel()
+        await asyncio.wait(waits)
+        assert not hall._heard
+
+    run(scene)
+
+
 def test_many_that_wait_give_way_in_their_order() -> None:
     """And nothing is kept of those that have gone."""
 

@@ -85,6 +85,32 @@ def test_limits_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
         other.check_room()
 
 
+def test_the_last_of_a_worker_s_places_are_for_peers_with_less_than_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has more gets none, another host all the same; alone, and while there is plenty, nobody is counted."""
+    monkeypatch.setattr(limits, "CONNECTIONS_PER_WORKER", 12)
+    monkeypatch.setattr(limits, "CONNECTIONS_UNSHARED", 9)
+
+    def called(peer: str) -> Relay:
+        relay = live.open(TcpEnd(), "tunnel", CLIENT, "10.0.0.2:80", peer)
+        live.check_room(peer)
+        return relay
+
+    live = live_of()
+    first = [called("greedy") for _ in range(9)]
+    with pytest.raises(LimitReached, match=r"10 connections of this worker are greedy's"):
+        called("greedy")
+    called("modest")
+    opened(live)
+    live.check_room()
+    with pytest.raises(LimitReached, match="serves 12"):
+        called("modest")
+    for relay in list(live.relays.values()):
+        relay.end_closed(relay.downstream, "")
+    assert not live._of_peer
+    assert all(relay.is_over for relay in first)
+    called("greedy")
+
+
 def test_a_flood_of_defects_is_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
     """The first ones are, with their sentence."""
     live = live_of()

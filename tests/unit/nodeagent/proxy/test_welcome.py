@@ -134,20 +134,29 @@ def test_who_said_nothing_whole_gives_way(monkeypatch: pytest.MonkeyPatch) -> No
     run(work)
 
 
-def test_no_handshake_is_given_up_whose_hello_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond its share of those a source is reset at once, and told apart in the record."""
+@pytest.mark.parametrize("stalled_s", [60.0, 0.0])
+def test_whose_hello_has_come_gives_way_only_when_it_stalls(monkeypatch: pytest.MonkeyPatch, stalled_s: float) -> None:
+    """Beyond its share of the others a source is reset at once, and told apart in the record. A hello can be replayed:
+    whoever says nothing after it must not keep an agent out."""
     monkeypatch.setattr(limits, "HANDSHAKES_PER_SOURCE", 2)
+    monkeypatch.setattr(limits, "HANDSHAKE_STALLED_S", stalled_s)
 
     async def work() -> None:
         async with TwoHosts() as hosts:
+            hall = hosts.two.welcome._hall
             stalled = [asyncio.create_task(knock(hosts, hello())) for _ in range(2)]
-            while hosts.two.welcome._hall._count["127.0.0.1"] < 2 or hosts.two.welcome._hall._unread:
+            while len(hall._heard["127.0.0.1"]) < 2:
                 await asyncio.sleep(0)
-            with pytest.raises(ConnectionResetError):
-                await knock(hosts, hello())
+            if stalled_s:
+                with pytest.raises(ConnectionResetError):
+                    await knock(hosts, hello())
+                said = "2 handshakes in flight"
+            else:
+                assert not (await hosts.call()).is_closed
+                said = "did not go on after its hello, and gave its place"
             row = await recorded(hosts)
             assert (row.reason, row.peer) == (Reason.LIMIT, "host1")
-            assert "2 handshakes in flight" in row.error
+            assert said in row.error
             for task in stalled:
                 task.cancel()
             await asyncio.gather(*stalled, return_exceptions=True)
@@ -228,6 +237,13 @@ def test_one_peer_holds_only_so_many_tunnels(monkeypatch: pytest.MonkeyPatch) ->
             with pytest.raises(PeerUnreachable):
                 await hosts.call()
             assert [end.is_closed for end in ends] == [False, False]
+            assert hosts.two.live.accepted_from == {"127.0.0.1": 2}
+            assert not hosts.one.live.accepted_from, "those that a host opens itself are not its peer's"
+            for tunnel in list(hosts.two.live.tunnels):
+                tunnel.lose("ended")
+            while hosts.two.live.tunnels:
+                await asyncio.sleep(0)
+            assert not hosts.two.live.accepted_from
 
     run(work)
 

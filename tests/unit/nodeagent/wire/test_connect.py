@@ -111,7 +111,7 @@ def test_a_defect_is_told_to_nobody_else() -> None:
     assert b"nodeagent-detail" not in dict(connect.refusal_headers(AgentError("KeyError: 'secret'")))
 
 
-@pytest.mark.parametrize("reason", [Reason.POLICY_CHANGED, Reason.REVOKED])
+@pytest.mark.parametrize("reason", [Reason.POLICY_CHANGED, Reason.REVOKED, Reason.LIMIT])
 def test_an_untimely_end_says_its_reason(reason: Reason) -> None:
     """And that it was the other agent's doing."""
     error = connect.read_reset(connect.RESET_CODES[reason])

@@ -72,3 +72,13 @@ def test_a_budget_is_spent_at_its_limit() -> None:
     assert not budget.is_spent
     budget.used = 10
     assert budget.is_spent
+
+
+def test_whoever_watches_a_budget_hears_of_each_piece_beyond_it() -> None:
+    """Up to the limit nobody need care."""
+    said: list[int] = []
+    budget = Budget(limit=10)
+    budget.on_spent = lambda: said.append(budget.used)
+    for size in (9, 1, 1, 5):
+        budget.hold(size)
+    assert said == [11, 16]
