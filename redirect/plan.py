@@ -296,13 +296,14 @@ def _pre(settings: Settings) -> tuple[Rule, ...]:
 
 
 def _tunnel_guard(settings: Settings) -> Iterable[Rule]:
-    """Handshakes cost a millisecond of CPU each: only hosts of the mesh may ask for one."""
+    """Handshakes cost a millisecond of CPU each: only hosts of the mesh may ask for one. Where nobody beats, nobody would answer."""
+    here = ToPorts(((settings.tunnel_port, settings.tunnel_port),))
+    yield Rule((_DEAD, here, Opening()), Reset(), "nobody beats: no tunnel opens", counted=True)
     for family in FAMILIES:
         networks = _networks(settings.mesh_cidrs, family)
         static = (NotFromNetworks(family, networks),) if networks else ()
-        port = settings.tunnel_port
         yield Rule(
-            (ToPorts(((port, port),)), Opening(), NotFromAddressSet(family, MESH[family]), *static),
+            (here, Opening(), NotFromAddressSet(family, MESH[family]), *static),
             Reset(), "tunnels come from hosts of the mesh", counted=True,
         )  # fmt: skip
 

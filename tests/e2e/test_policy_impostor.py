@@ -26,11 +26,13 @@ WEB = 8080
 
 @pytest.fixture(scope="module")
 def abandoned(make_lab: MakeLab) -> Lab:
-    """`web` is registered on host2, whose agent has gone; `shop` on host1 may call it."""
+    """`web` is registered on host2, whose agent has gone, and somebody else beats; `shop` on host1 may call it."""
     lab = make_lab()
     lab.register("host2", "web", WEB)
     look.allow(lab, "shop", "web")
     lab.kill_agent("host2")
+    beat = lab.exec("host2", "nft", "add element inet nodeagent alive { tcp timeout 1h }")
+    assert beat.returncode == 0, beat.stderr
     return lab
 
 

@@ -168,6 +168,7 @@ def test_tunnels_are_accepted_from_hosts_of_the_mesh_only(backend: Backend) -> N
         host.listen("tunnel", host.ip6, 15008)
         agent = start_agent(host)
         apply(host)
+        host.run(agent.elements.beat)
         for address in (host.ip4, host.ip6):
             with pytest.raises(ConnectionRefusedError):
                 peer.connect(address, 15008)

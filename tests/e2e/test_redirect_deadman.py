@@ -35,7 +35,7 @@ def hosts(backend: Backend) -> Iterator[tuple[Host, Host]]:
     with two_hosts(backend) as (host, peer):
         for each in (host, peer):
             for address in (each.ip4, each.ip6):
-                for port in (WEB, OTHER, SSH):
+                for port in (WEB, OTHER, SSH, limits.TUNNEL_PORT):
                     each.listen("app", address, port)
         yield host, peer
 
@@ -98,6 +98,21 @@ def test_a_beat_brings_capture_back_and_open_connections_never_notice(hosts: tup
     host.run(agent.elements.beat)
     assert ask(host.connect(peer.ip4, WEB)) == "agent:hello"
     assert ask(peer.connect(host.ip4, WEB)) == "agent:hello"
+
+
+@pytest.mark.parametrize("fail", ["open", "closed"])
+def test_without_a_beat_no_tunnel_opens_and_open_ones_never_notice(hosts: tuple[Host, Host], fail: Fail) -> None:
+    """The socket is there, and whoever hangs behind it would not answer."""
+    host, peer = hosts
+    agent = start_agent(host, fail=fail)
+    apply(host, fail=fail)
+    capture(host, agent, peer, Exceptions(fail))
+    kept = [peer.connect(address, limits.TUNNEL_PORT) for address in (host.ip4, host.ip6)]
+    host.run(agent.elements.stop_beat)
+    assert all(refused_at_once(peer, address, limits.TUNNEL_PORT) for address in (host.ip4, host.ip6))
+    assert [ask(connection) for connection in kept] == ["app:hello"] * 2
+    host.run(agent.elements.beat)
+    assert [ask(peer.connect(address, limits.TUNNEL_PORT)) for address in (host.ip4, host.ip6)] == ["app:hello"] * 2
 
 
 def test_the_switch_falls_by_itself(hosts: tuple[Host, Host]) -> None:
