@@ -37,26 +37,28 @@ class Verdict:
     """Of those that were killed and do not end."""
 
 
-def judge(pulses: Sequence[Pulse], now: float) -> Verdict:
+def judge(pulses: Sequence[Pulse], now: float, resumed_at: float = float("-inf")) -> Verdict:
     """Alive is an agent with at least one serving worker, all of whose serving workers have answered within ANSWER_S.
+
+    resumed_at: since when this process runs without a pause; before it nobody was asked, so nobody's patience was used up.
 
     A worker that starts or drains does not count: its share is with the others, or waits in its queue for moments. Nor
     does a spare, but one that hangs is of no use.
     """
     serving = [pulse for pulse in pulses if pulse.state == State.SERVING]
     is_beating = bool(serving) and all(now - pulse.answered_at <= limits.ANSWER_S for pulse in serving)
-    held = tuple(pulse.number for pulse in pulses if now - pulse.killed_at >= limits.KILLED_S)
-    return Verdict(is_beating, tuple(pulse.number for pulse in pulses if _is_hung(pulse, now)), held)
+    held = tuple(pulse.number for pulse in pulses if now - max(pulse.killed_at, resumed_at) >= limits.KILLED_S)
+    return Verdict(is_beating, tuple(pulse.number for pulse in pulses if _is_hung(pulse, now, resumed_at)), held)
 
 
-def _is_hung(pulse: Pulse, now: float) -> bool:
+def _is_hung(pulse: Pulse, now: float, resumed_at: float) -> bool:
     """One that starts is not asked yet; nobody waits for one that drains but who talks with it already."""
-    silent_s = now - pulse.answered_at
+    silent_s = now - max(pulse.answered_at, resumed_at)
     match pulse.state:
         case State.STARTING:
-            return now - pulse.born_at > limits.START_S
+            return now - max(pulse.born_at, resumed_at) > limits.START_S
         case State.OPENING:
-            return silent_s > limits.HUNG_S or now - pulse.told_at > limits.OPEN_S
+            return silent_s > limits.HUNG_S or now - max(pulse.told_at, resumed_at) > limits.OPEN_S
         case State.STANDBY | State.SERVING:
             return silent_s > limits.HUNG_S
         case State.DRAINING:
@@ -81,6 +83,7 @@ class Heartbeat:
         self._on_alive = on_alive
         self._number = 0
         self._last_at = loop.time()
+        self._resumed_at = float("-inf")
         self._served_at = float("-inf")
         self.is_draining = False
 
@@ -91,12 +94,12 @@ class Heartbeat:
             await asyncio.sleep(limits.BEAT_S)
 
     def tick(self) -> None:
-        """One beat. After a pause of this very process (a stopped machine) nobody is judged: nobody was asked."""
+        """One beat. After a pause of this very process (a stopped machine, a busy one) the workers' time begins anew."""
         now = self._loop.time()
-        was_asleep = now - self._last_at > 2 * limits.BEAT_S
+        if now - self._last_at > 2 * limits.BEAT_S:
+            self._resumed_at = now
         self._last_at = now
-        if not was_asleep:
-            self._act(now)
+        self._act(now)
         if self.is_draining or now - self._served_at <= limits.UNSERVED_S:
             self._on_alive()
         self._number += 1
@@ -105,7 +108,8 @@ class Heartbeat:
 
     def _act(self, now: float) -> None:
         workers = {worker.number: worker for worker in self._fleet.living()}
-        verdict = judge([Pulse(w.number, w.state, w.born_at, w.answered_at, w.told_at, w.killed_at) for w in workers.values()], now)
+        pulses = [Pulse(w.number, w.state, w.born_at, w.answered_at, w.told_at, w.killed_at) for w in workers.values()]
+        verdict = judge(pulses, now, self._resumed_at)
         for number in verdict.held:
             _give_up(workers.pop(number))
         for number in filter(workers.__contains__, verdict.hung):

@@ -110,7 +110,8 @@ def test_another_user_is_told_what_only_root_sees_and_nothing_that_is_not_so(tmp
             [sys.executable, "-P", "-c", program, "--config", str(path), "--socket", str(sock)], capture_output=True, text=True, check=False, cwd="/"
         )
     rows = json.loads(done.stdout)["findings"]
-    assert (done.returncode, done.stderr) == (3, "")
+    said = [line for line in done.stderr.splitlines() if "still looking at" not in line]  # which a busy machine makes it say
+    assert (done.returncode, said) == (3, [])
     assert [row for row in rows if row["level"] == "failed"] == []
     closed = {row["group"]: row["name"] for row in rows if row["found"] == "only root can see this"}
     assert closed["host"] == "agent, configuration, users, files, state"

@@ -108,14 +108,29 @@ def test_the_watchdog_is_fed_as_long_as_workers_serve_or_may_yet_be_replaced(*, 
     assert fed == [NOW + second for second in range(1, 60 if is_draining else int(limits.ANSWER_S + limits.UNSERVED_S) + 1)]
 
 
-def test_after_a_pause_of_the_machine_the_watchdog_is_fed_and_nobody_is_judged() -> None:
-    """Its answers could not come; the first tick after it is a sign of life."""
+def test_after_a_pause_of_the_machine_a_worker_has_as_long_to_answer_as_ever() -> None:
+    """It could not before; the first tick after the pause is a sign of life for the watchdog."""
     clock, worker, fed = _Clock(), _Worker(NOW), []
     fleet = SimpleNamespace(living=lambda: [worker], is_holding=False)
     heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda: None, lambda: fed.append(clock.now))
-    for clock.now in (NOW + 1.0, NOW + 10.0):
+    for clock.now in (NOW + 1.0, NOW + 10.0, *(NOW + 10.0 + second for second in range(1, int(limits.HUNG_S) + 1))):
         heart.tick()
-    assert (fed, worker.kills) == ([NOW + 1.0, NOW + 10.0], 0)
+        assert worker.kills == 0
+    assert fed[:2] == [NOW + 1.0, NOW + 10.0]
+    clock.now += 1
+    heart.tick()
+    assert worker.kills == 1
+
+
+def test_a_supervisor_that_was_kept_from_its_turn_beats_at_once_where_all_have_answered() -> None:
+    """Another second, and the kernel's switch would refuse calls that would be served."""
+    clock, worker, beats = _Clock(), _Worker(NOW), []
+    fleet = SimpleNamespace(living=lambda: [worker], is_holding=False)
+    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda: beats.append(clock.now), lambda: None)
+    for clock.now in (NOW + 1.0, NOW + 1.0 + limits.ALIVE_S - 0.5):
+        worker.answered_at = clock.now
+        heart.tick()
+    assert beats == [NOW + 1.0, NOW + limits.ALIVE_S + 0.5]
 
 
 def test_until_somebody_has_served_the_limit_for_starts_holds() -> None:
