@@ -78,6 +78,16 @@ class TunnelPool:
                 if tunnel.serial != serial:
                     tunnel.retire()
 
+    def look_after(self, key: TunnelKey) -> None:
+        """A call waits for an answer: silent tunnels are asked whether they live, and mute ones take no other call.
+
+        What is open on those stays: it goes on when the peer does.
+        """
+        for tunnel in self._tunnels.get(key, ()):
+            if tunnel.is_mute:
+                tunnel.retire()
+            tunnel.ask()
+
     def _usable(self, key: TunnelKey) -> Tunnel | None:
         usable = (tunnel for tunnel in self._lasting(key) if tunnel.has_room)
         return min(usable, key=lambda tunnel: len(tunnel.session.streams), default=None)
@@ -93,6 +103,7 @@ class TunnelPool:
         if opening is None:
             self._check_room(key)
             opening = self._opening[key] = _Opening(asyncio.create_task(self._dial(key)))
+            opening.task.add_done_callback(_hear)  # those who waited may have given up
         if opening.waiting >= limits.STREAMS_WAITING:
             raise LimitReached(f"{opening.waiting} connections wait for a tunnel to {key.host} already")
         opening.waiting += 1
@@ -154,6 +165,12 @@ class TunnelPool:
         if tunnel.refusal:
             raise tunnel.refusal
         return tunnel
+
+
+def _hear(task: asyncio.Task[Tunnel]) -> None:
+    """Takes note of how it ended: asyncio would print what nobody has asked for."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _demand(tunnel: Tunnel, *, key: TunnelKey, datacenter: str, live: Live, roots: Mapping[str, Certificate]) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import math
 import os
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,7 @@ class Tunnel(asyncio.Protocol):
         self._is_flush_due = False
         self._is_paused = False
         self._heard_at = self._used_at = self._loop.time()
+        self._asked_at = float("-inf")
         self._pings = 0
         self._stays_until = float("-inf")
         self._pulse: asyncio.TimerHandle | None = None
@@ -228,6 +230,20 @@ class Tunnel(asyncio.Protocol):
         else:
             self._ask(silent_s)
 
+    def ask(self) -> None:
+        """Asks a silent peer whether it lives, for calls that wait for an answer: once until it says something."""
+        if self._asked_at <= self._heard_at <= self._loop.time() - limits.CALL_LOOK_S:
+            self._asked_at = self._loop.time()
+            self.session.ping()
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether the peer has said nothing for CALL_SILENT_S since it was asked, although the network is there."""
+        if not self._heard_at < self._asked_at <= self._loop.time() - limits.CALL_SILENT_S:
+            return False
+        is_open = self.transport and not self.transport.is_closing()
+        return bool(is_open and _is_still(self.transport.get_extra_info("socket")))
+
     @property
     def _idle_s(self) -> float:
         """Whoever opened it closes it; the other side does so for a peer that does not."""
@@ -239,3 +255,12 @@ class Tunnel(asyncio.Protocol):
             self.session.ping()
         else:
             self._pings = 0
+
+
+def _is_still(sock: socket.socket) -> bool:
+    """Whether the peer's kernel has acknowledged everything, and ours has got nothing: what waits here unread is our own delay.
+
+    Source: Linux, struct tcp_info: tcpi_unacked, tcpi_last_data_recv (ms).
+    """
+    unacked, received_ms = struct.unpack_from("=24xI24xI", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56))
+    return bool(unacked == 0 and received_ms >= limits.CALL_SILENT_S * 1000)

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from nodeagent import limits
+from nodeagent.lab import layout
 from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import Capture, MakeLab
 from tests.e2e.support import look
@@ -19,6 +20,9 @@ from tests.support.eventually import eventually
 
 WEB, CLEAR = 8080, 7999
 CALLERS = [f"caller{number}" for number in range(8)]
+PROMISED_S = 5.0  # no call waits longer for an answer or a refusal where an agent hangs
+BUSY_S = 2.0
+LONG_S = 2 * limits.CALL_LOOK_S + limits.CALL_SILENT_S + limits.CALL_AGAIN_S
 NewUnit = Callable[..., Unit]
 
 
@@ -178,6 +182,13 @@ def lost_so_far(lab: Lab) -> float:
     return float(next(line.split()[1] for line in page.splitlines() if line.startswith("nodeagent_connections_lost_total")))
 
 
+def beats(lab: Lab) -> bool:
+    """Whether the kernel of host2 has heard of its agent within the last five seconds."""
+    done = lab.exec("host2", "nft", "list", "set", "inet", "nodeagent", "alive")
+    assert done.returncode == 0, done.stderr
+    return "elements" in done.stdout
+
+
 @pytest.fixture
 def frozen(pair: Lab) -> Iterator[Callable[[], None]]:
     """`frozen()`: the workers of host2 stand still: connections are accepted, and nobody says a word."""
@@ -191,6 +202,7 @@ def frozen(pair: Lab) -> Iterator[Callable[[], None]]:
     yield freeze
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
+    eventually(lambda: beats(pair), look.WITHIN_S, "host2 takes tunnels again")
 
 
 def test_a_peer_that_accepts_and_says_nothing_costs_one_handshake_and_nobody_else(
@@ -273,14 +285,81 @@ def test_a_short_partition_costs_nothing(
     pair: Lab, unit: NewUnit, echo: Echo, text: bytes, partition: Callable[[str], None]
 ) -> None:
     """What is sent meanwhile arrives when the way is free again."""
-    client = unit("host1", "shop").connect(*target(pair))
-    assert speaks(client, text)
+    shop = unit("host1", "shop")
+    client, *_ = warm = [shop.connect(*target(pair)) for _ in range(20)]
+    assert all(speaks(sock, text) for sock in warm), "each worker has a tunnel"
     partition("on")
+    began = time.monotonic()
     client.sendall(text)
+    fresh = shop.connect(*target(pair))
+    fresh.sendall(text)
     eventually(lambda: retransmits(pair), look.WITHIN_S, "the tunnel tries again")
+    eventually(lambda: time.monotonic() - began > LONG_S, look.WITHIN_S, "an agent that hangs would be given up")
     partition("off")
-    assert client.recv(len(text)) == text
+    assert receive(client, len(text)) == text
+    assert receive(fresh, len(text)) == text
     assert speaks(client, text)
+
+
+# --- a whole agent hangs ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hung(pair: Lab) -> Iterator[Callable[[], Callable[[], None]]]:
+    """`hung()`: all processes of host2's agent stand still, until what it returns is called, or the test ends."""
+    pids: list[int] = []
+
+    def go_on() -> None:
+        while pids:
+            os.kill(pids.pop(), signal.SIGCONT)
+
+    def hang() -> Callable[[], None]:
+        pids.extend(pair.pids("host2", layout.AGENT))
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        return go_on
+
+    yield hang
+    go_on()
+
+
+def test_calls_to_an_agent_that_hangs_whole_end_within_five_seconds(
+    pair: Lab, unit: NewUnit, echo: Echo, text: bytes, hung: Callable[[], Callable[[], None]]
+) -> None:
+    """From the first moment on, by open tunnels and by new ones; what is open waits for it, and goes on."""
+    shop = unit("host1", "shop")
+    old = shop.connect(*target(pair))
+    assert speaks(old, text)
+    go_on = hung()
+    are_refused_in_time(shop, pair)
+    eventually(lambda: not beats(pair), look.WITHIN_S, "the switch of host2")
+    are_refused_in_time(shop, pair)
+    are_refused_in_time(unit("host1", "fresh"), pair)
+    go_on()
+    assert speaks(old, text)
+    eventually(lambda: answers(shop, target(pair), text), look.WITHIN_S, "calls pass again")
+
+
+def are_refused_in_time(caller: Unit, lab: Lab) -> None:
+    """Some calls, side by side."""
+    began = time.monotonic()
+    for sock in [caller.connect(*target(lab)) for _ in range(5)]:
+        assert is_reset(sock)
+    assert time.monotonic() - began < PROMISED_S
+
+
+def test_an_agent_without_a_turn_for_two_seconds_loses_no_call(
+    pair: Lab, unit: NewUnit, echo: Echo, text: bytes, hung: Callable[[], Callable[[], None]]
+) -> None:
+    """As on a busy host: calls that wait for it are answered."""
+    shop = unit("host1", "shop")
+    assert speaks(shop.connect(*target(pair)), text)
+    go_on = hung()
+    began = time.monotonic()
+    calls = [shop.connect(*target(pair)) for _ in range(20)]
+    eventually(lambda: time.monotonic() - began >= BUSY_S, look.WITHIN_S, "the time has passed")
+    go_on()
+    assert all(speaks(sock, text) for sock in calls)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Calls through a tunnel between two hosts' data planes: real TLS and sockets on loopback."""
 
 import asyncio
+import gc
 import socket
 
 import pytest
@@ -10,7 +11,17 @@ from nodeagent.errors import Denied, PeerIdentity, PeerUnreachable, UpstreamRefu
 from nodeagent.model.address import Address
 from nodeagent.model.intention import Intention
 from nodeagent.proxy.ends import StreamEnd
+from nodeagent.proxy.tunnel import Tunnel
+from tests.support.loop import until
 from tests.support.twohosts import Client, TwoHosts, key_ring, run
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is noticed soon, and a living agent has all the time."""
+    monkeypatch.setattr(limits, "CALL_LOOK_S", 0.02)
+    monkeypatch.setattr(limits, "CALL_SILENT_S", 0.1)
+    monkeypatch.setattr(limits, "CALL_ANSWER_S", 60.0)
 
 
 async def linked(hosts: TwoHosts) -> tuple[Client, socket.socket]:
@@ -237,6 +248,109 @@ def test_a_slow_reader_holds_a_bounded_amount() -> None:
             assert bytes(got) == payload
             app.close()
             client.sock.close()
+
+    run(work)
+
+
+async def hanging(hosts: TwoHosts) -> tuple[StreamEnd, Tunnel, Tunnel]:
+    """An open call, and both ends of its tunnel, of which the callee's agent reads no more."""
+    old = await hosts.call()
+    (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+    theirs.transport.pause_reading()
+    return old, ours, theirs
+
+
+def test_a_callee_that_hangs_is_given_up_soon_and_what_is_open_waits_for_it(quick: None) -> None:
+    """Its tunnel takes no new calls; once it goes on, so does what it carries, though its answer comes late."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            old, ours, theirs = await hanging(hosts)
+            await hosts.call()  # by a second tunnel
+            assert ours.is_ending
+            assert list(ours.session.streams.values()) == [old.stream]
+            theirs.transport.resume_reading()
+            await until(lambda: ours.session.pongs == 1, "the late answer")
+            assert not old.is_closed
+            old.reset()
+            await until(lambda: ours.transport is None, "its end")
+
+    run(work)
+
+
+def test_calls_that_wait_ask_once_and_an_answer_in_time_costs_nothing(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A callee's agent that is busy for a while keeps its tunnel, and its calls."""
+    monkeypatch.setattr(limits, "CALL_SILENT_S", 60.0)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            _, ours, theirs = await hanging(hosts)
+            calls = [asyncio.create_task(hosts.call()) for _ in range(50)]
+            await until(lambda: ours._asked_at > ours._heard_at, "a question")
+            before = ours._asked_at
+            await asyncio.wait(calls, timeout=5 * limits.CALL_LOOK_S)
+            assert ours._asked_at == before
+            theirs.transport.resume_reading()
+            await asyncio.gather(*calls)
+            assert hosts.one.live.tunnels == {ours}
+            assert (ours.is_ending, len(ours.session.streams)) == (False, 51)
+
+    run(work)
+
+
+def test_mute_tunnels_of_a_callee_are_given_up_together(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second try does not wait in another one."""
+    monkeypatch.setattr(limits, "STREAMS_PER_SESSION", 2)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            for _ in range(4):
+                await hosts.call()
+            olds = set(hosts.one.live.tunnels)
+            (await hosts.call()).reset()
+            assert len(olds) == 2
+            monkeypatch.setattr(limits, "STREAMS_PER_SESSION", 3)
+            for theirs in hosts.two.live.tunnels:
+                theirs.transport.pause_reading()
+            await hosts.call()
+            assert all(tunnel.is_ending for tunnel in olds)
+
+    run(work)
+
+
+def test_a_host_that_says_nothing_in_a_new_tunnel_either_is_unreachable(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits is told before a handshake's time is over; that nobody waits for its end any more is no defect."""
+    monkeypatch.setattr(limits, "CALL_AGAIN_S", 0.05)
+    monkeypatch.setattr(limits, "HANDSHAKE_S", 1.0)
+    defects: list[dict[str, object]] = []
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            await hanging(hosts)
+            asyncio.get_running_loop().remove_reader(hosts.door.fileno())
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: defects.append(context))
+            with pytest.raises(PeerUnreachable, match="says nothing; does its agent hang"):
+                await hosts.call()
+            await until(lambda: not hosts.one.pool._opening, "the end of the handshake")
+            gc.collect()
+
+    run(work)
+    assert defects == []
+
+
+def test_a_callee_that_lives_has_all_its_time(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers that it does, whatever its application is about: it keeps its tunnel."""
+    monkeypatch.setattr(limits, "CALL_ANSWER_S", 0.5)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            (await hosts.call()).reset()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            monkeypatch.setattr(theirs, "_on_request", lambda *_: StreamEnd())  # an application that is never reached
+            with pytest.raises(UpstreamTimeout, match="no answer"):
+                await hosts.call()
+            assert not ours.is_ending
+            assert ours.session.pongs > 1
 
     run(work)
 

@@ -12,6 +12,7 @@ from nodeagent.proxy import pool
 from nodeagent.proxy.tunnel import Tunnel
 from nodeagent.wire.connect import RESET_CODES
 from nodeagent.wire.stream import LOST, Budget
+from tests.support.loop import until
 from tests.support.twohosts import TwoHosts, run
 
 
@@ -150,6 +151,31 @@ def test_a_peer_that_answers_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
             theirs.transport.pause_reading()
             await gone(ours)
             assert end.reset_code == LOST
+
+    run(work)
+
+
+def test_a_peer_is_mute_only_where_nothing_of_it_waits_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that had no turn itself does not take that for the peer's silence."""
+    monkeypatch.setattr(limits, "CALL_LOOK_S", 0.0)
+    monkeypatch.setattr(limits, "CALL_SILENT_S", 0.2)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            await hosts.call()
+            (ours,), (theirs,) = hosts.one.live.tunnels, hosts.two.live.tunnels
+            theirs.transport.pause_reading()
+            while ours._asked_at <= ours._heard_at:  # a clock of milliseconds
+                ours.ask()
+                await asyncio.sleep(0.001)
+            await until(lambda: ours.is_mute, "its silence")
+            ours.transport.pause_reading()
+            theirs.session.ping()
+            await until(lambda: not ours.is_mute, "a word of it in our queue")
+            assert ours._heard_at < ours._asked_at
+            theirs.transport.resume_reading()
+            ours.transport.resume_reading()
+            await until(lambda: ours._heard_at > ours._asked_at, "its answer")
 
     run(work)
 
