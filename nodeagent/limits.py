@@ -65,6 +65,7 @@ WORKER_BUFFER_BYTES = 256 * 1024 * 1024  # all streams of a worker together; bey
 TLS_BIO_BYTES = 33_024  # two records: 93 KiB a session after a burst instead of 347
 DETAIL_CHARS = 400  # of a refusal's sentence that a peer is told: the longest of ours have 300
 HOPS = 1  # agents that a connection may have passed before this one: the caller's
+DESCRIPTORS_SPARE = 32  # of a worker: who comes with one of the last is refused and told why; without any, nobody could be
 CONNECTIONS_PER_WORKER = 9_000  # two descriptors each, below a hard limit of 20,000
 PREPARED_SOCKETS = 64  # made by the supervisor and sent in one message (0.95 ms)
 PREPARED_LOW = 128  # more are asked for below this: on a busy machine the supervisor may answer some 10 ms later

@@ -122,6 +122,9 @@ class View:
             yield self.modes.complaint
         for name, why in sorted(self.failing.items()):
             yield f"{name} does not run, and is tried again: {why}"
+        for link in self.workers.links:
+            if link.stats and link.stats.used_up:
+                yield f"worker {link.number} has used up its {link.stats.used_up} descriptors and refuses calls: raise LimitNOFILE="
         stats = self.supervisor.stats
         if stats is None or self.env.now() - self.supervisor.heard_at > limits.ALIVE_S:
             yield f"the supervisor is silent; {LOGS}"

@@ -4,6 +4,7 @@ from nodeagent.decide.inbound import decide_plaintext, decide_stream
 from nodeagent.decide.route import ToService, find_destination
 from nodeagent.errors import BadDestination, PeerIdentity, blame_caller
 from nodeagent.model.address import Address, OriginalDst, canonical_ip
+from nodeagent.proxy.descriptors import check_descriptor
 from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.outbound import caller_of, note_rules, note_way, refuse_loops
@@ -46,6 +47,7 @@ class Inbound:
             client.reset()
             return
         with refusals(relay, live):
+            check_descriptor(client.sock.fileno())
             live.check_room()
             refuse_loops(dst)
             to = find_destination(live.snapshot, dst, dst_is_local=True)

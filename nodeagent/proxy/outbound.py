@@ -15,6 +15,7 @@ from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.model.workload import Workload
 from nodeagent.proxy.call import Caller
+from nodeagent.proxy.descriptors import check_descriptor
 from nodeagent.proxy.ends import End, TcpEnd
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.owner import find_workload, stamped
@@ -43,6 +44,7 @@ class Outbound:
             client.reset()
             return
         with refusals(relay, live):
+            check_descriptor(client.sock.fileno())
             live.check_room()
             workload = await self._workload(client, dst)
             if relay.is_over:  # its client did not wait

@@ -13,6 +13,7 @@ from nodeagent.config import Config
 from nodeagent.errors import Drained
 from nodeagent.proxy.call import Caller
 from nodeagent.proxy.control import ControlChannel
+from nodeagent.proxy.descriptors import used_up
 from nodeagent.proxy.distrust import cut_distrusted
 from nodeagent.proxy.ends import TcpEnd
 from nodeagent.proxy.inbound import Inbound
@@ -172,7 +173,7 @@ class Plane:
         tunnels = [tunnel.row() for tunnel in live.tunnels]
         return WorkerStats(
             os.getpid(), live.generation, len(live.relays), dict(live.opened), sent, received, tunnels, lag_s, live.budget.used,
-            live.held.passed(), live.tag,
+            live.held.passed(), live.tag, used_up(),
         )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from nodeagent.errors import AgentError, LimitReached, PeerIdentity, blame_calle
 from nodeagent.model.address import Address, canonical_ip
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.control import ControlChannel
+from nodeagent.proxy.descriptors import check_descriptor
 from nodeagent.proxy.dial import readable
 from nodeagent.proxy.distrust import keep_trusted
 from nodeagent.proxy.ends import LINGER_RESET
@@ -108,6 +109,7 @@ class Welcome:
         hosts = self._live.snapshot.host_by_ip if self._live.generation else {}
         host = hosts.get(peer.ip)
         try:
+            check_descriptor(sock.fileno())
             knock = self._admit(peer, is_known=host is not None)
         except AgentError as error:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)

@@ -104,6 +104,8 @@ class WorkerStats(msgspec.Struct, tag="stats", frozen=True):
     """Source, destination, and how many connections between them policy let pass; empty while nothing changed."""
     tag: str = ""
     """What ids of its connections begin with."""
+    used_up: int = 0
+    """As many descriptors as it may have, if they are used up; else 0."""
 
 
 class CaptureFrame(msgspec.Struct, tag="capture", frozen=True):

@@ -54,13 +54,24 @@ def call(shop: Unit, address: str) -> socket.socket | None:
     return None
 
 
+def refused(lab: Lab) -> float:
+    """Connections that ended by a limit, as host1 counts them; its log holds fewer lines in a flood."""
+    page = lab.exec("host1", "curl", "-sSf", f"http://127.0.0.1:{limits.METRICS_PORT}/metrics").stdout
+    ended = (line for line in page.splitlines() if line.startswith("nodeagent_connections_total{"))
+    return sum(float(line.split()[-1]) for line in ended if 'reason="limit"' in line)
+
+
 def test_a_worker_without_descriptors_sheds_and_recovers(lab: Lab, shop: Unit) -> None:
-    """Each call is answered or ended, none is left waiting; the others and policy go on, and nobody spins."""
+    """Each call is answered, or ended and told, none is left waiting; the others and policy go on, and nobody spins."""
     address = lab.host("host2").ipv4
     with agent_by_hand(lab, "host1", through=("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}")):
         workers = look.worker_pids(lab, "host1")
         kept = [sock for _ in range(CALLS) if (sock := call(shop, address))]
         assert 0 < len(kept) < CALLS
+        eventually(lambda: refused(lab) == CALLS - len(kept), look.WITHIN_S, "all are counted")
+        assert all("raise LimitNOFILE=" in line["error"] for line in look.with_facts(lab, "host1", reason="limit"))
+        what = f"has used up its {DESCRIPTORS} descriptors"
+        eventually(lambda: what in " ".join(look.status(lab, "host1")["problems"]), look.WITHIN_S, "a problem")
         assert max(map(open_descriptors, workers.values())) <= DESCRIPTORS
         assert all(map(speaks, kept[:: len(kept) // 20 or 1]))
         for pid in workers.values():
@@ -68,6 +79,7 @@ def test_a_worker_without_descriptors_sheds_and_recovers(lab: Lab, shop: Unit) -
         for sock in kept:
             sock.close()
         eventually(lambda: answers(shop, (address, WEB), b"again"), look.WITHIN_S, "it serves again")
+        eventually(lambda: look.status(lab, "host1")["healthy"], look.WITHIN_S, "no problem any more")
         eventually(lambda: sum(call(shop, address) is not None for _ in range(50)) == 50, look.WITHIN_S, "as ever")
         assert look.worker_pids(lab, "host1") == workers, "nobody was replaced for it"
 

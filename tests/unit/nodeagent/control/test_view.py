@@ -108,6 +108,16 @@ def test_a_worker_that_is_late_is_a_warning(tmp_path) -> None:
     run(scene)
 
 
+def test_a_worker_without_descriptors_is_a_problem_while_it_is_so(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            playing.worker.send(replace(worker_stats(), used_up=400))
+            await told(playing, "problems", "worker 0 has used up its 400 descriptors and refuses calls: raise LimitNOFILE=")
+
+    run(scene)
+
+
 def test_a_worker_without_a_channel_is_shown_as_such(tmp_path) -> None:
     async def scene() -> None:
         async with ControlScene(tmp_path) as playing:
