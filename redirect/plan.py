@@ -128,8 +128,7 @@ def _exempt(settings: Settings) -> tuple[Rule, ...]:
 
 def _never(settings: Settings) -> tuple[Rule, ...]:
     """Where nobody is captured."""
-    ports = _never_ports(settings, but=settings.tunnel_port)
-    rules = [Rule((ports,), Accept(), "ssh, DNS, Consul, the agent itself, excluded ports"), _tunnel_out(settings)]
+    rules = [Rule((_never_ports(settings),), Accept(), "ssh, DNS, Consul, the agent itself, excluded ports")]
     for family in FAMILIES:
         loopback = (ToNetworks(family, _networks(LOOPBACK_NETWORKS, family)), ToPortSet(LOOPBACK_PORTS, holds=False))
         rules.append(Rule(loopback, Accept(), "loopback, but for services that are enforced there"))
@@ -145,15 +144,16 @@ def _never(settings: Settings) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _tunnel_out(settings: Settings) -> Rule:
-    """Who may call another agent's tunnel port. All others are captured there, as anywhere in the mesh, and refused by their agent.
+def _tunnels_out(settings: Settings) -> tuple[Rule, ...]:
+    """Who may call the tunnel port of a mesh host: the agent, and root, who looks who is there (`nodeagent check`).
 
-    An agent gives each host some places for handshakes, and any process could take those of its own host's agent. Root
-    looks who is there (`nodeagent check`). The uid is enough: what the agent opens must not come back to it while its
-    cgroup is not known yet.
+    An agent gives each host some places for handshakes, and any process could take those of its own host's agent. Refused and
+    not redirected: what conntrack remembers of a redirected call would redirect the agent's, too, where it gets the same port.
     """
+    port = ToPorts(((settings.tunnel_port, settings.tunnel_port),))
     users = OfUsers(tuple(sorted({ROOT, *settings.agent_uids})))
-    return Rule((ToPorts(((settings.tunnel_port, settings.tunnel_port),)), users), Accept(), "tunnels are for agents, and root, to open")
+    reset = (Rule((port, ToAddressSet(f, MESH[f])), Reset(), "tunnels are for agents, and root, to open", counted=True) for f in FAMILIES)
+    return (Rule((port, users), Accept(), "tunnels are for agents, and root, to open"), *reset)
 
 
 def _captured(settings: Settings, action: Action, *, counted: bool = False) -> tuple[Rule, ...]:
@@ -204,6 +204,7 @@ def _closed(settings: Settings) -> tuple[Rule, ...]:
     """The dead-man switch: nobody beats, so new connections are refused at once, but for those that may bypass the agent."""
     return (
         Rule((), Jump("exempt")),
+        *_tunnels_out(settings),
         Rule((), Jump("never")),
         *(() if _refuses_last(settings) else (Rule((Beating(ALIVE),), Accept()),)),
         *_captured(settings, Goto("refuse")),
@@ -326,9 +327,8 @@ def _keeper() -> Table:
     )
 
 
-def _never_ports(settings: Settings, but: int = 0) -> ToPorts:
-    own = (port for port in settings.agent_ports if port != but)
-    return ToPorts(ranges_of((*NEVER_PORTS, *own, *settings.exclude_ports)))
+def _never_ports(settings: Settings) -> ToPorts:
+    return ToPorts(ranges_of((*NEVER_PORTS, *settings.agent_ports, *settings.exclude_ports)))
 
 
 def ranges_of(numbers: Iterable[int]) -> Ranges:

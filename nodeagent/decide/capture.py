@@ -52,8 +52,7 @@ def _exemptions(config: Config, sets: Sets, dst: Address) -> Iterator[str]:
     """Why nobody's call to `dst` is captured, in the order of the rules; empty where that is not why."""
     intercept = config.intercept
     yield "" if intercept.enabled else "intercept.enabled is false: nothing is captured"
-    is_tunnel_port = dst.port == limits.TUNNEL_PORT and dst.port not in intercept.exclude_ports
-    yield "" if is_tunnel_port else why_never_captured(config, dst.port)  # captured, but of agents and root: the agent refuses
+    yield why_never_captured(config, dst.port)
     loopback = "" if dst.port in sets.loopback_ports else _network_of(dst.ip, limits.LOOPBACK_NETWORKS)
     yield loopback and f'{loopback} is loopback, captured only for services with loopback = "enforce"'
     never, excluded = (_network_of(dst.ip, networks) for networks in (limits.NEVER_CAPTURED_NETWORKS, intercept.exclude_cidrs))

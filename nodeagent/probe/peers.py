@@ -40,7 +40,7 @@ def peers(scope: Scope) -> Peers | None:
     """Up to CHECK_PEERS of the hosts that the catalog calls meshed.
 
     Raises:
-        PermissionError: whoever else than root calls an agent's port is refused by our own.
+        PermissionError: our own rules refuse whoever else than root calls an agent's port.
     """
     if scope.is_pre or scope.status is None:
         return None

@@ -19,6 +19,7 @@ from redirect.rules import (
     RedirectTo,
     Reset,
     Ruleset,
+    ToAddressSet,
     ToEndpointSet,
     Told,
     ToPorts,
@@ -64,26 +65,33 @@ def chain(ruleset: Ruleset, name: str) -> list[object]:
 def test_every_chain_that_acts_lets_the_exempt_go_first(settings: Settings) -> None:
     """What is open already, the agent, and what is never captured."""
     ruleset = plan(settings)
-    for name in ("closed", "out"):
-        assert chain(ruleset, name)[:2] == [((), Jump("exempt")), ((), Jump("never"))]
+    for name, never in (("closed", 4), ("out", 1)):
+        assert (chain(ruleset, name)[0], chain(ruleset, name)[never]) == (((), Jump("exempt")), ((), Jump("never")))
     assert ((Opening(holds=False),), Accept()) in chain(ruleset, "exempt")
 
 
 @pytest.mark.parametrize("settings", SCENARIOS.values(), ids=SCENARIOS)
 def test_ssh_and_the_agents_ports_are_in_every_list_of_ports_never_captured(settings: Settings) -> None:
-    """In both directions, whatever is excluded besides; but where others take tunnels, which are for agents and root to open."""
+    """In both directions, whatever is excluded besides."""
     lists = [
         conditions[0]
         for name in ("never", "pre")
         for conditions, action in chain(plan(settings), name)
         if conditions and isinstance(conditions[0], ToPorts) and action == Accept()
     ]
-    never, tunnel, pre = lists
-    for ports, less in ((never, {settings.tunnel_port}), (pre, set())):
+    assert len(lists) == 2
+    for ports in lists:
         covered = {port for first, last in ports.ranges for port in range(first, last + 1)}
-        assert {22, 53, 8300, 8500, 8600, *settings.agent_ports, *settings.exclude_ports} - less <= covered
-    assert settings.tunnel_port not in {port for first, last in never.ranges for port in range(first, last + 1)}
-    assert (tunnel, OfUsers((0, *settings.agent_uids))) == chain(plan(settings), "never")[1][0]
+        assert {22, 53, 8300, 8500, 8600, *settings.agent_ports, *settings.exclude_ports} <= covered
+
+
+@pytest.mark.parametrize("settings", SCENARIOS.values(), ids=SCENARIOS)
+def test_tunnels_are_for_agents_and_root_to_open(settings: Settings) -> None:
+    """Others are refused at hosts of the mesh, before anything is redirected."""
+    port = ToPorts(((settings.tunnel_port, settings.tunnel_port),))
+    users, *others = chain(plan(settings), "closed")[1:4]
+    assert users == ((port, OfUsers((0, *settings.agent_uids))), Accept())
+    assert others == [((port, ToAddressSet(4, "mesh4")), Reset()), ((port, ToAddressSet(6, "mesh6")), Reset())]
 
 
 @pytest.mark.parametrize("settings", SCENARIOS.values(), ids=SCENARIOS)

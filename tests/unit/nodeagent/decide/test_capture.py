@@ -87,8 +87,6 @@ def test_it_says_what_the_rules_do(made: Config, ip: str, port: int) -> None:
     [
         ("10.77.0.2", 80, "10.77.0.2 is an address of the catalog"),
         ("10.77.0.2", 22, "never captured"),
-        ("10.77.0.2", limits.TUNNEL_PORT, "10.77.0.2 is an address of the catalog"),
-        ("10.77.0.2", limits.OUTBOUND_PORT, "the agent's own"),
         ("10.77.0.2", 7777, "intercept.exclude_ports"),
         ("10.9.1.1", 80, "10.9.0.0/16 is in intercept.exclude_cidrs"),
         ("10.3.3.3", 80, "10.0.0.0/8 is in intercept.mesh_cidrs"),
