@@ -46,8 +46,8 @@ HANDSHAKE_S = 5.0  # TLS and the first HTTP/2 settings of a tunnel
 TUNNELS_PER_PEER = 1024  # accepted by one worker: 93 KiB each after a burst; 16 callers, 16 services and 4 tunnels are 1,024
 ACCEPT_REST_S = 0.1  # after a failed accept: without descriptors, 100,000 tries a second help nobody
 HANDSHAKES_PER_SOURCE = 64  # in flight, per peer address and worker: each costs 0.4 to 0.85 ms of CPU
-HANDSHAKE_STALLED_S = 1.0  # from a peer's hello until the rest: a round trip and a millisecond of its CPU, on a busy host some 100 ms.
-# Whoever takes longer than ten times that gives way to a newer handshake of its source, where all its places are taken
+HANDSHAKE_STALLED_S = 2.5  # from a peer's hello until the rest: a round trip and a millisecond of its CPU, on a busy host some 100 ms.
+# Half of HANDSHAKE_S, for where hosts start again all at once it may be a second, and to end those that are nearest to their end helps nobody
 HELLO_BYTES = 16_384 + 5  # one TLS record: RFC 8446, 5.1; a longer hello is not a peer agent's
 SESSIONS_PER_KEY = 10  # tunnels of one (source, destination, host): with > 1,000 streams each, all CONNECTIONS_PER_WORKER may be of one
 TUNNELS_PER_KEY = 256  # those included that only finish what they carry, as after 128 days of certificates: 24 MiB at most

@@ -106,8 +106,8 @@ def alone(root: Path) -> Iterator[None]:
 
 def _holder(descriptor: int) -> str:
     """Who holds the lock, as far as the kernel tells."""
-    pid = find_holder((_PROC / "locks").read_text(encoding="ascii"), os.fstat(descriptor).st_ino)
     try:
+        pid = find_holder((_PROC / "locks").read_text(encoding="ascii"), os.fstat(descriptor).st_ino)
         words = (_PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:  # it has just ended, or its number means nothing here
         return ""

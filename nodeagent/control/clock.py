@@ -31,6 +31,11 @@ async def watch_clock(now: Callable[[], float], on_jump: Callable[[float], None]
             on_jump(offset - before)
 
 
+def _since_boot() -> float:
+    """Seconds, those in which the host slept included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class CatalogClock:
     """The catalog's clock, by the dates of its answers. Owned by its client.
 
@@ -38,7 +43,7 @@ class CatalogClock:
     needed to know that.
     """
 
-    def __init__(self, now: Callable[[], float], elapsed: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, now: Callable[[], float], elapsed: Callable[[], float] = _since_boot) -> None:
         self._now = now
         self._elapsed = elapsed
         self._began_at: float | None = None

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from nodeagent.process.handover import PassedWorker
 from nodeagent.process.orphans import Kin, born_tick, is_orphan
 
-Keep = Callable[[str, Sequence[int]], None]
+Keep = Callable[[str, Sequence[int]], object]
 """Has the service manager keep descriptors under a name."""
 
 PREFIX = "worker-"

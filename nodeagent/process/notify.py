@@ -103,13 +103,13 @@ class Notifier:
         self._is_away = True
         return True
 
-    def store(self, name: str, descriptors: Sequence[int], *, is_instead: bool = False) -> None:
-        """A successor gets these under this name, whatever becomes of this process.
+    def store(self, name: str, descriptors: Sequence[int], *, is_instead: bool = False) -> bool:
+        """A successor gets these under this name, whatever becomes of this process; whether there were descriptors for copies.
 
-        is_instead: of what it would get by that name now, which it gets still where no descriptors are left for copies.
+        is_instead: of what it would get by that name now, which it gets still where there were none.
         """
         if not self._address:
-            return
+            return True
         copies: list[int] = []
         try:
             for fd in descriptors:
@@ -117,9 +117,10 @@ class Notifier:
         except OSError as error:
             _close(copies)
             _log.error("descriptors_not_stored", name=name, error=str(error), effect="after a crash the next agent is without them")
-            return
+            return False
         before = self._unsent.get(name)
         self._want(name, _Wanted(tuple(copies), is_stale=is_instead or (before is not None and before.is_stale)))
+        return True
 
     def forget(self, name: str) -> None:
         """It gets nothing of this name any more."""

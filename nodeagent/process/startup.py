@@ -132,13 +132,15 @@ class Parts:
         self.key_file.save()
 
     def keep_marks(self, marks: Marks) -> None:
-        """Has the service manager keep what the kernel's stamps mean."""
+        """Has the service manager keep what the kernel's stamps mean; rather nothing than what they meant: numbers would mean two units."""
         try:
             memory = marks_to_keep(marks)
         except OSError as error:
             _log.warning("marks_not_kept", error=str(error), effect="after a crash, stamps are looked up for a moment")
+            self.notifier.forget(MARKS)
             return
-        self.notifier.store(MARKS, [memory], is_instead=True)
+        if not self.notifier.store(MARKS, [memory], is_instead=True):
+            self.notifier.forget(MARKS)
         os.close(memory)
 
 

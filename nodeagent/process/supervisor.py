@@ -265,10 +265,15 @@ class Supervisor:
             await self._look(self._reap)
             await self._look(self._end_remains)
             await self._look(self._parts.guard.check)
-            if self._parts.fleet.are_all_serving():
+            if self._are_all_ours():
                 await self._look(self._parts.guard.clear)
             await self._look(self._parts.units.follow)
             self._parts.fleet.changed.set()  # whoever waits for readiness looks at the guard too
+
+    def _are_all_ours(self) -> bool:
+        """Whether all serve, and nobody of an earlier generation is left who may yet call an application."""
+        fleet = self._parts.fleet
+        return fleet.are_all_serving() and all(worker.origin.generation == self._parts.generation for worker in fleet.living())
 
     def _reap(self) -> None:
         """Not while a program checks itself: that is a child of a moment, and its status is wanted."""

@@ -6,9 +6,7 @@ Those in which HTTP/2 was broken have ended by themselves, and are recorded here
 import asyncio
 import functools
 
-from nodeagent import limits
 from nodeagent.errors import AgentError, PeerProtocol, Revoked, blame_caller
-from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.tunnel import Tunnel
@@ -33,7 +31,7 @@ def _note_broken(live: Live, tunnel: Tunnel) -> None:
     if tunnel.session.is_broken:
         whose = f"{tunnel.source} -> {tunnel.destination}, {tunnel.peer} at {tunnel.address}"
         error = PeerProtocol(f"HTTP/2 was broken in the tunnel {whose}: {tunnel.session.failure}")
-        live.records.append(_row(live, tunnel, error if tunnel.is_client else blame_caller(error)))
+        live.note_tunnel(tunnel, error if tunnel.is_client else blame_caller(error))
 
 
 async def cut_distrusted(live: Live) -> None:
@@ -44,7 +42,7 @@ async def cut_distrusted(live: Live) -> None:
         try:
             live.keys.check(tunnel.standings)
         except Revoked as error:
-            live.records.append(_row(live, tunnel, error))
+            live.note_tunnel(tunnel, error)
             _end(live, tunnel, error)
             await asyncio.sleep(0)
 
@@ -65,13 +63,3 @@ def _cut(tunnel: Tunnel, error: AgentError) -> None:
         if isinstance(stream.handler, StreamEnd):
             stream.handler.condemn(error)
     tunnel.dismiss(str(error))
-
-
-def _row(live: Live, tunnel: Tunnel, error: AgentError) -> ConnectionRow:
-    """A cut tunnel is recorded besides its connections: it may have carried none."""
-    now = live.now()
-    return ConnectionRow(
-        id=live.next_id(), direction="tunnel", client=str(tunnel.address) if tunnel.address.ip else "",
-        original_dst="", opened_at=tunnel.opened_at, closed_at=now, source=tunnel.source, destination=tunnel.destination,
-        peer=tunnel.peer, reason=error.reason, side=error.side, error=str(error)[: limits.ERROR_CHARS],
-    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from nodeagent import limits
@@ -15,6 +15,7 @@ class Knock:
         self.ip = ip
         self.since = 0.0
         """When it began to wait, by the loop's clock."""
+        self.is_silent: Callable[[], bool] = lambda: True
         self.gave_way = False
         """Whether its place was given to a newer one."""
 
@@ -52,16 +53,22 @@ class Hall:
         """The time in which a whole hello has not come: the wait within `deadline` may end for a newer one's sake."""
         return _waiting(self._unread, knock, deadline)
 
-    def heard(self, knock: Knock, deadline: asyncio.Timeout) -> AbstractContextManager[None]:
-        """The time in which TLS goes on after the hello: as above, once it has lasted for HANDSHAKE_STALLED_S."""
-        return _waiting(self._heard, knock, deadline)
+    @contextmanager
+    def heard(self, knock: Knock, deadline: asyncio.Timeout, is_silent: Callable[[], bool]) -> Iterator[None]:
+        """The time in which TLS goes on after the hello: as above, once it has lasted for HANDSHAKE_STALLED_S.
+
+        is_silent: whether the peer owes the next word; what we have not read yet is our own delay.
+        """
+        knock.is_silent = is_silent
+        with _waiting(self._heard, knock, deadline):
+            yield
 
     def _make_room(self, ip: str) -> bool:
         """Ends the oldest wait for a hello; else the oldest for what follows it."""
         waits, knock = self._unread, _oldest(self._unread, ip)
         if knock is None:
             waits, knock = self._heard, _oldest(self._heard, ip)
-            if knock is None or asyncio.get_running_loop().time() - knock.since < limits.HANDSHAKE_STALLED_S:
+            if knock is None or asyncio.get_running_loop().time() - knock.since < limits.HANDSHAKE_STALLED_S or not knock.is_silent():
                 return False
         deadline = waits[ip][knock]
         _forget(waits, knock)

@@ -11,19 +11,20 @@ from typing import Any
 
 from nodeagent import limits
 from nodeagent.config import Config
-from nodeagent.errors import LimitReached, NoSnapshot
+from nodeagent.errors import AgentError, LimitReached, NoSnapshot, Reason
 from nodeagent.model.address import Address
 from nodeagent.model.outcome import ConnectionRow, Direction
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.record import RecordQueue
-from nodeagent.proxy.ends import End
+from nodeagent.proxy.ends import End, StreamEnd
 from nodeagent.proxy.held import HeldRelays
 from nodeagent.proxy.relay import Relay
-from nodeagent.proxy.room import fullest_first, held
+from nodeagent.proxy.room import fullest_first
 from nodeagent.proxy.tls import Keys
 from nodeagent.proxy.tunnel import Tunnel
 from nodeagent.proxy.upstream import PortPool
-from nodeagent.wire.stream import Budget
+from nodeagent.wire.connect import RESET_CODES
+from nodeagent.wire.stream import Budget, Stream
 
 _DEFECTS_A_MINUTE = 20
 
@@ -140,11 +141,31 @@ class Live:
         """Ends the fullest streams, until a part of the budget is free again: it looks at all, so not for each piece."""
         self._is_relief_due = False
         enough = self.budget.limit - self.budget.limit // limits.RELIEF_PARTS
-        for relay in fullest_first(self.relays.values()):
+        for tunnel, stream in fullest_first(self.tunnels):
             if self.budget.used <= enough:
                 return
             all_of_it = f"the {self.budget.limit} of this worker are used up, and those that hold most end"
-            relay.end_by(LimitReached(f"{held(relay)} bytes were held for a slow reader; {all_of_it}"))
+            self._end(tunnel, stream, LimitReached(f"{stream.held} bytes were held for a slow reader; {all_of_it}"))
+
+    def _end(self, tunnel: Tunnel, stream: Stream, error: LimitReached) -> None:
+        """The connection that it carries; where that is over and only its bytes are left, they, and the tunnel's row says so."""
+        if isinstance(stream.handler, StreamEnd):
+            stream.handler.condemn(error)
+        if not stream.is_closed:
+            code = RESET_CODES[Reason.LIMIT]
+            stream.reset(code)
+            self.note_tunnel(tunnel, error)
+            if stream.handler:
+                stream.handler.on_reset(code)
+
+    def note_tunnel(self, tunnel: Tunnel, error: AgentError) -> None:
+        """Records what has happened to a tunnel besides its connections: it may have carried none."""
+        now = self.now()
+        self.records.append(ConnectionRow(
+            id=self.next_id(), direction="tunnel", client=str(tunnel.address) if tunnel.address.ip else "",
+            original_dst="", opened_at=tunnel.opened_at, closed_at=now, source=tunnel.source, destination=tunnel.destination,
+            peer=tunnel.peer, reason=error.reason, side=error.side, error=str(error)[: limits.ERROR_CHARS],
+        ))  # fmt: skip
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work`, which records its own failures, and keeps it alive until it ends."""

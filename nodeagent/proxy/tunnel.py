@@ -5,10 +5,12 @@ lives and given up if it does not answer.
 """
 
 import asyncio
+import fcntl
 import math
 import os
 import socket
 import struct
+import termios
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +25,7 @@ from nodeagent.wire.stream import Budget, Headers, Stream, StreamHandler
 OnRequest = Callable[["Tunnel", Stream, Headers], StreamHandler]
 Clock = Callable[[], float]
 """Unix seconds."""
+_INT = struct.Struct("=i")
 
 
 class Tunnel(asyncio.Protocol):
@@ -263,4 +266,13 @@ def _is_still(sock: socket.socket) -> bool:
     Source: Linux, struct tcp_info: tcpi_unacked, tcpi_last_data_recv (ms).
     """
     unacked, received_ms = struct.unpack_from("=24xI24xI", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56))
-    return bool(unacked == 0 and received_ms >= limits.CALL_SILENT_S * 1000)
+    return bool(unacked == 0 and received_ms >= limits.CALL_SILENT_S * 1000 and not unread(sock))
+
+
+def unread(sock: socket.socket) -> int:
+    """Bytes that the kernel has for us; 0 for a socket that is closed. Source: ioctl_tty(2), FIONREAD."""
+    try:
+        (size,) = _INT.unpack(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(_INT.size)))
+    except (OSError, ValueError):
+        return 0
+    return int(size)

@@ -24,7 +24,7 @@ from nodeagent.proxy.ends import LINGER_RESET
 from nodeagent.proxy.hall import Hall, Knock
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.tls import ALPN, distrust, reason_of, verify_peer
-from nodeagent.proxy.tunnel import OnRequest, Tunnel
+from nodeagent.proxy.tunnel import OnRequest, Tunnel, unread
 from nodeagent.wire import client_hello
 from nodeagent.wire.client_hello import ClientHello, HelloError
 from nodeagent.wire.peer_text import printable
@@ -195,7 +195,7 @@ class Welcome:
         tunnel.on_defect = live.report
         with _giving_way(knock, "did not go on after its hello"):
             async with asyncio.timeout(limits.HANDSHAKE_S) as deadline:
-                with self._hall.heard(knock, deadline):
+                with self._hall.heard(knock, deadline, lambda: not unread(sock)):
                     await aiofastnet.connect_accepted_socket(
                         self._loop, lambda: tunnel, sock, ssl=context,
                         ssl_handshake_timeout=limits.HANDSHAKE_S, ssl_shutdown_timeout=2,

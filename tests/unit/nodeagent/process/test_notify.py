@@ -203,7 +203,7 @@ def test_without_descriptors_for_copies_the_manager_keeps_what_it_has(tmp_path: 
             raise OSError(errno.EMFILE, "Too many open files")
 
         monkeypatch.setattr(os, "dup", dup)
-        notifier.store("keys", [0], is_instead=True)
+        assert not notifier.store("keys", [0], is_instead=True)
         assert not notifier.has_unsent
         with pytest.raises(BlockingIOError):
             ear.recv(4096)

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,11 +16,12 @@ from nodeagent.errors import ConfigError
 from nodeagent.process import key_file, startup
 from nodeagent.process.capture import Capture
 from nodeagent.process.handover import Handover, PassedMarks
-from nodeagent.process.inherited import KEYS
+from nodeagent.process.inherited import KEYS, MARKS
 from nodeagent.process.interception import basis_of
 from nodeagent.process.listeners import ListenerSet
 from nodeagent.process.slot import Slot
 from nodeagent.process.startup import STEPS, worker_count
+from nodeagent.process.units import Marks
 from redirect.elements import Exceptions
 
 TEXT = '[host]\nname = "h"\naddresses = ["10.0.0.1"]\nworkers = {}\n[catalog]\naddress = "https://c:8501"\n'
@@ -112,3 +113,17 @@ def test_the_disk_s_word_on_what_may_bypass_is_not_taken(saved: Capture | None, 
     parts: Any = SimpleNamespace(passed=None, config=CONFIG, users=SimpleNamespace(control=user))
     startup._recall(parts, AsyncExitStack())
     assert parts.saved == (saved and Capture(("10.0.0.2",), (80,)))
+
+
+@pytest.mark.parametrize("fails", ["memory", "copies"])
+def test_rather_no_marks_are_kept_than_those_of_before(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next agent would give their later numbers to others, and a connection that waits would speak as another unit."""
+
+    def fail(_marks: Marks) -> int:
+        raise OSError(24, "Too many open files")
+
+    told: list[str] = []
+    notifier = SimpleNamespace(store=lambda *_, **__: fails != "copies", forget=told.append)
+    monkeypatch.setattr(startup, "marks_to_keep", fail if fails == "memory" else lambda _: os.open(os.devnull, os.O_RDONLY))
+    startup.Parts.keep_marks(cast("startup.Parts", SimpleNamespace(notifier=notifier)), Marks())
+    assert told == [MARKS]

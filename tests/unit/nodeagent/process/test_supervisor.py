@@ -28,6 +28,7 @@ from nodeagent.process.startup import Parts, Users
 from nodeagent.process.supervisor import HELD_SIGNALS, RESTART, Signals, Supervisor, run_supervisor
 from nodeagent.process.unit_map import UnitMap
 from nodeagent.process.units import StampedUnit
+from nodeagent.process.worker_process import Origin
 from nodeagent.process.workers import Fleet, FleetCalls
 from nodeagent.wire.frames import WorkerFacts
 from tests.support.loop import run, until
@@ -384,3 +385,17 @@ def test_a_stop_drains_and_leaves_nobody() -> None:
     restarted = Restarted()
     restarted.serve(signal.SIGTERM)
     assert restarted.told == ["no beat", "drain", "orphans end", "rules are whole", "control ends"]
+
+
+@pytest.mark.parametrize(("generations", "is_serving", "expected"), [((3, 3), True, True), ((3, 2), True, False), ((3, 3), False, False)])
+def test_what_open_connections_need_is_touched_only_once_nobody_of_before_is_left(
+    generations: tuple[int, ...], *, is_serving: bool, expected: bool
+) -> None:
+    """Who drains may still call an application from its caller's address."""
+
+    async def scene() -> None:
+        living = [SimpleNamespace(origin=Origin(generation)) for generation in generations]
+        fleet = SimpleNamespace(are_all_serving=lambda: is_serving, living=lambda: living)
+        assert supervisor_of(fleet=fleet, generation=3)._are_all_ours() is expected
+
+    run(scene)

@@ -63,10 +63,10 @@ def test_the_oldest_that_waits_for_its_hello_gives_way() -> None:
     run(scene)
 
 
-async def wait_heard(hall: Hall, knock: Knock) -> None:
-    """As a handshake that says nothing after its hello."""
+async def wait_heard(hall: Hall, knock: Knock, *, is_silent: bool = True) -> None:
+    """As a handshake that says nothing after its hello, or whose words wait for us."""
     async with asyncio.timeout(60) as deadline:
-        with hall.heard(knock, deadline):
+        with hall.heard(knock, deadline, lambda: is_silent):
             await asyncio.get_running_loop().create_future()
 
 
@@ -90,6 +90,22 @@ def test_one_that_stalls_after_its_hello_gives_way_where_nobody_else_can(monkeyp
         waits[0].cancel()
         await asyncio.wait(waits)
         assert not hall._heard
+
+    run(scene)
+
+
+def test_one_that_waits_for_us_gives_way_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy worker must not end those that are nearest to their end."""
+    monkeypatch.setattr(limits, "HANDSHAKE_STALLED_S", 0.0)
+
+    async def scene() -> None:
+        hall = Hall()
+        waits = [asyncio.create_task(wait_heard(hall, entered(hall), is_silent=False)) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert hall.enter("a") is None
+        for wait in waits:
+            wait.cancel()
+        await asyncio.wait(waits)
 
     run(scene)
 

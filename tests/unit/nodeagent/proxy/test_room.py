@@ -6,30 +6,23 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.errors import Reason
-from nodeagent.model.address import Address
-from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.live import Live
-from nodeagent.proxy.relay import Relay
-from nodeagent.proxy.room import fullest_first, held
-from nodeagent.wire.stream import Headers, Stream
+from nodeagent.proxy.room import fullest_first
+from nodeagent.proxy.tunnel import Tunnel
+from nodeagent.wire.connect import RESET_CODES
+from nodeagent.wire.stream import Stream
+from tests.support.loop import until
 from tests.support.twohosts import TwoHosts, config_of, run
 
 
-class Owner:
-    """A session that does nothing."""
-
-    def respond(self, stream: Stream, headers: Headers, *, end: bool) -> None: ...
-    def wrote(self, stream: Stream, size: int) -> None: ...
-    def reset(self, stream: Stream, code: int) -> None: ...
-    def consumed(self, stream: Stream, size: int) -> None: ...
-
-
-def holding(live: Live, peer: str, size: int) -> Relay:
-    """A connection from that peer of which so many bytes are held."""
-    end = StreamEnd()
-    end.stream = Stream(Owner(), 1)
-    end.stream.unread = size
-    return live.open(end, "tunnel", Address("10.0.0.1", 1), "", peer)
+def holding(live: Live, peer: str, *sizes: int) -> Tunnel:
+    """A tunnel from that peer of whose streams so many bytes are held."""
+    tunnel = Tunnel(live.budget, live.now, None)
+    tunnel.peer = peer
+    for number, size in enumerate(sizes):
+        stream = tunnel.session.streams[number] = Stream(tunnel.session, number)
+        stream.unread = size
+    return tunnel
 
 
 def test_the_fullest_of_whoever_holds_most_comes_first() -> None:
@@ -37,9 +30,8 @@ def test_the_fullest_of_whoever_holds_most_comes_first() -> None:
 
     async def work() -> None:
         live = Live("b3", config_of("host1", "127.0.0.1"))
-        for peer, size in (("few", 90), ("many", 30), ("many", 40), ("many", 50), ("few", 0)):
-            holding(live, peer, size)
-        found = [(relay.row.peer, held(relay)) for relay in fullest_first(live.relays.values())]
+        tunnels = [holding(live, "few", 90, 0), holding(live, "many", 30, 40), holding(live, "many", 50), holding(live, "none")]
+        found = [(tunnel.peer, stream.held) for tunnel, stream in fullest_first(tunnels)]
         assert found == [("many", 50), ("few", 90), ("many", 40), ("many", 30)]
 
     run(work)
@@ -70,5 +62,36 @@ def test_where_the_budget_is_spent_the_fullest_end_until_a_part_is_free(monkeypa
             assert all("held for a slow reader" in row.error for row in rows)
             assert two.relays, "those that hold least go on"
             assert not any(end.was_lost for end in ends)
+
+    run(work)
+
+
+def test_what_ended_connections_have_left_goes_before_connections_that_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that takes nothing, and whose calls are over: their bytes are its, and cost nobody else his connection."""
+    monkeypatch.setattr(limits, "STREAM_WINDOW_BYTES", 1)  # of the caller's agent, which is its own choice
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            two, loop = hosts.two.live, asyncio.get_running_loop()
+            ends = []
+            for _ in range(20):
+                end = await hosts.call()
+                sock, _ = await hosts.accept()
+                end.finish()
+                await loop.sock_sendall(sock, bytes(40_000))
+                sock.close()
+                ends.append(end)
+            await until(lambda: not two.relays, "the end of all calls")
+            last, (sock, _) = await hosts.call(), await hosts.accept()
+            assert two.records.take()
+            two.budget.limit = two.budget.used
+            await loop.sock_sendall(sock, bytes(10_000))
+            await until(lambda: any(end.reset_code == RESET_CODES[Reason.LIMIT] for end in ends), "one of them ends")
+            assert last.reset_code == 0
+            assert two.relays
+            records = two.records.take()
+            assert records
+            assert {(row.reason, row.direction, row.peer) for row in records.rows} == {(Reason.LIMIT, "tunnel", "host1")}
+            sock.close()
 
     run(work)
