@@ -1,9 +1,9 @@
 """What changes while the agent runs: addresses, ports, cgroups and the beat, as set elements. One transaction per call."""
 
-import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple, Self
 
 from redirect import nft as text
@@ -62,8 +62,6 @@ class Elements:
         self._capture: dict[str, frozenset[str]] = {}
         self._agents: tuple[str, ...] = ()
         self._units: dict[str, int] = {}
-        self._stamped: dict[str, tuple[int, int]] | None = None
-        """The units that were written, each as (number of its cgroup, mark); None: nobody knows what is there."""
         self._open_marks: frozenset[int] = frozenset()
 
     def __enter__(self) -> Self:
@@ -114,8 +112,8 @@ class Elements:
 
         open_marks: whose callers may bypass a dead agent, where the settings ask for it.
 
-        Gives the paths that could not be set because they are not there. Only what is new is written: a thousand take 70 ms.
-        Cgroups that are gone stay until `refill_cgroups`, as nft cannot delete them; the kernel gives no number twice.
+        Gives the paths that could not be set because they are not there. All are written each time, as nft cannot
+        delete the element of a cgroup that is gone.
 
         Raises:
             RedirectError: a mark outside the settings' range, or the kernel refused.
@@ -127,7 +125,7 @@ class Elements:
         self._units, self._open_marks = dict(marks_by_cgroup_path), frozenset(open_marks)
         if self._settings.knows_callers:
             self._run(text.render_fill(MAIN, _OPEN_CALLERS, sorted(f"{mark:#010x}" for mark in self._open_marks)))
-        return self._stamp()
+        return self._fill_cgroups(_UNITS, _stamps(self._units))
 
     def beat(self, lives_s: int = ALIVE_S) -> None:
         """The agent lives: for so many seconds from now, whatever was said before, captured connections go to it."""
@@ -157,7 +155,6 @@ class Elements:
         For each cgroup that nft lists it walks the whole cgroup tree, a second for 100 units and six for 300.
         """
         self.set_agents(self._agents)
-        self._stamped = None
         self.set_units(self._units, self._open_marks)
 
     def verify_capture(self) -> tuple[str, ...]:
@@ -167,24 +164,6 @@ class Elements:
             for heading, elements in self._capture.items()
             for sentence in difference(heading, self._listed(heading), elements)
         )
-
-    def _stamp(self) -> tuple[str, ...]:
-        """Has the map hold the units; gives the paths of those that are not there."""
-        there, self._stamped = self._stamped, None
-        found = {path: (number, self._units[path]) for path, number in self._identities(self._units).items()}
-        if there is None or not self._try_add([path for path in found if there.get(path) != found[path]]):
-            self._fill_cgroups(_UNITS, _stamps(self._units))
-        self._stamped = found
-        return tuple(path for path in self._units if path not in found)
-
-    def _try_add(self, paths: Iterable[str]) -> bool:
-        """Whether these units are in the map now: not where one has just ended, or its cgroup had another mark."""
-        elements = sorted(f"{element_of(self._mount, path)}{stamp}" for path, stamp in _stamps({p: self._units[p] for p in paths}).items())
-        try:
-            self._run(text.render_add(MAIN, _UNITS, elements))
-        except RedirectError:
-            return False
-        return True
 
     def _fill_cgroups(self, heading: str, values: Mapping[str, str]) -> tuple[str, ...]:
         """Fills a set keyed by cgroup with those that exist; gives the paths of the others.
@@ -216,7 +195,7 @@ class Elements:
         for path in paths:
             if element_of(self._mount, path):
                 with suppress(FileNotFoundError):
-                    found[path] = os.stat(f"{self._mount}/{path.strip('/')}").st_ino  # noqa: PTH116 - a third of pathlib's time
+                    found[path] = Path(self._mount, path.strip("/")).stat().st_ino
         return found
 
     def _run(self, commands: str, *, flags: int = 0) -> str:

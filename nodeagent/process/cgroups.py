@@ -65,16 +65,16 @@ def scan_units(root: Path) -> Scan:
     """The units below `root` and the slices that hold them. One directory is read per slice."""
     units: dict[str, UnitCgroup] = {}
     slices: list[Path] = []
-    waiting = [""]
+    waiting = [root]
     while waiting:
-        inside = waiting.pop()
-        slices.append(root / inside)
-        for entry in _directories(slices[-1]):
-            path = f"{inside}/{entry.name}".lstrip("/")
+        directory = waiting.pop()
+        slices.append(directory)
+        for entry in _directories(directory):
+            path = Path(entry.path)
             if is_trusted_slice(entry.name):
                 waiting.append(path)
             elif is_unit_name(entry.name):
-                units[entry.name] = UnitCgroup(path, entry.inode())
+                units[entry.name] = UnitCgroup(str(path.relative_to(root)), entry.inode())
     return Scan(units, tuple(slices))
 
 

@@ -1,10 +1,7 @@
 """Addresses and ports as elements; what happens to them in a kernel is in tests/e2e/test_redirect_elements.py."""
 
-from pathlib import Path
-
 import pytest
 
-from redirect import elements as elements_module
 from redirect.elements import Elements, Exceptions, capture_elements
 from redirect.errors import RedirectError
 from redirect.settings import Settings
@@ -58,38 +55,6 @@ def test_marks_of_callers_that_may_bypass_come_back_with_the_rest(monkeypatch: p
     kernel["open_callers"].clear()
     elements.restore()
     assert kernel["open_callers"] == {"0x5a000002"}
-
-
-def test_a_unit_that_starts_costs_what_is_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One that was made anew is new. All is written after a failure, and when that is asked for."""
-    kernel, commands = NftSets(monkeypatch), list[str]()
-    monkeypatch.setattr(elements_module, "read_mount", lambda: str(tmp_path))
-    run = kernel.run
-    monkeypatch.setattr(kernel, "run", lambda text, flags=0: commands.append(text) or run(text, flags=flags))
-    elements = Elements(Settings(agent_uids=(64901,)))
-
-    def written(marks: dict[str, int]) -> list[str]:
-        commands.clear()
-        assert elements.set_units(marks) == ()
-        return [line.split()[0] + str(line.count(" : ")) for text in commands for line in text.splitlines()]
-
-    for name in ("a", "b", "c"):
-        (tmp_path / name).mkdir()
-    first, second, third = 0x5A000001, 0x5A000002, 0x5A000003
-    assert written({"a": first, "b": second}) == ["flush0", "add2"]
-    assert written({"a": first, "b": second}) == []
-    assert written({"a": first, "b": second, "c": third}) == ["add1"]
-    assert written({"a": first}) == []
-    (tmp_path / "a").rename(tmp_path / "kept")  # else its number might be given again
-    (tmp_path / "a").mkdir()
-    assert written({"a": first}) == ["add1"]
-    elements.refill_cgroups()
-    assert len(kernel["units"]) == 1
-    kernel.refuses = True
-    with pytest.raises(RedirectError):
-        elements.set_units({"a": first, "b": second})
-    kernel.refuses = False
-    assert written({"a": first, "b": second}) == ["flush0", "add2"]
 
 
 def test_where_the_catalog_is_has_sets_of_its_own() -> None:
