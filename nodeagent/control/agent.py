@@ -11,6 +11,7 @@ from typing import Any
 from nodeagent import __version__, limits
 from nodeagent.config import Config
 from nodeagent.control.admin import serve_api, serve_metrics
+from nodeagent.control.clock import watch_clock
 from nodeagent.control.consul import Catalog
 from nodeagent.control.enforce import Enforcer
 from nodeagent.control.environment import Environment, real_environment
@@ -57,6 +58,7 @@ class Control:
             config, catalog, self.metrics, env,
             hand_out=self.workers.publish_keys, on_trust=self.follower.changed.set,
         )  # fmt: skip
+        self.now = env.now
         self.failing: dict[str, str] = {}
         """Parts that do not run, and why."""
         self.enforcer = Enforcer(self.modes, self.flows, self.publisher, self.workers, self.identity)
@@ -165,6 +167,7 @@ def _parts(control: Control, config: Config, handover: socket.socket) -> dict[st
         "compile": control.compile,
         "save": control.publisher.save,
         "flows": control.flows.keep,
+        "flow-clock": lambda: watch_clock(control.now, control.flows.shift),
         "identity": control.identity.run,
         "admin": lambda: serve_api(config.admin, control.view, control.enforcer, control.metrics),
     }

@@ -51,6 +51,13 @@ class FlowBook:
             if flow := flow_of(row):
                 self._add(flow, row.opened_at, max(row.opened_at, row.closed_at))
 
+    def shift(self, by_s: float) -> None:
+        """The clock was set: what was seen before stands by the new one as long ago as it was."""
+        for count in self._counts.values():
+            count.first_at += by_s
+            count.last_at += by_s
+        self._is_saved = self._is_saved and not self._counts
+
     def restore(self) -> None:
         """Goes on from what was saved; a file that cannot be read is replaced: flows are seen again."""
         try:
@@ -61,6 +68,9 @@ class FlowBook:
             _log.error("flows_ignored", path=str(self._path), error=str(error))
             return
         self._counts = dict(saved.flows[-self._most :]) | self._counts
+        for count in self._counts.values():  # a clock that was ahead then must not make them the latest for ever
+            count.last_at = min(count.last_at, self._now())
+            count.first_at = min(count.first_at, count.last_at)
         self._clients = Counter(flow.address for flow in self._counts if flow.client)
 
     async def keep(self) -> None:
@@ -91,8 +101,8 @@ class FlowBook:
             self._clients[gone.address] -= bool(gone.client)
 
     def _unsaved(self) -> bytes:
-        """What is to be written; empty where the file has it already."""
-        return b"" if self._is_saved else msgspec.msgpack.encode(_Saved(list(self.counts().items())))
+        """What is to be written, the old included, which may only look so by a wrong clock; empty where the file has it already."""
+        return b"" if self._is_saved else msgspec.msgpack.encode(_Saved(list(self._counts.items())))
 
     def _write(self, data: bytes) -> None:
         self._is_saved = True

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,23 +16,30 @@ _UNREADABLE = "a file that cannot be read"
 _log = open_log()
 
 
-class Switched(msgspec.Struct, frozen=True):
+class Switched(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One mode, as somebody switched it."""
 
     mode: Mode
     over: Mode | None
     """What the file said then; None: nothing. When it says something else, that is the later word, and counts."""
     by: str
-    at: float
-    """Unix seconds."""
+    at: Annotated[float, msgspec.Meta(ge=0, lt=253402300800)]
+    """Unix seconds, before the year 10000."""
 
 
 class Modes(msgspec.Struct, frozen=True):
-    """All that were switched: the file on disk."""
+    """All that were switched."""
 
     host: Switched | None = None
     services: dict[str, Switched] = {}
-    version: int = 1
+
+
+class _File(Modes, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file on disk. All of it must be there: one that says less is not ours, and what it leaves out may have been strict."""
+
+    host: Switched | None
+    services: dict[str, Switched]
+    version: Literal[1]
 
 
 class ModeBook:
@@ -61,7 +69,7 @@ class ModeBook:
     def restore(self) -> None:
         """Goes on with what was switched before; with strict for all where that cannot be known: what was enforced stays so."""
         try:
-            modes = msgspec.json.decode(self._path.read_bytes(), type=Modes)
+            modes = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except FileNotFoundError:
             return
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -70,7 +78,8 @@ class ModeBook:
             self.modes = all_strict(self._file)
             return
         self.modes = still_holding(modes, self._file)
-        if self.modes != modes:  # else what was overtaken would hold again when the file says again what it said then
+        self.complaint = self._about_strictness(self.modes)
+        if self.modes != Modes(modes.host, modes.services):  # else what was overtaken would hold again when the file says again what it said then
             self._forget_overtaken()
 
     def switch(self, mode: Mode | None, service: str, by: str) -> None:
@@ -81,15 +90,23 @@ class ModeBook:
         """
         meant: dict[str, Mode | None] = {service: mode} if mode else self.after_reset(service)
         modes = changed(self.modes, mode, service, self.configured(service), by, self._now())
-        replace_file(self._path, msgspec.json.encode(modes))
-        self.modes, self.complaint = modes, ""
+        self._save(modes)
+        self.modes, self.complaint = modes, self._about_strictness(modes)
         for name, word in meant.items():
             holds = word or self.config.host.mode  # a service that the file does not name goes with the host
             _log.warning("mode_switched", service=name, mode=holds, by=by, is_configured=mode is None)
 
+    def _about_strictness(self, modes: Modes) -> str:
+        """What is to be said as long as something is strict because a file could not be read; empty: nothing is."""
+        found = [each for each in (modes.host, *modes.services.values()) if each and each.by == _UNREADABLE]
+        return f"{self._path} could not be read: what nobody has switched since is strict until: nodeagent enforce --reset --yes" if found else ""
+
+    def _save(self, modes: Modes) -> None:
+        replace_file(self._path, msgspec.json.encode(_File(host=modes.host, services=modes.services, version=1)))
+
     def _forget_overtaken(self) -> None:
         try:
-            replace_file(self._path, msgspec.json.encode(self.modes))
+            self._save(self.modes)
         except OSError as error:
             _log.error("modes_not_saved", path=str(self._path), error=str(error))
             self.complaint = f"{self._path}: modes that the file has overtaken could not be removed: {error}"

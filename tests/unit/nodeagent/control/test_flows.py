@@ -155,3 +155,25 @@ def test_a_crash_costs_only_what_was_seen_last(tmp_path: Path, monkeypatch: pyte
         await asyncio.wait([task])
 
     run(scene)
+
+
+def test_a_clock_that_is_set_changes_nothing_of_who_was_seen_first(tmp_path: Path) -> None:
+    """Else clear text of today would be older than a tunnel that was seen while the clock was ahead."""
+    flows = book(tmp_path)
+    flows.extend([row(source="before", opened_at=110.0)])
+    flows.shift(3600.0)
+    flows.extend([row(source="ahead", opened_at=3750.0)])
+    flows.shift(-3600.0)
+    flows.extend([row(source="after", opened_at=190.0)])
+    assert [(flow.source, count.last_at) for flow, count in flows.counts().items()] == [("before", 110.0), ("ahead", 150.0), ("after", 190.0)]
+
+
+def test_a_wrong_clock_costs_no_flow_its_file_and_makes_none_the_latest_for_ever(tmp_path: Path) -> None:
+    """Written while it was 40 days ahead, read once it is right."""
+    then = 200.0 + 40 * 86400
+    flows = book(tmp_path)
+    flows.extend([row(source="old", opened_at=150.0), row(source="new", opened_at=then)])
+    flows._write(flows._unsaved())
+    later = FlowBook(tmp_path / "flows", lambda: 200.0)
+    later.restore()
+    assert [(flow.source, count.last_at) for flow, count in later.counts().items()] == [("old", 150.0), ("new", 200.0)]

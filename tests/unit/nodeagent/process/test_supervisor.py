@@ -388,9 +388,7 @@ def test_a_stop_drains_and_leaves_nobody() -> None:
 
 
 @pytest.mark.parametrize(("generations", "is_serving", "expected"), [((3, 3), True, True), ((3, 2), True, False), ((3, 3), False, False)])
-def test_what_open_connections_need_is_touched_only_once_nobody_of_before_is_left(
-    generations: tuple[int, ...], *, is_serving: bool, expected: bool
-) -> None:
+def test_what_connections_need_is_touched_once_nobody_of_before_is_left(generations: tuple[int, ...], *, is_serving: bool, expected: bool) -> None:
     """Who drains may still call an application from its caller's address."""
 
     async def scene() -> None:

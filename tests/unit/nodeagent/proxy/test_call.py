@@ -19,8 +19,8 @@ from tests.support.twohosts import Client, TwoHosts, key_ring, run
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is noticed soon, and a living agent has all the time."""
-    monkeypatch.setattr(limits, "CALL_LOOK_S", 0.02)
-    monkeypatch.setattr(limits, "CALL_SILENT_S", 0.1)
+    monkeypatch.setattr(limits, "CALL_LOOK_S", 0.05)
+    monkeypatch.setattr(limits, "CALL_SILENT_S", 0.4)
     monkeypatch.setattr(limits, "CALL_ANSWER_S", 60.0)
 
 
