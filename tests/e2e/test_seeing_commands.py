@@ -52,17 +52,6 @@ def words(table: str) -> list[list[str]]:
     return [line.split() for line in table.splitlines()]
 
 
-def test_whoever_asks_as_soon_as_the_agent_is_ready_sees_it_healthy(run: Run, lab: Lab) -> None:
-    """As after `systemctl start`, which returns then."""
-    place = lab.host("host1")
-    lab.stop_agent("host1")
-    known = len(look.log_lines(lab, "host1", "supervisor_ready"))
-    agent.start_agent(place, lab.state.holder(place))
-    eventually(lambda: len(look.log_lines(lab, "host1", "supervisor_ready")) > known, READY_S, "it is ready")
-    done = run("status")
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
-
-
 # --- looking -------------------------------------------------------------------------------------------------------
 
 TABLES = {
@@ -232,3 +221,17 @@ def test_what_cannot_be_registered_is_refused_with_the_reason(run: Run) -> None:
     missing = run("service", "list", "--config", "/nowhere.toml")
     assert (missing.returncode, "/nowhere.toml" in missing.stderr) == (NOT_FOUND, True)
     assert "db" not in run("service", "list", "--no-headers").stdout
+
+
+# --- and once all else has been seen, the agent starts anew ----------------------------------------------------------
+
+
+def test_whoever_asks_as_soon_as_the_agent_is_ready_sees_it_healthy(run: Run, lab: Lab) -> None:
+    """As after `systemctl start`, which returns then."""
+    place = lab.host("host1")
+    lab.stop_agent("host1")
+    known = len(look.log_lines(lab, "host1", "supervisor_ready"))
+    agent.start_agent(place, lab.state.holder(place))
+    eventually(lambda: len(look.log_lines(lab, "host1", "supervisor_ready")) > known, READY_S, "it is ready")
+    done = run("status")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
