@@ -30,11 +30,10 @@ _STDERR = 2
 
 def main(arguments: list[str]) -> None:
     """Watches until the supervisor's end is closed."""
-    beats = socket.socket(fileno=int(arguments[0]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ctrl-C is the supervisor's business
     privileges.name_process("nodeagent-sentry")
     privileges.keep_only(privileges.SENTRY)
-    with open_diag() as diag:
+    with socket.socket(fileno=int(arguments[0])) as beats, open_diag() as diag:
         if not can_end(diag):
             say("warning", "sentry_unable", why="the kernel was built without CONFIG_INET_DIAG_DESTROY",
                 effect="should all of the agent hang at once, who called just before waits for the service manager's watchdog")  # fmt: skip

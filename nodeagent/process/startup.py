@@ -33,13 +33,7 @@ from nodeagent.process.inherited import (
 from nodeagent.process.interception import basis_of, closed_units, settings_of, with_backend
 from nodeagent.process.key_file import NAME, KeyFile, remove_key_file, try_key_file
 from nodeagent.process.lifeline import last_of
-from nodeagent.process.listeners import (
-    ListenerSet,
-    check_ports_are_free,
-    complete_set,
-    free_name,
-    usable_families,
-)  # fmt: skip
+from nodeagent.process.listeners import ListenerSet, check_ports_are_free, complete_set, free_name, usable_families
 from nodeagent.process.notify import Notifier, without_systemd
 from nodeagent.process.orders import SpawnerSetup
 from nodeagent.process.orphans import Kin, end_remains, end_surplus

@@ -97,14 +97,14 @@ def end(diag: socket.socket, each: Unaccepted) -> bool:
     return True
 
 
-def can_end(diag: socket.socket) -> bool:
+def can_end(diag: socket.socket, family: int = socket.AF_INET) -> bool:
     """Whether this kernel can: it is asked to end what is not there.
 
     Raises:
         OSError: it refused for another reason.
     """
     try:
-        end(diag, Unaccepted(socket.AF_INET, bytes(48)))
+        end(diag, Unaccepted(family, bytes(48)))
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise

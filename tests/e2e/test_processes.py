@@ -64,11 +64,12 @@ class TestPrivileges:
             limits_of = Path(f"/proc/{host.worker(number)}/limits").read_text()
             assert re.search(r"Max core file size +0 +0 ", limits_of)
 
-    def test_the_supervisor_keeps_six_capabilities_and_the_spawner_three(self, host: Solo) -> None:
+    def test_the_supervisor_keeps_six_capabilities_the_spawner_three_and_the_sentry_one(self, host: Solo) -> None:
         """What the tables in privileges.py say is what the kernel says."""
         agent = host.start_ready()
         assert int(status_of(agent.pid)["CapBnd"], 16) == sum(1 << bit for bit in (5, 6, 7, 8, 12, 13))
         assert int(status_of(host.pids("nodeagent-spawn")[0])["CapBnd"], 16) == sum(1 << bit for bit in (6, 7, 8))
+        assert int(status_of(host.pids("nodeagent-sentr")[0])["CapBnd"], 16) == 1 << 12
 
 
 class TestDeaths:
