@@ -80,8 +80,7 @@ TABLE = (
 DEAD_ROWS = tuple(row for row in TABLE if not row.serves)
 NAMES = {"spawner": "nodeagent-spawn", "workers": "nodeagent-w"}
 SENTRY = "nodeagent-sentr"
-FULL = 8004
-"""Of an application that accepts nobody."""
+FULL = 8004  # of an application that accepts nobody
 
 
 class Site:
@@ -131,8 +130,6 @@ class Site:
         pids = self.lab.pids(host, layout.AGENT)
         if who == "all":
             return [*pids]
-        if who == "all but the sentry":
-            return [pid for pid in pids if look.comm(pid) != SENTRY]
         status = look.status(self.lab, host)
         if who in ("supervisor", "control"):
             return [status["supervisor"]["pid"] if who == "supervisor" else status["control_pid"]]
@@ -319,6 +316,12 @@ def timed_call(sock: socket.socket, address: str, port: int) -> tuple[str, float
         return call_with(sock, address, port, f"line-{next(_lines)}"), time.monotonic() - began
 
 
+def all_but_the_sentry(site: Site, host: str) -> list[int]:
+    """Processes of the agent; waits until there is one."""
+    pids = eventually(lambda: found if SENTRY in map(look.comm, found := site.pids(host, "all")) else [], look.WITHIN_S, "a sentry")
+    return [pid for pid in pids if look.comm(pid) != SENTRY]
+
+
 def state_of(pid: int) -> str:
     """T: it is stopped."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -331,7 +334,7 @@ def hang(site: Site) -> None:
         kept = [site.callers[host].connect(site.lab.host("host3").ipv4, PORTS["free"]) for host in BROKEN]
         kept += [site.stranger.connect(site.lab.host(host).ipv4, PORTS["free"]) for host in BROKEN]
         assert all(map(speaks, kept))
-        hit = {host: site.pids(host, "all but the sentry") for host in BROKEN}
+        hit = {host: all_but_the_sentry(site, host) for host in BROKEN}
         before = {host: ended(site, host) for host in BROKEN}
         pool = stack.enter_context(ThreadPoolExecutor(100))
         stopped = [pid for pids in hit.values() for pid in pids]
