@@ -113,12 +113,12 @@ class Sentry:
 def say(level: str, event: str, **facts: object) -> None:
     """A line as the others' logs have, unless it would have to wait: for that this process has no time."""
     at = datetime.now(tz=UTC).isoformat().replace("+00:00", "Z")
-    line = json.dumps({"at": at, "level": level, "process": "sentry", "event": event, **facts}).encode() + b"\n"
+    line = {"at": at, "level": level, "process": "sentry", "event": event, **facts}
     poller = select.poll()
     poller.register(_STDERR, select.POLLOUT)
     try:
         if poller.poll(0):
-            os.write(_STDERR, line)
+            os.write(_STDERR, json.dumps(line, separators=(",", ":")).encode() + b"\n")
     except OSError:  # a full disk, or nobody at the other end
         return
 
