@@ -33,10 +33,14 @@ class Guard:
     rules of iptables take seconds on a busy host: they are compared and repaired in a thread, and beats go on meanwhile.
     """
 
-    def __init__(self, settings: Settings | None, stays_closed: Callable[[str], bool] = lambda _: False) -> None:
+    def __init__(
+        self, settings: Settings | None, stays_closed: Callable[[str], bool] = lambda _: False,
+        on_beat: Callable[[float], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         """`settings`: None where interception is switched off; then nothing here touches the kernel, but `remove`.
 
-        stays_closed: whether a unit may never bypass a dead agent.
+        stays_closed: whether a unit may never bypass a dead agent. on_beat: told of each beat for how long it holds; 0: none is
+        to hold any more.
         """
         self._rules: Condition = "off"
         self._why = _OFF
@@ -47,6 +51,7 @@ class Guard:
         """Connections that went around the agent while nobody beat."""
         self._settings = settings
         self._stays_closed = stays_closed
+        self._on_beat = on_beat
         self._elements = open_elements(settings) if settings else None
         self._capture = Capture()
         self._written = self._capture
@@ -166,10 +171,12 @@ class Guard:
 
     def beat(self, lives_s: int = limits.ALIVE_S) -> None:
         """New connections are captured for the next seconds."""
+        self._on_beat(lives_s)
         self._try("beat", lambda elements: elements.beat(lives_s))
 
     def stop_beat(self) -> None:
         """New connections are refused or let by from now on, as configured."""
+        self._on_beat(0)
         self._try("stop_beat", lambda elements: elements.stop_beat())
 
     async def check(self) -> None:

@@ -28,6 +28,7 @@ SPAWNER: Mapping[int, str] = {
     _CAP_SETGID: "SETGID: and lose the groups of root",
     _CAP_SETPCAP: "SETPCAP: workers empty their bounding sets",
 }
+SENTRY: Mapping[int, str] = {_CAP_NET_ADMIN: "NET_ADMIN: sockets that nobody accepts are ended (SOCK_DESTROY)"}
 
 _PR_SET_DUMPABLE, _PR_SET_NAME = 4, 15
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24

@@ -33,19 +33,14 @@ from nodeagent.process.inherited import (
 from nodeagent.process.interception import basis_of, closed_units, settings_of, with_backend
 from nodeagent.process.key_file import NAME, KeyFile, remove_key_file, try_key_file
 from nodeagent.process.lifeline import last_of
-from nodeagent.process.listeners import (
-    ListenerSet,
-    check_ports_are_free,
-    complete_set,
-    free_name,
-    usable_families,
-)  # fmt: skip
+from nodeagent.process.listeners import ListenerSet, check_ports_are_free, complete_set, free_name, usable_families
 from nodeagent.process.notify import Notifier, without_systemd
 from nodeagent.process.orders import SpawnerSetup
 from nodeagent.process.orphans import Kin, end_remains, end_surplus
 from nodeagent.process.owner import CgroupIds, OwnerFinder
 from nodeagent.process.run_dir import lock_run_dir, prepare_run_dir, take_run_dir
 from nodeagent.process.saved_capture import try_saved_capture
+from nodeagent.process.sentry_process import SentryProcess
 from nodeagent.process.slot import Slot, merge
 from nodeagent.process.unit_map import UnitMap
 from nodeagent.process.units import Marks
@@ -84,6 +79,7 @@ class Parts:
     slots: list[Slot]
     has_inherited: bool
     """Whether any of their sockets was listening before this process was there."""
+    sentry: SentryProcess
     guard: Guard
     cgroup_ids: CgroupIds
     owners: OwnerFinder
@@ -254,8 +250,10 @@ def _drop(_parts: Parts, _stack: AsyncExitStack) -> None:
 
 def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
     is_enabled = parts.config.intercept.enabled
+    parts.sentry = SentryProcess(parts.loop, parts.environ)
+    stack.callback(parts.sentry.leave)
     try:
-        parts.guard = Guard(_settings(parts) if is_enabled else None, closed_units(parts.config))
+        parts.guard = Guard(_settings(parts) if is_enabled else None, closed_units(parts.config), parts.sentry.beat)
         stack.callback(parts.guard.close)
         if is_enabled:
             parts.guard.install(agent_cgroup())
@@ -359,6 +357,7 @@ def _clear(parts: Parts, _stack: AsyncExitStack) -> None:
 def _launch(parts: Parts, _stack: AsyncExitStack) -> None:
     parts.control.start()
     parts.fleet.start(parts.slots, is_resumed=parts.has_inherited)
+    parts.sentry.start()
 
 
 def agent_cgroup() -> str:

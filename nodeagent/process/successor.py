@@ -15,7 +15,7 @@ from nodeagent.process.startup import agent_cgroup
 from redirect import kernel
 from redirect.errors import RedirectError
 
-_PROGRAMS = ("nodeagent.process.supervisor", "nodeagent.process.spawner", "nodeagent.control.agent")
+_PROGRAMS = ("nodeagent.process.supervisor", "nodeagent.process.spawner", "nodeagent.process.sentry", "nodeagent.control.agent")
 
 
 def show_fitness(config_path: Path, fd: int) -> None:

@@ -232,7 +232,7 @@ class Supervisor:
         until = self._parts.loop.time() + grace_s
         await self._parts.fleet.drain(grace_s, self._signals.cut)
         await self._outlast_orphans(until)
-        await asyncio.gather(self._parts.guard.settle(), self._parts.control.stop())
+        await asyncio.gather(self._parts.guard.settle(), self._parts.control.stop(), self._parts.sentry.stop())
         await self._parts.key_file.settle()
 
     async def _outlast_orphans(self, until: float) -> None:
@@ -292,7 +292,7 @@ class Supervisor:
 
     def _ours(self) -> set[int]:
         parts, fleet = self._parts, self._parts.fleet
-        helpers = {os.getpid(), parts.control.pid, parts.key_file.pid, fleet.spawner.pid}
+        helpers = {os.getpid(), parts.control.pid, parts.key_file.pid, parts.sentry.pid, fleet.spawner.pid}
         return (helpers | {worker.pid for worker in fleet.living()}) - {0}
 
     async def _look(self, look: Callable[[], Awaitable[None] | None]) -> None:

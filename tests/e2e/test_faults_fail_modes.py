@@ -13,7 +13,9 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -26,7 +28,7 @@ from redirect.settings import Backend
 from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.app import App
-from tests.e2e.support.callers import call_with, say
+from tests.e2e.support.callers import call_with, heard, say
 from tests.e2e.support.settings import edit_config
 from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
@@ -77,6 +79,8 @@ TABLE = (
 )
 DEAD_ROWS = tuple(row for row in TABLE if not row.serves)
 NAMES = {"spawner": "nodeagent-spawn", "workers": "nodeagent-w"}
+SENTRY = "nodeagent-sentr"
+FULL = 8004  # of an application that accepts nobody
 
 
 class Site:
@@ -91,9 +95,9 @@ class Site:
         }
         for name in PORTS:
             assert lab.exec("host1", "nodeagent", "intention", "allow", "shop", name).returncode == 0
-        self._callers = {host: stack.enter_context(Unit(lab, host, "shop")) for host in BROKEN}
+        self.callers = {host: stack.enter_context(Unit(lab, host, "shop")) for host in BROKEN}
         self.tills = {host: stack.enter_context(Unit(lab, host, "till")) for host in BROKEN}
-        self._stranger = stack.enter_context(Unit(lab, "hub"))
+        self.stranger = stack.enter_context(Unit(lab, "hub"))
         self.directly = dict.fromkeys(BROKEN, 0)
         """Calls that bypassed the agent of a host."""
 
@@ -117,7 +121,7 @@ class Site:
         return {(way, name): self._met(host, way, name) for way, name in CALLS}
 
     def _met(self, host: str, way: str, name: str) -> str:
-        unit, to = (self._callers[host], "host3") if way == "out" else (self._stranger, host)
+        unit, to = (self.callers[host], "host3") if way == "out" else (self.stranger, host)
         place = self.lab.host(to)
         return "/".join(sorted({self.call(unit, host, to, name, address) for address in (place.ipv4, place.ipv6)}))
 
@@ -189,7 +193,7 @@ def play(site: Site, row: Row) -> None:
     """One row of the table."""
     for host in BROKEN:  # what was in the time of another row is told in that time
         eventually(lambda at=host: site.untold(at) == 0, 10 * limits.DRIFT_S, f"{host} has counted")
-    kept = {host: site._callers[host].connect(site.lab.host("host3").ipv4, PORTS["free"]) for host in BROKEN}
+    kept = {host: site.callers[host].connect(site.lab.host("host3").ipv4, PORTS["free"]) for host in BROKEN}
     assert all(speaks(sock) for sock in kept.values())
     site.directly = dict.fromkeys(BROKEN, 0)
     before = {host: site.bypassed(host) for host in BROKEN}
@@ -257,6 +261,116 @@ def cure(site: Site, row: Row, hit: dict[str, list[int]]) -> None:
             site.lab.start_agent(host)
 
 
+class FullQueue:
+    """An application's own queue, full of callers that came before its port was captured, and open for those who come after."""
+
+    def __init__(self, site: Site, host: str, stack: ExitStack) -> None:
+        self._unit = stack.enter_context(Unit(site.lab, host, "full"))
+        place = site.lab.host(host)
+        self._callers: dict[socket.socket, list[socket.socket]] = {}
+        for address in (place.ipv4, place.ipv6):
+            listener = self._unit.listen(address, FULL)
+            listener.listen(1)  # that is two, for the kernel
+            self._callers[listener] = [site.stranger.connect(address, FULL) for _ in range(2)]
+        site.lab.register(host, "full", FULL)
+        eventually(lambda: re.search(rf"\b{FULL}\b", site.lab.exec(host, "nodeagent", "intercept", "show").stdout), look.WITHIN_S, "it is captured")
+
+    def is_untouched(self) -> bool:
+        """Whether all are there, in their order, and talk; then the queue is empty."""
+        told = []
+        for listener, callers in self._callers.items():
+            for caller in callers:
+                accepted, (_, port) = self._unit.accept(listener)
+                accepted.sendall(b"welcome\n")
+                told.append(port == caller.getsockname()[1] and heard(caller) == "welcome")
+        return all(told)
+
+
+class Wave(NamedTuple):
+    """Calls of one moment: whatever a host's agent would carry."""
+
+    host: str
+    calls: list[Future[tuple[str, float]]]
+
+    def met(self) -> set[str]:
+        """What became of them; none was silent for longer than promised."""
+        results = [call.result() for call in self.calls]
+        assert max(waited_s for _, waited_s in results) < SILENT_S, results
+        return {answer.partition(":")[0] for answer, _ in results}
+
+
+def begin(site: Site, host: str, pool: ThreadPoolExecutor, ports: tuple[int, ...] = (PORTS["free"],)) -> Wave:
+    """Calls of the host, and in clear to its ports."""
+    here, there = site.lab.host(host), site.lab.host("host3")
+    places = [(site.callers[host], address, PORTS["free"]) for address in (there.ipv4, there.ipv6)]
+    places += [(site.stranger, address, port) for address in (here.ipv4, here.ipv6) for port in ports]
+    made = [(unit.sockets(1, 6 if ":" in address else 4)[0], address, port) for unit, address, port in places]
+    return Wave(host, [pool.submit(timed_call, *each) for each in made])
+
+
+def timed_call(sock: socket.socket, address: str, port: int) -> tuple[str, float]:
+    """What a call met, and after how many seconds."""
+    began = time.monotonic()
+    with sock:
+        sock.settimeout(2 * SILENT_S)
+        return call_with(sock, address, port, f"line-{next(_lines)}"), time.monotonic() - began
+
+
+def all_but_the_sentry(site: Site, host: str) -> list[int]:
+    """Processes of the agent; waits until there is one."""
+    pids = eventually(lambda: found if SENTRY in map(look.comm, found := site.pids(host, "all")) else [], look.WITHIN_S, "a sentry")
+    return [pid for pid in pids if look.comm(pid) != SENTRY]
+
+
+def state_of(pid: int) -> str:
+    """T: it is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def hang(site: Site) -> None:
+    """All but the sentry hang, and calls begin at once, and go on until the switch has fallen."""
+    with ExitStack() as stack:
+        queues = [FullQueue(site, host, stack) for host in BROKEN]
+        kept = [site.callers[host].connect(site.lab.host("host3").ipv4, PORTS["free"]) for host in BROKEN]
+        kept += [site.stranger.connect(site.lab.host(host).ipv4, PORTS["free"]) for host in BROKEN]
+        assert all(map(speaks, kept))
+        hit = {host: all_but_the_sentry(site, host) for host in BROKEN}
+        before = {host: ended(site, host) for host in BROKEN}
+        pool = stack.enter_context(ThreadPoolExecutor(100))
+        stopped = [pid for pids in hit.values() for pid in pids]
+        try:
+            for pid in stopped:
+                os.kill(pid, STOP)
+            eventually(lambda: {state_of(pid) for pid in stopped} == {"T"}, look.WITHIN_S, "all of them hang")
+            first = [begin(site, host, pool, (PORTS["free"], FULL)) for host in BROKEN]
+            later: list[Wave] = []
+            while beating := [host for host in BROKEN if site.beats(host)]:
+                later += [begin(site, host, pool) for host in beating]
+            assert [wave.met() for wave in first] == [{"reset"}] * len(first)
+            for wave in later:  # who came as the switch fell may have met the application
+                assert wave.met() <= {"reset", "refused", "app" if BROKEN[wave.host] == "open" else "reset"}
+            told = [(wave.host, before[wave.host] + len(wave.calls)) for wave in first]
+            eventually(lambda: all(ended(site, host) >= number for host, number in told), look.WITHIN_S, "each sentry tells how many it ended")
+            assert all(queue.is_untouched() for queue in queues)
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        for host in BROKEN:
+            wait_served(site, host)
+        assert all(map(speaks, kept))
+
+
+def ended(site: Site, host: str) -> int:
+    """Of those who waited, by the log of the sentry."""
+    return sum(line["number"] for line in look.log_lines(site.lab, host, "unaccepted_ended"))
+
+
+@WITH_NFT
+def test_who_calls_as_all_of_it_hangs_is_reset_in_time_and_nothing_else_is_touched(site: Site) -> None:
+    """Neither what is open, nor an application's own queue at the very address and port."""
+    hang(site)
+
+
 @WITH_NFT
 def test_strict_switched_on_beside_open_is_right_by_itself(site: Site) -> None:
     """No restart between the switch and the death: the kernel was told at once."""
@@ -278,3 +392,9 @@ def test_strict_switched_on_beside_open_is_right_by_itself(site: Site) -> None:
 def test_the_same_by_iptables(site: Site, row: Row) -> None:
     """Where the kernel decides; what the agent does about its own is the same."""
     play(site, row)
+
+
+@WITH_IPTABLES
+def test_who_calls_as_all_of_it_hangs_is_reset_in_time_by_iptables_too(site: Site) -> None:
+    """As with nft."""
+    hang(site)

@@ -18,6 +18,7 @@ from nodeagent import limits
 from tests.e2e.support.solo import CONTROL_UID, WORKER_UID, Solo, notify_socket
 from tests.e2e.support.waiting import wait_until
 
+SENTRY = "nodeagent-sentr"
 _PIDFD_GETFD = 438
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -64,11 +65,12 @@ class TestPrivileges:
             limits_of = Path(f"/proc/{host.worker(number)}/limits").read_text()
             assert re.search(r"Max core file size +0 +0 ", limits_of)
 
-    def test_the_supervisor_keeps_six_capabilities_and_the_spawner_three(self, host: Solo) -> None:
+    def test_the_supervisor_keeps_six_capabilities_the_spawner_three_and_the_sentry_one(self, host: Solo) -> None:
         """What the tables in privileges.py say is what the kernel says."""
         agent = host.start_ready()
         assert int(status_of(agent.pid)["CapBnd"], 16) == sum(1 << bit for bit in (5, 6, 7, 8, 12, 13))
         assert int(status_of(host.pids("nodeagent-spawn")[0])["CapBnd"], 16) == sum(1 << bit for bit in (6, 7, 8))
+        wait_until(lambda: [status_of(pid)["CapBnd"] for pid in host.pids(SENTRY)] == [f"{1 << 12:016x}"], "the sentry has one")
 
 
 class TestDeaths:
@@ -118,6 +120,14 @@ class TestDeaths:
         os.kill(host.events("control_started")[0]["pid"], signal.SIGKILL)
         wait_until(lambda: len(host.events("worker_adopted")) == 6, "another control has them")
         assert [event["code"] for event in host.events("control_exited")] == [-9]
+
+    def test_after_a_reload_there_is_one_sentry_and_it_is_the_next_programs(self, host: Solo) -> None:
+        """The one of before ends with its supervisor's channel, and is reaped."""
+        agent = host.start_ready()
+        wait_until(lambda: len(host.pids(SENTRY)) == 1, "a sentry")
+        (old,) = host.pids(SENTRY)
+        os.kill(agent.pid, signal.SIGHUP)
+        wait_until(lambda: not Path(f"/proc/{old}").exists() and len(host.pids(SENTRY)) == 1, "another", deadline_s=60)
 
     def test_a_hung_control_is_replaced(self, host: Solo) -> None:
         """The next one has its workers. As long as it hangs nobody hears of changes."""

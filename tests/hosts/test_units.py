@@ -117,6 +117,18 @@ def test_an_agent_that_hangs_whole_is_replaced(whole: Mesh, host: Host) -> None:
     assert call(other, host) == f"from {host.name}\n"
 
 
+def test_who_calls_as_all_but_its_sentry_hang_is_reset(whole: Mesh, host: Host) -> None:
+    """Within all that the unit forbids; the watchdog does the rest."""
+    other = whole.other(host)
+    old = [pid for pid in processes_of(host) if host.enter("cat", f"/proc/{pid}/comm").stdout != "nodeagent-sentr\n"]
+    host.enter("kill", f"-{signal.SIGSTOP.value}", *old)
+    assert call(host, other).strip().endswith(REFUSED)
+    host.wait_for(lambda: "unaccepted_ended" in host.messages("nodeagent"), "the sentry's line")
+    host.wait_for(lambda: not set(old) & set(processes_of(host)), "nobody of them", 120)
+    wait_meshed(host)
+    assert call(host, other) == f"from {other.name}\n"
+
+
 def test_networkd_leaves_the_way_back_alone(whole: Mesh, host: Host) -> None:
     """It deletes rules and routes of other programs when it starts, by its default; not ours, so no call is lost."""
     rules = host.run("ip rule; ip -6 rule; ip route show table 133; ip -6 route show table 133").stdout

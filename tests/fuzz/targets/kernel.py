@@ -7,6 +7,7 @@ from nodeagent.process.cgroups import find_cgroup2_mount, own_cgroup
 from nodeagent.process.conntrack import Flow, decode_original, encode_query
 from nodeagent.process.netlink import NetlinkError, StaleAnswer, decode_answer, decode_attributes, encode_attribute
 from nodeagent.process.sock_diag import NOBODY, believe, decode_row
+from nodeagent.process.unaccepted import find_unaccepted
 from nodeagent.process.units import is_unit_name, unit_of
 from redirect import nft
 from redirect.cgroup import BELOW, element_of, mount_of
@@ -53,6 +54,7 @@ def socket_listing(data: bytes) -> bool:
     """Rows of sockets, or an OSError, which every caller takes for the kernel's refusal."""
     try:
         rows, _ = split_rows(data)
+        find_unaccepted(rows)
         return bool([decode_socket(row) for row in rows])
     except OSError:
         return False

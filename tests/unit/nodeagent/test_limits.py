@@ -19,6 +19,14 @@ def test_limits_that_depend_on_each_other_agree() -> None:
     assert limits.FEED_BYTES <= limits.STREAM_QUEUE_BYTES <= limits.STREAM_WINDOW_BYTES
 
 
+def test_whoever_comes_while_the_switch_holds_is_ended_within_five_seconds() -> None:
+    """The first, who comes right after the last beat, and the last; and one late beat makes the sentry look at nothing."""
+    begins_s = limits.ALIVE_S - limits.SENTRY_AHEAD_S
+    assert begins_s + limits.SENTRY_LOOK_S < 5
+    assert limits.SENTRY_PATIENCE_S + 2 * limits.SENTRY_LOOK_S < 5
+    assert begins_s - limits.SENTRY_PATIENCE_S >= 3 * limits.BEAT_S
+
+
 def test_the_service_manager_keeps_all_that_the_next_supervisor_wants() -> None:
     """Listeners, keys and marks, and a lifeline of every worker: of each generation, of one that is being born, and of spares."""
     workers = limits.WORKERS_MAX * (limits.GENERATIONS + 1) + limits.SPARES

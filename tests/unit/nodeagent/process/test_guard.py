@@ -26,6 +26,16 @@ from tests.support.loop import run, until
 from tests.support.nft_sets import NftSets
 
 
+def test_whoever_watches_hears_of_each_beat_for_how_long_it_holds() -> None:
+    """And that none is to hold any more, when it is let fall on purpose."""
+    told: list[float] = []
+    guard = Guard(None, on_beat=told.append)
+    guard.beat()
+    guard.beat(limits.REPLACED_S)
+    guard.stop_beat()
+    assert told == [limits.ALIVE_S, limits.REPLACED_S, 0]
+
+
 def test_switched_off_it_says_so_and_takes_everything() -> None:
     """No table, no netlink, no failure; units count as loaded, so that nobody tries again and again."""
     guard = Guard(None)

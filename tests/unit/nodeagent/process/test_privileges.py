@@ -7,6 +7,7 @@ import pytest
 from nodeagent.errors import ConfigError
 from nodeagent.process import privileges
 from nodeagent.process.privileges import (
+    SENTRY,
     SPAWNER,
     SUPERVISOR,
     User,
@@ -28,6 +29,11 @@ def test_the_supervisor_keeps_what_it_uses_and_nothing_that_opens_files_or_memor
 def test_the_spawner_keeps_less_than_the_supervisor() -> None:
     """It needs no network at all."""
     assert SPAWNER.keys() < SUPERVISOR.keys()
+
+
+def test_the_sentry_keeps_one() -> None:
+    """It reads one number and asks the kernel."""
+    assert SENTRY.keys() == {12}
 
 
 def test_everything_else_is_dropped() -> None:

@@ -79,7 +79,7 @@ def test_a_passing_want_of_descriptors_does_not_end_it(tmp_path: Path, monkeypat
         calls = FleetCalls(lambda _question, _tell: None, dict, lambda _worker: None, lambda: 0.0)
         parts.fleet = Fleet(parts.loop, (), SpawnerSetup(parts.config, 64902, 64902, "b"), {}, calls)
         parts.guard = Guard(None)
-        parts.control = parts.key_file = cast("Any", SimpleNamespace(pid=0))
+        parts.control = parts.key_file = parts.sentry = cast("Any", SimpleNamespace(pid=0))
         parts.own_cgroup, parts.users = tmp_path / "none", Users(User(64901, 64901), User(64902, 64902))
         parts.units = UnitMap(parts.loop, tmp_path, lambda _marks: None, load, lambda _units: None)
         watching = asyncio.create_task(Supervisor(parts, Signals(parts.loop), own_command())._watch())
@@ -104,8 +104,8 @@ def supervisor_of(**facts: Any) -> Supervisor:
     """One whose parts are only these facts."""
     loop = asyncio.get_running_loop()
     fleet = SimpleNamespace(changed=asyncio.Event(), are_all_serving=lambda: False, has_unsent=False)
-    key_file = SimpleNamespace(settle=lambda: asyncio.sleep(0))
-    known: Any = {"fleet": fleet, "guard": Guard(None), "notifier": Notifier({}, 1), "key_file": key_file, **facts}
+    key_file = sentry = SimpleNamespace(pid=0, settle=lambda: asyncio.sleep(0), stop=lambda: asyncio.sleep(0))
+    known: Any = {"fleet": fleet, "guard": Guard(None), "sentry": sentry, "notifier": Notifier({}, 1), "key_file": key_file, **facts}
     known["notifier"].close()
     return Supervisor(cast("Parts", SimpleNamespace(loop=loop, **known)), Signals(loop), own_command())
 
@@ -283,9 +283,8 @@ def test_what_a_program_starts_that_checks_itself_is_not_taken_for_remains(monke
     monkeypatch.setattr(supervisor_module, "end_remains", lambda *_, **__: looks.append(True))
 
     async def scene() -> None:
-        control = fleet = SimpleNamespace(pid=0, living=list)
-        fleet.spawner = key_file = SimpleNamespace(pid=0)
-        supervisor = supervisor_of(control=control, key_file=key_file, fleet=fleet, kin=None)
+        control = fleet = SimpleNamespace(pid=0, living=list, spawner=SimpleNamespace(pid=0))
+        supervisor = supervisor_of(control=control, fleet=fleet, kin=None)
         supervisor._is_checking = True
         supervisor._end_remains()
         assert looks == []

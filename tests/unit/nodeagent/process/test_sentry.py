@@ -1,0 +1,178 @@
+"""When the sentry looks, whom it ends and what it says, with a listing of the test's. As a program: test_sentry_process, tests/e2e."""
+
+import json
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.process import sentry as sentry_module
+from nodeagent.process.sentry import BEAT, Sentry, main, say
+from nodeagent.process.unaccepted import Unaccepted
+from tests.support.eventually import eventually
+from tests.unit.nodeagent.process.test_unaccepted import AGENT, APP, ESTABLISHED, HOST, IN, TRANSPARENT, WEB, row
+
+
+class Scene:
+    """Who waits, who was ended, and the supervisor's end of the channel. Owned by one test."""
+
+    def __init__(self) -> None:
+        self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.waiting: dict[Unaccepted, bytes] = {}
+        self.ended: list[Unaccepted] = []
+        self.refusal: OSError | None = None
+        self.looks = 0
+        self._theirs = theirs
+        self._thread = threading.Thread(target=Sentry(theirs, self._end, self._look).serve)
+        self._thread.start()
+
+    def beat(self, holds_s: float) -> None:
+        """As the supervisor tells it."""
+        self.ours.send(BEAT.pack(time.monotonic() + holds_s))
+
+    def come(self, cookie: int) -> Unaccepted:
+        """One more waits."""
+        found = row(ESTABLISHED, HOST, WEB, AGENT, TRANSPARENT, cookie=cookie)
+        name = Unaccepted(found[0], found[4:52])
+        self.waiting[name] = found
+        return name
+
+    def close(self) -> None:
+        """The supervisor is gone, and so is the sentry."""
+        self.ours.close()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        self._theirs.close()
+
+    def _look(self) -> list[bytes]:
+        self.looks += 1
+        return [IN, APP, *self.waiting.values()]
+
+    def _end(self, name: Unaccepted) -> bool:
+        if self.refusal:
+            raise self.refusal
+        self.ended.append(name)
+        return self.waiting.pop(name, None) is not None
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """A sentry that looks often."""
+    for name in ("SENTRY_AHEAD_S", "SENTRY_PATIENCE_S"):
+        monkeypatch.setattr(limits, name, 0.2)
+    monkeypatch.setattr(limits, "SENTRY_LOOK_S", 0.02)
+    made = Scene()
+    yield made
+    if made.ours.fileno() >= 0:
+        made.close()
+
+
+def lines(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """What it said since the last look."""
+    return [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+
+
+def test_without_a_first_beat_and_with_one_in_time_it_does_not_even_look(scene: Scene) -> None:
+    """An agent that starts serves nobody yet, and one that beats is none of its business; nor is one that drains."""
+    scene.come(1)
+    for holds_s in (1000, limits.SENTRY_AHEAD_S + limits.SENTRY_PATIENCE_S + 1000, math.inf):
+        scene.beat(holds_s)
+    scene.close()
+    assert (scene.looks, scene.ended) == (0, [])
+
+
+def test_who_waits_is_ended_once_no_beat_came_and_who_was_accepted_meanwhile_is_not(scene: Scene, capfd: pytest.CaptureFixture[str]) -> None:
+    """It looks before it ends: a worker that lives has that time. One line tells how many."""
+    slow, lucky = scene.come(1), scene.come(2)
+    scene.beat(0.3)
+    eventually(lambda: scene.looks > 0, 20, "a look")
+    assert scene.ended == []
+    del scene.waiting[lucky]
+    eventually(lambda: scene.ended == [slow], 20, "the slow one is ended")
+    late = scene.come(3)
+    eventually(lambda: scene.ended == [slow, late], 20, "one that came later, too")
+    looks = scene.looks
+    eventually(lambda: scene.looks > looks + 2, 20, "looks that find nothing more")
+    said = lines(capfd)
+    assert [(line["event"], line["number"]) for line in said] in ([("unaccepted_ended", 1)] * 2, [("unaccepted_ended", 2)])
+    assert list(said[0]) == ["at", "level", "process", "event", "number", "why"]
+    assert said[0]["process"] == "sentry"
+
+
+def test_a_beat_that_comes_again_begins_all_anew(scene: Scene) -> None:
+    """Whoever waited before has not waited for a supervisor that lives."""
+    scene.come(1)
+    scene.beat(0.3)
+    eventually(lambda: scene.looks > 0, 20, "a look")
+    scene.beat(1000)
+    scene.close()
+    assert scene.ended == []
+
+
+def test_what_it_ended_is_told_when_the_supervisor_goes(scene: Scene, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service manager has ended it."""
+    monkeypatch.setattr(limits, "SENTRY_LOOK_S", 1000.0)
+    scene.come(1)
+    monkeypatch.setattr(limits, "SENTRY_PATIENCE_S", 0.0)
+    scene.beat(0)
+    eventually(lambda: scene.ended, 20, "it is ended")
+    scene.close()
+    assert [(line["event"], line["number"]) for line in lines(capfd)] == [("unaccepted_ended", 1)]
+
+
+def test_a_failure_is_told_once_and_it_goes_on(scene: Scene, capfd: pytest.CaptureFixture[str]) -> None:
+    """The next look may succeed."""
+    name = scene.come(1)
+    scene.refusal = OSError(12, "Cannot allocate memory")
+    scene.beat(0)
+    eventually(lambda: scene.looks > 20, 20, "many looks")
+    scene.refusal = None
+    eventually(lambda: scene.ended == [name], 20, "it is ended")
+    scene.close()
+    said = lines(capfd)
+    assert [line["event"] for line in said] == ["sentry_failed", "unaccepted_ended"]
+    assert "Cannot allocate memory" in said[0]["error"]
+
+
+@contextmanager
+def full_pipe() -> Iterator[int]:
+    """Nobody reads there."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, bytes(65_536))
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    yield writer
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that would wait."""
+    with full_pipe() as writer:
+        monkeypatch.setattr(sentry_module, "_STDERR", writer)
+        say("error", "unaccepted_ended", number=1)
+
+
+def test_where_the_kernel_cannot_it_says_so_once_and_ends_with_the_supervisor(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """That is no failure: it would be started again and again."""
+    monkeypatch.setattr(sentry_module, "can_end", lambda _diag: False)
+    for name in ("keep_only", "name_process"):
+        monkeypatch.setattr(sentry_module.privileges, name, lambda _: None)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        ours.send(BEAT.pack(0))
+        ours.send(BEAT.pack(1))
+    main([str(theirs.detach())])
+    assert [line["event"] for line in lines(capfd)] == ["sentry_unable"]
