@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from redirect.errors import REMOVED, RedirectError
 from redirect.iptables_lines import IpSet
+from redirect.netlink import NESTED, encode_attribute, open_netlink, order
 from redirect.rtnetlink import use_ipset
-from redirect.sockets import split_rows
 
 _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 _ELEMENTS_MAX = 1_048_576  # of a set of addresses: five times what control may have captured
@@ -19,17 +19,12 @@ _BITMAP = "bitmap:port"
 _ALL_PORTS = (0, 65_535)
 _TWIN = "_new"  # the name of a set that is being filled ends so
 _NETFILTER, _SUBSYSTEM, _PROTOCOL_VERSION = 12, 6 << 8, 6
-_HEAD = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
 _GENERIC = struct.Struct(">BBH")  # family, version, resource
-_ANSWER_S = 5.0  # it answers within the call that sends; this only bounds a defect
-_ANSWER_BYTES = 65_536
 _ADD, _DEL = 9, 10
-_ATTRIBUTE = struct.Struct("=HH")  # length, type
-_NESTED, _NET_ORDER = 0x8000, 0x4000
+_NET_ORDER = 0x4000
 _PROTOCOL, _SETNAME, _DATA, _ELEMENTS = 1, 2, 7, 8  # attributes of a message
 _IP, _CIDR, _PORT, _TIMEOUT, _PROTO, _LINE = 1, 3, 4, 6, 7, 9  # and of an element; the line is for errors, and must be there
 _IPV4, _IPV6 = 1, 2
-_REQUEST_AND_ACK = 0x5
 _NOTHING_THERE = (errno.ENOENT, errno.EINVAL)  # EINVAL: what nfnetlink says in a kernel without ip_set
 Result = TypeVar("Result")
 
@@ -159,39 +154,34 @@ def _make(wanted: IpSet, name: str) -> bool:
 def _change(of: IpSet, elements: Iterable[str], command: int) -> None:
     """Many elements in one message: pyroute2 knows messages of one, and takes 0.4 ms for each."""
     data = [_encode(of, element) for element in elements]
-    head = _attribute(_PROTOCOL, bytes([_PROTOCOL_VERSION])) + _attribute(_SETNAME, of.name.encode() + b"\0")
+    head = encode_attribute(_PROTOCOL, bytes([_PROTOCOL_VERSION])) + encode_attribute(_SETNAME, of.name.encode() + b"\0")
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as sock:
-            sock.settimeout(_ANSWER_S)
+        with open_netlink(_NETFILTER) as sock:
             for begin in range(0, len(data), _ELEMENTS_AT_ONCE):
-                part = _attribute(_ELEMENTS | _NESTED, b"".join(data[begin : begin + _ELEMENTS_AT_ONCE]))
-                body = _GENERIC.pack(socket.AF_INET, 0, 0) + head + _attribute(_LINE, bytes(4)) + part
-                sock.send(_HEAD.pack(_HEAD.size + len(body), command | _SUBSYSTEM, _REQUEST_AND_ACK, 0, 0) + body)
-                split_rows(sock.recv(_ANSWER_BYTES))
+                part = encode_attribute(_ELEMENTS | NESTED, b"".join(data[begin : begin + _ELEMENTS_AT_ONCE]))
+                body = _GENERIC.pack(socket.AF_INET, 0, 0) + head + encode_attribute(_LINE, bytes(4)) + part
+                order(sock, command | _SUBSYSTEM, body)
     except OSError as error:
         raise _failed(of.name, error) from error
 
 
 def _encode(of: IpSet, element: str) -> bytes:
     """One element as netlink has it."""
-    line = _attribute(_LINE, bytes(4))
+    line = encode_attribute(_LINE, bytes(4))
     if of.kind == _BITMAP:
-        return _attribute(_DATA | _NESTED, _attribute(_PORT | _NET_ORDER, struct.pack(">H", int(element))) + line)
+        return encode_attribute(_DATA | NESTED, encode_attribute(_PORT | _NET_ORDER, struct.pack(">H", int(element))) + line)
     address, _, port = element.partition(" . ")
     address, _, prefix = address.partition("/")
     kind = _IPV4 if of.family == 4 else _IPV6
-    data = _attribute(_IP | _NESTED, _attribute(kind | _NET_ORDER, socket.inet_pton(_AF[of.family], address)))
+    data = encode_attribute(_IP | NESTED, encode_attribute(kind | _NET_ORDER, socket.inet_pton(_AF[of.family], address)))
     if prefix:
-        data += _attribute(_CIDR, bytes([int(prefix)]))
+        data += encode_attribute(_CIDR, bytes([int(prefix)]))
     if port:
-        data += _attribute(_PORT | _NET_ORDER, struct.pack(">H", int(port))) + _attribute(_PROTO, bytes([socket.IPPROTO_TCP]))
+        data += encode_attribute(_PORT | _NET_ORDER, struct.pack(">H", int(port))) + encode_attribute(_PROTO, bytes([socket.IPPROTO_TCP]))
     if of.timeout_s:
-        data += _attribute(_TIMEOUT | _NET_ORDER, struct.pack(">I", of.timeout_s))
-    return _attribute(_DATA | _NESTED, data + line)
+        data += encode_attribute(_TIMEOUT | _NET_ORDER, struct.pack(">I", of.timeout_s))
+    return encode_attribute(_DATA | NESTED, data + line)
 
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _text(row: Any) -> str:

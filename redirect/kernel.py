@@ -20,6 +20,7 @@ from redirect.routing import Entry, add_entry, delete_entry, find_entry_drift, p
 from redirect.settings import Backend, ReturnPath, Settings
 from redirect.sockets import Dependents, find_dependents, read_sockets
 from redirect.sysctl import SYSCTLS, read_sysctls, unmet, write_sysctl
+from redirect.tracked import forget_redirected
 
 __all__ = ["Report", "apply", "plan_text", "preview", "remove", "shared_helpers", "show", "try_agent_port", "verify"]
 
@@ -61,6 +62,7 @@ def apply(settings: Settings, *, record_path: Path = RECORD_PATH) -> Report:
         file.write(_next_record(settings, before))
         undo.callback(file.write, before if before != Record() else None)
         changes = [
+            *([] if tables.is_installed() else _forget_tracked({before.outbound_port, settings.outbound_port})),
             *_change_entries(settings.return_path, before, undo),
             *_change_sysctls(undo),
             *tables.change(settings, undo),
@@ -175,6 +177,16 @@ def _next_record(settings: Settings, before: Record) -> Record:
         tunnel_port=settings.tunnel_port,
         upstream_mark=settings.return_path.mark,
     )
+
+
+def _forget_tracked(ports: set[int]) -> Iterator[str]:
+    """While nothing of ours was there, connections may have taken the ports of what was redirected before."""
+    try:
+        forgotten = forget_redirected(ports)
+    except OSError as error:
+        raise RedirectError(f"conntrack cannot be asked: {error}; modprobe nf_conntrack_netlink") from error
+    if forgotten:
+        yield f"connection tracking: {forgotten} redirected connections of before, which have ended, forgotten"
 
 
 def _change_entries(path: ReturnPath, before: Record, undo: ExitStack) -> Iterator[str]:

@@ -1,18 +1,16 @@
-"""Netlink in the little that two exact look-ups need: messages, attributes, one request with one answer. Never a dump."""
+"""Netlink in the little that two exact look-ups need: one request with one answer. Never a dump."""
 
 import errno
 import os
 import socket
 import struct
 
-_HEAD = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
-_ATTRIBUTE = struct.Struct("=HH")  # length, type
+from redirect.netlink import HEAD
+
 _ERROR = struct.Struct("=i")
 _NLM_F_REQUEST = 1
 _NLMSG_ERROR = 2
 _ERRNO_MAX = 4095  # linux/err.h, MAX_ERRNO
-_NLA_TYPE_MASK = 0x3FFF  # the two upper bits say "nested" and "network byte order"
-NLA_F_NESTED = 0x8000
 _ANSWER_BYTES = 16_384  # a conntrack entry with all its extensions is below 1 KiB
 _STALE_ANSWERS = 8  # late answers of an earlier request that are read away before giving up
 
@@ -21,26 +19,9 @@ class NetlinkError(OSError):
     """The kernel could not answer; `errno` says why. "Not found" is not an error but None."""
 
 
-def encode_attribute(kind: int, payload: bytes) -> bytes:
-    """A netlink attribute, padded to four bytes."""
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(payload), kind) + payload + bytes(-len(payload) % 4)
-
-
-def decode_attributes(data: bytes) -> dict[int, bytes]:
-    """Attribute type -> payload; what follows a malformed attribute is ignored."""
-    found: dict[int, bytes] = {}
-    while len(data) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(data)
-        if not _ATTRIBUTE.size <= length <= len(data):
-            break
-        found[kind & _NLA_TYPE_MASK] = data[_ATTRIBUTE.size : length]
-        data = data[(length + 3) & ~3 :]
-    return found
-
-
 def encode_request(kind: int, sequence: int, body: bytes) -> bytes:
     """A request for one object: the flag that would make it a dump is not among those this module knows."""
-    return _HEAD.pack(_HEAD.size + len(body), kind, _NLM_F_REQUEST, sequence, 0) + body
+    return HEAD.pack(HEAD.size + len(body), kind, _NLM_F_REQUEST, sequence, 0) + body
 
 
 def decode_answer(data: bytes, sequence: int) -> bytes | None:
@@ -50,14 +31,14 @@ def decode_answer(data: bytes, sequence: int) -> bytes | None:
         StaleAnswer: the message answers another request.
         NetlinkError: any other refusal of the kernel, or a message that is cut off.
     """
-    if len(data) < _HEAD.size:
+    if len(data) < HEAD.size:
         raise NetlinkError(errno.EBADMSG, f"a netlink message of {len(data)} bytes")
-    length, kind, _, number, _ = _HEAD.unpack_from(data)
+    length, kind, _, number, _ = HEAD.unpack_from(data)
     if number != sequence:
         raise StaleAnswer(number)
-    if not _HEAD.size <= length <= len(data):
+    if not HEAD.size <= length <= len(data):
         raise NetlinkError(errno.EBADMSG, f"a netlink message of {len(data)} bytes that says it has {length}")
-    body = data[_HEAD.size : length]
+    body = data[HEAD.size : length]
     if kind != _NLMSG_ERROR:
         return body
     if len(body) < _ERROR.size:

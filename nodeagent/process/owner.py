@@ -8,11 +8,11 @@ from nodeagent import limits
 from nodeagent.observe.log import open_log
 from nodeagent.process import conntrack, sock_diag
 from nodeagent.process.cgroups import scan_ids
-from nodeagent.process.conntrack import Flow
 from nodeagent.process.netlink import NetlinkSocket
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.units import UnitCgroup
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
+from redirect.flow import Flow
 
 _log = open_log()
 

@@ -10,9 +10,10 @@ from nodeagent.config import Config
 from nodeagent.errors import ConfigError
 from nodeagent.process import privileges, sock_diag
 from nodeagent.process.cgroups import find_cgroup2_mount
-from nodeagent.process.conntrack import NETLINK_NETFILTER, Flow, find_original
+from nodeagent.process.conntrack import NETLINK_NETFILTER, find_original
 from nodeagent.process.listeners import make_prepared_socket
 from nodeagent.process.netlink import NetlinkError, NetlinkSocket
+from redirect.flow import Flow
 
 _FWMARK_ACCEPT = Path("/proc/sys/net/ipv4/tcp_fwmark_accept")
 _SOMAXCONN = Path("/proc/sys/net/core/somaxconn")

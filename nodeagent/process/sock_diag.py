@@ -7,18 +7,17 @@ import struct
 import sys
 from typing import NamedTuple
 
-from nodeagent.process.conntrack import Flow
-from nodeagent.process.netlink import NetlinkSocket, decode_attributes
+from nodeagent.process.netlink import NetlinkSocket
+from redirect.flow import ADDRESS_FAMILY, Flow, ends_of
+from redirect.netlink import decode_attributes
 
 NETLINK_SOCK_DIAG = 4
 _BY_FAMILY = 20  # SOCK_DIAG_BY_FAMILY
-_AF = {4: 2, 16: 10}
 _IPPROTO_TCP = 6
 _QUERY = struct.Struct("=BBBBI")  # family, protocol, extensions, padding, states
 _PORTS = struct.Struct(">HH")
 _ANY_INTERFACE_ANY_COOKIE = bytes(4) + b"\xff" * 8
 _ROW_BYTES = 72  # family, state, ...; ports at 4, addresses at 8 and 24, uid at 64, inode at 68; then attributes
-_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96
 _CGROUP_ID = 21  # INET_DIAG_CGROUP_ID
 
 _ESTABLISHED, _FIN_WAIT1, _FIN_WAIT2, _CLOSE_WAIT, _LAST_ACK, _CLOSING = 1, 4, 5, 8, 9, 11
@@ -49,7 +48,7 @@ NOBODY = Owner(-1, 0)
 def encode_query(flow: Flow) -> bytes:
     """The request for the one socket whose local end is `flow`'s source. The kernel reads no states here."""
     return (
-        _QUERY.pack(_AF[len(flow.src)], _IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
+        _QUERY.pack(ADDRESS_FAMILY[len(flow.src)], _IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
         + _PORTS.pack(flow.sport, flow.dport)
         + flow.src.ljust(16, b"\0")
         + flow.dst.ljust(16, b"\0")
@@ -81,7 +80,7 @@ def decode_listed(body: bytes) -> Listed | None:
     uid, inode = struct.unpack_from("=II", body, 64)
     cgroup = decode_attributes(body[_ROW_BYTES:]).get(_CGROUP_ID, b"")
     row = Row(body[1], uid, inode, int.from_bytes(cgroup, sys.byteorder) if len(cgroup) == 8 else 0)
-    return Listed(_tuple_of(body), row)
+    return Listed(ends_of(body), row)
 
 
 def is_established(row: Row) -> bool:
@@ -112,14 +111,3 @@ def find_row(netlink: NetlinkSocket, flow: Flow) -> Row | None:
     """
     body = netlink.ask(_BY_FAMILY, encode_query(flow))
     return decode_row(body, flow) if body is not None else None
-
-
-def _tuple_of(body: bytes) -> Flow:
-    """The row's own ends. An IPv6 socket that talks IPv4 shows mapped addresses: they are given as IPv4."""
-    sport, dport = _PORTS.unpack_from(body, 4)
-    src, dst = body[8:24], body[24:40]
-    if body[0] == _AF[4]:
-        return Flow(src[:4], sport, dst[:4], dport)
-    if src.startswith(_MAPPED) and dst.startswith(_MAPPED):
-        return Flow(src[12:], sport, dst[12:], dport)
-    return Flow(src, sport, dst, dport)

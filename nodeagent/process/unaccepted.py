@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from nodeagent import limits
-from nodeagent.process.netlink import decode_attributes
-from redirect.sockets import LISTEN, split_rows
+from redirect.netlink import decode_attributes, open_netlink, order
+from redirect.sockets import LISTEN
 
 _ESTABLISHED, _CLOSE_WAIT = 1, 8
 """The states of a socket that waits: its client is there, or has finished already. Who has closed one is in neither."""
@@ -36,10 +36,7 @@ _PLACES = frozenset(
 """Where our listeners are: as in `process/listeners`."""
 
 _SOCK_DIAG, _DESTROY = 4, 21  # netlink protocol; SOCK_DESTROY
-_REQUEST_ACK = 5  # NLM_F_REQUEST | NLM_F_ACK
-_HEAD = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
 _QUERY = struct.Struct("=BBBBI48s")  # family, protocol, extensions, padding, states, id
-_ANSWER_BYTES, _ANSWER_S = 4096, 5.0  # the kernel answers within the call that sends; this only bounds a defect
 
 
 class Unaccepted(NamedTuple):
@@ -75,9 +72,7 @@ def open_diag() -> socket.socket:
     Raises:
         OSError: no descriptor is left.
     """
-    diag = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG)
-    diag.settimeout(_ANSWER_S)
-    return diag
+    return open_netlink(_SOCK_DIAG)
 
 
 def end(diag: socket.socket, each: Unaccepted) -> bool:
@@ -87,9 +82,8 @@ def end(diag: socket.socket, each: Unaccepted) -> bool:
         OSError: the kernel refused; EOPNOTSUPP: it was built without that (CONFIG_INET_DIAG_DESTROY).
     """
     body = _QUERY.pack(each.family, socket.IPPROTO_TCP, 0, 0, 0xFFFF_FFFF, each.id)
-    diag.send(_HEAD.pack(_HEAD.size + len(body), _DESTROY, _REQUEST_ACK, 0, 0) + body)
     try:
-        split_rows(diag.recv(_ANSWER_BYTES))
+        order(diag, _DESTROY, body)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ESTALE):
             raise

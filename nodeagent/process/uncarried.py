@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Literal, NamedTuple
 
-from nodeagent.process.conntrack import Flow
 from nodeagent.process.sock_diag import Listed, is_established
+from redirect.flow import Flow
 
 
 class Place(NamedTuple):
@@ -45,7 +45,7 @@ def find_uncarried(
     def is_carried(direction: str, flow: Flow) -> bool:
         if direction == "outbound":  # redirected: the agent's end has its own address, but the caller's as the other end
             return Place(flow.src, flow.sport) in accepted
-        return _turned(flow) in flows
+        return flow.turned in flows
 
     return tuple(
         Uncarried(direction, listed.flow, service, listed.row.cgroup_id)
@@ -67,7 +67,3 @@ def _sides(
         yield "outbound", services[called]
     elif calling in local:
         yield "inbound", services[calling]
-
-
-def _turned(flow: Flow) -> Flow:
-    return Flow(flow.dst, flow.dport, flow.src, flow.sport)

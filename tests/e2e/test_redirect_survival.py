@@ -20,6 +20,7 @@ from tests.e2e.netns import (
     start_agent,
     two_hosts,
 )
+from tests.e2e.support.unit import reset
 
 REPLACED = {
     "nft": ("table inet nodeagent: rules replaced",),
@@ -133,6 +134,32 @@ def test_captured_connections_survive_change_removal_and_repair(hosts: tuple[Hos
     report = remove(host)
     assert any("are open" in reason for reason in report.left)
     check()
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_ports_of_a_redirected_connection_may_serve_again_while_nothing_is_installed(hosts: tuple[Host, Host], version: int) -> None:
+    """Conntrack remembers it for minutes, and sees nothing meanwhile. What is open is not forgotten with it."""
+    host, peer = hosts
+    address = peer.ip4 if version == 4 else peer.ip6
+    peer.listen("app", address, WEB)
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    held, ended = host.connect(address, WEB), connect_from(host, 40_000, address)
+    assert [ask(held), ask(ended)] == ["agent:hello"] * 2
+    reset(ended)
+    remove(host, now=True)
+    direct = connect_from(host, 40_000, address)
+    assert ask(direct) == "app:hello"
+    assert "connection tracking: 1 redirected connections of before, which have ended, forgotten" in apply(host).changes
+    assert [ask(direct), ask(held)] == ["app:hello", "agent:hello"]
+
+
+def connect_from(host: Host, port: int, address: str) -> socket.socket:
+    """As `Host.connect` to WEB, from that port."""
+    sock = host.run(socket.create_connection, (address, WEB), 20.0, ("", port))
+    host.stack.callback(sock.close)
+    return sock
 
 
 def test_a_change_of_rules_opens_no_gap(hosts: tuple[Host, Host]) -> None:

@@ -4,16 +4,18 @@ import contextlib
 
 from nodeagent.errors import ConfigError
 from nodeagent.process.cgroups import find_cgroup2_mount, own_cgroup
-from nodeagent.process.conntrack import Flow, decode_original, encode_query
-from nodeagent.process.netlink import NetlinkError, StaleAnswer, decode_answer, decode_attributes, encode_attribute
+from nodeagent.process.conntrack import decode_original, encode_query
+from nodeagent.process.netlink import NetlinkError, StaleAnswer, decode_answer
 from nodeagent.process.sock_diag import NOBODY, believe, decode_row
 from nodeagent.process.unaccepted import find_unaccepted
 from nodeagent.process.units import is_unit_name, unit_of
 from redirect import nft
 from redirect.cgroup import BELOW, element_of, mount_of
 from redirect.errors import RedirectError
+from redirect.flow import Flow
 from redirect.libnftables import explain
-from redirect.sockets import decode_socket, split_rows
+from redirect.netlink import decode_attributes, encode_attribute, split_rows
+from redirect.sockets import decode_socket
 
 REPLY = Flow(b"\x7f\0\0\1", 15001, b"\x0a\x5a\1\1", 22354)
 """Whose entry the samples of conntrack are."""

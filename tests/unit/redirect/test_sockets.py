@@ -1,20 +1,11 @@
 """Which sockets still need what apply installed."""
 
-import errno
 import socket
 import struct
 
-import pytest
-
-from redirect.sockets import LISTEN, Dependents, TcpSocket, decode_socket, find_dependents, read_sockets, split_rows
+from redirect.sockets import LISTEN, Dependents, TcpSocket, decode_socket, find_dependents, read_sockets
 
 ESTABLISHED = 1
-ERROR, DONE = 2, 3
-
-
-def message(kind: int, body: bytes) -> bytes:
-    """One netlink message, padded."""
-    return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body + bytes(-len(body) % 4)
 
 
 def test_a_row_is_decoded() -> None:
@@ -22,28 +13,6 @@ def test_a_row_is_decoded() -> None:
     row = struct.pack(">BBBBH66x", 2, ESTABLISHED, 0, 0, 15001)
     assert decode_socket(row) == TcpSocket(15001, ESTABLISHED, 0)
     assert decode_socket(row + struct.pack("=HHI", 8, 15, 0x5B)) == TcpSocket(15001, ESTABLISHED, 0x5B)
-
-
-def test_rows_come_several_at_once_until_the_end() -> None:
-    """Each padded to four bytes."""
-    assert split_rows(message(20, b"abc") + message(20, b"defg")) == ([b"abc", b"defg"], False)
-    assert split_rows(message(20, b"abc") + message(DONE, struct.pack("=i", 0))) == ([b"abc"], True)
-    assert split_rows(b"") == ([], False)
-
-
-@pytest.mark.parametrize("kind", [ERROR, DONE])
-def test_a_refusal_is_no_empty_listing(kind: int) -> None:
-    """Or remove would tear connections that it does not see. Refusals come as errors and as the end of a listing."""
-    with pytest.raises(OSError, match=r".") as caught:
-        split_rows(message(kind, struct.pack("=i", -errno.ENOENT)))
-    assert caught.value.errno == errno.ENOENT
-
-
-@pytest.mark.parametrize("length", [0, 8, 15, 1000])
-def test_a_message_that_lies_about_its_length_is_an_error(length: int) -> None:
-    """No endless loop, no bytes of the next message."""
-    with pytest.raises(OSError, match="netlink message"):
-        split_rows(struct.pack("=IHHII", length, 20, 0, 1, 0))
 
 
 def test_attributes_of_all_sizes_are_passed_over() -> None:

@@ -2,8 +2,8 @@
 
 from nodeagent.cli.uncarried import HEADERS, UncarriedRow, places_of, row_of
 from nodeagent.control.report import InstancePart, ServicePart, ServicesAnswer
-from nodeagent.process.conntrack import Flow
 from nodeagent.process.uncarried import Place, Uncarried
+from redirect.flow import Flow
 
 
 def instance(address: str, *implied: str, is_local: bool = False, uncaptured: str = "") -> InstancePart:

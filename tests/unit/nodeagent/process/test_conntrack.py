@@ -2,7 +2,8 @@
 
 import pytest
 
-from nodeagent.process.conntrack import Flow, decode_original, encode_query
+from nodeagent.process.conntrack import decode_original, encode_query
+from redirect.flow import Flow
 
 LOCALHOST, OWN, REMOTE = b"\x7f\0\0\1", b"\x0a\x5a\1\1", b"\x0a\x5a\1\2"
 REPLY = Flow(LOCALHOST, 15001, OWN, 22354)

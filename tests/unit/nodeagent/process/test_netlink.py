@@ -1,36 +1,16 @@
-"""Netlink messages: attributes, the one kind of request, answers."""
+"""Netlink messages: the one kind of request, answers."""
 
 import errno
 import struct
 
 import pytest
 
-from nodeagent.process.netlink import (
-    NetlinkError,
-    StaleAnswer,
-    decode_answer,
-    decode_attributes,
-    encode_attribute,
-    encode_request,
-)
+from nodeagent.process.netlink import NetlinkError, StaleAnswer, decode_answer, encode_request
 
 
 def answer(kind: int, sequence: int, body: bytes) -> bytes:
     """A message of the kernel."""
     return struct.pack("=IHHII", 16 + len(body), kind, 0, sequence, 0) + body
-
-
-def test_attributes_are_padded_and_read_back() -> None:
-    """Type bits for "nested" and byte order are no part of the type."""
-    data = encode_attribute(1, b"abc") + encode_attribute(2 | 0x8000, b"") + encode_attribute(3, b"12345678")
-    assert len(data) == 8 + 4 + 12
-    assert decode_attributes(data) == {1: b"abc", 2: b"", 3: b"12345678"}
-
-
-@pytest.mark.parametrize("data", [b"", b"\x04", struct.pack("=HH", 3, 1), struct.pack("=HH", 9, 1) + b"abc", b"\0" * 64])
-def test_a_malformed_attribute_ends_the_list(data: bytes) -> None:
-    """It neither raises nor loops."""
-    assert decode_attributes(data) == {}
 
 
 def test_a_request_can_never_be_a_dump() -> None:

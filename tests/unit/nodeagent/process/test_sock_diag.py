@@ -2,7 +2,6 @@
 
 import pytest
 
-from nodeagent.process.conntrack import Flow
 from nodeagent.process.sock_diag import (
     NOBODY,
     Listed,
@@ -14,6 +13,7 @@ from nodeagent.process.sock_diag import (
     encode_query,
     is_established,
 )
+from redirect.flow import Flow
 
 OWN, REMOTE = b"\x0a\x5a\1\1", b"\x0a\x5a\1\2"
 FLOW = Flow(OWN, 50586, REMOTE, 80)

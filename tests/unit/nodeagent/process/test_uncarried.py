@@ -2,9 +2,9 @@
 
 import pytest
 
-from nodeagent.process.conntrack import Flow
 from nodeagent.process.sock_diag import Listed, Row
 from nodeagent.process.uncarried import Place, Uncarried, find_uncarried
+from redirect.flow import Flow
 
 HERE, THERE, LOOP = b"\x0a\0\0\1", b"\x0a\0\0\2", b"\x7f\0\0\1"
 AGENT, APP = 7, 9

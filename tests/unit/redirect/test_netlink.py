@@ -1,0 +1,50 @@
+"""Netlink messages: attributes, listings, refusals."""
+
+import errno
+import struct
+
+import pytest
+
+from redirect.netlink import decode_attributes, encode_attribute, split_rows
+
+ERROR, DONE = 2, 3
+
+
+def message(kind: int, body: bytes) -> bytes:
+    """One netlink message, padded."""
+    return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body + bytes(-len(body) % 4)
+
+
+def test_attributes_are_padded_and_read_back() -> None:
+    """Type bits for "nested" and byte order are no part of the type."""
+    data = encode_attribute(1, b"abc") + encode_attribute(2 | 0x8000, b"") + encode_attribute(3, b"12345678")
+    assert len(data) == 8 + 4 + 12
+    assert decode_attributes(data) == {1: b"abc", 2: b"", 3: b"12345678"}
+
+
+@pytest.mark.parametrize("data", [b"", b"\x04", struct.pack("=HH", 3, 1), struct.pack("=HH", 9, 1) + b"abc", b"\0" * 64])
+def test_a_malformed_attribute_ends_the_list(data: bytes) -> None:
+    """It neither raises nor loops."""
+    assert decode_attributes(data) == {}
+
+
+def test_rows_come_several_at_once_until_the_end() -> None:
+    """Each padded to four bytes."""
+    assert split_rows(message(20, b"abc") + message(20, b"defg")) == ([b"abc", b"defg"], False)
+    assert split_rows(message(20, b"abc") + message(DONE, struct.pack("=i", 0))) == ([b"abc"], True)
+    assert split_rows(b"") == ([], False)
+
+
+@pytest.mark.parametrize("kind", [ERROR, DONE])
+def test_a_refusal_is_no_empty_listing(kind: int) -> None:
+    """Or remove would tear connections that it does not see. Refusals come as errors and as the end of a listing."""
+    with pytest.raises(OSError, match=r".") as caught:
+        split_rows(message(kind, struct.pack("=i", -errno.ENOENT)))
+    assert caught.value.errno == errno.ENOENT
+
+
+@pytest.mark.parametrize("length", [0, 8, 15, 1000])
+def test_a_message_that_lies_about_its_length_is_an_error(length: int) -> None:
+    """No endless loop, no bytes of the next message."""
+    with pytest.raises(OSError, match="netlink message"):
+        split_rows(struct.pack("=IHHII", length, 20, 0, 1, 0))
