@@ -8,9 +8,12 @@ import pytest
 from redirect import kernel
 from redirect.settings import Backend
 from tests.e2e.netns import (
+    AGENT_UID,
     OTHER,
+    SHOP_UID,
     WEB,
     Host,
+    Workload,
     apply,
     ask,
     capture,
@@ -153,6 +156,35 @@ def test_ports_of_a_redirected_connection_may_serve_again_while_nothing_is_insta
     assert ask(direct) == "app:hello"
     assert "connection tracking: 1 redirected connections of before, which have ended, forgotten" in apply(host).changes
     assert [ask(direct), ask(held)] == ["app:hello", "agent:hello"]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_whom_conntrack_takes_for_another_connection_does_not_go_around_the_agent(hosts: tuple[Host, Host], version: int) -> None:
+    """It remembers one of the agent's, which is not redirected, for ten seconds after a reset: who has its port is refused."""
+    host, peer = hosts
+    address, own = (peer.ip4, host.ip4) if version == 4 else (peer.ip6, host.ip6)
+    listener = peer.run(socket.create_server, (address, WEB), family=_family(address))
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    with listener:
+        asked = host.threads.submit(Workload(host, "nodeagent.service", uid=AGENT_UID, source=(own, 40_000)).ask, address, WEB)
+        reset(listener.accept()[0])
+        assert asked.result() == "unreachable"
+    peer.listen("app", address, WEB)
+    callers = [Workload(host, uid=SHOP_UID, source=(own, port)) for port in (40_000, 40_001)]
+    assert [caller.ask(address, WEB) for caller in callers] == ["refused", "agent:hello"]
+
+
+def test_whom_conntrack_does_not_follow_does_not_go_around_the_agent(hosts: tuple[Host, Host]) -> None:
+    """Somebody has said so, for speed: nat is not asked then."""
+    host, peer = hosts
+    peer.listen("app", peer.ip4, WEB)
+    agent = start_agent(host)
+    host.shell("nft", "add table ip other; add chain ip other raw { type filter hook output priority -300; }; add rule ip other raw notrack")
+    apply(host)
+    capture(host, agent, peer)
+    assert Workload(host, uid=SHOP_UID).ask(peer.ip4, WEB) == "refused"
 
 
 def connect_from(host: Host, port: int, address: str) -> socket.socket:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from redirect.nft import render_table
-from redirect.plan import plan, ranges_of
+from redirect.plan import CLOSED_HOOK, OUT_HOOK, plan, ranges_of
 from redirect.rules import (
     Accept,
     Beating,
@@ -97,13 +97,24 @@ def test_tunnels_are_for_agents_and_root_to_open(settings: Settings) -> None:
 @pytest.mark.parametrize("settings", SCENARIOS.values(), ids=SCENARIOS)
 def test_nothing_bypasses_the_agent_but_while_nobody_beats_and_by_what_control_said(settings: Settings) -> None:
     """Each chain asks by itself, as the switch may fall in between; what comes to the end is refused, or goes to the agent."""
-    ruleset = plan(settings)
-    for name, last in (("refuse", Reset), ("take", RedirectTo)):
+    ruleset, dead = plan(settings), Beating("alive", holds=False)
+    for name, let, last in (("refuse", Accept, Reset), ("take", Bypass, RedirectTo)):
         *judged, (_, end) = chain(ruleset, name)
-        let = [conditions for conditions, action in judged if isinstance(action, Accept | Bypass)]
-        assert let
-        assert all({Beating("alive", holds=False), Told(f"told_{settings.fail}")} <= set(conditions) for conditions in let)
+        passing = [conditions for conditions, action in judged if isinstance(action, let)]
+        assert passing
+        assert all({dead, Told(f"told_{settings.fail}")} <= set(conditions) for conditions in passing)
+        assert all(dead in conditions for conditions, _ in judged)
         assert isinstance(end, last)
+
+
+@pytest.mark.parametrize("settings", SCENARIOS.values(), ids=SCENARIOS)
+def test_what_nat_has_not_redirected_is_refused_whether_somebody_beats_or_not(settings: Settings) -> None:
+    """It comes after all nat (-100), for the same destinations; a redirected call has the agent's port, where nobody is captured."""
+    ruleset = plan(settings)
+    assert OUT_HOOK.priority < -100 < CLOSED_HOOK.priority
+    captured = [[conditions for conditions, action in chain(ruleset, name) if action == Goto(to)] for name, to in (("out", "take"), ("closed", "refuse"))]
+    assert captured[0] == captured[1] != []
+    assert not [action for _, action in chain(ruleset, "closed")[4:] if action == Accept()]
 
 
 def test_open_excepts_what_stays_closed_and_closed_what_may_pass() -> None:
