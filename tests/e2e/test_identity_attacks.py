@@ -70,9 +70,9 @@ class Crowd:
 
     def __enter__(self) -> Self:
         # In the host's own network: what was reset frees its port at once, and not after ten seconds. Nobody may send on a
-        # connection that is about to be reset then, as the kernel no longer knows where it was redirected to.
-        done = self._lab.exec("host1", "sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_timeout_close=0")
-        assert done.returncode == 0, done.stderr
+        # connection that is about to be reset then: as the kernel no longer knows where it was redirected to, it goes as it is.
+        self._set_rest(0)
+        self._stack.callback(self._set_rest, 10)
         pal = self._stack.enter_context(Unit(self._lab, "host1", "pal"))
         shop = self._stack.enter_context(Unit(self._lab, "host1", "shop"))
         in_the_way = self._open(pal, VICTIMS, SIDE)
@@ -100,6 +100,10 @@ class Crowd:
         sockets = self._bound(unit, TAKEN)
         connect_all(sockets, (self._ip, TILL))
         return sockets
+
+    def _set_rest(self, seconds: int) -> None:
+        done = self._lab.exec("host1", "sysctl", "-qw", f"net.netfilter.nf_conntrack_tcp_timeout_close={seconds}")
+        assert done.returncode == 0, done.stderr
 
     def _open(self, unit: Unit, ports: range, port: int) -> list[socket.socket]:
         sockets = self._bound(unit, ports)

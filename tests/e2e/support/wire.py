@@ -65,7 +65,7 @@ class Wire:
         capture = self.stop()
         assert reader.read_streams(capture), "nothing crossed the wire: the test proves nothing"
         for canary in canaries:
-            assert not reader.shows(capture, canary.encode()), f"{canary} crossed the wire in clear"
+            assert not reader.shows(capture, canary.encode()), f"{canary} crossed the wire in clear; of\n" + "\n".join(reader.describe(capture))
 
     def assert_in_clear(self, *canaries: str) -> None:
         """Ends the capture. Each of the texts was readable: this flow is allowed in clear, and the capture works."""
