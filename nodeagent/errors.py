@@ -157,6 +157,12 @@ class UpstreamRefused(AgentError):
     reason, side = Reason.UPSTREAM_REFUSED, Side.UPSTREAM
 
 
+class UpstreamReset(AgentError):
+    """The application, or its agent, ended the connection before we had heard that it was open."""
+
+    reason, side = Reason.RESET_BY_UPSTREAM, Side.UPSTREAM
+
+
 class UpstreamTimeout(AgentError):
     """The application or host did not answer in time."""
 

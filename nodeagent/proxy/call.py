@@ -4,13 +4,13 @@ import asyncio
 
 from nodeagent import limits
 from nodeagent.decide.outbound import Via
-from nodeagent.errors import Denied, PeerLost, PeerUnreachable, UpstreamTimeout
+from nodeagent.errors import Denied, PeerLost, PeerUnreachable, UpstreamReset, UpstreamTimeout
 from nodeagent.model.address import Address
 from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.pool import TunnelKey, TunnelPool
 from nodeagent.proxy.tunnel import Tunnel
 from nodeagent.wire import connect
-from nodeagent.wire.stream import Headers
+from nodeagent.wire.stream import REFUSED_STREAM, Headers
 
 
 class _Mute(PeerLost):
@@ -62,7 +62,11 @@ class Caller:
         return end
 
     async def _answer(self, tunnel: Tunnel, key: TunnelKey, end: StreamEnd) -> Headers:
-        """What the callee's agent says. One that lives has all its time, as its application may be slow."""
+        """What the callee's agent says. One that lives has all its time, as its application may be slow.
+
+        A stream that it reset was served, and the application may have been reached: only what nobody has taken may be asked again.
+        Source: RFC 9113, section 8.7.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + limits.CALL_ANSWER_S
         while not (await asyncio.wait((end.head,), timeout=min(limits.CALL_LOOK_S, until - loop.time())))[0]:
@@ -74,4 +78,6 @@ class Caller:
         try:
             return end.head.result()
         except ConnectionResetError as error:
-            raise PeerLost(f"{error} before the callee's agent had answered") from error
+            if end.was_lost or end.reset_code == REFUSED_STREAM:
+                raise PeerLost(f"{error} before the callee's agent had answered") from error
+            raise connect.read_reset(end.reset_code) or UpstreamReset(str(error)) from error

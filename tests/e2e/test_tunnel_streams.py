@@ -17,6 +17,7 @@ from tests.e2e.support.unit import Unit, fill, fill_all, is_reset, receive, rese
 from tests.support.eventually import eventually
 
 WEB, BULK = 8080, 8081
+RESETS = 400
 NewUnit = Callable[..., Unit]
 
 
@@ -58,6 +59,20 @@ def text(one: Lab, capture: Capture, canary: str) -> Iterator[bytes]:
 def target(lab: Lab, port: int = WEB) -> tuple[str, int]:
     """Where a service is."""
     return lab.host("host2").ipv4, port
+
+
+def test_an_application_that_resets_at_once_is_called_once(one: Lab, unit: NewUnit, text: bytes) -> None:
+    """Its agent's answer may be overtaken by the reset: the call was made all the same."""
+    shop, server = unit("host1", "shop"), unit("host2", "web")
+    listener = server.listen("0.0.0.0", WEB)
+    for number in range(RESETS):
+        client = shop.connect(*target(one))
+        reset(server.accept(listener)[0])
+        assert is_reset(client), number
+    held = shop.connect(*target(one))
+    last, _ = server.accept(listener)
+    held.sendall(text)
+    assert receive(last, len(text)) == text  # no call of before was in the queue
 
 
 def test_a_stalled_reader_stops_nobody_else(one: Lab, unit: NewUnit, echo: Echo, text: bytes) -> None:

@@ -6,12 +6,15 @@ import socket
 
 import pytest
 
-from nodeagent import limits
+from nodeagent import errors, limits
 from nodeagent.errors import Denied, PeerIdentity, PeerUnreachable, UpstreamRefused, UpstreamTimeout
 from nodeagent.model.address import Address
 from nodeagent.model.intention import Intention
 from nodeagent.proxy.ends import StreamEnd
+from nodeagent.proxy.inbound import Inbound
 from nodeagent.proxy.tunnel import Tunnel
+from nodeagent.wire.connect import RESET_CODES
+from nodeagent.wire.stream import CANCEL, REFUSED_STREAM, Stream
 from tests.support.loop import until
 from tests.support.twohosts import Client, TwoHosts, key_ring, run
 
@@ -106,6 +109,32 @@ def test_a_dead_application_is_a_refused_upstream() -> None:
             assert str(hosts.web) in row.error
 
     run(work)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "tries"),
+    [
+        (CANCEL, errors.UpstreamReset, 1), (RESET_CODES[errors.Reason.POLICY_CHANGED], errors.PolicyChanged, 1), (REFUSED_STREAM, errors.PeerLost, 2),
+    ],
+)
+def test_only_what_nobody_has_taken_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, code: int, error: type[errors.AgentError], tries: int
+) -> None:
+    """A reset stream may have reached the application, which must not see one call as two."""
+    asked = []
+
+    async def serve(_: Inbound, __: object, ___: object, stream: Stream, ____: object) -> None:
+        asked.append(stream)
+        stream.reset(code)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            with pytest.raises(error):
+                await hosts.call()
+
+    monkeypatch.setattr(Inbound, "_serve_stream", serve)
+    run(work)
+    assert len(asked) == tries
 
 
 def test_a_callee_with_another_identity_is_refused() -> None:
