@@ -57,7 +57,7 @@ def test_where_the_budget_is_spent_the_fullest_end_until_a_part_is_free(monkeypa
                 await asyncio.sleep(0)
                 most = max(most, two.budget.used)
                 rows += records.rows if (records := two.records.take()) else []
-            assert most < two.budget.limit + limits.STREAM_WINDOW_BYTES
+            assert most < two.budget.limit + 2 * limits.STREAM_WINDOW_BYTES  # what one receive brings is counted before anybody ends
             assert {(row.reason, row.peer) for row in rows} == {(Reason.LIMIT, "host1")}
             assert all("held for a slow reader" in row.error for row in rows)
             assert two.relays, "those that hold least go on"
