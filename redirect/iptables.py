@@ -57,6 +57,7 @@ from redirect.rules import (
     ToPortSet,
     ToThisHost,
     TproxyTo,
+    Translated,
 )  # fmt: skip
 from redirect.settings import Settings
 
@@ -279,6 +280,8 @@ class _Writer:
                 return [_Part({"in_interface": "lo"}, ())]
             case Established():
                 return [_part(conntrack={"ctstate": ["ESTABLISHED"]})]
+            case Translated():
+                return [_part(conntrack={"ctstate": ["DNAT"]})]
             case _:
                 return self._senders(condition)
 

@@ -182,11 +182,10 @@ def _next_record(settings: Settings, before: Record) -> Record:
 def _forget_tracked(ports: set[int]) -> Iterator[str]:
     """While nothing of ours was there, connections may have taken the ports of what was redirected before."""
     try:
-        forgotten = forget_redirected(ports)
-    except OSError as error:
-        raise RedirectError(f"conntrack cannot be asked: {error}; modprobe nf_conntrack_netlink") from error
-    if forgotten:
-        yield f"connection tracking: {forgotten} redirected connections of before, which have ended, forgotten"
+        if forgotten := forget_redirected(ports):
+            yield f"connection tracking: {forgotten} redirected connections of before, which have ended, forgotten"
+    except OSError as error:  # no reason to capture nothing
+        yield f"connection tracking cannot be asked what it knows of before, so open connections may be reset: {error}"
 
 
 def _change_entries(path: ReturnPath, before: Record, undo: ExitStack) -> Iterator[str]:

@@ -47,6 +47,7 @@ from redirect.rules import (
     ToPortSet,
     ToThisHost,
     TproxyTo,
+    Translated,
 )  # fmt: skip
 
 FAMILY = "inet"
@@ -184,6 +185,8 @@ def _condition(condition: Condition) -> str:  # noqa: PLR0911 - one return per k
             return 'iifname "lo"'
         case Established():
             return "ct state established"
+        case Translated():
+            return "ct status dnat"
         case _:
             return _socket(condition)
 

@@ -44,6 +44,7 @@ from redirect.rules import (
     ToPortSet,
     ToThisHost,
     TproxyTo,
+    Translated,
 )  # fmt: skip
 from redirect.settings import LOOPBACK_NETWORKS, NEVER_NETWORKS, NEVER_PORTS, Fail, Settings
 
@@ -59,6 +60,7 @@ TOLD: dict[Fail, str] = {"open": "told_open", "closed": "told_closed"}
 OPEN_CALLERS, BYPASSED = "open_callers", "bypassed"
 FAMILIES: tuple[Family, Family] = (4, 6)
 _DEAD = Beating(ALIVE, holds=False)
+_ELSEWHERE = Translated()
 ROOT = 0  # the supervisor: sockets that it opens for workers are root's to the kernel, whoever connects them
 ALIVE_S = 5  # five beats of one second: one late beat refuses nobody, a dead agent is noticed at once
 
@@ -66,10 +68,11 @@ ALIVE_S = 5  # five beats of one second: one late beat refuses nobody, a dead ag
 IDENT_HOOK = Hook("filter", "output", -151)
 # After the stamp: what is captured has lost a forged mark by then and needs no other route.
 FORGED_HOOK = Hook("route", "output", -150)
-# Before every nat of iptables and of others (-100): the first mapping of a connection wins.
+# Before every nat of iptables and of others (-100): the first mapping of a connection wins. The refusal comes before it.
+CLOSED_HOOK = Hook("filter", "output", -102)
 OUT_HOOK = Hook("nat", "output", -101)
-# After all nat, as in iptables: whatever the reason why something was not redirected, it does not go around the agent.
-CLOSED_HOOK = Hook("filter", "output", -99)
+# After all nat: what was not asked about there does not go around the agent.
+AROUND_HOOK = Hook("filter", "output", -99)
 PRE_HOOK = Hook("filter", "prerouting", -150)
 
 
@@ -108,8 +111,9 @@ def _chains(settings: Settings) -> tuple[Chain, ...]:
         Chain("forged", _forged(settings), FORGED_HOOK),
         Chain("refuse", _refuse(settings)),
         Chain("take", _take(settings)),
-        Chain("out", _out(settings), OUT_HOOK),
         Chain("closed", _closed(settings), CLOSED_HOOK),
+        Chain("out", _out(settings), OUT_HOOK),
+        *(() if _refuses_last(settings) else (Chain("around", _around(settings), AROUND_HOOK),)),
         Chain("pre", _pre(settings), PRE_HOOK),
     )
 
@@ -201,8 +205,19 @@ def _stamp(settings: Settings) -> tuple[Rule, ...]:
     return (Rule((), SetMark(0)), *(Rule((), StampFrom(level, UNITS)) for level in settings.cgroup_levels))
 
 
+def _closed(settings: Settings) -> tuple[Rule, ...]:
+    """The dead-man switch: nobody beats, so new connections are refused at once, but for those that may bypass the agent."""
+    return (
+        Rule((), Jump("exempt")),
+        *_tunnels_out(settings),
+        Rule((), Jump("never")),
+        Rule((Beating(ALIVE), *((_ELSEWHERE,) if _refuses_last(settings) else ())), Accept()),
+        *_captured(settings, Goto("refuse")),
+    )
+
+
 def _out(settings: Settings) -> tuple[Rule, ...]:
-    """Redirects what is not let by."""
+    """Redirects what is not let by. The switch may fall between `closed` and this chain: each judges by itself, alike."""
     return (
         Rule((), Jump("exempt")),
         Rule((), Jump("never")),
@@ -210,17 +225,18 @@ def _out(settings: Settings) -> tuple[Rule, ...]:
     )
 
 
-def _closed(settings: Settings) -> tuple[Rule, ...]:
-    """Refuses what would go around the agent and may not. The switch may fall between `out` and this chain: each judges by itself, alike.
+def _around(settings: Settings) -> tuple[Rule, ...]:
+    """What should have been redirected and was not: nat is asked once for a connection, and not for what conntrack does not follow.
 
-    Nobody beats: that is the dead-man switch. Somebody does: conntrack knows the ports from a connection that was not captured
-    and has ended, as one of the agent's, or follows none at all, so that nat was not asked.
+    It may take a SYN for one of a connection before it, which was not captured, as the agent's own are not. What somebody else's
+    nat sends to a place in the mesh was dialled elsewhere, and is not captured.
     """
     return (
         Rule((), Jump("exempt")),
-        *_tunnels_out(settings),
+        Rule((_DEAD,), Accept(), "judged before"),
+        Rule((_ELSEWHERE,), Accept(), "dialled elsewhere"),
         Rule((), Jump("never")),
-        *_captured(settings, Goto("refuse")),
+        *_captured(settings, Reset(), counted=True),
     )
 
 
@@ -229,10 +245,12 @@ def _refuse(settings: Settings) -> tuple[Rule, ...]:
 
 
 def _take(settings: Settings) -> tuple[Rule, ...]:
-    """What may not bypass a dead agent is left to `closed`, which refuses it."""
+    """What may not bypass a dead agent goes to it all the same: `closed` has refused it, or refuses it later (iptables)."""
+    keep = Accept() if _refuses_last(settings) else RedirectTo(settings.outbound_port)
+    last = (Rule((_DEAD,), keep),) if _refuses_last(settings) else ()
     return (
-        *_judged(settings, Accept(), Bypass(BYPASSED)),
-        Rule((_DEAD,), Accept()),
+        *_judged(settings, keep, Bypass(BYPASSED)),
+        *last,
         Rule((), RedirectTo(settings.outbound_port), counted=True),
     )
 
@@ -261,6 +279,11 @@ def _kept_callers(settings: Settings, keep: Action) -> tuple[Rule, ...]:
         return (Rule((_DEAD,), keep, "nobody beats: callers are not known here"),)
     users = (Rule((_DEAD, OfUsers(settings.closed_uids)), keep, "nobody beats: never these users"),) if settings.closed_uids else ()
     return (*users, Rule((_DEAD, NotMarkedFrom(OPEN_CALLERS)), keep, "nobody beats: not this caller, or nobody known"))
+
+
+def _refuses_last(settings: Settings) -> bool:
+    """In iptables nat comes before filter: what has not been redirected there is refused, whatever the reason."""
+    return settings.backend == "iptables"
 
 
 def _dead_inbound(settings: Settings) -> tuple[Rule, ...]:

@@ -160,10 +160,15 @@ class Established:
     """Conntrack knows the connection."""
 
 
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """Some nat has given the connection another destination."""
+
+
 Condition = (
     Tcp | Opening | ToPorts | ToPortSet | ToNetworks | ToAddressSet | ToEndpoints | ToEndpointSet | ToThisHost
     | NotFromNetworks | NotFromAddressSet | OfFamily | FromLoopback | OfUsers | InCgroup | Beating | Told | Marked
-    | NotMarkedFrom | Established
+    | NotMarkedFrom | Established | Translated
 )  # fmt: skip
 
 

@@ -176,6 +176,18 @@ def test_whom_conntrack_takes_for_another_connection_does_not_go_around_the_agen
     assert [caller.ask(address, WEB) for caller in callers] == ["refused", "agent:hello"]
 
 
+def test_what_somebody_elses_nat_sends_into_the_mesh_goes_on(hosts: tuple[Host, Host]) -> None:
+    """It was dialled elsewhere, as a virtual address of a load balancer: neither captured nor refused."""
+    host, peer = hosts
+    peer.listen("app", peer.ip4, WEB)
+    agent = start_agent(host)
+    host.shell("nft", f"add table ip other; add chain ip other out {{ type nat hook output priority -100; }}; add rule ip other out ip daddr 10.78.0.77 dnat to {peer.ip4}")
+    apply(host)
+    capture(host, agent, peer)
+    caller = Workload(host, uid=SHOP_UID)
+    assert [caller.ask("10.78.0.77", WEB), caller.ask(peer.ip4, WEB)] == ["app:hello", "agent:hello"]
+
+
 def test_whom_conntrack_does_not_follow_does_not_go_around_the_agent(hosts: tuple[Host, Host]) -> None:
     """Somebody has said so, for speed: nat is not asked then."""
     host, peer = hosts

@@ -77,10 +77,12 @@ def test_the_agent_is_told_by_uid_and_cgroup() -> None:
 
 
 def test_what_nat_has_not_redirected_filter_refuses_without_a_question() -> None:
-    """Nat comes first here: a beat between the two must not let a call through in clear."""
+    """Nat comes first here: a beat between the two must not let a call through in clear, but what was dialled elsewhere."""
     layout = render_layout(plan(HOST), 4)
     asking = {chain for t in ("nat", "filter") for chain, ls in layout[t].items() for line in ls if "alive4" in str(line.matches)}
-    assert {"nodeagent_take", "nodeagent_pre", "nodeagent_refuse"} == asking
+    assert {"nodeagent_take", "nodeagent_pre", "nodeagent_refuse", "nodeagent_closed"} == asking
+    (let,) = (line for line in rules(layout, "filter", "closed") if "alive4" in str(line.matches))
+    assert (let.target, let.matches[1:]) == ("RETURN", [("conntrack", {"ctstate": ["DNAT"]})])
     *exceptions, last = rules(layout, "filter", "refuse")
     assert (last.target, last.matches) == ("REJECT", [])
     for line in exceptions:  # only where nobody beats and control has said so

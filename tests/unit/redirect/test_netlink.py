@@ -1,13 +1,16 @@
 """Netlink messages: attributes, listings, refusals."""
 
 import errno
+import itertools
+import socket
 import struct
 
 import pytest
 
-from redirect.netlink import decode_attributes, encode_attribute, split_rows
+from redirect.netlink import ask, decode_attributes, encode_attribute, open_netlink, order, split_rows
 
 ERROR, DONE = 2, 3
+SOCK_DIAG, BY_FAMILY = 4, 20
 
 
 def message(kind: int, body: bytes) -> bytes:
@@ -48,3 +51,29 @@ def test_a_message_that_lies_about_its_length_is_an_error(length: int) -> None:
     """No endless loop, no bytes of the next message."""
     with pytest.raises(OSError, match="netlink message"):
         split_rows(struct.pack("=IHHII", length, 20, 0, 1, 0))
+
+
+def test_the_kernel_is_asked_for_one_thing() -> None:
+    """Its answer and its word that this was all; nothing for what it does not know; and its refusal."""
+    with socket.create_server(("127.0.0.1", 0)) as server, open_netlink(SOCK_DIAG) as sock:
+        port = struct.pack(">H", server.getsockname()[1])
+        query = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + port + bytes(2)
+        known, unknown = (query + socket.inet_aton(ip).ljust(36, b"\0") + b"\xff" * 8 for ip in ("127.0.0.1", "127.0.0.2"))
+        for _ in range(2):
+            found = ask(sock, BY_FAMILY, known)
+            assert found
+            assert found[4:6] == port
+            assert ask(sock, BY_FAMILY, unknown) is None
+        with pytest.raises(OSError, match=r".") as caught:
+            order(sock, BY_FAMILY, query[:1])
+        assert caught.value.errno == errno.EINVAL
+
+
+def test_an_answer_to_an_order_that_was_given_up_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each later one would be taken for the next order's."""
+    monkeypatch.setattr("redirect.netlink._sequence", itertools.count(7))
+    ours, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, kernel:
+        for number, code in ((6, errno.EPERM), (7, 0)):
+            kernel.send(struct.pack("=IHHIIi", 20, ERROR, 0, number, 0, -code))
+        assert order(ours, 1, b"") == b""

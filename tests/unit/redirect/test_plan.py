@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from redirect.nft import render_table
-from redirect.plan import CLOSED_HOOK, OUT_HOOK, plan, ranges_of
+from redirect.plan import AROUND_HOOK, OUT_HOOK, plan, ranges_of
 from redirect.rules import (
     Accept,
     Beating,
@@ -25,6 +25,7 @@ from redirect.rules import (
     ToPorts,
     ToPortSet,
     ToThisHost,
+    Translated,
 )  # fmt: skip
 from redirect.settings import ReturnPath, Settings
 
@@ -97,24 +98,24 @@ def test_tunnels_are_for_agents_and_root_to_open(settings: Settings) -> None:
 @pytest.mark.parametrize("settings", SCENARIOS.values(), ids=SCENARIOS)
 def test_nothing_bypasses_the_agent_but_while_nobody_beats_and_by_what_control_said(settings: Settings) -> None:
     """Each chain asks by itself, as the switch may fall in between; what comes to the end is refused, or goes to the agent."""
-    ruleset, dead = plan(settings), Beating("alive", holds=False)
-    for name, let, last in (("refuse", Accept, Reset), ("take", Bypass, RedirectTo)):
+    ruleset = plan(settings)
+    for name, last in (("refuse", Reset), ("take", RedirectTo)):
         *judged, (_, end) = chain(ruleset, name)
-        passing = [conditions for conditions, action in judged if isinstance(action, let)]
-        assert passing
-        assert all({dead, Told(f"told_{settings.fail}")} <= set(conditions) for conditions in passing)
-        assert all(dead in conditions for conditions, _ in judged)
+        let = [conditions for conditions, action in judged if isinstance(action, Accept | Bypass)]
+        assert let
+        assert all({Beating("alive", holds=False), Told(f"told_{settings.fail}")} <= set(conditions) for conditions in let)
         assert isinstance(end, last)
 
 
 @pytest.mark.parametrize("settings", SCENARIOS.values(), ids=SCENARIOS)
-def test_what_nat_has_not_redirected_is_refused_whether_somebody_beats_or_not(settings: Settings) -> None:
-    """It comes after all nat (-100), for the same destinations; a redirected call has the agent's port, where nobody is captured."""
+def test_what_nat_has_not_redirected_is_refused_while_somebody_beats(settings: Settings) -> None:
+    """After all nat (-100), for the same destinations; what has another than was dialled is let by: it is somebody else's, or the agent's port."""
     ruleset = plan(settings)
-    assert OUT_HOOK.priority < -100 < CLOSED_HOOK.priority
-    captured = [[conditions for conditions, action in chain(ruleset, name) if action == Goto(to)] for name, to in (("out", "take"), ("closed", "refuse"))]
+    assert OUT_HOOK.priority < -100 < AROUND_HOOK.priority
+    captured = [[conditions for conditions, action in chain(ruleset, name) if action == end] for name, end in (("out", Goto("take")), ("around", Reset()))]
     assert captured[0] == captured[1] != []
-    assert not [action for _, action in chain(ruleset, "closed")[4:] if action == Accept()]
+    let = [conditions for conditions, action in chain(ruleset, "around") if action == Accept()]
+    assert let == [(Beating("alive", holds=False),), (Translated(),)]
 
 
 def test_open_excepts_what_stays_closed_and_closed_what_may_pass() -> None:

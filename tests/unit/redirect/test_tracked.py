@@ -2,44 +2,46 @@
 
 import pytest
 
-from redirect.flow import Flow, decode_tuple
-from redirect.netlink import decode_attributes
-from redirect.tracked import find_stale
-from tests.unit.nodeagent.process.test_conntrack import ANSWER, ANSWER6, OWN, OWN6, REMOTE, REPLY, REPLY6
+from redirect.flow import Flow
+from redirect.tracked import find_stale, forget_redirected
+from tests.unit.nodeagent.process.test_conntrack import (
+    ANSWER,
+    ANSWER6,
+    LOCALHOST,
+    OWN,
+    OWN6,
+    REMOTE,
+    REMOTE6,
+    REPLY,
+    REPLY6,
+)
 
-ENTRIES = [bytes.fromhex(ANSWER), bytes.fromhex(ANSWER6)]
-ID = 12
-
-
-def test_an_entry_is_named_by_its_dialled_end_and_its_number() -> None:
-    """So that no other is meant that has taken the same ports meanwhile."""
-    names = [*find_stale(ENTRIES, {15001}, ())]
-    assert [name[:4] for name in names] == [entry[:4] for entry in ENTRIES]
-    found, sent = decode_attributes(names[0][4:]), decode_attributes(ENTRIES[0][4:])
-    assert found == {1: sent[1], ID: sent[ID]}
-    assert decode_tuple(found[1]) == Flow(OWN, 40000, REMOTE, 81)
-
-
-@pytest.mark.parametrize(("port", "live", "left"), [(15001, {REPLY}, [OWN6]), (15001, {REPLY, REPLY6}, []), (15002, (), [])])
-def test_what_is_open_or_went_elsewhere_is_left(port: int, live: set[Flow], left: list[bytes]) -> None:
-    """By the socket at our end of it."""
-    names = (decode_attributes(name[4:])[1] for name in find_stale(ENTRIES, {port}, live))
-    assert [flow.src for name in names if (flow := decode_tuple(name))] == left
+ENTRY, ENTRY6 = bytes.fromhex(ANSWER), bytes.fromhex(ANSWER6)
+FLOW, FLOW6 = Flow(OWN, 40000, REMOTE, 81), Flow(OWN6, 56266, REMOTE6, 80)
 
 
-def test_what_was_dialled_there_was_not_redirected() -> None:
-    """A call to the same port of another host."""
-    entry = bytes.fromhex(ANSWER)
-    original = decode_attributes(entry[4:])[1]
-    assert [*find_stale([entry], {81}, ())] == []
-    straight = entry.replace(bytes.fromhex("060002003a990000"), bytes.fromhex("0600020000510000"))  # the answer comes from 81
-    straight = straight.replace(bytes.fromhex("080001007f000001"), bytes.fromhex("080001000a5a0102"))  # of the one that was called
-    straight = straight.replace(bytes.fromhex("0600030057520000"), bytes.fromhex("060003009c400000"))
-    assert decode_attributes(straight[4:])[1] == original
-    assert [*find_stale([straight], {81}, ())] == []
+@pytest.mark.parametrize(("entry", "flow", "ours"), [(ENTRY, FLOW, REPLY), (ENTRY6, FLOW6, REPLY6)])
+def test_an_entry_is_stale_where_our_end_of_it_is_not_open(entry: bytes, flow: Flow, ours: Flow) -> None:
+    """Its number says which is meant, should another have its place by then."""
+    number = find_stale(entry, flow, {15001}, ())
+    assert len(number) == 4
+    assert number in entry
+    assert find_stale(entry, flow, {15001}, {ours}) == b""
 
 
-@pytest.mark.parametrize("size", range(0, len(ENTRIES[0]), 7))
-def test_a_cut_entry_is_left(size: int) -> None:
-    """Or named as it would be whole."""
-    assert {name[:8] for name in find_stale([ENTRIES[0][:size]], {15001}, ())} <= {name[:8] for name in find_stale(ENTRIES, {15001}, ())}
+def test_what_goes_elsewhere_is_left() -> None:
+    """To another port; from another flow; or to somebody else's port of the same number, as a container's that is published."""
+    assert find_stale(ENTRY, FLOW, {15002}, ()) == b""
+    assert find_stale(ENTRY, FLOW.turned, {15001}, ()) == b""
+    assert find_stale(ENTRY.replace(LOCALHOST, b"\xac\x11\0\2"), FLOW, {15001}, ()) == b""
+
+
+@pytest.mark.parametrize("size", range(0, len(ENTRY), 7))
+def test_a_cut_entry_is_left_or_named_as_it_would_be_whole(size: int) -> None:
+    """Never as another."""
+    assert find_stale(ENTRY[:size], FLOW, {15001}, ()) in (b"", find_stale(ENTRY, FLOW, {15001}, ()))
+
+
+def test_nothing_is_forgotten_where_nothing_was_redirected() -> None:
+    """Of all that is open here."""
+    assert forget_redirected({1}) == 0
