@@ -87,6 +87,8 @@ class Sentry:
     def _look(self) -> None:
         """Ends those that are known to wait for SENTRY_PATIENCE_S."""
         now = time.monotonic()
+        if now - self._look_at > limits.SENTRY_PATIENCE_S / 2:
+            self._seen = {}  # the machine stood still, and workers had no turn, either
         self._look_at = now + limits.SENTRY_LOOK_S
         before = self._number
         try:

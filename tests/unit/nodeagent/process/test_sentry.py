@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,6 +115,27 @@ def test_a_beat_that_comes_again_begins_all_anew(scene: Scene) -> None:
     scene.beat(1000)
     scene.close()
     assert scene.ended == []
+
+
+def test_a_machine_that_stood_still_between_two_looks_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor had workers a turn: whoever waits is new to it."""
+    now, ended = [1000.0], []
+    waiting = row(ESTABLISHED, HOST, WEB, AGENT, TRANSPARENT, cookie=1)
+    beats, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def end(each: Unaccepted) -> bool:
+        ended.append(each)
+        return True
+
+    sentry = Sentry(beats, end, lambda: [IN, APP, waiting])
+    monkeypatch.setattr(sentry_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with beats, supervisor:
+        supervisor.send(BEAT.pack(1000.0 + limits.SENTRY_AHEAD_S + limits.SENTRY_PATIENCE_S))
+        sentry._hear()
+        for step_s, number in ((0.0, 0), (60.0, 0), (limits.SENTRY_LOOK_S, 0), (limits.SENTRY_LOOK_S, 1)):
+            now[0] += step_s
+            sentry._look()
+            assert len(ended) == number, step_s
 
 
 def test_what_it_ended_is_told_when_the_supervisor_goes(scene: Scene, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
