@@ -15,7 +15,7 @@ _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _CODE = struct.Struct("=i")
 NESTED = 0x8000
 _TYPE_MASK = 0x3FFF  # the two upper bits say "nested" and "network byte order"
-_REQUEST_DUMP, _REQUEST_ACK = 0x301, 0x5
+_REQUEST, _REQUEST_DUMP, _REQUEST_ACK = 0x1, 0x301, 0x5
 _ERROR, _DONE = 2, 3
 _ERRNO_MAX = 4095  # linux/err.h, MAX_ERRNO
 _ANSWER_BYTES = 65_536  # the kernel sends at most 32 KiB of a dump at once
@@ -48,33 +48,23 @@ def dump(protocol: int, kind: int, body: bytes) -> Iterator[bytes]:
             yield from rows
 
 
-def order(sock: socket.socket, kind: int, body: bytes) -> bytes:
-    """Has something done; returns when it is, with what the kernel says of it, if it says more than that.
+def order(sock: socket.socket, kind: int, body: bytes) -> None:
+    """Has something done; returns when it is.
 
     Raises:
         OSError: the kernel refused.
     """
-    number = next(_sequence) & 0xFFFFFFFF
-    sock.send(_message(kind, _REQUEST_ACK, number, body))
-    found = b""
-    while True:
-        data = sock.recv(_ANSWER_BYTES)
-        if len(data) >= HEAD.size and HEAD.unpack_from(data)[3] != number:
-            continue  # a late answer to an order that was given up
-        rows, is_last = split_rows(data)
-        found += b"".join(rows)
-        if is_last or not data:
-            return found
+    _exchange(sock, kind, _REQUEST_ACK, body)
 
 
 def ask(sock: socket.socket, kind: int, body: bytes) -> bytes | None:
-    """As `order`; None where the kernel knows no such object.
+    """What the kernel says of one object; None where it knows no such.
 
     Raises:
         OSError: the kernel refused for another reason.
     """
     try:
-        return order(sock, kind, body)
+        return b"".join(_exchange(sock, kind, _REQUEST, body))
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -115,6 +105,16 @@ def decode_attributes(data: bytes) -> dict[int, bytes]:
         found[kind & _TYPE_MASK] = data[_ATTRIBUTE.size : length]
         data = data[(length + 3) & ~3 :]
     return found
+
+
+def _exchange(sock: socket.socket, kind: int, flags: int, body: bytes) -> list[bytes]:
+    """The answer to a message; late ones to messages that were given up are passed over."""
+    number = next(_sequence) & 0xFFFFFFFF
+    sock.send(_message(kind, flags, number, body))
+    while True:
+        data = sock.recv(_ANSWER_BYTES)
+        if len(data) < HEAD.size or HEAD.unpack_from(data)[3] == number:
+            return split_rows(data)[0]
 
 
 def _message(kind: int, flags: int, number: int, body: bytes) -> bytes:

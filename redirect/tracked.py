@@ -8,13 +8,16 @@ Source: linux/netfilter/nfnetlink_conntrack.h.
 
 import socket
 import struct
+import time
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from redirect.flow import ADDRESS_FAMILY, Flow, decode_tuple, encode_tuple, ends_of
-from redirect.netlink import NESTED, ask, decode_attributes, encode_attribute, open_netlink
+from redirect.netlink import NESTED, ask, decode_attributes, encode_attribute, open_netlink, order
 from redirect.sockets import read_rows
 
+LOOK_S = 1.0  # 16,000 sockets take half of it on a busy machine; the supervisor does nothing else meanwhile
 _NETFILTER = 12
 _GET, _DELETE = (1 << 8) | 1, (1 << 8) | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
 _NFGENMSG = struct.Struct(">BBH")  # family, version, resource id
@@ -27,17 +30,20 @@ _COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 def forget_redirected(ports: Collection[int]) -> int:
     """Has the kernel forget what was redirected to one of these ports, where another connection has its place now; how many that were.
 
-    It looks for each socket that is open, in some 15 us: there are fewer of them than entries, and other entries do no harm.
+    It looks for each socket that is open, as there are fewer of them than entries, and other entries do no harm. Not for longer
+    than LOOK_S: rules wait for it.
 
     Raises:
         OSError: the kernel refused; it may have no ctnetlink.
     """
     if not _is_any_tracked():
         return 0
+    until = time.monotonic() + LOOK_S
     open_now = {ends_of(row) for row in read_rows()}
     ours = {flow for flow in open_now if flow.sport in ports}
+    asked = (flow for flow in open_now - ours if flow.dport and time.monotonic() < until)  # a listener has no other end
     with open_netlink(_NETFILTER) as sock:
-        return sum(_forget(sock, flow, ports, ours) for flow in open_now - ours if flow.dport)  # a listener has no other end
+        return sum(_forget(sock, flow, ports, ours) for flow in asked)
 
 
 def _is_any_tracked() -> bool:
@@ -52,7 +58,11 @@ def _forget(sock: socket.socket, flow: Flow, ports: Collection[int], ours: Colle
     name = head + encode_attribute(_ORIGINAL | NESTED, encode_tuple(flow))
     entry = ask(sock, _GET, name)
     number = find_stale(entry, flow, ports, ours) if entry else b""
-    return bool(number) and ask(sock, _DELETE, name + encode_attribute(_ID, number)) is not None
+    if not number:
+        return False
+    with suppress(FileNotFoundError):  # it has just gone
+        order(sock, _DELETE, name + encode_attribute(_ID, number))
+    return True
 
 
 def find_stale(entry: bytes, flow: Flow, ports: Collection[int], ours: Collection[Flow]) -> bytes:

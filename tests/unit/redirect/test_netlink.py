@@ -76,4 +76,7 @@ def test_an_answer_to_an_order_that_was_given_up_is_passed_over(monkeypatch: pyt
     with ours, kernel:
         for number, code in ((6, errno.EPERM), (7, 0)):
             kernel.send(struct.pack("=IHHIIi", 20, ERROR, 0, number, 0, -code))
-        assert order(ours, 1, b"") == b""
+        order(ours, 1, b"")
+        kernel.send(struct.pack("=IHHIIi", 20, ERROR, 0, 8, 0, -errno.EPERM))
+        with pytest.raises(PermissionError):
+            order(ours, 1, b"")
