@@ -1,7 +1,10 @@
 """What is forgotten of redirected connections, with entries that a kernel (6.18) sent."""
 
+import socket
+
 import pytest
 
+from redirect import tracked
 from redirect.flow import Flow
 from redirect.tracked import find_stale, forget_redirected
 from tests.unit.nodeagent.process.test_conntrack import (
@@ -45,3 +48,17 @@ def test_a_cut_entry_is_left_or_named_as_it_would_be_whole(size: int) -> None:
 def test_nothing_is_forgotten_where_nothing_was_redirected() -> None:
     """Of all that is open here."""
     assert forget_redirected({1}) == 0
+
+
+def test_rules_wait_for_no_longer_than_a_look_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many sockets are open."""
+    asked: list[object] = []
+    monkeypatch.setattr(tracked, "_is_any_tracked", lambda: True)
+    monkeypatch.setattr(tracked, "ask", lambda *question: asked.append(question))
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        forget_redirected({1})
+        assert asked
+        asked.clear()
+        monkeypatch.setattr(tracked, "LOOK_S", 0.0)
+        forget_redirected({1})
+        assert not asked
