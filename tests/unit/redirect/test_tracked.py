@@ -1,12 +1,14 @@
 """What is forgotten of redirected connections, with entries that a kernel (6.18) sent."""
 
+import itertools
 import socket
+from types import SimpleNamespace
 
 import pytest
 
 from redirect import tracked
 from redirect.flow import Flow
-from redirect.tracked import find_stale, forget_redirected
+from redirect.tracked import LOOK_S, find_stale, forget_redirected
 from tests.unit.nodeagent.process.test_conntrack import (
     ANSWER,
     ANSWER6,
@@ -59,6 +61,7 @@ def test_rules_wait_for_no_longer_than_a_look_may_take(monkeypatch: pytest.Monke
         forget_redirected({1})
         assert asked
         asked.clear()
-        monkeypatch.setattr(tracked, "LOOK_S", 0.0)
+        clock = itertools.count(0, LOOK_S)
+        monkeypatch.setattr(tracked, "time", SimpleNamespace(monotonic=lambda: next(clock)))
         forget_redirected({1})
         assert not asked
