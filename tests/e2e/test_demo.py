@@ -1,6 +1,8 @@
 """script/demo: the first thing that a newcomer runs."""
 
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,6 +67,10 @@ def test_kept_labs_go_on(name: str) -> None:
     url = f"http://{lab.host('host2').ipv4}:8080/"
     assert lab.exec("host1", "curl", "-sf", url, service="shop").stdout.startswith("hello from web")
     assert lab.exec("host1", "curl", "-sf", url, service="cron").returncode != 0
+    removal = re.search(r"^\$ nodeagent lab down --name (\S+); rm -r (/\S+)$", done.stdout, re.MULTILINE)
+    assert removal, "it says how to remove it"
+    assert removal[1] == name
+    shutil.rmtree(removal[2])
 
 
 def test_a_demo_that_does_not_show_what_it_claims_fails(name: str, tmp_path: Path) -> None:
