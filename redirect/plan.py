@@ -61,6 +61,7 @@ OPEN_CALLERS, BYPASSED = "open_callers", "bypassed"
 FAMILIES: tuple[Family, Family] = (4, 6)
 _DEAD = Beating(ALIVE, holds=False)
 _ELSEWHERE = Translated()
+_SCOPED = ("fe80::/10",)
 ROOT = 0  # the supervisor: sockets that it opens for workers are root's to the kernel, whoever connects them
 ALIVE_S = 5  # five beats of one second: one late beat refuses nobody, a dead agent is noticed at once
 
@@ -137,8 +138,10 @@ def _never(settings: Settings) -> tuple[Rule, ...]:
     for family in FAMILIES:
         loopback = (ToNetworks(family, _networks(LOOPBACK_NETWORKS, family)), ToPortSet(LOOPBACK_PORTS, holds=False))
         rules.append(Rule(loopback, Accept(), "loopback, but for services that are enforced there"))
-        networks = _networks((*NEVER_NETWORKS, *settings.exclude_cidrs), family)
-        rules.append(Rule((ToNetworks(family, networks),), Accept(), "link-local, metadata, excluded networks"))
+        away = (ToThisHost(holds=False), ToNetworks(family, _networks(NEVER_NETWORKS, family)))
+        rules.append(Rule(away, Accept(), "link-local, metadata"))
+        if excluded := _networks(settings.exclude_cidrs, family):
+            rules.append(Rule((ToNetworks(family, excluded),), Accept(), "excluded networks"))
         endpoints = tuple(sorted({(a, p) for a, p in settings.exclude_addresses if _family(a) == family}))
         if endpoints:
             rules.append(Rule((ToEndpoints(family, endpoints),), Accept(), "the catalog"))
@@ -221,6 +224,7 @@ def _out(settings: Settings) -> tuple[Rule, ...]:
     return (
         Rule((), Jump("exempt")),
         Rule((), Jump("never")),
+        Rule((ToNetworks(6, _SCOPED),), Accept(), "bound to its device, which does not lead to us: refused"),
         *_captured(settings, Goto("take")),
     )
 

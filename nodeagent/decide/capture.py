@@ -35,7 +35,7 @@ def why_captured(config: Config, sets: Sets, dst: Address, *, is_local: bool) ->
 
     is_local: the address is one of this machine's.
     """
-    exempt = next(filter(None, _exemptions(config, sets, dst)), "")
+    exempt = next(filter(None, _exemptions(config, sets, dst, is_local=is_local)), "")
     if exempt:
         return Captured(False, exempt)
     if is_local:
@@ -48,7 +48,7 @@ def why_captured(config: Config, sets: Sets, dst: Address, *, is_local: bool) ->
     return Captured(bool(network), f"{network} is in intercept.mesh_cidrs" if network else f"{dst.ip} is no address of the mesh")
 
 
-def _exemptions(config: Config, sets: Sets, dst: Address) -> Iterator[str]:
+def _exemptions(config: Config, sets: Sets, dst: Address, *, is_local: bool) -> Iterator[str]:
     """Why nobody's call to `dst` is captured, in the order of the rules; empty where that is not why."""
     intercept = config.intercept
     yield "" if intercept.enabled else "intercept.enabled is false: nothing is captured"
@@ -56,7 +56,7 @@ def _exemptions(config: Config, sets: Sets, dst: Address) -> Iterator[str]:
     loopback = "" if dst.port in sets.loopback_ports else _network_of(dst.ip, limits.LOOPBACK_NETWORKS)
     yield loopback and f'{loopback} is loopback, captured only for services with loopback = "enforce"'
     never, excluded = (_network_of(dst.ip, networks) for networks in (limits.NEVER_CAPTURED_NETWORKS, intercept.exclude_cidrs))
-    yield never and f"{never} is never captured: link-local and metadata addresses"
+    yield "" if is_local else never and f"{never} is never captured: link-local and metadata addresses"
     yield excluded and f"{excluded} is in intercept.exclude_cidrs"
     address = config.catalog.address.removesuffix("/")
     is_named = dst.ip in sets.catalog and address.endswith(f":{dst.port}")

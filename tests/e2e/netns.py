@@ -136,7 +136,7 @@ class Host:
                 sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
             if transparent and family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-            sock.bind((address, port))
+            sock.bind(_place(address, port))
             sock.listen(1024)
             return sock
 
@@ -155,7 +155,7 @@ class Host:
             sock = socket.socket(family or (socket.AF_INET6 if ":" in address else socket.AF_INET))
             sock.settimeout(DEADLINE_S)
             self.stack.callback(sock.close)
-            sock.connect((address, port))
+            sock.connect(_place(address, port))
             return sock
 
         return self.run(make)
@@ -313,13 +313,18 @@ try:
         if int(mark):
             sock.setsockopt(*((41, 75) if ":" in host else (0, 19)), 1)
         sock.bind((source, int(source_port)))
-    sock.connect((host, int(port)))
+    sock.connect(socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][4])
     sock.sendall(b"hello")
     print(sock.recv(65536).decode(), flush=True)
     sys.stdin.read()
 except OSError as error:
     print("refused" if isinstance(error, ConnectionRefusedError) else "unreachable", flush=True)
 """
+
+
+def _place(address: str, port: int) -> Any:
+    """As sockets take it, with the scope of a link-local address in the network namespace of the caller."""
+    return socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][4]
 
 
 def state_of(host: Host) -> dict[str, str]:

@@ -87,6 +87,20 @@ def test_a_call_from_outside_to_another_port_reaches_the_application(mesh: tuple
     assert ask(peer.connect(host.ip6, OTHER)) == "app:hello"
 
 
+@pytest.mark.parametrize(("own", "answer"), [("169.254.7.7", "agent:hello"), ("fe80::77%eth0", "refused")])
+def test_a_service_is_not_reached_around_the_agent_by_a_link_local_address(mesh: tuple[Host, Host, Agent], own: str, answer: str) -> None:
+    """What is bound to a device cannot be redirected, and is refused. Those of others are nobody's business: clouds have services there."""
+    host, peer, _ = mesh
+    for each, address in ((host, own), (peer, own.replace("77", "78").replace("7.7", "7.8"))):
+        bare = address.partition("%")[0]
+        prefix, nodad = ("64", ["nodad"]) if ":" in bare else ("16", [])
+        each.shell("ip", "addr", "add", f"{bare}/{prefix}", "dev", "eth0", *nodad)
+        each.listen("app", address, WEB)
+        each.listen("app", address, OTHER)
+    assert [Workload(host, uid=SHOP_UID).ask(own, port) for port in (WEB, OTHER)] == [answer, "app:hello"]
+    assert ask(host.connect(own.replace("77", "78").replace("7.7", "7.8"), WEB)) == "app:hello"
+
+
 def test_ssh_is_never_captured(mesh: tuple[Host, Host, Agent]) -> None:
     """In neither direction, not even if somebody registers a service on port 22."""
     host, peer, _ = mesh
