@@ -22,7 +22,7 @@ def validate(path: Path, output: str) -> None:
     """Exit 0 when the agent of this version takes FILE; else all that is wrong with it, each with its key and the cure.
 
     FILE is /etc/nodeagent/nodeagent.toml unless told otherwise.
-    Neither users nor other files that it names are looked at: they may come later. That is for `nodeagent check --pre`.
+    Neither users nor other files that it names are looked at: they may come later. The start and a reload look at them.
     """
     faults = find_faults(read_text(path))
     if output == "json":

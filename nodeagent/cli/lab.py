@@ -228,7 +228,7 @@ def exec_(ctx: click.Context, /, name: str, user: str, host: str, service: str) 
 def agent(name: str, host: str, action: str, follow: bool, lines: int) -> None:  # noqa: FBT001 - click passes by name
     """Starts, stops (drains), kills, restarts or reloads the agent of HOST, or prints the end of its log.
 
-    No connection is lost by a restart or a reload. `crash` kills its supervisor alone and starts another. All as systemd does.
+    No connection is lost by a restart or a reload. `kill` ends all its processes at once; `crash` kills its supervisor alone and starts another. All as systemd does.
     """
     chosen = Lab(name, _say)
     if action == "logs":

@@ -48,7 +48,7 @@ def why(  # noqa: PLR0913 - the options of the command
     snapshot and marked so. Ids are in: nodeagent connections, and in the log. Of a connection that there was it tells
     what became of it, and beneath, how it would be decided now.
 
-    Exit status: 0 it passes (by its id: it passed), 1 it is refused or cannot come from this host, 3 no agent is there,
+    Exit status: 0 it passes, as far as this host can tell (by its id: it passed), 1 it is refused or cannot come from this host, 3 no agent is there,
     4 no such connection, service or address is known.
     """
     if bool(connection) == bool(destination) or (connection and (source or port or address)):

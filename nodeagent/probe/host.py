@@ -1,6 +1,7 @@
 """The machine: configuration, programs, users, files, room, ports, memory, descriptors."""
 
 import importlib
+import importlib.util
 import os
 import platform
 import pwd
@@ -58,9 +59,12 @@ def config(scope: Scope) -> ConfigFile | None:
     return ConfigFile(str(scope.config_path), scope.config_error)
 
 
-def programs(_scope: Scope) -> Programs:
-    """The interpreter, and what is imported."""
-    return Programs(platform.python_version(), tuple(filter(None, map(_complaint, _LIBRARIES))))
+def programs(scope: Scope) -> Programs:
+    """The interpreter, and what is imported; python-iptables is only looked for: it may end who imports it."""
+    missing = [*filter(None, map(_complaint, _LIBRARIES))]
+    if scope.config and scope.config.intercept.backend == "iptables" and importlib.util.find_spec("iptc") is None:
+        missing.append('iptc, for backend = "iptables": pip install \'nodeagent[iptables]\'')
+    return Programs(platform.python_version(), tuple(missing))
 
 
 def start_link(scope: Scope, root: Path = _ROOT) -> StartLink | None:

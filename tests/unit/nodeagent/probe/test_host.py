@@ -46,6 +46,15 @@ def test_libraries_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing.startswith("ngh2 (")
 
 
+def test_python_iptables_is_looked_for_where_it_is_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not imported: it may end the process."""
+    config = scope().settings
+    chosen = scope(config=msgspec.structs.replace(config, intercept=msgspec.structs.replace(config.intercept, backend="iptables")))
+    for spec, missing in ((object(), 0), (None, 1)):
+        monkeypatch.setattr("importlib.util.find_spec", lambda _, spec=spec: spec)
+        assert [len(host.programs(each).missing) for each in (scope(), chosen)] == [0, missing]
+
+
 def test_users() -> None:
     """Numbers need no account; one for both is no protection."""
     assert host.users(scope()) == ""
