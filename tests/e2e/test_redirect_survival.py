@@ -81,6 +81,7 @@ def test_connections_from_before_survive_install_change_and_removal(hosts: tuple
 
     def change() -> None:
         apply(host, mesh_cidrs=("10.78.0.0/24", "fd78::/64"))
+        host.run(agent.elements.beat)  # iptables takes its time
         assert ask(host.connect(peer.ip4, WEB)) == "agent:hello"
 
     check()
