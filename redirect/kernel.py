@@ -184,7 +184,7 @@ def _forget_tracked(ports: set[int]) -> Iterator[str]:
     try:
         if forgotten := forget_redirected(ports):
             yield f"connection tracking: {forgotten} redirected connections of before, which have ended, forgotten"
-    except OSError as error:  # no reason to capture nothing
+    except (OSError, RedirectError) as error:  # no reason to capture nothing
         yield f"connection tracking cannot be asked what it knows of before, so open connections may be reset: {error}"
 
 
