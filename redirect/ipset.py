@@ -183,7 +183,6 @@ def _encode(of: IpSet, element: str) -> bytes:
     return encode_attribute(_DATA | NESTED, data + line)
 
 
-
 def _text(row: Any) -> str:
     """An element of a listing."""
     port, address, prefix = (row.get_attr(f"IPSET_ATTR_{name}") for name in ("PORT_FROM", "IP_FROM", "CIDR"))

@@ -32,6 +32,7 @@ from redirect.rules import (
     Hook,
     InCgroup,
     Jump,
+    Leaving,
     Marked,
     NamedSet,
     NotFromAddressSet,
@@ -278,6 +279,8 @@ class _Writer:
                 return [_part(*(("iprange", {"src-range": ["!", _range(network)]}) for network in networks))]
             case FromLoopback():
                 return [_Part({"in_interface": "lo"}, ())]
+            case Leaving():
+                return [_Part({"out_interface": "!lo"}, ())]
             case Established():
                 return [_part(conntrack={"ctstate": ["ESTABLISHED"]})]
             case Translated():

@@ -25,6 +25,7 @@ _LOCK_FILE = "/run/xtables.lock"
 _LOCK_S = 2.0  # as long as other changes of ours wait for each other
 _LOCK_RETRY_S = 0.02
 _TOO_NEW = "no such parameter"  # what python-iptables 1.2 says with the libxtables of iptables 1.8.11, whose number is 1.8.9's
+_BASICS = ("protocol", "src", "dst", "in_interface", "out_interface")
 _ANYTHING = ("ip", "0.0.0.0/0.0.0.0", "::/0")  # what the library says where a rule does not ask
 _POINTS = ("PREROUTING", "INPUT", "OUTPUT")
 _CURE = 'set intercept.backend = "nft"'
@@ -173,7 +174,7 @@ def _targets(table: Any, point: str) -> Iterator[str]:
 
 
 def _line(rule: Any) -> Line:
-    basics = {name: str(value) for name in ("protocol", "src", "dst", "in_interface") if (value := getattr(rule, name))}
+    basics = {name: str(value) for name in _BASICS if (value := getattr(rule, name))}
     basics = {name: value for name, value in basics.items() if value not in _ANYTHING}
     matches = [(str(match.name), match.get_all_parameters()) for match in rule.matches]
     target = rule.target

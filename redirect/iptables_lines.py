@@ -20,7 +20,7 @@ class Line(NamedTuple):
     """One rule; made of what JSON has, as it goes to the helper process and comes back."""
 
     basics: dict[str, str]
-    """protocol, src, dst, in_interface, and for a jump into our chains its place where it is not as planned."""
+    """protocol, src, dst, in_interface, out_interface, and for a jump into our chains its place where it is not as planned."""
     matches: list[tuple[str, Words]]
     target: str
     options: Words
@@ -52,14 +52,14 @@ def layout_text(layout: Layout, family: Family) -> list[str]:
     return lines
 
 
-_FLAGS = {"protocol": "-p", "src": "-s", "dst": "-d", "in_interface": "-i", "place": "# at place"}
+_FLAGS = {"protocol": "-p", "src": "-s", "dst": "-d", "in_interface": "-i", "out_interface": "-o", "place": "# at place"}
 
 
 def line_text(chain: str, line: Line) -> str:
     """One rule as a command of iptables."""
     words = ["-A", chain]
     for key, value in line.basics.items():
-        words += [_FLAGS[key], value]
+        words += ["!"] * value.startswith("!") + [_FLAGS[key], value.removeprefix("!")]
     for name, parameters in line.matches:
         words += ["-m", name, *_parameter_words(parameters)]
     words += ["-g" if line.is_goto else "-j", line.target, *_parameter_words(line.options)]

@@ -22,6 +22,7 @@ from redirect.rules import (
     Goto,
     InCgroup,
     Jump,
+    Leaving,
     Marked,
     NamedSet,
     NotFromAddressSet,
@@ -181,8 +182,8 @@ def _condition(condition: Condition) -> str:  # noqa: PLR0911 - one return per k
             return f"tcp flags & (fin|syn|rst|ack) {'==' if holds else '!='} syn"
         case OfFamily(family):
             return f"meta nfproto ipv{family}"
-        case FromLoopback():
-            return 'iifname "lo"'
+        case FromLoopback() | Leaving():
+            return 'iifname "lo"' if isinstance(condition, FromLoopback) else 'oifname != "lo"'
         case Established():
             return "ct state established"
         case Translated():

@@ -18,6 +18,7 @@ from redirect.rules import (
     Hook,
     InCgroup,
     Jump,
+    Leaving,
     Marked,
     NamedSet,
     NotFromAddressSet,
@@ -138,7 +139,7 @@ def _never(settings: Settings) -> tuple[Rule, ...]:
     for family in FAMILIES:
         loopback = (ToNetworks(family, _networks(LOOPBACK_NETWORKS, family)), ToPortSet(LOOPBACK_PORTS, holds=False))
         rules.append(Rule(loopback, Accept(), "loopback, but for services that are enforced there"))
-        away = (ToThisHost(holds=False), ToNetworks(family, _networks(NEVER_NETWORKS, family)))
+        away = (Leaving(), ToNetworks(family, _networks(NEVER_NETWORKS, family)))
         rules.append(Rule(away, Accept(), "link-local, metadata"))
         if excluded := _networks(settings.exclude_cidrs, family):
             rules.append(Rule((ToNetworks(family, excluded),), Accept(), "excluded networks"))

@@ -112,6 +112,11 @@ class FromLoopback:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """The packet leaves this host. What a host sends to itself goes out over the loopback interface, whatever the address."""
+
+
+@dataclass(frozen=True, slots=True)
 class OfUsers:
     """The sending socket belongs to one of these uids."""
 
@@ -167,7 +172,7 @@ class Translated:
 
 Condition = (
     Tcp | Opening | ToPorts | ToPortSet | ToNetworks | ToAddressSet | ToEndpoints | ToEndpointSet | ToThisHost
-    | NotFromNetworks | NotFromAddressSet | OfFamily | FromLoopback | OfUsers | InCgroup | Beating | Told | Marked
+    | NotFromNetworks | NotFromAddressSet | OfFamily | FromLoopback | Leaving | OfUsers | InCgroup | Beating | Told | Marked
     | NotMarkedFrom | Established | Translated
 )  # fmt: skip
 

@@ -24,6 +24,9 @@ _NFGENMSG = struct.Struct(">BBH")  # family, version, resource id
 _ORIGINAL, _REPLY, _ID = 1, 2, 12  # CTA_*
 _LOOPBACK = (socket.inet_pton(socket.AF_INET, "127.0.0.1"), socket.inet_pton(socket.AF_INET6, "::1"))
 """Where what a host sends is redirected to."""
+_CLOSE_WAIT, _LISTEN = 8, 10  # states by the kernel's numbers
+_LEFT_ALONE = (_CLOSE_WAIT, _LISTEN)
+"""A listener has no other end. Who waits to close may be a caller whose agent has closed: what it writes is reset, and not sent in clear."""
 _COUNT = Path("/proc/sys/net/netfilter/nf_conntrack_count")
 
 
@@ -39,9 +42,10 @@ def forget_redirected(ports: Collection[int]) -> int:
     if not _is_any_tracked():
         return 0
     until = time.monotonic() + LOOK_S
-    open_now = {ends_of(row) for row in read_rows()}
-    ours = {flow for flow in open_now if flow.sport in ports}
-    asked = (flow for flow in open_now - ours if flow.dport and time.monotonic() < until)  # a listener has no other end
+    state_of = {ends_of(row): row[1] for row in read_rows()}
+    ours = {flow for flow in state_of if flow.sport in ports}
+    theirs = (flow for flow, state in state_of.items() if flow not in ours and state not in _LEFT_ALONE)
+    asked = (flow for flow in theirs if time.monotonic() < until)
     with open_netlink(_NETFILTER) as sock:
         return sum(_forget(sock, flow, ports, ours) for flow in asked)
 

@@ -242,7 +242,7 @@ class Session:
     def _fail(self, code: int, why: str) -> None:
         """Ends the session with a GOAWAY of our own: after such errors the library speaks no more."""
         self.is_broken = True
-        self._farewell = _GOAWAY_HEAD + (0).to_bytes(4, "big") + code.to_bytes(4, "big")
+        self._farewell = _GOAWAY_HEAD + self._newest.to_bytes(4, "big") + code.to_bytes(4, "big")
         self._fail_quietly(_sentence(code, why))
 
     def _on_request(self, event: ngh2.RequestReceived) -> None:

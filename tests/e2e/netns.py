@@ -56,13 +56,19 @@ class Listener:
 
     def close(self) -> None:
         """Stops, closes everything and waits for the threads."""
-        for sock in (self._sock, *self._open):
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self.hang_up()
         for thread in self._threads:
             thread.join()
         for sock in (self._sock, *self._open):
             sock.close()
+
+    def hang_up(self) -> None:
+        """Closes what it has accepted, and goes on."""
+        for sock in self._open:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         while True:

@@ -101,6 +101,19 @@ def test_a_service_is_not_reached_around_the_agent_by_a_link_local_address(mesh:
     assert ask(host.connect(own.replace("77", "78").replace("7.7", "7.8"), WEB)) == "app:hello"
 
 
+def test_a_neighbour_with_a_link_local_address_as_our_own_is_reached(mesh: tuple[Host, Host, Agent]) -> None:
+    """fe80::1 is many a gateway's, and many a bridge's: which one is meant, the interface says."""
+    host, peer, _ = mesh
+    host.shell("ip", "link", "add", "bridge0", "type", "veth", "peer", "name", "port0")
+    for device in ("bridge0", "port0"):
+        host.shell("ip", "link", "set", device, "up")
+    for each, address, device in ((host, "fe80::1", "bridge0"), (host, "fe80::77", "eth0"), (peer, "fe80::1", "eth0")):
+        each.shell("ip", "addr", "add", f"{address}/64", "dev", device, "nodad")
+    peer.listen("neighbour", "fe80::1%eth0", WEB)
+    host.listen("app", "fe80::1%bridge0", WEB)
+    assert [Workload(host, uid=SHOP_UID).ask(f"fe80::1%{device}", WEB) for device in ("eth0", "bridge0")] == ["neighbour:hello", "refused"]
+
+
 def test_ssh_is_never_captured(mesh: tuple[Host, Host, Agent]) -> None:
     """In neither direction, not even if somebody registers a service on port 22."""
     host, peer, _ = mesh

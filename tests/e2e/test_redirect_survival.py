@@ -24,6 +24,7 @@ from tests.e2e.netns import (
     two_hosts,
 )
 from tests.e2e.support.unit import reset
+from tests.support.eventually import eventually
 
 REPLACED = {
     "nft": ("table inet nodeagent: rules replaced",),
@@ -157,6 +158,29 @@ def test_ports_of_a_redirected_connection_may_serve_again_while_nothing_is_insta
     assert ask(direct) == "app:hello"
     assert "connection tracking: 1 redirected connections of before, which have ended, forgotten" in apply(host).changes
     assert [ask(direct), ask(held)] == ["app:hello", "agent:hello"]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_waits_to_close_is_not_sent_in_clear_by_new_rules(hosts: tuple[Host, Host], version: int) -> None:
+    """A pool's connection, say, whose agent has closed long ago: what is written then is reset, as before."""
+    host, peer = hosts
+    address = peer.ip4 if version == 4 else peer.ip6
+    peer.listen("app", address, WEB)
+    peer.shell("nft", f"add table inet wire; add chain inet wire in {{ type filter hook input priority 0; }}; add rule inet wire in tcp dport {WEB} counter")
+    host.shell("sysctl", "-qw", "net.ipv4.tcp_fin_timeout=1")
+    agent = start_agent(host)
+    apply(host)
+    capture(host, agent, peer)
+    pooled = host.connect(address, WEB)
+    assert ask(pooled) == "agent:hello"
+    agent.outbound[version].hang_up()
+    assert pooled.recv(1) == b""
+    eventually(lambda: not host.shell("ss", "-tanH", "state", "connected", "sport", "=", "15001"), 60, "the agent's end is gone")
+    remove(host, now=True)
+    assert not [change for change in apply(host).changes if "forgotten" in change]
+    pooled.sendall(b"late")
+    eventually(lambda: pooled.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 20, "it is reset")
+    assert "counter packets 0 bytes 0" in peer.shell("nft", "list", "table", "inet", "wire")
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -52,6 +52,24 @@ def test_nothing_is_forgotten_where_nothing_was_redirected() -> None:
     assert forget_redirected({1}) == 0
 
 
+def test_who_waits_to_close_is_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its agent may have closed, and be gone."""
+    asked: list[Flow] = []
+    monkeypatch.setattr(tracked, "_is_any_tracked", lambda: True)
+    monkeypatch.setattr(tracked, "find_stale", lambda _entry, flow, *_: asked.append(flow))
+    monkeypatch.setattr(tracked, "ask", lambda *_: b"entry")
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        ours = client.getsockname()[1]
+        accepted = server.accept()[0]
+        forget_redirected({1})
+        assert ours in [flow.sport for flow in asked]
+        asked.clear()
+        accepted.close()
+        assert client.recv(1) == b""
+        forget_redirected({1})
+        assert ours not in [flow.sport for flow in asked]
+
+
 def test_rules_wait_for_no_longer_than_a_look_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many sockets are open."""
     asked: list[object] = []

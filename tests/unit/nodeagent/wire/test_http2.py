@@ -230,7 +230,8 @@ def test_garbage_ends_the_session(pair: Pair, garbage: bytes) -> None:
 
 
 def test_a_flood_of_pings_gets_a_farewell_of_our_own(pair: Pair) -> None:
-    """The library refuses to speak after an attack: the GOAWAY is hand-written, once."""
+    """The library refuses to speak after an attack: the GOAWAY is hand-written, once, and names the last stream that was served."""
+    caller, _ = pair.open()
     ping = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + b"p" * 8
     for _ in range(100):
         pair.server.receive(ping * 1000)
@@ -238,8 +239,11 @@ def test_a_flood_of_pings_gets_a_farewell_of_our_own(pair: Pair) -> None:
             break
     farewell = pair.server.data_to_send()
     assert "HTTP/2 error 11" in pair.server.failure
-    assert farewell == b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + b"\x00" * 4 + b"\x00\x00\x00\x0b"
+    assert farewell == b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + b"\x00\x00\x00\x01" + b"\x00\x00\x00\x0b"
     assert pair.server.data_to_send() == b""
+    pair.client.receive(farewell)
+    pair.client.lose(pair.server.failure)
+    assert caller.code == LOST
 
 
 def test_writing_to_a_closed_stream_is_harmless(pair: Pair) -> None:
