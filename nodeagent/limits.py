@@ -30,6 +30,7 @@ LOCAL_CONNECT_S = 1.0  # a source-preserved connection to a local application ma
 LOCAL_CONNECT_TRIES = 8  # workers walk the ports from random places and may walk side by side for a while
 KEEPALIVE_S = 25  # of application connections: conntrack forgets a half-closed one after 60 silent seconds (Linux's
 # default); then it breaks, and what its client sends goes past the agent. Two probes in that time. As NAT devices need.
+RESET_LOOK_S = 1.0  # for a reset of whom nobody reads: a look costs microseconds, and a worker has 9,000 connections at most
 ACCEPTED_S = 0.1  # until what was accepted when a drain began is a connection that the drain waits for
 RETIRE_S = 1.0  # for the peer's last streams in a tunnel that takes no more: they left before it was told
 FAREWELL_S = 2.0  # for tunnels to say goodbye after the last connection of a drain

@@ -220,7 +220,7 @@ class TcpEnd(asyncio.Protocol):
     def _watch_for_reset(self) -> None:
         """While reading is paused, and after the application's FIN, nobody would tell us of a reset."""
         if not self._look:
-            self._look = asyncio.get_running_loop().call_later(limits.KEEPALIVE_S, self._look_for_reset)
+            self._look = asyncio.get_running_loop().call_later(limits.RESET_LOOK_S, self._look_for_reset)
 
     def _look_for_reset(self) -> None:
         self._look = None

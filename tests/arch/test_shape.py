@@ -70,6 +70,7 @@ def test_a_file_is_short_and_says_what_it_is_for(path: Path) -> None:
 def test_a_module_has_its_unit_test_at_the_mirrored_path(path: Path) -> None:
     """Who changes a module knows where its promise is written down."""
     assert mirrored(path).exists(), f"{named(mirrored(path))} is missing"
+    assert any(name.startswith("test_") for name, _ in functions(mirrored(path))), f"{named(mirrored(path))} has no test"
 
 
 def test_no_unit_test_is_an_orphan() -> None:

@@ -98,6 +98,17 @@ def wire(lab: Lab, capture: Capture) -> Wire:
 
 
 @pytest.fixture
+def tunnels_only(capture: Capture) -> Iterator[None]:
+    """In labs with agents nothing crosses the bridge in clear during the test: whatever the applications say is a canary."""
+    meshed = [lab for lab in _labs if lab.exec("host1", "test", "-S", "/run/nodeagent/api.sock").returncode == 0]
+    assert meshed
+    wires = [capture(lab, snap_bytes=256, but_tunnels=True) for lab in meshed]
+    yield
+    for wire in wires:
+        wire.assert_tunnels_only()
+
+
+@pytest.fixture
 def canary() -> str:
     """A text for payloads that must be protected: `wire.assert_never_in_clear(canary)`."""
     return new_canary()

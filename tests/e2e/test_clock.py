@@ -18,6 +18,8 @@ from tests.e2e.support.settings import restart
 from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
 
+pytestmark = pytest.mark.usefixtures("tunnels_only")
+
 WEB, API = 8080, 8081
 NOTICED_S = 50.0  # what is promised is 5 s
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))

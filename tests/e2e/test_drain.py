@@ -14,6 +14,8 @@ from tests.e2e.support.echo import Echo, answers, speaks
 from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
 
+pytestmark = pytest.mark.usefixtures("tunnels_only")
+
 WEB = 8080
 UNREACHABLE, TIMEOUT = 3, 5
 

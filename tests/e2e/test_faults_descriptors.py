@@ -18,6 +18,8 @@ from tests.e2e.support.echo import Echo, answers, speaks
 from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
 
+pytestmark = pytest.mark.usefixtures("tunnels_only")
+
 WEB, DESCRIPTORS = 8080, 400
 CALLS = 2 * DESCRIPTORS
 BUSY = 0.1  # of a core, as promised for a process that has no descriptor left

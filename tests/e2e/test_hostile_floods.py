@@ -18,6 +18,8 @@ from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
 from tests.support.hello import hello
 
+pytestmark = pytest.mark.usefixtures("tunnels_only")
+
 HALF_OPEN = 10_000
 KEPT = 1000  # of them held open here: by then the agent has given up the others, or has not heard of them yet
 SLACK = 32  # listeners, channels, the tunnels of others, and what is being closed

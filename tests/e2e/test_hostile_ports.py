@@ -16,6 +16,7 @@ from tests.support.eventually import eventually
 
 CHEAP = (*BYTES.values(), *DIRECT.values())
 ATTACKS = {**BYTES, **CERTIFICATES, **STREAMS, **DIRECT}
+assert len(ATTACKS) == sum(map(len, (BYTES, CERTIFICATES, STREAMS, DIRECT))), "two attacks have one name"
 BURST, BURST_OF_TLS = 500, 150  # a leak of one descriptor shows by the first; handshakes take their time
 GROWTH_BYTES = 12 << 20  # what a worker may keep after a burst, allocator's leftovers included: 150 sessions are 14 MB
 

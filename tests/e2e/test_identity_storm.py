@@ -32,6 +32,8 @@ from tests.e2e.support.settings import edit_config
 from tests.e2e.support.unit import Unit
 from tests.support.eventually import eventually
 
+pytestmark = pytest.mark.usefixtures("tunnels_only")
+
 CONNECTIONS = int(os.environ.get("STORM_CONNECTIONS", "10000"))
 DEADLINE_S = 60.0 + CONNECTIONS / 200
 STORM = Path(__file__).parent / "support" / "storm.py"

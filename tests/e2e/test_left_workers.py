@@ -27,7 +27,7 @@ from tests.e2e.support.unit import Unit
 from tests.e2e.support.upgrades import generations
 from tests.e2e.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("tunnels_only")]
 WEB, CART = 8080, 7000
 ALLOWED = {("shop", "web"): "allow", ("shop", "cart"): "allow"}
 Replace = Callable[[Lab, str], None]

@@ -14,6 +14,8 @@ from tests.e2e.support import mesh, suites
 from tests.e2e.support.noticed import documented
 from tests.e2e.support.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("tunnels_only")
+
 SUITE_S = 240.0
 HTTP = ("httplib", "httpservers", "http_cookiejar", "urllib2_localnet")
 ASYNCIO = ("base_events", "buffered_proto", "events", "selector_events", "sendfile", "server", "sock_lowlevel", "ssl", "sslproto", "streams")

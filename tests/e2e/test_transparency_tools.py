@@ -12,6 +12,8 @@ from tests.e2e.support import daemons, mesh
 from tests.e2e.support.tools import WORKS, Tools
 from tests.e2e.support.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("tunnels_only")
+
 
 @pytest.fixture(scope="module")
 def labs(make_lab: MakeLab) -> Iterator[tuple[Lab, Lab]]:

@@ -30,6 +30,8 @@ from tests.e2e.support.upgrades import (
 )  # fmt: skip
 from tests.e2e.support.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("tunnels_only")
+
 UPGRADES = int(os.environ.get("UPGRADES", "20"))
 WEB, DOCS, CART = 8080, 8090, 7000
 ALLOWED = {("shop", "web"): "allow", ("shop", "docs"): "allow", ("shop", "cart"): "allow"}

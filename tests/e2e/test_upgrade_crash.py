@@ -23,7 +23,7 @@ from tests.e2e.support.unit import Unit
 from tests.e2e.support.upgrades import new_connections, one_connection, supervisor
 from tests.e2e.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("tunnels_only")]
 WEB, CART = 8080, 7000
 PROMISED_S = 0.1
 GRANTED_S, TRIES = 5.0, 9  # redirect's ALIVE_S, limits.HANDSHAKE_S

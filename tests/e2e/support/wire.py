@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from nodeagent import limits
 from nodeagent.lab import wire as reader
 from nodeagent.lab.lab import Lab
 
@@ -22,14 +23,17 @@ class Wire:
     """tcpdump on the lab's bridge, which every packet between hosts, or to the catalog, crosses once.
 
     snap_bytes: of each packet; with less than everything, repeat the canary at least that often (bulk transfers).
+    but_tunnels: leaves out what is in tunnels, or to or from the catalog.
     """
 
-    def __init__(self, lab: Lab, directory: Path, snap_bytes: int = 262_144) -> None:
+    def __init__(self, lab: Lab, directory: Path, snap_bytes: int = 262_144, *, but_tunnels: bool = False) -> None:
         self._lab = lab
         self._file = directory / f"wire-{secrets.token_hex(4)}.pcap"
         command = ["tcpdump", "-i", "br0", "-n", "--immediate-mode", "-U", "-Z", "root", "-B", "65536"]
+        hub = lab.host("hub")
+        only = [f"udp or (tcp and not port {limits.TUNNEL_PORT} and not host {hub.ipv4} and not host {hub.ipv6})"] if but_tunnels else []
         self._process = lab.popen(
-            "hub", [*command, "-s", str(snap_bytes), "-w", str(self._file)], stderr=subprocess.PIPE, text=True
+            "hub", [*command, "-s", str(snap_bytes), "-w", str(self._file), *only], stderr=subprocess.PIPE, text=True
         )
         assert self._process.stderr is not None
         self._words = self._process.stderr.readline()
@@ -66,6 +70,11 @@ class Wire:
         assert reader.read_streams(capture), "nothing crossed the wire: the test proves nothing"
         for canary in canaries:
             assert not reader.shows(capture, canary.encode()), f"{canary} crossed the wire in clear; of\n" + "\n".join(reader.describe(capture))
+
+    def assert_tunnels_only(self) -> None:
+        """Ends the capture, made with `but_tunnels`. Outside of tunnels no byte of any application went from host to host."""
+        capture = self.stop()
+        assert not reader.read_streams(capture), "crossed the wire in clear:\n" + "\n".join(reader.describe(capture))
 
     def assert_in_clear(self, *canaries: str) -> None:
         """Ends the capture. Each of the texts was readable: this flow is allowed in clear, and the capture works."""

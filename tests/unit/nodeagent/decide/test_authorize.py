@@ -1,13 +1,16 @@
 """Who may call whom."""
 
+import dataclasses
 import itertools
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.decide.authorize import Permit, authorize, deciding_intention
 from nodeagent.errors import Denied
+from nodeagent.model.intention import Action, Intention
 from tests.support.mesh import mesh
 
 NAMES = ("shop", "web", "cart")
@@ -45,6 +48,17 @@ def test_everything_else_is_denied_by_name(intentions: list[str], by: str) -> No
     with pytest.raises(Denied, match=by) as refusal:
         authorize(mesh(*intentions), "shop", "web")
     assert "nodeagent intention allow shop web" in str(refusal.value)
+
+
+@pytest.mark.parametrize("rows", [*itertools.permutations(["allow", "deny", "allow"])])
+def test_deny_wins_at_equal_rank_however_the_rows_stand(rows: tuple[Action, ...]) -> None:
+    """The compiler puts it first; the decision does not hang on that."""
+    snapshot = mesh()
+    same = tuple(Intention("shop", "web", action) for action in rows)
+    web = msgspec.structs.replace(snapshot.services["web"], intentions=same)
+    decider = deciding_intention(dataclasses.replace(snapshot, services={**snapshot.services, "web": web}), "shop", "web")
+    assert decider is not None
+    assert decider.action == "deny"
 
 
 @pytest.mark.parametrize(("source", "destination"), [("", "web"), ("*", "web"), ("shop", "ghost"), ("shop", "*"), ("", "")])

@@ -49,6 +49,7 @@ HOLDS: dict[type, Callable[[Any, str, int], bool]] = {
     rules.ToNetworks: lambda c, ip, _: is_in(ip, c.family, c.networks),
     rules.ToEndpoints: lambda c, ip, port: (ip, port) in c.endpoints,
     rules.ToThisHost: lambda c, ip, _: (ip in OURS) == c.holds,
+    rules.Leaving: lambda _, ip, __: ip not in OURS,
     rules.ToPortSet: lambda c, _, port: (port in PORT_SETS[c.name]) == c.holds,
     rules.ToAddressSet: lambda c, ip, _: is_in(ip, c.family, ADDRESS_SETS[c.name]),
     rules.Tcp: lambda c, _, __: c.holds,

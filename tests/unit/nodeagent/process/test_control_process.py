@@ -191,6 +191,18 @@ def test_policy_is_awaited_of_a_control_that_has_not_spoken_nor_ended(monkeypatc
     assert limits.ALIVE_S < limits.RESUME_MAX_S <= limits.START_S
 
 
+def test_policy_is_awaited_no_longer_than_a_worker_gets_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first control that runs and says nothing."""
+    monkeypatch.setattr(limits, "RESUME_MAX_S", 0.0)
+
+    async def script(control: ControlProcess) -> None:
+        control.start()
+        assert control.pid
+        assert not control.is_awaited
+
+    play(script, Start())
+
+
 def test_control_is_given_what_was_checked_and_not_what_the_file_says_now() -> None:
     """Each time that it is started."""
     start = Start()

@@ -178,15 +178,16 @@ def test_what_the_manager_shall_keep_is_told_before_it_goes() -> None:
 
 
 def test_a_reload_of_which_the_watchdog_would_not_hear_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would end the successor. A manager that was only slow has heard in the end."""
+    """It would end the successor. A manager that was only slow has heard in the end, and for how long."""
     monkeypatch.setattr(limits, "QUIET_S", 0.1)
-    answers = [False, True]
+    monkeypatch.setattr(limits, "AWAY_S", 7.5)
+    answers = {7.5: [False, True]}
 
     async def scene() -> None:
         supervisor = supervisor_of()
-        supervisor._parts.notifier = cast("Any", SimpleNamespace(away=lambda _: answers.pop(0) if answers else False))
+        supervisor._parts.notifier = cast("Any", SimpleNamespace(away=lambda for_s: bool(answers[for_s]) and answers[for_s].pop(0)))
         await supervisor._say_away()
-        assert answers == []
+        assert answers == {7.5: []}
         with pytest.raises(ReloadRefused, match="does not read what it is told"):
             await supervisor._say_away()
 

@@ -295,7 +295,7 @@ def test_what_a_vanished_application_had_not_read_is_paid_back() -> None:
 
 def test_a_reset_is_noticed_while_reading_is_paused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop would not tell: nobody polls the socket."""
-    monkeypatch.setattr(limits, "KEEPALIVE_S", 0.02)
+    monkeypatch.setattr(limits, "RESET_LOOK_S", 0.02)
 
     async def work() -> None:
         end, peer, far = await tcp_pair()
@@ -310,7 +310,7 @@ def test_a_reset_is_noticed_while_reading_is_paused(monkeypatch: pytest.MonkeyPa
 
 def test_a_reset_is_noticed_after_the_end_of_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has sent its FIN may still be reset: nobody reads any more, and perhaps nothing is to be written for hours."""
-    monkeypatch.setattr(limits, "KEEPALIVE_S", 0.02)
+    monkeypatch.setattr(limits, "RESET_LOOK_S", 0.02)
 
     async def work() -> None:
         end, peer, far = await tcp_pair()

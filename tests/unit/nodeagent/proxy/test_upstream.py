@@ -65,6 +65,15 @@ def test_whoever_closes_what_is_dialled_or_accepted_makes_a_reset() -> None:
     run(work)
 
 
+def test_a_dead_end_is_asked_for_before_conntrack_forgets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On what is dialled; what is accepted inherits it."""
+    monkeypatch.setattr(limits, "KEEPALIVE_S", 7)
+    with socket.socket() as sock:
+        set_options(sock)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert [sock.getsockopt(socket.IPPROTO_TCP, each) for each in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL)] == [7, 7]
+
+
 def test_urgent_data_stays_among_the_rest_on_both_sides() -> None:
     """What is dialled and what a listener accepts reads it in its place: none is lost."""
 
