@@ -79,6 +79,8 @@ class Sentry:
         """How long the switch holds, as far as that was told."""
         self._ends_at = math.inf
         """When it ends by itself: it is alone then."""
+        self._missed_s = 0.0
+        """For so long nobody had beaten when it came to be alone: who waits then may wait as long."""
         self._seen: dict[Unaccepted, float] = {}
         """Who waits, and since when that is known."""
         self._number = 0
@@ -119,6 +121,8 @@ class Sentry:
             return True
         self._look_at = time.monotonic()
         self._ends_at = self._look_at + limits.SENTRY_ALONE_S
+        if self._holds_until:
+            self._missed_s = max(0.0, self._look_at - (self._holds_until - limits.ALIVE_S) - limits.BEAT_S)
         return True
 
     def _heed(self, until: float) -> None:
@@ -131,11 +135,11 @@ class Sentry:
         now = time.monotonic()
         if now - self._look_at > self._patience_s / 2:
             self._seen = {}  # the machine stood still, and workers had no turn, either
-        self._look_at = now + limits.SENTRY_LOOK_S
+        known, self._missed_s = now - self._missed_s, 0.0
         before = self._number
         try:
             rows = tuple(self._read())
-            self._seen = {each: self._seen.get(each, now) for each in find_unaccepted(rows)}
+            self._seen = {each: self._seen.get(each, known) for each in find_unaccepted(rows)}
             for each, since in self._seen.items():
                 if now - since >= self._patience_s:
                     self._number += self._end(each)
@@ -143,6 +147,7 @@ class Sentry:
                 self._ends_at = now
         except (OSError, RedirectError) as error:
             self._fail(str(error))
+        self._look_at = time.monotonic() + limits.SENTRY_LOOK_S  # a look may take longer than is waited for
         if self._number == before:
             self._tell()
 

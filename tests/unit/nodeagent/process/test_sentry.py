@@ -83,6 +83,33 @@ def lines(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capfd.readouterr().err.splitlines()]
 
 
+@contextmanager
+def clocked(
+    monkeypatch: pytest.MonkeyPatch, *, look_s: float = 0.0, holds_s: float = limits.SENTRY_AHEAD_S + limits.SENTRY_PATIENCE_S, ends: bool = False
+) -> Iterator[tuple[Sentry, SimpleNamespace, list[Unaccepted]]]:
+    """A sentry that was told until when the switch holds, its clock, and whom it ended: somebody waits, and a look takes that long."""
+    clock, ended = SimpleNamespace(now=1000.0), []
+    waiting = row(ESTABLISHED, HOST, WEB, AGENT, TRANSPARENT, cookie=1)
+
+    def end(each: Unaccepted) -> bool:
+        ended.append(each)
+        return True
+
+    def look() -> list[bytes]:
+        clock.now += look_s
+        return [IN, APP, waiting]
+
+    beats, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sentry = Sentry(beats, end, look)
+    monkeypatch.setattr(sentry_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    with beats, supervisor:
+        supervisor.send(BEAT.pack(clock.now + holds_s))
+        if ends:
+            supervisor.close()
+        sentry._hear()
+        yield sentry, clock, ended
+
+
 def test_without_a_first_beat_and_with_one_in_time_it_does_not_even_look(scene: Scene) -> None:
     """An agent that starts serves nobody yet, and one that beats is none of its business; nor is one that drains."""
     scene.come(1)
@@ -122,23 +149,35 @@ def test_a_beat_that_comes_again_begins_all_anew(scene: Scene) -> None:
 
 def test_a_machine_that_stood_still_between_two_looks_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor had workers a turn: whoever waits is new to it."""
-    now, ended = [1000.0], []
-    waiting = row(ESTABLISHED, HOST, WEB, AGENT, TRANSPARENT, cookie=1)
-    beats, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-    def end(each: Unaccepted) -> bool:
-        ended.append(each)
-        return True
-
-    sentry = Sentry(beats, end, lambda: [IN, APP, waiting])
-    monkeypatch.setattr(sentry_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    with beats, supervisor:
-        supervisor.send(BEAT.pack(1000.0 + limits.SENTRY_AHEAD_S + limits.SENTRY_PATIENCE_S))
-        sentry._hear()
+    with clocked(monkeypatch) as (sentry, clock, ended):
         for step_s, number in ((0.0, 0), (60.0, 0), (limits.SENTRY_LOOK_S, 0), (limits.SENTRY_LOOK_S, 1)):
-            now[0] += step_s
+            clock.now += step_s
             sentry._look()
-            assert len(ended) == number, step_s
+            assert len(ended) == number
+
+
+def test_a_look_that_takes_long_is_no_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host with hundreds of thousands of sockets."""
+    with clocked(monkeypatch, look_s=limits.SENTRY_PATIENCE_S) as (sentry, clock, ended):
+        sentry._look()
+        assert not ended
+        clock.now += limits.SENTRY_LOOK_S
+        sentry._look()
+        assert ended
+
+
+@pytest.mark.parametrize(("unbeaten_s", "waits_s"), [(limits.BEAT_S, limits.SENTRY_ALONE_PATIENCE_S), (3.0, limits.SENTRY_ALONE_PATIENCE_S - 2.0)])
+def test_alone_it_counts_how_long_nobody_had_beaten(monkeypatch: pytest.MonkeyPatch, unbeaten_s: float, waits_s: float) -> None:
+    """Where workers hung before their supervisor ended, callers have waited for as long already."""
+    with clocked(monkeypatch, holds_s=limits.ALIVE_S - unbeaten_s, ends=True) as (sentry, clock, ended):
+        sentry._look()
+        for _ in range(math.ceil(waits_s / limits.SENTRY_LOOK_S) - 1):
+            clock.now += limits.SENTRY_LOOK_S
+            sentry._look()
+        assert not ended
+        clock.now += limits.SENTRY_LOOK_S
+        sentry._look()
+        assert ended
 
 
 def test_what_it_ended_is_told_when_the_supervisor_goes(scene: Scene, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
