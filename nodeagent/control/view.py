@@ -136,6 +136,8 @@ class View:
             return
         if self.config.intercept.enabled and stats.interception not in ("active", "repaired"):
             yield f"interception is {stats.interception}: {stats.interception_detail or 'no detail'}"
+        if stats.sentry_trouble:
+            yield f"no sentry watches, and who calls as all of the agent hangs will wait: {stats.sentry_trouble}; {LOGS}"
         if not any(worker.state == "serving" for worker in stats.workers):
             yield f"no worker is serving; {LOGS}"
 

@@ -21,7 +21,7 @@ from nodeagent.lab.state import Holder, try_start_time
 
 _FD_STORE = (sys.executable, "-P", "-m", "nodeagent.lab.fd_store")
 _STORE = "fd-store"
-_SUPERVISOR = "nodeagent"
+_SUPERVISOR, _SENTRY = "nodeagent", "nodeagent-sentr"
 
 
 def start_agent(host: Host, holder: Holder) -> None:
@@ -31,7 +31,7 @@ def start_agent(host: Host, holder: Holder) -> None:
         LabError: it runs already, or the rules were refused; with the program's words.
     """
     unit = host.unit_cgroup(layout.AGENT)
-    if cgroup.is_populated(unit):
+    if is_running(host):
         raise LabError(f"the agent on {host.name} runs already; use `nodeagent lab agent {host.name} restart`")
     cgroup.make_afresh(unit)
     _keep_descriptors(host)
@@ -74,7 +74,7 @@ def wait_healthy(hosts: Iterable[Host], say: Say) -> None:
     deadline, progress = time.monotonic() + limits.LAB_START_S, Progress(say)
     for host in hosts:
         while (complaint := try_complaint(host)) is not None:
-            ended = not cgroup.is_populated(host.unit_cgroup(layout.AGENT))
+            ended = not is_running(host)
             if ended or time.monotonic() > deadline:
                 what = "ended" if ended else f"is not healthy after {limits.LAB_START_S:g} s: {complaint}"
                 log = enter.tail(host.log(layout.AGENT), limits.LAB_LOG_LINES)
@@ -84,23 +84,26 @@ def wait_healthy(hosts: Iterable[Host], say: Say) -> None:
 
 
 def is_running(host: Host) -> bool:
-    """Whether any of the agent's processes lives."""
-    return cgroup.is_populated(host.unit_cgroup(layout.AGENT))
+    """Whether any of the agent's processes lives, but for a sentry that looks after callers of one that is gone."""
+    return any(_name(pid) not in ("", _SENTRY) for pid in cgroup.pids(host.unit_cgroup(layout.AGENT)))
 
 
 def try_supervisor(host: Host) -> int | None:
-    """The pid of the agent's first process, which started the others; None: no agent runs, or its first process is gone."""
+    """The pid of the agent's first process, which started the others; None: no agent runs, or its first process is gone.
+
+    By its name: what an earlier one has left is older, and is none.
+    """
     pids = cgroup.pids(host.unit_cgroup(layout.AGENT))
-    started = {pid: at for pid in pids if _is_supervisor(pid) and (at := try_start_time(pid)) is not None}
+    started = {pid: at for pid in pids if _name(pid) == _SUPERVISOR and (at := try_start_time(pid)) is not None}
     return min(started, key=lambda pid: (started[pid], pid), default=None)
 
 
-def _is_supervisor(pid: int) -> bool:
-    """By its name: what an earlier one has left is older, and is none."""
+def _name(pid: int) -> str:
+    """Empty: it is gone."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == _SUPERVISOR
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
     except OSError:
-        return False
+        return ""
 
 
 def stop_agent(host: Host, say: Say) -> None:
@@ -109,7 +112,7 @@ def stop_agent(host: Host, say: Say) -> None:
     supervisor = try_supervisor(host)
     if supervisor is not None:
         os.kill(supervisor, signal.SIGTERM)
-    if not cgroup.wait_empty(unit, limits.LAB_SAY_S):
+    if is_running(host) and not cgroup.wait_empty(unit, limits.LAB_SAY_S):
         say(f"still waiting: the agent on {host.name} drains; its open connections get {limits.DRAIN_S:g} s")
         cgroup.wait_empty(unit, limits.DRAIN_S + limits.LAB_STOP_S - limits.LAB_SAY_S)
     cgroup.destroy(unit)

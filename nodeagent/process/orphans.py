@@ -9,6 +9,8 @@ from pathlib import Path
 _PROC = Path("/proc")
 _CONTROL, _HELPERS = b"nodeagent.control", (b"nodeagent.process.", b"redirect.iptables_helper")
 """Modules that the supervisor starts: as control's user, and as its own."""
+_SENTRY = b"nodeagent.process.sentry"
+"""Of these it goes on alone when its supervisor is gone, and is none of those that should have seen that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ def end_surplus(kin: Kin, kept: int, ours: Collection[int] = ()) -> list[int]:
     return _end(lambda: sorted(set(find_orphans(kin.cgroup, kin.worker_uid)).difference(ours), key=born_tick)[: -kept or None])
 
 
+def end_sentries(kin: Kin, own: int) -> list[int]:
+    """Kills those of earlier supervisors and programs, one of which may be a child of ours by now; the pids. `own` watches instead."""
+    return _end(lambda: [pid for pid in _pids(kin.cgroup) if pid != own and _is_sentry(pid)])
+
+
 def end_remains(kin: Kin, ours: Collection[int] = (), *, is_overdue: bool) -> list[int]:
     """Kills what was left and is not `ours` nor of our children: what is stopped (SIGSTOP) and would never end; the pids.
 
@@ -56,7 +63,11 @@ def _is_left(pid: int, kin: Kin, ours: Collection[int], *, is_overdue: bool) -> 
         return False
     module = _module(_PROC / str(pid))
     is_helper = (uid == kin.control_uid and module == _CONTROL) or (uid == os.getuid() and module.startswith(_HELPERS))
-    return (is_helper and is_overdue) or ((is_helper or uid == kin.worker_uid) and fields["State"] == "T")
+    return (is_helper and is_overdue and module != _SENTRY) or ((is_helper or uid == kin.worker_uid) and fields["State"] == "T")
+
+
+def _is_sentry(pid: int) -> bool:
+    return _fields(_PROC / str(pid)).get("Uid") == str(os.getuid()) and _module(_PROC / str(pid)) == _SENTRY
 
 
 def _end(find: Callable[[], list[int]]) -> list[int]:

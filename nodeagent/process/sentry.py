@@ -15,32 +15,54 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from nodeagent import limits
 from nodeagent.process import privileges
-from nodeagent.process.unaccepted import Unaccepted, can_end, end, find_unaccepted, open_diag
+from nodeagent.process.unaccepted import Unaccepted, can_end, end, find_unaccepted, is_agent_listening, open_diag
 from redirect.errors import RedirectError
 from redirect.sockets import read_rows
 
 BEAT = struct.Struct("=d")
 """What it is told: until when the switch holds, of the monotonic clock. Infinity: nobody beats any more, and that is meant."""
+LEAVE = -math.inf
+"""The last word of a supervisor that leaves on purpose. Where the channel ends without it, the sentry goes on alone."""
+WATCHES = b"w"
+"""What it tells, once: that it watches."""
 _STDERR = 2
 
 
 def main(arguments: list[str]) -> None:
-    """Watches until the supervisor's end is closed."""
+    """Watches until the supervisor takes leave; where that ends without a word, until the next has a sentry of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ctrl-C is the supervisor's business
     privileges.name_process("nodeagent-sentry")
     privileges.keep_only(privileges.SENTRY)
     with socket.socket(fileno=int(arguments[0])) as beats, open_diag() as diag:
-        if not can_end(diag):
+        is_able = can_end(diag)
+        with suppress(OSError):  # nobody is there any more
+            beats.send(WATCHES, socket.MSG_DONTWAIT)
+        if not is_able:
             say("warning", "sentry_unable", why="the kernel was built without CONFIG_INET_DIAG_DESTROY",
                 effect="should all of the agent hang at once, who called just before waits for the service manager's watchdog")  # fmt: skip
-            while beats.recv(BEAT.size):
+            while read_word(beats) not in (None, LEAVE):
                 pass
             return
         Sentry(beats, lambda each: end(diag, each)).serve()
+
+
+def read_word(beats: socket.socket, flags: int = 0) -> float | None:
+    """The supervisor's next word; None: it is gone.
+
+    Raises:
+        BlockingIOError: none is there yet.
+    """
+    while True:
+        try:
+            data = beats.recv(BEAT.size, flags)
+        except ConnectionResetError:  # it has not read WATCHES; what it said before it went comes after this
+            continue
+        return BEAT.unpack(data)[0] if data else None
 
 
 class Sentry:
@@ -53,6 +75,12 @@ class Sentry:
         self._end = end_one
         self._read = look
         self._look_at = math.inf
+        self._holds_until = 0.0
+        """How long the switch holds, as far as that was told."""
+        self._ends_at = math.inf
+        """When it ends by itself: it is alone then."""
+        self._missed_s = 0.0
+        """For so long nobody had beaten when it came to be alone: who waits then may wait as long."""
         self._seen: dict[Unaccepted, float] = {}
         """Who waits, and since when that is known."""
         self._number = 0
@@ -60,44 +88,66 @@ class Sentry:
         self._failure = ""
 
     def serve(self) -> None:
-        """Until the supervisor is gone."""
+        """Until the supervisor takes leave, or what is to be done alone is done."""
         poller = select.poll()
         poller.register(self._beats, select.POLLIN)
-        while True:
+        while time.monotonic() < self._ends_at:
             rest_s = self._look_at - time.monotonic()
-            if poller.poll(None if math.isinf(rest_s) else max(0, math.ceil(rest_s * 1000))):
-                if not self._hear():
-                    return
-            else:
+            if not poller.poll(None if math.isinf(rest_s) else max(0, math.ceil(rest_s * 1000))):
                 self._look()
+            elif not self._hear():
+                break
+            elif self._is_alone:
+                poller.unregister(self._beats)
+        self._tell()
+
+    @property
+    def _is_alone(self) -> bool:
+        return self._ends_at < math.inf
+
+    @property
+    def _patience_s(self) -> float:
+        return limits.SENTRY_ALONE_PATIENCE_S if self._is_alone else limits.SENTRY_PATIENCE_S
 
     def _hear(self) -> bool:
-        """Whether there is a supervisor still. Its last word counts."""
-        is_there = True
-        try:
-            while data := self._beats.recv(BEAT.size, socket.MSG_DONTWAIT):
-                self._look_at = BEAT.unpack(data)[0] - limits.SENTRY_AHEAD_S - limits.SENTRY_PATIENCE_S
-            is_there = False
-        except BlockingIOError:
-            pass
-        self._seen, self._failure = {}, ""
+        """Whether to go on. The supervisor's last word counts."""
         self._tell()
-        return is_there
+        try:
+            while (word := read_word(self._beats, socket.MSG_DONTWAIT)) is not None:
+                if word == LEAVE:
+                    return False
+                self._heed(word)
+        except BlockingIOError:
+            return True
+        self._look_at = time.monotonic()
+        self._ends_at = self._look_at + limits.SENTRY_ALONE_S
+        if self._holds_until:
+            self._missed_s = max(0.0, self._look_at - (self._holds_until - limits.ALIVE_S) - limits.BEAT_S)
+        return True
+
+    def _heed(self, until: float) -> None:
+        self._look_at = until - limits.SENTRY_AHEAD_S - limits.SENTRY_PATIENCE_S
+        self._holds_until = until if until < math.inf else 0.0
+        self._seen, self._failure = {}, ""
 
     def _look(self) -> None:
-        """Ends those that are known to wait for SENTRY_PATIENCE_S."""
+        """Ends those that are known to wait for too long; and itself, when it is alone and nobody can come any more."""
         now = time.monotonic()
-        if now - self._look_at > limits.SENTRY_PATIENCE_S / 2:
+        if now - self._look_at > self._patience_s / 2:
             self._seen = {}  # the machine stood still, and workers had no turn, either
-        self._look_at = now + limits.SENTRY_LOOK_S
+        known, self._missed_s = now - self._missed_s, 0.0
         before = self._number
         try:
-            self._seen = {each: self._seen.get(each, now) for each in find_unaccepted(self._read())}
+            rows = tuple(self._read())
+            self._seen = {each: self._seen.get(each, known) for each in find_unaccepted(rows)}
             for each, since in self._seen.items():
-                if now - since >= limits.SENTRY_PATIENCE_S:
+                if now - since >= self._patience_s:
                     self._number += self._end(each)
+            if self._is_alone and now > self._holds_until and not is_agent_listening(rows):
+                self._ends_at = now
         except (OSError, RedirectError) as error:
             self._fail(str(error))
+        self._look_at = time.monotonic() + limits.SENTRY_LOOK_S  # a look may take longer than is waited for
         if self._number == before:
             self._tell()
 

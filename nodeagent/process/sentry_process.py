@@ -6,12 +6,14 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from nodeagent import limits
 from nodeagent.observe.log import open_log
 from nodeagent.process.child import START_ERRORS, Process, start_program, watch_program
+from nodeagent.process.orphans import Kin, end_sentries
 from nodeagent.process.restart import remember_exit, start_at
-from nodeagent.process.sentry import BEAT
+from nodeagent.process.sentry import BEAT, LEAVE
 
 _log = open_log()
 
@@ -19,7 +21,8 @@ _log = open_log()
 class SentryProcess:
     """A sentry that is started again whenever it ends; without one the agent runs all the same. Owned by the supervisor.
 
-    It needs no word before a reload: its channel ends with the program, and the next program starts its own.
+    It needs no word before a reload, nor has a crash one: its channel ends with the program, and it goes on alone until the next
+    program's own watches.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]) -> None:
@@ -27,15 +30,25 @@ class SentryProcess:
         self._environ = environ
         self._until = math.inf
         self._exits: tuple[float, ...] = ()
+        self._why = ""
+        """It ended the last time, or could not be started."""
         self._process: Process | None = None
         self._beats: socket.socket | None = None
         self._is_wanted = True
         self._restart_timer: asyncio.TimerHandle | None = None
+        self.is_watching = False
+        """Whether it has said so."""
+        self._has_relieved = False
 
     @property
     def pid(self) -> int:
         """0: it does not run."""
         return self._process.pid if self._process and not self._process.ended.is_set() else 0
+
+    @property
+    def trouble(self) -> str:
+        """Why there is none; empty where there is, or where the first is just being started."""
+        return "" if self.is_watching or not self._is_wanted else self._why
 
     def start(self) -> None:
         """Starts the program, which is told what was told last. One that cannot be started now is tried again as one that ended."""
@@ -45,17 +58,30 @@ class SentryProcess:
             self._launch()
         except START_ERRORS as error:
             _log.error("sentry_not_started", error=str(error))
-            self._end(None)
+            self._start_again(None, f"it cannot be started: {error}")
         else:
-            self._say()
+            self._say(self._until)
 
     def beat(self, lives_s: float) -> None:
         """The dead-man switch holds for so long; 0: it is let fall, and what waits in the queues is for others."""
         self._until = time.monotonic() + lives_s if lives_s else math.inf
-        self._say()
+        self._say(self._until)
+
+    def relieve(self, kin: Kin) -> None:
+        """Once ours watches it ends those that went on alone, of a supervisor or program of before."""
+        if self._has_relieved or not self.is_watching:
+            return
+        self._has_relieved = True
+        if ended := end_sentries(kin, self.pid):
+            _log.info("sentries_relieved", pids=ended)
 
     def leave(self) -> None:
         """It ends by itself, and is not started again."""
+        self._say(LEAVE)
+        self.release()
+
+    def release(self) -> None:
+        """It goes on alone, as after a crash, and is not started again."""
         self._is_wanted = False
         if self._restart_timer:
             self._restart_timer.cancel()
@@ -79,25 +105,39 @@ class SentryProcess:
             ours.close()
             raise
         self._beats = ours
+        self._loop.add_reader(ours, self._hear)
 
-    def _say(self) -> None:
+    def _hear(self) -> None:
+        """It has one thing to say; its end is seen by its pidfd."""
+        assert self._beats is not None
+        self._loop.remove_reader(self._beats)
+        with suppress(OSError):
+            self.is_watching = bool(self._beats.recv(1, socket.MSG_DONTWAIT))
+
+    def _say(self, word: float) -> None:
         if self._beats is None:
             return
         try:
-            self._beats.send(BEAT.pack(self._until), socket.MSG_DONTWAIT)
+            self._beats.send(BEAT.pack(word), socket.MSG_DONTWAIT)
         except OSError as error:  # it ended, and the next one will be told; or hears nothing any more
             if isinstance(error, BlockingIOError) and self._process:
                 self._process.signal(signal.SIGKILL)
 
     def _close(self) -> None:
+        self.is_watching = False
         if self._beats is not None:
+            self._loop.remove_reader(self._beats)
             self._beats.close()
             self._beats = None
 
     def _end(self, code: int | None) -> None:
+        self._start_again(code, f"it ended with {code}")
+
+    def _start_again(self, code: int | None, why: str) -> None:
         self._close()
         if not self._is_wanted:
             return
+        self._why = why
         now = self._loop.time()
         self._exits = remember_exit(self._exits, now)
         next_at = start_at(self._exits, now)

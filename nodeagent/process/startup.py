@@ -251,7 +251,7 @@ def _drop(_parts: Parts, _stack: AsyncExitStack) -> None:
 def _intercept(parts: Parts, stack: AsyncExitStack) -> None:
     is_enabled = parts.config.intercept.enabled
     parts.sentry = SentryProcess(parts.loop, parts.environ)
-    stack.callback(parts.sentry.leave)
+    stack.callback(parts.sentry.release)
     try:
         parts.guard = Guard(_settings(parts) if is_enabled else None, closed_units(parts.config), parts.sentry.beat)
         stack.callback(parts.guard.close)

@@ -101,8 +101,15 @@ class Supervisor:
         self._refusal = ""
         """The last one's reason."""
         self._is_checking = False
-        self._heartbeat = Heartbeat(parts.loop, parts.fleet, parts.guard.beat, parts.notifier.alive)
+        self._heartbeat = Heartbeat(parts.loop, parts.fleet, self._beat, parts.notifier.alive)
         self._complaint = Seldom(parts.loop.time)
+
+    def _beat(self) -> None:
+        """Once somebody serves, nobody needs a sentry of before."""
+        parts = self._parts
+        parts.guard.beat()
+        if parts.fleet.serving():
+            parts.sentry.relieve(parts.kin)
 
     async def serve(self) -> None:
         """Returns when the agent was told to stop and every process it started has ended, or may go on for a restart."""
@@ -327,6 +334,7 @@ class Supervisor:
             reloads_refused=self._refused,
             reload_refused=self._refusal,
             bypassed=parts.guard.bypassed,
+            sentry_trouble=parts.sentry.trouble,
         )
 
 

@@ -66,6 +66,11 @@ def find_unaccepted(rows: Iterable[bytes]) -> frozenset[Unaccepted]:
     return frozenset(Unaccepted(row[0], row[_ID]) for row in waiting if _cgroup(row) in homes)
 
 
+def is_agent_listening(rows: Iterable[bytes]) -> bool:
+    """Whether a listing has a listener of an agent: else nobody can wait for one."""
+    return any(row[_STATE] == LISTEN and _is_our_listener(row) for row in rows if len(row) >= _ROW_BYTES)
+
+
 def open_diag() -> socket.socket:
     """For `end`.
 

@@ -171,6 +171,8 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
     """Unix seconds since which its configuration is in force."""
     bypassed: int = 0
     """Connections that went around the agent while it was dead, as counted since this process started."""
+    sentry_trouble: str = ""
+    """Why no sentry watches; empty: one does."""
 
 
 Message = (

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.lab import agent, catalog
 from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import MakeLab
@@ -26,7 +27,7 @@ from tests.e2e.support.waiting import wait_until
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("tunnels_only")]
 WEB, CART = 8080, 7000
 PROMISED_S = 0.1
-GRANTED_S, TRIES = 5.0, 9  # redirect's ALIVE_S, limits.HANDSHAKE_S
+GRANTED_S, TRIES = limits.SENTRY_ALONE_PATIENCE_S, 9  # less than the kernel grants, and peers
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def mesh(make_lab: MakeLab) -> Iterator[Lab]:
 def test_another_supervisor_costs_no_connect(mesh: Lab, host: str, replace: Callable[[Lab, str], None]) -> None:
     """Nor a connection that is open.
 
-    New ones wait for the five seconds that the kernel and peers grant. What went wrong where this machine was slower proves
+    New ones wait for as long as the sentry of before lets them. What went wrong where this machine was slower proves
     nothing about new ones, and another round is made.
     """
     for _ in range(TRIES):

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 
 import pytest
 
+from nodeagent import limits
 from tests.hosts.support.host import Host
 from tests.hosts.support.load import NEW, Load, prepare
 from tests.hosts.support.mesh import Mesh, call, processes_of, shop_said, start_shop, wait_meshed
 
 pytestmark = pytest.mark.timeout(600)
 TIMES, TRIES = 3, 9
-GRANTED_S = 5.0  # redirect's ALIVE_S, limits.HANDSHAKE_S
+GRANTED_S = limits.SENTRY_ALONE_PATIENCE_S  # less than the kernel grants, and peers
 WORKERS = 3  # two, and a spare
 LISTENING = 12  # sockets: for each of two workers, of three kinds and two families
 _PORTS = "sport = :15001 or sport = :15006 or sport = :15008"
@@ -70,7 +71,7 @@ def loads(whole: Mesh) -> Iterator[tuple[Load, ...]]:
 def test_nobody_is_refused_and_nothing_is_cut(host: Host, loads: tuple[Load, ...], replace: Callable[[Host], None]) -> None:
     """Several times, under load, callers and callees; what was open lives on in workers of before. A stop leaves none of them.
 
-    New connections wait for five seconds, which the kernel and peers grant. Where this machine was too slow for that, another
+    New connections wait for as long as the sentry of before lets them. Where this machine was too slow for that, another
     round is made: it proves something about connections that were open, and nothing about new ones.
     """
     quick: list[float] = []

@@ -129,6 +129,32 @@ def test_who_calls_as_all_but_its_sentry_hang_is_reset(whole: Mesh, host: Host) 
     assert call(host, other) == f"from {other.name}\n"
 
 
+def test_a_file_that_no_supervisor_starts_with_keeps_no_caller_waiting(whole: Mesh, host: Host) -> None:
+    """It crashes, and systemd gives it up: who calls meanwhile is reset in time; its sentry ends once systemd keeps no listener."""
+    other, config, before = whole.other(host), host.path("/etc/nodeagent/nodeagent.toml"), sentries_of(host)
+    good = config.read_text()
+    config.write_text(f"nonsense\n{good}")
+    try:
+        host.enter("systemctl", "kill", "--kill-who=main", "--signal=KILL", "nodeagent")
+        while host.show("nodeagent", "ActiveState") != "failed":
+            assert call(host, other, seconds=5).strip().endswith(REFUSED)
+            host.enter("systemctl", "reset-failed", "shop")  # else it has been started too often, and says what it said before
+        host.wait_for(lambda: processes_of(host) == [], "nobody", 60)
+    finally:
+        config.write_text(good)
+        host.enter("systemctl", "reset-failed", "nodeagent")
+        host.enter("systemctl", "start", "nodeagent")
+    wait_meshed(host)
+    host.wait_for(lambda: len(sentries_of(host)) == 1, "a sentry")
+    assert sentries_of(host) != before
+    assert call(host, other) == f"from {other.name}\n"
+
+
+def sentries_of(host: Host) -> list[str]:
+    """The sentries among the agent's processes."""
+    return [pid for pid in processes_of(host) if host.enter("cat", f"/proc/{pid}/comm").stdout == "nodeagent-sentr\n"]
+
+
 def test_networkd_leaves_the_way_back_alone(whole: Mesh, host: Host) -> None:
     """It deletes rules and routes of other programs when it starts, by its default; not ours, so no call is lost."""
     rules = host.run("ip rule; ip -6 rule; ip route show table 133; ip -6 route show table 133").stdout

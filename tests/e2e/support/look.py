@@ -68,6 +68,11 @@ def comm(pid: int) -> str:
         return ""
 
 
+def state(pid: int) -> str:
+    """T: it is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def worker_pids(lab: Lab, host: str) -> dict[int, int]:
     """Number and pid of those that serve. Whoever is ready first serves, and the last is the spare: any of them."""
     return {w["number"]: w["pid"] for w in status(lab, host)["workers"] if w["state"] == "serving"}

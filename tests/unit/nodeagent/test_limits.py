@@ -27,6 +27,13 @@ def test_whoever_comes_while_the_switch_holds_is_ended_within_five_seconds() -> 
     assert begins_s - limits.SENTRY_PATIENCE_S >= 3 * limits.BEAT_S
 
 
+def test_whoever_comes_without_a_supervisor_is_ended_within_five_seconds() -> None:
+    """By a sentry that is alone: also who comes last before the switch falls that a reload has left."""
+    longest_s = limits.SENTRY_ALONE_PATIENCE_S + 2 * limits.SENTRY_LOOK_S
+    assert limits.SENTRY_PATIENCE_S < longest_s < 5
+    assert limits.ALIVE_S < limits.REPLACED_S < limits.SENTRY_ALONE_S - longest_s
+
+
 def test_the_service_manager_keeps_all_that_the_next_supervisor_wants() -> None:
     """Listeners, keys and marks, and a lifeline of every worker: of each generation, of one that is being born, and of spares."""
     workers = limits.WORKERS_MAX * (limits.GENERATIONS + 1) + limits.SPARES

@@ -56,6 +56,17 @@ def test_no_serving_worker_is_a_problem(tmp_path) -> None:
     run(scene)
 
 
+def test_a_sentry_that_is_missing_is_a_problem(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            playing.supervisor.send(supervisor_stats(sentry_trouble="it ended with -9"))
+            body = await told(playing, "problems", "no sentry watches")
+            assert (body["healthy"], "it ended with -9" in str(body["problems"])) == (False, True)
+
+    run(scene)
+
+
 def test_a_silent_supervisor_is_a_problem(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(limits, "ALIVE_S", 0.1)
 

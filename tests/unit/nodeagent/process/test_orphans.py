@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from nodeagent.process.orphans import Kin, end_orphans, end_remains, end_surplus, find_orphans, is_orphan
+from nodeagent.process.orphans import Kin, end_orphans, end_remains, end_sentries, end_surplus, find_orphans, is_orphan
 
 UID, CONTROL = 64902, 64901
 
@@ -87,6 +87,25 @@ def test_what_hangs_of_an_earlier_agent_is_ended_at_once_and_what_should_have_en
         assert {name for name, process in made.items() if process.poll() is None} == {
             "worker", "operator", "copy", "shell", "ours", "hung shell"
         }  # fmt: skip
+    finally:
+        for process in made.values():
+            process.kill()
+            process.wait()
+
+
+def test_sentries_go_on_until_they_are_relieved(tmp_path: Path) -> None:
+    """Whoever their parent is; not our own, nor what is only called so, and nobody outside the agent's cgroup."""
+    sentry = "nodeagent.process.sentry"
+    made = {name: start(module, uid) for name, module, uid in
+            [("left", sentry, 0), ("own", sentry, 0), ("user's", sentry, CONTROL), ("other", sentry + "_x", 0), ("outside", sentry, 0)]}  # fmt: skip
+    try:
+        (tmp_path / "cgroup.procs").write_text("\n".join(str(process.pid) for name, process in made.items() if name != "outside"))
+        kin, own = Kin(tmp_path, CONTROL, UID), made["own"].pid
+        assert end_remains(kin, [own, made["other"].pid], is_overdue=True) == []
+        assert end_sentries(kin, own) == [made["left"].pid]
+        assert made["left"].wait(10) == -9
+        assert end_sentries(kin, own) == []
+        assert {name for name, process in made.items() if process.poll() is None} == made.keys() - {"left"}
     finally:
         for process in made.values():
             process.kill()

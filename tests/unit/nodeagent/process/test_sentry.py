@@ -15,7 +15,7 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.process import sentry as sentry_module
-from nodeagent.process.sentry import BEAT, Sentry, main, say
+from nodeagent.process.sentry import BEAT, LEAVE, WATCHES, Sentry, main, read_word, say
 from nodeagent.process.unaccepted import Unaccepted
 from tests.support.eventually import eventually
 from tests.unit.nodeagent.process.test_unaccepted import AGENT, APP, ESTABLISHED, HOST, IN, TRANSPARENT, WEB, row
@@ -30,6 +30,7 @@ class Scene:
         self.ended: list[Unaccepted] = []
         self.refusal: OSError | None = None
         self.looks = 0
+        self.listeners = [IN, APP]
         self._theirs = theirs
         self._thread = threading.Thread(target=Sentry(theirs, self._end, self._look).serve)
         self._thread.start()
@@ -45,8 +46,10 @@ class Scene:
         self.waiting[name] = found
         return name
 
-    def close(self) -> None:
-        """The supervisor is gone, and so is the sentry."""
+    def close(self, word: bytes = BEAT.pack(LEAVE)) -> None:
+        """The supervisor takes leave, or ends without it; and the sentry has ended."""
+        if word:
+            self.ours.send(word)
         self.ours.close()
         self._thread.join(20)
         assert not self._thread.is_alive()
@@ -54,7 +57,7 @@ class Scene:
 
     def _look(self) -> list[bytes]:
         self.looks += 1
-        return [IN, APP, *self.waiting.values()]
+        return [*self.listeners, *self.waiting.values()]
 
     def _end(self, name: Unaccepted) -> bool:
         if self.refusal:
@@ -66,7 +69,7 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     """A sentry that looks often."""
-    for name in ("SENTRY_AHEAD_S", "SENTRY_PATIENCE_S"):
+    for name in ("SENTRY_AHEAD_S", "SENTRY_PATIENCE_S", "SENTRY_ALONE_PATIENCE_S"):
         monkeypatch.setattr(limits, name, 0.2)
     monkeypatch.setattr(limits, "SENTRY_LOOK_S", 0.02)
     made = Scene()
@@ -78,6 +81,33 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 def lines(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     """What it said since the last look."""
     return [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+
+
+@contextmanager
+def clocked(
+    monkeypatch: pytest.MonkeyPatch, *, look_s: float = 0.0, holds_s: float = limits.SENTRY_AHEAD_S + limits.SENTRY_PATIENCE_S, ends: bool = False
+) -> Iterator[tuple[Sentry, SimpleNamespace, list[Unaccepted]]]:
+    """A sentry that was told until when the switch holds, its clock, and whom it ended: somebody waits, and a look takes that long."""
+    clock, ended = SimpleNamespace(now=1000.0), []
+    waiting = row(ESTABLISHED, HOST, WEB, AGENT, TRANSPARENT, cookie=1)
+
+    def end(each: Unaccepted) -> bool:
+        ended.append(each)
+        return True
+
+    def look() -> list[bytes]:
+        clock.now += look_s
+        return [IN, APP, waiting]
+
+    beats, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sentry = Sentry(beats, end, look)
+    monkeypatch.setattr(sentry_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    with beats, supervisor:
+        supervisor.send(BEAT.pack(clock.now + holds_s))
+        if ends:
+            supervisor.close()
+        sentry._hear()
+        yield sentry, clock, ended
 
 
 def test_without_a_first_beat_and_with_one_in_time_it_does_not_even_look(scene: Scene) -> None:
@@ -119,23 +149,35 @@ def test_a_beat_that_comes_again_begins_all_anew(scene: Scene) -> None:
 
 def test_a_machine_that_stood_still_between_two_looks_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor had workers a turn: whoever waits is new to it."""
-    now, ended = [1000.0], []
-    waiting = row(ESTABLISHED, HOST, WEB, AGENT, TRANSPARENT, cookie=1)
-    beats, supervisor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-    def end(each: Unaccepted) -> bool:
-        ended.append(each)
-        return True
-
-    sentry = Sentry(beats, end, lambda: [IN, APP, waiting])
-    monkeypatch.setattr(sentry_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    with beats, supervisor:
-        supervisor.send(BEAT.pack(1000.0 + limits.SENTRY_AHEAD_S + limits.SENTRY_PATIENCE_S))
-        sentry._hear()
+    with clocked(monkeypatch) as (sentry, clock, ended):
         for step_s, number in ((0.0, 0), (60.0, 0), (limits.SENTRY_LOOK_S, 0), (limits.SENTRY_LOOK_S, 1)):
-            now[0] += step_s
+            clock.now += step_s
             sentry._look()
-            assert len(ended) == number, step_s
+            assert len(ended) == number
+
+
+def test_a_look_that_takes_long_is_no_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host with hundreds of thousands of sockets."""
+    with clocked(monkeypatch, look_s=limits.SENTRY_PATIENCE_S) as (sentry, clock, ended):
+        sentry._look()
+        assert not ended
+        clock.now += limits.SENTRY_LOOK_S
+        sentry._look()
+        assert ended
+
+
+@pytest.mark.parametrize(("unbeaten_s", "waits_s"), [(limits.BEAT_S, limits.SENTRY_ALONE_PATIENCE_S), (3.0, limits.SENTRY_ALONE_PATIENCE_S - 2.0)])
+def test_alone_it_counts_how_long_nobody_had_beaten(monkeypatch: pytest.MonkeyPatch, unbeaten_s: float, waits_s: float) -> None:
+    """Where workers hung before their supervisor ended, callers have waited for as long already."""
+    with clocked(monkeypatch, holds_s=limits.ALIVE_S - unbeaten_s, ends=True) as (sentry, clock, ended):
+        sentry._look()
+        for _ in range(math.ceil(waits_s / limits.SENTRY_LOOK_S) - 1):
+            clock.now += limits.SENTRY_LOOK_S
+            sentry._look()
+        assert not ended
+        clock.now += limits.SENTRY_LOOK_S
+        sentry._look()
+        assert ended
 
 
 def test_what_it_ended_is_told_when_the_supervisor_goes(scene: Scene, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +189,55 @@ def test_what_it_ended_is_told_when_the_supervisor_goes(scene: Scene, capfd: pyt
     eventually(lambda: scene.ended, 20, "it is ended")
     scene.close()
     assert [(line["event"], line["number"]) for line in lines(capfd)] == [("unaccepted_ended", 1)]
+
+
+def test_without_a_parting_word_it_goes_on_alone_for_its_time(scene: Scene, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the switch would hold for long: who waits is ended, and who is accepted meanwhile is not."""
+    monkeypatch.setattr(limits, "SENTRY_ALONE_S", 1.5)
+    slow, lucky = scene.come(1), scene.come(2)
+    scene.beat(1000)
+    scene.ours.close()
+    eventually(lambda: scene.looks > 0, 20, "a look")
+    assert scene.ended == []
+    del scene.waiting[lucky]
+    eventually(lambda: scene.ended == [slow], 20, "the slow one is ended")
+    scene.close(b"")
+    assert sum(line["number"] for line in lines(capfd)) == 1
+
+
+def test_alone_it_ends_when_nobody_can_come_any_more(scene: Scene) -> None:
+    """Nobody listens, and the switch has fallen; while it holds, somebody may begin to listen, and hang."""
+    scene.listeners = [APP]
+    scene.beat(0.5)
+    fallen_at = time.monotonic() + 0.4
+    scene.ours.close()
+    eventually(lambda: scene.looks > 1, 20, "looks")
+    scene.close(b"")
+    assert time.monotonic() > fallen_at
+
+
+def test_after_a_parting_word_it_ends_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits then is somebody else's business; what was said before does not count any more."""
+    monkeypatch.setattr(limits, "SENTRY_ALONE_PATIENCE_S", 0.0)
+    scene.come(1)
+    scene.beat(0)
+    eventually(lambda: scene.looks > 0, 20, "a look")
+    ended = len(scene.ended)
+    scene.come(2)
+    scene.beat(1000)
+    scene.close()
+    assert len(scene.ended) == ended
+
+
+def test_words_are_heard_of_a_supervisor_that_ended_and_has_heard_none() -> None:
+    """The kernel tells the unread word first, as a reset."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        with ours:
+            theirs.send(WATCHES)
+            ours.send(BEAT.pack(1.0))
+            ours.send(BEAT.pack(LEAVE))
+        assert [read_word(theirs) for _ in range(3)] == [1.0, LEAVE, None]
 
 
 def test_a_failure_is_told_once_and_it_goes_on(scene: Scene, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from nodeagent import limits
 from nodeagent.process import sentry_process
 from nodeagent.process.handover import open_descriptors
+from nodeagent.process.orphans import Kin
 from nodeagent.process.privileges import SENTRY
 from nodeagent.process.sentry import BEAT
 from nodeagent.process.sentry_process import SentryProcess
@@ -92,8 +93,8 @@ def test_one_that_hangs_is_replaced() -> None:
     play(script)
 
 
-def test_it_ends_by_itself_when_its_supervisor_goes() -> None:
-    """As over a reload, where the next program starts its own; it is not started again."""
+def test_it_ends_by_itself_when_its_supervisor_takes_leave() -> None:
+    """It is not started again, and that is no trouble."""
 
     async def script(sentry: SentryProcess) -> None:
         pid = sentry.pid
@@ -103,7 +104,56 @@ def test_it_ends_by_itself_when_its_supervisor_goes() -> None:
         assert sentry._exits == ()
         assert status_of(pid) == {}
         sentry.start()
-        assert sentry.pid == 0
+        assert (sentry.pid, sentry.trouble) == (0, "")
+
+    play(script)
+
+
+def test_it_goes_on_alone_when_its_supervisor_goes_without_a_word() -> None:
+    """As in a crash or reload; nor is it started again. `stop` ends it still."""
+
+    async def script(sentry: SentryProcess) -> None:
+        pid = sentry.pid
+        await until(lambda: sentry.is_watching, "it watches")
+        sentry.beat(limits.ALIVE_S)
+        sentry.release()
+        await asyncio.sleep(2 * limits.SENTRY_LOOK_S)
+        assert (sentry.pid, sentry.is_watching, sentry.trouble) == (pid, False, "")
+
+    play(script)
+
+
+def test_it_is_known_whether_it_watches() -> None:
+    """The first is given its time; without one that had been there before, something is wrong."""
+
+    async def script(sentry: SentryProcess) -> None:
+        assert (sentry.is_watching, sentry.trouble) == (False, "")
+        await until(lambda: sentry.is_watching, "it says so")
+        os.kill(sentry.pid, signal.SIGKILL)
+        await until(lambda: sentry.trouble, "it is missed")
+        assert (sentry.trouble, sentry.is_watching) == ("it ended with -9", False)
+        await until(lambda: sentry.is_watching and not sentry.trouble, "another watches")
+
+    play(script)
+
+
+def test_those_that_went_on_alone_are_relieved_once_it_watches(tmp_path: Path) -> None:
+    """Not before: they watch for callers whom nobody else would see."""
+    kin = Kin(tmp_path, 64901, 64902)
+
+    async def script(sentry: SentryProcess) -> None:
+        left = SentryProcess(asyncio.get_running_loop(), dict(os.environ))
+        left.start()
+        (tmp_path / "cgroup.procs").write_text(f"{left.pid}\n{sentry.pid}\n{os.getpid()}")
+        sentry.relieve(kin)
+        await until(lambda: left.is_watching and sentry.is_watching, "both watch")
+        left.release()
+        with capture_logs() as log:
+            sentry.relieve(kin)
+            sentry.relieve(kin)
+            await until(lambda: not left.pid, "its end")
+        assert [line["event"] for line in log] == ["sentries_relieved"]
+        assert status_of(sentry.pid)["Name"] == "nodeagent-sentr"
 
     play(script)
 
@@ -123,7 +173,7 @@ def test_one_that_cannot_be_started_is_no_reason_to_fail_and_is_tried_again(monk
         sentry.beat(limits.ALIVE_S)
         before = open_descriptors()
         sentry.start()
-        assert (sentry.pid, open_descriptors()) == (0, before)
+        assert (sentry.pid, open_descriptors(), sentry.trouble) == (0, before, "it cannot be started: [Errno 11] x")
         await until(lambda: sentry.pid, "it runs")
         await sentry.stop()
 

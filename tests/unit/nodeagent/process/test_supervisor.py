@@ -104,7 +104,7 @@ def supervisor_of(**facts: Any) -> Supervisor:
     """One whose parts are only these facts."""
     loop = asyncio.get_running_loop()
     fleet = SimpleNamespace(changed=asyncio.Event(), are_all_serving=lambda: False, has_unsent=False)
-    key_file = sentry = SimpleNamespace(pid=0, settle=lambda: asyncio.sleep(0), stop=lambda: asyncio.sleep(0))
+    key_file = sentry = SimpleNamespace(pid=0, settle=lambda: asyncio.sleep(0), stop=lambda: asyncio.sleep(0), trouble="")
     known: Any = {"fleet": fleet, "guard": Guard(None), "sentry": sentry, "notifier": Notifier({}, 1), "key_file": key_file, **facts}
     known["notifier"].close()
     return Supervisor(cast("Parts", SimpleNamespace(loop=loop, **known)), Signals(loop), own_command())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nodeagent.process.unaccepted import Unaccepted, can_end, end, find_unaccepted, open_diag
+from nodeagent.process.unaccepted import Unaccepted, can_end, end, find_unaccepted, is_agent_listening, open_diag
 from redirect.sockets import read_rows
 
 AGENT, APPLICATION = "33ef330000000000", "34ef330000000000"
@@ -100,6 +100,12 @@ def test_nobody_elses_is_touched(name: str) -> None:
 def test_who_listens_elsewhere_or_is_not_root_is_no_agent(listener: bytes) -> None:
     """An application at one of our ports, on another address; a user's program while no agent runs."""
     assert find_unaccepted([listener, *WAITING.values()]) == frozenset()
+
+
+def test_whether_anybody_listens_for_an_agent() -> None:
+    """Applications that do, and who waits, are none."""
+    assert [is_agent_listening([APP, each]) for each in (OUT, IN, TUNNELS)] == [True] * 3
+    assert not is_agent_listening([b"", APP, *OTHERS.values(), *WAITING.values()])
 
 
 def test_the_root_cgroup_is_nobodys() -> None:

@@ -1,0 +1,242 @@
+"""Faults that come together where the supervisor is gone, hangs, or becomes another program: nobody waits for long.
+
+host1 is broken. Its `shop` calls host2; the hub calls it in clear.
+"""
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.lab import agent, layout
+from nodeagent.lab.lab import Lab
+from nodeagent.process import handover
+from tests.e2e.conftest import MakeLab
+from tests.e2e.support import look
+from tests.e2e.support.app import App
+from tests.e2e.support.restless_callers import Met, Place, RestlessCallers
+from tests.e2e.support.settings import edit_config
+from tests.e2e.support.unit import Unit
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.timeout(600)
+HOST = "host1"
+SILENT_S, TRIES = 5.0, 9
+SENTRY = "nodeagent-sentr"
+OWN, FAR = 8001, 8002
+GOOD = "workers = 2"
+_EXPIRES = re.compile(r"expires (?:(\d+)s)?(?:(\d+)ms)?")
+
+
+class Site:
+    """The lab, and who calls what by way of the agent of HOST. Owned by the module."""
+
+    def __init__(self, lab: Lab, stack: ExitStack) -> None:
+        self.lab, self.place, far = lab, lab.host(HOST), lab.host("host2")
+        stack.enter_context(App(lab, HOST, "own", OWN))
+        stack.enter_context(App(lab, "host2", "far", FAR))
+        look.allow(lab, "shop", "far")
+        shop, stranger = stack.enter_context(Unit(lab, HOST, "shop")), stack.enter_context(Unit(lab, "hub"))
+        self.places = [Place(shop, address, FAR) for address in (far.ipv4, far.ipv6)]
+        self.places += [Place(stranger, address, OWN) for address in (self.place.ipv4, self.place.ipv6)]
+
+    def sentries(self) -> list[int]:
+        """Their pids."""
+        return [pid for pid in self.lab.pids(HOST, layout.AGENT) if look.comm(pid) == SENTRY]
+
+    def sentry(self) -> int:
+        """The only one, once it is."""
+        eventually(lambda: len(self.sentries()) == 1, 10 * limits.ALIVE_S, "one sentry")
+        return self.sentries()[0]
+
+    def supervisor(self) -> int:
+        """The pid of the youngest one."""
+        pids = [pid for pid in self.lab.pids(HOST, layout.AGENT) if look.comm(pid) == "nodeagent"]
+        return max(pids, key=lambda pid: Path(f"/proc/{pid}").stat().st_ctime_ns, default=0)
+
+    def kill_supervisor(self) -> None:
+        """SIGKILL; returns when it is gone."""
+        pid = agent.try_supervisor(self.place)
+        assert pid
+        agent._end(pid, signal.SIGKILL)
+
+    def run_another(self) -> None:
+        """As systemd does, with what was stored; waits for nothing."""
+        agent._run(self.place, self.lab.state.holder(self.place))
+
+    def holds_s(self) -> float:
+        """For how long the switch holds; 0: it has fallen."""
+        shown = self.lab.exec(HOST, "nft", "list", "set", "inet", "nodeagent", "alive").stdout
+        found = _EXPIRES.search(shown)
+        return int(found[1] or 0) + int(found[2] or 0) / 1000 if found else 0.0
+
+    def wait_fallen(self) -> None:
+        """Until the switch has."""
+        eventually(lambda: self.holds_s() == 0, 10 * limits.ALIVE_S, "the switch has fallen")
+
+    def wait_served(self) -> None:
+        """All is well again, and there is one sentry, none of `before`."""
+        agent.wait_healthy([self.place], print)
+        with RestlessCallers(self.places) as callers:
+            eventually(lambda: len(callers._calls) > len(self.places), 20, "some calls")
+        assert {each.answer for each in callers.met()} == {"app"}
+
+    def ended(self) -> int:
+        """How many callers sentries have ended so far."""
+        log = self.place.log(layout.AGENT).read_text().splitlines()  # a refused file's line is no JSON
+        return sum(json.loads(line)["number"] for line in log if '"event":"unaccepted_ended"' in line)
+
+
+@pytest.fixture(scope="module")
+def site(make_lab: MakeLab) -> Iterator[Site]:
+    """As the module says."""
+    lab = make_lab(mode="permissive")
+    with ExitStack() as stack:
+        made = Site(lab, stack)
+        made.wait_served()
+        yield made
+
+
+@contextmanager
+def all_in_time(site: Site, what: str) -> Iterator[None]:
+    """Callers all the while; none waits longer than promised, and some were reset."""
+    with RestlessCallers(site.places) as callers:
+        yield
+    met = callers.met()
+    print(f"{what}: {summary(met)}")
+    assert [each for each in met if each.waited_s >= SILENT_S] == []
+    assert {each.answer for each in met} <= {"app", "reset", "refused", "closed"}
+
+
+def summary(met: list[Met]) -> str:
+    """How many calls met what, and the slowest."""
+    answers = [each.answer for each in met]
+    counts = ", ".join(f"{answers.count(answer)} {answer}" for answer in sorted(set(answers)))
+    return f"{len(met)} calls, {counts}; the slowest waited {max(each.waited_s for each in met):.2f} s"
+
+
+def test_a_file_that_no_supervisor_starts_with_and_a_crash(site: Site) -> None:
+    """It is started again and again, in vain, until somebody mends the file."""
+    old = site.sentry()
+    edit_config(site.lab, HOST, {GOOD: "workers = nonsense"})
+    try:
+        with all_in_time(site, "bad file, crash"):
+            site.kill_supervisor()
+            while site.holds_s():
+                site.run_another()
+                eventually(lambda: not site.supervisor(), look.WITHIN_S, "it has ended")
+            assert site.sentries() == [old]
+            assert not agent.is_running(site.place)
+    finally:
+        edit_config(site.lab, HOST, {"workers = nonsense": GOOD})
+        site.run_another()
+    site.wait_served()
+    assert site.sentry() != old
+
+
+def test_the_next_supervisor_hangs_in_its_start(site: Site) -> None:
+    """When it has said a beat for those who wait for it, and does not come to serve them."""
+    old, before = site.sentry(), site.lab.pids(HOST, layout.AGENT)
+    ended = site.ended()
+    with all_in_time(site, "crash, the next hangs in its start"):
+        site.kill_supervisor()
+        held_s = site.holds_s()
+        site.run_another()
+        eventually(lambda: site.holds_s() > held_s, look.WITHIN_S, "its first beat")
+        hung = [pid for pid in site.lab.pids(HOST, layout.AGENT) if pid not in before]
+        stop(hung)
+        assert old in site.sentries()
+        site.wait_fallen()
+    eventually(lambda: site.ended() > ended, look.WITHIN_S, "it tells how many it ended")
+    for pid in hung:
+        os.kill(pid, signal.SIGKILL)
+    site.run_another()
+    site.wait_served()
+    assert site.sentry() != old
+
+
+def test_all_hang_within_a_reload(site: Site) -> None:
+    """But for the sentry of before: the next program has none yet, and the switch holds for long."""
+    old, supervisor = site.sentry(), site.supervisor()
+    os.kill(supervisor, signal.SIGHUP)
+    eventually_at_once(lambda: f"{handover.VARIABLE}=".encode() in Path(f"/proc/{supervisor}/environ").read_bytes(), "the next program")
+    hung = [pid for pid in site.lab.pids(HOST, layout.AGENT) if pid != old]
+    stop(hung)
+    try:
+        assert site.sentries() == [old]
+        assert site.holds_s() > limits.ALIVE_S
+        with all_in_time(site, "all but the sentry hang in a reload"):
+            site.wait_fallen()
+    finally:
+        for pid in hung:
+            os.kill(pid, signal.SIGCONT)
+    site.wait_served()
+    assert site.sentry() != old
+
+
+def stop(pids: list[int]) -> None:
+    """SIGSTOP; returns when none of them runs any more."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: all(look.state(pid) == "T" for pid in pids), look.WITHIN_S, "all of them hang")
+
+
+def eventually_at_once(fact: Callable[[], object], what: str) -> None:
+    """As `eventually`, for what does not last."""
+    end = time.monotonic() + 10 * limits.SETTLE_S
+    while not fact():
+        assert time.monotonic() < end, what
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("replace", [Lab.crash_agent, Lab.restart_agent, Lab.reload_agent])
+def test_where_another_serves_in_time_nobody_is_reset(site: Site, replace: Callable[[Lab, str], None]) -> None:
+    """What a machine that was slower shows proves nothing, and another round is made. One sentry is left each time."""
+    for _ in range(TRIES):
+        old, ended, began = site.sentry(), site.ended(), time.monotonic()
+        with RestlessCallers(site.places) as callers:
+            replace(site.lab, HOST)
+            seconds = time.monotonic() - began
+        met = callers.met()
+        print(f"{replace.__name__} in {seconds:.2f} s: {summary(met)}")
+        assert site.sentry() != old
+        if {each.answer for each in met} == {"app"}:
+            assert site.ended() == ended
+            return
+        assert seconds >= limits.SENTRY_ALONE_PATIENCE_S
+    pytest.fail("no agent was there again in time")
+
+
+def test_a_host_without_a_sentry_says_so(site: Site) -> None:
+    """One that ends again and again is not started at once; afterwards all is well again."""
+
+    def is_missed() -> bool:
+        for pid in site.sentries():
+            os.kill(pid, signal.SIGKILL)
+        done = site.lab.exec(HOST, "nodeagent", "status")
+        return done.returncode != 0 and "no sentry watches" in done.stdout
+
+    eventually(is_missed, 60, "it is a problem")
+    agent.wait_healthy([site.place], print)
+
+
+def test_a_stop_leaves_nobody_also_where_the_supervisor_is_gone(site: Site) -> None:
+    """Then there is nobody to drain, and nobody is waited for."""
+    site.lab.stop_agent(HOST)
+    assert site.lab.pids(HOST, layout.AGENT) == ()
+    site.lab.start_agent(HOST)
+    site.kill_supervisor()
+    eventually(lambda: not agent.is_running(site.place), 60, "all but the sentry have ended")
+    assert site.sentries()
+    said: list[str] = []
+    agent.stop_agent(site.place, said.append)
+    assert (site.lab.pids(HOST, layout.AGENT), said) == ((), [])
+    site.lab.start_agent(HOST)
+    assert site.sentry()
