@@ -39,12 +39,12 @@ def drain(
     """
     where = find_socket(socket_path, config_path)
     if wait_s is not None:
-        _look(where)  # an agent that cannot be asked is told before anything is changed
+        _look(where, config_path)  # an agent that cannot be asked is told before anything is changed
     _maintain(config_path, token_file, enable="true", reason=reason or "nodeagent drain")
     host = load_config(config_path).host.name
     if output == "table":
         click.echo(f"drained: {host} takes no new work")
-    left = _wait(where, wait_s) if wait_s is not None else ""
+    left = _wait(where, config_path, wait_s) if wait_s is not None else ""
     if output == "json":
         _show(host, drained=True, left=left or None)
     elif wait_s is not None and not left:
@@ -89,10 +89,10 @@ def _show(host: str, *, drained: bool, left: str | None) -> None:
     show_json({"apiVersion": API_VERSION, "host": host, "drained": drained, "open": left})
 
 
-def _wait(where: str, wait_s: float) -> str:
+def _wait(where: str, config_path: Path, wait_s: float) -> str:
     """What is still open when the time is over; empty: nothing is."""
     end, told = time.monotonic() + wait_s, ""
-    while left := _look_again(where):
+    while left := _look_again(where, config_path):
         left_s = end - time.monotonic()
         if left_s <= 0:
             return left
@@ -103,17 +103,17 @@ def _wait(where: str, wait_s: float) -> str:
     return ""
 
 
-def _look_again(where: str) -> str:
+def _look_again(where: str, config_path: Path) -> str:
     """As `_look`; an agent that answers no more is replacing itself, or whoever waits is told so at the end."""
     try:
-        return _look(where)
+        return _look(where, config_path)
     except (AgentUnreachableError, AgentSilentError):
         return "the agent does not tell its connections"
 
 
-def _look(where: str) -> str:
+def _look(where: str, config_path: Path) -> str:
     """What is still open from other hosts; empty: nothing is."""
-    answer = ask("/v1/connections", ConnectionsAnswer, socket_path=where, query={"limit": str(limits.API_ROWS_MAX)})
+    answer = ask("/v1/connections", ConnectionsAnswer, socket_path=where, query={"limit": str(limits.API_ROWS_MAX)}, config=config_path)
     if rows := inbound(answer.connections):
         return summary(rows)
     return f"{answer.unanswered} workers did not tell their connections" if answer.unanswered else ""
