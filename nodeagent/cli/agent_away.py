@@ -80,7 +80,7 @@ def _cure(config: Config | None, *, has_rules: bool) -> str:
     lab, _, place = config.intercept.cgroup_root.partition("/") if config else ("", "", "")
     if lab == layout.CGROUP and "/" in place:
         name, _, host = place.partition("/")
-        return f"start it: nodeagent lab agent {'' if name == layout.DEFAULT_NAME else f'--name {name} '}{host} start"
+        return f"start it: {layout.agent_command(name, host, 'start')}"
     if any((directory / _UNIT).exists() for directory in _UNIT_DIRECTORIES):
         return "start it: systemctl start nodeagent; where it ends again: journalctl -u nodeagent -n 50"
     cures = [f"{_UNIT} is not installed here: install it (docs/install.md), then: systemctl start nodeagent"]

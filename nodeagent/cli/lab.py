@@ -67,6 +67,11 @@ class _WithCommand(_Command):
 
 
 _COMMAND = "nodeagent.lab.command"
+_SAID = {
+    "start": "the agent on {} runs, and is healthy", "restart": "the agent on {} was restarted, and is healthy",
+    "stop": "the agent on {} is stopped", "kill": "the agent on {} is killed; its rules stay",
+    "reload": "the agent on {} has reloaded", "crash": "the supervisor on {} was killed; the next one is healthy",
+}  # fmt: skip
 _HEADERS = ("HOST", "ADDRESSES", "AGENT", "MODE", "SERVICE", "REGISTERED AT", "COMMAND")
 _CELL_CHARS = 48  # on a terminal; the whole of it is in a pipe and in JSON
 
@@ -229,15 +234,17 @@ def agent(name: str, host: str, action: str, follow: bool, lines: int) -> None: 
     """Starts, stops (drains), kills, restarts or reloads the agent of HOST, or prints the end of its log.
 
     No connection is lost by a restart or a reload. `kill` ends all its processes at once; `crash` kills its supervisor alone and starts another. All as systemd does.
+
+    Exit status: 0 done, also where none ran that could be stopped or killed; 1 it runs already, none runs, or it does not become healthy; 4 no such host.
     """
     chosen = Lab(name, _say)
     if action == "logs":
         _show_log(chosen.member(host).log(AGENT), lines, follow=follow)
-    verbs: dict[str, Callable[[str], None]] = {
+    verbs: dict[str, Callable[[str], bool | None]] = {
         "start": chosen.start_agent, "restart": chosen.restart_agent, "stop": chosen.stop_agent, "kill": chosen.kill_agent,
         "reload": chosen.reload_agent, "crash": chosen.crash_agent,
     }  # fmt: skip
-    verbs[action](host)
+    click.echo(_SAID[action].format(host) if verbs[action](host) is not False else f"no agent ran on {host}")
 
 
 @lab.command("catalog")
