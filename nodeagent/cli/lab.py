@@ -84,6 +84,13 @@ def _lab_name(_ctx: click.Context, _param: click.Parameter, value: str | None) -
         raise click.BadParameter(str(error)) from error
 
 
+def _given(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """click's: an empty name, as of a shell's variable that is not set, must not mean a process of no unit."""
+    if not value and ctx.get_parameter_source(str(param.name)) != ParameterSource.DEFAULT:
+        raise click.BadParameter("it is empty; leave it out to run CMD as a process of no unit")
+    return value
+
+
 _name = click.option(
     "--name", callback=_lab_name, default=DEFAULT_NAME, envvar="NODEAGENT_LAB", show_default=True, show_envvar=True, help="Which lab."
 )
@@ -213,7 +220,7 @@ def stop(name: str, host: str, service: str) -> None:
 @_name
 @click.option("--user", default="", metavar="UID", help="Run as this user, a name or a number.")
 @click.argument("host")
-@click.argument("service", required=False, default="")
+@click.argument("service", required=False, default="", callback=_given)
 @click.pass_context
 def exec_(ctx: click.Context, /, name: str, user: str, host: str, service: str) -> NoReturn:
     """Runs CMD on HOST in the foreground as a process of SERVICE; without SERVICE, as one of no unit.

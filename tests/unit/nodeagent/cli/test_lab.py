@@ -66,6 +66,7 @@ def test_a_lab_that_is_gone_is_not_found() -> None:
         (["down", "--name", "../x"], "cannot name a lab"),
         (["status", "--name", "../x"], "cannot name a lab"),
         (["exec", "--name", "", "host1", "--", "id"], "cannot name a lab"),
+        (["exec", "host1", "", "--", "id"], "Invalid value for '[SERVICE]': it is empty; leave it out"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )
