@@ -19,8 +19,8 @@ from nodeagent.errors import ConfigError
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 socket_option = click.option(
-    "--socket", "socket_path", envvar="NODEAGENT_SOCKET", metavar="PATH",
-    help="The agent's admin socket; by default the one in /etc/nodeagent/nodeagent.toml.",
+    "--socket", "socket_path", envvar="NODEAGENT_SOCKET", show_envvar=True, metavar="PATH",
+    help="The agent's admin socket; by default the one that its configuration names.",
 )  # fmt: skip
 
 
