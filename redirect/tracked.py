@@ -2,26 +2,20 @@
 
 An entry outlives its connection by two minutes. While no rules follow packets, nobody sees that a new connection has taken
 the same ports: with the next rules it would be redirected in its midst, and reset.
-
-Source: linux/netfilter/nfnetlink_conntrack.h.
 """
 
 import socket
-import struct
 import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from redirect.flow import ADDRESS_FAMILY, Flow, decode_tuple, encode_tuple, ends_of
-from redirect.netlink import NESTED, ask, decode_attributes, encode_attribute, open_netlink, order
+from redirect.ctnetlink import DELETE, GET, ID, NETFILTER, ORIGINAL, decode_entry, encode_name
+from redirect.flow import Flow, ends_of
+from redirect.netlink import ask, encode_attribute, open_netlink, order
 from redirect.sockets import read_rows
 
 LOOK_S = 1.0  # 16,000 sockets take half of it on a busy machine; the supervisor does nothing else meanwhile
-_NETFILTER = 12
-_GET, _DELETE = (1 << 8) | 1, (1 << 8) | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
-_NFGENMSG = struct.Struct(">BBH")  # family, version, resource id
-_ORIGINAL, _REPLY, _ID = 1, 2, 12  # CTA_*
 _LOOPBACK = (socket.inet_pton(socket.AF_INET, "127.0.0.1"), socket.inet_pton(socket.AF_INET6, "::1"))
 """Where what a host sends is redirected to."""
 _CLOSE_WAIT, _LISTEN = 8, 10  # states by the kernel's numbers
@@ -46,7 +40,7 @@ def forget_redirected(ports: Collection[int]) -> int:
     ours = {flow for flow in state_of if flow.sport in ports}
     theirs = (flow for flow, state in state_of.items() if flow not in ours and state not in _LEFT_ALONE)
     asked = (flow for flow in theirs if time.monotonic() < until)
-    with open_netlink(_NETFILTER) as sock:
+    with open_netlink(NETFILTER) as sock:
         return sum(_forget(sock, flow, ports, ours) for flow in asked)
 
 
@@ -58,20 +52,18 @@ def _is_any_tracked() -> bool:
 
 
 def _forget(sock: socket.socket, flow: Flow, ports: Collection[int], ours: Collection[Flow]) -> bool:
-    head = _NFGENMSG.pack(ADDRESS_FAMILY[len(flow.src)], 0, 0)
-    name = head + encode_attribute(_ORIGINAL | NESTED, encode_tuple(flow))
-    entry = ask(sock, _GET, name)
+    name = encode_name(ORIGINAL, flow)
+    entry = ask(sock, GET, name)
     number = find_stale(entry, flow, ports, ours) if entry else b""
     if not number:
         return False
     with suppress(FileNotFoundError):  # it has just gone
-        order(sock, _DELETE, name + encode_attribute(_ID, number))
+        order(sock, DELETE, name + encode_attribute(ID, number))
     return True
 
 
 def find_stale(entry: bytes, flow: Flow, ports: Collection[int], ours: Collection[Flow]) -> bytes:
     """The number of the entry if it redirects what goes this way, to one of these ports and for none of `ours`; empty: it does not."""
-    attributes = decode_attributes(entry[_NFGENMSG.size :])
-    original, reply = (decode_tuple(attributes.get(kind, b"")) for kind in (_ORIGINAL, _REPLY))
+    original, reply, number = decode_entry(entry)
     is_stale = original == flow and reply and reply.src in _LOOPBACK and reply.sport in ports and reply not in ours
-    return attributes.get(_ID, b"") if is_stale else b""
+    return number if is_stale else b""

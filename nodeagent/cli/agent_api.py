@@ -19,8 +19,8 @@ from nodeagent.errors import ConfigError
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 socket_option = click.option(
-    "--socket", "socket_path", envvar="NODEAGENT_SOCKET", metavar="PATH",
-    help="The agent's admin socket; by default the one in /etc/nodeagent/nodeagent.toml.",
+    "--socket", "socket_path", envvar="NODEAGENT_SOCKET", show_envvar=True, metavar="PATH",
+    help="The agent's admin socket; by default the one that its configuration names.",
 )  # fmt: skip
 
 
@@ -28,6 +28,11 @@ class AgentUnreachableError(click.ClickException):
     """The agent does not answer: exit status 3."""
 
     exit_code = EXIT_UNREACHABLE
+
+    def __init__(self, what: str, cure: str = "") -> None:
+        super().__init__(f"{what}; {cure}" if cure else what)
+        self.what = what
+        self.cure = cure
 
 
 class AgentSilentError(click.ClickException):
@@ -65,14 +70,16 @@ def find_socket(given: str | None, config: Path = DEFAULT_PATH) -> str:
         return AdminTable().socket
 
 
-def ask(path: str, kind: type[Answer], *, socket_path: str | None, query: dict[str, str] | None = None) -> Answer:
-    """The agent's answer to GET `path`.
+def ask(
+    path: str, kind: type[Answer], *, socket_path: str | None, query: dict[str, str] | None = None, config: Path = DEFAULT_PATH
+) -> Answer:
+    """The agent's answer to GET `path`. config: the agent's, which says where its socket is unless that is given.
 
     Raises:
         AgentUnreachableError, AgentSilentError: it does not answer; says why and what to do.
         AgentRefusesError: it answered with an error, or is closed to the caller.
     """
-    return _exchange("GET", path + (f"?{urlencode(query)}" if query else ""), None, kind, socket_path)
+    return _exchange("GET", path + (f"?{urlencode(query)}" if query else ""), None, kind, socket_path, config)
 
 
 def tell(path: str, wish: msgspec.Struct, kind: type[Answer], *, socket_path: str | None) -> Answer:
@@ -84,8 +91,10 @@ def tell(path: str, wish: msgspec.Struct, kind: type[Answer], *, socket_path: st
     return _exchange("POST", path, msgspec.json.encode(wish), kind, socket_path)
 
 
-def _exchange(method: str, target: str, wish: bytes | None, kind: type[Answer], socket_path: str | None) -> Answer:
-    where = find_socket(socket_path)
+def _exchange(
+    method: str, target: str, wish: bytes | None, kind: type[Answer], socket_path: str | None, config: Path = DEFAULT_PATH
+) -> Answer:
+    where = find_socket(socket_path, config)
     try:
         with waiting(f"the agent at {where}"):
             status, body = unix_http.request(where, method, target, wish)
@@ -94,7 +103,9 @@ def _exchange(method: str, target: str, wish: bytes | None, kind: type[Answer], 
     except TimeoutError as error:
         raise AgentSilentError(f"the agent at {where} did not answer in time; {LOGS}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise AgentUnreachableError(_explain(where, error)) from error
+        from nodeagent.cli.agent_away import explain  # noqa: PLC0415 - imports that an answer can do without
+
+        raise AgentUnreachableError(*explain(where, error, config)) from error
     return parse_answer(status, body, kind)
 
 
@@ -112,12 +123,3 @@ def parse_answer(status: int, body: bytes, kind: type[Answer]) -> Answer:
         raise _ERROR_OF.get(status, AgentRefusesError)(f"the agent answered: {error}")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise click.ClickException(f"the agent's answer cannot be read: {error}; is it another version?") from error
-
-
-def _explain(where: str, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        start = "systemctl start nodeagent (in a lab: nodeagent lab agent HOST start)"
-        return f"no agent at {where}; start it with: {start}, or name its socket with --socket"
-    if isinstance(error, ConnectionRefusedError):
-        return f"nobody listens at {where}: the agent has ended, or is just replacing itself (a reload): then ask again; {LOGS}"
-    return f"the agent at {where} does not answer: {error or type(error).__name__}"

@@ -1,6 +1,7 @@
 """`nodeagent check`: what of this host is well, doubtful or wrong, with a cure for each."""
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from nodeagent.cli.agent_api import ask, find_socket, socket_option
+from nodeagent.cli.agent_api import AgentUnreachableError, ask, find_socket, socket_option
 from nodeagent.cli.main import EXIT_FAILED, EXIT_TIMEOUT, EXIT_UNREACHABLE
 from nodeagent.cli.render import now, output_option, printable
 from nodeagent.cli.seconds import Seconds
@@ -56,7 +57,7 @@ def check(*, pre: bool, wait_s: float | None, config_path: Path, output: str, so
     began = time.monotonic()
     while True:
         facts = gather(read_scope(config_path, socket_path, is_pre=pre), _say)
-        findings = judge(facts, is_root=os.geteuid() == 0)
+        findings = judge(facts, is_root=os.geteuid() == 0, again=_again(config_path, socket_path))
         failed = [finding for finding in findings if finding.level == "failed"]
         left_s = (wait_s or 0.0) - (time.monotonic() - began)
         if not failed or left_s <= 0:
@@ -80,6 +81,12 @@ def screen(findings: Sequence[Finding]) -> list[str]:
         if finding.cure and finding.level != "ok":
             lines.append(f"      {printable(finding.cure)}")
     return [*lines, _sum(findings)]
+
+
+def _again(config_path: Path, socket_path: str | None) -> str:
+    """The command, with what it was told of this host."""
+    config = () if config_path == DEFAULT_PATH else ("--config", str(config_path))
+    return shlex.join(("nodeagent", "check", *config, *(("--socket", socket_path) if socket_path else ())))
 
 
 def _say(what: str) -> None:
@@ -119,16 +126,19 @@ def read_scope(config_path: Path, socket_path: str | None, *, is_pre: bool) -> S
     where = find_socket(socket_path, config_path)
 
     def ask_agent(path: str, kind: type[Any]) -> Any:
-        return ask(path, kind, socket_path=where)
+        return ask(path, kind, socket_path=where, config=config_path)
 
-    status, agent_error, is_agent_closed = None, "", False
+    status, agent_error, agent_cure, is_agent_closed = None, "", "", False
     try:
         status = ask_agent("/v1/status", Status)
+    except AgentUnreachableError as failure:
+        agent_error, agent_cure = failure.what, failure.cure
     except click.ClickException as failure:
         agent_error, is_agent_closed = failure.message, isinstance(failure.__cause__, PermissionError)
     return Scope(
-        config_path, config, error, is_pre, agent_error, status, ask_agent, now, is_agent_closed=is_agent_closed, is_config_closed=is_config_closed
-    )
+        config_path, config, error, is_pre, agent_error, status, ask_agent, now, is_agent_closed=is_agent_closed, agent_cure=agent_cure,
+        socket_path=socket_path or "", is_config_closed=is_config_closed,
+    )  # fmt: skip
 
 
 def _read_config(path: Path) -> tuple[Config | None, str, bool]:

@@ -1,5 +1,6 @@
 """`nodeagent debug bundle`: what a support request needs, without secrets."""
 
+import errno
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,16 +37,36 @@ def bundle(*, out: Path | None, config_path: Path, socket_path: str | None) -> N
     at = now()
     top = f"nodeagent-{scope.config.host.name if scope.config else 'host'}-{datetime.fromtimestamp(at, tz=UTC):%Y%m%dT%H%M%SZ}"
     path = out or Path(f"{top}.tar.gz")
-    if path.is_symlink() or path.exists():
-        raise click.ClickException(f"{path} is there already; name another file with --out")
+    _check_free(path)
     click.echo("collecting", err=True)
     parts = collect(scope, lambda: report_json(judge(gather(scope), is_root=os.geteuid() == 0), is_pre=False))
     body = pack(parts, top, at)
     try:
         replace_file(path, body)
     except OSError as error:
-        raise click.ClickException(f"{path} cannot be written: {error.strerror}; name another place with --out") from error
+        raise _no_place(path, error) from error
     click.echo(f"{path}: {size(len(body))}, {sum(isinstance(part, bytes) for part in parts.values())} parts")
     for name, part in sorted(parts.items()):
         if isinstance(part, Blind):
             click.echo(printable(f"missing: {name}: {part.why}"))
+    if os.geteuid() != 0:
+        click.echo("only root sees all of this host: run it with sudo for the rest", err=True)
+
+
+def _check_free(path: Path) -> None:
+    """Raises ClickException: something is there, or the place takes nothing; said before much is collected for it."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _no_place(path, error) from error
+    else:
+        raise click.ClickException(f"{path} is there already; name another file with --out")
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
+        number = errno.EACCES if path.parent.exists() else errno.ENOENT
+        raise _no_place(path, OSError(number, os.strerror(number)))
+
+
+def _no_place(path: Path, error: OSError) -> click.ClickException:
+    return click.ClickException(f"{path} cannot be written: {error.strerror}; name another place with --out")

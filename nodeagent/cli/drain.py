@@ -10,10 +10,10 @@ from nodeagent import limits
 from nodeagent.cli.agent_api import AgentSilentError, AgentUnreachableError, ask, find_socket, socket_option
 from nodeagent.cli.catalog_api import config_option, open_host, token_option
 from nodeagent.cli.main import EXIT_TIMEOUT
-from nodeagent.cli.render import instant
+from nodeagent.cli.render import instant, output_option, show_json
 from nodeagent.cli.seconds import Seconds
 from nodeagent.config import load_config
-from nodeagent.control.report import ConnectionsAnswer
+from nodeagent.control.report import API_VERSION, ConnectionsAnswer
 from nodeagent.model.outcome import ConnectionRow
 
 _LOOK_S = 1.0
@@ -25,8 +25,11 @@ _INBOUND = ("tunnel", "plaintext")
 @click.option("--wait", "wait_s", type=Seconds(0, 86_400), metavar="SECONDS", help="Wait until no connection from another host is open.")
 @token_option
 @config_option
+@output_option
 @socket_option
-def drain(*, reason: str, wait_s: float | None, token_file: Path | None, config_path: Path, socket_path: str | None) -> None:
+def drain(
+    *, reason: str, wait_s: float | None, token_file: Path | None, config_path: Path, output: str, socket_path: str | None
+) -> None:
     """Take no new work: every service of this host goes into the catalog's maintenance mode, and balancers skip it.
 
     Nothing is cut, services of this host go on calling, and whoever calls this host by its address is answered. It holds
@@ -36,20 +39,33 @@ def drain(*, reason: str, wait_s: float | None, token_file: Path | None, config_
     """
     where = find_socket(socket_path, config_path)
     if wait_s is not None:
-        _look(where)  # an agent that cannot be asked is told before anything is changed
+        _look(where, config_path)  # an agent that cannot be asked is told before anything is changed
     _maintain(config_path, token_file, enable="true", reason=reason or "nodeagent drain")
-    click.echo(f"drained: {load_config(config_path).host.name} takes no new work")
-    if wait_s is not None:
-        _wait(where, wait_s)
+    host = load_config(config_path).host.name
+    if output == "table":
+        click.echo(f"drained: {host} takes no new work")
+    left = _wait(where, config_path, wait_s) if wait_s is not None else ""
+    if output == "json":
+        _show(host, drained=True, left=left or None)
+    elif wait_s is not None and not left:
+        click.echo("no connection from another host is open")
+    if left:
+        click.echo(f"Error: {left}; nothing is cut. See: nodeagent connections", err=True)
+        raise SystemExit(EXIT_TIMEOUT)
 
 
 @click.command()
 @token_option
 @config_option
-def undrain(*, token_file: Path | None, config_path: Path) -> None:
+@output_option
+def undrain(*, token_file: Path | None, config_path: Path, output: str) -> None:
     """Take new work again."""
     _maintain(config_path, token_file, enable="false", reason="")
-    click.echo(f"back at work: {load_config(config_path).host.name}")
+    host = load_config(config_path).host.name
+    if output == "json":
+        _show(host, drained=False, left=None)
+    else:
+        click.echo(f"back at work: {host}")
 
 
 def inbound(rows: Iterable[ConnectionRow]) -> list[ConnectionRow]:
@@ -68,31 +84,36 @@ def _maintain(config_path: Path, token_file: Path | None, *, enable: str, reason
     open_host(config_path, token_file).ask("PUT", "/v1/agent/maintenance", enable=enable, reason=reason, node=node)
 
 
-def _wait(where: str, wait_s: float) -> None:
+def _show(host: str, *, drained: bool, left: str | None) -> None:
+    """For programs; `left` says what kept a wait from its end."""
+    show_json({"apiVersion": API_VERSION, "host": host, "drained": drained, "open": left})
+
+
+def _wait(where: str, config_path: Path, wait_s: float) -> str:
+    """What is still open when the time is over; empty: nothing is."""
     end, told = time.monotonic() + wait_s, ""
-    while left := _look_again(where):
+    while left := _look_again(where, config_path):
         left_s = end - time.monotonic()
         if left_s <= 0:
-            click.echo(f"Error: {left}; nothing is cut. See: nodeagent connections", err=True)
-            raise SystemExit(EXIT_TIMEOUT)
+            return left
         if left != told:
             told = left
             click.echo(f"{left}; {left_s:.0f} s left", err=True)
         time.sleep(min(_LOOK_S, left_s))
-    click.echo("no connection from another host is open")
+    return ""
 
 
-def _look_again(where: str) -> str:
+def _look_again(where: str, config_path: Path) -> str:
     """As `_look`; an agent that answers no more is replacing itself, or whoever waits is told so at the end."""
     try:
-        return _look(where)
+        return _look(where, config_path)
     except (AgentUnreachableError, AgentSilentError):
         return "the agent does not tell its connections"
 
 
-def _look(where: str) -> str:
+def _look(where: str, config_path: Path) -> str:
     """What is still open from other hosts; empty: nothing is."""
-    answer = ask("/v1/connections", ConnectionsAnswer, socket_path=where, query={"limit": str(limits.API_ROWS_MAX)})
+    answer = ask("/v1/connections", ConnectionsAnswer, socket_path=where, query={"limit": str(limits.API_ROWS_MAX)}, config=config_path)
     if rows := inbound(answer.connections):
         return summary(rows)
     return f"{answer.unanswered} workers did not tell their connections" if answer.unanswered else ""

@@ -104,8 +104,9 @@ def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path 
 
 
 @intention.command()
+@output_option
 @_pair
-def check(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
+def check(source: str, destination: str, *, output: str, config_path: Path, token_file: Path | None) -> None:
     """Whether SOURCE may call DESTINATION, and which intention says so.
 
     Intentions may be there before the services that they name: policy answers for these, too, and a warning says that the
@@ -117,7 +118,10 @@ def check(source: str, destination: str, config_path: Path, token_file: Path | N
         raise click.UsageError("a check is of one pair; what speaks of many is in: nodeagent intention list")
     client = open_operator(config_path, token_file)
     is_allowed, why = verdict(read_mesh(client, config_path), source, destination)
-    click.echo(why)
+    if output == "json":
+        show_json({"apiVersion": "nodeagent/v1", "source": source, "destination": destination, "allowed": is_allowed, "why": why})
+    else:
+        click.echo(why)
     _warn_unknown(client, source, destination)
     if not is_allowed:
         raise SystemExit(EXIT_FAILED)

@@ -67,6 +67,11 @@ class _WithCommand(_Command):
 
 
 _COMMAND = "nodeagent.lab.command"
+_SAID = {
+    "start": "the agent on {} runs, and is healthy", "restart": "the agent on {} was restarted, and is healthy",
+    "stop": "the agent on {} is stopped", "kill": "the agent on {} is killed; its rules stay",
+    "reload": "the agent on {} has reloaded", "crash": "the supervisor on {} was killed; the next one is healthy",
+}  # fmt: skip
 _HEADERS = ("HOST", "ADDRESSES", "AGENT", "MODE", "SERVICE", "REGISTERED AT", "COMMAND")
 _CELL_CHARS = 48  # on a terminal; the whole of it is in a pipe and in JSON
 
@@ -77,6 +82,13 @@ def _lab_name(_ctx: click.Context, _param: click.Parameter, value: str | None) -
         return value if value is None else checked_name(value)
     except NoLabName as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _given(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """click's: an empty name, as of a shell's variable that is not set, must not mean a process of no unit."""
+    if not value and ctx.get_parameter_source(str(param.name)) != ParameterSource.DEFAULT:
+        raise click.BadParameter("it is empty; leave it out to run CMD as a process of no unit")
+    return value
 
 
 _name = click.option(
@@ -208,7 +220,7 @@ def stop(name: str, host: str, service: str) -> None:
 @_name
 @click.option("--user", default="", metavar="UID", help="Run as this user, a name or a number.")
 @click.argument("host")
-@click.argument("service", required=False, default="")
+@click.argument("service", required=False, default="", callback=_given)
 @click.pass_context
 def exec_(ctx: click.Context, /, name: str, user: str, host: str, service: str) -> NoReturn:
     """Runs CMD on HOST in the foreground as a process of SERVICE; without SERVICE, as one of no unit.
@@ -229,15 +241,17 @@ def agent(name: str, host: str, action: str, follow: bool, lines: int) -> None: 
     """Starts, stops (drains), kills, restarts or reloads the agent of HOST, or prints the end of its log.
 
     No connection is lost by a restart or a reload. `kill` ends all its processes at once; `crash` kills its supervisor alone and starts another. All as systemd does.
+
+    Exit status: 0 done, also where none ran that could be stopped or killed; 1 it runs already, none runs, or it does not become healthy; 4 no such host.
     """
     chosen = Lab(name, _say)
     if action == "logs":
         _show_log(chosen.member(host).log(AGENT), lines, follow=follow)
-    verbs: dict[str, Callable[[str], None]] = {
+    verbs: dict[str, Callable[[str], bool | None]] = {
         "start": chosen.start_agent, "restart": chosen.restart_agent, "stop": chosen.stop_agent, "kill": chosen.kill_agent,
         "reload": chosen.reload_agent, "crash": chosen.crash_agent,
     }  # fmt: skip
-    verbs[action](host)
+    click.echo(_SAID[action].format(host) if verbs[action](host) is not False else f"no agent ran on {host}")
 
 
 @lab.command("catalog")

@@ -17,10 +17,13 @@ class Seconds(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """click's: the number, else a usage error."""
-        number = float(super().convert(value, param, ctx))
-        if math.isnan(number):
-            self.fail(f"{value!r} is no number of seconds", param, ctx)
-        return number
+        try:
+            is_number = not math.isnan(float(value))
+        except ValueError:
+            is_number = False
+        if not is_number:
+            self.fail(f"{value!r} is no number of seconds, such as 30", param, ctx)
+        return float(super().convert(value, param, ctx))
 
 
 class Span(click.ParamType):  # type: ignore[type-arg] # older clicks have no argument here

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Self
+from typing import NamedTuple, Self
 
 import click
 from click.core import ParameterSource
@@ -56,24 +56,32 @@ def upgrade(  # noqa: PLR0913 - click hands over one argument for each option
         _show(versions, _try_running(socket_path), output)
         return
     with alone(root) if yes else nullcontext():
-        _upgrade(read_versions(root), version, socket_path, back=back, yes=yes)
+        told = _upgrade(read_versions(root), version, socket_path, back=back, yes=yes)
+    show_json(told.facts) if output == "json" else click.echo(told.words)
 
 
-def _upgrade(versions: Versions, version: str, socket_path: str | None, *, back: bool, yes: bool) -> None:
+class _Told(NamedTuple):
+    """What an upgrade has come to, or would do."""
+
+    words: str
+    facts: dict[str, object]
+
+
+def _upgrade(versions: Versions, version: str, socket_path: str | None, *, back: bool, yes: bool) -> _Told:
     """Looked at only now, as another upgrade may have ended just before."""
     chosen, root = choose(versions, version, back=back), versions.root
     before = ask("/v1/status", Status, socket_path=socket_path)
+    facts = {"apiVersion": API_VERSION, "version": chosen, "changed": False, "current": versions.current, "running": before.version}
     if chosen == versions.current and chosen == before.version:
-        click.echo(f"{chosen} runs already")
-        return
+        return _Told(f"{chosen} runs already", facts)
     if not yes:
-        click.echo(f"would switch {root}/current from {versions.current or 'nothing'} to {chosen}, and reload; --yes does it")
-        return
+        return _Told(f"would switch {root}/current from {versions.current or 'nothing'} to {chosen}, and reload; --yes does it", facts)
     if before.supervisor is None:
         raise ConfigError("the agent's control process has not heard of its supervisor; nothing was switched, try again")
     with SupervisorHandle(before.supervisor.pid) as supervisor, _Interrupts() as interrupts:
         _take(_Upgrade(versions, chosen, before, supervisor, socket_path, interrupts))
-    click.echo(f"{chosen} serves; connections of before live on, see: nodeagent status")
+    done = {"changed": True, "current": chosen, "running": chosen}
+    return _Told(f"{chosen} serves; connections of before live on, see: nodeagent status", facts | done)
 
 
 class _Interrupts:

@@ -1,5 +1,6 @@
 """Modes that were switched while the agent runs: they hold over the file's until the file says something else."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -69,10 +70,10 @@ class ModeBook:
     def restore(self) -> None:
         """Goes on with what was switched before; with strict for all where that cannot be known: what was enforced stays so."""
         try:
-            modes = msgspec.json.decode(self._path.read_bytes(), type=_File)
+            modes = _parse(self._path.read_bytes())
         except FileNotFoundError:
             return
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
             _log.error("modes_unreadable", path=str(self._path), error=str(error), effect="everything is strict")
             self.complaint = f"{self._path}: {error}; everything is strict until: nodeagent enforce --reset --yes"
             self.modes = all_strict(self._file)
@@ -110,6 +111,22 @@ class ModeBook:
         except OSError as error:
             _log.error("modes_not_saved", path=str(self._path), error=str(error))
             self.complaint = f"{self._path}: modes that the file has overtaken could not be removed: {error}"
+
+
+def _parse(data: bytes) -> _File:
+    """Raises MsgspecError, ValueError, RecursionError: it is not whole, or says something twice: nobody knows which counts."""
+    modes = msgspec.json.decode(data, type=_File)
+    json.loads(data, object_pairs_hook=_check_once)
+    return modes
+
+
+def _check_once(pairs: list[tuple[str, object]]) -> None:
+    """json's: one object."""
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise ValueError(f"{name!r} is there twice")
+        seen.add(name)
 
 
 def all_strict(config: Config) -> Modes:

@@ -1,5 +1,6 @@
 """Why one connection goes as it goes: gathers what this agent knows of it and has `decide/explain` say each step."""
 
+import ipaddress
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -123,10 +124,12 @@ class Asker:
             frozenset(capture.addresses), frozenset(capture.ports), frozenset(capture.loopback_ports),
             frozenset(self.view.supervisor.catalog),
         )  # fmt: skip
-        captured, why = why_captured(self.view.config, sets, target.address, is_local=target.is_local)
+        captured, why, is_refused = why_captured(self.view.config, sets, target.address, is_local=target.is_local)
         stats = self.view.supervisor.stats
-        if captured and stats and stats.interception not in ("active", "repaired"):
+        if (captured or is_refused) and stats and stats.interception not in ("active", "repaired"):
             return Step("capture", "note", f"not captured: interception is {stats.interception}: {stats.interception_detail}")
+        if is_refused:
+            return Step("capture", "refused", f"not captured: {why}")
         return Step("capture", "ok" if captured else "note", why if captured else f"not captured: {why}")
 
     def _tunnel(self, source: str, via: Via) -> Iterator[Step]:
@@ -205,10 +208,17 @@ class Asker:
 
 
 def _is_local(ip: str) -> bool:
-    """Whether this host has the address: only such a one can be bound."""
-    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
+    """Whether this host has the address: only such a one can be bound; one of a link, on its link."""
+    if ":" not in ip:
+        return _can_bind(socket.AF_INET, (ip, 0))
+    scopes = [index for index, _ in socket.if_nameindex()] if ipaddress.ip_address(ip).is_link_local else [0]
+    return any(_can_bind(socket.AF_INET6, (ip, 0, 0, scope)) for scope in scopes)
+
+
+def _can_bind(family: socket.AddressFamily, place: tuple[str, int] | tuple[str, int, int, int]) -> bool:
+    with socket.socket(family) as probe:
         try:
-            probe.bind((ip, 0))
+            probe.bind(place)
         except OSError:
             return False
     return True
@@ -219,6 +229,8 @@ def _outcome(capture: Step, caller: Step, *, is_refused: bool, is_open: bool) ->
     if caller.verdict == "unknown":
         would = "would be refused" if is_refused else "would pass"
         return Step("outcome", "unknown", f"no such call comes from this host; one that did {would}")
+    if capture.verdict == "refused":
+        return _verdict(is_refused=True)
     if capture.verdict != "ok":
         return Step("outcome", "note", "it goes past the agent of this host, which has no say in it; the callee's may refuse it")
     if is_open and not is_refused:

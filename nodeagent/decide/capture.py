@@ -12,12 +12,16 @@ from nodeagent import limits
 from nodeagent.config import Config, why_never_captured
 from nodeagent.model.address import Address
 
+_SCOPED = ("fe80::/10",)  # bound to its device, which does not lead to the agent; as in redirect
+
 
 class Captured(NamedTuple):
     """Whether, and by which rule."""
 
     is_captured: bool
     why: str
+    is_refused: bool = False
+    """By the kernel: neither the agent nor the destination meets it."""
 
 
 class Sets(NamedTuple):
@@ -39,6 +43,8 @@ def why_captured(config: Config, sets: Sets, dst: Address, *, is_local: bool) ->
     if exempt:
         return Captured(False, exempt)
     if is_local:
+        if dst.port in sets.ports and (scoped := _network_of(dst.ip, _SCOPED)):
+            return Captured(False, f"the kernel refuses it: at its own {scoped} addresses a host's services answer no local caller", is_refused=True)
         if dst.port in sets.ports:
             return Captured(True, f"a local caller of a local service: port {dst.port} is registered on this host")
         return Captured(False, f"no service is registered at port {dst.port} of this host")

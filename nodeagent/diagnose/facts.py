@@ -22,7 +22,11 @@ class AgentState:
     """What the running agent says of itself."""
 
     error: str = ""
-    """Why it does not answer, with the cure; empty: it does."""
+    """Why it does not answer; empty: it does."""
+    cure: str = ""
+    """What helps then; empty: it is not known."""
+    ask_it: str = "nodeagent status"
+    """The command that it answers."""
     version: str = ""
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -106,6 +110,8 @@ class PortUse:
     """By systemd alone, as listeners of an agent that is to start again are."""
     is_unseen: bool = False
     """By a process that only root sees."""
+    is_unasked: bool = False
+    """Another socket was named than that of this host's agent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ _NEARLY_FULL = 0.8
 def judge_agent(agent: AgentState) -> Iterator[Verdict]:
     """Whether it runs and is content with itself."""
     if agent.error:
-        yield fail(agent.error, "systemctl status nodeagent; journalctl -u nodeagent -n 50")
+        yield fail(agent.error, agent.cure or "systemctl status nodeagent; journalctl -u nodeagent -n 50")
         return
-    yield from (fail(problem, "nodeagent status") for problem in agent.problems)
-    yield from (warn(warning, "nodeagent status") for warning in agent.warnings)
+    yield from (fail(problem, agent.ask_it) for problem in agent.problems)
+    yield from (warn(warning, agent.ask_it) for warning in agent.warnings)
     if not agent.problems:
         yield well(f"nodeagent {agent.version} is healthy")
 
@@ -111,13 +111,15 @@ def judge_room(room: Room) -> Iterator[Verdict]:
 def judge_ports(ports: tuple[PortUse, ...]) -> Iterator[Verdict]:
     """Free, or held by this agent."""
     others = [use for use in ports if use.holder and not use.is_ours]
-    if hung := [use for use in others if use.is_of_nodeagent]:
+    if unasked := _numbers(use for use in others if use.is_of_nodeagent and use.is_unasked):
+        yield warn(f"ports {unasked} are held by an agent that was not asked: another socket is named", "leave --socket and NODEAGENT_SOCKET out, or name its own")
+    if hung := [use for use in others if use.is_of_nodeagent and not use.is_unasked]:
         where = ", ".join(f"{use.port} by {use.holder}" for use in hung)
         yield fail(f"nodeagent hangs: its own processes hold ports and do not answer ({where})", "systemctl restart nodeagent")
     if kept := _numbers(use for use in others if use.is_kept):
         yield warn(f"ports {kept} are held by systemd, as for an agent that is to start again", "systemctl status nodeagent; is it another's socket unit? systemctl list-sockets")
     if unseen := _numbers(use for use in others if use.is_unseen):
-        yield warn(f"ports {unseen} are held, by whom only root can see", "run it as root: sudo nodeagent check")
+        yield warn(f"ports {unseen} are held, by whom only root can see", "run this as root, with sudo")
     for use in (use for use in others if not (use.is_of_nodeagent or use.is_kept or use.is_unseen)):
         yield fail(f"port {use.port} is held by {use.holder}", f"end it, or give it another port: ss -Hltnp 'sport = :{use.port}'")
     if not others:

@@ -10,7 +10,6 @@ from nodeagent.diagnose.facts import Blind, Facts
 from nodeagent.diagnose.finding import Finding, Group, Verdict
 
 _FOR_ROOT = re.compile(r"\bpermission|\bpermitted|\broot\b|closed to uid", re.IGNORECASE)
-_AS_ROOT = "run it as root: sudo nodeagent check"
 _FROM_OUTSIDE = "something keeps it from root, as in a container (its capabilities, seccomp, AppArmor, SELinux): look on the host itself"
 
 Judge = Callable[[Any], Iterable[Verdict]]
@@ -50,28 +49,29 @@ CHECKS: tuple[tuple[Group, str, str, Judge], ...] = (
 """Group, field of Facts, name in the report, judgement."""
 
 
-def judge(facts: Facts, *, is_root: bool = False) -> tuple[Finding, ...]:
+def judge(facts: Facts, *, is_root: bool = False, again: str = "nodeagent check") -> tuple[Finding, ...]:
     """What is well, doubtful or wrong. What was not learned is doubtful; what does not concern this host is left out.
 
-    is_root: whether it was root who looked.
+    is_root: whether it was root who looked. again: the command that looks, for whom root would see more.
     """
     return tuple(
         finding
         for group, checks in groupby(CHECKS, key=lambda check: check[0])
-        for finding in _judge_group(group, checks, facts, is_root=is_root)
+        for finding in _judge_group(group, checks, facts, again="" if is_root else again)
     )
 
 
-def _judge_group(group: Group, checks: Iterable[tuple[Group, str, str, Judge]], facts: Facts, *, is_root: bool) -> Iterator[Finding]:
+def _judge_group(group: Group, checks: Iterable[tuple[Group, str, str, Judge]], facts: Facts, *, again: str) -> Iterator[Finding]:
+    """again: empty: it was root who looked."""
     closed = []
     for _, field, name, decide in checks:
         fact = getattr(facts, field)
-        if not is_root and isinstance(fact, Blind) and _FOR_ROOT.search(fact.why):
+        if again and isinstance(fact, Blind) and _FOR_ROOT.search(fact.why):
             closed.append(name)
         else:
             yield from (Finding(group, name, *verdict) for verdict in _verdicts(fact, decide))
     if closed:
-        yield Finding(group, ", ".join(closed), "warning", "only root can see this", _AS_ROOT)
+        yield Finding(group, ", ".join(closed), "warning", "only root can see this", f"run it as root: sudo {again}")
 
 
 def _verdicts(fact: object, decide: Judge) -> Iterator[Verdict]:

@@ -20,31 +20,40 @@ from nodeagent.lab.settings import CONFIG
 from nodeagent.lab.state import Holder, try_start_time
 
 _FD_STORE = (sys.executable, "-P", "-m", "nodeagent.lab.fd_store")
+_APPLY = ("intercept", "apply", "--config", CONFIG)
 _STORE = "fd-store"
 _SUPERVISOR, _SENTRY = "nodeagent", "nodeagent-sentr"
 
 
-def start_agent(host: Host, holder: Holder) -> None:
+def start_agent(host: Host, holder: Holder) -> int:
     """Puts the host's rules in place and starts its agent, without what an earlier one has stored; does not wait for its health.
+
+    Where in its log it begins.
 
     Raises:
         LabError: it runs already, or the rules were refused; with the program's words.
     """
     unit = host.unit_cgroup(layout.AGENT)
     if is_running(host):
-        raise LabError(f"the agent on {host.name} runs already; use `nodeagent lab agent {host.name} restart`")
+        raise LabError(f"the agent on {host.name} runs already; use `{layout.agent_command(host.lab, host.name, 'restart')}`")
     cgroup.make_afresh(unit)
     _keep_descriptors(host)
-    apply = enter.inside(holder.pid, [enter.nodeagent_command(), "intercept", "apply", "--config", CONFIG], at="/")
-    enter.run_tool(enter.in_cgroup(unit, apply), env=enter.service_environment(), timeout_s=limits.LAB_START_S)
-    _run(host, holder)
+    apply = enter.in_cgroup(unit, enter.inside(holder.pid, [enter.nodeagent_command(), *_APPLY], at="/"))
+    try:
+        enter.run_tool(apply, env=enter.service_environment(), timeout_s=limits.LAB_START_S, name=" ".join(("nodeagent", *_APPLY)))
+    except LabError as error:
+        _drop_descriptors(host)
+        raise LabError(f"the agent on {host.name} was not started: {error} (on this machine its /etc/nodeagent is {host.own('etc')})") from error
+    return _run(host, holder)
 
 
-def _run(host: Host, holder: Holder) -> None:
+def _run(host: Host, holder: Holder) -> int:
+    began = host.log(layout.AGENT).stat().st_size if host.log(layout.AGENT).exists() else 0
     unit, env, program = host.unit_cgroup(layout.AGENT), enter.service_environment(), enter.nodeagent_command()
     with_descriptors = [*_FD_STORE, "run", str(host.directory)]
     run = enter.inside(holder.pid, enter.with_many_files([*with_descriptors, program, "run", "--config", CONFIG]), at="/")
     enter.start_daemon(unit, run, host.log(layout.AGENT), env)
+    return began
 
 
 def _keep_descriptors(host: Host) -> None:
@@ -65,8 +74,8 @@ def _drop_descriptors(host: Host) -> None:
     (host.directory / fd_store.HELD).unlink(missing_ok=True)
 
 
-def wait_healthy(hosts: Iterable[Host], say: Say) -> None:
-    """Returns when every agent of `hosts` reports that it is healthy.
+def wait_healthy(hosts: Iterable[Host], say: Say, began: int = 0) -> None:
+    """Returns when every agent of `hosts` reports that it is healthy. began: where in their logs they were started.
 
     Raises:
         LabError: one ended or is not healthy in time; with its status and the end of its log.
@@ -77,7 +86,7 @@ def wait_healthy(hosts: Iterable[Host], say: Say) -> None:
             ended = not is_running(host)
             if ended or time.monotonic() > deadline:
                 what = "ended" if ended else f"is not healthy after {limits.LAB_START_S:g} s: {complaint}"
-                log = enter.tail(host.log(layout.AGENT), limits.LAB_LOG_LINES)
+                log = enter.tail(host.log(layout.AGENT), limits.LAB_LOG_LINES, began)
                 raise LabError(f"the agent on {host.name} {what}; its log ends:\n{log}")
             progress.waits_for(f"the agent on {host.name} is not healthy yet: {complaint}")
             time.sleep(0.05)
@@ -106,9 +115,9 @@ def _name(pid: int) -> str:
         return ""
 
 
-def stop_agent(host: Host, say: Say) -> None:
-    """SIGTERM to the supervisor, which drains; SIGKILL to what is left when it should have ended."""
-    unit = host.unit_cgroup(layout.AGENT)
+def stop_agent(host: Host, say: Say) -> bool:
+    """SIGTERM to the supervisor, which drains; SIGKILL to what is left when it should have ended. Whether there was an agent."""
+    unit, was_running = host.unit_cgroup(layout.AGENT), is_running(host)
     supervisor = try_supervisor(host)
     if supervisor is not None:
         os.kill(supervisor, signal.SIGTERM)
@@ -116,6 +125,7 @@ def stop_agent(host: Host, say: Say) -> None:
         say(f"still waiting: the agent on {host.name} drains; its open connections get {limits.DRAIN_S:g} s")
         cgroup.wait_empty(unit, limits.DRAIN_S + limits.LAB_STOP_S - limits.LAB_SAY_S)
     cgroup.destroy(unit)
+    return was_running
 
 
 def reload_agent(host: Host, say: Say) -> None:
@@ -124,6 +134,8 @@ def reload_agent(host: Host, say: Say) -> None:
     Raises:
         LabError: no agent runs, it refused, or the next generation does not serve in time.
     """
+    if not is_running(host):
+        raise _no_agent(host)
     before = ask_agent(host, "/v1/status", Status)
     assert before.supervisor is not None
     os.kill(before.supervisor.pid, signal.SIGHUP)
@@ -144,37 +156,49 @@ def _look_at_reload(host: Host, before: Status) -> Reloaded:
         return judge_reload(before, None, str(error))
 
 
-def kill_agent(host: Host) -> None:
-    """SIGKILL to every process of the agent at once, and nobody starts another: the crash to rehearse. Its rules stay."""
+def kill_agent(host: Host) -> bool:
+    """SIGKILL to every process of the agent at once, and nobody starts another: the crash to rehearse. Its rules stay.
+
+    Whether there was an agent.
+    """
+    was_running = is_running(host)
     cgroup.destroy(host.unit_cgroup(layout.AGENT))
     _drop_descriptors(host)
+    return was_running
 
 
-def crash_agent(host: Host, holder: Holder) -> None:
+def _no_agent(host: Host) -> LabError:
+    return LabError(f"no agent runs on {host.name}; start it: {layout.agent_command(host.lab, host.name, 'start')}")
+
+
+def crash_agent(host: Host, holder: Holder) -> int:
     """SIGKILL to the supervisor alone; another is started, as systemd would, with the descriptors that it had stored.
+
+    Where in its log it begins.
 
     Raises:
         LabError: no agent runs.
     """
     supervisor = try_supervisor(host)
     if supervisor is None:
-        raise LabError(f"no agent runs on {host.name}")
+        raise _no_agent(host)
     _end(supervisor, signal.SIGKILL)
-    _run(host, holder)
+    return _run(host, holder)
 
 
-def restart_agent(host: Host, holder: Holder) -> None:
+def restart_agent(host: Host, holder: Holder) -> int:
     """SIGUSR1 to the supervisor, as the unit's ExecStop; another is started with what it had stored. A start, where none runs.
+
+    Where in its log it begins.
 
     Raises:
         LabError: the rules were refused.
     """
     if not is_running(host):
-        start_agent(host, holder)
-        return
+        return start_agent(host, holder)
     if (supervisor := try_supervisor(host)) is not None and not _end(supervisor, signal.SIGUSR1):
         _end(supervisor, signal.SIGKILL)
-    _run(host, holder)
+    return _run(host, holder)
 
 
 def _end(supervisor: int, number: signal.Signals) -> bool:

@@ -81,9 +81,9 @@ def start_daemon(path: str, command: Sequence[str], log: Path, env: Mapping[str,
 
 
 def run_tool(
-    argv: Sequence[str], *, stdin: str = "", env: Mapping[str, str] | None = None, timeout_s: float = 30.0
+    argv: Sequence[str], *, stdin: str = "", env: Mapping[str, str] | None = None, timeout_s: float = 30.0, name: str = ""
 ) -> str:
-    """What a program printed.
+    """What a program printed. name: what it is called in a failure, where its arguments tell a reader nothing.
 
     Raises:
         LabError: it is missing, failed or took too long; with its own words.
@@ -95,9 +95,9 @@ def run_tool(
     except FileNotFoundError as error:
         raise LabError(f"{argv[0]} is not installed; run script/bootstrap") from error
     except subprocess.TimeoutExpired as error:
-        raise LabError(f"`{' '.join(argv)}` did not end within {timeout_s:g} s") from error
+        raise LabError(f"`{name or ' '.join(argv)}` did not end within {timeout_s:g} s") from error
     if done.returncode:
-        raise LabError(f"`{' '.join(argv)}` failed ({done.returncode}): {(done.stderr or done.stdout).strip()}")
+        raise LabError(f"`{name or ' '.join(argv)}` failed ({done.returncode}): {(done.stderr or done.stdout).strip()}")
     return done.stdout
 
 

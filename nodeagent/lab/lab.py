@@ -168,18 +168,18 @@ class Lab:
     def start_agent(self, host: str) -> None:
         """Starts the agent of a host and returns when it is healthy."""
         place = self.member(host)
-        agent.start_agent(place, self.state.holder(place))
-        agent.wait_healthy((place,), self._say)
+        began = agent.start_agent(place, self.state.holder(place))
+        agent.wait_healthy((place,), self._say, began)
 
     def restart_agent(self, host: str) -> None:
         """Has the agent of a host make room for another, which gets what that one has stored; no connection is lost."""
         place = self.member(host)
-        agent.restart_agent(place, self.state.holder(place))
-        agent.wait_healthy((place,), self._say)
+        began = agent.restart_agent(place, self.state.holder(place))
+        agent.wait_healthy((place,), self._say, began)
 
-    def stop_agent(self, host: str) -> None:
-        """Stops the agent of a host as systemd would: it drains."""
-        agent.stop_agent(self.member(host), self._say)
+    def stop_agent(self, host: str) -> bool:
+        """Stops the agent of a host as systemd would: it drains. Whether there was one."""
+        return agent.stop_agent(self.member(host), self._say)
 
     def reload_agent(self, host: str) -> None:
         """Has the agent of a host take up its configuration and program anew; no connection is lost."""
@@ -188,12 +188,12 @@ class Lab:
     def crash_agent(self, host: str) -> None:
         """Kills the supervisor alone, and returns when another, started as systemd would, is healthy."""
         place = self.member(host)
-        agent.crash_agent(place, self.state.holder(place))
-        agent.wait_healthy((place,), self._say)
+        began = agent.crash_agent(place, self.state.holder(place))
+        agent.wait_healthy((place,), self._say, began)
 
-    def kill_agent(self, host: str) -> None:
-        """Kills every process of the agent of a host."""
-        agent.kill_agent(self.member(host))
+    def kill_agent(self, host: str) -> bool:
+        """Kills every process of the agent of a host. Whether there was one."""
+        return agent.kill_agent(self.member(host))
 
     def start_catalog(self) -> None:
         """Starts the catalog with the data it has and returns when it answers."""

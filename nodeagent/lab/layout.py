@@ -91,6 +91,11 @@ def lab_directory(name: str) -> Path:
     return BASE / name
 
 
+def agent_command(lab: str, host: str, action: str) -> str:
+    """What an operator types to start or stop the agent of a lab's host."""
+    return f"nodeagent lab agent {'' if lab == DEFAULT_NAME else f'--name {lab} '}{host} {action}"
+
+
 def hub_of(name: str, subnet: int) -> Host:
     """The hub of a lab."""
     return Host(name, subnet, HUB_NUMBER)

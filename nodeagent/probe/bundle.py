@@ -21,6 +21,7 @@ from nodeagent.probe.bounded import look
 from nodeagent.probe.host import OPERATOR_TOKEN, agent_pids
 from nodeagent.probe.scope import Scope
 from nodeagent.probe.scrub import scrub
+from nodeagent.process.privileges import check_may_see_network
 from redirect import kernel
 
 _PROGRAM_S = 10.0
@@ -52,7 +53,7 @@ def collect(scope: Scope, check: Callable[[], bytes]) -> dict[str, bytes | Blind
     """
     probes: dict[str, Callable[[], object]] = {
         "check.json": check, "status.json": partial(_status, scope), "config.json": partial(_config, scope),
-        "rules.txt": lambda: kernel.show() or "nothing is installed", "sysctls.txt": _sysctls, "versions.txt": _versions,
+        "rules.txt": _rules, "sysctls.txt": _sysctls, "versions.txt": _versions,
         "processes.txt": partial(_processes, scope),
         **{name: partial(_answer, scope, path, kind) for name, (path, kind) in _ANSWERS.items()},
         **{name: partial(_program, argv) for name, argv in _PROGRAMS.items()},
@@ -100,6 +101,8 @@ def _status(scope: Scope) -> bytes:
 
 
 def _answer(scope: Scope, path: str, kind: type[msgspec.Struct]) -> bytes:
+    if scope.status is None:
+        raise ConfigError("the agent was not asked: it does not tell its status")
     return _json(msgspec.to_builtins(scope.ask_agent(path, kind)))
 
 
@@ -110,6 +113,11 @@ def _config(scope: Scope) -> bytes:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, indent=2).encode()
+
+
+def _rules() -> str:
+    check_may_see_network()
+    return kernel.show() or "nothing is installed"
 
 
 def _sysctls() -> str:

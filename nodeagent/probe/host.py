@@ -5,6 +5,7 @@ import importlib.util
 import os
 import platform
 import pwd
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -45,9 +46,9 @@ def agent(scope: Scope) -> AgentState | None:
     if scope.is_agent_closed:
         raise PermissionError(scope.agent_error)
     if scope.status is None:
-        return AgentState(error=scope.agent_error)
-    said = scope.status
-    return AgentState(version=said.version, problems=tuple(said.problems), warnings=tuple(said.warnings))
+        return AgentState(error=scope.agent_error, cure=scope.agent_cure)
+    said, ask_it = scope.status, shlex.join(("nodeagent", "status", *(("--socket", scope.socket_path) if scope.socket_path else ())))
+    return AgentState(ask_it=ask_it, version=said.version, problems=tuple(said.problems), warnings=tuple(said.warnings))
 
 
 def config(scope: Scope) -> ConfigFile | None:
@@ -130,7 +131,7 @@ def ports(scope: Scope) -> tuple[PortUse, ...] | None:
     """The agent's ports, and who holds them."""
     wanted = agent_ports(scope.config) if scope.config else (15001, 15006, 15008, 15020)
     ours = _inodes_of(agent_pids(scope.status))
-    return tuple(_port_use(port, ours) for port in wanted)
+    return tuple(_port_use(port, ours, is_unasked=scope.is_elsewhere) for port in wanted)
 
 
 def memory(_scope: Scope) -> Memory:
@@ -179,7 +180,7 @@ def file_state(path: str, what: str, reader: User, *, is_secret: bool = False, i
     )  # fmt: skip
 
 
-def _port_use(port: int, ours: frozenset[str]) -> PortUse:
+def _port_use(port: int, ours: frozenset[str], *, is_unasked: bool) -> PortUse:
     tables = [(_PROC / "net" / name) for name in ("tcp", "tcp6")]
     inodes = {inode for path in tables if path.exists() for inode in listening_inodes(path.read_text(encoding="ascii"), port)}
     if not inodes:
@@ -187,7 +188,7 @@ def _port_use(port: int, ours: frozenset[str]) -> PortUse:
     pid = try_holder(port)
     return PortUse(
         port, describe_holder(port), is_ours=inodes <= ours, is_of_nodeagent=is_nodeagent(pid), is_kept=is_systemd(pid),
-        is_unseen=not pid and os.geteuid() != 0,
+        is_unseen=not pid and os.geteuid() != 0, is_unasked=is_unasked,
     )  # fmt: skip
 
 

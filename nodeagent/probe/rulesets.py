@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from nodeagent.diagnose.facts import Redirection
 from redirect.plan import KEEPER, MAIN
 
-_REDIRECTS = re.compile(r'\b(redirect|tproxy)\b|xt target "?(REDIRECT|TPROXY)')
+_REDIRECTS = re.compile(
+    r"(?<!\S)(?<!type )(?<!!= )(?<!jump )(?<!goto )redirect(?= to | (?:fully-)?random| persistent|\s*$)|\btproxy (?:ip6? )?to "
+)
+"""The statement. An ICMP type (`redirect`, `nd-redirect`) and a chain may have that name, too."""
+_XT_REDIRECTS = re.compile(r'xt target "?(REDIRECT|TPROXY)')
+_REMARK = re.compile(r'(?:\bcomment )?"[^"]*"')
 _LEGACY_REDIRECTS = re.compile(r"-A (\S+) (.*-j (?:REDIRECT|TPROXY)\b.*)")
 _LEGACY_PRIORITY = {"raw": -300, "mangle": -150, "nat": -100, "filter": 0, "security": 50}
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
@@ -53,7 +58,7 @@ def redirections_of(chains: Sequence[NftChain], legacy: Sequence[str]) -> Iterat
     """Every rule of others that redirects."""
     for chain in chains:
         for rule in chain.rules if not _OURS.match(chain.table) else ():
-            if _REDIRECTS.search(rule):
+            if _redirects(rule):
                 hook, priority = _base_of(chain, chains)
                 yield Redirection(f"{chain.table} {chain.name}", rule[:_RULE_CHARS], hook, priority, _mesh_of(chain.name))
     for text in legacy:
@@ -95,6 +100,11 @@ def _base_of(chain: NftChain, chains: Sequence[NftChain]) -> tuple[str, int]:
         seen |= {caller.name for caller in callers}
         todo += callers
     return "", 0
+
+
+def _redirects(rule: str) -> bool:
+    """Whether it does, and not merely says so in a name, a comment or a log's prefix."""
+    return bool(_XT_REDIRECTS.search(rule) or _REDIRECTS.search(_REMARK.sub("", rule)))
 
 
 def _legacy_redirections(text: str) -> Iterator[Redirection]:

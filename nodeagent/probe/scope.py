@@ -27,8 +27,17 @@ class Scope:
     now: Callable[[], float]
     is_agent_closed: bool = False
     """It may answer, but not to this user."""
+    agent_cure: str = ""
+    """What helps where it does not answer; empty: nothing is known."""
+    socket_path: str = ""
+    """The agent's socket, where it was named and not configured."""
     is_config_closed: bool = False
     """The configuration is not for this user to read."""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """The socket that was named is not the configured one: who holds this host's ports was not asked."""
+        return bool(self.socket_path and self.config and self.socket_path != self.config.admin.socket)
 
     @property
     def settings(self) -> Config:

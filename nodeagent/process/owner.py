@@ -12,6 +12,7 @@ from nodeagent.process.netlink import NetlinkSocket
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.units import UnitCgroup
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
+from redirect.ctnetlink import NETFILTER
 from redirect.flow import Flow
 
 _log = open_log()
@@ -114,7 +115,7 @@ class OwnerFinder:
         self._defer = defer
         self._waiting: list[_Waiting] = []
         self._complaint = Seldom(ids.clock)
-        self._conntrack = NetlinkSocket(conntrack.NETLINK_NETFILTER)
+        self._conntrack = NetlinkSocket(NETFILTER)
         self._sock_diag = NetlinkSocket(sock_diag.NETLINK_SOCK_DIAG)
 
     def find(self, question: OwnerQuestion, tell: Tell) -> None:

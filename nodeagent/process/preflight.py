@@ -10,9 +10,10 @@ from nodeagent.config import Config
 from nodeagent.errors import ConfigError
 from nodeagent.process import privileges, sock_diag
 from nodeagent.process.cgroups import find_cgroup2_mount
-from nodeagent.process.conntrack import NETLINK_NETFILTER, find_original
+from nodeagent.process.conntrack import find_original
 from nodeagent.process.listeners import make_prepared_socket
 from nodeagent.process.netlink import NetlinkError, NetlinkSocket
+from redirect.ctnetlink import NETFILTER
 from redirect.flow import Flow
 
 _FWMARK_ACCEPT = Path("/proc/sys/net/ipv4/tcp_fwmark_accept")
@@ -73,7 +74,7 @@ def backlog_limit() -> int:
 def _check_conntrack() -> None:
     """A question about a connection that cannot exist is answered with "not found" by a working conntrack."""
     nobody = Flow(b"\x7f\0\0\1", 1, b"\x7f\0\0\1", 1)
-    netlink = NetlinkSocket(NETLINK_NETFILTER)
+    netlink = NetlinkSocket(NETFILTER)
     try:
         find_original(netlink, nobody)
     except NetlinkError as error:

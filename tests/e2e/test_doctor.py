@@ -229,7 +229,8 @@ def test_without_an_agent_the_rest_is_looked_at_all_the_same(lab: Lab) -> None:
             thief.listen("127.0.0.1", 15006)
             status, findings = check(lab)
             assert status == UNREACHABLE
-            assert "systemctl status nodeagent" in the(findings, "agent", "failed", "the agent has ended")["cure"]
+            gone = the(findings, "agent", "failed", "the agent has ended; meanwhile nothing is captured")
+            assert gone["cure"] == f"start it: nodeagent lab agent --name {lab.name} host1 start"
             the(findings, "ports", "failed", "port 15006 is held by process ")
             cure = the(findings, "rules", "failed", "table inet nodeagent is missing")["cure"]
             assert check(lab, "host1", "--pre")[0] == FAILED

@@ -306,6 +306,32 @@ def test_an_agent_is_stopped_killed_and_started(lab: Lab) -> None:
     assert len(nodeagent_lab("agent", lab, "host2", "logs", "--lines", "2").stdout.splitlines()) == 2
 
 
+def test_an_agent_whose_configuration_is_bad_is_not_started(lab: Lab) -> None:
+    """The last that is said is what is wrong, and each state names the command that helps in it."""
+    path = lab.host("host2").own("etc") / "nodeagent.toml"
+    good = path.read_text()
+    assert nodeagent_agent(lab, "host2", "stop").stdout == "the agent on host2 is stopped\n"
+    assert nodeagent_agent(lab, "host2", "kill").stdout == "no agent ran on host2\n"
+    start = f"nodeagent lab agent --name {lab.name} host2 start"
+    try:
+        for wrong, told in (('mode = "strickt"', "host.mode: Invalid enum value 'strickt'"), ('mode = "strict"\nlabel = 1', "label")):
+            path.write_text(good.replace('mode = "strict"', wrong, 1))
+            done = nodeagent_agent(lab, "host2", "start")
+            assert (done.returncode, told in done.stderr, "nsenter" in done.stderr) == (1, True, False), done.stderr
+        path.write_text(good.replace(f"worker_user = {layout.WORKER_UID}", f"worker_user = {layout.CONTROL_UID}"))
+        done = nodeagent_agent(lab, "host2", "start")
+        (head, *log) = done.stderr.splitlines()
+        assert (done.returncode, head) == (1, "Error: the agent on host2 ended; its log ends:")
+        assert log == [f"  Error: host.control_user and host.worker_user are the same uid {layout.CONTROL_UID}; give two users"]
+    finally:
+        path.write_text(good)
+    asked = lab.exec("host2", "nodeagent", "status")
+    assert (asked.returncode, "new mesh connections of this host are reset" in asked.stderr) == (3, True)
+    assert asked.stderr.rstrip().endswith(f"start it: {start}")
+    assert start in nodeagent_agent(lab, "host2", "reload").stderr
+    assert nodeagent_agent(lab, "host2", "start").stdout == "the agent on host2 runs, and is healthy\n"
+
+
 def test_the_catalog_is_stopped_killed_and_started(lab: Lab) -> None:
     """It answers when the command returns, with what it knew; agents find it again by themselves."""
     before = lab.catalog("GET", "/v1/catalog/nodes")

@@ -18,6 +18,7 @@ from nodeagent.process import conntrack, sock_diag
 from nodeagent.process.netlink import NetlinkSocket
 from nodeagent.process.owner import CgroupIds, OwnerFinder
 from nodeagent.wire.requests import OwnerAnswer, OwnerQuestion
+from redirect.ctnetlink import NETFILTER
 
 REMOTE, REMOTE6, OWN = "10.90.1.2", "fd90::2", "10.90.1.1"
 PORTS = (80, 81)
@@ -132,7 +133,7 @@ def _time_wait(probe: Probe) -> object:
     """A row that is only remembered names nobody, although its uid says 0."""
     with probe.connected("system.slice/shop.service", 2001, _send_and_close) as accepted:
         reply = conntrack.Flow(*_packed(accepted.getsockname()), *_packed(accepted.getpeername()))
-        netlink, diag = NetlinkSocket(conntrack.NETLINK_NETFILTER), NetlinkSocket(sock_diag.NETLINK_SOCK_DIAG)
+        netlink, diag = NetlinkSocket(NETFILTER), NetlinkSocket(sock_diag.NETLINK_SOCK_DIAG)
         original = conntrack.find_original(netlink, reply)
         assert original
         while accepted.recv(100):

@@ -4,12 +4,12 @@ import contextlib
 
 from nodeagent.errors import ConfigError
 from nodeagent.process.cgroups import find_cgroup2_mount, own_cgroup
-from nodeagent.process.conntrack import decode_original, encode_query
+from nodeagent.process.conntrack import decode_original
 from nodeagent.process.netlink import NetlinkError, StaleAnswer, decode_answer
 from nodeagent.process.sock_diag import NOBODY, believe, decode_row
 from nodeagent.process.unaccepted import find_unaccepted
 from nodeagent.process.units import is_unit_name, unit_of
-from redirect import nft
+from redirect import ctnetlink, nft
 from redirect.cgroup import BELOW, element_of, mount_of
 from redirect.errors import RedirectError
 from redirect.flow import Flow
@@ -38,7 +38,7 @@ def conntrack(data: bytes) -> bool:
     original = decode_original(data, REPLY)
     assert original is None or len(original.src) == len(original.dst) in (4, 16)
     if original:
-        encode_query(original)
+        ctnetlink.encode_name(ctnetlink.REPLY, original)
     return original is not None
 
 

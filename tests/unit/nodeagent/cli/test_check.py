@@ -10,11 +10,15 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from nodeagent.cli import check as module
 from nodeagent.cli.check import check, read_scope, report_json, screen
 from nodeagent.diagnose.facts import AgentState, Blind, Facts, Memory, Release
 from nodeagent.diagnose.finding import Finding, fail, warn, well
+from nodeagent.diagnose.judge import judge
+from nodeagent.probe import host as host_probe
+from tests.support.status_of import status_of
 
 GOOD, POOR, BAD = Memory(2**32, 2**33), Memory(1, 2**33), Release("4.19", (4, 19))
 HOST = '[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:1"\n'
@@ -84,9 +88,31 @@ def test_a_scope_without_file_and_agent_says_why(tmp_path: Path) -> None:
     assert (scope.config, scope.status) == (None, None)
     assert "cannot be read" in scope.config_error
     assert "no agent at" in scope.agent_error
+    assert "systemctl start nodeagent" in scope.agent_cure
     path = tmp_path / "nodeagent.toml"
     path.write_text(HOST)
     assert read_scope(path, None, is_pre=True).settings.host.name == "h"
+
+
+def test_the_socket_that_was_named_is_in_every_question_and_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And whose ports they are that are held, an agent that was not asked cannot tell."""
+    asked: list[str] = []
+
+    def ask(path: str, kind: type, *, socket_path: str, config: Path) -> object:
+        asked.append(socket_path)
+        return replace(status_of(1, "1.0"), problems=["ill"]) if path == "/v1/status" else kind
+
+    monkeypatch.setattr(module, "ask", ask)
+    path = tmp_path / "nodeagent.toml"
+    path.write_text(HOST)
+    scope = read_scope(path, "/a socket", is_pre=False)
+    scope.ask_agent("/v1/certs", object)
+    assert asked == ["/a socket"] * 2
+    assert (scope.is_elsewhere, read_scope(path, "/run/nodeagent/api.sock", is_pre=False).is_elsewhere) == (True, False)
+    (found, *_) = judge(Facts(agent=host_probe.agent(scope)))
+    assert (found.found, found.cure) == ("ill", "nodeagent status --socket '/a socket'")
+    closed = judge(Facts(users=Blind("permission denied")), again=module._again(path, "/a socket"))
+    assert [each.cure for each in closed] == [f"run it as root: sudo nodeagent check --config {path} --socket '/a socket'"]
 
 
 def test_the_real_thing_on_this_machine(tmp_path: Path) -> None:

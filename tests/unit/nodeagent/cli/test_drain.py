@@ -1,5 +1,6 @@
 """Draining, at the command line."""
 
+import json
 from pathlib import Path
 
 import click
@@ -106,3 +107,16 @@ def test_a_catalog_that_is_away_is_said(host: list[str]) -> None:
         done = CliRunner().invoke(command, host)
         assert isinstance(done.exception, CatalogUnreachable)
         assert "nobody listens there" in str(done.exception)
+
+
+def test_programs_get_one_document(host: list[str], asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the wait was in vain: what is open is in it, and standard error says so as ever."""
+    agent(monkeypatch, answer(row("tunnel")), answer())
+    head = {"apiVersion": "nodeagent/v1", "host": "host1"}
+    waited = CliRunner().invoke(drain, [*host, "--wait", "60", "-o", "json"])
+    assert (waited.exit_code, json.loads(waited.stdout)) == (0, head | {"drained": True, "open": None})
+    assert json.loads(CliRunner().invoke(undrain, [*host, "-o", "json"]).stdout) == head | {"drained": False, "open": None}
+    agent(monkeypatch, answer(row("tunnel")))
+    in_vain = CliRunner().invoke(drain, [*host, "--wait", "0.05", "-o", "json"])
+    assert (in_vain.exit_code, json.loads(in_vain.stdout)["open"].split(",")[0]) == (5, "1 connections from other hosts are open")
+    assert "Error: 1 connections" in in_vain.stderr

@@ -1,8 +1,11 @@
 """Intentions as they are written, read and decided."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
+from nodeagent.cli import intention as module
 from nodeagent.cli.catalog_api import Client
 from nodeagent.cli.intention import (
     change,
@@ -197,3 +200,14 @@ def test_after_a_change_for_many_all_that_decide_among_them_are_shown(pair: tupl
 def test_where_no_intention_speaks_of_a_pair_only_that_is_said() -> None:
     rows = [Intention("shop", "web", "allow")]
     assert in_force(rows, "*", "db") == ["in force within a second: no intention speaks of * -> db: deny"]
+
+
+def test_a_check_is_told_to_programs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "open_operator", lambda *_: None)
+    monkeypatch.setattr(module, "read_mesh", lambda *_: mesh())
+    monkeypatch.setattr(module, "_warn_unknown", lambda *_: None)
+    for pair in (("shop", "web"), ("nobody", "web")):
+        told = CliRunner().invoke(intention, ["check", *pair, "-o", "json"])
+        is_allowed, why = verdict(mesh(), *pair)
+        assert json.loads(told.stdout) == {"apiVersion": "nodeagent/v1", "source": pair[0], "destination": "web", "allowed": is_allowed, "why": why}
+        assert told.exit_code == (0 if is_allowed else 1)

@@ -66,6 +66,7 @@ def test_a_lab_that_is_gone_is_not_found() -> None:
         (["down", "--name", "../x"], "cannot name a lab"),
         (["status", "--name", "../x"], "cannot name a lab"),
         (["exec", "--name", "", "host1", "--", "id"], "cannot name a lab"),
+        (["exec", "host1", "", "--", "id"], "Invalid value for '[SERVICE]': it is empty; leave it out"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )
@@ -99,6 +100,21 @@ def test_stop_says_what_it_did(monkeypatch: pytest.MonkeyPatch, is_found: object
     monkeypatch.setattr(Lab, "stop", lambda *_: is_found)
     result = CliRunner().invoke(lab, ["stop", "host1", "web"])
     assert (result.exit_code, result.output) == (status, said)
+
+
+@pytest.mark.parametrize(
+    ("verb", "answer", "said"),
+    [
+        ("start", None, "the agent on host1 runs, and is healthy\n"), ("stop", True, "the agent on host1 is stopped\n"),
+        ("stop", False, "no agent ran on host1\n"), ("kill", True, "the agent on host1 is killed; its rules stay\n"),
+        ("kill", False, "no agent ran on host1\n"), ("reload", None, "the agent on host1 has reloaded\n"),
+    ],
+)  # fmt: skip
+def test_what_became_of_an_agent_is_said(monkeypatch: pytest.MonkeyPatch, verb: str, answer: object, said: str) -> None:
+    """A success is no silence."""
+    monkeypatch.setattr(Lab, f"{verb}_agent", lambda *_: answer)
+    result = CliRunner().invoke(lab, ["agent", "host1", verb])
+    assert (result.exit_code, result.output) == (0, said)
 
 
 def test_where_a_service_does_not_listen_is_said() -> None:

@@ -46,6 +46,13 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert "No such command 'frobnicate'" in shown.output
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("stauts", "status"), ("intentions", "intention"), ("Check", "check")])
+def test_a_command_that_is_mistyped_is_answered_with_the_one_that_was_meant(typed: str, meant: str) -> None:
+    """None of them is loaded for that."""
+    shown = CliRunner().invoke(main, [typed])
+    assert (shown.exit_code, f"No such command '{typed}'; did you mean {meant}?" in shown.output) == (cli.EXIT_USAGE, True)
+
+
 def test_our_own_errors_are_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
     """No traceback for what the operator can put right."""
     monkeypatch.setitem(COMMANDS, "broken", "tests.support.commands:broken")

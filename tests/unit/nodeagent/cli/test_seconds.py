@@ -16,6 +16,12 @@ def test_what_is_no_time_is_a_usage_error(argv: list[str], value: str) -> None:
     assert (result.exit_code, argv[-1] in result.output) == (2, True), result.output
 
 
+@pytest.mark.parametrize("value", ["soon", "30s", "nan", ""])
+def test_what_is_no_number_is_said_with_an_example(value: str) -> None:
+    """In words, not by the name of a type."""
+    assert f"'{value}' is no number of seconds, such as 30" in CliRunner().invoke(main, ["check", "--wait", value]).output
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("1h", 3600), ("30d", 2_592_000)])
 def test_a_time_may_have_a_unit(text: str, seconds: int) -> None:
     """As systemd and Consul write it, in one unit."""

@@ -76,4 +76,4 @@ def test_saved_state_and_missing_certificates_are_said() -> None:
 def test_nobody_at_the_socket_is_exit_status_3(tmp_path) -> None:
     result = CliRunner().invoke(status, ["--socket", str(tmp_path / "none")])
     assert result.exit_code == 3
-    assert "start it with" in result.output
+    assert "systemctl start nodeagent" in result.output

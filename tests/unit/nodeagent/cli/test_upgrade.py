@@ -264,6 +264,16 @@ def test_a_version_that_serves_is_taken(root: Path, monkeypatch: pytest.MonkeyPa
     assert (root / "previous").readlink().name == "1.0"
 
 
+def test_programs_get_one_document_of_each_outcome(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be done, what was done, and that there is nothing to do."""
+    Host(monkeypatch, root, lambda host: status_of(generation=1 + len(host.reloads), version=f"{1 + len(host.reloads)}.0"))
+    argv, head = ["upgrade", "2.0", "-o", "json", "--root", str(root)], {"apiVersion": "nodeagent/v1", "version": "2.0"}
+    told = [json.loads(CliRunner().invoke(main, [*argv, *more]).stdout) for more in ([], ["--yes"], ["--yes"])]
+    assert told[0] == head | {"changed": False, "current": "1.0", "running": "1.0"}
+    assert told[1] == head | {"changed": True, "current": "2.0", "running": "2.0"}
+    assert told[2] == head | {"changed": False, "current": "2.0", "running": "2.0"}
+
+
 def test_the_next_version_gets_time_for_all_that_a_reload_consists_of() -> None:
     """Else a version would be taken back that is about to serve."""
     assert limits.UPGRADE_S > limits.RELOAD_CHECK_S + limits.SETTLE_S + 2 * limits.START_S

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from nodeagent.control.modes import ModeBook, Modes, Switched, changed, still_holding, with_modes
 from tests.support.mesh import config
 
+OPEN = b'{"mode":"observe","over":"observe","by":"uid 0","at":1}'
 WEB = '[service.web]\nmode = "observe"\n'
 
 
@@ -85,6 +86,9 @@ def test_what_cannot_be_saved_is_not_switched(tmp_path: Path) -> None:
     [
         b"", b"{", b'{"host":{"mode":"lax"}}', b"[]", b"\xff", b"{}", b'{"hosts":{},"version":1}', b'{"host":null,"services":{},"version":2}',
         b'{"host":{"mode":"observe","over":null,"by":"","at":1e18},"services":{},"version":1}',
+        b'{"host":null,"host":null,"services":{},"version":1}', b'{"host":null,"services":{},"version":1,"services":{}}',
+        b'{"host":null,"services":{"web":%b,"web":%b},"version":1}' % (OPEN, OPEN), b'{"host":null,"services":{"web":%b,"w\\u0065b":%b},"version":1}' % (OPEN, OPEN),
+        b'{"host":null,"services":{"web":%b},"version":1}' % OPEN.replace(b'"by"', b'"mode":"observe","by"'),
     ],
 )  # fmt: skip
 def test_a_spoiled_file_means_strict_until_somebody_decides(tmp_path: Path, data: bytes) -> None:

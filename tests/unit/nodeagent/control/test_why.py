@@ -1,6 +1,7 @@
 """GET /v1/why, in front of a whole control."""
 
 import asyncio
+import ipaddress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from aiohttp import web
 
 from certs.serial import tag_in
 from nodeagent import limits
+from nodeagent.control import why as module
 from nodeagent.errors import Reason
 from nodeagent.wire.frames import Records, TunnelRow, WorkerStats
 from tests.support.control_scene import ControlScene
@@ -98,6 +100,30 @@ def test_a_service_of_this_host_is_found_at_loopback(
                 assert (texts(answer)[what][0], words in texts(answer)[what][1]) == (verdict, True), texts(answer)[what]
 
     run(scene)
+
+
+def test_a_service_of_this_host_refuses_local_callers_at_its_own_fe80_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the rules do; at another host's, nobody knows the service."""
+    monkeypatch.setattr(module, "_is_local", lambda ip: ip == "fe80::1")
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the snapshot")
+            status, answer = await playing.get("/v1/why?from=shop&to=shop&address=[fe80::1]:9000")
+            told = texts(answer)
+            assert (status, answer["passes"], told["outcome"]) == (200, False, ("refused", "it is refused"))
+            assert (told["capture"][0], "the kernel refuses it" in told["capture"][1]) == ("refused", True), told
+            assert (await playing.get("/v1/why?from=shop&to=shop&address=[fe80::2]:9000"))[0] == 404
+
+    run(scene)
+
+
+def test_addresses_of_this_machine_are_told_from_others() -> None:
+    """Those of a link, too, which cannot be bound without it."""
+    rows = [line.split() for line in Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines()]
+    ours = ["127.0.0.1", "::1", *(str(ipaddress.ip_address(bytes.fromhex(row[0]))) for row in rows if row[4] == "80")]
+    assert [ip for ip in ours if module._is_local(ip)] == ours
+    assert not [ip for ip in ("192.0.2.1", "2001:db8::1", "fe80::dead:beef:dead:beef") if module._is_local(ip)]
 
 
 def test_a_connection_by_its_id(tmp_path: Path) -> None:

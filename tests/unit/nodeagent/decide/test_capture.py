@@ -29,7 +29,7 @@ mesh_cidrs = ["10.0.0.0/8", "fd99::/16"]
 """
 CONFIG = config(EXTRA)
 NAMED = replace(CONFIG, catalog=replace(CONFIG.catalog, address="https://catalog.example:443/"))
-OURS = ("10.77.0.1", "fd77::1", "127.0.0.1", "::1")
+OURS = ("10.77.0.1", "fd77::1", "127.0.0.1", "::1", "fe80::1", "169.254.0.1")
 
 ips = st.sampled_from((*OURS, "10.77.0.2", "fd77::2", "192.0.2.7", "192.0.2.8", "10.77.0.65", "10.9.1.1", "10.3.3.3", "fd99::1", "fd98::1",
                        "169.254.169.254", "fe80::5", "10.77.0.250"))  # fmt: skip
@@ -56,12 +56,13 @@ HOLDS: dict[type, Callable[[Any, str, int], bool]] = {
     rules.Opening: lambda c, _, __: c.holds,
     rules.Beating: lambda c, _, __: c.holds,
     rules.OfUsers: lambda _, __, ___: False,
+    rules.Translated: lambda _, __, ___: False,
 }
 """What a SYN of an application, while the agent beats, is."""
 
 
-def does_redirect(made: Config, ip: str, port: int) -> bool:
-    """What the chain `out` of the plan does with a SYN, rule by rule: the kernel in a few lines."""
+def end_of(made: Config, ip: str, port: int, first: str) -> object:
+    """What a chain of the plan does with a SYN, rule by rule: the kernel in a few lines."""
     settings = settings_of(made, control_uid=990, worker_uid=991)
     chains = {chain.name: chain for chain in plan(settings).main.chains}
 
@@ -73,14 +74,16 @@ def does_redirect(made: Config, ip: str, port: int) -> bool:
                     return ended
         return None
 
-    return isinstance(walk("out"), rules.RedirectTo)
+    return walk(first)
 
 
 @given(st.sampled_from((CONFIG, NAMED)), ips, ports)
 def test_it_says_what_the_rules_do(made: Config, ip: str, port: int) -> None:
     """For every kind of address and port."""
     captured = why_captured(made, SETS, Address(ip, port), is_local=ip in OURS)
-    assert captured.is_captured == does_redirect(made, ip, port), captured.why
+    assert captured.is_captured == isinstance(end_of(made, ip, port, "out"), rules.RedirectTo), captured.why
+    refuses = isinstance(end_of(made, ip, port, "around"), rules.Reset)  # also what has been redirected, which does not come there
+    assert captured.is_refused == (refuses and not captured.is_captured), captured.why
 
 
 @pytest.mark.parametrize(
@@ -96,6 +99,9 @@ def test_it_says_what_the_rules_do(made: Config, ip: str, port: int) -> None:
         ("10.77.0.1", 9000, "port 9000 is registered on this host"),
         ("10.77.0.1", 9002, "no service is registered at port 9002"),
         ("192.0.2.8", 80, "no address of the mesh"),
+        ("fe80::1", 9000, "the kernel refuses it"),
+        ("fe80::5", 9000, "fe80::/10 is never captured"),
+        ("169.254.0.1", 9000, "port 9000 is registered on this host"),
     ],
 )
 def test_it_names_the_rule(ip: str, port: int, why: str) -> None:
@@ -105,14 +111,14 @@ def test_it_names_the_rule(ip: str, port: int, why: str) -> None:
 
 def test_a_catalog_that_has_a_name_is_where_the_name_leads() -> None:
     """At its port alone."""
-    assert why_captured(NAMED, SETS, Address("10.77.0.2", 443), is_local=False) == (False, "10.77.0.2:443 is the catalog")
+    assert why_captured(NAMED, SETS, Address("10.77.0.2", 443), is_local=False) == (False, "10.77.0.2:443 is the catalog", False)
     assert why_captured(NAMED, SETS, Address("10.77.0.2", 80), is_local=False).is_captured
 
 
 def test_without_interception_nothing_is_captured() -> None:
     """And it says why."""
     off = config("[intercept]\nenabled = false\n")
-    assert why_captured(off, SETS, Address("10.77.0.2", 80), is_local=False) == (False, "intercept.enabled is false: nothing is captured")
+    assert why_captured(off, SETS, Address("10.77.0.2", 80), is_local=False) == (False, "intercept.enabled is false: nothing is captured", False)
 
 
 def test_the_networks_are_those_of_the_rules() -> None:

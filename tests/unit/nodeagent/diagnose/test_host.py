@@ -35,6 +35,7 @@ def test_an_agent_that_does_not_answer_has_failed() -> None:
     level, text, cure = only(host.judge_agent(AgentState(error="nobody listens there")))
     assert (level, text) == ("failed", "nobody listens there")
     assert "systemctl status nodeagent" in cure
+    assert only(host.judge_agent(AgentState(error="nobody listens there", cure="start it")))[2] == "start it"
 
 
 def test_a_configuration_that_cannot_be_used_has_failed() -> None:
@@ -108,6 +109,14 @@ def test_a_port_that_somebody_else_holds() -> None:
         "systemctl restart nodeagent",
     )
     assert only(host.judge_ports((PortUse(15001, ""),)))[1] == "ports 15001 are free"
+
+
+def test_an_agent_that_was_not_asked_does_not_hang() -> None:
+    """Nobody is told to restart it."""
+    held = [PortUse(port, "process 7 (nodeagent)", is_of_nodeagent=True, is_unasked=True) for port in (15001, 15006)]
+    level, text, cure = only(host.judge_ports((*held,)))
+    assert (level, text) == ("warning", "ports 15001, 15006 are held by an agent that was not asked: another socket is named")
+    assert "restart" not in cure
 
 
 def test_memory_runs_short() -> None:

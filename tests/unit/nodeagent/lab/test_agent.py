@@ -1,6 +1,12 @@
 """The agents of a lab; started for real in tests/e2e/test_lab.py."""
 
+from pathlib import Path
+
+import pytest
+
 from nodeagent.lab import agent, layout
+from nodeagent.lab.errors import LabError
+from nodeagent.lab.state import Holder
 
 
 def test_a_host_whose_agent_was_never_started_has_none() -> None:
@@ -8,3 +14,45 @@ def test_a_host_whose_agent_was_never_started_has_none() -> None:
     (host,) = layout.hosts_of("no-such-lab", 99, 1)
     assert not agent.is_running(host)
     assert agent.try_supervisor(host) is None
+
+
+@pytest.mark.parametrize("act", [lambda host: agent.reload_agent(host, print), lambda host: agent.crash_agent(host, Holder(1, 1))])
+def test_what_needs_an_agent_says_how_to_start_one(act) -> None:
+    """With the lab's name, and no number of the kernel's."""
+    (host,) = layout.hosts_of("no-such-lab", 99, 1)
+    with pytest.raises(LabError) as caught:
+        act(host)
+    assert str(caught.value) == "no agent runs on host1; start it: nodeagent lab agent --name no-such-lab host1 start"
+
+
+def test_an_agent_that_ended_is_told_by_what_it_said_since_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by what the one before said."""
+    (host,) = layout.hosts_of("no-such-lab", 99, 1)
+    log = tmp_path / "nodeagent.log"
+    log.write_text("of before\nError: bad\n")
+    monkeypatch.setattr(layout.Host, "log", lambda *_: log)
+    with pytest.raises(LabError) as caught:
+        agent.wait_healthy([host], print, len("of before\n"))
+    assert str(caught.value) == "the agent on host1 ended; its log ends:\n  Error: bad"
+
+
+def test_rules_that_are_refused_are_told_without_our_own_machinery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command as a reader knows it, and where the host's files are; nothing is left that holds descriptors."""
+    (host,) = layout.hosts_of("no-such-lab", 99, 1)
+    dropped: list[object] = []
+
+    def refuse(*_: object, name: str, **__: object) -> str:
+        raise LabError(f"`{name}` failed (1): Error: bad mode")
+
+    monkeypatch.setattr(agent.cgroup, "make_afresh", lambda _: None)
+    monkeypatch.setattr(agent.enter, "in_cgroup", lambda _, argv: argv)
+    monkeypatch.setattr(agent, "_keep_descriptors", lambda _: None)
+    monkeypatch.setattr(agent, "_drop_descriptors", dropped.append)
+    monkeypatch.setattr(agent.enter, "run_tool", refuse)
+    with pytest.raises(LabError) as caught:
+        agent.start_agent(host, Holder(1, 1))
+    assert str(caught.value) == (
+        "the agent on host1 was not started: `nodeagent intercept apply --config /etc/nodeagent/nodeagent.toml` failed (1): Error: bad mode"
+        " (on this machine its /etc/nodeagent is /run/nodeagent-lab/no-such-lab/host1/etc)"
+    )
+    assert dropped == [host]

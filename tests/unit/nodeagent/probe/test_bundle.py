@@ -22,7 +22,7 @@ def test_a_dead_agents_host_is_still_told(tmp_path: Path) -> None:
     parts = collect(scope(), lambda: b"{}")
     assert {"config.json", "versions.txt", "sysctls.txt", "rules.txt", "check.json", "ip-rule.txt"} <= {k for k, v in parts.items() if isinstance(v, bytes)}
     assert parts["status.json"] == Blind("nobody listens")
-    assert isinstance(parts["connections.json"], Blind)
+    assert parts["connections.json"] == Blind("the agent was not asked: it does not tell its status")
     config = parts["config.json"]
     assert isinstance(config, bytes)
     assert json.loads(config)["host"]["name"] == "host1"
@@ -62,6 +62,17 @@ def test_an_archive_is_for_its_owner_alone() -> None:
         missing = archive.extractfile("top/missing.txt")
         assert missing is not None
         assert missing.read() == b"b.txt: gone\n"
+
+
+def test_rules_are_not_asked_of_who_may_not_see_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library would say so itself, past everybody's words."""
+
+    def refuse() -> None:
+        raise PermissionError("it takes root")
+
+    monkeypatch.setattr(bundle, "check_may_see_network", refuse)
+    monkeypatch.setattr(bundle.kernel, "show", lambda: pytest.fail("asked"))
+    assert collect(scope(), lambda: b"")["rules.txt"] == Blind("it takes root")
 
 
 def test_a_program_that_fails_is_said() -> None:

@@ -1,5 +1,7 @@
 """Listings of rule sets, as nft and iptables print them."""
 
+import pytest
+
 from nodeagent.probe.rulesets import manager_marks, parse_priority, read_nft, redirections_of
 
 NFT = """\
@@ -74,6 +76,47 @@ def test_redirections_of_others_with_the_place_from_which_they_are_reached() -> 
         ("inet other early", "prerouting", -155, ""),
         ("inet other loop", "", 0, ""),
     ]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "icmpv6 type { nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } accept",
+        "icmpv6 type nd-redirect accept",
+        "icmp type redirect accept",
+        "icmp type redirect",
+        "icmp type { echo-request, redirect } drop",
+        "icmp type != redirect",
+        "jump redirect",
+        "goto redirect",
+        'tcp dport 80 log prefix "redirect to :1" accept',
+        'tcp dport 80 accept comment "tproxy to :1"',
+        'iifname "redirect"',
+    ],
+)
+def test_what_only_has_the_name_redirects_nothing(rule: str) -> None:
+    """Such as firewalld's ICMPv6 types, chains, interfaces, and what somebody remarks."""
+    assert list(redirections_of(read_nft(f"table inet firewalld {{\n\tchain a {{\n\t\t{rule}\n\t}}\n}}\n"), [])) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "redirect",
+        "meta l4proto tcp redirect to :15001",
+        "tcp dport 80 redirect to :tcp dport map { 80 : 8080 }",
+        "ip protocol tcp redirect random,persistent",
+        "tcp dport 80 redirect fully-random",
+        'tcp dport 80 redirect comment "icmp type redirect"',
+        "meta l4proto tcp tproxy ip to 127.0.0.1:15001 meta mark set 0x00000001 accept",
+        "meta l4proto tcp tproxy ip6 to [::1]:15001",
+        'meta l4proto tcp counter xt target "TPROXY"',
+    ],
+)
+def test_each_form_of_the_statement_redirects(rule: str) -> None:
+    """As nft prints it."""
+    found = redirections_of(read_nft(f"table ip nat {{\n\tchain a {{\n\t\t{rule}\n\t}}\n}}\n"), [])
+    assert [redirection.rule for redirection in found] == [rule]
 
 
 def test_redirections_of_iptables_legacy() -> None:

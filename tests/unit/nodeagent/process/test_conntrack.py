@@ -2,7 +2,9 @@
 
 import pytest
 
-from nodeagent.process.conntrack import decode_original, encode_query
+from nodeagent.process.conntrack import decode_original
+from redirect.ctnetlink import REPLY as BY_REPLY
+from redirect.ctnetlink import encode_name
 from redirect.flow import Flow
 
 LOCALHOST, OWN, REMOTE = b"\x7f\0\0\1", b"\x0a\x5a\1\1", b"\x0a\x5a\1\2"
@@ -34,7 +36,7 @@ ANSWER6 = (
 @pytest.mark.parametrize(("reply", "query"), [(REPLY, QUERY), (REPLY6, QUERY6)])
 def test_a_query_asks_for_one_entry_by_its_reply_direction(reply: Flow, query: str) -> None:
     """As the kernel took it."""
-    assert encode_query(reply).hex() == query
+    assert encode_name(BY_REPLY, reply).hex() == query
 
 
 def test_the_original_direction_has_the_port_that_the_client_used() -> None:

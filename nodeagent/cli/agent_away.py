@@ -1,0 +1,91 @@
+"""What it means on this host that no agent answers: what connections do meanwhile, and the command that helps. Changes nothing."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from nodeagent.config import Config, load_config
+from nodeagent.control.report import LOGS
+from nodeagent.errors import ConfigError
+from nodeagent.lab import layout
+from nodeagent.process.privileges import check_may_see_network
+from nodeagent.process.run_dir import find_holder
+from redirect.backend import capturing_backends
+from redirect.errors import RedirectError
+
+_PROC_LOCKS = Path("/proc/locks")
+_UNIT = "nodeagent.service"
+_UNIT_DIRECTORIES = tuple(map(Path, ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")))
+
+
+class Away(NamedTuple):
+    """Why nobody answers."""
+
+    what: str
+    cure: str
+    """Empty: none is known."""
+
+
+def explain(where: str, error: Exception, config_path: Path) -> Away:
+    """From what `error`, the answer of the socket at `where`, and this host tell."""
+    if not isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return Away(f"the agent at {where} does not answer: {str(error) or type(error).__name__}", "")
+    absent = f"no agent at {where}" if isinstance(error, FileNotFoundError) else f"nobody listens at {where}"
+    config = _try_config(config_path)
+    if config and where != config.admin.socket:
+        return Away(absent, f"{config_path} says {config.admin.socket}: name that with --socket, or leave --socket and NODEAGENT_SOCKET out")
+    if _is_held(Path(where).parent):
+        return Away(f"{absent}: the agent is starting, or just replacing itself (a reload)", f"ask again; {LOGS}")
+    captures = _try_captures()
+    ended = "" if isinstance(error, FileNotFoundError) else ": the agent has ended"
+    return Away(f"{absent}{ended}{_meanwhile(config, captures)}", _cure(config, has_rules=captures is True))
+
+
+def _try_config(path: Path) -> Config | None:
+    try:
+        return load_config(path)
+    except ConfigError:
+        return None
+
+
+def _is_held(run_dir: Path) -> bool:
+    """Whether an agent lives that has the run directory: it is there before its socket is."""
+    try:
+        return find_holder(_PROC_LOCKS.read_text(encoding="ascii"), run_dir.stat().st_ino) != 0
+    except OSError:
+        return False
+
+
+def _try_captures() -> bool | None:
+    """Whether rules of ours are there that capture; None: it is not this user's to see."""
+    try:
+        check_may_see_network()
+        return bool(capturing_backends())
+    except (RedirectError, OSError):
+        return None
+
+
+def _meanwhile(config: Config | None, captures: bool | None) -> str:  # noqa: FBT001 - three things that may be known
+    """What becomes of new connections; empty: it is not known."""
+    if captures is False or (captures is None and config and not config.intercept.enabled):
+        return "; meanwhile nothing is captured: connections go in clear, as without an agent"
+    if config is None:
+        return "; its rules are left, and still refuse new mesh connections of this host, or let them by" if captures else ""
+    where = "" if captures else ", where its rules are installed"
+    if config.intercept.fail == "closed":
+        return f'; meanwhile new mesh connections of this host are reset{where} (fail = "closed")'
+    return f'; meanwhile new mesh connections of this host go in clear{where}, but none to a strict service (fail = "open")'
+
+
+def _cure(config: Config | None, *, has_rules: bool) -> str:
+    lab, _, place = config.intercept.cgroup_root.partition("/") if config else ("", "", "")
+    if lab == layout.CGROUP and "/" in place:
+        name, _, host = place.partition("/")
+        return f"start it: {layout.agent_command(name, host, 'start')}"
+    if any((directory / _UNIT).exists() for directory in _UNIT_DIRECTORIES):
+        return "start it: systemctl start nodeagent; where it ends again: journalctl -u nodeagent -n 50"
+    cures = [f"{_UNIT} is not installed here: install it (docs/install.md), then: systemctl start nodeagent"]
+    if has_rules:
+        cures.append("or take its rules away: nodeagent intercept remove")
+    if layout.BASE.exists():
+        cures.append("or ask on a host of a lab: nodeagent lab exec HOST -- nodeagent status")
+    return "; ".join([*cures, "or name its socket with --socket"])

@@ -1,0 +1,125 @@
+"""What is said where no agent answers, by what is on the host."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from nodeagent.cli import agent_away as module
+from nodeagent.cli.agent_away import explain
+from nodeagent.lab import layout
+from redirect.errors import RedirectError
+
+HOST = '[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:1"\n[admin]\nsocket = "{}"\n[intercept]\nfail = "{}"\ncgroup_root = "{}"\n'
+ENDED = ConnectionRefusedError(111, "Connection refused")
+NONE = FileNotFoundError(2, "No such file or directory")
+
+
+class Host:
+    """What a host has, as the test wants it. Owned by one test."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._path, self._monkeypatch = path, monkeypatch
+        self.socket = str(path / "run" / "api.sock")
+        self.config = path / "nodeagent.toml"
+        (path / "run").mkdir()
+        monkeypatch.setattr(module, "_UNIT_DIRECTORIES", (path,))
+        monkeypatch.setattr(layout, "BASE", path / "labs")
+        self.has_rules(captures=True)
+
+    def has_rules(self, *, captures: bool | None) -> None:
+        def backends() -> tuple[str, ...]:
+            if captures is None:
+                raise RedirectError("not yours to see")
+            return ("nft",) if captures else ()
+
+        self._monkeypatch.setattr(module, "capturing_backends", backends)
+
+    def configure(self, fail: str = "closed", cgroup_root: str = "") -> None:
+        self.config.write_text(HOST.format(self.socket, fail, cgroup_root))
+
+    def install_unit(self) -> None:
+        (self._path / "nodeagent.service").touch()
+
+    def says(self, error: Exception = ENDED) -> tuple[str, str]:
+        return explain(self.socket, error, self.config)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("fail", "captures", "meanwhile"),
+    [
+        ("closed", True, 'new mesh connections of this host are reset (fail = "closed")'),
+        ("open", True, 'new mesh connections of this host go in clear, but none to a strict service (fail = "open")'),
+        ("closed", None, 'new mesh connections of this host are reset, where its rules are installed (fail = "closed")'),
+        ("open", None, 'new mesh connections of this host go in clear, where its rules are installed, but none to a strict service (fail = "open")'),
+        ("closed", False, "nothing is captured: connections go in clear, as without an agent"),
+    ],
+)
+def test_an_agent_that_was_stopped_is_started_and_till_then_the_rules_go_by_fail(host: Host, *, fail: str, captures: bool | None, meanwhile: str) -> None:
+    host.configure(fail)
+    host.install_unit()
+    host.has_rules(captures=captures)
+    what, cure = host.says()
+    assert what == f"nobody listens at {host.socket}: the agent has ended; meanwhile {meanwhile}"
+    assert cure == "start it: systemctl start nodeagent; where it ends again: journalctl -u nodeagent -n 50"
+    assert host.says(NONE)[0] == f"no agent at {host.socket}; meanwhile {meanwhile}"
+
+
+@pytest.mark.parametrize(("lab", "cure"), [("lab", "host1 start"), ("mine", "--name mine host1 start")])
+def test_in_a_lab_the_very_command_is_named(host: Host, lab: str, cure: str) -> None:
+    host.configure(cgroup_root=f"nodeagent-lab/{lab}/host1")
+    assert host.says()[1] == f"start it: nodeagent lab agent {cure}"
+
+
+def test_what_is_not_installed_is_not_started(host: Host) -> None:
+    """Rules that were left can be taken away, and whoever has a lab may have meant a host of it."""
+    what, cure = host.says(NONE)
+    assert what == f"no agent at {host.socket}; its rules are left, and still refuse new mesh connections of this host, or let them by"
+    assert cure.startswith("nodeagent.service is not installed here: install it (docs/install.md)")
+    assert "nodeagent intercept remove" in cure
+    assert "lab exec" not in cure
+    host.has_rules(captures=None)
+    layout.BASE.mkdir()
+    what, cure = host.says(NONE)
+    assert what == f"no agent at {host.socket}"
+    assert "intercept remove" not in cure
+    assert "nodeagent lab exec HOST -- nodeagent status" in cure
+
+
+def test_a_socket_that_is_not_the_configured_one_is_the_mistake(host: Host) -> None:
+    host.configure()
+    other = f"{host.socket}.other"
+    assert explain(other, NONE, host.config) == (
+        f"no agent at {other}", f"{host.config} says {host.socket}: name that with --socket, or leave --socket and NODEAGENT_SOCKET out"
+    )  # fmt: skip
+
+
+def test_an_agent_that_is_just_away_is_waited_for(host: Host) -> None:
+    """It holds its directory: nothing is to be started, and nothing is refused."""
+    host.configure()
+    held = os.open(Path(host.socket).parent, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        what, cure = host.says()
+    finally:
+        os.close(held)
+    assert what == f"nobody listens at {host.socket}: the agent is starting, or just replacing itself (a reload)"
+    assert cure.startswith("ask again")
+    assert "has ended" in host.says()[0]
+
+
+def test_interception_that_is_off_captures_nothing(host: Host) -> None:
+    host.config.write_text(HOST.format(host.socket, "closed", "") + "enabled = false\n")
+    host.has_rules(captures=None)
+    assert "nothing is captured" in host.says()[0]
+
+
+def test_what_else_goes_wrong_is_said_as_it_is(host: Host) -> None:
+    assert explain("/x", OSError("odd"), host.config) == ("the agent at /x does not answer: odd", "")
+    assert explain("/x", TimeoutError(), host.config).what == "the agent at /x does not answer: TimeoutError"
