@@ -136,14 +136,10 @@ def _with_elements(nft: Nft, swap: Swap) -> Swap:
     for heading in swap.dropped:
         body = listed.get(heading, ())
         elements = sorted(text.elements_in(body))
-        if _holds_cgroups(body):
+        if text.holds_cgroups(body):
             # Listed as a number: a cgroup that is gone. It matches nothing, and nft would not take it.
             named = [element for element in elements if element.startswith('"')]
             cgroups.append(text.render_add(swap.name, heading, named))
         else:
             plain.append(text.render_add(swap.name, heading, elements))
     return replace(swap, back=swap.back + "".join(plain), back_cgroups="".join(cgroups))
-
-
-def _holds_cgroups(body: Iterable[str]) -> bool:
-    return any("cgroupsv2" in line for line in body if line.startswith("type "))
