@@ -9,7 +9,7 @@ from redirect.cgroup import read_mount
 from redirect.errors import RedirectError
 from redirect.libnftables import Nft
 from redirect.nft_cgroups import CgroupElement, name_cgroups, read_cgroups
-from redirect.tables import read_table
+from redirect.tables import read_listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,8 @@ class Saved:
     """One table with its elements."""
 
     name: str
-    blocks: text.Blocks | None
-    """None: there was no such table."""
+    listing: str | None
+    """In the words of nft, without elements; None: there was no such table."""
     elements: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By the heading of their set, as nft lists them."""
     cgroups: Mapping[str, tuple[CgroupElement, ...]] = field(default_factory=dict)
@@ -29,12 +29,13 @@ class Saved:
 
 def save_table(nft: Nft, name: str) -> Saved:
     """The table as it is now. Counters are not part of it."""
-    blocks = read_table(nft, name)
-    sets = [heading for heading in blocks.sets if not heading.startswith("counter ")] if blocks else []
-    of_cgroups = [heading for heading in sets if blocks and text.holds_cgroups(blocks.bodies[heading])]
+    listing = read_listing(nft, name)
+    blocks = text.parse_table(listing or "")
+    sets = [heading for heading in blocks.sets if not heading.startswith("counter ")]
+    of_cgroups = [heading for heading in sets if text.holds_cgroups(blocks.bodies[heading])]
     return Saved(
         name,
-        blocks,
+        listing,
         read_at=time.monotonic(),
         elements={heading: _listed(nft, name, heading) for heading in sets if heading not in of_cgroups},
         cgroups={heading: read_cgroups(name, heading.partition(" ")[2]) for heading in of_cgroups},
@@ -49,7 +50,7 @@ def put_back(nft: Nft, saved: Iterable[Saved]) -> None:
     Raises:
         RedirectError: the kernel refused, as where the table is another program's own by now.
     """
-    changed = tuple(table for table in saved if read_table(nft, table.name) != table.blocks)
+    changed = tuple(table for table in saved if not _is_there(nft, table))
     if not changed:
         return
     now = time.monotonic()
@@ -62,7 +63,7 @@ def put_back(nft: Nft, saved: Iterable[Saved]) -> None:
 
 def render_anew(saved: Saved, now: float) -> str:
     """The table is destroyed, if it is there, and made as it was; without the elements that name cgroups."""
-    if saved.blocks is None:
+    if saved.listing is None:
         return text.render_removal(saved.name)
     passed_s = now - saved.read_at
     left = {
@@ -71,9 +72,17 @@ def render_anew(saved: Saved, now: float) -> str:
     }
     return "".join([
         text.render_removal(saved.name),
-        text.render_blocks(saved.name, saved.blocks),
+        saved.listing,
         *(text.render_add(saved.name, heading, elements) for heading, elements in left.items()),
     ])  # fmt: skip
+
+
+def _is_there(nft: Nft, saved: Saved) -> bool:
+    """Whether the table is as it was; in which order it has its chains is all the same."""
+    listing = read_listing(nft, saved.name)
+    if listing is None or saved.listing is None:
+        return listing is saved.listing
+    return text.parse_table(listing) == text.parse_table(saved.listing)
 
 
 def _render_cgroups(saved: Saved) -> str:

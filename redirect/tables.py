@@ -47,8 +47,14 @@ def leftover_twins(names: Iterable[str]) -> tuple[str, ...]:
 
 def read_table(nft: Nft, name: str) -> text.Blocks | None:
     """The table as the kernel has it, without counters and without elements; None if there is none."""
+    listing = read_listing(nft, name)
+    return None if listing is None else text.parse_table(listing)
+
+
+def read_listing(nft: Nft, name: str) -> str | None:
+    """As `read_table`, in the words of nft."""
     try:
-        return text.parse_table(nft.run(f"list table {text.FAMILY} {name}", flags=STATELESS | TERSE))
+        return nft.run(f"list table {text.FAMILY} {name}", flags=STATELESS | TERSE)
     except NothingThere:
         return None
 

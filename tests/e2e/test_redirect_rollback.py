@@ -137,6 +137,17 @@ def test_what_another_program_did_meanwhile_is_undone_too(
     assert host.run(find_drift, agent.elements) == ()
 
 
+def test_what_else_was_in_the_table_comes_back(host: Host, agent: Agent, meddle: Callable[[Callable[[], object]], None]) -> None:
+    """An object of a kind that no plan of ours has, here a quota; rolled back is to what was there, not to a plan."""
+    host.shell("nft", "add quota inet nodeagent theirs { over 25 mbytes }")
+    before, elements = stable_state_of(host), elements_of(host)
+    meddle(lambda: host.shell("nft", NO_TABLE))
+    with pytest.raises(RedirectError, match="all was put back"):
+        change(host)
+    assert stable_state_of(host) == before
+    assert elements_of(host) == elements
+
+
 def test_a_beat_that_ran_out_is_not_repeated(
     hosts: tuple[Host, Host], agent: Agent, meddle: Callable[[Callable[[], object]], None]
 ) -> None:
