@@ -56,8 +56,8 @@ def apply(settings: Settings, *, record_path: Path = RECORD_PATH) -> Report:
     filled, and refuses until somebody beats.
 
     Raises:
-        RedirectError: what could not be done or differs, and the cure. Nothing has changed then, and what somebody else
-            changed meanwhile is as it was before; unless the message says that not all could be put back.
+        RedirectError: what could not be done or differs, and the cure. Nothing has changed then, unless the message says that not
+            all could be put back; what somebody else changed of it meanwhile (with iptables: of the return path) is as before, too.
     """
     with locked_record(record_path) as file, open_tables(settings.backend) as tables, _whole_or_not() as undo:
         _refuse_beside(settings.backend)
