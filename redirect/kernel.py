@@ -5,7 +5,7 @@ milliseconds; an event loop calls it in a thread.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,13 @@ from redirect.record import RECORD_PATH, Record, locked_record
 from redirect.routing import Entry, add_entry, delete_entry, find_entry_drift, present_entries, wanted_entries
 from redirect.settings import Backend, ReturnPath, Settings
 from redirect.sockets import Dependents, find_dependents, read_sockets
-from redirect.sysctl import SYSCTLS, read_sysctls, unmet, write_sysctl
+from redirect.sysctl import SYSCTLS, Sysctl, read_sysctls, unmet, write_sysctl
 from redirect.tracked import forget_redirected
 
 __all__ = ["Report", "apply", "plan_text", "preview", "remove", "shared_helpers", "show", "try_agent_port", "verify"]
+
+_DIFFERS = "read back, the kernel differs from the plan"
+_UNKNOWN = "so it is not known what is in force: nodeagent intercept apply, or nodeagent intercept remove --now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,10 @@ def apply(settings: Settings, *, record_path: Path = RECORD_PATH) -> Report:
     filled, and refuses until somebody beats.
 
     Raises:
-        RedirectError: what could not be done or differs, and the cure; nothing has changed then.
+        RedirectError: what could not be done or differs, and the cure. Nothing has changed then, unless the message says that not
+            all could be put back; what somebody else changed of it meanwhile (with iptables: of the return path) is as before, too.
     """
-    with locked_record(record_path) as file, open_tables(settings.backend) as tables, ExitStack() as undo:
+    with locked_record(record_path) as file, open_tables(settings.backend) as tables, _whole_or_not() as undo:
         _refuse_beside(settings.backend)
         tables.judge(settings)
         before = file.read() or _lost_record(settings.return_path, is_installed=tables.is_installed())
@@ -69,8 +73,7 @@ def apply(settings: Settings, *, record_path: Path = RECORD_PATH) -> Report:
         ]
         drift = _find_all_drift(tables, settings)
         if drift:
-            raise RedirectError(f"read back, the kernel differs from the plan, so all was put back: {'; '.join(drift)}")
-        undo.pop_all()
+            raise _Differs("; ".join(drift))
     return Report(tuple(changes), emptied=tables.emptied)
 
 
@@ -150,6 +153,29 @@ def show() -> str:
 # --- helpers: one thing each, in the order of apply, then of remove ------------------------------------------------
 
 
+class _Differs(RedirectError):
+    """What was done does not read back as it was asked; the message lists how."""
+
+
+@contextmanager
+def _whole_or_not() -> Iterator[ExitStack]:
+    """What the stack holds is undone when the block fails, and the error says whether that went well."""
+    with ExitStack() as undo:
+        try:
+            yield undo
+        except RedirectError as error:
+            is_drift = isinstance(error, _Differs)
+            try:
+                undo.close()
+            except (OSError, RedirectError) as failure:
+                why = f"{_DIFFERS}: {error}" if is_drift else str(error)
+                raise RedirectError(f"{why}; not all could be put back: {failure}; {_UNKNOWN}") from error
+            if is_drift:
+                raise RedirectError(f"{_DIFFERS}, so all was put back: {error}") from error
+            raise
+        undo.pop_all()
+
+
 def _refuse_beside(backend: Backend) -> None:
     """Two backends at once would capture what the other has let go."""
     for other in installed_backends():
@@ -192,13 +218,14 @@ def _change_entries(path: ReturnPath, before: Record, undo: ExitStack) -> Iterat
     """Adds what is missing of the return path, and deletes what an earlier apply added for another one."""
     wanted = wanted_entries(path)
     present = present_entries((*wanted, *before.entries))
+    for entry in reversed(present):  # undone from the last: routes come before the rules that lead to them
+        undo.callback(_make_present, entry)
     for entry in (entry for entry in wanted if entry not in present):
         add_entry(entry)
         undo.callback(_make_absent, entry)
         yield f"{entry}: added"
     for entry in (entry for entry in before.entries if entry in present and entry not in wanted):
         delete_entry(entry)
-        undo.callback(_make_present, entry)
         yield f"{entry}: removed"
 
 
@@ -214,10 +241,17 @@ def _make_present(entry: Entry) -> None:
 
 
 def _change_sysctls(undo: ExitStack) -> Iterator[str]:
-    for sysctl, current in unmet(read_sysctls()):
+    values = read_sysctls()
+    for sysctl in (sysctl for sysctl in SYSCTLS if sysctl.name in values):
+        undo.callback(_make_value, sysctl, values[sysctl.name])
+    for sysctl, current in unmet(values):
         write_sysctl(sysctl, sysctl.wanted)
-        undo.callback(write_sysctl, sysctl, current)
         yield f"{sysctl.name}: {current} -> {sysctl.wanted}"
+
+
+def _make_value(sysctl: Sysctl, value: str) -> None:
+    if read_sysctls().get(sysctl.name) != value:
+        write_sysctl(sysctl, value)
 
 
 def _find_all_drift(tables: Tables, settings: Settings) -> tuple[str, ...]:

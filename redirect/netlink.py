@@ -97,14 +97,17 @@ def encode_attribute(kind: int, payload: bytes) -> bytes:
 
 def decode_attributes(data: bytes) -> dict[int, bytes]:
     """Attribute type -> payload; what follows a malformed attribute is ignored."""
-    found: dict[int, bytes] = {}
+    return dict(iterate_attributes(data))
+
+
+def iterate_attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """As `decode_attributes`, for lists in which all are of one type."""
     while len(data) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(data)
         if not _ATTRIBUTE.size <= length <= len(data):
             break
-        found[kind & _TYPE_MASK] = data[_ATTRIBUTE.size : length]
+        yield kind & _TYPE_MASK, data[_ATTRIBUTE.size : length]
         data = data[(length + 3) & ~3 :]
-    return found
 
 
 def _exchange(sock: socket.socket, kind: int, flags: int, body: bytes) -> list[bytes]:

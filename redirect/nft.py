@@ -55,6 +55,7 @@ FAMILY = "inet"
 _IP = {4: "ip", 6: "ip6"}
 _LOOPBACK = {4: "127.0.0.1", 6: "[::1]"}
 _DORMANT = "flags dormant"
+_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}  # nft's units of time
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +314,20 @@ def elements_in(body: Iterable[str]) -> frozenset[str]:
     """The elements in a set's listing, each as nft prints it."""
     found = re.search(r"elements = \{(.*)\}", " ".join(body))
     return frozenset(element.strip() for element in found[1].split(",")) if found else frozenset()
+
+
+def holds_cgroups(body: Iterable[str]) -> bool:
+    """Whether the set with this body is keyed by cgroup."""
+    return any("cgroupsv2" in line for line in body if line.startswith("type "))
+
+
+def aged(element: str, passed_s: float) -> str | None:
+    """The element so many seconds after it was listed; None if its time has run out by then."""
+    listed = re.search(r"expires (\S+)", element)
+    if not listed:
+        return element
+    left_ms = sum(int(n) * _MS[unit] for n, unit in re.findall(r"(\d+)(ms|[dhms])", listed[1])) - round(passed_s * 1000)
+    return element.replace(listed[0], f"expires {left_ms}ms") if left_ms > 0 else None
 
 
 def awakened(twin: Blocks) -> Blocks:

@@ -1,11 +1,13 @@
 """Both our tables in nftables, as one call of `kernel` handles them."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Self
 
 from redirect import nft as text
+from redirect.errors import RedirectError
 from redirect.libnftables import Nft
+from redirect.nft_saved import put_back, save_table
 from redirect.plan import KEEPER, MAIN, plan
 from redirect.settings import Settings
 from redirect.tables import Swap, diff_table, find_table_drift, installed_names, leftover_twins, swap_back, try_swap
@@ -45,14 +47,18 @@ class NftTables:
         self._swaps(settings)
 
     def change(self, settings: Settings, undo: ExitStack) -> Iterator[str]:
-        """All tables in one transaction; then those wake up that somebody had put to sleep. `undo` puts all back."""
+        """All tables in one transaction; then those wake up that somebody had put to sleep. `undo` puts all back.
+
+        What somebody else does to the tables meanwhile is undone, too.
+        """
+        before = tuple(save_table(self._nft, table.name) for table in plan(settings))
         swaps = self._swaps(settings)
+        undo.callback(put_back, self._nft, before)
         if swaps:
             self._nft.run("".join(swap.forward for swap in swaps))
-            undo.callback(swap_back, self._nft, swaps)
+            undo.callback(self._try_swap_back, swaps)
         for swap in (swap for swap in swaps if swap.is_asleep):
             self._nft.run(text.render_waking(swap.name))
-            undo.callback(self._nft.run, text.render_sleeping(swap.name))
         self.emptied = tuple(name for swap in swaps for name in swap.emptied)
         yield from (f"table {text.FAMILY} {s.name}: {'installed' if s.is_new else 'rules replaced'}" for s in swaps)
 
@@ -84,6 +90,13 @@ class NftTables:
         for swap in swaps:
             self._nft.check(swap.forward)
         return swaps
+
+    def _try_swap_back(self, swaps: Iterable[Swap]) -> None:
+        """The way back that opens no gap and keeps what the agent has put into the sets since."""
+        with suppress(RedirectError):  # it does not fit what somebody else has made of the tables: they are made anew then
+            for swap in (swap for swap in swaps if swap.is_asleep):
+                self._nft.run(text.render_sleeping(swap.name))
+            swap_back(self._nft, swaps)
 
     def _delete(self, names: Iterable[str]) -> Iterator[str]:
         names = tuple(names)

@@ -47,8 +47,14 @@ def leftover_twins(names: Iterable[str]) -> tuple[str, ...]:
 
 def read_table(nft: Nft, name: str) -> text.Blocks | None:
     """The table as the kernel has it, without counters and without elements; None if there is none."""
+    listing = read_listing(nft, name)
+    return None if listing is None else text.parse_table(listing)
+
+
+def read_listing(nft: Nft, name: str) -> str | None:
+    """As `read_table`, in the words of nft."""
     try:
-        return text.parse_table(nft.run(f"list table {text.FAMILY} {name}", flags=STATELESS | TERSE))
+        return nft.run(f"list table {text.FAMILY} {name}", flags=STATELESS | TERSE)
     except NothingThere:
         return None
 
@@ -136,14 +142,10 @@ def _with_elements(nft: Nft, swap: Swap) -> Swap:
     for heading in swap.dropped:
         body = listed.get(heading, ())
         elements = sorted(text.elements_in(body))
-        if _holds_cgroups(body):
+        if text.holds_cgroups(body):
             # Listed as a number: a cgroup that is gone. It matches nothing, and nft would not take it.
             named = [element for element in elements if element.startswith('"')]
             cgroups.append(text.render_add(swap.name, heading, named))
         else:
             plain.append(text.render_add(swap.name, heading, elements))
     return replace(swap, back=swap.back + "".join(plain), back_cgroups="".join(cgroups))
-
-
-def _holds_cgroups(body: Iterable[str]) -> bool:
-    return any("cgroupsv2" in line for line in body if line.startswith("type "))

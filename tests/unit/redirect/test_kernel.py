@@ -33,6 +33,37 @@ def test_what_cannot_be_asked_of_before_keeps_no_rule_away(monkeypatch: pytest.M
     assert str(error) in said
 
 
+@pytest.mark.parametrize("failed", [None, RedirectError("busy"), OSError(28, "disk is full")])
+def test_a_failure_says_whether_all_was_put_back(failed: Exception | None) -> None:
+    """With the difference or failure that began it, and the cure where what is in force is not known."""
+
+    def undo_it() -> None:
+        if failed:
+            raise failed
+
+    def fail(error: RedirectError) -> None:
+        with kernel._whole_or_not() as undo:
+            undo.callback(undo_it)
+            raise error
+
+    for error, began in ((kernel._Differs("a rule"), "read back, the kernel differs from the plan"), (RedirectError("no"), "no")):
+        with pytest.raises(RedirectError) as caught:
+            fail(error)
+        said = str(caught.value)
+        assert said.startswith(began)
+        assert str(error) in said
+        assert ("not all could be put back" in said and "nodeagent intercept apply" in said) is bool(failed)
+        assert "all was put back" not in said or not failed
+
+
+def test_what_went_well_is_not_undone() -> None:
+    """Nothing is put back then."""
+    undone: list[str] = []
+    with kernel._whole_or_not() as undo:
+        undo.callback(undone.append, "it")
+    assert undone == []
+
+
 def test_a_report_of_nothing_is_empty() -> None:
     """So that `if report.changes` reads as it should."""
     assert Report() == Report(changes=(), left=(), emptied=())

@@ -7,7 +7,15 @@ import struct
 
 import pytest
 
-from redirect.netlink import ask, decode_attributes, encode_attribute, open_netlink, order, split_rows
+from redirect.netlink import (
+    ask,
+    decode_attributes,
+    encode_attribute,
+    iterate_attributes,
+    open_netlink,
+    order,
+    split_rows,
+)
 
 ERROR, DONE = 2, 3
 SOCK_DIAG, BY_FAMILY = 4, 20
@@ -23,6 +31,12 @@ def test_attributes_are_padded_and_read_back() -> None:
     data = encode_attribute(1, b"abc") + encode_attribute(2 | 0x8000, b"") + encode_attribute(3, b"12345678")
     assert len(data) == 8 + 4 + 12
     assert decode_attributes(data) == {1: b"abc", 2: b"", 3: b"12345678"}
+
+
+def test_a_list_keeps_all_of_one_type() -> None:
+    """Where the attributes of a message would be one."""
+    data = encode_attribute(1, b"abc") + encode_attribute(1, b"d")
+    assert [*iterate_attributes(data)] == [(1, b"abc"), (1, b"d")]
 
 
 @pytest.mark.parametrize("data", [b"", b"\x04", struct.pack("=HH", 3, 1), struct.pack("=HH", 9, 1) + b"abc", b"\0" * 64])

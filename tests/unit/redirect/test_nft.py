@@ -216,3 +216,26 @@ def test_a_table_is_removed_whether_it_is_there_or_not() -> None:
     assert text.render_removal("t") == "add table inet t\ndelete table inet t\n"
     assert text.render_waking("t") == "add table inet t\n"
     assert text.render_sleeping("t") == "table inet t {\n\tflags dormant\n}\n"
+
+
+@pytest.mark.parametrize(
+    ("listed", "passed_s", "left"),
+    [
+        ("tcp", 9.0, "tcp"),
+        ("tcp expires 4s856ms", 1.0, "tcp expires 3856ms"),
+        ("tcp timeout 2h expires 1h59m59s", 0.5, "tcp timeout 2h expires 7198500ms"),
+        ("tcp expires 1d", 86_399.0, "tcp expires 1000ms"),
+        ("tcp expires 500ms", 0.5, None),
+        ("tcp expires 0s", 0.0, None),
+    ],
+)
+def test_an_element_has_less_time_left_later(listed: str, passed_s: float, left: str | None) -> None:
+    """In the units of nft; none when it is over."""
+    assert text.aged(listed, passed_s) == left
+
+
+def test_sets_keyed_by_cgroup_are_known_by_their_type() -> None:
+    """With or without a value."""
+    assert text.holds_cgroups(("type cgroupsv2", "size 100"))
+    assert text.holds_cgroups(("type cgroupsv2 : mark",))
+    assert not text.holds_cgroups(("type ipv4_addr", "elements = { 192.0.2.1 }"))
