@@ -15,7 +15,7 @@ from tests.e2e.support.solo import Solo
 from tests.e2e.support.waiting import wait_until
 from tests.e2e.test_processes import Load, listening_inodes
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("tunnels_only")]
+pytestmark = pytest.mark.timeout(600)
 _PROGRAM = """\
 #!{python}
 import nodeagent.process.handover
