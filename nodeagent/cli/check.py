@@ -57,7 +57,7 @@ def check(*, pre: bool, wait_s: float | None, config_path: Path, output: str, so
     began = time.monotonic()
     while True:
         facts = gather(read_scope(config_path, socket_path, is_pre=pre), _say)
-        findings = judge(facts, is_root=os.geteuid() == 0, again=_again(config_path, socket_path))
+        findings = judge(facts, is_root=os.geteuid() == 0, again=_again(config_path, socket_path, is_pre=pre))
         failed = [finding for finding in findings if finding.level == "failed"]
         left_s = (wait_s or 0.0) - (time.monotonic() - began)
         if not failed or left_s <= 0:
@@ -83,10 +83,10 @@ def screen(findings: Sequence[Finding]) -> list[str]:
     return [*lines, _sum(findings)]
 
 
-def _again(config_path: Path, socket_path: str | None) -> str:
+def _again(config_path: Path, socket_path: str | None, *, is_pre: bool) -> str:
     """The command, with what it was told of this host."""
     config = () if config_path == DEFAULT_PATH else ("--config", str(config_path))
-    return shlex.join(("nodeagent", "check", *config, *(("--socket", socket_path) if socket_path else ())))
+    return shlex.join(("nodeagent", "check", *(("--pre",) if is_pre else ()), *config, *(("--socket", socket_path) if socket_path else ())))
 
 
 def _say(what: str) -> None:

@@ -67,7 +67,7 @@ class _Lazy(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """The command, else a usage error with the one that was probably meant: click knows only commands that are loaded."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and not ctx.resilient_parsing and args[0] not in COMMANDS and not args[0].startswith("-"):
             from nodeagent.tables import suggest  # noqa: PLC0415 - imports that no command which is there needs
 
             ctx.fail(f"No such command {args[0]!r}{suggest(args[0], COMMANDS)}")

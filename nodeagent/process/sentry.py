@@ -122,7 +122,9 @@ class Sentry:
         self._look_at = time.monotonic()
         self._ends_at = self._look_at + limits.SENTRY_ALONE_S
         if self._holds_until:
-            self._missed_s = max(0.0, self._look_at - (self._holds_until - limits.ALIVE_S) - limits.BEAT_S)
+            missed_s = self._look_at - (self._holds_until - limits.ALIVE_S) - limits.BEAT_S
+            # Also where the supervisor alone hung: a worker that lives gets the time in which it accepts.
+            self._missed_s = min(max(0.0, missed_s), limits.SENTRY_ALONE_PATIENCE_S - limits.SENTRY_PATIENCE_S)
         return True
 
     def _heed(self, until: float) -> None:
@@ -139,7 +141,7 @@ class Sentry:
         before = self._number
         try:
             rows = tuple(self._read())
-            self._seen = {each: self._seen.get(each, known) for each in find_unaccepted(rows)}
+            self._seen = {each: min(self._seen.get(each, known), known) for each in find_unaccepted(rows)}
             for each, since in self._seen.items():
                 if now - since >= self._patience_s:
                     self._number += self._end(each)
@@ -148,7 +150,7 @@ class Sentry:
         except (OSError, RedirectError) as error:
             self._fail(str(error))
         self._look_at = time.monotonic() + limits.SENTRY_LOOK_S  # a look may take longer than is waited for
-        if self._number == before:
+        if self._number == before or self._is_alone:  # the next supervisor may end it at any time
             self._tell()
 
     def _tell(self) -> None:

@@ -111,8 +111,9 @@ def test_the_socket_that_was_named_is_in_every_question_and_hint(tmp_path: Path,
     assert (scope.is_elsewhere, read_scope(path, "/run/nodeagent/api.sock", is_pre=False).is_elsewhere) == (True, False)
     (found, *_) = judge(Facts(agent=host_probe.agent(scope)))
     assert (found.found, found.cure) == ("ill", "nodeagent status --socket '/a socket'")
-    closed = judge(Facts(users=Blind("permission denied")), again=module._again(path, "/a socket"))
+    closed = judge(Facts(users=Blind("permission denied")), again=module._again(path, "/a socket", is_pre=False))
     assert [each.cure for each in closed] == [f"run it as root: sudo nodeagent check --config {path} --socket '/a socket'"]
+    assert module._again(module.DEFAULT_PATH, None, is_pre=True) == "nodeagent check --pre"
 
 
 def test_the_real_thing_on_this_machine(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def completed(line: str) -> list[str]:
         ("nodeagent enforce --socket {0} --service z", []),
         ("nodeagent enforce --since 1", ["1h", "1d"]),
         ("nodeagent lab catalog re", ["restart"]),
+        ("nodeagent stauts --o", []),
     ],
 )
 def test_names_come_from_the_agent(agent: str, line: str, offered: list[str]) -> None:

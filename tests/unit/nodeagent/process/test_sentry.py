@@ -104,8 +104,9 @@ def clocked(
     monkeypatch.setattr(sentry_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     with beats, supervisor:
         supervisor.send(BEAT.pack(clock.now + holds_s))
+        clock.end = supervisor.close
         if ends:
-            supervisor.close()
+            clock.end()
         sentry._hear()
         yield sentry, clock, ended
 
@@ -178,6 +179,35 @@ def test_alone_it_counts_how_long_nobody_had_beaten(monkeypatch: pytest.MonkeyPa
         clock.now += limits.SENTRY_LOOK_S
         sentry._look()
         assert ended
+
+
+@pytest.mark.parametrize("unbeaten_s", [4.6, 6.0, 10.0])
+def test_alone_it_gives_workers_that_live_the_time_in_which_they_accept(monkeypatch: pytest.MonkeyPatch, unbeaten_s: float) -> None:
+    """Its supervisor alone hung, and was ended by the service manager."""
+    with clocked(monkeypatch, holds_s=limits.ALIVE_S - unbeaten_s, ends=True) as (sentry, clock, ended):
+        for _ in range(math.ceil(limits.SENTRY_PATIENCE_S / limits.SENTRY_LOOK_S)):
+            sentry._look()
+            assert not ended
+            clock.now += limits.SENTRY_LOOK_S
+        sentry._look()
+        assert ended
+
+
+def test_whom_it_had_seen_waits_no_longer_once_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers hung at the last beat, and their supervisor ends just before the switch falls."""
+    with clocked(monkeypatch, holds_s=limits.ALIVE_S) as (sentry, clock, ended):
+        began, clock.now = clock.now, clock.now + limits.ALIVE_S - limits.SENTRY_AHEAD_S - limits.SENTRY_PATIENCE_S
+        for _ in range(2):
+            sentry._look()
+            clock.now += limits.SENTRY_LOOK_S
+        assert not ended
+        clock.end()
+        clock.now -= 0.1
+        sentry._hear()
+        while not ended:
+            sentry._look()
+            clock.now += limits.SENTRY_LOOK_S
+        assert clock.now - limits.SENTRY_LOOK_S - began <= limits.ALIVE_S
 
 
 def test_what_it_ended_is_told_when_the_supervisor_goes(scene: Scene, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
