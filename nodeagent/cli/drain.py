@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -44,13 +45,13 @@ def drain(
     host = load_config(config_path).host.name
     if output == "table":
         click.echo(f"drained: {host} takes no new work")
-    left = _wait(where, config_path, wait_s) if wait_s is not None else ""
+    left = _wait(where, config_path, wait_s) if wait_s is not None else None
     if output == "json":
-        _show(host, drained=True, left=left or None)
-    elif wait_s is not None and not left:
+        _show(host, drained=True, left=left)
+    elif left and not left.words:
         click.echo("no connection from another host is open")
-    if left:
-        click.echo(f"Error: {left}; nothing is cut. See: nodeagent connections", err=True)
+    if left and left.words:
+        click.echo(f"Error: {left.words}; nothing is cut. See: nodeagent connections", err=True)
         raise SystemExit(EXIT_TIMEOUT)
 
 
@@ -66,6 +67,15 @@ def undrain(*, token_file: Path | None, config_path: Path, output: str) -> None:
         _show(host, drained=False, left=None)
     else:
         click.echo(f"back at work: {host}")
+
+
+class _Left(NamedTuple):
+    """What is still open from other hosts."""
+
+    number: int | None
+    """None: the agent did not tell all of it."""
+    words: str
+    """Empty: nothing is."""
 
 
 def inbound(rows: Iterable[ConnectionRow]) -> list[ConnectionRow]:
@@ -84,36 +94,33 @@ def _maintain(config_path: Path, token_file: Path | None, *, enable: str, reason
     open_host(config_path, token_file).ask("PUT", "/v1/agent/maintenance", enable=enable, reason=reason, node=node)
 
 
-def _show(host: str, *, drained: bool, left: str | None) -> None:
-    """For programs; `left` says what kept a wait from its end."""
-    show_json({"apiVersion": API_VERSION, "host": host, "drained": drained, "open": left})
+def _show(host: str, *, drained: bool, left: _Left | None) -> None:
+    """For programs; `open` is a number where it was waited for and is known, and `why` says what kept the wait from its end."""
+    number, why = left or (None, "")
+    show_json({"apiVersion": API_VERSION, "host": host, "drained": drained, "open": number, "why": why})
 
 
-def _wait(where: str, config_path: Path, wait_s: float) -> str:
-    """What is still open when the time is over; empty: nothing is."""
+def _wait(where: str, config_path: Path, wait_s: float) -> _Left:
+    """What is still open at the end, which comes early where nothing is."""
     end, told = time.monotonic() + wait_s, ""
-    while left := _look_again(where, config_path):
-        left_s = end - time.monotonic()
-        if left_s <= 0:
-            return left
-        if left != told:
-            told = left
-            click.echo(f"{left}; {left_s:.0f} s left", err=True)
+    while (left := _look_again(where, config_path)).words and (left_s := end - time.monotonic()) > 0:
+        if left.words != told:
+            told = left.words
+            click.echo(f"{told}; {left_s:.0f} s left", err=True)
         time.sleep(min(_LOOK_S, left_s))
-    return ""
+    return left
 
 
-def _look_again(where: str, config_path: Path) -> str:
+def _look_again(where: str, config_path: Path) -> _Left:
     """As `_look`; an agent that answers no more is replacing itself, or whoever waits is told so at the end."""
     try:
         return _look(where, config_path)
     except (AgentUnreachableError, AgentSilentError):
-        return "the agent does not tell its connections"
+        return _Left(None, "the agent does not tell its connections")
 
 
-def _look(where: str, config_path: Path) -> str:
-    """What is still open from other hosts; empty: nothing is."""
+def _look(where: str, config_path: Path) -> _Left:
     answer = ask("/v1/connections", ConnectionsAnswer, socket_path=where, query={"limit": str(limits.API_ROWS_MAX)}, config=config_path)
     if rows := inbound(answer.connections):
-        return summary(rows)
-    return f"{answer.unanswered} workers did not tell their connections" if answer.unanswered else ""
+        return _Left(None if answer.unanswered else len(rows), summary(rows))
+    return _Left(None, f"{answer.unanswered} workers did not tell their connections") if answer.unanswered else _Left(0, "")

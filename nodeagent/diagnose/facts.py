@@ -47,6 +47,8 @@ class Programs:
     python: str
     missing: tuple[str, ...] = ()
     """Libraries that cannot be loaded, and why: `ngh2 (No module named 'ngh2')`."""
+    closed: str = ""
+    """What lets nobody but its owner in: the agent's users could not run what is there; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,10 +40,12 @@ def judge_config(config: ConfigFile) -> Iterator[Verdict]:
 
 
 def judge_programs(programs: Programs) -> Iterator[Verdict]:
-    """Every library can be loaded."""
+    """Every library can be loaded, by the agent's users, too."""
     for missing in programs.missing:
         yield fail(f"a library cannot be loaded: {missing}", "install nodeagent anew, and on Debian: apt install libseccomp2")
-    if not programs.missing:
+    if programs.closed:
+        yield fail(f"the agent's users cannot run what is in {programs.closed}", f"chmod -R go+rX {programs.closed}, or install it elsewhere, with umask 022")
+    if not programs.missing and not programs.closed:
         yield well(f"Python {programs.python} and every library")
 
 

@@ -7,10 +7,14 @@ import platform
 import pwd
 import shlex
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
+import nodeagent
 from nodeagent.config import agent_ports
 from nodeagent.control.report import Status
 from nodeagent.diagnose.facts import (
@@ -65,7 +69,17 @@ def programs(scope: Scope) -> Programs:
     missing = [*filter(None, map(_complaint, _LIBRARIES))]
     if scope.config and scope.config.intercept.backend == "iptables" and importlib.util.find_spec("iptc") is None:
         missing.append('iptc, for backend = "iptables": pip install \'nodeagent[iptables]\'')
-    return Programs(platform.python_version(), tuple(missing))
+    return Programs(platform.python_version(), tuple(missing), _try_closed(Path(sys.executable), Path(nodeagent.__file__), Path(msgspec.__file__)))
+
+
+def _try_closed(*files: Path) -> str:
+    """The first of the files, or of the directories above them and above what they are links to, that lets only its owner in."""
+    for path in (*files, *(each.resolve() for each in files)):
+        for place in (*reversed(path.parents), path):
+            wanted = stat.S_IXOTH if place.is_dir() else stat.S_IROTH
+            if not place.stat().st_mode & wanted:
+                return str(place)
+    return ""
 
 
 def start_link(scope: Scope, root: Path = _ROOT) -> StartLink | None:

@@ -114,9 +114,10 @@ def test_programs_get_one_document(host: list[str], asked: Asked, monkeypatch: p
     agent(monkeypatch, answer(row("tunnel")), answer())
     head = {"apiVersion": "nodeagent/v1", "host": "host1"}
     waited = CliRunner().invoke(drain, [*host, "--wait", "60", "-o", "json"])
-    assert (waited.exit_code, json.loads(waited.stdout)) == (0, head | {"drained": True, "open": None})
-    assert json.loads(CliRunner().invoke(undrain, [*host, "-o", "json"]).stdout) == head | {"drained": False, "open": None}
+    assert (waited.exit_code, json.loads(waited.stdout)) == (0, head | {"drained": True, "open": 0, "why": ""})
+    assert json.loads(CliRunner().invoke(undrain, [*host, "-o", "json"]).stdout) == head | {"drained": False, "open": None, "why": ""}
     agent(monkeypatch, answer(row("tunnel")))
     in_vain = CliRunner().invoke(drain, [*host, "--wait", "0.05", "-o", "json"])
-    assert (in_vain.exit_code, json.loads(in_vain.stdout)["open"].split(",")[0]) == (5, "1 connections from other hosts are open")
+    told = json.loads(in_vain.stdout)
+    assert (in_vain.exit_code, told["open"], told["why"].split(",")[0]) == (5, 1, "1 connections from other hosts are open")
     assert "Error: 1 connections" in in_vain.stderr

@@ -50,6 +50,12 @@ def test_a_library_that_cannot_be_loaded_is_named() -> None:
     assert only(host.judge_programs(Programs("3.11")))[0] == "ok"
 
 
+def test_programs_that_only_root_can_run_are_named() -> None:
+    """With what opens them: control and the workers have users of their own."""
+    found = only(host.judge_programs(Programs("3.11", closed="/root")))
+    assert (found[0], "/root" in found[1], "umask 022" in found[2]) == ("failed", True, True)
+
+
 def test_users_that_are_missing() -> None:
     """As systemd makes them."""
     assert only(host.judge_users("there is no user 'nodeagent'")) == ("failed", "there is no user 'nodeagent'", "systemd-sysusers")

@@ -46,6 +46,17 @@ def test_libraries_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing.startswith("ngh2 (")
 
 
+def test_what_only_its_owner_can_run_is_named(tmp_path: Path) -> None:
+    """The first directory on the way; else a file that is not to be read. This very tree is run by others, too."""
+    assert host.programs(scope()).closed == ""
+    tmp_path.chmod(0o700)
+    closed = Path(host._try_closed(tmp_path / "python3"))
+    assert closed in (tmp_path, *tmp_path.parents)
+    assert not closed.stat().st_mode & 0o001
+    link = Path("/") / "etc" / "shadow"
+    assert host._try_closed(link) == str(link)
+
+
 def test_python_iptables_is_looked_for_where_it_is_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     """And is not imported: it may end the process."""
     config = scope().settings
