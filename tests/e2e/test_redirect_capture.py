@@ -107,7 +107,7 @@ def test_a_neighbour_with_a_link_local_address_as_our_own_is_reached(mesh: tuple
     host.shell("ip", "link", "add", "bridge0", "type", "veth", "peer", "name", "port0")
     for device in ("bridge0", "port0"):
         host.shell("ip", "link", "set", device, "up")
-    for each, address, device in ((host, "fe80::1", "bridge0"), (host, "fe80::77", "eth0"), (peer, "fe80::1", "eth0")):
+    for each, address, device in ((host, "fe80::1", "bridge0"), (host, "fe80::79", "eth0"), (peer, "fe80::1", "eth0")):
         each.shell("ip", "addr", "add", f"{address}/64", "dev", device, "nodad")
     peer.listen("neighbour", "fe80::1%eth0", WEB)
     host.listen("app", "fe80::1%bridge0", WEB)
