@@ -130,6 +130,8 @@ def test_ten_thousand_short_connections(bare: Lab, meshed: Lab, capture: Capture
     assert short_lives(meshed, way, canary) == {"answered": COUNT}
     mesh.wait_quiet(meshed)
     wait_until(lambda: opened(meshed, WAYS[way][0]) == before + COUNT, "all of them are counted")
+    asked = meshed.exec(WAYS[way][0], "nodeagent", "service", "list")  # of a host's own calls nothing crosses the wire
+    assert asked.returncode == 0, asked.stderr
     wire.assert_never_in_clear(canary)
 
 
