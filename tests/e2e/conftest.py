@@ -15,6 +15,7 @@ from nodeagent.lab.layout import lab_directory
 from nodeagent.lab.teardown import take_down
 from redirect.backend import BACKENDS
 from redirect.settings import Backend
+from tests.e2e.netns import Host, two_hosts
 from tests.e2e.support.arena import Arena
 from tests.e2e.support.remains import remains_of
 from tests.e2e.support.wire import Wire, new_canary
@@ -46,6 +47,19 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def new_name() -> Callable[[], str]:
     """Names of labs that no other run uses; whoever brings one up takes it down."""
     return lambda: f"{PREFIX}-{next(_numbers)}"
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[Host, Host]]:
+    """Two fresh hosts with a network between them and nothing else, for tests of `redirect` alone."""
+    with two_hosts() as pair:
+        yield pair
+
+
+@pytest.fixture
+def host(hosts: tuple[Host, Host]) -> Host:
+    """A fresh host."""
+    return hosts[0]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,26 +31,12 @@ from tests.e2e.netns import (
     settings_for,
     start_agent,
     state_of,
-    two_hosts,
 )
 from tests.e2e.support.elements import find_drift
 from tests.support.eventually import eventually
 
 UNIT = "system.slice/web.service"
 TWIN = "table inet nodeagent_twin_4711 { flags dormant; }"
-
-
-@pytest.fixture
-def hosts() -> Iterator[tuple[Host, Host]]:
-    """Two fresh hosts."""
-    with two_hosts() as pair:
-        yield pair
-
-
-@pytest.fixture
-def host(hosts: tuple[Host, Host]) -> Host:
-    """A fresh host."""
-    return hosts[0]
 
 
 def verify(host: Host) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """What apply leaves where another program changes our rules between its change and the read-back: what was before, nftables."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,6 @@ from tests.e2e.netns import (
     record_path,
     start_agent,
     state_of,
-    two_hosts,
 )
 from tests.e2e.support.elements import find_drift
 
@@ -48,19 +47,6 @@ CASES = {
     "keeper deleted": ("delete table inet nodeagent_keeper", "table inet nodeagent_keeper is missing"),
     "ruleset flushed": ("flush ruleset", "table inet nodeagent_keeper is missing"),
 }
-
-
-@pytest.fixture
-def hosts() -> Iterator[tuple[Host, Host]]:
-    """Two fresh hosts."""
-    with two_hosts() as pair:
-        yield pair
-
-
-@pytest.fixture
-def host(hosts: tuple[Host, Host]) -> Host:
-    """A fresh host."""
-    return hosts[0]
 
 
 @pytest.fixture
