@@ -39,8 +39,8 @@ class Guard:
     ) -> None:  # fmt: skip
         """`settings`: None where interception is switched off; then nothing here touches the kernel, but `remove`.
 
-        stays_closed: whether a unit may never bypass a dead agent. on_beat: told of each beat for how long it holds; 0: none is
-        to hold any more.
+        stays_closed: whether a unit may never bypass a dead agent. on_beat: told of each beat for how long it would hold, had it been
+        when those who serve were last heard; 0: none is to hold any more.
         """
         self._rules: Condition = "off"
         self._why = _OFF
@@ -169,9 +169,9 @@ class Guard:
         may_bypass = frozenset(unit.mark for unit in units if not self._stays_closed(unit.unit))
         return self._try("units", lambda elements: self._set_units(elements, marks, may_bypass))
 
-    def beat(self, lives_s: int = limits.ALIVE_S) -> None:
-        """New connections are captured for the next seconds."""
-        self._on_beat(lives_s)
+    def beat(self, lives_s: int = limits.ALIVE_S, unheard_s: float = 0.0) -> None:
+        """New connections are captured for the next seconds. For `unheard_s` somebody who serves has not answered."""
+        self._on_beat(lives_s - unheard_s)
         self._try("beat", lambda elements: elements.beat(lives_s))
 
     def stop_beat(self) -> None:

@@ -1,6 +1,7 @@
 """Whether the workers are alive: who is asked, who is believed, who is replaced."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -35,6 +36,8 @@ class Verdict:
     """Numbers of workers to replace."""
     held: tuple[int, ...] = ()
     """Of those that were killed and do not end."""
+    unheard_s: float = 0.0
+    """For so long one of those that serve has not answered."""
 
 
 def judge(pulses: Sequence[Pulse], now: float, resumed_at: float = float("-inf")) -> Verdict:
@@ -46,9 +49,10 @@ def judge(pulses: Sequence[Pulse], now: float, resumed_at: float = float("-inf")
     does a spare, but one that hangs is of no use.
     """
     serving = [pulse for pulse in pulses if pulse.state == State.SERVING]
-    is_beating = bool(serving) and all(now - pulse.answered_at <= limits.ANSWER_S for pulse in serving)
+    unheard_s = max((now - pulse.answered_at for pulse in serving), default=0.0)
     held = tuple(pulse.number for pulse in pulses if now - max(pulse.killed_at, resumed_at) >= limits.KILLED_S)
-    return Verdict(is_beating, tuple(pulse.number for pulse in pulses if _is_hung(pulse, now, resumed_at)), held)
+    hung = tuple(pulse.number for pulse in pulses if _is_hung(pulse, now, resumed_at))
+    return Verdict(bool(serving) and unheard_s <= limits.ANSWER_S, hung, held, unheard_s)
 
 
 def _is_hung(pulse: Pulse, now: float, resumed_at: float) -> bool:
@@ -70,9 +74,11 @@ class Heartbeat:
     """Asks every worker each BEAT_S, and acts on the answers. Owned by the supervisor."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, fleet: Fleet, on_beat: Callable[[], None], on_alive: Callable[[], None]
+        self, loop: asyncio.AbstractEventLoop, fleet: Fleet, on_beat: Callable[[float], None], on_alive: Callable[[], None]
     ) -> None:
-        """`on_beat`: new connections will be served. `on_alive`: this process does what it should, also in a drain.
+        """`on_beat`: new connections will be served; for so long somebody who serves has not answered.
+
+        `on_alive`: this process does what it should, also in a drain.
 
         A worker that hangs is replaced, even where SIGKILL does not end it, and no reason to end this process; one that serves nobody
         though it replaces them is. Until it has served once, there is a limit for starts.
@@ -90,8 +96,21 @@ class Heartbeat:
     async def run(self) -> None:
         """Beats until cancelled."""
         while True:
+            self.ask()
+            await asyncio.sleep(limits.HEAR_S)
             self.tick()
-            await asyncio.sleep(limits.BEAT_S)
+            await asyncio.sleep((limits.LATE_BEAT_S if self._is_late() else limits.BEAT_S) - limits.HEAR_S)
+
+    def ask(self) -> None:
+        """Every worker, whether its loop turns."""
+        self._number += 1
+        for worker in self._fleet.living():
+            worker.ping(self._number & 0xFFFFFFFF)
+
+    def _is_late(self) -> bool:
+        """Whether somebody who serves has not answered the last question, nor the one before."""
+        serving = (worker for worker in self._fleet.living() if worker.state == State.SERVING)
+        return any(self._loop.time() - worker.answered_at > 2 * limits.BEAT_S for worker in serving)
 
     def tick(self) -> None:
         """One beat. After a pause of this very process (a stopped machine, a busy one) the workers' time begins anew."""
@@ -102,9 +121,6 @@ class Heartbeat:
         self._act(now)
         if self.is_draining or now - self._served_at <= limits.UNSERVED_S:
             self._on_alive()
-        self._number += 1
-        for worker in self._fleet.living():
-            worker.ping(self._number & 0xFFFFFFFF)
 
     def _act(self, now: float) -> None:
         workers = {worker.number: worker for worker in self._fleet.living()}
@@ -113,10 +129,11 @@ class Heartbeat:
         for number in verdict.held:
             _give_up(workers.pop(number))
         for number in filter(workers.__contains__, verdict.hung):
-            _log.error("worker_hung", worker=number, pid=workers[number].pid, state=str(workers[number].state))
+            if math.isinf(workers[number].killed_at):
+                _log.error("worker_hung", worker=number, pid=workers[number].pid, state=str(workers[number].state))
             workers[number].kill()
         if (verdict.is_beating or self._fleet.is_holding) and not self.is_draining:
-            self._on_beat()
+            self._on_beat(verdict.unheard_s)
         if verdict.is_beating:
             self._served_at = now
 

@@ -25,7 +25,10 @@ from redirect.errors import RedirectError
 from redirect.sockets import read_rows
 
 BEAT = struct.Struct("=d")
-"""What it is told: until when the switch holds, of the monotonic clock. Infinity: nobody beats any more, and that is meant."""
+"""What it is told: until when the switch holds, of the monotonic clock, as counted from when those who serve were last heard.
+
+Infinity: nobody beats any more, and that is meant.
+"""
 LEAVE = -math.inf
 """The last word of a supervisor that leaves on purpose. Where the channel ends without it, the sentry goes on alone."""
 WATCHES = b"w"
@@ -76,11 +79,11 @@ class Sentry:
         self._read = look
         self._look_at = math.inf
         self._holds_until = 0.0
-        """How long the switch holds, as far as that was told."""
+        """What it was told last; 0: nothing that would end."""
         self._ends_at = math.inf
         """When it ends by itself: it is alone then."""
         self._missed_s = 0.0
-        """For so long nobody had beaten when it came to be alone: who waits then may wait as long."""
+        """For so long more than usual nobody was heard when it came to be alone: who waits then may wait as long."""
         self._seen: dict[Unaccepted, float] = {}
         """Who waits, and since when that is known."""
         self._number = 0
@@ -121,10 +124,12 @@ class Sentry:
             return True
         self._look_at = time.monotonic()
         self._ends_at = self._look_at + limits.SENTRY_ALONE_S
+        more_s = limits.SENTRY_ALONE_PATIENCE_S - limits.SENTRY_PATIENCE_S
+        self._seen = {each: since - more_s for each, since in self._seen.items()}
         if self._holds_until:
             missed_s = self._look_at - (self._holds_until - limits.ALIVE_S) - limits.BEAT_S
             # Also where the supervisor alone hung: a worker that lives gets the time in which it accepts.
-            self._missed_s = min(max(0.0, missed_s), limits.SENTRY_ALONE_PATIENCE_S - limits.SENTRY_PATIENCE_S)
+            self._missed_s = min(max(0.0, missed_s), more_s)
         return True
 
     def _heed(self, until: float) -> None:
@@ -149,7 +154,10 @@ class Sentry:
                 self._ends_at = now
         except (OSError, RedirectError) as error:
             self._fail(str(error))
-        self._look_at = time.monotonic() + limits.SENTRY_LOOK_S  # a look may take longer than is waited for
+        looked_at = time.monotonic()  # a look may take longer than is waited for
+        due = (since + self._patience_s for since in self._seen.values())
+        self._look_at = min((at for at in due if at > looked_at), default=math.inf)
+        self._look_at = min(self._look_at, looked_at + limits.SENTRY_LOOK_S)
         if self._number == before or self._is_alone:  # the next supervisor may end it at any time
             self._tell()
 

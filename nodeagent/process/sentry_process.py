@@ -63,7 +63,10 @@ class SentryProcess:
             self._say(self._until)
 
     def beat(self, lives_s: float) -> None:
-        """The dead-man switch holds for so long; 0: it is let fall, and what waits in the queues is for others."""
+        """For so long the dead-man switch would hold, had it been told when those who serve were last heard.
+
+        0: it is let fall, and what waits in the queues is for others.
+        """
         self._until = time.monotonic() + lives_s if lives_s else math.inf
         self._say(self._until)
 

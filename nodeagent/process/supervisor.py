@@ -104,10 +104,10 @@ class Supervisor:
         self._heartbeat = Heartbeat(parts.loop, parts.fleet, self._beat, parts.notifier.alive)
         self._complaint = Seldom(parts.loop.time)
 
-    def _beat(self) -> None:
+    def _beat(self, unheard_s: float) -> None:
         """Once somebody serves, nobody needs a sentry of before."""
         parts = self._parts
-        parts.guard.beat()
+        parts.guard.beat(unheard_s=unheard_s)
         if parts.fleet.serving():
             parts.sentry.relieve(parts.kin)
 

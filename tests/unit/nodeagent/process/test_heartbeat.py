@@ -1,6 +1,8 @@
 """Who is alive, who is hung."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,6 +11,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.process.heartbeat import Heartbeat, Pulse, Verdict, judge
 from nodeagent.process.worker_process import State
+from tests.support.loop import run, until
 
 NOW = 1000.0
 FRESH = NOW - 1.0
@@ -54,7 +57,8 @@ def killed(at: float) -> Pulse:
 )
 def test_an_agent_is_alive_when_all_that_serve_answer(pulses: list[Pulse], verdict: Verdict) -> None:
     """One that does not holds a share of the connections: the beat stops, later it is replaced."""
-    assert judge(pulses, NOW) == verdict
+    unheard_s = max((NOW - pulse.answered_at for pulse in pulses if pulse.state == State.SERVING), default=0.0)
+    assert judge(pulses, NOW) == replace(verdict, unheard_s=unheard_s)
 
 
 def test_the_beat_stops_before_the_kernels_switch_would_and_replacement_comes_after() -> None:
@@ -93,12 +97,43 @@ class _Worker:
         """It never answers."""
 
 
+def test_a_beat_says_for_how_long_somebody_who_serves_was_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that hang are no reason yet to let the switch fall, but callers wait already. Who answers is heard at once, and one that is late is asked more often."""
+    for name, seconds in (("BEAT_S", 0.5), ("HEAR_S", 0.05), ("LATE_BEAT_S", 0.1)):
+        monkeypatch.setattr(limits, name, seconds)
+    told, asked = [], []
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        well, ill = (_Worker(loop.time(), number) for number in range(2))
+
+        def answer(_: int) -> None:
+            well.answered_at = loop.time()
+            if len(told) < 2:
+                ill.answered_at = loop.time()
+            asked.append(loop.time())
+
+        well.ping = answer  # type: ignore[method-assign]
+        spare = _Worker(loop.time() - 1, 2, state=State.STANDBY)
+        fleet = SimpleNamespace(living=lambda: [well, ill, spare], is_holding=False)
+        beating = asyncio.create_task(Heartbeat(loop, cast("Any", fleet), told.append, lambda: None).run())
+        await until(lambda: len(told) > 6, "some beats")
+        beating.cancel()
+
+    run(scene)
+    assert max(told[:2]) < limits.BEAT_S
+    assert told[2:] == sorted(told[2:])
+    assert all(later - earlier >= limits.LATE_BEAT_S for earlier, later in pairwise(told[2:]))
+    assert told[6] >= 4 * limits.LATE_BEAT_S
+    assert min(later - earlier for earlier, later in pairwise(asked)) < limits.BEAT_S
+
+
 @pytest.mark.parametrize("is_draining", [False, True])
 def test_the_watchdog_is_fed_as_long_as_workers_serve_or_may_yet_be_replaced(*, is_draining: bool) -> None:
     """Beats stop with the answers; this process is given up only when replacing workers has not helped, and never in a drain."""
     clock, worker, beats, fed = _Clock(), _Worker(NOW), [], []
     fleet = SimpleNamespace(living=lambda: [worker], is_holding=False)
-    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda: beats.append(clock.now), lambda: fed.append(clock.now))
+    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda _: beats.append(clock.now), lambda: fed.append(clock.now))
     heart.is_draining = is_draining
     for second in range(1, 60):
         clock.now = NOW + second
@@ -112,7 +147,7 @@ def test_after_a_pause_of_the_machine_a_worker_has_as_long_to_answer_as_ever() -
     """It could not before; the first tick after the pause is a sign of life for the watchdog."""
     clock, worker, fed = _Clock(), _Worker(NOW), []
     fleet = SimpleNamespace(living=lambda: [worker], is_holding=False)
-    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda: None, lambda: fed.append(clock.now))
+    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda _: None, lambda: fed.append(clock.now))
     for clock.now in (NOW + 1.0, NOW + 10.0, *(NOW + 10.0 + second for second in range(1, int(limits.HUNG_S) + 1))):
         heart.tick()
         assert worker.kills == 0
@@ -126,7 +161,7 @@ def test_a_supervisor_that_was_kept_from_its_turn_beats_at_once_where_all_have_a
     """Another second, and the kernel's switch would refuse calls that would be served."""
     clock, worker, beats = _Clock(), _Worker(NOW), []
     fleet = SimpleNamespace(living=lambda: [worker], is_holding=False)
-    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda: beats.append(clock.now), lambda: None)
+    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda _: beats.append(clock.now), lambda: None)
     for clock.now in (NOW + 1.0, NOW + 1.0 + limits.ALIVE_S - 0.5):
         worker.answered_at = clock.now
         heart.tick()
@@ -137,7 +172,7 @@ def test_until_somebody_has_served_the_limit_for_starts_holds() -> None:
     """Fed, the watchdog would be armed, and end a slow first start before its time."""
     clock, fed = _Clock(), []
     fleet = SimpleNamespace(living=lambda: [_Worker(NOW, state=State.STARTING)], is_holding=False)
-    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda: None, lambda: fed.append(clock.now))
+    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda _: None, lambda: fed.append(clock.now))
     for second in range(1, 10):
         clock.now = NOW + second
         heart.tick()

@@ -167,10 +167,10 @@ def test_a_look_that_takes_long_is_no_standstill(monkeypatch: pytest.MonkeyPatch
         assert ended
 
 
-@pytest.mark.parametrize(("unbeaten_s", "waits_s"), [(limits.BEAT_S, limits.SENTRY_ALONE_PATIENCE_S), (3.0, limits.SENTRY_ALONE_PATIENCE_S - 2.0)])
-def test_alone_it_counts_how_long_nobody_had_beaten(monkeypatch: pytest.MonkeyPatch, unbeaten_s: float, waits_s: float) -> None:
+@pytest.mark.parametrize(("unheard_s", "waits_s"), [(limits.BEAT_S, limits.SENTRY_ALONE_PATIENCE_S), (3.0, limits.SENTRY_ALONE_PATIENCE_S - 2.0)])
+def test_alone_it_counts_how_long_nobody_was_heard(monkeypatch: pytest.MonkeyPatch, unheard_s: float, waits_s: float) -> None:
     """Where workers hung before their supervisor ended, callers have waited for as long already."""
-    with clocked(monkeypatch, holds_s=limits.ALIVE_S - unbeaten_s, ends=True) as (sentry, clock, ended):
+    with clocked(monkeypatch, holds_s=limits.ALIVE_S - unheard_s, ends=True) as (sentry, clock, ended):
         sentry._look()
         for _ in range(math.ceil(waits_s / limits.SENTRY_LOOK_S) - 1):
             clock.now += limits.SENTRY_LOOK_S
@@ -181,10 +181,10 @@ def test_alone_it_counts_how_long_nobody_had_beaten(monkeypatch: pytest.MonkeyPa
         assert ended
 
 
-@pytest.mark.parametrize("unbeaten_s", [4.6, 6.0, 10.0])
-def test_alone_it_gives_workers_that_live_the_time_in_which_they_accept(monkeypatch: pytest.MonkeyPatch, unbeaten_s: float) -> None:
+@pytest.mark.parametrize("unheard_s", [4.6, 6.0, 10.0])
+def test_alone_it_gives_workers_that_live_the_time_in_which_they_accept(monkeypatch: pytest.MonkeyPatch, unheard_s: float) -> None:
     """Its supervisor alone hung, and was ended by the service manager."""
-    with clocked(monkeypatch, holds_s=limits.ALIVE_S - unbeaten_s, ends=True) as (sentry, clock, ended):
+    with clocked(monkeypatch, holds_s=limits.ALIVE_S - unheard_s, ends=True) as (sentry, clock, ended):
         for _ in range(math.ceil(limits.SENTRY_PATIENCE_S / limits.SENTRY_LOOK_S)):
             sentry._look()
             assert not ended
@@ -193,21 +193,22 @@ def test_alone_it_gives_workers_that_live_the_time_in_which_they_accept(monkeypa
         assert ended
 
 
-def test_whom_it_had_seen_waits_no_longer_once_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers hung at the last beat, and their supervisor ends just before the switch falls."""
+@pytest.mark.parametrize("gone_s", [None, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.4, 3.6, 3.9, 4.4])
+def test_whoever_came_as_workers_hung_waits_for_less_than_five_seconds(monkeypatch: pytest.MonkeyPatch, gone_s: float | None) -> None:
+    """Whenever their supervisor ends, if it does; one that lives goes on beating for a while, and says since when nobody is heard."""
     with clocked(monkeypatch, holds_s=limits.ALIVE_S) as (sentry, clock, ended):
-        began, clock.now = clock.now, clock.now + limits.ALIVE_S - limits.SENTRY_AHEAD_S - limits.SENTRY_PATIENCE_S
-        for _ in range(2):
-            sentry._look()
-            clock.now += limits.SENTRY_LOOK_S
-        assert not ended
-        clock.end()
-        clock.now -= 0.1
-        sentry._hear()
+        began = clock.now
+        wakes = [] if gone_s is None else [(began + gone_s, clock.end)]
         while not ended:
-            sentry._look()
-            clock.now += limits.SENTRY_LOOK_S
-        assert clock.now - limits.SENTRY_LOOK_S - began <= limits.ALIVE_S
+            clock.now = min([sentry._look_at, *(at for at, _ in wakes)])
+            for _, end in wakes:
+                if clock.now < sentry._look_at:
+                    end()
+                    sentry._hear()
+                    wakes = []
+            if clock.now >= sentry._look_at:
+                sentry._look()
+        assert 0 < clock.now - began < limits.ALIVE_S - 0.25
 
 
 def test_what_it_ended_is_told_when_the_supervisor_goes(scene: Scene, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

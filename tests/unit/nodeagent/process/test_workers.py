@@ -110,7 +110,7 @@ def test_who_the_kernel_holds_is_replaced_and_holds_up_neither_beat_nor_reload()
             worker.ping(0)
         await until(lambda: all(worker.answered_at >= began for worker in scene.fleet.living()), "the first answers")
         before, spare = scene.pids(), scene.fleet._idle[0].pid
-        beating = asyncio.create_task(Heartbeat(loop, scene.fleet, lambda: beats.append(scene.pids()), lambda: None).run())
+        beating = asyncio.create_task(Heartbeat(loop, scene.fleet, lambda _: beats.append(scene.pids()), lambda: None).run())
         with held(before[0]), capture_logs() as log:
             os.kill(before[0], signal.SIGSTOP)
             await until(lambda: [spare, before[1]] in beats, "a beat of those who are left")
@@ -222,7 +222,7 @@ def test_nor_while_policy_is_awaited_however_busy_the_host(
         try:
             await until(lambda: [each.state for each in resumed.fleet.living()] == [State.STANDBY] * 2, "both could serve")
             resumed.fleet._fill()
-            heart = Heartbeat(asyncio.get_running_loop(), resumed.fleet, lambda: beats.append("beat"), lambda: None)
+            heart = Heartbeat(asyncio.get_running_loop(), resumed.fleet, lambda _: beats.append("beat"), lambda: None)
             heart.tick()
             assert (resumed.fleet.slots[0].worker, beats) == (None, expected)
             resumed.is_policy_awaited = False
