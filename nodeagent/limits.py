@@ -128,6 +128,7 @@ RESEND_S = 0.1  # descriptors that the kernel would not take (too many in flight
 COMPLAIN_S = 60.0  # the supervisor's complaint about one lack (descriptors, memory) is logged once in this time
 PART_WELL_S = 5.0  # a part of control that has run for so long has not failed: what it cannot have, it misses at its start
 STATS_S = 1.0  # the supervisor's figures to control
+CONTROL_MUTE_TURNS = 2  # of these in a row in which it read nothing: from then on workers that know no policy are not to wait for it
 CONTROL_DEAF_TURNS = 30  # of these; then control hangs, and is replaced: to compile 10,000 services on a busy host takes it some seconds
 CONTROL_DEAF_TURNS_MAX = 480  # where it was cut again and again: a host may be slow, with a CPU quota or a cold disk; eight minutes are no start
 DRAIN_S = 30.0  # SIGTERM: what open connections get before they are cut

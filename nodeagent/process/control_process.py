@@ -70,6 +70,7 @@ class ControlProcess:
         self._handover: socket.socket | None = None
         self._frames = FrameReader(limits.CONTROL_FRAME_BYTES)
         self._unsent = b""
+        self._has_spoken = False
         self._deaf_turns = 0
         self._patience = limits.CONTROL_DEAF_TURNS
         self._await_until = loop.time() + limits.RESUME_MAX_S
@@ -89,6 +90,11 @@ class ControlProcess:
     def is_awaited(self) -> bool:
         """Whether workers may yet hear policy from the first control: it has not ended, nor said that it has none."""
         return bool(self.pid) and not self.exits and self._loop.time() < self._await_until
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether workers hear nothing of it now: it does not run, starts, or reads nothing. Busy for long is as good as hung."""
+        return not self._has_spoken or self._deaf_turns >= limits.CONTROL_MUTE_TURNS
 
     def start(self) -> None:
         """Starts it, unless it runs, and gives it a channel to every worker that lives.
@@ -217,9 +223,10 @@ class ControlProcess:
     def _heed(self, message: Message) -> None:
         if isinstance(message, NoSnapshot):
             self._await_until = 0.0
-            return
-        self._await_until = min(self._await_until, self._loop.time() + limits.RESUME_S)
-        self._on_capture(_capture_in(message))
+        else:
+            self._await_until = min(self._await_until, self._loop.time() + limits.RESUME_S)
+            self._on_capture(_capture_in(message))
+        self._has_spoken = True
 
     def _receive_keys(self) -> None:
         """Takes the newest keys that wait, then none for KEYS_GAP_S: each are work for the service manager, too."""
@@ -281,7 +288,7 @@ class ControlProcess:
             self._loop.remove_reader(self._handover)
             self._handover.close()
         self._channel = self._handover = None
-        self._deaf_turns = 0
+        self._has_spoken, self._deaf_turns = False, 0
 
     def _end(self, code: int | None) -> None:
         self._receive_keys()

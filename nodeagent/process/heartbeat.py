@@ -24,6 +24,8 @@ class Pulse(NamedTuple):
     told_at: float
     """When it was given sockets, where it was."""
     killed_at: float = float("inf")
+    is_informed: bool = True
+    """Whether it has heard policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +33,18 @@ class Verdict:
     """What the pulses mean."""
 
     is_beating: bool
-    """Connections are being accepted by everyone who is supposed to."""
+    """Connections are being accepted by everyone who is supposed to. It is no beat where they `are_ignorant`."""
     hung: tuple[int, ...]
     """Numbers of workers to replace."""
     held: tuple[int, ...] = ()
     """Of those that were killed and do not end."""
     unheard_s: float = 0.0
     """For so long one of those that serve has not answered."""
+    are_ignorant: bool = False
+    """Those that serve refuse all, for none has heard policy, and nobody is there to tell it."""
 
 
-def judge(pulses: Sequence[Pulse], now: float, resumed_at: float = float("-inf")) -> Verdict:
+def judge(pulses: Sequence[Pulse], now: float, resumed_at: float = float("-inf"), *, is_control_mute: bool = False) -> Verdict:
     """Alive is an agent with at least one serving worker, all of whose serving workers have answered within ANSWER_S.
 
     resumed_at: since when this process runs without a pause; before it nobody was asked, so nobody's patience was used up.
@@ -52,7 +56,8 @@ def judge(pulses: Sequence[Pulse], now: float, resumed_at: float = float("-inf")
     unheard_s = max((now - pulse.answered_at for pulse in serving), default=0.0)
     held = tuple(pulse.number for pulse in pulses if now - max(pulse.killed_at, resumed_at) >= limits.KILLED_S)
     hung = tuple(pulse.number for pulse in pulses if _is_hung(pulse, now, resumed_at))
-    return Verdict(bool(serving) and unheard_s <= limits.ANSWER_S, hung, held, unheard_s)
+    are_ignorant = is_control_mute and not any(pulse.is_informed for pulse in serving)
+    return Verdict(bool(serving) and unheard_s <= limits.ANSWER_S, hung, held, unheard_s, are_ignorant)
 
 
 def _is_hung(pulse: Pulse, now: float, resumed_at: float) -> bool:
@@ -74,8 +79,9 @@ class Heartbeat:
     """Asks every worker each BEAT_S, and acts on the answers. Owned by the supervisor."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, fleet: Fleet, on_beat: Callable[[float], None], on_alive: Callable[[], None]
-    ) -> None:
+        self, loop: asyncio.AbstractEventLoop, fleet: Fleet, on_beat: Callable[[float], None], on_alive: Callable[[], None],
+        is_control_mute: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         """`on_beat`: new connections will be served; for so long somebody who serves has not answered.
 
         `on_alive`: this process does what it should, also in a drain.
@@ -87,6 +93,7 @@ class Heartbeat:
         self._fleet = fleet
         self._on_beat = on_beat
         self._on_alive = on_alive
+        self._is_control_mute = is_control_mute
         self._number = 0
         self._last_at = loop.time()
         self._resumed_at = float("-inf")
@@ -124,15 +131,15 @@ class Heartbeat:
 
     def _act(self, now: float) -> None:
         workers = {worker.number: worker for worker in self._fleet.living()}
-        pulses = [Pulse(w.number, w.state, w.born_at, w.answered_at, w.told_at, w.killed_at) for w in workers.values()]
-        verdict = judge(pulses, now, self._resumed_at)
+        pulses = [Pulse(w.number, w.state, w.born_at, w.answered_at, w.told_at, w.killed_at, w.is_informed) for w in workers.values()]
+        verdict = judge(pulses, now, self._resumed_at, is_control_mute=self._is_control_mute())
         for number in verdict.held:
             _give_up(workers.pop(number))
         for number in filter(workers.__contains__, verdict.hung):
             if math.isinf(workers[number].killed_at):
                 _log.error("worker_hung", worker=number, pid=workers[number].pid, state=str(workers[number].state))
             workers[number].kill()
-        if (verdict.is_beating or self._fleet.is_holding) and not self.is_draining:
+        if (self._fleet.is_holding or (verdict.is_beating and not verdict.are_ignorant)) and not self.is_draining:
             self._on_beat(verdict.unheard_s)
         if verdict.is_beating:
             self._served_at = now

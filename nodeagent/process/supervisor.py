@@ -101,7 +101,7 @@ class Supervisor:
         self._refusal = ""
         """The last one's reason."""
         self._is_checking = False
-        self._heartbeat = Heartbeat(parts.loop, parts.fleet, self._beat, parts.notifier.alive)
+        self._heartbeat = Heartbeat(parts.loop, parts.fleet, self._beat, parts.notifier.alive, lambda: parts.control.is_mute)
         self._complaint = Seldom(parts.loop.time)
 
     def _beat(self, unheard_s: float) -> None:

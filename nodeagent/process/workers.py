@@ -42,6 +42,8 @@ class FleetCalls:
     wall_clock: Callable[[], float]
     is_policy_awaited: Callable[[], bool] = lambda: False
     """Whether control may yet tell workers what it knows."""
+    is_control_mute: Callable[[], bool] = lambda: False
+    """Whether it tells nobody anything now."""
     store: Callable[[ListenerSet], None] = lambda _: None
     """Has the service manager keep a set."""
     keep: Keep | None = None
@@ -93,9 +95,8 @@ class Fleet:
 
     def inherit(self, passed: PassedWorker) -> WorkerProcess:
         """A worker of an earlier generation, which is known from now on."""
-        worker = WorkerProcess.inherit(self._loop, passed, self._worker_calls)
-        self._old.append(worker)
-        return worker
+        self._old.append(WorkerProcess.inherit(self._loop, passed, self._worker_calls))
+        return self._old[-1]
 
     def start(self, slots: Iterable[Slot], *, is_resumed: bool = False) -> None:
         """Starts the spawner and a worker for each slot; `is_resumed`: connections wait in the slots' queues, and others may join."""
@@ -131,14 +132,14 @@ class Fleet:
         """For `status`; a slot without a worker is a dead one."""
         rows = [self._fact(worker) for worker in self.living()]
         free = itertools.filterfalse({row.number for row in rows}.__contains__, itertools.count())
-        rows += [self._vacancy(next(free), slot) for slot in self.slots if slot.worker is None]
+        lost = (slot for slot in self.slots if slot.worker is None)
+        rows += [WorkerFacts(next(free), 0, 0.0, slot.restarts, str(State.DEAD), self.lineage.generation, self.lineage.version) for slot in lost]
         return sorted(rows, key=lambda row: (row.number, row.generation))
 
     def tell_units(self, units: Mapping[int, str]) -> None:
         """Tells every worker what marks mean."""
-        for worker in self.living():
-            for mark, unit in units.items():
-                worker.tell_unit(mark, unit)
+        for worker, (mark, unit) in itertools.product(self.living(), units.items()):
+            worker.tell_unit(mark, unit)
 
     async def leave(self) -> None:
         """Makes ready for a successor: nobody is born any more, and who has no slot ends."""
@@ -227,10 +228,17 @@ class Fleet:
                 needy.remove(slot)
         while len(self._idle) < len(needy) + limits.SPARES and self._birth_at <= now and self._bear():
             pass
-        if self._birth_at - now > limits.VACANT_S and self.serving():  # nobody can be born for long: the others get its share
-            for slot in needy:
-                if not slot.elders:
-                    self._vacate(slot)
+        is_nobody_born = self._birth_at - now > limits.VACANT_S and self.serving()
+        for slot in needy:  # where nobody can fill it for long, the others get its share
+            if not slot.elders and (is_nobody_born or self._is_knowledge_rare()):
+                self._vacate(slot)
+
+    def _is_knowledge_rare(self) -> bool:
+        """Whether some who serve know policy, and nobody else will hear it for now: who does not would refuse what they serve."""
+        return not self._is_patient() and self._calls.is_control_mute() and any(worker.is_informed for worker in self.serving())
+
+    def _is_patient(self) -> bool:
+        return self._loop.time() + _GRAIN_S < self._patient_until or self._calls.is_policy_awaited()
 
     def _outwait(self) -> None:
         """Looks whether policy is awaited still, until it is not."""
@@ -241,10 +249,8 @@ class Fleet:
 
     def _try_candidate(self, slot: Slot) -> WorkerProcess | None:
         """A worker for the slot. Where somebody accepts already, only one that decides as well."""
-        is_patient = self._loop.time() + _GRAIN_S < self._patient_until or self._calls.is_policy_awaited()
-        is_demanding = is_patient or any(elder.is_informed for elder in slot.elders)
-        ready = (worker for worker in self._idle if worker.state == State.STANDBY)
-        return next((worker for worker in ready if worker.is_informed or not is_demanding), None)
+        is_demanding = self._is_patient() or any(elder.is_informed for elder in slot.elders) or self._is_knowledge_rare()
+        return next((each for each in self._idle if each.state == State.STANDBY and (each.is_informed or not is_demanding)), None)
 
     def _place(self, worker: WorkerProcess, slot: Slot) -> bool:
         """Gives the worker the slot's sockets; whether there are any."""
@@ -343,9 +349,8 @@ class Fleet:
         self._calls.hand_over(worker)
 
     def _note_exited(self, pid: int, code: int) -> None:
-        for worker in self.living():
-            if worker.pid == pid:
-                worker.finish(code)
+        for worker in (each for each in self.living() if each.pid == pid):
+            worker.finish(code)
 
     def _note_end(self, worker: WorkerProcess, code: int | None) -> None:
         self.changed.set()
@@ -393,6 +398,3 @@ class Fleet:
             worker.number, worker.pid, started_at, restarts, str(worker.state), generation, version,
             self._calls.wall_clock() + left_s if worker.drain_until else 0.0,
         )  # fmt: skip
-
-    def _vacancy(self, number: int, slot: Slot) -> WorkerFacts:
-        return WorkerFacts(number, 0, 0.0, slot.restarts, str(State.DEAD), self.lineage.generation, self.lineage.version)

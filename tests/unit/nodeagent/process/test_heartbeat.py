@@ -61,6 +61,30 @@ def test_an_agent_is_alive_when_all_that_serve_answer(pulses: list[Pulse], verdi
     assert judge(pulses, NOW) == replace(verdict, unheard_s=unheard_s)
 
 
+@pytest.mark.parametrize(
+    ("informed", "is_mute", "are_ignorant"),
+    [((True, True), True, False), ((True, False), True, False), ((False, False), True, True), ((False, False), False, False)],
+)
+def test_who_serves_without_policy_while_control_is_mute_is_ignorant(informed: tuple[bool, ...], *, is_mute: bool, are_ignorant: bool) -> None:
+    """All of them, or the others serve. A control that lives tells it soon, or has said that there is none. A spare's knowledge helps nobody."""
+    pulses = [pulse(number, State.SERVING, FRESH)._replace(is_informed=knows) for number, knows in enumerate(informed)]
+    verdict = judge([*pulses, pulse(9, State.STANDBY, FRESH)], NOW, is_control_mute=is_mute)
+    assert (verdict.is_beating, verdict.are_ignorant) == (True, are_ignorant)
+
+
+def test_workers_that_would_refuse_all_are_no_beat_and_feed_the_watchdog() -> None:
+    """The fail mode acts; to end this process would bring nobody policy. The first that has heard it makes a beat."""
+    clock, worker, beats, fed = _Clock(), _Worker(NOW, is_informed=False), [], []
+    fleet = SimpleNamespace(living=lambda: [worker], is_holding=False)
+    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda _: beats.append(clock.now), lambda: fed.append(clock.now), lambda: True)
+    for clock.now in (NOW + 1.0, NOW + 2.0):
+        heart.tick()
+    worker.is_informed = True
+    clock.now = NOW + 3.0
+    heart.tick()
+    assert (beats, fed) == ([NOW + 3.0], [NOW + 1.0, NOW + 2.0, NOW + 3.0])
+
+
 def test_the_beat_stops_before_the_kernels_switch_would_and_replacement_comes_after() -> None:
     """The numbers fit together."""
     latest = limits.HUNG_S + limits.KILLED_S + 2 * limits.BEAT_S  # when one is given up that the kernel holds
@@ -88,6 +112,7 @@ class _Worker:
     born_at: float = NOW
     told_at: float = NOW
     killed_at: float = float("inf")
+    is_informed: bool = True
     kills: int = 0
 
     def kill(self) -> None:

@@ -126,6 +126,31 @@ def test_who_the_kernel_holds_is_replaced_and_holds_up_neither_beat_nor_reload()
     play(script)
 
 
+def test_where_control_is_mute_who_knows_no_policy_takes_no_share_of_those_who_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would refuse it. The others get it; where none of them is left, somebody is better than nobody."""
+    monkeypatch.setattr(limits, "RESUME_S", 0.0)
+    forgotten: list[str] = []
+
+    async def script(scene: Scene) -> None:
+        scene.fleet._calls = replace(scene.fleet._calls, is_control_mute=lambda: True, forget=forgotten.append)
+        first, second = scene.fleet.serving()
+        first.is_informed = True
+        os.kill(second.pid, signal.SIGKILL)
+        await until(lambda: forgotten, "its sockets are closed")
+        await until(lambda: [each.state for each in scene.fleet._idle] == [State.STANDBY] * 2, "one could serve, and one waits")
+        scene.fleet._fill()
+        assert scene.fleet.serving() == [first]
+        assert [slot.worker for slot in scene.fleet.slots] == [first, None]
+        scene.fleet._idle[0].is_informed = True
+        scene.fleet._note_ready(scene.fleet._idle[0])
+        await until(scene.fleet.are_all_serving, "who has heard policy takes the share")
+        for worker in scene.fleet.serving():
+            os.kill(worker.pid, signal.SIGKILL)
+        await until(lambda: scene.fleet.are_all_serving() and not any(each.is_informed for each in scene.fleet.serving()), "all serve again")
+
+    play(script)
+
+
 def test_a_drained_fleet_starts_nobody() -> None:
     """Also when a worker dies in the drain; a second drain has nothing to do."""
 
