@@ -51,6 +51,22 @@ class Site:
         """Their pids."""
         return [pid for pid in self.lab.pids(HOST, layout.AGENT) if look.comm(pid) == SENTRY]
 
+    def named(self, name: str) -> list[int]:
+        """Those whose name begins so, the oldest first."""
+        return sorted(pid for pid in self.lab.pids(HOST, layout.AGENT) if look.comm(pid).startswith(name))
+
+    def part(self, name: str) -> list[int]:
+        """That of control or the spawner."""
+        if name == "spawner":
+            return self.named("nodeagent-spawn")
+        return [pid for pid in self.lab.pids(HOST, layout.AGENT) if b"nodeagent.control" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def answers(self) -> set[str]:
+        """What each place meets."""
+        with RestlessCallers(self.places) as callers:
+            eventually(lambda: len(callers._calls) >= len(self.places), 20, "a call of each")
+        return {each.answer for each in callers.met()}
+
     def sentry(self) -> int:
         """The only one, once it is."""
         eventually(lambda: len(self.sentries()) == 1, 10 * limits.ALIVE_S, "one sentry")
@@ -179,6 +195,40 @@ def test_all_hang_within_a_reload(site: Site) -> None:
             os.kill(pid, signal.SIGCONT)
     site.wait_served()
     assert site.sentry() != old
+
+
+@pytest.mark.parametrize("also", ["spawner", "control"])
+def test_workers_hang_and_nobody_can_take_their_places(site: Site, also: str) -> None:
+    """Nobody bears them, or they hear no policy and would refuse all: the switch falls, though the supervisor lives."""
+    with hanging(site, [*site.named("nodeagent-w"), *site.part(also)]) as hung, all_in_time(site, f"workers and {also} hang"):
+        stop(hung)
+        site.wait_fallen()
+    site.wait_served()
+
+
+def test_who_knows_no_policy_takes_nothing_from_who_does(site: Site) -> None:
+    """While control hangs, and workers and then the spare end, one is left that knows."""
+    control, left = site.part("control"), site.named("nodeagent-w")
+    with hanging(site, control):
+        stop(control)
+        time.sleep((limits.CONTROL_MUTE_TURNS + 2) * limits.STATS_S)
+        for pid in left[:2]:
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda gone=pid: gone not in site.named("nodeagent-w"), look.WITHIN_S, "its end")
+        eventually(lambda: site.answers() == {"app"}, look.WITHIN_S, "its share is the other's")
+        for _ in range(TRIES):
+            assert site.answers() == {"app"}
+    site.wait_served()
+
+
+@contextmanager
+def hanging(site: Site, pids: list[int]) -> Iterator[list[int]]:
+    """Those of them that are left go on afterwards."""
+    try:
+        yield pids
+    finally:
+        for pid in set(pids) & set(site.lab.pids(HOST, layout.AGENT)):
+            os.kill(pid, signal.SIGCONT)
 
 
 def stop(pids: list[int]) -> None:
