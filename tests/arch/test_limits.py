@@ -16,7 +16,6 @@ RELATIONS = ROOT / "tests" / "unit" / "nodeagent" / "test_limits.py"  # compares
 HOW_OFTEN = "how often something is done: a test that measures it would measure the machine"
 LAB_WAIT = "how long a lab command waits before it gives up: tests/e2e/test_lab.py would have to break the lab and wait as long"
 UNTESTED = {
-    "STATS_S": HOW_OFTEN,
     "RECORDS_S": HOW_OFTEN,
     "COMPILE_S": HOW_OFTEN,
     "CATALOG_POLL_S": HOW_OFTEN + "; that it is polled is in tests/unit/nodeagent/control/test_follow.py",

@@ -203,6 +203,7 @@ def test_workers_hang_and_nobody_can_take_their_places(site: Site, also: str) ->
     with hanging(site, [*site.named("nodeagent-w"), *site.part(also)]) as hung, all_in_time(site, f"workers and {also} hang"):
         stop(hung)
         site.wait_fallen()
+    eventually(lambda: site.answers() == {"app"}, 60, "who has heard policy makes a beat")
     site.wait_served()
 
 

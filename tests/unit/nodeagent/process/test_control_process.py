@@ -23,60 +23,14 @@ from nodeagent.process.capture import Capture
 from nodeagent.process.control_process import ControlProcess, Program, _capture_in
 from nodeagent.process.privileges import User
 from nodeagent.process.worker_process import WorkerCalls, WorkerProcess
-from nodeagent.wire.frames import CaptureFrame, Message, NoSnapshot, Records, SupervisorStats, encode_frame
+from nodeagent.wire.frames import CaptureFrame, Message, NoSnapshot, Records, SupervisorStats
 from nodeagent.wire.requests import CONTROL, encode_beat
+from tests.support.idle_control import Start
 from tests.support.loop import run, until
 
 CONFIG = parse_config('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:8501"\n', "test")
 
 FIGURES = SupervisorStats(1, "0", 0.0, "off", "", 0, 0, [])
-
-
-class Start:
-    """Starts a program that does nothing in control's place, or fails as told. Owned by one test."""
-
-    def __init__(self, *failures: Exception) -> None:
-        self.failures = [*failures]
-        self.options: list[list[str]] = []
-        self.handover: socket.socket | None = None
-        self._channels: list[int] = []
-        self.config = b""
-        self.keys: list[int] = []
-
-    def __call__(self, _module: str, arguments: list[str], descriptors: tuple[int, ...], *_: object) -> int:
-        self.options.append(arguments)
-        if self.failures:
-            raise self.failures.pop(0)
-        config, handover, channel, *self.keys = descriptors
-        self._channels.append(os.dup(channel))
-        self.config = os.pread(config, 100_000, 0)
-        if self.handover:
-            self.handover.close()
-        self.handover = socket.socket(fileno=os.dup(handover))
-        self.handover.setblocking(False)
-        process = subprocess.Popen(["sleep", "1000"])
-        process.returncode = 0  # it is reaped by pidfd
-        return process.pid
-
-    def say(self, message: Message) -> None:
-        """As control, to the supervisor."""
-        os.write(self._channels[-1], encode_frame(message))
-
-    def close(self) -> None:
-        """Control's ends."""
-        if self.handover:
-            self.handover.close()
-        for channel in self._channels:
-            os.close(channel)
-
-    def passed(self) -> tuple[bytes, list[int]] | None:
-        """What control was handed over."""
-        assert self.handover
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self.handover, 100, 4)
-        except BlockingIOError:
-            return None
-        return data, descriptors
 
 
 def open_descriptors() -> int:
@@ -398,3 +352,31 @@ def test_one_that_was_to_be_started_again_is_not_after_a_stop_and_never_beside_a
         assert (control.pid, len(start.options)) == (pid, 2)
 
     play(script, start)
+
+
+@pytest.mark.parametrize("word", [NoSnapshot(), CaptureFrame([], [])])
+def test_control_is_mute_until_its_first_word_and_while_it_reads_nothing(word: Message) -> None:
+    """Also where it has no policy: that is heard of one that lives. Its successor begins as it did."""
+    start = Start()
+
+    async def script(control: ControlProcess) -> None:
+        assert control.is_mute
+        control.start()
+        assert control.is_mute
+        start.say(word)
+        await until(lambda: not control.is_mute, "the word is heard")
+        for _ in range(limits.CONTROL_MUTE_TURNS):  # in the first turn nothing is unread
+            control.tell(FIGURES)
+            assert not control.is_mute
+        control.tell(FIGURES)
+        assert control.is_mute
+        os.read(start._channels[-1], 100_000)
+        control.tell(FIGURES)
+        assert not control.is_mute
+        pid = control.pid
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: control.pid not in (0, pid), "another one runs")
+        assert control.is_mute
+
+    play(script, start)
+    assert limits.CONTROL_MUTE_TURNS * limits.STATS_S + limits.STATS_S < limits.HUNG_S, "it is known before workers are replaced"

@@ -89,6 +89,7 @@ def test_the_beat_stops_before_the_kernels_switch_would_and_replacement_comes_af
     """The numbers fit together."""
     latest = limits.HUNG_S + limits.KILLED_S + 2 * limits.BEAT_S  # when one is given up that the kernel holds
     assert latest < limits.ANSWER_S + limits.ALIVE_S, "the last beat was before ANSWER_S"
+    assert limits.HEAR_S < limits.LATE_BEAT_S < limits.BEAT_S
     assert limits.BEAT_S < limits.ANSWER_S < limits.HUNG_S < limits.ALIVE_S < limits.START_S < limits.UNSERVED_S < limits.AWAY_S
 
 
@@ -124,8 +125,9 @@ class _Worker:
 
 def test_a_beat_says_for_how_long_somebody_who_serves_was_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that hang are no reason yet to let the switch fall, but callers wait already. Who answers is heard at once, and one that is late is asked more often."""
-    for name, seconds in (("BEAT_S", 0.5), ("HEAR_S", 0.05), ("LATE_BEAT_S", 0.1)):
-        monkeypatch.setattr(limits, name, seconds)
+    monkeypatch.setattr(limits, "BEAT_S", 0.5)
+    monkeypatch.setattr(limits, "HEAR_S", 0.05)
+    monkeypatch.setattr(limits, "LATE_BEAT_S", 0.1)
     told, asked = [], []
 
     async def scene() -> None:
@@ -148,8 +150,7 @@ def test_a_beat_says_for_how_long_somebody_who_serves_was_not_heard(monkeypatch:
     run(scene)
     assert max(told[:2]) < limits.BEAT_S
     assert told[2:] == sorted(told[2:])
-    assert all(later - earlier >= limits.LATE_BEAT_S for earlier, later in pairwise(told[2:]))
-    assert told[6] >= 4 * limits.LATE_BEAT_S
+    assert told[2] > limits.BEAT_S
     assert min(later - earlier for earlier, later in pairwise(asked)) < limits.BEAT_S
 
 
