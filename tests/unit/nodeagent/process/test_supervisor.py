@@ -356,7 +356,7 @@ class Restarted:
                 drain=lambda *_: self.note("drain"), are_all_serving=lambda: False, changed=asyncio.Event(), facts=list,
                 is_holding=False,
             )  # fmt: skip
-            control = SimpleNamespace(stop=lambda: self.note("control ends"), tell=lambda _: None)
+            control = SimpleNamespace(stop=lambda: self.note("control ends"), tell=lambda _: None, is_mute=False)
             guard = SimpleNamespace(beat=lambda: say("beat"), stop_beat=lambda: say("no beat"), settle=lambda: self.note("rules are whole"), condition="off", detail="")
             config = parse_config(TEXT.format("/tmp"), "test")
             supervisor = supervisor_of(fleet=fleet, control=control, guard=guard, owners=self.owners, config=config)
