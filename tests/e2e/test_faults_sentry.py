@@ -201,6 +201,7 @@ def test_all_hang_within_a_reload(site: Site) -> None:
 def test_workers_hang_and_nobody_can_take_their_places(site: Site, also: str) -> None:
     """Nobody bears them, or they hear no policy and would refuse all: the switch falls, though the supervisor lives."""
     with hanging(site, [*site.named("nodeagent-w"), *site.part(also)]) as hung, all_in_time(site, f"workers and {also} hang"):
+        eventually_at_once(lambda: site.holds_s() > limits.ALIVE_S - 0.2, "a beat: who comes after it waits longest")
         stop(hung)
         site.wait_fallen()
     eventually(lambda: site.answers() == {"app"}, 60, "who has heard policy makes a beat")
