@@ -98,6 +98,7 @@ class Heartbeat:
         self._last_at = loop.time()
         self._resumed_at = float("-inf")
         self._served_at = float("-inf")
+        self._is_withheld = False
         self.is_draining = False
 
     async def run(self) -> None:
@@ -133,6 +134,7 @@ class Heartbeat:
         workers = {worker.number: worker for worker in self._fleet.living()}
         pulses = [Pulse(w.number, w.state, w.born_at, w.answered_at, w.told_at, w.killed_at, w.is_informed) for w in workers.values()]
         verdict = judge(pulses, now, self._resumed_at, is_control_mute=self._is_control_mute())
+        self._note_withheld(is_withheld=verdict.are_ignorant and not self._fleet.is_holding)
         for number in verdict.held:
             _give_up(workers.pop(number))
         for number in filter(workers.__contains__, verdict.hung):
@@ -143,6 +145,14 @@ class Heartbeat:
             self._on_beat(verdict.unheard_s)
         if verdict.is_beating:
             self._served_at = now
+
+    def _note_withheld(self, *, is_withheld: bool) -> None:
+        """Workers serve and rules are there, so nothing else tells why calls are refused, or let by."""
+        if is_withheld and not self._is_withheld:
+            _log.error("beat_withheld", why="no worker that serves has heard policy, and control tells none; `fail` decides of new connections")
+        elif self._is_withheld and not is_withheld:
+            _log.info("beat_resumed")
+        self._is_withheld = is_withheld
 
 
 def _give_up(worker: WorkerProcess) -> None:

@@ -1,10 +1,12 @@
 """A worker's place, with the listening sockets that outlive whoever stands there."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nodeagent.process.listeners import ListenerSet
-from nodeagent.process.worker_process import WorkerProcess
+from nodeagent.process.worker_process import State, WorkerProcess
+from nodeagent.wire.frames import WorkerFacts
 
 
 @dataclass(slots=True, eq=False)
@@ -33,3 +35,24 @@ def merge(slots: Sequence[Slot], count: int) -> list[Slot]:
         heir.sets += surplus.sets
         heir.elders += surplus.elders
     return merged
+
+
+def describe(
+    living: Sequence[WorkerProcess], slots: Sequence[Slot], generation: int, version: str, boot_at: float
+) -> list[WorkerFacts]:  # fmt: skip
+    """Facts of all workers, by number; a slot without one is a dead one, of this generation and version.
+
+    boot_at: Unix seconds when the workers' clock stood at 0.
+    """
+    rows = [_fact(worker, slots, boot_at) for worker in living]
+    free = itertools.filterfalse({row.number for row in rows}.__contains__, itertools.count())
+    lost = (slot for slot in slots if slot.worker is None)
+    rows += [WorkerFacts(next(free), 0, 0.0, slot.restarts, str(State.DEAD), generation, version) for slot in lost]
+    return sorted(rows, key=lambda row: (row.number, row.generation))
+
+
+def _fact(worker: WorkerProcess, slots: Sequence[Slot], boot_at: float) -> WorkerFacts:
+    generation, version, started_at = worker.origin
+    restarts = sum(slot.restarts for slot in slots if slot.worker is worker)
+    ends_at = boot_at + worker.drain_until if worker.drain_until else 0.0
+    return WorkerFacts(worker.number, worker.pid, started_at, restarts, str(worker.state), generation, version, ends_at)

@@ -20,7 +20,7 @@ from nodeagent.process.lifeline import Keep
 from nodeagent.process.listeners import ListenerSet, bind_set
 from nodeagent.process.orders import Spawn, Spawned, SpawnerSetup
 from nodeagent.process.restart import remember_exit, start_at
-from nodeagent.process.slot import Slot
+from nodeagent.process.slot import Slot, describe
 from nodeagent.process.spawner_process import SpawnerProcess
 from nodeagent.process.worker_process import FindOwner, Origin, State, WorkerCalls, WorkerProcess
 from nodeagent.wire.frames import WorkerFacts
@@ -95,8 +95,9 @@ class Fleet:
 
     def inherit(self, passed: PassedWorker) -> WorkerProcess:
         """A worker of an earlier generation, which is known from now on."""
-        self._old.append(WorkerProcess.inherit(self._loop, passed, self._worker_calls))
-        return self._old[-1]
+        worker = WorkerProcess.inherit(self._loop, passed, self._worker_calls)
+        self._old.append(worker)
+        return worker
 
     def start(self, slots: Iterable[Slot], *, is_resumed: bool = False) -> None:
         """Starts the spawner and a worker for each slot; `is_resumed`: connections wait in the slots' queues, and others may join."""
@@ -129,17 +130,15 @@ class Fleet:
         return self._is_resumed and self._calls.is_policy_awaited() and not self.serving()
 
     def facts(self) -> list[WorkerFacts]:
-        """For `status`; a slot without a worker is a dead one."""
-        rows = [self._fact(worker) for worker in self.living()]
-        free = itertools.filterfalse({row.number for row in rows}.__contains__, itertools.count())
-        lost = (slot for slot in self.slots if slot.worker is None)
-        rows += [WorkerFacts(next(free), 0, 0.0, slot.restarts, str(State.DEAD), self.lineage.generation, self.lineage.version) for slot in lost]
-        return sorted(rows, key=lambda row: (row.number, row.generation))
+        """For `status`."""
+        boot_at = self._calls.wall_clock() - self._loop.time()
+        return describe(self.living(), self.slots, self.lineage.generation, self.lineage.version, boot_at)
 
     def tell_units(self, units: Mapping[int, str]) -> None:
         """Tells every worker what marks mean."""
-        for worker, (mark, unit) in itertools.product(self.living(), units.items()):
-            worker.tell_unit(mark, unit)
+        for worker in self.living():
+            for mark, unit in units.items():
+                worker.tell_unit(mark, unit)
 
     async def leave(self) -> None:
         """Makes ready for a successor: nobody is born any more, and who has no slot ends."""
@@ -234,8 +233,9 @@ class Fleet:
                 self._vacate(slot)
 
     def _is_knowledge_rare(self) -> bool:
-        """Whether some who serve know policy, and nobody else will hear it for now: who does not would refuse what they serve."""
-        return not self._is_patient() and self._calls.is_control_mute() and any(worker.is_informed for worker in self.serving())
+        """Whether some with sockets know policy, and nobody else will hear it for now: who does not would refuse what they serve."""
+        is_known = any(slot.worker and slot.worker.is_informed for slot in self.slots)
+        return is_known and not self._is_patient() and self._calls.is_control_mute()
 
     def _is_patient(self) -> bool:
         return self._loop.time() + _GRAIN_S < self._patient_until or self._calls.is_policy_awaited()
@@ -250,7 +250,8 @@ class Fleet:
     def _try_candidate(self, slot: Slot) -> WorkerProcess | None:
         """A worker for the slot. Where somebody accepts already, only one that decides as well."""
         is_demanding = self._is_patient() or any(elder.is_informed for elder in slot.elders) or self._is_knowledge_rare()
-        return next((each for each in self._idle if each.state == State.STANDBY and (each.is_informed or not is_demanding)), None)
+        ready = sorted((each for each in self._idle if each.state == State.STANDBY), key=lambda each: not each.is_informed)
+        return next((each for each in ready if each.is_informed or not is_demanding), None)
 
     def _place(self, worker: WorkerProcess, slot: Slot) -> bool:
         """Gives the worker the slot's sockets; whether there are any."""
@@ -349,8 +350,9 @@ class Fleet:
         self._calls.hand_over(worker)
 
     def _note_exited(self, pid: int, code: int) -> None:
-        for worker in (each for each in self.living() if each.pid == pid):
-            worker.finish(code)
+        for worker in self.living():
+            if worker.pid == pid:
+                worker.finish(code)
 
     def _note_end(self, worker: WorkerProcess, code: int | None) -> None:
         self.changed.set()
@@ -389,12 +391,3 @@ class Fleet:
             self._calls.forget(each.name)
             each.close()
         slot.sets = []
-
-    def _fact(self, worker: WorkerProcess) -> WorkerFacts:
-        generation, version, started_at = worker.origin
-        left_s = worker.drain_until - self._loop.time()
-        restarts = sum(slot.restarts for slot in self.slots if slot.worker is worker)
-        return WorkerFacts(
-            worker.number, worker.pid, started_at, restarts, str(worker.state), generation, version,
-            self._calls.wall_clock() + left_s if worker.drain_until else 0.0,
-        )  # fmt: skip

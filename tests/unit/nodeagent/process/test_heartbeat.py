@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.process.heartbeat import Heartbeat, Pulse, Verdict, judge
@@ -77,11 +78,13 @@ def test_workers_that_would_refuse_all_are_no_beat_and_feed_the_watchdog() -> No
     clock, worker, beats, fed = _Clock(), _Worker(NOW, is_informed=False), [], []
     fleet = SimpleNamespace(living=lambda: [worker], is_holding=False)
     heart = Heartbeat(cast("Any", clock), cast("Any", fleet), lambda _: beats.append(clock.now), lambda: fed.append(clock.now), lambda: True)
-    for clock.now in (NOW + 1.0, NOW + 2.0):
+    with capture_logs() as logs:
+        for clock.now in (NOW + 1.0, NOW + 2.0):
+            heart.tick()
+        worker.is_informed = True
+        clock.now = NOW + 3.0
         heart.tick()
-    worker.is_informed = True
-    clock.now = NOW + 3.0
-    heart.tick()
+    assert [line["event"] for line in logs] == ["beat_withheld", "beat_resumed"], "each once: nothing else tells why calls are refused"
     assert (beats, fed) == ([NOW + 3.0], [NOW + 1.0, NOW + 2.0, NOW + 3.0])
 
 

@@ -151,6 +151,26 @@ def test_where_control_is_mute_who_knows_no_policy_takes_no_share_of_those_who_d
     play(script)
 
 
+def test_of_two_that_could_serve_the_one_that_knows_policy_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It need not be the elder. While it opens, its knowledge counts, too."""
+    monkeypatch.setattr(limits, "RESUME_S", 0.0)
+    monkeypatch.setattr(limits, "SPARES", 2)
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: [each.state for each in scene.fleet._idle] == [State.STANDBY] * 2, "two spares")
+        scene.fleet._calls = replace(scene.fleet._calls, is_control_mute=lambda: True)
+        ignorant, informed = scene.fleet._idle
+        informed.is_informed = True
+        assert scene.fleet._try_candidate(scene.fleet.slots[0]) is informed
+        with monkeypatch.context() as patch:
+            patch.setattr(scene.fleet.slots[0], "worker", informed)
+            patch.setattr(scene.fleet, "_idle", [ignorant])
+            patch.setattr(informed, "state", State.OPENING)
+            assert scene.fleet._try_candidate(scene.fleet.slots[1]) is None, "it would refuse what the other serves"
+
+    play(script)
+
+
 def test_a_drained_fleet_starts_nobody() -> None:
     """Also when a worker dies in the drain; a second drain has nothing to do."""
 
