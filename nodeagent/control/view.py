@@ -132,7 +132,7 @@ class View:
                 yield f"worker {link.number} has used up its {link.stats.used_up} descriptors and refuses calls: raise LimitNOFILE="
         stats = self.supervisor.stats
         if stats is None or self.env.now() - self.supervisor.heard_at > limits.ALIVE_S:
-            yield f"the supervisor is silent; {LOGS}"
+            yield f"the supervisor is silent: new connections get what `fail` says; where no watchdog ends it, systemctl restart nodeagent; {LOGS}"
             return
         if self.config.intercept.enabled and stats.interception not in ("active", "repaired"):
             yield f"interception is {stats.interception}: {stats.interception_detail or 'no detail'}"

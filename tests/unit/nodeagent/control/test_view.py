@@ -73,7 +73,7 @@ def test_a_silent_supervisor_is_a_problem(tmp_path, monkeypatch) -> None:
     async def scene() -> None:
         async with ControlScene(tmp_path) as playing:
             await settled(playing)
-            await told(playing, "problems", "supervisor is silent")
+            await told(playing, "problems", "supervisor is silent: new connections get what `fail` says; where no watchdog ends it, systemctl restart nodeagent")
 
     run(scene)
 
