@@ -3,6 +3,7 @@
 import http.client
 import ipaddress
 import json
+import os
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from urllib.parse import quote, urlsplit
 from nodeagent import limits
 from nodeagent.catalog.state import MARKER, is_lan_tag, tunnel_port_of
 from nodeagent.config import CatalogTable
+from nodeagent.consul_environ import FROM_ENVIRONMENT, TOKEN
 from nodeagent.control.json_http import explain, parse_answer
 from nodeagent.diagnose.facts import CatalogLink, Clock, Enrolment, LocalService, TokenRights
 from nodeagent.errors import CatalogError, CatalogUnreachable, NotInCatalog
@@ -198,6 +200,8 @@ def _is_loopback(host: str) -> bool:
 
 def _token(table: CatalogTable) -> str:
     """Empty where it cannot be read: that the catalog takes no nobody is its answer, and the file is told of elsewhere."""
+    if table.token_file == FROM_ENVIRONMENT:
+        return os.environ.get(TOKEN, "").strip()
     try:
         return Path(table.token_file).read_text(encoding="ascii").strip() if table.token_file else ""
     except (OSError, UnicodeDecodeError):

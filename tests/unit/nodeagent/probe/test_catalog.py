@@ -163,3 +163,9 @@ def test_a_catalog_that_talks_nonsense_is_told_as_such(there: Scripted, garbage:
     found = look({"token": lambda: catalog.token(seen), "row": lambda: catalog.enrolment(seen), "services": lambda: catalog.services(seen)}, 20)
     assert {name for name, fact in found.items() if isinstance(fact, Blind)} >= {"services"}
     assert all("makes no sense" in fact.why or "404" in fact.why for fact in found.values() if isinstance(fact, Blind))
+
+
+def test_a_token_in_the_environment_is_the_one_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "of-the-environment")
+    table = scope(more='token_file = "env:CONSUL_HTTP_TOKEN"\n').settings.catalog
+    assert catalog._token(table) == "of-the-environment"
