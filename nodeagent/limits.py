@@ -251,6 +251,7 @@ CATALOG_HOSTS = 20_000  # twice the largest Consul cluster that its makers teste
 CATALOG_SERVICES = 20_000
 CATALOG_INSTANCES = 10_000  # of one service
 CATALOG_INTENTIONS = 200_000  # sources of all entries together
+INTENTION_PROOFS = 20  # services whose intentions vanished at once that the catalog is asked for again, one by one
 CATALOG_NAME_CHARS = 253  # a DNS name's length; Consul's names are at most 128
 WEIGHT_MAX = 65_535  # as Consul
 DECODE_ROWS = 250  # services or index rows decoded before a worker's loop gets its turn: about 1 ms

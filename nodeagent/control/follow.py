@@ -9,9 +9,9 @@ import msgspec
 from nodeagent import limits
 from nodeagent.catalog.state import (
     CatalogState,
+    IntentionRow,
     parse_hosts,
     parse_instances,
-    parse_intentions,
     parse_proxy_defaults,
     parse_service_defaults,
     parse_service_names,
@@ -21,10 +21,11 @@ from nodeagent.config import Config
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, service_path
 from nodeagent.control.environment import Environment
 from nodeagent.control.hold_back import HoldBack, is_suspicious
+from nodeagent.control.intentions import ENTRIES, IntentionSource, lost_destinations, why_unproven
 from nodeagent.control.meshed import MeshedHosts
 from nodeagent.control.registration import is_registered, registration_of
 from nodeagent.control.seen import Seen
-from nodeagent.control.watch import Apply, Held, Rhythm, Watch
+from nodeagent.control.watch import Apply, Held, Read, Rhythm, Watch
 from nodeagent.errors import CatalogError
 from nodeagent.model.service import Host
 from nodeagent.observe.log import open_log
@@ -58,6 +59,8 @@ class Follower:
         self._is_complete = False
         self._registered_at = self._answered_at = -limits.CATALOG_COMPLAIN_S
         self._hold_back = HoldBack()
+        self._intentions = IntentionSource(catalog)
+        self._saved_intentions: tuple[IntentionRow, ...] = ()
         self._watches: dict[str, Watch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._services_changed = asyncio.Event()
@@ -110,6 +113,7 @@ class Follower:
         """Takes over what was saved before this process started."""
         self.meshed.remember(state.hosts)
         self.seen.saved = dict(state.instances)
+        self._saved_intentions = state.intentions
 
     def _is_given_up(self, service: str) -> bool:
         """Whether a service cannot be read, and something is saved for it to go on by."""
@@ -128,7 +132,7 @@ class Follower:
         async with asyncio.TaskGroup() as group:
             self._start(group, _NODES, self._take_hosts, _PULSE)
             self._start(group, "/v1/catalog/services", self._take_names)
-            self._start(group, "/v1/config/service-intentions", self._take_intentions)
+            self._start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
             self._start(group, "/v1/config/service-defaults", self._take_protocols)
             self._start(group, "/v1/config/proxy-defaults", self._take_default_protocol)
             while True:
@@ -136,8 +140,11 @@ class Follower:
                 self._services_changed.clear()
                 self._follow_services(group)
 
-    def _start(self, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None) -> None:
+    def _start(
+        self, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None, read: Read | None = None
+    ) -> None:  # fmt: skip
         watch = Watch(self._catalog, path, apply, metrics=self._metrics, draw=self._draw, rhythm=rhythm)
+        watch.read = read or watch.read
         self._watches[path] = watch
         self._tasks[path] = group.create_task(watch.run(), name=path)
 
@@ -176,16 +183,20 @@ class Follower:
         self.changed.set()
 
     async def _take_intentions(self, answer: Answer) -> None:
-        rows = parse_intentions(answer.body)
+        rows = self._intentions.parse(answer)
         if answer.is_filtered:  # a deny may be among what is missing: nothing of such an answer is safe to take
-            self._hold_intentions(
-                "the catalog left out intentions that the token may not read; give it intentions:read"
-            )
-        if self.seen.intentions and not rows and not await self._may_read():
-            self._hold_intentions("all intentions vanished and the token does not prove that it may read them")
+            self._hold_intentions("the catalog left out intentions that the token may not read; give it intentions:read")
+        known = self.seen.intentions if self.seen.intentions is not None else self._saved_intentions
+        lost = lost_destinations(known, rows)
+        doubt = await why_unproven(self._catalog, lost) if lost or not rows else ""
+        if doubt and lost:
+            self._hold_intentions(f"all intentions of {len(lost)} services vanished ({', '.join(lost[:3])}), and {doubt}")
         self.held.pop("intentions", None)
         self.seen.intentions = rows
         self.changed.set()
+        if doubt:
+            self.held["intentions"] = f"the catalog shows no intention at all, which denies everything, and {doubt}"
+            raise Held(self.held["intentions"])
 
     def _hold_intentions(self, what: str) -> NoReturn:
         self.held["intentions"] = f"{what}; those known before stay in force"
@@ -214,15 +225,6 @@ class Follower:
         """Whether a fresh read shows this host's registration: the canary for a wiped catalog or a dead token."""
         hosts = parse_hosts((await self._catalog.read(_NODES)).body)
         return any(host.name == self._config.host.name for host in hosts)
-
-    async def _may_read(self) -> bool:
-        """Whether an empty list is the truth: the token exists, or the catalog has no ACLs, or answers 403 instead."""
-        try:
-            await self._catalog.read("/v1/acl/token/self")
-        except CatalogRefused as error:
-            # 401: ACLs are off. 404 and 405: the embedded catalog, which refuses rather than filters.
-            return error.status in (401, 404, 405)
-        return True
 
     async def _register(self, hosts: tuple[Host, ...]) -> None:
         """Puts this host's row back; a refusal is shown and tried again with the next answer of the watch.

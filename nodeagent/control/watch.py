@@ -1,6 +1,7 @@
 """One blocking query, kept going for ever: what its answers say is applied when it changed, failures back off."""
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from nodeagent.observe.metrics import Metrics
 _NEVER = -1.0
 
 Apply = Callable[[Answer], Awaitable[None]]
+Read = Callable[[int, float], Awaitable[Answer]]
+"""As Catalog.read, of a path that is settled: (index, wait)."""
 
 _log = open_log()
 
@@ -44,6 +47,8 @@ class Watch:
         rhythm: Rhythm | None = None,
     ) -> None:  # fmt: skip
         self.path = path
+        self.read: Read = functools.partial(catalog.read, path)
+        """How it asks; another one where it is not always the one path."""
         self.error = ""
         """Why its last answer was not taken; empty while all is well."""
         self.is_forbidden = False
@@ -90,7 +95,7 @@ class Watch:
         """One query; what it says is applied if it says something new."""
         is_news = self.is_forbidden or (self._rhythm.is_pulse and self._failures)  # that it is answered again
         index = 0 if is_news else self._index
-        answer = await self._catalog.read(self.path, index, self._rhythm.wait_s)
+        answer = await self.read(index, self._rhythm.wait_s)
         digest = hashlib.blake2b(answer.body, digest_size=16).digest()
         is_new = digest != self._applied
         if is_new:

@@ -9,6 +9,7 @@ import msgspec
 from nodeagent.catalog import state
 from nodeagent.catalog.codec import decode_snapshot, encode_snapshot
 from nodeagent.catalog.compiler import capture_of, compile_snapshot, notes_of
+from nodeagent.catalog.legacy_intentions import parse_legacy_intentions
 from nodeagent.catalog.state import CatalogState
 from nodeagent.control import json_http, pace
 from nodeagent.embedded.asking import parse_wait
@@ -46,6 +47,7 @@ def catalog_answer(data: bytes) -> bool:
 
 
 _OTHERS = (
+    parse_legacy_intentions,
     state.parse_service_names,
     state.parse_unusable_names,
     state.parse_service_defaults,
