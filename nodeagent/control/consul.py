@@ -19,6 +19,9 @@ from nodeagent.control.json_http import why_unaccepted
 from nodeagent.control.token import TokenFile
 from nodeagent.errors import CatalogError
 
+_FROM_CACHE = ("/v1/agent/", "/v1/connect/ca/roots")
+"""Answered by the agent itself: Consul 1.8 says of these that there is no leader while there is one. Without one they are refused."""
+_CURES = {"Connect must be enabled": "set connect { enabled = true } on the Consul servers"}
 _CHUNK_BYTES = 65_536
 _SHOWN_CHARS = 200
 
@@ -218,8 +221,9 @@ async def _take(response: aiohttp.ClientResponse, path: str, lack: str) -> Answe
             raise CatalogUnusable(f"{path}: an answer of more than {limits.CATALOG_BODY_BYTES} bytes; refused")
     if response.status != 200:
         said = bytes(body[:_SHOWN_CHARS]).decode("utf-8", "replace").strip()
-        raise CatalogRefused(f"the catalog answered {response.status} to {path}: {said}{lack and f'; {lack}'}", response.status)
-    if response.headers.get("X-Consul-KnownLeader", "").lower() == "false":
+        cures = [cure for words, cure in _CURES.items() if words in said] + [lack]
+        raise CatalogRefused("; ".join((f"the catalog answered {response.status} to {path}: {said}", *filter(None, cures))), response.status)
+    if not path.startswith(_FROM_CACHE) and response.headers.get("X-Consul-KnownLeader", "").lower() == "false":
         raise CatalogRefused(f"{path}: the catalog has no leader; its answer may be old", 500)
     filtered = response.headers.get("X-Consul-Results-Filtered-By-ACLs", "").lower() == "true"
     return Answer(bytes(body), response.headers.get("X-Consul-Index"), filtered)
