@@ -192,6 +192,7 @@ CATALOG_PULSE_WAIT_S = 30.0  # the watch of the hosts asks at least this often: 
 CATALOG_PULSE_S = 3.0  # and, while the catalog is away, tries again this often and wakes the others
 CATALOG_COMPLAIN_S = 60.0  # the same complaint about the catalog is logged once in this time
 CATALOG_LOST_S = 10.0  # without an answer for this long `status` says that changes do not arrive
+MARKER_SHOWN_S = 5.0  # a Consul agent tells its servers within milliseconds what it was told itself
 HOLD_BACK_S = 300.0  # an answer that lost more than half of a service's instances
 HOLD_BACK_INSTANCES = 3  # fewer are started and stopped by hand, and "more than half" of two is one of them
 COMPILE_S = 0.02  # changes within this are compiled together

@@ -46,6 +46,7 @@ class ServiceRow(msgspec.Struct, rename="pascal"):
     address: str = ""
     port: int = 0
     tagged_addresses: dict[str, TaggedAt] | None = None
+    meta: dict[str, str] | None = None
     weights: Weights | None = None
 
 

@@ -30,6 +30,11 @@ from nodeagent.model.service import Host, Instance, is_service_name
 MARKER = "nodeagent"
 """Key of the node meta by which an agent says that it takes tunnels; its value is `15008;v1`."""
 
+MARKER_SERVICE = "nodeagent"
+"""The service of a host's agent, with the same meta, where a Consul agent keeps the node's own."""
+
+_CONSUL = "consul"  # Consul's servers register themselves: nobody's service, and never captured
+
 MAINTENANCE = ("_node_maintenance", "_service_maintenance:")
 """How the ids of the checks begin by which Consul takes a host, or an instance, out of work."""
 
@@ -81,7 +86,7 @@ def parse_hosts(body: bytes) -> tuple[Host, ...]:
 
 
 def parse_service_names(body: bytes) -> tuple[str, ...]:
-    """The service names in an answer of `/v1/catalog/services`, sorted; those that no certificate can carry are left out.
+    """The service names in an answer of `/v1/catalog/services`, sorted; those that no certificate can carry are left out, and Consul itself.
 
     Raises:
         CatalogError: as `parse_hosts`.
@@ -89,7 +94,7 @@ def parse_service_names(body: bytes) -> tuple[str, ...]:
     where = "/v1/catalog/services"
     names = decode(body, dict[str, list[str] | None], where) or {}
     within(len(names), limits.CATALOG_SERVICES, where)
-    return tuple(sorted(filter(is_service_name, names)))
+    return tuple(sorted(name for name in names if is_service_name(name) and name != _CONSUL))
 
 
 def parse_unusable_names(body: bytes) -> tuple[str, ...]:
@@ -105,6 +110,7 @@ def parse_unusable_names(body: bytes) -> tuple[str, ...]:
 def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
     """The instances in an answer of `/v1/health/service/SERVICE`, by host and id.
 
+    Of MARKER_SERVICE an instance is a machine's agent, and says at which further addresses the machine is.
     An instance is healthy while none of its checks is critical. Registered without an address, or under a DNS name (which
     no original destination can be compared with), it is at its machine's addresses.
 
@@ -113,7 +119,8 @@ def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
     """
     where = f"/v1/health/service/{service}"
     rows = rows_of(body, HealthRow, where, limits.CATALOG_INSTANCES)
-    parsed = (_instance_row(row, f"$[{n}]", where) for n, row in enumerate(rows))
+    read = _marker_row if service == MARKER_SERVICE else _instance_row
+    parsed = (read(row, f"$[{n}]", where) for n, row in enumerate(rows))
     return tuple(sorted(parsed, key=lambda row: (row.instance.host, row.instance.id)))
 
 
@@ -214,6 +221,16 @@ def _instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
         drained=any(check.check_id.startswith(MAINTENANCE) for check in row.checks or ()),
     )
     return InstanceRow(instance, host)
+
+
+def _marker_row(row: HealthRow, path: str, where: str) -> InstanceRow:
+    """An agent: the machine takes tunnels at the port that its meta names, whatever its checks say."""
+    host = _host(row.node, f"{path}.Node", where)
+    addresses = _addresses(row.service, host, f"{path}.Service", where)
+    instance = Instance(row.service.id, host.name, addresses)
+    port = tunnel_port_of((row.service.meta or {}).get(MARKER, ""))
+    ips = tuple(sorted({*host.addresses, *(address.ip for address in addresses)}, key=lambda ip: (":" in ip, ip)))
+    return InstanceRow(instance, Host(host.name, ips, port))
 
 
 def _addresses(service: ServiceRow, host: Host, path: str, where: str) -> tuple[Address, ...]:

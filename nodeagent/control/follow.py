@@ -3,11 +3,11 @@
 import asyncio
 from typing import NoReturn
 
-import aiohttp
 import msgspec
 
 from nodeagent import limits
 from nodeagent.catalog.state import (
+    MARKER_SERVICE,
     CatalogState,
     IntentionRow,
     parse_hosts,
@@ -18,16 +18,14 @@ from nodeagent.catalog.state import (
     parse_unusable_names,
 )
 from nodeagent.config import Config
-from nodeagent.control.consul import Answer, Catalog, CatalogRefused, service_path
+from nodeagent.control.announce import Announcer
+from nodeagent.control.consul import Answer, Catalog, service_path
 from nodeagent.control.environment import Environment
 from nodeagent.control.hold_back import HoldBack, is_suspicious
 from nodeagent.control.intentions import ENTRIES, IntentionSource, lost_destinations, why_unproven
 from nodeagent.control.meshed import MeshedHosts
-from nodeagent.control.registration import is_registered, registration_of
 from nodeagent.control.seen import Seen
 from nodeagent.control.watch import Apply, Held, Read, Rhythm, Watch
-from nodeagent.errors import CatalogError
-from nodeagent.model.service import Host
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 
@@ -57,7 +55,7 @@ class Follower:
         self._draw = env.draw
         self._started_at = env.now()
         self._is_complete = False
-        self._registered_at = self._answered_at = -limits.CATALOG_COMPLAIN_S
+        self._announcer = Announcer(config, catalog, env.elapsed)
         self._hold_back = HoldBack()
         self._intentions = IntentionSource(catalog)
         self._saved_intentions: tuple[IntentionRow, ...] = ()
@@ -165,8 +163,7 @@ class Follower:
     async def _take_hosts(self, answer: Answer) -> None:
         self.seen.hosts = parse_hosts(answer.body)
         self.changed.set()
-        if not is_registered(self._config, self.seen.hosts):
-            await self._register(self.seen.hosts)
+        await self._announcer.check_hosts(self.seen.hosts, self.seen.instances.get(MARKER_SERVICE, ()))
 
     async def _take_names(self, answer: Answer) -> None:
         self.seen.names = parse_service_names(answer.body)
@@ -216,6 +213,8 @@ class Follower:
                 self.held[service] = admitted.why
                 raise Held(admitted.why)
             self.held.pop(service, None)
+            if service == MARKER_SERVICE:
+                await self._announcer.check_markers(rows)
 
         return take
 
@@ -225,29 +224,6 @@ class Follower:
         """Whether a fresh read shows this host's registration: the canary for a wiped catalog or a dead token."""
         hosts = parse_hosts((await self._catalog.read(_NODES)).body)
         return any(host.name == self._config.host.name for host in hosts)
-
-    async def _register(self, hosts: tuple[Host, ...]) -> None:
-        """Puts this host's row back; a refusal is shown and tried again with the next answer of the watch.
-
-        A row that is there and differs is replaced once a minute: two machines of one name would otherwise replace
-        each other's for ever, and wake every host of the mesh each time.
-        """
-        name, now = self._config.host.name, self._elapsed()
-        if any(host.name == name for host in hosts) and now - self._registered_at < limits.CATALOG_COMPLAIN_S:
-            is_answered = self._answered_at == self._registered_at
-            somebody = "was changed by somebody; has another machine this name?"
-            unsure = "differs: the last write of it got no answer, or another machine has this name"
-            raise CatalogError(f"the catalog's row of {name} {somebody if is_answered else unsure}")
-        before, self._registered_at = self._registered_at, now
-        try:
-            await self._catalog.put("/v1/catalog/register", registration_of(self._config))
-        except CatalogError as error:
-            is_unsent = isinstance(error.__cause__, aiohttp.ClientConnectorError)
-            if is_unsent or isinstance(error, CatalogRefused):  # else it may be written all the same
-                self._registered_at = before
-            raise CatalogError(f"this host could not be registered: {error}") from error
-        self._answered_at = now
-        _log.info("host_registered", host=self._config.host.name)
 
 
 def _health_path(service: str) -> str:

@@ -52,7 +52,7 @@ def test_a_marker_that_is_none_is_no_agent(marker: str, port: int) -> None:
 def test_service_names_that_no_certificate_can_carry_are_left_out() -> None:
     """A name is a part of an SNI and of a SPIFFE ID."""
     names = {"web": ["v1"], "consul": [], "shop": None, "*": [], "": [], "a b": [], "../x": [], "n" * 200: []}
-    assert ("consul", "shop", "web") == state.parse_service_names(body(names))
+    assert ("shop", "web") == state.parse_service_names(body(names))
 
 
 def test_names_that_are_left_out_are_known() -> None:
