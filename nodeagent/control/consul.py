@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Self
 from urllib.parse import quote
 
@@ -18,6 +19,9 @@ from nodeagent.control.clock import CatalogClock
 from nodeagent.control.json_http import why_unaccepted
 from nodeagent.control.token import TokenFile
 from nodeagent.errors import CatalogError
+from nodeagent.observe.log import open_log
+
+_log = open_log()
 
 _FROM_CACHE = ("/v1/agent/", "/v1/connect/ca/roots")
 """Answered by the agent itself: Consul 1.8 says of these that there is no leader while there is one. Without one they are refused."""
@@ -82,6 +86,9 @@ class Catalog:
         self.confirmed_at = 0.0
         """Unix seconds of the last answer that could be taken."""
         self.error = ""
+        self.rewound = ""
+        """What went back, in words."""
+        self._rewound_at = 0.0
         self.clock = CatalogClock(now)
         self.on_resolved: Callable[[tuple[str, ...]], None] = lambda _: None
         """Is told where the catalog's name leads, each time that it is looked up for a connection; an address is no name."""
@@ -113,6 +120,21 @@ class Catalog:
         """
         body = msgspec.json.encode(value)
         return (await self._ask("PUT", path, {}, body, limits.CATALOG_READ_MARGIN_S)).body
+
+    def note_rewind(self, path: str, before: int, now: str | None) -> None:
+        """An index has gone back: `path` is read anew, and `status` says so for a while."""
+        if self._now() - self._rewound_at >= limits.CATALOG_COMPLAIN_S:
+            _log.warning("catalog_index_went_back", path=path, before=before, now=now)
+        self._rewound_at = self._now()
+        self.rewound = f"the catalog's index went back from {before} to {now} ({path})"
+
+    @property
+    def rewind_alarm(self) -> str:
+        """What went back within REWIND_SHOWN_S; empty: nothing."""
+        if not self.rewound or self._now() - self._rewound_at >= limits.REWIND_SHOWN_S:
+            return ""
+        at = datetime.fromtimestamp(self._rewound_at, UTC)
+        return f"{self.rewound} at {at:%H:%M:%S} UTC: it was restored from a snapshot, or replaced; all was read anew, is it the right one?"
 
     async def rest(self, seconds: float) -> None:
         """Waits, but not longer than until the catalog is there again."""

@@ -122,6 +122,11 @@ class Follower:
         """What is held back, in words."""
         return (*self.held.values(), *self.meshed.alarms(self._elapsed()))
 
+    @property
+    def rewind_alarm(self) -> str:
+        """As Catalog.rewind_alarm."""
+        return self._catalog.rewind_alarm
+
     async def run(self) -> None:
         """Follows until it is cancelled; may be run again after a failure."""
         self._watches.clear()

@@ -1,6 +1,7 @@
 """Where this catalog keeps intentions, found out by asking, and whether a list from which some are missing is the truth."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from urllib.parse import quote
 
 from nodeagent import limits
@@ -39,10 +40,11 @@ class IntentionSource:
         except CatalogRefused as error:
             if not is_unknown_kind(str(error)):
                 raise
-            known, self.is_legacy = index if self.is_legacy else 0, True
-            return await self._catalog.read(LEGACY_INTENTIONS, known, wait_s)
-        self.is_legacy = False
-        return answer
+            if self.is_legacy:
+                return await self._catalog.read(LEGACY_INTENTIONS, index, wait_s)
+            answer = await self._catalog.read(LEGACY_INTENTIONS)
+        self.is_legacy = not self.is_legacy
+        return replace(answer, index=None)  # what it counts is something else: it has not gone back
 
     def parse(self, answer: Answer) -> Rows:
         """The rows in what `read` gave last.

@@ -144,6 +144,8 @@ class View:
 
     def _warnings(self) -> Iterator[str]:
         yield from self.follower.alarms()
+        if self.follower.rewind_alarm:
+            yield self.follower.rewind_alarm
         yield from one_line(self.config.catalog.address, self._catalog_complaints(), self.follower.why_lost)
         yield from (why for step, why in sorted(self.publisher.errors.items()) if step != "compile")
         if self.publisher.source == "saved":

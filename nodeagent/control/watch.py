@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from nodeagent import limits
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused
-from nodeagent.control.pace import Bucket, backoff_s, next_index
+from nodeagent.control.pace import Bucket, backoff_s, has_gone_back, next_index
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
@@ -109,6 +109,8 @@ class Watch:
         if self._was_broken:
             self._catalog.wake()
         self._failures, self.error, self._was_broken, self.is_forbidden = 0, "", False, False
+        if has_gone_back(self._index, answer.index):
+            self._catalog.note_rewind(self.path, self._index, answer.index)
         self._index = 0 if self._rhythm.poll_s else next_index(self._index, answer.index)
         if self._rhythm.poll_s:
             await asyncio.sleep(self._rhythm.poll_s * (0.5 + self._draw()))

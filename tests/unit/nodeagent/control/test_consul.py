@@ -278,3 +278,13 @@ def test_where_its_name_leads_is_told_and_an_address_is_no_name() -> None:
             assert "127.0.0.1" in told[0]
 
     run(scene)
+
+
+def test_an_index_that_went_back_is_told_for_a_while() -> None:
+    now = 1_800_000_000.0
+    catalog = Catalog(CatalogTable("http://127.0.0.1:1"), lambda: now)
+    assert catalog.rewind_alarm == ""
+    catalog.note_rewind(NODES, 99, "12")
+    assert "index went back from 99 to 12 (/v1/catalog/nodes) at 08:00:00 UTC" in catalog.rewind_alarm
+    now += limits.REWIND_SHOWN_S
+    assert catalog.rewind_alarm == ""

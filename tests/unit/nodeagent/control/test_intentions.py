@@ -51,6 +51,7 @@ def test_rows_are_read_where_the_server_keeps_no_entries() -> None:
         answer = await source.read(99, 60.0)
         assert source.is_legacy
         assert [row.source for row in source.parse(answer)] == ["shop"]
+        assert answer.index is None
         assert [index for _, path, index in peer.asked if path == LEGACY_INTENTIONS] == [""]
         await source.read(3, 60.0)
         assert peer.asked[-1] == ("GET", LEGACY_INTENTIONS, "3")

@@ -331,3 +331,17 @@ def test_connect_that_is_off_is_a_problem_with_its_cure(tmp_path) -> None:
             assert "connect { enabled = true }" in line
 
     run(scene)
+
+
+def test_a_catalog_whose_index_went_back_is_a_warning(tmp_path) -> None:
+    """A restored snapshot: everything is read anew, and nothing else would show it."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            playing.peer.index = 3
+            playing.peer.values = {path: (3, value) for path, (_, value) in playing.peer.values.items()}
+            playing.peer.set(INTENTIONS, [])
+            await told(playing, "warnings", "the catalog's index went back from")
+
+    run(scene)
