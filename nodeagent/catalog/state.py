@@ -14,6 +14,7 @@ from nodeagent.catalog.consul_rows import (
     ServiceDefaultsEntry,
     ServiceRow,
     SourceEntry,
+    Weights,
     decode,
     ip_of,
     name_of,
@@ -33,6 +34,7 @@ MARKER = "nodeagent"
 MARKER_SERVICE = "nodeagent"
 """The service of a host's agent, with the same meta, where a Consul agent keeps the node's own."""
 
+_APPLICATIONS = ("", "typical")
 _CONSUL = "consul"  # Consul's servers register themselves: nobody's service, and never captured
 
 MAINTENANCE = ("_node_maintenance", "_service_maintenance:")
@@ -110,6 +112,7 @@ def parse_unusable_names(body: bytes) -> tuple[str, ...]:
 def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
     """The instances in an answer of `/v1/health/service/SERVICE`, by host and id.
 
+    Proxies and gateways of Consul's own mesh are left out: they speak TLS of their own, and ask intentions themselves.
     Of MARKER_SERVICE an instance is a machine's agent, and says at which further addresses the machine is.
     An instance is healthy while none of its checks is critical. Registered without an address, or under a DNS name (which
     no original destination can be compared with), it is at its machine's addresses.
@@ -120,7 +123,7 @@ def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
     where = f"/v1/health/service/{service}"
     rows = rows_of(body, HealthRow, where, limits.CATALOG_INSTANCES)
     read = _marker_row if service == MARKER_SERVICE else _instance_row
-    parsed = (read(row, f"$[{n}]", where) for n, row in enumerate(rows))
+    parsed = (read(row, f"$[{n}]", where) for n, row in enumerate(rows) if row.service.kind in _APPLICATIONS)
     return tuple(sorted(parsed, key=lambda row: (row.instance.host, row.instance.id)))
 
 
@@ -211,14 +214,15 @@ def _usable_ips(texts: Mapping[str, str], path: str, where: str) -> Iterator[str
 def _instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
     """An instance and its machine."""
     host = _host(row.node, f"{path}.Node", where)
-    weight = row.service.weights.passing if row.service.weights else 1
+    weights, checks = row.service.weights or Weights(), row.checks or ()
+    weight = weights.warning if any(check.status == "warning" for check in checks) else weights.passing
     instance = Instance(
         id=row.service.id and name_of(row.service.id, f"{path}.Service.ID", where),
         host=host.name,
         addresses=_addresses(row.service, host, f"{path}.Service", where),
         weight=max(0, min(weight, limits.WEIGHT_MAX)),
-        healthy=all(check.status != "critical" for check in row.checks or ()),
-        drained=any(check.check_id.startswith(MAINTENANCE) for check in row.checks or ()),
+        healthy=all(check.status != "critical" for check in checks),
+        drained=any(check.check_id.startswith(MAINTENANCE) for check in checks),
     )
     return InstanceRow(instance, host)
 

@@ -98,6 +98,18 @@ def test_a_critical_check_makes_an_instance_unhealthy(status: str, healthy: bool
     assert healthy == state.parse_instances("web", health(status))[0].instance.healthy
 
 
+@pytest.mark.parametrize(("status", "weight"), [("passing", 10), ("warning", 2), ("critical", 10)])
+def test_a_warning_has_a_weight_of_its_own(status: str, weight: int) -> None:
+    """As Consul's DNS has it; an instance in a critical state is not healthy, whatever it weighs."""
+    assert weight == state.parse_instances("web", health(status, Weights={"Passing": 10, "Warning": 2}))[0].instance.weight
+
+
+@pytest.mark.parametrize(("kind", "count"), [("", 1), ("typical", 1), ("connect-proxy", 0), ("mesh-gateway", 0), ("terminating-gateway", 0)])
+def test_proxies_of_consuls_own_mesh_are_no_instances(kind: str, count: int) -> None:
+    """They speak TLS of their own: captured, their callers would be refused as clear text of nobody known."""
+    assert count == len(state.parse_instances("web-sidecar-proxy", health(Kind=kind)))
+
+
 @pytest.mark.parametrize(("weights", "weight"), [(None, 1), ({"Passing": 10, "Warning": 1}, 10), ({"Passing": -3}, 0), ({"Passing": 10**9}, limits.WEIGHT_MAX)])
 def test_a_weight_is_kept_within_consul_s_bounds(weights: object, weight: int) -> None:
     """1 where none is given."""
