@@ -49,6 +49,10 @@ class CatalogRefused(CatalogError):
         self.status = status
 
 
+class CatalogRewound(CatalogError):
+    """The question waits for an index that the catalog is behind of now: it was replaced by something older."""
+
+
 class CatalogUnusable(CatalogError):
     """The catalog is there and its answer cannot be taken."""
 
@@ -89,6 +93,9 @@ class Catalog:
         self.rewound = ""
         """What went back, in words."""
         self._rewound_at = 0.0
+        self._rewinds = 0
+        self._waiting: set[asyncio.Timeout] = set()
+        """Of the questions that wait for news."""
         self.clock = CatalogClock(now)
         self.on_resolved: Callable[[tuple[str, ...]], None] = lambda _: None
         """Is told where the catalog's name leads, each time that it is looked up for a connection; an address is no name."""
@@ -103,6 +110,7 @@ class Catalog:
         """The answer to a GET; with an index it blocks until there is a newer one, or for `wait_s`.
 
         Raises:
+            CatalogRewound: the index waited for will not come.
             CatalogRefused: the catalog answered with another status than 200.
             CatalogUnusable: its answer could not be taken.
             CatalogError: it could not be reached.
@@ -122,10 +130,16 @@ class Catalog:
         return (await self._ask("PUT", path, {}, body, limits.CATALOG_READ_MARGIN_S)).body
 
     def note_rewind(self, path: str, before: int, now: str | None) -> None:
-        """An index has gone back: `path` is read anew, and `status` says so for a while."""
+        """An index has gone back: `status` says so for a while, and whoever waits for an index asks anew, as its path's did, too.
+
+        Else it would wait for its whole time, minutes, for news of something that is gone.
+        """
         if self._now() - self._rewound_at >= limits.CATALOG_COMPLAIN_S:
             _log.warning("catalog_index_went_back", path=path, before=before, now=now)
         self._rewound_at = self._now()
+        self._rewinds += 1
+        for waiting in self._waiting:
+            waiting.reschedule(asyncio.get_running_loop().time())
         self.rewound = f"the catalog's index went back from {before} to {now} ({path})"
 
     @property
@@ -147,12 +161,10 @@ class Catalog:
     async def _ask(
         self, method: str, path: str, params: dict[str, str], body: bytes | None, head_s: float
     ) -> Answer:  # fmt: skip
+        rewinds = self._rewinds
         try:
-            session = self._session or self._open_session()
-            async with asyncio.timeout(head_s):
-                response = await session.request(
-                    method, self._base + path, params=params, data=body, headers=self._headers(), allow_redirects=False
-                )
+            async with asyncio.timeout(head_s) as waiting:
+                response = await self._send(method, path, params, body, waiting)
             self.clock.note(response.headers.get("Date", ""))
             async with response, asyncio.timeout(limits.CATALOG_READ_MARGIN_S):
                 answer = await _take(response, path, self._token.why_none)
@@ -160,11 +172,27 @@ class Catalog:
             self._succeed()  # it is there: what it says to one question says nothing about the others
             raise
         except (TimeoutError, OSError, aiohttp.ClientError, CatalogError) as error:
+            if "index" in params and rewinds != self._rewinds:
+                raise CatalogRewound(f"{self._base}{path}: {self.rewound}") from error
             await self._fail(error)
             raise CatalogError(f"{self._base}{path}: {self.error}") from error
         self._succeed()
         self.confirmed_at = self.answered_at
         return answer
+
+    async def _send(
+        self, method: str, path: str, params: dict[str, str], body: bytes | None, waiting: asyncio.Timeout
+    ) -> aiohttp.ClientResponse:  # fmt: skip
+        """The head of an answer. waiting: within which it is awaited; ends at once for who waits for news, when an index has gone back."""
+        session = self._session or self._open_session()
+        if "index" in params:
+            self._waiting.add(waiting)
+        try:
+            return await session.request(
+                method, self._base + path, params=params, data=body, headers=self._headers(), allow_redirects=False
+            )
+        finally:
+            self._waiting.discard(waiting)
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity"}

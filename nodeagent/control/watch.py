@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from nodeagent import limits
-from nodeagent.control.consul import Answer, Catalog, CatalogRefused
+from nodeagent.control.consul import Answer, Catalog, CatalogRefused, CatalogRewound
 from nodeagent.control.pace import Bucket, backoff_s, has_gone_back, next_index
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
@@ -84,6 +84,8 @@ class Watch:
             await asyncio.sleep(self._bucket.take(loop.time()))
             try:
                 await self._turn()
+            except CatalogRewound:
+                self._index = 0
             except CatalogError as error:
                 await self._cope(error, loop.time())
             except Exception as error:  # noqa: BLE001 - a defect must not end the other watches: logged and retried
@@ -126,6 +128,8 @@ class Watch:
         self.is_forbidden = status in (401, 403)
         self._was_broken = status >= 500 or self.is_forbidden
         is_unreached = self._catalog.failing_since is not None
+        if is_unreached:  # what is there when it is back may be another, with lower indexes: nothing is to wait for those of before
+            self._index = 0
         self._unreached_at = self._catalog.answered_at if is_unreached else _NEVER
         self.error = str(error)
         outcome = "held" if isinstance(error, Held) else "refused" if isinstance(error, CatalogRefused) else "failed"
