@@ -44,6 +44,11 @@ class Announcer:
         """Whether the catalog is the local agent of a Consul; None: not asked yet."""
         self._registered_at = self._answered_at = -limits.CATALOG_COMPLAIN_S
 
+    @property
+    def is_told_agent(self) -> bool:
+        """Whether the catalog is known to be this host's Consul agent."""
+        return bool(self._has_agent)
+
     async def check_hosts(self, hosts: tuple[Host, ...], markers: tuple[InstanceRow, ...]) -> None:
         """After each answer with all hosts. A refusal is shown, and tried again with the next answer."""
         if is_registered(self._config, hosts) or is_marked(self._config, markers):

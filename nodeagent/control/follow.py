@@ -123,6 +123,12 @@ class Follower:
         return (*self.held.values(), *self.meshed.alarms(self._elapsed()))
 
     @property
+    def found(self) -> tuple[str, ...]:
+        """What this catalog is, in words; nothing of the embedded one."""
+        agent = "this host's Consul agent" if self._announcer.is_told_agent else ""
+        return tuple(filter(None, (agent, "intentions as rows" if self._intentions.is_legacy else "")))
+
+    @property
     def rewind_alarm(self) -> str:
         """As Catalog.rewind_alarm."""
         return self._catalog.rewind_alarm

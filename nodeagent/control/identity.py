@@ -76,6 +76,11 @@ class Identity:
         return self._roots.complaint
 
     @property
+    def is_by_connect(self) -> bool:
+        """Whether certificates are Connect's, as far as is known."""
+        return self._issuer.is_connect
+
+    @property
     def clock_ahead_s(self) -> float:
         """As CatalogClock.ahead_s: the CA is there, too."""
         return self._catalog.clock.ahead_s

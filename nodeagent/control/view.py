@@ -253,6 +253,7 @@ class View:
             error=self.follower.why_lost,
             services=len(snapshot.services) if snapshot else 0,
             hosts=len(snapshot.hosts) if snapshot else 0,
+            found=[*self.follower.found, *(["certificates by Connect"] if self.identity.is_by_connect else [])],
         )
 
     def _svids(self) -> list[Svid]:

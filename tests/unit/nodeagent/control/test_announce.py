@@ -58,6 +58,7 @@ def test_the_hosts_own_agent_is_told_and_the_mesh_sees_it() -> None:
         assert written["TaggedAddresses"]["lan_ipv6"] == {"Address": "fd77::1", "Port": 15008}
         assert [path for path, _ in peer.written if path == "/v1/catalog/register"] == []
         assert scene.services() == {}
+        assert scene.follower.found == ("this host's Consul agent",)
         peer.set(NODES, [OWN, OTHER, OTHER | {"Node": "host3", "Address": "10.77.0.3", "TaggedAddresses": None}])
         await until(lambda: "host3" in hosts_of(scene), "another host")
         assert len(agent.told) == 1

@@ -94,6 +94,7 @@ def test_the_mesh_follows_them() -> None:
         peer.set(LEGACY_INTENTIONS, [ALLOW])
         peer.set(ENTRIES, [])  # who waits there asks again
         await until(lambda: scene.pairs() == ["shop -> web"], "the row")
+        assert scene.follower.found == ("intentions as rows",)
         peer.set(LEGACY_INTENTIONS, [ALLOW, ALLOW | {"SourceName": "cart"}])
         await until(lambda: scene.pairs() == ["cart -> web", "shop -> web"], "the second")
 

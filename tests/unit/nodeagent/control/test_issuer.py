@@ -216,6 +216,7 @@ def test_a_leaf_that_is_not_due_is_asked_for_now_and_then_until_there_is_another
         connect = Connect(scene.peer)
         scene.identity.need(frozenset({"web"}))
         await until(lambda: scene.names() == ["web"], "the certificate")
+        assert scene.identity.is_by_connect
         keeper = scene.identity.keepers["web"]
         assert keeper.svid
         first = keeper.svid.serial
