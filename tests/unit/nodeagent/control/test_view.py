@@ -339,9 +339,8 @@ def test_a_catalog_whose_index_went_back_is_a_warning(tmp_path) -> None:
     async def scene() -> None:
         async with ControlScene(tmp_path) as playing:
             await settled(playing)
-            playing.peer.index = 3
-            playing.peer.values = {path: (3, value) for path, (_, value) in playing.peer.values.items()}
-            playing.peer.set(INTENTIONS, [])
+            playing.peer.scripts[INTENTIONS] = lambda _: web.json_response([], headers={"X-Consul-Index": "3"})
+            playing.peer.allow("shop -> web")  # who waits there asks again
             await told(playing, "warnings", "the catalog's index went back from")
 
     run(scene)
