@@ -258,13 +258,17 @@ DECODE_ROWS = 250  # services or index rows decoded before a worker's loop gets 
 # --- policy: what files and catalogs say of it ------------------------------------------------------------------------
 
 POLICY_TEXT_CHARS = 2048  # of one text in an entry: a path, a pattern, a filter
-POLICY_ROWS = 1000  # of one list in an entry: sources, routes, splits; Consul's own entries are far below
+POLICY_ROWS = 10_000  # of one list in an entry: a service that every other may call by name has as many sources
 POLICY_NODES = 50_000  # values in one entry: each is looked at in Python, 1 s
 POLICY_DEPTH = 64  # of what is kept unread; what is read is nine deep at most
 POLICY_FAULTS = 100  # told of one entry: whoever has more mends these first
 POLICY_PATTERN_BYTES = 1024 * 1024  # of memory for one compiled pattern
 POLICY_FILE_BYTES = 16 * 1024 * 1024  # a mesh of 10,000 services has 5 MB of intentions; YAML takes 1 s a megabyte
 POLICY_DOCUMENTS = 20_000  # in one file: one for each service
+POLICY_FILES = 20_000  # below the directories that one command names
+POLICY_CHANGES = 50  # remembered of one entry: who changed it, when, from what to what
+POLICY_TRAIL_BYTES = 256 * 1024  # of them together, in one value of the KV store; Consul's limit is twice that
+POLICY_TRAILS = 10_000  # entries whose changes are remembered, deleted ones included; beyond, those go that rested longest
 POLICY_HOPS = 64  # of a chain of redirects and splits: longer than any that is meant
 
 # --- embedded catalog ----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from nodeagent.catalog.policy import defaults, intentions, jwt, own, resolving, 
 from nodeagent.catalog.policy.faults import Fault, unrelated
 from nodeagent.catalog.policy.fitting import fit, fold
 from nodeagent.errors import PolicyError
+from nodeagent.model.intention import Intention
 from nodeagent.model.policy.defaults import MeshEntry, ProxyDefaults, ServiceDefaults
 from nodeagent.model.policy.intentions import ServiceIntentions
 from nodeagent.model.policy.jwt import JwtProvider
@@ -26,6 +27,9 @@ OWN_PREFIX = "nodeagent/config"
 """Where the KV store has what no config entry can be: `nodeagent/config/<kind>/<name>`."""
 _MARKS = ("createindex", "modifyindex", "hash")
 """What a reader gets and may send back."""
+_UNREAD = ("Config", "EnvoyExtensions", "JWKSCluster", "Meta")
+_NAMED = ("Subsets", "Failover")
+"""Tables by names that are chosen: each is something, whatever it says."""
 _NAME_CHARS = 80
 
 
@@ -95,6 +99,15 @@ class Entry:
         return body_of(self.spec)
 
     @property
+    def said(self) -> dict[str, Any]:
+        """What it says, however it was written: to be compared with another one."""
+        body = self.body
+        if isinstance(self.spec, ServiceIntentions):
+            body["Sources"] = [_bare_source(source) for source in sorted(body["Sources"], key=_rank(self.spec.name))]
+        said: dict[str, Any] = _without_empty(body)
+        return said
+
+    @property
     def doubts(self) -> list[str]:
         """What can be kept and is hardly meant, or not acted on."""
         found = [f"{self.key}: {doubt}" for doubt in KINDS[self.key.kind].doubts(self.spec)]
@@ -143,6 +156,31 @@ def unacted_on(spec: Spec) -> str:
     if spec.jwt is not None or any(source.permissions for source in spec.sources):
         return "rules for HTTP requests are kept, not yet acted on: the sources that have them are refused"
     return ""
+
+
+def _rank(destination: str) -> Callable[[dict[str, Any]], tuple[object, ...]]:
+    """The order in which the sources of a destination are evaluated."""
+
+    def rank(source: dict[str, Any]) -> tuple[object, ...]:
+        precedence = Intention(source["Name"], destination, "deny").precedence
+        return -precedence, source["Name"], source.get("Peer", ""), source.get("SamenessGroup", "")
+
+    return rank
+
+
+def _bare_source(source: dict[str, Any]) -> dict[str, Any]:
+    """A source without what the catalog adds."""
+    return {key: value for key, value in source.items() if key not in ("Precedence", "Type") and not key.startswith("Legacy")}
+
+
+def _without_empty(value: Any, key: str = "") -> Any:
+    """Without objects that say nothing, which Consul adds; a subset that says nothing is one."""
+    if isinstance(value, list):
+        return [_without_empty(each) for each in value]
+    if not isinstance(value, dict) or key in _UNREAD:
+        return value
+    bare = {name: _without_empty(each, name) for name, each in value.items()}
+    return {name: each for name, each in bare.items() if each != {} or key in _NAMED}
 
 
 def _title(kind: Kind, name: object) -> str:

@@ -53,10 +53,12 @@ def _permission_faults(permission: Permission, path: str) -> Iterator[Fault]:
 def _jwt_faults(need: JwtNeed, path: str) -> Iterator[Fault]:
     if not need.providers:
         yield Fault(below(path, "Providers"), "give at least one")
+    seen: set[str] = set()
     for number, provider in enumerate(need.providers):
         at = below(below(path, "Providers"), number)
-        if provider.name in [each.name for each in need.providers[:number]]:
+        if provider.name in seen:
             yield Fault(at, f"the provider {provider.name} stands twice")
+        seen.add(provider.name)
         for place, claim in enumerate(provider.verify_claims):
             if not claim.path or not all(claim.path):
                 yield Fault(below(below(at, "VerifyClaims"), place), "Path names a claim, and what is within it: ['perms', 'role']")

@@ -47,11 +47,13 @@ def regex_faults(pattern: str, path: str) -> Iterator[Fault]:
 
 
 def _method_faults(methods: tuple[str, ...], path: str) -> Iterator[Fault]:
+    seen: set[str] = set()
     for number, method in enumerate(methods):
         if method.upper() not in METHODS:
             yield Fault(below(path, number), f"{method[:80]!r} is no method of HTTP; known: {', '.join(METHODS)}")
-        elif method.upper() in [each.upper() for each in methods[:number]]:
+        elif method.upper() in seen:
             yield Fault(below(path, number), f"{method.upper()} stands twice")
+        seen.add(method.upper())
 
 
 def _header_faults(header: HeaderMatch, path: str) -> Iterator[Fault]:

@@ -100,6 +100,22 @@ def test_what_is_kept_and_not_acted_on_is_told():
     assert [unacted_on(good(each).spec) for kind, each in FULL.items() if kind != "service-intentions"] == ["kept, not yet acted on"] * 11
 
 
+def test_what_is_said_is_the_same_however_it_is_written():
+    """Consul adds precedence, order and empty objects; a subset that says nothing is all instances."""
+    ours = {"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": "*", "Action": "deny"}, {"Name": "a", "Action": "allow"}]}
+    marks = {"Type": "consul", "LegacyMeta": {"x": 1}}
+    theirs = {
+        "Kind": "service-intentions", "Name": "web", "JWT": None,
+        "Sources": [{"Name": "a", "Action": "allow", "Precedence": 9, **marks}, {"Name": "*", "Action": "deny", "Precedence": 8, **marks}],
+    }  # fmt: skip
+    assert good(ours).said == good(theirs).said != good({**ours, "Sources": ours["Sources"][:1]}).said
+    bare = {"Kind": "service-defaults", "Name": "web", "Protocol": "http"}
+    assert good(bare | {"Expose": {}, "MeshGateway": {}, "UpstreamConfig": {"Defaults": {"MeshGateway": {}}}}).said == bare
+    subsets = {"Kind": "service-resolver", "Name": "web", "Subsets": {"v1": {}}}
+    free = {"Kind": "proxy-defaults", "Name": "global", "Config": {"x": {}}}
+    assert (good(subsets).said, good(free).said) == (subsets, free)
+
+
 def test_a_kind_is_found_by_its_name_alone():
     assert find_kind("mirror").is_own
     with pytest.raises(PolicyError, match="known: proxy-defaults"):
