@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from nodeagent.catalog.policy.entries import KINDS, Entry, Key, find_kind
+from nodeagent.catalog.policy.entries import KINDS, Entry, Key, find_kind, unacted
 from nodeagent.catalog.policy.references import reference_faults
 from nodeagent.cli import completion
 from nodeagent.cli.catalog_api import config_option, open_operator, token_option
@@ -232,7 +232,8 @@ def _check_offline(given: dict[Key, Given]) -> list[str]:
     faults = reference_faults(specs, is_all=False)
     if faults:
         raise PolicyError(*faults)
-    return [doubt for each in given.values() for doubt in each.entry.doubts]
+    entries = [each.entry for each in given.values()]
+    return [*(doubt for entry in entries for doubt in entry.doubts), *unacted(entries)]
 
 
 def _check_online(given: dict[Key, Given], config_path: Path, token_file: Path | None) -> list[str]:

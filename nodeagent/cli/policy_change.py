@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from nodeagent.catalog.policy.audit import Actor
-from nodeagent.catalog.policy.entries import KINDS, Entry, Key, Spec
+from nodeagent.catalog.policy.entries import KINDS, Entry, Key, Spec, unacted
 from nodeagent.catalog.policy.references import in_order, reference_doubts, reference_faults
 from nodeagent.catalog.policy.texts import difference
 from nodeagent.cli.policy_store import PolicyStore, Stored, change_of
@@ -96,7 +96,8 @@ def check_plan(steps: Sequence[Step], current: Current, services: Sequence[str])
         raise PolicyError(*faults)
     old, new = _lines(reference_doubts(before, services)), reference_doubts(after, services)
     own = [doubt for step in steps if step.after for doubt in (*new[step.key], *step.after.doubts)]
-    return list(dict.fromkeys([*own, *(line for line in _lines(new) if line not in old)]))
+    given = [step.after for step in steps if step.after]
+    return list(dict.fromkeys([*own, *(line for line in _lines(new) if line not in old), *unacted(given)]))
 
 
 def carry_out(store: PolicyStore, steps: Iterable[Step], actor: Actor) -> list[Done]:

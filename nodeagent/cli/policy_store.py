@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from nodeagent.errors import CatalogError, NotInCatalog, PolicyError
 _AUDIT = "nodeagent/audit"
 _UNKNOWN_KIND = ("invalid config entry kind", "is no kind of config entry")
 """Consul's words for a kind that it has not, and the embedded catalog's."""
+_BUSY = "answered 429 "
 _MARKS = ("CreateIndex", "ModifyIndex", "Hash")
 _TRIES = 5  # of a trail against other writers
 
@@ -66,9 +68,9 @@ class PolicyStore:
         """One entry."""
         try:
             if self.is_in_kv(key.kind):
-                row = self._client.ask("GET", self._kv_path(key))[0]
+                row = self._ask("GET", self._kv_path(key))[0]
                 return _stored(key.kind, _table(_decoded(row)), row["ModifyIndex"], key.name)
-            row = self._client.ask("GET", self._config_path(key))
+            row = self._ask("GET", self._config_path(key))
             return _stored(key.kind, row, row.get("ModifyIndex", 0))
         except NotInCatalog:
             return None
@@ -80,22 +82,22 @@ class PolicyStore:
             CatalogError: refused, or out of reach.
         """
         if self.is_in_kv(entry.key.kind):
-            return self._client.ask("PUT", self._kv_path(entry.key), entry.body, cas=str(index)) is not False
-        return self._client.ask("PUT", "/v1/config", entry.body, cas=str(index)) is not False
+            return self._ask("PUT", self._kv_path(entry.key), entry.body, cas=str(index)) is not False
+        return self._ask("PUT", "/v1/config", entry.body, cas=str(index)) is not False
 
     def delete(self, key: Key, index: int) -> bool:
         """Whether the entry was deleted; as `write`."""
         path = self._kv_path(key) if self.is_in_kv(key.kind) else self._config_path(key)
-        return self._client.ask("DELETE", path, cas=str(index)) is not False
+        return self._ask("DELETE", path, cas=str(index)) is not False
 
     def services(self) -> list[str]:
         """The services that the catalog knows."""
-        return list(self._client.ask("GET", "/v1/catalog/services") or {})
+        return list(self._ask("GET", "/v1/catalog/services") or {})
 
     def token(self) -> str:
         """The accessor of the token that is sent; empty where the catalog does not tell."""
         try:
-            return str((self._client.ask("GET", "/v1/acl/token/self") or {}).get("AccessorID", ""))
+            return str((self._ask("GET", "/v1/acl/token/self") or {}).get("AccessorID", ""))
         except CatalogError:
             return ""
 
@@ -104,7 +106,7 @@ class PolicyStore:
     def read_trail(self, key: Key) -> tuple[Trail, int]:
         """The trail of an entry, and its index."""
         try:
-            row = self._client.ask("GET", _trail_path(key))[0]
+            row = self._ask("GET", _trail_path(key))[0]
         except NotInCatalog:
             return Trail(), 0
         return parse_trail(_decoded(row)), row["ModifyIndex"]
@@ -123,7 +125,7 @@ class PolicyStore:
         """
         for _ in range(_TRIES):
             trail, index = self.read_trail(key)
-            if self._client.ask("PUT", _trail_path(key), msgspec.to_builtins(extended(trail, change)), cas=str(index)) is not False:
+            if self._ask("PUT", _trail_path(key), msgspec.to_builtins(extended(trail, change)), cas=str(index)) is not False:
                 return
         raise CatalogError(f"the trail of {key} was changed by others {_TRIES} times")
 
@@ -134,13 +136,24 @@ class PolicyStore:
         trails = self.read_trails()
         rested = sorted(trails, key=lambda key: trails[key].changes[-1].at if trails[key].changes else 0.0)
         for key in rested[: len(rested) - limits.POLICY_TRAILS]:
-            self._client.ask("DELETE", _trail_path(key))
+            self._ask("DELETE", _trail_path(key))
+
+    def _ask(self, method: str, path: str, body: object = None, **query: str) -> Any:
+        """As the client's; again after a while where the catalog takes no more writes of one token for now."""
+        for _ in range(limits.POLICY_BUSY_TRIES):
+            try:
+                return self._client.ask(method, path, body, **query)
+            except CatalogError as error:
+                if _BUSY not in str(error):
+                    raise
+            time.sleep(limits.POLICY_BUSY_S)
+        return self._client.ask(method, path, body, **query)
 
     # --- the two places ----------------------------------------------------------------------------------------------
 
     def _read_config(self, kind: str) -> list[dict[str, Any]]:
         try:
-            rows: list[dict[str, Any]] = self._client.ask("GET", f"/v1/config/{kind}") or []
+            rows: list[dict[str, Any]] = self._ask("GET", f"/v1/config/{kind}") or []
         except NotInCatalog:
             rows = []
         except CatalogError as error:
@@ -154,14 +167,14 @@ class PolicyStore:
     def _read_values(self, prefix: str) -> dict[str, tuple[bytes, int]]:
         """What is below a prefix, by the rest of the key."""
         try:
-            rows = self._client.ask("GET", f"/v1/kv/{prefix}", recurse="true")
+            rows = self._ask("GET", f"/v1/kv/{prefix}", recurse="true")
         except NotInCatalog:
             return {}
         return {row["Key"].removeprefix(prefix): (_decoded(row), row["ModifyIndex"]) for row in rows or ()}
 
     def _keys(self, prefix: str) -> list[str]:
         try:
-            return self._client.ask("GET", f"/v1/kv/{prefix}", keys="true") or []
+            return self._ask("GET", f"/v1/kv/{prefix}", keys="true") or []
         except NotInCatalog:
             return []
 

@@ -109,10 +109,8 @@ class Entry:
 
     @property
     def doubts(self) -> list[str]:
-        """What can be kept and is hardly meant, or not acted on."""
-        found = [f"{self.key}: {doubt}" for doubt in KINDS[self.key.kind].doubts(self.spec)]
-        unacted = unacted_on(self.spec)
-        return [*found, f"{self.key}: {unacted}"] if unacted else found
+        """What can be kept and is hardly meant."""
+        return [f"{self.key}: {doubt}" for doubt in KINDS[self.key.kind].doubts(self.spec)]
 
 
 def find_kind(name: object) -> Kind:
@@ -149,12 +147,20 @@ def read_entry(document: object) -> Entry:
     return Entry(spec, _index(said.get("modifyindex")))
 
 
+def unacted(entries: Iterable[Entry]) -> list[str]:
+    """Which of them are kept and not yet acted on: a sentence for all of which the same is true."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        found.setdefault(unacted_on(entry.spec), []).append(str(entry.key))
+    return [f"{says}: {', '.join(keys)}" for says, keys in found.items() if says]
+
+
 def unacted_on(spec: Spec) -> str:
     """What of an entry is kept and not yet acted on, else nothing."""
     if not isinstance(spec, ServiceIntentions):
         return "kept, not yet acted on"
     if spec.jwt is not None or any(source.permissions for source in spec.sources):
-        return "rules for HTTP requests are kept, not yet acted on: the sources that have them are refused"
+        return "rules for HTTP requests are kept, not yet acted on; sources that have them are refused"
     return ""
 
 

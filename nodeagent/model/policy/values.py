@@ -106,6 +106,8 @@ def _plain(value: object) -> object:
         return body_of(value)
     if isinstance(value, Duration):
         return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
     if isinstance(value, Mapping):

@@ -36,7 +36,7 @@ def test_apply_says_what_became_of_each_entry(ask):
     assert (done.exit_code, done.stdout.splitlines()) == (
         0, ["service-defaults api: created", "service-defaults web: created", "service-router web: created"],
     )  # fmt: skip
-    assert "warning: service-router web: kept, not yet acted on" in done.stderr
+    assert "warning: kept, not yet acted on: service-defaults api, service-defaults web, service-router web" in done.stderr
     again = ask(shelf, "apply", given=(ROUTER,))
     assert (again.exit_code, again.stdout) == (0, "service-router web: unchanged\n")
 

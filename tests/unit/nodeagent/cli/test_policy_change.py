@@ -126,16 +126,14 @@ def test_the_whole_is_checked_with_what_the_catalog_has():
     current = store.read_all()
     with pytest.raises(PolicyError, match="api speaks tcp, and web speaks http"):
         check_plan(planned(store, ROUTER), current, ["web", "api"])
-    assert check_plan(planned(store, ROUTER, API), current, ["web", "api"]) == [
-        "service-defaults api: kept, not yet acted on", "service-router web: kept, not yet acted on",
-    ]  # fmt: skip
+    assert check_plan(planned(store, ROUTER, API), current, ["web", "api"]) == ["kept, not yet acted on: service-defaults api, service-router web"]
     lost = {"Kind": "mirror", "Name": "web", "Copies": [{"Service": "appi"}]}
     assert "mirror web: Copies[0]: nobody knows a service appi; did you mean api?" in check_plan(planned(store, lost), current, ["web", "api"])
 
 
 def test_what_was_wrong_before_does_not_stand_in_the_way():
     store = PolicyStore(Shelf(ROUTER))
-    assert check_plan(planned(store, RESOLVER), store.read_all(), ["web"]) == ["service-resolver web: kept, not yet acted on"]
+    assert check_plan(planned(store, RESOLVER), store.read_all(), ["web"]) == ["kept, not yet acted on: service-resolver web"]
 
 
 def test_what_others_need_is_not_removed_and_who_refers_goes_first():

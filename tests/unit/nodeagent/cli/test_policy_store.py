@@ -81,6 +81,26 @@ def test_services_and_the_accessor_of_the_token_are_asked_for():
     assert (PolicyStore(Shelf()).token(), PolicyStore(Anonymous()).token()) == ("acc-1", "")
 
 
+class Busy(Shelf):
+    def ask(self, method, path, body=None, **query):
+        raise CatalogError("the catalog answered 429 to PUT /v1/config: writes too fast")
+
+
+def test_a_catalog_that_takes_no_more_for_now_is_asked_again(monkeypatch):
+    waited, shelf = [], Shelf()
+    monkeypatch.setattr("time.sleep", waited.append)
+
+    def busy(_method, _path):
+        if len(waited) < limits.POLICY_BUSY_TRIES:
+            raise CatalogError("the catalog answered 429 to PUT /v1/config: writes too fast")
+
+    shelf.before = busy
+    assert PolicyStore(shelf).write(read_entry(WEB), 0)
+    assert waited == [limits.POLICY_BUSY_S] * limits.POLICY_BUSY_TRIES
+    with pytest.raises(CatalogError, match="429"):
+        PolicyStore(Busy()).write(read_entry(WEB), 0)
+
+
 def test_trails_grow_also_against_others():
     shelf = Shelf()
     store, key = PolicyStore(shelf), Key("mesh", "mesh")

@@ -36,3 +36,7 @@ def test_only_what_was_said_is_in_the_body():
     assert body_of(HeaderEdits(set_={"a": "b"})) == {"Set": {"a": "b"}}
     assert body_of(Abort(grpc_status=0)) == {"GRPCStatus": 0}
     assert body_of(Bucket(requests_per_second=0.0)) == {"RequestsPerSecond": 0.0}
+
+
+def test_a_whole_number_is_written_as_one():
+    assert [str(body_of(Bucket(requests_per_second=rate))["RequestsPerSecond"]) for rate in (10.0, 0.5)] == ["10", "0.5"]
