@@ -79,7 +79,7 @@ def deny(*, replace: bool, source: str, destination: str, config_path: Path, tok
 def delete(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
     """Remove the intention of this very pair."""
     client = open_operator(config_path, token_file)
-    change(client, destination, lambda entry: without_source(entry, source, destination))
+    _recorded(client, change(client, destination, lambda entry: without_source(entry, source, destination)))
     click.echo(f"deleted: {source} -> {destination}")
     _show_in_force(client, config_path, source, destination)
 
@@ -196,10 +196,19 @@ def _warn_unknown(client: Client, source: str, destination: str) -> None:
 
 
 def _set(client: Client, config_path: Path, row: Intention, *, replace: bool) -> None:
-    change(client, row.destination, lambda entry: with_source(entry, row, replace=replace))
+    _recorded(client, change(client, row.destination, lambda entry: with_source(entry, row, replace=replace)))
     click.echo(f"written: {row}")
     _warn_unknown(client, row.source, row.destination)
     _show_in_force(client, config_path, row.source, row.destination)
+
+
+def _recorded(client: Client, states: tuple[Entry | None, Entry | None]) -> None:
+    """Puts a change into the trail of `nodeagent policy history`; says where that was not possible."""
+    from nodeagent.cli.policy_change import record_bodies  # noqa: PLC0415 - YAML, which reading intentions does not need
+
+    complaint = record_bodies(client, *states)
+    if complaint:
+        warn(complaint)
 
 
 def with_source(entry: Entry | None, row: Intention, *, replace: bool = False) -> Entry:
@@ -243,8 +252,10 @@ def without_source(entry: Entry | None, source: str, destination: str) -> Entry 
     return base | {"Sources": kept} if kept else None
 
 
-def change(client: Client, destination: str, edit: Callable[[Entry | None], Entry | None]) -> None:
-    """Applies `edit` to the entry of `destination`, again if somebody else changed it meanwhile.
+def change(
+    client: Client, destination: str, edit: Callable[[Entry | None], Entry | None]
+) -> tuple[Entry | None, Entry | None]:
+    """Applies `edit` to the entry of `destination`, again if somebody else changed it meanwhile; what it was and is.
 
     Raises:
         CatalogError: refused, or changed by others each time.
@@ -262,5 +273,5 @@ def change(client: Client, destination: str, edit: Callable[[Entry | None], Entr
         else:
             done = client.ask("PUT", "/v1/config", after, cas=index)
         if done is not False:
-            return
+            return before, after
     raise CatalogError(f"the intentions of {destination} were changed by others {_TRIES} times; try again")

@@ -211,7 +211,8 @@ def history(  # noqa: PLR0913 - click passes each option by name
 ) -> None:
     """Who changed which entry, and when: all of them, those of KIND, or the one NAME.
 
-    Changes that were not made by `nodeagent policy` are shown as external, between the two moments that are known.
+    Changes that were made neither by this command nor by `nodeagent intention` are shown as external, between the two
+    moments that are known.
     """
     store = PolicyStore(open_operator(config_path, token_file))
     if kind and name:

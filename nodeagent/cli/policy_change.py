@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from nodeagent.catalog.policy.audit import Actor
-from nodeagent.catalog.policy.entries import KINDS, Entry, Key, Spec, unacted
+from nodeagent.catalog.policy.entries import KINDS, Entry, Key, Spec, read_entry, unacted
 from nodeagent.catalog.policy.references import in_order, reference_doubts, reference_faults
 from nodeagent.catalog.policy.texts import difference
+from nodeagent.cli.catalog_api import Client
 from nodeagent.cli.policy_store import PolicyStore, Stored, change_of
 from nodeagent.cli.render import now
 from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable, PolicyError
@@ -133,6 +134,18 @@ def find_actor(store: PolicyStore) -> Actor:
     except KeyError:
         user = str(uid)
     return Actor(uid, user, os.uname().nodename, store.token(), os.environ.get("SUDO_USER", "")[:64])
+
+
+def record_bodies(client: Client, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
+    """Puts what another command wrote into its entry's trail; why that was not possible, else nothing."""
+    try:
+        old, new = (read_entry(body) if body is not None else None for body in (before, after))
+    except PolicyError as error:
+        return f"not recorded for `nodeagent policy history`: {error.faults[0]}"
+    found = old or new
+    store = PolicyStore(client)
+    stored = Stored(old.key, old.said, 0, old) if old else None
+    return _record(store, Step(found.key, stored, new), find_actor(store)) if found else ""
 
 
 def _do(store: PolicyStore, step: Step, actor: Actor) -> Done:

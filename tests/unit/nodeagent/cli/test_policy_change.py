@@ -3,7 +3,7 @@
 import pytest
 
 from nodeagent.catalog.policy.entries import Key, read_entry
-from nodeagent.cli.policy_change import carry_out, check_plan, find_actor, plan_changes, plan_removal
+from nodeagent.cli.policy_change import carry_out, check_plan, find_actor, plan_changes, plan_removal, record_bodies
 from nodeagent.cli.policy_store import PolicyStore
 from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable, PolicyError
 from tests.support.shelf import Shelf
@@ -119,6 +119,15 @@ def test_a_change_is_recorded_and_where_not_that_is_told():
     shelf.before = refuse
     (_, result, says), = applied(shelf, HTTP)
     assert (result, says) == ("changed", "not recorded for `nodeagent policy history`: full")
+
+
+def test_what_another_command_wrote_is_recorded_too():
+    """`nodeagent intention allow` is no change from elsewhere."""
+    shelf, key = Shelf(), Key("service-intentions", "web")
+    allow = {"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": "shop", "Action": "allow"}]}
+    assert [record_bodies(shelf, None, allow), record_bodies(shelf, allow, None), record_bodies(shelf, None, None)] == ["", "", ""]
+    assert [change.act for change in PolicyStore(shelf).read_trail(key)[0].changes] == ["created", "deleted"]
+    assert "Sources[0]: give either Action or Permissions" in record_bodies(shelf, {**allow, "Sources": [{"Name": "a"}]}, None)
 
 
 def test_the_whole_is_checked_with_what_the_catalog_has():
