@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from nodeagent.catalog.policy.entries import Key
-from nodeagent.embedded import config_api
+from nodeagent.embedded import config_api, intentions_api
 from nodeagent.embedded.config_entries import put_entry
 from nodeagent.embedded.graph import check_graph
 from nodeagent.embedded.refusal import BadRequest
@@ -50,7 +50,11 @@ def test_permissions_need_a_protocol_of_requests(desk):
     entry = {"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": "shop", "Permissions": permissions}]}
     with pytest.raises(BadRequest, match=r"Sources\[0\]\.Permissions: the protocol of web is tcp"):
         put(desk, entry)
+    pair = {"source": "shop", "destination": "web"}
+    with pytest.raises(BadRequest, match=r"Sources\[0\]\.Permissions: the protocol of web is tcp"):
+        desk.call(intentions_api.put, body={"Permissions": permissions}, query=pair)
     put(desk, HTTP, entry)
+    assert desk.call(intentions_api.put, body={"Permissions": permissions}, query=pair) is True
     with pytest.raises(BadRequest, match="the protocol of web is tcp"):
         put(desk, HTTP | {"Protocol": "tcp"})
 
