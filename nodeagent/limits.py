@@ -271,6 +271,7 @@ POLICY_TRAIL_BYTES = 256 * 1024  # of them together, in one value of the KV stor
 POLICY_TRAILS = 10_000  # entries whose changes are remembered, deleted ones included; beyond, those go that rested longest
 POLICY_BUSY_S = 1.0  # a catalog that takes no more writes of one token for now gets this: CATALOG_WRITES_PER_S are free again then
 POLICY_BUSY_TRIES = 60  # in a row, for one write: it is another who fills the room
+POLICY_HINTS = 100  # unknown names for which one that was meant is looked for: among 10,000 services each takes 50 ms
 POLICY_HOPS = 64  # of a chain of redirects and splits: longer than any that is meant
 
 # --- embedded catalog ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from nodeagent import limits
 from nodeagent.catalog.policy.entries import KINDS, Entry, Key, find_kind, unacted
 from nodeagent.catalog.policy.references import reference_faults
 from nodeagent.cli import completion
@@ -166,8 +167,7 @@ def validate(*, files: Sequence[str], online: bool, output: str, token_file: Pat
     except PolicyError as error:
         show_faults(error.faults, output)
         raise SystemExit(EXIT_FAILED) from None
-    for doubt in doubts:
-        warn(doubt)
+    _warn(doubts)
     if output == "json":
         show_json({"apiVersion": "nodeagent/v1", "valid": True, "entries": len(given), "faults": [], "warnings": doubts})
     else:
@@ -243,10 +243,17 @@ def _check_online(given: dict[Key, Given], config_path: Path, token_file: Path |
     return check_plan(plan_changes(_entries(given), current), current, store.services())
 
 
+def _warn(doubts: Sequence[str]) -> None:
+    """The first of them; all are in the answer for programs."""
+    for doubt in doubts[: limits.POLICY_FAULTS]:
+        warn(doubt)
+    if len(doubts) > limits.POLICY_FAULTS:
+        warn(f"{len(doubts) - limits.POLICY_FAULTS} more, all of them with -o json")
+
+
 def _finish(store: PolicyStore, steps: Sequence[Step], doubts: Sequence[str], output: str, *, dry_run: bool) -> None:
     """Shows or does what was planned, and ends the command by what became of it."""
-    for doubt in doubts:
-        warn(doubt)
+    _warn(doubts)
     if dry_run:
         show_plan(steps, doubts, output)
         failed = any(step.result in FAILED for step in steps)

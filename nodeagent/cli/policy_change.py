@@ -95,10 +95,15 @@ def check_plan(steps: Sequence[Step], current: Current, services: Sequence[str])
     faults = [fault for fault in reference_faults(after, is_all=True) if fault not in known]
     if faults:
         raise PolicyError(*faults)
-    old, new = _lines(reference_doubts(before, services)), reference_doubts(after, services)
-    own = [doubt for step in steps if step.after for doubt in (*new[step.key], *step.after.doubts)]
-    given = [step.after for step in steps if step.after]
-    return list(dict.fromkeys([*own, *(line for line in _lines(new) if line not in old), *unacted(given)]))
+    given = {step.key: step.after for step in steps if step.after}
+    own = reference_doubts({**after, **{key: entry.spec for key, entry in given.items()}}, services, given)
+    old = set(_lines(reference_doubts(before, services)))
+    others = {key: lines for key, lines in reference_doubts(after, services).items() if key not in given}
+    return [
+        *(doubt for key, entry in given.items() for doubt in (*own[key], *entry.doubts)),
+        *(line for line in _lines(others) if line not in old),
+        *unacted(given.values()),
+    ]
 
 
 def carry_out(store: PolicyStore, steps: Iterable[Step], actor: Actor) -> list[Done]:

@@ -27,7 +27,7 @@ def test_the_entries_are_sound_together() -> None:
     """A reader may copy all of them."""
     specs = {each.key: each.spec for each in ENTRIES}
     assert reference_faults(specs, is_all=True) == []
-    assert [line for lines in reference_doubts(specs, ["web", "shop"]).values() for line in lines] == []
+    assert [line for lines in reference_doubts(specs, ["web", "shop"], specs).values() for line in lines] == []
 
 
 def test_every_kind_is_named() -> None:

@@ -56,11 +56,15 @@ def reference_faults(entries: Entries, *, is_all: bool) -> list[str]:
     return found
 
 
-def reference_doubts(entries: Entries, services: Collection[str]) -> dict[Key, list[str]]:
-    """What each entry names and nobody knows. services: those of the catalog."""
+def reference_doubts(entries: Entries, services: Collection[str], of: Collection[Key] | None = None) -> dict[Key, list[str]]:
+    """What entries name and nobody knows.
+
+    services: those of the catalog. of: which entries are asked about, with hints at typing errors; None: all, without.
+    """
     named = {key.name for key, spec in entries.items() if isinstance(spec, ServiceDefaults | ServiceResolver | ServiceRouter | ServiceSplitter)}
-    known = {*services, *named}
-    return {key: [f"{key}: {doubt}" for doubt in _doubts_of(entries, spec, known)] for key, spec in entries.items()}
+    known = _Known({*services, *named}, limits.POLICY_HINTS if of is not None else 0)
+    keys = entries if of is None else of
+    return {key: [f"{key}: {doubt}" for doubt in _doubts_of(entries, entries[key], known)] for key in keys}
 
 
 def in_order(keys: Collection[Key], entries: Entries, kinds: Collection[str]) -> list[Key]:
@@ -184,10 +188,28 @@ def _needs_http(spec: Spec) -> str:
 # --- what nobody knows ---------------------------------------------------------------------------------------------
 
 
-def _doubts_of(entries: Entries, spec: Spec, known: Collection[str]) -> Iterator[str]:
+class _Known:
+    """The names that somebody knows; hints at those that were probably meant, as many as are worth their time."""
+
+    def __init__(self, names: Collection[str], hints: int) -> None:
+        self._names, self._left = names, hints
+        self._hints: dict[str, str] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def hint(self, name: str) -> str:
+        """The end of a message about an unknown name."""
+        if name not in self._hints and self._left:
+            self._left -= 1
+            self._hints[name] = suggest(name, self._names)
+        return self._hints.get(name, "")
+
+
+def _doubts_of(entries: Entries, spec: Spec, known: _Known) -> Iterator[str]:
     for reference in references_of(spec):
         if reference.service not in known:
-            yield f"{reference.path}: nobody knows a service {reference.service}{suggest(reference.service, known)}"
+            yield f"{reference.path}: nobody knows a service {reference.service}{known.hint(reference.service)}"
         elif reference.subset and not _has_subset(entries, reference):
             yield f"{reference.path}: the service-resolver of {reference.service} has no subset {reference.subset}"
     if isinstance(spec, ServiceIntentions):
@@ -199,11 +221,11 @@ def _has_subset(entries: Entries, reference: Reference) -> bool:
     return isinstance(resolver, ServiceResolver) and reference.subset in resolver.subsets
 
 
-def _intention_doubts(entries: Entries, spec: ServiceIntentions, known: Collection[str]) -> Iterator[str]:
-    if spec.name not in (ANY, *known):
-        yield f"nobody knows a service {spec.name}{suggest(spec.name, known)}"
+def _intention_doubts(entries: Entries, spec: ServiceIntentions, known: _Known) -> Iterator[str]:
+    if spec.name != ANY and spec.name not in known:
+        yield f"nobody knows a service {spec.name}{known.hint(spec.name)}"
     for number, source in enumerate(spec.sources):
-        near = suggest(source.name, known) if source.name not in (ANY, *known) and not source.peer else ""
+        near = known.hint(source.name) if source.name != ANY and source.name not in known and not source.peer else ""
         if near:  # who only calls is in no catalog, and that is fine, unless the name looks like a typing error
             yield f"Sources[{number}]: nobody knows a service {source.name}{near}"
         needs = [(f"Sources[{number}].Permissions[{n}].JWT", each.jwt) for n, each in enumerate(source.permissions)]

@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
+from nodeagent import limits
 from nodeagent.cli import policy as module
 from nodeagent.cli.main import main
 from nodeagent.errors import CatalogError
@@ -167,6 +168,12 @@ def test_history_tells_who_changed_what_and_what_came_from_elsewhere(ask):
     lines = [line.split() for line in ask(shelf, "history", "--no-headers").stdout.splitlines()]
     assert sum("external" in line for line in lines) == 3
     assert "+Protocol: grpc" in ask(shelf, "history", "--text").stdout
+
+
+def test_not_more_than_so_many_warnings_are_printed(ask):
+    given = [ALLOW | {"Name": f"unknown{n}"} for n in range(limits.POLICY_FAULTS + 5)]
+    done = ask(Shelf(), "validate", "--online", given=tuple(given))
+    assert (done.exit_code, done.stderr.count("nobody knows"), "warning: 5 more" in done.stderr) == (0, limits.POLICY_FAULTS, True)
 
 
 def test_kinds_are_completed(ask):

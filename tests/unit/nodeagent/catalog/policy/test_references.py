@@ -106,7 +106,8 @@ def test_the_protocol_is_the_services_else_that_of_all_else_tcp():
 
 
 def doubts(*documents, services=("web", "api")):
-    return "\n".join(line for lines in reference_doubts(mesh(*documents), services).values() for line in lines)
+    entries = mesh(*documents)
+    return "\n".join(line for lines in reference_doubts(entries, services, entries).values() for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,14 @@ def doubts(*documents, services=("web", "api")):
 )
 def test_who_nobody_knows_is_doubted(document, sentence):
     assert sentence in doubts(document)
+
+
+def test_hints_are_for_those_who_are_asked_about_and_not_without_end():
+    """To look for what was meant takes long among many; who has more typing errors mends these first."""
+    many = mesh(*(route(f"s{n}", f"web{n}") for n in range(limits.POLICY_HINTS + 5)))
+    said = [line for lines in reference_doubts(many, ["web"], many).values() for line in lines]
+    assert sum("did you mean web?" in line for line in said) == limits.POLICY_HINTS
+    assert not any("did you mean" in line for lines in reference_doubts(many, ["web"]).values() for line in lines)
 
 
 def test_who_only_calls_and_who_is_only_in_entries_is_known_well_enough():
