@@ -79,7 +79,7 @@ def deny(*, replace: bool, source: str, destination: str, config_path: Path, tok
 def delete(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
     """Remove the intention of this very pair."""
     client = open_operator(config_path, token_file)
-    _recorded(client, change(client, destination, lambda entry: without_source(entry, source, destination)))
+    _change_recorded(client, destination, lambda entry: without_source(entry, source, destination))
     click.echo(f"deleted: {source} -> {destination}")
     _show_in_force(client, config_path, source, destination)
 
@@ -196,17 +196,25 @@ def _warn_unknown(client: Client, source: str, destination: str) -> None:
 
 
 def _set(client: Client, config_path: Path, row: Intention, *, replace: bool) -> None:
-    _recorded(client, change(client, row.destination, lambda entry: with_source(entry, row, replace=replace)))
+    _change_recorded(client, row.destination, lambda entry: with_source(entry, row, replace=replace))
     click.echo(f"written: {row}")
     _warn_unknown(client, row.source, row.destination)
     _show_in_force(client, config_path, row.source, row.destination)
 
 
-def _recorded(client: Client, states: tuple[Entry | None, Entry | None]) -> None:
-    """Puts a change into the trail of `nodeagent policy history`; says where that was not possible."""
+def _change_recorded(client: Client, destination: str, edit: Callable[[Entry | None], Entry | None]) -> None:
+    """As `change`, and in the trail of `nodeagent policy history`; warns where that was not possible."""
     from nodeagent.cli.policy_change import record_bodies  # noqa: PLC0415 - YAML, which reading intentions does not need
 
-    complaint = record_bodies(client, *states)
+    states: list[tuple[Entry | None, Entry | None]] = []
+
+    def remember(before: Entry | None) -> Entry | None:
+        after = edit(before)
+        states.append((before, after))
+        return after
+
+    change(client, destination, remember)
+    complaint = record_bodies(client, *states[-1])
     if complaint:
         warn(complaint)
 
@@ -252,10 +260,8 @@ def without_source(entry: Entry | None, source: str, destination: str) -> Entry 
     return base | {"Sources": kept} if kept else None
 
 
-def change(
-    client: Client, destination: str, edit: Callable[[Entry | None], Entry | None]
-) -> tuple[Entry | None, Entry | None]:
-    """Applies `edit` to the entry of `destination`, again if somebody else changed it meanwhile; what it was and is.
+def change(client: Client, destination: str, edit: Callable[[Entry | None], Entry | None]) -> None:
+    """Applies `edit` to the entry of `destination`, again if somebody else changed it meanwhile.
 
     Raises:
         CatalogError: refused, or changed by others each time.
@@ -273,5 +279,5 @@ def change(
         else:
             done = client.ask("PUT", "/v1/config", after, cas=index)
         if done is not False:
-            return before, after
+            return
     raise CatalogError(f"the intentions of {destination} were changed by others {_TRIES} times; try again")
