@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,9 +15,12 @@ from nodeagent.catalog.policy.entries import KINDS, OWN_PREFIX, Entry, Key, read
 from nodeagent.cli.catalog_api import Client, segment
 from nodeagent.errors import CatalogError, NotInCatalog, PolicyError
 
+R = TypeVar("R")
+S = TypeVar("S")
 _AUDIT = "nodeagent/audit"
 _UNKNOWN_KIND = ("invalid config entry kind", "is no kind of config entry")
 """Consul's words for a kind that it has not, and the embedded catalog's."""
+_TOKEN_CHARS = 64
 _BUSY = "answered 429 "
 _MARKS = ("CreateIndex", "ModifyIndex", "Hash")
 _TRIES = 5  # of a trail against other writers
@@ -60,7 +63,7 @@ class PolicyStore:
         """Every entry of a kind, by name."""
         rows = [] if self._in_kv.get(kind) else self._read_config(kind)
         if not self._in_kv[kind]:
-            return _by_name(_stored(kind, row, row.get("ModifyIndex", 0)) for row in rows)
+            return _by_name(_stored(kind, row, _index(row)) for row in rows)
         found = self._read_values(f"{OWN_PREFIX}/{kind}/")
         return _by_name(_stored(kind, _table(value), index, name) for name, (value, index) in found.items())
 
@@ -68,10 +71,10 @@ class PolicyStore:
         """One entry."""
         try:
             if self.is_in_kv(key.kind):
-                row = self._ask("GET", self._kv_path(key))[0]
-                return _stored(key.kind, _table(_decoded(row)), row["ModifyIndex"], key.name)
-            row = self._ask("GET", self._config_path(key))
-            return _stored(key.kind, row, row.get("ModifyIndex", 0))
+                value = _only(_values(self._ask("GET", self._kv_path(key))))
+                return _stored(key.kind, _table(value.content), value.modify_index, key.name)
+            row = _only(_entries([self._ask("GET", self._config_path(key))]))
+            return _stored(key.kind, row, _index(row))
         except NotInCatalog:
             return None
 
@@ -92,12 +95,12 @@ class PolicyStore:
 
     def services(self) -> list[str]:
         """The services that the catalog knows."""
-        return list(self._ask("GET", "/v1/catalog/services") or {})
+        return list(_shaped(self._ask("GET", "/v1/catalog/services") or {}, dict[str, Any]))
 
     def token(self) -> str:
         """The accessor of the token that is sent; empty where the catalog does not tell."""
         try:
-            return str((self._ask("GET", "/v1/acl/token/self") or {}).get("AccessorID", ""))
+            return str(_shaped(self._ask("GET", "/v1/acl/token/self"), dict[str, Any]).get("AccessorID", ""))[:_TOKEN_CHARS]
         except CatalogError:
             return ""
 
@@ -106,10 +109,10 @@ class PolicyStore:
     def read_trail(self, key: Key) -> tuple[Trail, int]:
         """The trail of an entry, and its index."""
         try:
-            row = self._ask("GET", _trail_path(key))[0]
+            value = _only(_values(self._ask("GET", _trail_path(key))))
         except NotInCatalog:
             return Trail(), 0
-        return parse_trail(_decoded(row)), row["ModifyIndex"]
+        return parse_trail(value.content), value.modify_index
 
     def read_trails(self) -> dict[Key, Trail]:
         """Every trail."""
@@ -153,7 +156,7 @@ class PolicyStore:
 
     def _read_config(self, kind: str) -> list[dict[str, Any]]:
         try:
-            rows: list[dict[str, Any]] = self._ask("GET", f"/v1/config/{kind}") or []
+            rows = _entries(self._ask("GET", f"/v1/config/{kind}") or [])
         except NotInCatalog:
             rows = []
         except CatalogError as error:
@@ -167,14 +170,14 @@ class PolicyStore:
     def _read_values(self, prefix: str) -> dict[str, tuple[bytes, int]]:
         """What is below a prefix, by the rest of the key."""
         try:
-            rows = self._ask("GET", f"/v1/kv/{prefix}", recurse="true")
+            rows = _values(self._ask("GET", f"/v1/kv/{prefix}", recurse="true"))
         except NotInCatalog:
             return {}
-        return {row["Key"].removeprefix(prefix): (_decoded(row), row["ModifyIndex"]) for row in rows or ()}
+        return {row.key.removeprefix(prefix): (row.content, row.modify_index) for row in rows}
 
     def _keys(self, prefix: str) -> list[str]:
         try:
-            return self._ask("GET", f"/v1/kv/{prefix}", keys="true") or []
+            return _shaped(self._ask("GET", f"/v1/kv/{prefix}", keys="true"), list[str])
         except NotInCatalog:
             return []
 
@@ -207,8 +210,50 @@ def _trail_path(key: Key) -> str:
     return f"/v1/kv/{_AUDIT}/{key.kind}/{segment(key.name)}"
 
 
-def _decoded(row: dict[str, Any]) -> bytes:
-    return base64.b64decode(row.get("Value") or "")
+class _Value(msgspec.Struct, rename="pascal"):
+    """A row of the KV store."""
+
+    key: str
+    modify_index: int
+    value: str | None = None
+
+    @property
+    def content(self) -> bytes:
+        """What it holds; what is no base64 holds nothing."""
+        try:
+            return base64.b64decode(self.value or "")
+        except ValueError:
+            return b""
+
+
+def _values(answer: object) -> list[_Value]:
+    return _shaped(answer, list[_Value])
+
+
+def _entries(answer: object) -> list[dict[str, Any]]:
+    return _shaped(answer, list[dict[str, Any]])
+
+
+def _only(rows: list[R]) -> R:
+    if len(rows) != 1:
+        raise CatalogError(f"the catalog's answer is not Consul's: {len(rows)} rows for one key")
+    return rows[0]
+
+
+def _index(row: dict[str, Any]) -> int:
+    return _shaped(row.get("ModifyIndex", 0), int)
+
+
+def _shaped(answer: object, shape: type[S]) -> S:
+    """An answer in the shape that Consul's has.
+
+    Raises:
+        CatalogError: it has another.
+    """
+    try:
+        return msgspec.convert(answer, shape)
+    except msgspec.ValidationError as error:
+        raise CatalogError(f"the catalog's answer is not Consul's: {error}") from None
 
 
 def _table(value: bytes) -> dict[str, Any]:

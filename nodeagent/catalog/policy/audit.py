@@ -1,13 +1,14 @@
 """The trail of an entry: who changed it through nodeagent, and where it was changed from elsewhere."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from nodeagent import limits
 
 Act = Literal["created", "changed", "deleted"]
+_LAST = 250_000_000_000  # in the year 9892: a date that can be shown
 
 
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -28,7 +29,7 @@ class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """One change that was made through nodeagent."""
 
-    at: float
+    at: Annotated[float, msgspec.Meta(ge=0, le=_LAST)]
     """Unix seconds, by the clock of the host of who did it."""
     by: Actor
     act: Act

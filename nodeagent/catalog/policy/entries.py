@@ -180,13 +180,14 @@ def _bare_source(source: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_empty(value: Any, key: str = "") -> Any:
-    """Without objects that say nothing, which Consul adds; a subset that says nothing is one."""
+    """Without what Consul adds: objects that say nothing (but a subset is one), the only namespace and partition."""
     if isinstance(value, list):
         return [_without_empty(each) for each in value]
     if not isinstance(value, dict) or key in _UNREAD:
         return value
     bare = {name: _without_empty(each, name) for name, each in value.items()}
-    return {name: each for name, each in bare.items() if each != {} or key in _NAMED}
+    kept = {name: each for name, each in bare.items() if each != {} or key in _NAMED}
+    return kept if key in _NAMED else {name: each for name, each in kept.items() if name not in ("Namespace", "Partition")}
 
 
 def _title(kind: Kind, name: object) -> str:

@@ -72,6 +72,27 @@ def test_what_this_version_does_not_understand_is_shown_as_it_came():
     assert found[Key("fault", "x")] == Stored(Key("fault", "x"), {}, 3, None)
 
 
+@pytest.mark.parametrize("answer", [5, "x", [5], {"a": 1}, [{"Key": "k"}], [{"Key": "k", "ModifyIndex": "x"}]])
+def test_an_answer_that_is_not_consuls_is_an_error_of_the_catalog(answer):
+    class Odd(Shelf):
+        def ask(self, method, path, body=None, **query):
+            return answer
+
+    assert PolicyStore(Odd()).token() == ""
+    for read in (lambda store: store.read(Key("fault", "web")), lambda store: store.read_all(), lambda store: store.read_trail(Key("fault", "web"))):
+        with pytest.raises(CatalogError, match="is not Consul's"):
+            read(PolicyStore(Odd()))
+
+
+def test_one_key_has_one_row():
+    class Empty(Shelf):
+        def ask(self, method, path, body=None, **query):
+            return []
+
+    with pytest.raises(CatalogError, match="0 rows for one key"):
+        PolicyStore(Empty()).read(Key("fault", "web"))
+
+
 def test_services_and_the_accessor_of_the_token_are_asked_for():
     class Anonymous(Shelf):
         def ask(self, method, path, body=None, **query):

@@ -113,6 +113,7 @@ def test_what_is_said_is_the_same_however_it_is_written():
     }  # fmt: skip
     assert good(ours).said == good(theirs).said != good({**ours, "Sources": ours["Sources"][:1]}).said
     bare = {"Kind": "service-defaults", "Name": "web", "Protocol": "http"}
+    assert good(bare | {"Namespace": "default", "Partition": "default"}).said == bare
     assert good(bare | {"Expose": {}, "MeshGateway": {}, "UpstreamConfig": {"Defaults": {"MeshGateway": {}}}}).said == bare
     subsets = {"Kind": "service-resolver", "Name": "web", "Subsets": {"v1": {}}}
     free = {"Kind": "proxy-defaults", "Name": "global", "Config": {"x": {}}}
