@@ -260,6 +260,25 @@ CATALOG_NAME_CHARS = 253  # a DNS name's length; Consul's names are at most 128
 WEIGHT_MAX = 65_535  # as Consul
 DECODE_ROWS = 250  # services or index rows decoded before a worker's loop gets its turn: about 1 ms
 
+# --- policy: what files and catalogs say of it ------------------------------------------------------------------------
+
+POLICY_TEXT_CHARS = 2048  # of one text in an entry: a path, a pattern, a filter
+POLICY_ROWS = 10_000  # of one list in an entry: a service that every other may call by name has as many sources
+POLICY_NODES = 50_000  # values in one entry: each is looked at in Python, 1 s
+POLICY_DEPTH = 64  # of what is kept unread; what is read is nine deep at most
+POLICY_FAULTS = 100  # told of one entry: whoever has more mends these first
+POLICY_PATTERN_BYTES = 1024 * 1024  # of memory for one compiled pattern
+POLICY_FILE_BYTES = 16 * 1024 * 1024  # a mesh of 10,000 services has 5 MB of intentions; YAML takes 1 s a megabyte
+POLICY_DOCUMENTS = 20_000  # in one file: one for each service
+POLICY_FILES = 20_000  # below the directories that one command names
+POLICY_CHANGES = 50  # remembered of one entry: who changed it, when, from what to what
+POLICY_TRAIL_BYTES = 256 * 1024  # of them together, in one value of the KV store; Consul's limit is twice that
+POLICY_TRAILS = 10_000  # entries whose changes are remembered, deleted ones included; beyond, those go that rested longest
+POLICY_BUSY_S = 1.0  # a catalog that takes no more writes of one token for now gets this: CATALOG_WRITES_PER_S are free again then
+POLICY_BUSY_TRIES = 60  # in a row, for one write: it is another who fills the room
+POLICY_HINTS = 100  # unknown names for which one that was meant is looked for: among 10,000 services each takes 50 ms
+POLICY_HOPS = 64  # of a chain of redirects and splits: longer than any that is meant
+
 # --- embedded catalog ----------------------------------------------------------------------------------------------
 
 CATALOG_WAIT_MAX_S = 600.0  # as Consul: a longer `wait` becomes this

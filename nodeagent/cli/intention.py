@@ -79,7 +79,7 @@ def deny(*, replace: bool, source: str, destination: str, config_path: Path, tok
 def delete(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
     """Remove the intention of this very pair."""
     client = open_operator(config_path, token_file)
-    change(client, destination, lambda entry: without_source(entry, source, destination))
+    _change_recorded(client, destination, lambda entry: without_source(entry, source, destination))
     click.echo(f"deleted: {source} -> {destination}")
     _show_in_force(client, config_path, source, destination)
 
@@ -195,10 +195,27 @@ def _warn_unknown(client: Client, source: str, destination: str) -> None:
 
 
 def _set(client: Client, config_path: Path, row: Intention, *, replace: bool) -> None:
-    change(client, row.destination, lambda entry: with_source(entry, row, replace=replace))
+    _change_recorded(client, row.destination, lambda entry: with_source(entry, row, replace=replace))
     click.echo(f"written: {row}")
     _warn_unknown(client, row.source, row.destination)
     _show_in_force(client, config_path, row.source, row.destination)
+
+
+def _change_recorded(client: Client, destination: str, edit: Callable[[Entry | None], Entry | None]) -> None:
+    """As `change`, and in the trail of `nodeagent policy history`; warns where that was not possible."""
+    from nodeagent.cli.policy_change import record_bodies  # noqa: PLC0415 - YAML, which reading intentions does not need
+
+    states: list[tuple[Entry | None, Entry | None]] = []
+
+    def remember(before: Entry | None) -> Entry | None:
+        after = edit(before)
+        states.append((before, after))
+        return after
+
+    change(client, destination, remember)
+    complaint = record_bodies(client, *states[-1])
+    if complaint:
+        warn(complaint)
 
 
 def with_source(entry: Entry | None, row: Intention, *, replace: bool = False) -> Entry:
