@@ -1,6 +1,7 @@
 """/v1/catalog, /v1/health, /v1/status: hosts, services and their instances."""
 
 import sqlite3
+from typing import Any
 
 from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
 from nodeagent.embedded.answers import flat_json, health_json, node_json, service_json
@@ -8,6 +9,7 @@ from nodeagent.embedded.asking import Answer, Ask, Watch, watch
 from nodeagent.embedded.claims import Holder, register_node, register_service
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.maintenance import checks_json, read_reasons
+from nodeagent.embedded.refusal import BadRequest
 from nodeagent.embedded.registration import parse_registration, parse_removal
 from nodeagent.embedded.registrations import (
     NODES,
@@ -27,7 +29,7 @@ from nodeagent.observe.log import open_log
 
 async def register(ask: Ask) -> Answer:
     """PUT /v1/catalog/register."""
-    asked = parse_registration(await ask.json(), ask.server.realm.datacenter)
+    asked = parse_registration(without_token(await ask.json(), ask.secret), ask.server.realm.datacenter)
     if asked.node_row is not None or asked.service_row is None:
         ask.check(WriteNode(asked.node))
     if asked.service_row is not None:
@@ -43,7 +45,7 @@ async def register(ask: Ask) -> Answer:
 
 async def deregister(ask: Ask) -> Answer:
     """PUT /v1/catalog/deregister: a host with all its services, or one service."""
-    asked = parse_removal(await ask.json(), ask.server.realm.datacenter)
+    asked = parse_removal(without_token(await ask.json(), ask.secret), ask.server.realm.datacenter)
     ask.check(WriteNode(asked.node))
     if asked.service_id:
         await ask.server.store.write(lambda change: delete_service(change, asked.node, asked.service_id))
@@ -68,11 +70,11 @@ async def services(ask: Ask) -> Watch:
 async def service(ask: Ask) -> Watch:
     """GET /v1/catalog/service/:name: instances on one level."""
     ask.check(ReadMesh())
-    name, tag, datacenter = ask.path["name"], ask.query.get("tag", ""), ask.server.realm.datacenter
+    name, tags, datacenter = ask.path["name"], ask.all("tag"), ask.server.realm.datacenter
 
     def read(connection: sqlite3.Connection) -> Answer:
         found = read_instances(connection, name)
-        return Answer([flat_json(n, s, datacenter) for n, s in found if not tag or tag in s.value.tags])
+        return Answer([flat_json(n, s, datacenter) for n, s in found if tags <= {*s.value.tags}])
 
     return watch((service_topic(name),), read)
 
@@ -80,11 +82,11 @@ async def service(ask: Ask) -> Watch:
 async def health(ask: Ask) -> Watch:
     """GET /v1/health/service/:name. `?passing` leaves out the instances of hosts in maintenance."""
     ask.check(ReadMesh())
-    name, tag, datacenter = ask.path["name"], ask.query.get("tag", ""), ask.server.realm.datacenter
+    name, tags, datacenter = ask.path["name"], ask.all("tag"), ask.server.realm.datacenter
     only_passing = "passing" in ask.query and ask.query["passing"] not in ("false", "0")
 
     def read(connection: sqlite3.Connection) -> Answer:
-        found = [(n, s) for n, s in read_instances(connection, name) if not tag or tag in s.value.tags]
+        found = [(n, s) for n, s in read_instances(connection, name) if tags <= {*s.value.tags}]
         reasons = read_reasons(connection)
         rows = [health_json(n, s, checks_json(n.value.name, reasons), datacenter) for n, s in found]
         return Answer([row for row in rows if not (only_passing and row["Checks"])])
@@ -109,9 +111,33 @@ async def node_services(ask: Ask) -> Watch:
     return _node(ask, by_id=False)
 
 
+async def datacenters(ask: Ask) -> Answer:
+    """GET /v1/catalog/datacenters: this one."""
+    return Answer([ask.server.realm.datacenter])
+
+
+async def peers(ask: Ask) -> Answer:
+    """GET /v1/status/peers: this very server."""
+    return Answer([ask.server.listen])
+
+
 async def leader(ask: Ask) -> Answer:
     """GET /v1/status/leader: this very server."""
     return Answer(ask.server.listen)
+
+
+def without_token(body: dict[str, Any], secret: str) -> dict[str, Any]:
+    """The body without the token, which py-consul says there once more. What counts is in the header.
+
+    Raises:
+        BadRequest: it is another one.
+    """
+    key = next((key for key in body if key.lower() == "writerequest"), None)
+    if key is None:
+        return body
+    if body[key] not in (None, {}, {"Token": secret}):
+        raise BadRequest("WriteRequest: only the token of X-Consul-Token can stand there once more; leave it out")
+    return {name: value for name, value in body.items() if name != key}
 
 
 def note_displaced(ask: Ask, gone: list[Holder]) -> None:

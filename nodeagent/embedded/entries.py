@@ -129,6 +129,7 @@ _SHAPES: dict[str, type[_Shape]] = {
     "proxy-defaults": _ProxyDefaults,
     "mesh": _Mesh,
 }
+KINDS = tuple(_SHAPES)
 _UNSUPPORTED = ("Namespace", "Partition")
 _SOURCE_UNSUPPORTED = ("Namespace", "Partition", "Peer", "SamenessGroup")
 _FIXED_NAMES = {"proxy-defaults": "global", "mesh": "mesh"}

@@ -30,10 +30,13 @@ class Route(NamedTuple):
 ALWAYS = ("dc", "ns", "partition", "pretty", "stale", "consistent", "cached")
 """Consistency modes change nothing: there is one server, and what it answers is what it stored."""
 WAIT = ("index", "wait")
+REPEATABLE = ("tag",)
+"""May stand more than once: an instance must have every tag."""
 PAIR = ("source", "destination", "source-type")
 
 ROUTES = (
     Route("GET", "/v1/status/leader", catalog_api.leader, is_open=True),
+    Route("GET", "/v1/status/peers", catalog_api.peers, is_open=True),
     Route("GET", "/v1/agent/self", agent_api.read_self, ("node",)),
     Route("GET", "/v1/agent/services", agent_api.services, ("node",)),
     Route("PUT", "/v1/agent/service/register", agent_api.register, ("node", "replace-existing-checks")),
@@ -41,6 +44,7 @@ ROUTES = (
     Route("PUT", "/v1/agent/maintenance", agent_api.maintain, ("node", "enable", "reason")),
     Route("PUT", "/v1/catalog/register", catalog_api.register),
     Route("PUT", "/v1/catalog/deregister", catalog_api.deregister),
+    Route("GET", "/v1/catalog/datacenters", catalog_api.datacenters, is_open=True),
     Route("GET", "/v1/catalog/nodes", catalog_api.nodes, WAIT),
     Route("GET", "/v1/catalog/services", catalog_api.services, WAIT),
     Route("GET", "/v1/catalog/service/{name}", catalog_api.service, (*WAIT, "tag")),
@@ -61,7 +65,7 @@ ROUTES = (
     Route("GET", "/v1/kv/{key:.*}", kv_api.read, (*WAIT, "recurse", "keys", "separator", "raw")),
     Route("PUT", "/v1/kv/{key:.*}", kv_api.put, ("cas", "flags")),
     Route("DELETE", "/v1/kv/{key:.*}", kv_api.delete, ("cas", "recurse")),
-    Route("GET", "/v1/connect/ca/roots", authority_api.roots, WAIT),
+    Route("GET", "/v1/connect/ca/roots", authority_api.roots, (*WAIT, "pem")),
     Route("GET", "/v1/agent/connect/ca/roots", authority_api.roots, WAIT),
     Route("PUT", "/v1/nodeagent/sign", authority_api.sign),
     Route("PUT", "/v1/nodeagent/held", authority_api.held),
