@@ -6,7 +6,7 @@ import msgspec
 
 from nodeagent.embedded.body import shaped
 from nodeagent.embedded.names import Name, NameOrAny
-from nodeagent.embedded.refusal import BadRequest
+from nodeagent.embedded.refusal import BadRequest, Missing
 from nodeagent.embedded.registration import Meta
 from nodeagent.model.intention import ANY, Intention
 
@@ -18,6 +18,8 @@ Protocol = Literal["tcp", "http", "http2", "grpc"]
 Action = Literal["allow", "deny"]
 Table = dict[str, Any]
 Pattern = Annotated[str, msgspec.Meta(max_length=2048)]
+Wait = Annotated[str, msgspec.Meta(pattern=r"^(0|([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+)?\Z", max_length=64)]
+"""A duration as Go writes it."""
 
 
 class _Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
@@ -122,14 +124,64 @@ class _Mesh(_Shape, frozen=True):
     meta: Meta = {}
 
 
+class _Router(_Shape, frozen=True):
+    kind: str
+    name: Name
+    routes: tuple[Table, ...] = ()
+    meta: Meta = {}
+
+
+class _Splitter(_Shape, frozen=True):
+    kind: str
+    name: Name
+    splits: Annotated[tuple[Table, ...], msgspec.Meta(min_length=1)]
+    meta: Meta = {}
+
+
+class _Resolver(_Shape, frozen=True):
+    kind: str
+    name: Name
+    default_subset: str = ""
+    subsets: dict[str, Table] = {}
+    redirect: Table | None = None
+    failover: dict[str, Table] = {}
+    connect_timeout: Wait = ""
+    request_timeout: Wait = ""
+    load_balancer: Table | None = None
+    prioritize_by_locality: Table | None = None
+    meta: Meta = {}
+
+
+class _JwtProvider(_Shape, frozen=True):
+    kind: str
+    name: Name
+    json_web_key_set: Table = msgspec.field(name="JSONWebKeySet")
+    issuer: str = ""
+    audiences: tuple[str, ...] = ()
+    locations: tuple[Table, ...] = ()
+    forwarding: Table | None = None
+    clock_skew_seconds: Count = 0
+    cache_config: Table | None = None
+    meta: Meta = {}
+
+
 INTENTIONS = "service-intentions"
 _SHAPES: dict[str, type[_Shape]] = {
     INTENTIONS: _Intentions,
     "service-defaults": _ServiceDefaults,
     "proxy-defaults": _ProxyDefaults,
     "mesh": _Mesh,
+    "service-router": _Router,
+    "service-splitter": _Splitter,
+    "service-resolver": _Resolver,
+    "jwt-provider": _JwtProvider,
 }
 KINDS = tuple(_SHAPES)
+CONSULS = (
+    "ingress-gateway", "terminating-gateway", "exported-services", "sameness-group", "api-gateway", "bound-api-gateway",
+    "inline-certificate", "file-system-certificate", "http-route", "tcp-route", "control-plane-request-limit",
+)  # fmt: skip
+"""Kinds that Consul keeps besides."""
 _UNSUPPORTED = ("Namespace", "Partition")
 _SOURCE_UNSUPPORTED = ("Namespace", "Partition", "Peer", "SamenessGroup")
 _FIXED_NAMES = {"proxy-defaults": "global", "mesh": "mesh"}
@@ -139,8 +191,11 @@ def check_kind(kind: str) -> str:
     """`kind`, when this catalog keeps such entries.
 
     Raises:
-        BadRequest: names those that it keeps.
+        Missing: Consul keeps them.
+        BadRequest: names those that are kept.
     """
+    if kind in CONSULS:
+        raise Missing(f"the config entry kind {kind} is not implemented by this catalog; known: {', '.join(KINDS)}")
     if kind not in _SHAPES:
         raise BadRequest(f"{kind[:80]!r} is no kind of config entry here; known: {', '.join(_SHAPES)}")
     return kind

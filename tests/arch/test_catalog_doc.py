@@ -43,7 +43,7 @@ def test_parameters_of_all_endpoints_are_there() -> None:
 
 def test_kinds_of_config_entries_are_there() -> None:
     """All that it keeps."""
-    said = re.search(r"Kinds of config entries: (.*?)\.", DOC)
+    said = re.search(r"Kinds of config entries: (.*?)\.", DOC, re.DOTALL)
     assert said
     assert re.findall(r"`(.*?)`", said[1]) == list(KINDS)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodeagent.embedded.entries import check_kind, normal_entry, normal_source, sorted_sources
+from nodeagent.embedded.entries import CONSULS, check_kind, normal_entry, normal_source, sorted_sources
 from nodeagent.embedded.refusal import BadRequest, Missing
 
 PERMISSIONS = [{"Action": "allow", "HTTP": {"PathPrefix": "/", "Methods": ["GET"]}}]
@@ -14,7 +14,13 @@ def intentions(*sources, **more):
 
 def test_an_unknown_kind_is_refused_naming_the_known_ones():
     with pytest.raises(BadRequest, match="service-intentions, service-defaults, proxy-defaults, mesh"):
-        check_kind("service-router")
+        check_kind("service-raouter")
+
+
+@pytest.mark.parametrize("kind", CONSULS)
+def test_a_kind_that_consul_has_besides_is_said_to_be_missing(kind):
+    with pytest.raises(Missing, match=f"the config entry kind {kind} is not implemented"):
+        check_kind(kind)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +30,10 @@ def test_an_unknown_kind_is_refused_naming_the_known_ones():
         {"Kind": "service-defaults", "Name": "web", "UpstreamConfig": {"Defaults": {"ConnectTimeoutMs": 1}}},
         {"Kind": "proxy-defaults", "Name": "global", "Config": {"protocol": "http"}},
         {"Kind": "mesh", "Name": "mesh", "TLS": {"Incoming": {"TLSMinVersion": "TLSv1_3"}}},
+        {"Kind": "service-router", "Name": "web", "Routes": [{"Match": {"HTTP": {"PathPrefix": "/v2"}}}]},
+        {"Kind": "service-splitter", "Name": "web", "Splits": [{"Weight": 90}, {"Weight": 10, "ServiceSubset": "v2"}]},
+        {"Kind": "service-resolver", "Name": "web", "ConnectTimeout": "1m30s", "Subsets": {"v2": {"Filter": "x"}}},
+        {"Kind": "jwt-provider", "Name": "okta", "Issuer": "i", "JSONWebKeySet": {"Local": {"JWKS": "e30="}}},
     ],
 )
 def test_an_entry_is_kept_as_given(entry):
@@ -57,6 +67,10 @@ def test_sources_get_their_precedence_and_order():
         ({"Kind": "service-defaults", "Name": "web", "Protocol": "udp"}, "Protocol"),
         ({"Kind": "service-defaults", "Name": "web", "Protcol": "tcp"}, "did you mean Protocol"),
         ({"Kind": "service-defaults", "Name": "*"}, "Name"),
+        ({"Kind": "service-router", "Name": "web", "Route": []}, "did you mean Routes"),
+        ({"Kind": "service-splitter", "Name": "web", "Splits": []}, "Splits"),
+        ({"Kind": "service-resolver", "Name": "web", "ConnectTimeout": "soon"}, "ConnectTimeout"),
+        ({"Kind": "jwt-provider", "Name": "okta"}, "JSONWebKeySet"),
         ({"Kind": "service-defaults", "Name": "web", "MaxInboundConnections": -1}, "MaxInboundConnections"),
         ({"Kind": "proxy-defaults", "Name": "web"}, "Name"),
         ({"Kind": "mesh", "Name": "x"}, "Name"),
