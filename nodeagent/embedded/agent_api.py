@@ -8,6 +8,7 @@ from nodeagent.embedded.answers import service_json
 from nodeagent.embedded.asking import Answer, Ask
 from nodeagent.embedded.catalog_api import note_displaced
 from nodeagent.embedded.claims import register_service
+from nodeagent.embedded.filters import SERVICE, chosen
 from nodeagent.embedded.maintenance import maintain as put_maintenance
 from nodeagent.embedded.maintenance import parse_wish
 from nodeagent.embedded.refusal import BadRequest, NotFound
@@ -29,11 +30,11 @@ async def read_self(ask: Ask) -> Answer:
 async def services(ask: Ask) -> Answer:
     """GET /v1/agent/services: the host's services by ID."""
     ask.check(ReadMesh())
-    name, datacenter = _node(ask), ask.server.realm.datacenter
+    name, datacenter, choose = _node(ask), ask.server.realm.datacenter, chosen(ask, SERVICE)
 
     def read(connection: sqlite3.Connection) -> dict[str, object]:
-        rows = read_services_of(connection, name)
-        return {row.value.id: service_json(row) | {"Datacenter": datacenter} for row in rows}
+        rows = choose([service_json(row) for row in read_services_of(connection, name)])
+        return {row["ID"]: row | {"Datacenter": datacenter} for row in rows}
 
     return Answer(ask.server.store.read(read))
 

@@ -1,16 +1,18 @@
 """/v1/catalog, /v1/health, /v1/status: hosts, services and their instances."""
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
 from nodeagent.embedded.answers import flat_json, health_json, node_json, service_json
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
 from nodeagent.embedded.claims import Holder, register_node, register_service
-from nodeagent.embedded.database import Change
+from nodeagent.embedded.database import Change, Stored
+from nodeagent.embedded.filters import CHECK, FLAT, HEALTH, NODE, SERVICE, chosen, on_nodes
 from nodeagent.embedded.maintenance import checks_json, read_reasons
 from nodeagent.embedded.refusal import BadRequest
-from nodeagent.embedded.registration import parse_registration, parse_removal
+from nodeagent.embedded.registration import NodeRow, ServiceRow, parse_registration, parse_removal
 from nodeagent.embedded.registrations import (
     NODES,
     SERVICES,
@@ -57,8 +59,12 @@ async def deregister(ask: Ask) -> Answer:
 async def nodes(ask: Ask) -> Watch:
     """GET /v1/catalog/nodes."""
     ask.check(ReadMesh())
-    datacenter = ask.server.realm.datacenter
-    return watch((NODES,), lambda c: Answer([node_json(stored, datacenter) for stored in read_nodes(c)]))
+    datacenter, choose, is_meant = ask.server.realm.datacenter, chosen(ask, NODE), on_nodes(ask)
+
+    def read(connection: sqlite3.Connection) -> Answer:
+        return Answer(choose([node_json(n, datacenter) for n in read_nodes(connection) if is_meant(n.value)]))
+
+    return watch((NODES,), read)
 
 
 async def services(ask: Ask) -> Watch:
@@ -70,26 +76,20 @@ async def services(ask: Ask) -> Watch:
 async def service(ask: Ask) -> Watch:
     """GET /v1/catalog/service/:name: instances on one level."""
     ask.check(ReadMesh())
-    name, tags, datacenter = ask.path["name"], ask.all("tag"), ask.server.realm.datacenter
-
-    def read(connection: sqlite3.Connection) -> Answer:
-        found = read_instances(connection, name)
-        return Answer([flat_json(n, s, datacenter) for n, s in found if tags <= {*s.value.tags}])
-
-    return watch((service_topic(name),), read)
+    name, datacenter, choose, find = ask.path["name"], ask.server.realm.datacenter, chosen(ask, FLAT), _finder(ask)
+    return watch((service_topic(name),), lambda c: Answer(choose([flat_json(n, s, datacenter) for n, s in find(c)])))
 
 
 async def health(ask: Ask) -> Watch:
     """GET /v1/health/service/:name. `?passing` leaves out the instances of hosts in maintenance."""
     ask.check(ReadMesh())
-    name, tags, datacenter = ask.path["name"], ask.all("tag"), ask.server.realm.datacenter
+    name, datacenter, choose, find = ask.path["name"], ask.server.realm.datacenter, chosen(ask, HEALTH), _finder(ask)
     only_passing = "passing" in ask.query and ask.query["passing"] not in ("false", "0")
 
     def read(connection: sqlite3.Connection) -> Answer:
-        found = [(n, s) for n, s in read_instances(connection, name) if tags <= {*s.value.tags}]
         reasons = read_reasons(connection)
-        rows = [health_json(n, s, checks_json(n.value.name, reasons), datacenter) for n, s in found]
-        return Answer([row for row in rows if not (only_passing and row["Checks"])])
+        rows = [health_json(n, s, checks_json(n.value.name, reasons), datacenter) for n, s in find(connection)]
+        return Answer(choose([row for row in rows if not (only_passing and row["Checks"])]))
 
     return watch((service_topic(name),), read)
 
@@ -97,8 +97,8 @@ async def health(ask: Ask) -> Watch:
 async def health_of_node(ask: Ask) -> Watch:
     """GET /v1/health/node/:node: the host's checks, of which there is one at most."""
     ask.check(ReadMesh())
-    name = ask.path["node"]
-    return watch((node_topic(name),), lambda connection: Answer(checks_json(name, read_reasons(connection))))
+    name, choose = ask.path["node"], chosen(ask, CHECK)
+    return watch((node_topic(name),), lambda c: Answer(choose(checks_json(name, read_reasons(c)))))
 
 
 async def node(ask: Ask) -> Watch:
@@ -146,15 +146,26 @@ def note_displaced(ask: Ask, gone: list[Holder]) -> None:
         open_log().warning("claim_displaced", by=ask.caller.node, accessor=ask.caller.accessor, claim=str(holder))
 
 
+def _finder(ask: Ask) -> Callable[[sqlite3.Connection], list[tuple[Stored[NodeRow], Stored[ServiceRow]]]]:
+    """Looks for the instances of a service with all tags, on hosts with all meta, of the query."""
+    name, tags, is_meant = ask.path["name"], ask.all("tag"), on_nodes(ask)
+
+    def find(connection: sqlite3.Connection) -> list[tuple[Stored[NodeRow], Stored[ServiceRow]]]:
+        found = read_instances(connection, name)
+        return [(n, s) for n, s in found if tags <= {*s.value.tags} and is_meant(n.value)]
+
+    return find
+
+
 def _node(ask: Ask, *, by_id: bool) -> Watch:
     ask.check(ReadMesh())
-    name, datacenter = ask.path["node"], ask.server.realm.datacenter
+    name, datacenter, choose = ask.path["node"], ask.server.realm.datacenter, chosen(ask, SERVICE)
 
     def read(connection: sqlite3.Connection) -> Answer:
         stored = read_node(connection, name)
         if stored is None:
             return Answer(None)
-        rows = [service_json(row) for row in read_services_of(connection, name)]
+        rows = choose([service_json(row) for row in read_services_of(connection, name)])
         shown = {row["ID"]: row for row in rows} if by_id else rows
         return Answer({"Node": node_json(stored, datacenter), "Services": shown})
 

@@ -4,6 +4,9 @@ import inspect
 import re
 from pathlib import Path
 
+from nodeagent import limits
+from nodeagent.catalog.bexpr_rows import OPERATORS, selectors
+from nodeagent.embedded import filters
 from nodeagent.embedded.asking import Watch
 from nodeagent.embedded.entries import KINDS
 from nodeagent.embedded.routes import ALWAYS, REPEATABLE, ROUTES, WAIT, Route
@@ -53,3 +56,34 @@ def test_endpoints_without_a_token_are_there() -> None:
     said = re.search(r"without a token: (.*?)\.", DOC)
     assert said
     assert re.findall(r"`(.*?)`", said[1]) == [route.path for route in ROUTES if route.is_open]
+
+
+OF_FIELDS = {
+    "text": "a text", "number": "a whole number", "truth": "true or false", "texts": "a list of texts", "table": "a table",
+    "rows": "a list of rows",
+}  # fmt: skip
+ROWS = {
+    "/v1/catalog/nodes": filters.NODE,
+    "/v1/catalog/service/{name}": filters.FLAT,
+    "/v1/catalog/node/{node}": filters.SERVICE,
+    "/v1/catalog/node-services/{node}": filters.SERVICE,
+    "/v1/agent/services": filters.SERVICE,
+    "/v1/health/service/{name}": filters.HEALTH,
+    "/v1/health/node/{node}": filters.CHECK,
+    "/v1/connect/intentions": filters.INTENTION,
+}
+
+
+def test_operators_of_filters_are_there() -> None:
+    """For each kind of field."""
+    for kind, operators in OPERATORS.items():
+        assert f"| {OF_FIELDS[kind]} | {', '.join(f'`{each}`' for each in operators)} |" in DOC
+    assert f"at most {limits.FILTER_CHARS} characters and {limits.FILTER_MATCHES} comparisons" in DOC
+
+
+def test_fields_of_filters_are_there() -> None:
+    """For each endpoint that takes a filter."""
+    assert {route.path for route in ROUTES if "filter" in route.params} == set(ROWS)
+    said = dict(re.findall(r"^\| (`/v1/.*?`) \| (`.*`) \|$", DOC, re.MULTILINE))
+    fields = {path: shown for paths, shown in said.items() for path in re.findall(r"`(.*?)`", paths)}
+    assert fields == {path: ", ".join(f"`{each}`" for each in selectors(kind)) for path, kind in ROWS.items()}

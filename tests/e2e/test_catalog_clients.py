@@ -80,6 +80,11 @@ def test_health(host):
     assert [(row["Node"]["Node"], row["Service"]["Port"], row["Checks"]) for row in rows] == [("host1", 80, [])]
     assert host.health.service("shop", tag=["v1", "red"])[1] == []
     assert host.health.service("shop", index=index, wait="10ms")[0] == index
+    for text, count in (('Service.Tags contains "blue" and Checks is empty', 1), ("Node.Node != host1", 0)):
+        assert len(host.health.service("shop", filter_expr=text)[1]) == count
+    assert list(host.agent.services(filter_expr="Port == 80 and Service == shop")) == ["shop"]
+    with pytest.raises(ConsulException, match=r"^400 \?filter=: Nod: no such field"):
+        host.catalog.nodes(filter_expr="Nod == x")
 
 
 def test_kv(root):
