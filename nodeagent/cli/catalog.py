@@ -13,6 +13,7 @@ import click
 
 from nodeagent import limits
 from nodeagent.cli import completion
+from nodeagent.cli.catalog_snapshot import snapshot
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
 from nodeagent.cli.seconds import Seconds
 from nodeagent.embedded.access import ANY_SERVICE, parse_claimable
@@ -146,6 +147,9 @@ _data_option = click.option(
     expose_value=False,
     help="The catalog's directory; as well before `token`.",
 )
+
+
+catalog.add_command(snapshot)
 
 
 @catalog.group()
