@@ -7,7 +7,7 @@ from typing import Any
 from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
 from nodeagent.embedded.answers import flat_json, health_json, node_json, service_json
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
-from nodeagent.embedded.claims import Holder, register_node, register_service
+from nodeagent.embedded.claims import Holder, register_node, register_service, remove_service
 from nodeagent.embedded.database import Change, Stored
 from nodeagent.embedded.filters import CHECK, FLAT, HEALTH, NODE, SERVICE, chosen, on_nodes
 from nodeagent.embedded.maintenance import checks_json, read_reasons
@@ -17,7 +17,6 @@ from nodeagent.embedded.registrations import (
     NODES,
     SERVICES,
     delete_node,
-    delete_service,
     node_topic,
     read_instances,
     read_names,
@@ -48,10 +47,10 @@ async def register(ask: Ask) -> Answer:
 async def deregister(ask: Ask) -> Answer:
     """PUT /v1/catalog/deregister: a host with all its services, or one service."""
     asked = parse_removal(without_token(await ask.json(), ask.secret), ask.server.realm.datacenter)
-    ask.check(WriteNode(asked.node))
     if asked.service_id:
-        await ask.server.store.write(lambda change: delete_service(change, asked.node, asked.service_id))
+        await ask.server.store.write(lambda change: remove_service(change, ask.caller, asked.node, asked.service_id))
     else:
+        ask.check(WriteNode(asked.node))
         await ask.server.store.write(lambda change: delete_node(change, asked.node))
     return Answer(body=True)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nodeagent.embedded.access import ReadMesh, WriteMesh
+from nodeagent.embedded.access import ReadMesh, WriteEntry
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
 from nodeagent.embedded.config_entries import (
     delete_entry,
@@ -18,8 +18,8 @@ from nodeagent.embedded.entries import check_kind, normal_entry
 
 async def put(ask: Ask) -> Answer:
     """PUT /v1/config: false when `?cas=` is not the entry's index any more."""
-    ask.check(WriteMesh("config entries"))
     entry, cas = normal_entry(await ask.json()), ask.number("cas")
+    ask.check(WriteEntry(entry["Kind"], entry["Name"]))
     return Answer(await ask.server.store.write(lambda change: put_entry(change, entry, cas)))
 
 
@@ -46,8 +46,8 @@ async def every(ask: Ask) -> Watch:
 
 async def delete(ask: Ask) -> Answer:
     """DELETE /v1/config/:kind/:name: with `?cas=` whether it matched, else an empty object."""
-    ask.check(WriteMesh("config entries"))
     kind, name, cas = check_kind(ask.path["kind"]), ask.path["name"], ask.number("cas")
+    ask.check(WriteEntry(kind, name))
     done = await ask.server.store.write(lambda change: delete_entry(change, kind, name, cas))
     return Answer({} if cas is None else done)
 

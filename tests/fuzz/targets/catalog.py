@@ -86,7 +86,7 @@ def _entry(body: dict[str, Any]) -> None:
 
 def _token(body: dict[str, Any]) -> None:
     asked = shaped(body, TokenRequest, ("Local",))
-    asked.check()
+    assert asked.kind()
     asked.claimable()
 
 
