@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from nodeagent.catalog.bexpr import BadFilter
-from nodeagent.catalog.bexpr_rows import Field, Fields, Rows, Table, question
+from nodeagent.catalog.bexpr_rows import Fields, Rows, Table, question
 from nodeagent.embedded.answers import Json
 from nodeagent.embedded.asking import Ask
 from nodeagent.embedded.refusal import BadRequest
@@ -14,23 +14,21 @@ from nodeagent.embedded.registration import NodeRow
 Choose = Callable[[Sequence[Json]], list[Json]]
 
 _TEXTS = Table("text")
-_MARKS: dict[str, Field] = {"CreateIndex": "number", "ModifyIndex": "number"}
 _ADDRESS: Fields = {"Address": "text", "Port": "number"}
 _WEIGHTS: Fields = {"Passing": "number", "Warning": "number"}
 
 NODE: Fields = {
     "ID": "text", "Node": "text", "Address": "text", "Datacenter": "text", "TaggedAddresses": _TEXTS, "Meta": _TEXTS,
-    **_MARKS,
 }  # fmt: skip
 SERVICE: Fields = {
     "ID": "text", "Service": "text", "Tags": "texts", "Address": "text", "TaggedAddresses": Table(_ADDRESS), "Meta": _TEXTS,
-    "Port": "number", "Weights": _WEIGHTS, "EnableTagOverride": "truth", **_MARKS,
+    "Port": "number", "Weights": _WEIGHTS, "EnableTagOverride": "truth",
 }  # fmt: skip
 FLAT: Fields = {
     "ID": "text", "Node": "text", "Address": "text", "Datacenter": "text", "TaggedAddresses": _TEXTS, "NodeMeta": _TEXTS,
     "ServiceKind": "text", "ServiceID": "text", "ServiceName": "text", "ServiceTags": "texts", "ServiceAddress": "text",
     "ServiceTaggedAddresses": Table(_ADDRESS), "ServiceWeights": _WEIGHTS, "ServiceMeta": _TEXTS, "ServicePort": "number",
-    "ServiceEnableTagOverride": "truth", **_MARKS,
+    "ServiceEnableTagOverride": "truth",
 }  # fmt: skip
 CHECK: Fields = {
     "Node": "text", "CheckID": "text", "Name": "text", "Status": "text", "Notes": "text", "Output": "text", "ServiceID": "text",
@@ -39,7 +37,7 @@ CHECK: Fields = {
 HEALTH: Fields = {"Node": NODE, "Service": SERVICE, "Checks": Rows(CHECK)}
 INTENTION: Fields = {
     "SourceNS": "text", "SourceName": "text", "DestinationNS": "text", "DestinationName": "text", "SourceType": "text",
-    "Precedence": "number", "Action": "text", "Description": "text", **_MARKS,
+    "Precedence": "number", "Action": "text", "Description": "text",
 }  # fmt: skip
 
 
