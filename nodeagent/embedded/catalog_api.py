@@ -69,7 +69,10 @@ async def nodes(ask: Ask) -> Watch:
 async def services(ask: Ask) -> Watch:
     """GET /v1/catalog/services: names with tags."""
     ask.check(ReadMesh())
-    return watch((SERVICES,), lambda c: Answer(read_names(c)))
+    if not ask.all("node-meta"):
+        return watch((SERVICES,), lambda c: Answer(read_names(c)))
+    is_meant = on_nodes(ask)
+    return watch((SERVICES, NODES), lambda c: Answer(read_names(c, is_meant)))
 
 
 async def service(ask: Ask) -> Watch:

@@ -46,7 +46,7 @@ ROUTES = (
     Route("PUT", "/v1/catalog/deregister", catalog_api.deregister),
     Route("GET", "/v1/catalog/datacenters", catalog_api.datacenters, is_open=True),
     Route("GET", "/v1/catalog/nodes", catalog_api.nodes, (*WAIT, "node-meta", "filter")),
-    Route("GET", "/v1/catalog/services", catalog_api.services, WAIT),
+    Route("GET", "/v1/catalog/services", catalog_api.services, (*WAIT, "node-meta")),
     Route("GET", "/v1/catalog/service/{name}", catalog_api.service, (*WAIT, "tag", "node-meta", "filter")),
     Route("GET", "/v1/catalog/node/{node}", catalog_api.node, (*WAIT, "filter")),
     Route("GET", "/v1/catalog/node-services/{node}", catalog_api.node_services, (*WAIT, "filter")),

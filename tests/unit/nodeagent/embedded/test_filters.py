@@ -71,6 +71,16 @@ def test_hosts_are_chosen_by_their_meta(filled):
         assert counts == [1, 0, 0, 2]
 
 
+def test_services_are_chosen_by_their_hosts_meta_and_a_change_of_it_is_told(filled):
+    query = {"node-meta": "rack:b"}
+    assert filled.call(catalog_api.services, query=query) == {"web": ["b", "v1"]}
+    assert set(filled.call(catalog_api.services)) == {"shop", "web"}
+    before = filled.index(catalog_api.services, query=query)
+    filled.call(catalog_api.register, body={"Node": "host2", "Address": "10.0.0.2", "NodeMeta": {"rack": "c"}})
+    assert filled.call(catalog_api.services, query=query) == {}
+    assert filled.index(catalog_api.services, query=query) > before
+
+
 def test_every_field_of_an_answer_can_be_named(filled):
     """What is shown can be asked for, but the indexes: as with Consul."""
     for handler, path, fields in (
