@@ -16,6 +16,7 @@ from nodeagent.errors import CatalogError
 
 _MAGIC = b"nodeagent catalog snapshot 1\n"
 _HEAD_BYTES = 64 * 1024
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 COUNTED = ("nodes", "services", "entries", "kv", "tokens", "roots")
 
 
@@ -45,6 +46,7 @@ def save(connection: sqlite3.Connection, path: Path, now: float) -> About:
     before = os.umask(0o077)
     try:
         _remove(raw, fresh)
+        os.close(os.open(raw, _NEW, 0o600))  # ours before SQLite opens it by name: nobody's link leads the CA's keys elsewhere
         connection.execute("VACUUM INTO ?", (str(raw),))
         about = _about(raw, now)
         _write(fresh, raw, about)
@@ -103,7 +105,7 @@ def _about(raw: Path, now: float) -> About:
 
 
 def _write(fresh: Path, raw: Path, about: About) -> None:
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(fresh, _NEW, 0o600)
     with os.fdopen(descriptor, "wb") as file, raw.open("rb") as source:
         file.write(_MAGIC + msgspec.json.encode(about) + b"\n")
         shutil.copyfileobj(source, file)

@@ -98,6 +98,15 @@ def test_what_is_in_the_way_is_replaced_only_by_a_whole_one(connection, tmp_path
     assert not list(tmp_path.glob("one.*"))
 
 
+def test_a_link_in_the_way_leads_nowhere(connection, tmp_path):
+    (tmp_path / "elsewhere").write_text("")
+    for name in ("one", "one.db.new", "one.new"):
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    save(connection, tmp_path / "one", 5.0)
+    assert (tmp_path / "elsewhere").read_text() == ""
+    assert not (tmp_path / "one").is_symlink()
+
+
 def damaged(path, change):
     data = bytearray(path.read_bytes())
     path.write_bytes(change(data))
