@@ -131,6 +131,8 @@ def _plain(match: Match, kind: str) -> _Ask:
         case "==":
             wanted = _value(match, kind)
             return lambda value: bool(value == wanted)
+        case "in" if kind == "text":
+            return lambda value: match.value in value
         case "in":
             return lambda value: match.value in (value or ())
         case "is empty":

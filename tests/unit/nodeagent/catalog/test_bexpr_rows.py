@@ -55,7 +55,7 @@ def test_a_list_asks_for_one_of_its_rows():
 
 def test_what_a_row_leaves_out_is_empty():
     empty = {}
-    for text in ("Name == ``", "Port == 0", "Up == false", "Tags is empty", "Meta is empty", "Checks is empty", "x not in Tags"):
+    for text in ("Name == ``", "Port == 0", "Up == false", "Tags is empty", "Meta is empty", "Checks is empty", "x not in Tags", "`` in Name", "`` not in Tags"):
         assert question(text, FIELDS | {"Meta": Table("text")})(empty | {"Host": {}}) is True, text
 
 
