@@ -301,4 +301,8 @@ TTL_MIN_S = 4.0  # shortest life of an SVID, for rehearsals: certificates count 
 CATALOG_ROW_BYTES = 2048  # a host or service, five times a usual one: agents read 10,000 instances in one answer
 CATALOG_WRITES_PER_S = 50.0  # of one token; each is an fsync, and a disk does some hundreds a second
 CATALOG_WRITES_BURST = 2500  # at once: a host that starts registers 1,000 services and asks for 1,000 certificates
+FILTER_CHARS = 4096  # of `?filter=`; what is asked of 10,000 instances holds up the catalog's loop
+FILTER_DEPTH = 32  # of parentheses and `not`
+FILTER_MATCHES = 32  # comparisons; each takes half a microsecond a row
+FILTER_PATTERN_BYTES = 256 * 1024  # what RE2 may take for one pattern of them
 TOKEN_ADDRESSES = 64  # addresses and CIDRs that one host's token names

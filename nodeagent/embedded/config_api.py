@@ -3,7 +3,7 @@
 from typing import Any
 
 from nodeagent.catalog.policy.entries import Key
-from nodeagent.embedded.access import ReadMesh, WriteMesh
+from nodeagent.embedded.access import ReadMesh, WriteEntry
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
 from nodeagent.embedded.config_entries import (
     delete_entry,
@@ -20,8 +20,8 @@ from nodeagent.embedded.graph import check_graph
 
 async def put(ask: Ask) -> Answer:
     """PUT /v1/config: false when `?cas=` is not the entry's index any more."""
-    ask.check(WriteMesh("config entries"))
     entry, cas = normal_entry(await ask.json()), ask.number("cas")
+    ask.check(WriteEntry(entry["Kind"], entry["Name"]))
 
     def make(change: Change) -> bool:
         check_graph(change.connection, Key(entry["Kind"], entry["Name"]), entry)
@@ -53,8 +53,8 @@ async def every(ask: Ask) -> Watch:
 
 async def delete(ask: Ask) -> Answer:
     """DELETE /v1/config/:kind/:name: with `?cas=` whether it matched, else an empty object."""
-    ask.check(WriteMesh("config entries"))
     kind, name, cas = check_kind(ask.path["kind"]), ask.path["name"], ask.number("cas")
+    ask.check(WriteEntry(kind, name))
 
     def make(change: Change) -> bool:
         check_graph(change.connection, Key(kind, name), None)

@@ -16,6 +16,7 @@ from nodeagent.embedded.config_entries import (
 )
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.entries import INTENTIONS
+from nodeagent.embedded.filters import INTENTION, chosen
 from nodeagent.embedded.graph import check_graph
 from nodeagent.embedded.intentions import (
     end_name,
@@ -87,8 +88,8 @@ async def delete(ask: Ask) -> Answer:
 async def every(ask: Ask) -> Watch:
     """GET /v1/connect/intentions: all rows in the order of evaluation."""
     ask.check(ReadMesh())
-    read = read_intentions
-    return watch((kind_topic(INTENTIONS),), lambda c: Answer([intention_json(row) for row in in_order(read(c))]))
+    read, choose = read_intentions, chosen(ask, INTENTION)
+    return watch((kind_topic(INTENTIONS),), lambda c: Answer(choose([intention_json(row) for row in in_order(read(c))])))
 
 
 async def match(ask: Ask) -> Watch:
