@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from nodeagent import limits
-from nodeagent.catalog.policy.entries import KINDS, Entry, Key, find_kind, unacted
+from nodeagent.catalog.policy.entries import INTENTIONS, KINDS, Entry, Key, find_kind, unacted
 from nodeagent.catalog.policy.references import reference_faults
 from nodeagent.cli import completion
 from nodeagent.cli.catalog_api import config_option, open_operator, token_option
@@ -251,8 +251,18 @@ def _warn(doubts: Sequence[str]) -> None:
         warn(f"{len(doubts) - limits.POLICY_FAULTS} more, all of them with -o json")
 
 
+def _place_doubts(store: PolicyStore, steps: Sequence[Step]) -> list[str]:
+    """What is not in force because of where this catalog makes us keep it."""
+    found = [str(step.key) for step in steps if step.after and step.key.kind == INTENTIONS and store.is_in_kv(INTENTIONS)]
+    if not found:
+        return []
+    why = f"this Consul has no {INTENTIONS}, and agents do not read them in the KV store yet"
+    return [f"not in force: {why}; `nodeagent intention` writes the rows that it has: {', '.join(found)}"]
+
+
 def _finish(store: PolicyStore, steps: Sequence[Step], doubts: Sequence[str], output: str, *, dry_run: bool) -> None:
     """Shows or does what was planned, and ends the command by what became of it."""
+    doubts = [*doubts, *_place_doubts(store, steps)]
     _warn(doubts)
     if dry_run:
         show_plan(steps, doubts, output)

@@ -25,6 +25,7 @@ Spec = (
 )  # fmt: skip
 OWN_PREFIX = "nodeagent/config"
 """Where the KV store has what no config entry can be: `nodeagent/config/<kind>/<name>`."""
+INTENTIONS = "service-intentions"
 _MARKS = ("createindex", "modifyindex", "hash")
 """What a reader gets and may send back."""
 _UNREAD = ("Config", "EnvoyExtensions", "JWKSCluster", "Meta")

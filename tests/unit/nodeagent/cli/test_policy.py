@@ -9,7 +9,7 @@ from nodeagent import limits
 from nodeagent.cli import policy as module
 from nodeagent.cli.main import main
 from nodeagent.errors import CatalogError
-from tests.support.shelf import Shelf
+from tests.support.shelf import OF_1_8, Shelf
 
 HTTP = {"Kind": "service-defaults", "Name": "web", "Protocol": "http"}
 API = {"Kind": "service-defaults", "Name": "api", "Protocol": "http"}
@@ -114,6 +114,15 @@ def test_list_tells_where_each_is_and_whether_agents_act_on_it(ask):
     ]  # fmt: skip
     told = json.loads(ask(shelf, "list", "fault", "-o", "json").stdout)
     assert told["entries"] == [{"kind": "fault", "name": "web", "index": shelf.values["nodeagent/config/fault/web"][1], "place": "nodeagent/config/fault", "acted_on": "no"}]
+
+
+def test_intentions_that_agents_do_not_read_are_said_not_to_be_in_force(ask):
+    """A deny that nobody enforces must not look like one."""
+    shelf = Shelf(kinds=OF_1_8)
+    done = ask(shelf, "apply", given=(ALLOW,))
+    assert (done.exit_code, "warning: not in force: this Consul has no service-intentions" in done.stderr) == (0, True)
+    assert ask(shelf, "list", "--no-headers").stdout.split()[-2:] == ["KV", "no"]
+    assert "not in force" not in ask(Shelf(), "apply", given=(ALLOW,)).stderr
 
 
 def test_delete_is_by_name_or_by_file(ask):
