@@ -17,7 +17,7 @@ from nodeagent.errors import PolicyError
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORDS = {"null": None, "Null": None, "NULL": None, "~": None, "": None, "true": True, "True": True, "false": False, "False": False}
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})", re.ASCII)
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,40})", re.ASCII)
 _NUMBER = re.compile(r"[-+]?[0-9]{1,20}(\.[0-9]{0,30})?([eE][-+]?[0-9]{1,3})?", re.ASCII)
 _SHOWN_CHARS = 80
 

@@ -15,6 +15,7 @@ from nodeagent.tables import explain_value, suggest
 
 P = TypeVar("P", bound=Part)
 _SHOWN_CHARS = 80
+_LARGEST = 2**63 - 1  # what readers keep exactly, at most
 _RULES = {
     Label: "not a name of a subset: use lower-case letters, digits and inner -, 63 at most",
     Scope: "there is one namespace and one partition here, and both are called default",
@@ -134,9 +135,11 @@ class _Fitter:
         return _blank(hint)
 
     def _sound(self, value: Any, path: str) -> Any:
-        """`value`, when JSON can say it: no endless number, no half of a character."""
+        """`value`, when JSON can say it to every reader: no endless or very large number, no half of a character."""
         if isinstance(value, float) and not math.isfinite(value):
             self._fault(path, "", "is no number")
+        if isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+            self._fault(path, "", "is too large a number")
         if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
             self._fault(path, "", "has half of a surrogate pair, which is no character")
         return value

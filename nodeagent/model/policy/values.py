@@ -35,6 +35,7 @@ Free = dict[str, Any]
 
 _UNITS_NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9}
 _TERM = re.compile(r"(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18})(ns|us|µs|ms|s|m|h)", re.ASCII)
+_EXACT = 2**53  # floats below are exact
 _LONGEST_NS = 2**63 - 1  # Go's time.Duration
 
 
@@ -106,7 +107,7 @@ def _plain(value: object) -> object:
         return body_of(value)
     if isinstance(value, Duration):
         return str(value)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
         return int(value)
     if isinstance(value, tuple):
         return [_plain(each) for each in value]

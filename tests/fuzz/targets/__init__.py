@@ -22,6 +22,6 @@ TARGETS: dict[str, Target] = {
         kernel.nft_table,
         identity.spiffe_id, identity.server_name, identity.certificate, identity.signing_request, identity.roots,
         identity.selector, identity.address,
-        policy.policy_file,
+        policy.policy_file, policy.policy_trail,
     )
 }  # fmt: skip

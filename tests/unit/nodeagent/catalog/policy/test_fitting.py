@@ -51,6 +51,7 @@ def test_null_is_what_was_not_said():
         ({"Subsets": {"V1": {}}}, ServiceResolver, "Subsets.V1: not a name of a subset"),
         ({"Config": 5}, ProxyDefaults, "Config: must be an object"),
         ({"Config": {"a": float("nan")}}, ProxyDefaults, "Config.a: is no number"),
+        ({"Config": {"a": 2**63}}, ProxyDefaults, "Config.a: is too large a number"),
         ({"Config": {"a": {1, 2}}}, ProxyDefaults, "Config.a: is nothing that JSON can say"),
         ({"Meta": {"": "x"}}, ServiceDefaults, "Meta: Expected a text in quotes of length >= 1"),
     ],

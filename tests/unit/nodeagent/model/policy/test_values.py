@@ -39,4 +39,4 @@ def test_only_what_was_said_is_in_the_body():
 
 
 def test_a_whole_number_is_written_as_one():
-    assert [str(body_of(Bucket(requests_per_second=rate))["RequestsPerSecond"]) for rate in (10.0, 0.5)] == ["10", "0.5"]
+    assert [str(body_of(Bucket(requests_per_second=rate))["RequestsPerSecond"]) for rate in (10.0, 0.5, 1e19)] == ["10", "0.5", "1e+19"]
