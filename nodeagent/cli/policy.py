@@ -1,6 +1,7 @@
 """`nodeagent policy`: entries of every kind, from files into the catalog and back."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -32,7 +33,7 @@ from nodeagent.cli.policy_show import (
 )
 from nodeagent.cli.policy_store import PolicyStore
 from nodeagent.cli.render import headers_option, output_option, show_json, warn
-from nodeagent.errors import NotInCatalog, PolicyError
+from nodeagent.errors import CatalogError, NotInCatalog, PolicyError
 
 Command = Callable[..., None]
 _document_option = click.option(
@@ -270,7 +271,8 @@ def _finish(store: PolicyStore, steps: Sequence[Step], doubts: Sequence[str], ou
     else:
         done = carry_out(store, steps, find_actor(store))
         show_done(done, doubts, output)
-        store.prune_trails()
+        with suppress(CatalogError):  # what was asked for is done; the next one who may will prune
+            store.prune_trails()
         failed = any(each.result in FAILED for each in done)
     if failed:
         raise SystemExit(EXIT_FAILED)
