@@ -1,6 +1,11 @@
 """Other people's clients of Consul, unchanged, against the embedded catalog."""
 
+import json
+import os
+import subprocess
+import sys
 import urllib.parse
+from pathlib import Path
 
 import consul
 import pytest
@@ -165,3 +170,23 @@ def test_a_token_in_a_url_alone_opens_nothing(running, root):
     other = requests.get(f"{where}/v1/catalog/nodes?token=x", headers={"X-Consul-Token": secret}, verify=pin, timeout=30)
     assert (other.status_code, other.text) == (400, "a token in a URL ends up in logs: send it as X-Consul-Token")
     assert secret not in running.errors()
+
+
+def test_the_npm_client_works_unchanged(running, root):
+    """Registration, health, keys, a watch; what is not served is 501. It is installed beside the tests' environment."""
+    secret = token_command(running.data, "create", "--node", "host1", "--any-service")
+    address = urllib.parse.urlsplit("https://" + running.client().address)
+    script = Path(__file__).parent / "support" / "npm_consul.js"
+    modules = {"NODE_PATH": str(Path(sys.prefix) / "npm" / "node_modules"), "NODE_EXTRA_CA_CERTS": str(running.data / "tls-ca.pem")}
+    argv = ["node", script, address.hostname, str(address.port), running.client().token, secret]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=os.environ | modules, check=False)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert [said.pop(name)[0] for name in ("event", "session", "check", "stranger")] == [501, 501, 501, 403]
+    leader = said.pop("leader")
+    assert (leader, said.pop("peers")) == (running.client().address, [leader])
+    assert "npm1" in said.pop("agent")
+    assert said == {
+        "services": ["v1"], "nodes": [["host1", 80]], "health": 1, "value": "1", "keys": ["npm/a"], "cas": False,
+        "watched": ["1", "2"], "deleted": True, "gone": 0,
+    }  # fmt: skip
