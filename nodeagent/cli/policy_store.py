@@ -81,12 +81,14 @@ class PolicyStore:
     def write(self, entry: Entry, index: int) -> bool:
         """Whether the entry was written: it was not, if its index is not `index` any more; 0: there was none.
 
+        Without the only namespace and partition: Consul's community edition refuses to hear of them.
+
         Raises:
             CatalogError: refused, or out of reach.
         """
         if self.is_in_kv(entry.key.kind):
-            return self._ask("PUT", self._kv_path(entry.key), entry.body, cas=str(index)) is not False
-        return self._ask("PUT", "/v1/config", entry.body, cas=str(index)) is not False
+            return self._ask("PUT", self._kv_path(entry.key), entry.said, cas=str(index)) is not False
+        return self._ask("PUT", "/v1/config", entry.said, cas=str(index)) is not False
 
     def delete(self, key: Key, index: int) -> bool:
         """Whether the entry was deleted; as `write`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from nodeagent.catalog.bexpr import BadFilter, parse_filter
 from nodeagent.catalog.policy.faults import Fault, below
 from nodeagent.model.intention import ANY
 from nodeagent.model.policy.resolving import Failover, HashPolicy, LoadBalancer, Redirect, ServiceResolver
@@ -12,9 +13,10 @@ _RING_MAX = 8 * 1024 * 1024  # as Envoy
 
 def resolver_faults(entry: ServiceResolver) -> Iterator[Fault]:
     """What is wrong with a service-resolver entry, beyond its shape."""
-    for name in entry.subsets:
+    for name, each in entry.subsets.items():
         if not name:
             yield Fault("Subsets", "a subset needs a name")
+        yield from _filter_faults(each.filter, below(below("Subsets", name), "Filter"))
     if entry.default_subset and entry.default_subset not in entry.subsets:
         yield Fault("DefaultSubset", _no_subset(entry, entry.default_subset))
     if entry.redirect is not None:
@@ -32,6 +34,14 @@ def resolver_doubts(entry: ServiceResolver) -> Iterator[Fault]:
     """What can be kept and is hardly meant."""
     if entry.redirect is not None and (entry.subsets or entry.failover or entry.default_subset):
         yield Fault("Redirect", "what else the entry says is not looked at: another service is meant")
+
+
+def _filter_faults(text: str, path: str) -> Iterator[Fault]:
+    try:
+        if text:
+            parse_filter(text)
+    except BadFilter as error:
+        yield Fault(path, f"not an expression: {error}")
 
 
 def _redirect_faults(redirect: Redirect, entry: ServiceResolver) -> Iterator[Fault]:

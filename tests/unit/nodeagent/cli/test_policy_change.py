@@ -10,7 +10,7 @@ from tests.support.shelf import Shelf
 
 HTTP = {"Kind": "service-defaults", "Name": "web", "Protocol": "http"}
 API = {"Kind": "service-defaults", "Name": "api", "Protocol": "http"}
-RESOLVER = {"Kind": "service-resolver", "Name": "web", "Subsets": {"v1": {"Filter": "x"}}}
+RESOLVER = {"Kind": "service-resolver", "Name": "web", "Subsets": {"v1": {"Filter": "Service.Meta.v == 1"}}}
 SPLITTER = {"Kind": "service-splitter", "Name": "web", "Splits": [{"Weight": 100, "ServiceSubset": "v1"}]}
 ROUTER = {"Kind": "service-router", "Name": "web", "Routes": [{"Destination": {"Service": "api"}}]}
 

@@ -41,6 +41,13 @@ def test_a_write_is_of_the_state_that_was_read(entry):
     assert store.read(key) is None
 
 
+def test_the_only_namespace_is_not_written():
+    """Consul 1.8.7 answers 400: namespaces are a feature of its enterprise edition."""
+    shelf = Shelf()
+    assert PolicyStore(shelf).write(read_entry(WEB | {"Namespace": "default", "Partition": "default"}), 0)
+    assert {key: value for key, value in shelf.entries["service-defaults", "web"].items() if not key.endswith("Index")} == WEB
+
+
 def test_a_kind_that_the_catalog_has_not_is_kept_in_keys():
     """As Consul 1.8 has no service-intentions; the name `*` is a key, too."""
     shelf = Shelf(WEB, kinds=OF_1_8)

@@ -31,6 +31,10 @@ def test_a_kind_that_consul_has_besides_is_said_to_be_missing(kind):
         {"Kind": "service-defaults", "Name": "web", "UpstreamConfig": {"Defaults": {"ConnectTimeoutMs": 1}}},
         {"Kind": "proxy-defaults", "Name": "global", "Config": {"protocol": "http"}},
         {"Kind": "mesh", "Name": "mesh", "TLS": {"Incoming": {"TLSMinVersion": "TLSv1_3"}}},
+        {"Kind": "service-router", "Name": "web", "Routes": [{"Match": {"HTTP": {"PathPrefix": "/v2"}}}]},
+        {"Kind": "service-splitter", "Name": "web", "Splits": [{"Weight": 90}, {"Weight": 10, "ServiceSubset": "v2"}]},
+        {"Kind": "service-resolver", "Name": "web", "ConnectTimeout": "1m30s", "Subsets": {"v2": {"Filter": "Service.Meta.v == 1"}}},
+        {"Kind": "jwt-provider", "Name": "okta", "Issuer": "i", "JSONWebKeySet": {"Local": {"JWKS": "eyJrZXlzIjogW119"}}},
     ],
 )
 def test_an_entry_is_kept_as_given(entry):

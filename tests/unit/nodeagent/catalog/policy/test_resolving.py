@@ -14,6 +14,7 @@ V1 = {"v1": {"Filter": "Service.Meta.v == 1"}}
     [
         ({"DefaultSubset": "v2", "Subsets": V1}, "DefaultSubset: 'v2' is none of the Subsets (v1)"),
         ({"Subsets": {"": {}}}, "Subsets: a subset needs a name"),
+        ({"Subsets": {"v1": {"Filter": "Service.Meta.v = 1"}}}, "Subsets.v1.Filter: not an expression"),
         ({"Redirect": {}}, "Redirect: is empty"),
         ({"Redirect": {"ServiceSubset": "v1"}}, "Redirect.ServiceSubset: needs a Service"),
         ({"Redirect": {"Service": "web"}}, "Redirect.Service: leads to the service itself"),
