@@ -122,8 +122,9 @@ def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
     """
     where = f"/v1/health/service/{service}"
     rows = rows_of(body, HealthRow, where, limits.CATALOG_INSTANCES)
-    read = _marker_row if service == MARKER_SERVICE else _instance_row
-    parsed = (read(row, f"$[{n}]", where) for n, row in enumerate(rows) if row.service.kind in _APPLICATIONS)
+    read = _try_marker_row if service == MARKER_SERVICE else _instance_row
+    found = (read(row, f"$[{n}]", where) for n, row in enumerate(rows) if row.service.kind in _APPLICATIONS)
+    parsed = (row for row in found if row is not None)
     return tuple(sorted(parsed, key=lambda row: (row.instance.host, row.instance.id)))
 
 
@@ -225,6 +226,14 @@ def _instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
         drained=any(check.check_id.startswith(MAINTENANCE) for check in checks),
     )
     return InstanceRow(instance, host)
+
+
+def _try_marker_row(row: HealthRow, path: str, where: str) -> InstanceRow | None:
+    """An agent, where the row says nothing odd: each agent may write one, and it must not keep all others' news away."""
+    try:
+        return _marker_row(row, path, where)
+    except CatalogError:
+        return None
 
 
 def _marker_row(row: HealthRow, path: str, where: str) -> InstanceRow:

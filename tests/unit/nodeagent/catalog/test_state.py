@@ -37,6 +37,15 @@ def test_a_host_has_its_lan_addresses_and_its_agent_s_port() -> None:
     assert () == state.parse_hosts(b"null")
 
 
+@pytest.mark.parametrize("odd", [{"Port": 70000}, {"Address": "a b!"}, {"TaggedAddresses": {"lan": {"Address": "a b!", "Port": 1}}}])
+def test_an_odd_row_of_one_agent_keeps_no_other_s_news_away(odd: dict[str, object]) -> None:
+    """Each agent's token may write one, and Consul takes it."""
+    good, bad = (json.loads(health(node=NODE | {"Node": name}, Port=15008, Meta=NODE["Meta"]))[0] for name in ("host1", "host2"))
+    bad["Service"] |= odd
+    rows = state.parse_instances(state.MARKER_SERVICE, body([bad, good]))
+    assert [(row.host.name, row.host.tunnel_port) for row in rows] == [("host1", 15008)]
+
+
 @pytest.mark.parametrize(
     ("marker", "port"),
     [
