@@ -1,6 +1,7 @@
 """`nodeagent.toml` as frozen values; unknown keys and bad values are refused with file, key and cure."""
 
 import ipaddress
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from nodeagent import limits
+from nodeagent import consul_environ, limits
 from nodeagent.errors import ConfigError, ConfigMissing
 from nodeagent.model.address import Ip, canonical_ip, parse_address, special_kind
 from nodeagent.model.service import HOST_NAME_PATTERN, NAME_PATTERN, Mode, is_service_name, name_complaint
@@ -20,6 +21,7 @@ from nodeagent.tables import StandIns, faults_of, fitting
 
 DEFAULT_PATH = Path("/etc/nodeagent/nodeagent.toml")
 
+_NO_ENVIRONMENT: Mapping[str, str] = {}
 _SHARED_DIRECTORIES = ("/", "/run", "/var/run", "/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - refused, not used
 
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME_PATTERN}\Z")]
@@ -55,10 +57,11 @@ class CatalogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[catalog]: where the mesh is described."""
 
     address: str
-    """`https://host:port`; http only towards loopback."""
+    """`https://host:port`; http only towards loopback. Without it CONSUL_HTTP_ADDR counts, and CONSUL_HTTP_SSL."""
     token_file: str = "/etc/nodeagent/node.token"  # noqa: S105 - a path
+    """Without it CONSUL_HTTP_TOKEN_FILE counts, or CONSUL_HTTP_TOKEN itself."""
     ca_file: str = ""
-    """The catalog's own CA; empty: the system's."""
+    """The catalog's own CA; without it CONSUL_CACERT counts; empty: the system's."""
     plain_http_ok: bool = False
     """Allow http towards an address that is not loopback. For labs."""
 
@@ -169,14 +172,14 @@ _NO_PEER = _NO_LISTENER | {"unspecified": "is where one listens, and leads nowhe
 """Why addresses of these kinds cannot be what they are set for."""
 
 
-def load_config(path: Path = DEFAULT_PATH) -> Config:
-    """The configuration in `path`.
+def load_config(path: Path = DEFAULT_PATH, environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration in `path`; what it leaves open of the catalog is as Consul's variables say.
 
     Raises:
         ConfigMissing: there is no such file.
         ConfigError: unreadable, not TOML, an unknown key or a bad value; names file, key and cure.
     """
-    return parse_config(read_text(path), str(path))
+    return parse_config(read_text(path), str(path), environ)
 
 
 def read_text(path: Path) -> str:
@@ -199,26 +202,27 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read: it is no text in UTF-8 ({error.reason} at byte {error.start})") from error
 
 
-def parse_config(text: str, where: str) -> Config:
+def parse_config(text: str, where: str, environ: Mapping[str, str] = _NO_ENVIRONMENT) -> Config:
     """The configuration in `text`; `where` is what messages call it.
 
     Raises:
         ConfigError: as `load_config`.
     """
-    if faults := find_faults(text):
+    if faults := find_faults(text, environ):
         more = f" (and {len(faults) - 1} more; see: nodeagent config validate)" if len(faults) > 1 else ""
         raise ConfigError(f"{where}: {faults[0]}{more}")
-    return msgspec.convert(tomllib.loads(text), Config)
+    return msgspec.convert(consul_environ.completed(tomllib.loads(text), environ), Config)
 
 
-def find_faults(text: str) -> tuple[str, ...]:
+def find_faults(text: str, environ: Mapping[str, str] = _NO_ENVIRONMENT) -> tuple[str, ...]:
     """All that is wrong with the configuration in `text`, each with key and cure; none: it can be used."""
     try:
-        tables = tomllib.loads(text)
+        told = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number of 5,000 digits
         return (f"not TOML: {error}",)
+    tables = consul_environ.completed(told, environ)
     usable = msgspec.convert(fitting(tables, Config, _STAND_INS), Config)
-    return (*faults_of(tables, Config), *_complaints(usable))
+    return (*faults_of(tables, Config), *_complaints(usable), *consul_environ.faults_in(told, environ))
 
 
 def why_never_captured(config: Config, port: int) -> str:

@@ -211,5 +211,13 @@ class NotInCatalog(CatalogError):
     """The catalog has no such thing."""
 
 
+class PolicyError(Exception):
+    """Entries that cannot be taken; each of `faults` is a sentence that begins with the place."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
 class FrameError(Exception):
     """A message between our own processes is not one: the channel is closed."""

@@ -191,7 +191,9 @@ CATALOG_DEAD_S = 20.0  # a connection to the catalog whose far end says nothing 
 CATALOG_PULSE_WAIT_S = 30.0  # the watch of the hosts asks at least this often: its answers show that the catalog lives
 CATALOG_PULSE_S = 3.0  # and, while the catalog is away, tries again this often and wakes the others
 CATALOG_COMPLAIN_S = 60.0  # the same complaint about the catalog is logged once in this time
+REWIND_SHOWN_S = 600.0  # `status` says for so long that the catalog's index went back
 CATALOG_LOST_S = 10.0  # without an answer for this long `status` says that changes do not arrive
+MARKER_SHOWN_S = 5.0  # a Consul agent tells its servers within milliseconds what it was told itself
 HOLD_BACK_S = 300.0  # an answer that lost more than half of a service's instances
 HOLD_BACK_INSTANCES = 3  # fewer are started and stopped by hand, and "more than half" of two is one of them
 COMPILE_S = 0.02  # changes within this are compiled together
@@ -204,6 +206,8 @@ CLOCK_JUMP_S = 2.0  # more than any slewing or busy loop makes of a second
 HELD_S = 1.0  # changes of what a host holds within this are told to the CA together
 HELD_AGAIN_S = 300.0  # it is told again, and a CA that failed to store it is: a read of a few rows where nothing is new
 SVID_ASKS = 8  # certificate requests in flight at the CA
+LEAF_WAIT_S = 2.0  # Connect's local agent makes a new certificate within milliseconds where the one that we hold is due
+LEAF_AGAIN_S = 15.0  # and is asked again where it was not due yet
 SVID_REFUSED_S = 5.0  # a worker's question for a certificate that was refused is not asked again before
 SVID_ON_DEMAND = 1000  # certificates held for units that workers asked for; beyond, the request is refused, unless one is idle
 SVID_IDLE_S = 300.0  # since its last call: one that was refused is a problem no more, one that was issued may make room for another
@@ -251,9 +255,29 @@ CATALOG_HOSTS = 20_000  # twice the largest Consul cluster that its makers teste
 CATALOG_SERVICES = 20_000
 CATALOG_INSTANCES = 10_000  # of one service
 CATALOG_INTENTIONS = 200_000  # sources of all entries together
+INTENTION_PROOFS = 20  # services whose intentions vanished at once that the catalog is asked for again, one by one
 CATALOG_NAME_CHARS = 253  # a DNS name's length; Consul's names are at most 128
 WEIGHT_MAX = 65_535  # as Consul
 DECODE_ROWS = 250  # services or index rows decoded before a worker's loop gets its turn: about 1 ms
+
+# --- policy: what files and catalogs say of it ------------------------------------------------------------------------
+
+POLICY_TEXT_CHARS = 2048  # of one text in an entry: a path, a pattern, a filter
+POLICY_ROWS = 10_000  # of one list in an entry: a service that every other may call by name has as many sources
+POLICY_NODES = 50_000  # values in one entry: each is looked at in Python, 1 s
+POLICY_DEPTH = 64  # of what is kept unread; what is read is nine deep at most
+POLICY_FAULTS = 100  # told of one entry: whoever has more mends these first
+POLICY_PATTERN_BYTES = 1024 * 1024  # of memory for one compiled pattern
+POLICY_FILE_BYTES = 16 * 1024 * 1024  # a mesh of 10,000 services has 5 MB of intentions; YAML takes 1 s a megabyte
+POLICY_DOCUMENTS = 20_000  # in one file: one for each service
+POLICY_FILES = 20_000  # below the directories that one command names
+POLICY_CHANGES = 50  # remembered of one entry: who changed it, when, from what to what
+POLICY_TRAIL_BYTES = 256 * 1024  # of them together, in one value of the KV store; Consul's limit is twice that
+POLICY_TRAILS = 10_000  # entries whose changes are remembered, deleted ones included; beyond, those go that rested longest
+POLICY_BUSY_S = 1.0  # a catalog that takes no more writes of one token for now gets this: CATALOG_WRITES_PER_S are free again then
+POLICY_BUSY_TRIES = 60  # in a row, for one write: it is another who fills the room
+POLICY_HINTS = 100  # unknown names for which one that was meant is looked for: among 10,000 services each takes 50 ms
+POLICY_HOPS = 64  # of a chain of redirects and splits: longer than any that is meant
 
 # --- embedded catalog ----------------------------------------------------------------------------------------------
 
@@ -282,4 +306,8 @@ TTL_MIN_S = 4.0  # shortest life of an SVID, for rehearsals: certificates count 
 CATALOG_ROW_BYTES = 2048  # a host or service, five times a usual one: agents read 10,000 instances in one answer
 CATALOG_WRITES_PER_S = 50.0  # of one token; each is an fsync, and a disk does some hundreds a second
 CATALOG_WRITES_BURST = 2500  # at once: a host that starts registers 1,000 services and asks for 1,000 certificates
+FILTER_CHARS = 4096  # of `?filter=`; what is asked of 10,000 instances holds up the catalog's loop
+FILTER_DEPTH = 32  # of parentheses and `not`
+FILTER_MATCHES = 32  # comparisons; each takes half a microsecond a row
+FILTER_PATTERN_BYTES = 256 * 1024  # what RE2 may take for one pattern of them
 TOKEN_ADDRESSES = 64  # addresses and CIDRs that one host's token names

@@ -83,14 +83,19 @@ def _fitting(value: object, hint: Any, stand_ins: StandIns) -> object:
     return _NOTHING if any(_value_faults(value, hint, "")) else value
 
 
-def _explain(message: str, hint: Any, key: str) -> str:
-    """The message of msgspec with the key first, and the values that there are."""
+def explain_value(message: str, hint: Any) -> str:
+    """What msgspec says of a value, in the operator's words, with the values that there are."""
     for pattern, rule in ((HOST_NAME_PATTERN, HOST_NAME_RULE), (NAME_PATTERN, NAME_RULE)):
         if pattern in message:
-            return f"{key}: not a name: use {rule}"
-    what, _, within = message.partition(" - at `$")
-    what = re.sub(r"`(\w+)`", lambda kind: _KINDS.get(kind[1], kind[0]), what)
-    return f"{key}{within.rstrip('`')}: {what}{_choices(hint) if what.startswith('Invalid enum') else ''}"
+            return f"not a name: use {rule}"
+    what = re.sub(r"`(\w+)`", lambda kind: _KINDS.get(kind[1], kind[0]), message.partition(" - at `$")[0])
+    return f"{what}{_choices(hint) if what.startswith('Invalid enum') else ''}"
+
+
+def _explain(message: str, hint: Any, key: str) -> str:
+    """The message of msgspec with the key first."""
+    says, (_, _, within) = explain_value(message, hint), message.partition(" - at `$")
+    return f"{key}{'' if says.startswith('not a name') else within.rstrip('`')}: {says}"
 
 
 def _choices(hint: Any) -> str:
@@ -102,7 +107,7 @@ def _choices(hint: Any) -> str:
 def _literals(hint: Any) -> list[str]:
     """The values of every Literal in a type."""
     if get_origin(hint) is Literal:
-        return [str(value) for value in get_args(hint)]
+        return [str(value) for value in get_args(hint) if value]
     return [value for part in get_args(hint) for value in _literals(part)]
 
 

@@ -1,4 +1,4 @@
-"""What holds for every test: nothing is skipped, nothing hangs, nothing leaks a warning."""
+"""What holds for every test: nothing hangs, nothing leaks a warning, nothing is skipped but for want of a real Consul."""
 
 import os
 from collections.abc import Generator
@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
+
+NO_CONSUL = "NO REAL CONSUL"
+"""How the reason of the one skip begins that is none of ours: Debian will take that package away one day."""
 
 UNIT_TIMEOUT_S = 60  # the slowest takes two
 
@@ -59,8 +62,15 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return _failed_if_skipped(report)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says loudly what was not proven."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        terminalreporter.write_sep("!", f"{NO_CONSUL}: {len(skipped)} tests against it were NOT run", red=True)
+
+
 def _failed_if_skipped(report: Report) -> Report:
-    if report.skipped:
+    if report.skipped and NO_CONSUL not in str(report.longrepr):
         report.outcome = "failed"
         report.longrepr = f"skipped, and a skipped test has proved nothing: {report.longrepr}"
     return report

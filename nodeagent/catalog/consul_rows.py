@@ -34,18 +34,22 @@ class NodeRow(msgspec.Struct, rename="pascal"):
 
 
 class Weights(msgspec.Struct, rename="pascal", gc=False):
-    """How much of the traffic an instance takes while its checks pass."""
+    """How much of the traffic an instance takes, by its worst check."""
 
     passing: int = 1
+    warning: int = 1
 
 
 class ServiceRow(msgspec.Struct, rename="pascal"):
     """One registration."""
 
     id: str = msgspec.field(default="", name="ID")
+    kind: str = ""
+    """Empty for an application; else a proxy or gateway of Consul's own mesh."""
     address: str = ""
     port: int = 0
     tagged_addresses: dict[str, TaggedAt] | None = None
+    meta: dict[str, str] | None = None
     weights: Weights | None = None
 
 

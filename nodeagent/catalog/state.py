@@ -14,6 +14,7 @@ from nodeagent.catalog.consul_rows import (
     ServiceDefaultsEntry,
     ServiceRow,
     SourceEntry,
+    Weights,
     decode,
     ip_of,
     name_of,
@@ -29,6 +30,12 @@ from nodeagent.model.service import Host, Instance, is_service_name
 
 MARKER = "nodeagent"
 """Key of the node meta by which an agent says that it takes tunnels; its value is `15008;v1`."""
+
+MARKER_SERVICE = "nodeagent"
+"""The service of a host's agent, with the same meta, where a Consul agent keeps the node's own."""
+
+_APPLICATIONS = ("", "typical")
+_CONSUL = "consul"  # Consul's servers register themselves: nobody's service, and never captured
 
 MAINTENANCE = ("_node_maintenance", "_service_maintenance:")
 """How the ids of the checks begin by which Consul takes a host, or an instance, out of work."""
@@ -81,7 +88,7 @@ def parse_hosts(body: bytes) -> tuple[Host, ...]:
 
 
 def parse_service_names(body: bytes) -> tuple[str, ...]:
-    """The service names in an answer of `/v1/catalog/services`, sorted; those that no certificate can carry are left out.
+    """The service names in an answer of `/v1/catalog/services`, sorted; those that no certificate can carry are left out, and Consul itself.
 
     Raises:
         CatalogError: as `parse_hosts`.
@@ -89,7 +96,7 @@ def parse_service_names(body: bytes) -> tuple[str, ...]:
     where = "/v1/catalog/services"
     names = decode(body, dict[str, list[str] | None], where) or {}
     within(len(names), limits.CATALOG_SERVICES, where)
-    return tuple(sorted(filter(is_service_name, names)))
+    return tuple(sorted(name for name in names if is_service_name(name) and name != _CONSUL))
 
 
 def parse_unusable_names(body: bytes) -> tuple[str, ...]:
@@ -105,6 +112,8 @@ def parse_unusable_names(body: bytes) -> tuple[str, ...]:
 def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
     """The instances in an answer of `/v1/health/service/SERVICE`, by host and id.
 
+    Proxies and gateways of Consul's own mesh are left out: they speak TLS of their own, and ask intentions themselves.
+    Of MARKER_SERVICE an instance is a machine's agent, and says at which further addresses the machine is.
     An instance is healthy while none of its checks is critical. Registered without an address, or under a DNS name (which
     no original destination can be compared with), it is at its machine's addresses.
 
@@ -113,7 +122,9 @@ def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
     """
     where = f"/v1/health/service/{service}"
     rows = rows_of(body, HealthRow, where, limits.CATALOG_INSTANCES)
-    parsed = (_instance_row(row, f"$[{n}]", where) for n, row in enumerate(rows))
+    read = _try_marker_row if service == MARKER_SERVICE else _instance_row
+    found = (read(row, f"$[{n}]", where) for n, row in enumerate(rows) if row.service.kind in _APPLICATIONS)
+    parsed = (row for row in found if row is not None)
     return tuple(sorted(parsed, key=lambda row: (row.instance.host, row.instance.id)))
 
 
@@ -204,16 +215,35 @@ def _usable_ips(texts: Mapping[str, str], path: str, where: str) -> Iterator[str
 def _instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
     """An instance and its machine."""
     host = _host(row.node, f"{path}.Node", where)
-    weight = row.service.weights.passing if row.service.weights else 1
+    weights, checks = row.service.weights or Weights(), row.checks or ()
+    weight = weights.warning if any(check.status == "warning" for check in checks) else weights.passing
     instance = Instance(
         id=row.service.id and name_of(row.service.id, f"{path}.Service.ID", where),
         host=host.name,
         addresses=_addresses(row.service, host, f"{path}.Service", where),
         weight=max(0, min(weight, limits.WEIGHT_MAX)),
-        healthy=all(check.status != "critical" for check in row.checks or ()),
-        drained=any(check.check_id.startswith(MAINTENANCE) for check in row.checks or ()),
+        healthy=all(check.status != "critical" for check in checks),
+        drained=any(check.check_id.startswith(MAINTENANCE) for check in checks),
     )
     return InstanceRow(instance, host)
+
+
+def _try_marker_row(row: HealthRow, path: str, where: str) -> InstanceRow | None:
+    """An agent, where the row says nothing odd: each agent may write one, and it must not keep all others' news away."""
+    try:
+        return _marker_row(row, path, where)
+    except CatalogError:
+        return None
+
+
+def _marker_row(row: HealthRow, path: str, where: str) -> InstanceRow:
+    """An agent: the machine takes tunnels at the port that its meta names, whatever its checks say."""
+    host = _host(row.node, f"{path}.Node", where)
+    addresses = _addresses(row.service, host, f"{path}.Service", where)
+    instance = Instance(row.service.id, host.name, addresses)
+    port = tunnel_port_of((row.service.meta or {}).get(MARKER, ""))
+    ips = tuple(sorted({*host.addresses, *(address.ip for address in addresses)}, key=lambda ip: (":" in ip, ip)))
+    return InstanceRow(instance, Host(host.name, ips, port))
 
 
 def _addresses(service: ServiceRow, host: Host, path: str, where: str) -> tuple[Address, ...]:

@@ -13,6 +13,7 @@ import click
 
 from nodeagent import limits
 from nodeagent.cli import completion
+from nodeagent.cli.catalog_snapshot import snapshot
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
 from nodeagent.cli.seconds import Seconds
 from nodeagent.embedded.access import ANY_SERVICE, parse_claimable
@@ -148,6 +149,9 @@ _data_option = click.option(
 )
 
 
+catalog.add_command(snapshot)
+
+
 @catalog.group()
 def token() -> None:
     """Tokens: what a host may register, and whom it may speak for. Works beside a running server, at once."""
@@ -165,7 +169,9 @@ def token() -> None:
     metavar="IP|CIDR",
     help="An address that it may register. Without: those of the host's first registration, and no others.",
 )
+@click.option("--any-host", is_flag=True, help="Instead of --node: it may register its services on every host, and write their config entries.")
 @click.option("--management", is_flag=True, help="Instead: a token that may do everything.")
+@click.option("--read", is_flag=True, help="Instead: a token that may look, and change nothing.")
 @click.option("--description", default="", help="A note for `token list`.")
 @click.option("--out", type=_file, help="Write the secret to this file (0600) instead of standard output.")
 @click.option("--force", is_flag=True, help="Replace the file that --out names.")
@@ -217,13 +223,15 @@ def revoke(data: Path, accessor: str) -> None:
     click.echo(f"revoked: {accessor}")
 
 
-def token_kind(
+def token_kind(  # noqa: PLR0913 - click hands over one argument for each option
     *,
     host: str | None,
     services: tuple[str, ...],
     addresses: tuple[str, ...],
     any_service: bool,
+    any_host: bool,
     management: bool,
+    read: bool,
     description: str,
 ) -> dict[str, Any]:
     """What a new token is for, as `create_token` takes it.
@@ -231,16 +239,17 @@ def token_kind(
     Raises:
         click.UsageError: the options contradict each other.
     """
-    if management:
-        if host or services or addresses or any_service:
-            raise click.UsageError("--management goes without --node, --service, --any-service and --address")
-        return {"kind": "management", "description": description}
-    if not host:
-        raise click.UsageError("say for which host, with --node NAME")
-    if bool(services) == any_service:
-        raise click.UsageError("give either --service (as often as needed) or --any-service")
+    if management or read:
+        if host or any_host or services or addresses or any_service or (management and read):
+            raise click.UsageError("--management and --read go alone")
+        return {"kind": "management" if management else "read", "description": description}
+    if bool(host) == any_host:
+        raise click.UsageError("say for which host, with --node NAME, or --any-host")
+    if bool(services) == any_service or (any_host and any_service):
+        raise click.UsageError("give either --service (as often as needed) or, for a host, --any-service")
     chosen = (ANY_SERVICE,) if any_service else tuple(sorted(set(services)))
-    return {"kind": "node", "node": host, "services": chosen, "addresses": addresses, "description": description}
+    kind = {"kind": "node", "node": host} if host else {"kind": "service"}
+    return {**kind, "services": chosen, "addresses": addresses, "description": description}
 
 
 @contextmanager
@@ -271,15 +280,20 @@ def _hand_out(made: NewToken, out: Path | None) -> None:
 
 
 def _made_line(made: NewToken) -> str:
-    caller = made.token.caller
-    who = "everything" if caller.kind == "management" else f"{caller.node}, to speak for {_services(made.token)}"
+    caller, services = made.token.caller, _services(made.token)
+    who = {
+        "management": "everything",
+        "node": f"{caller.node}, to speak for {services}",
+        "service": f"{services} on every host",
+        "read": "reading",
+    }[caller.kind]
     return f"token {caller.accessor} made for {who}; its secret is not shown again"
 
 
 def _cells(listed: Token) -> tuple[str, ...]:
     caller = listed.caller
     created = datetime.fromtimestamp(listed.created_at, UTC).strftime("%Y-%m-%d %H:%M")
-    host = caller.node or "(management)"
+    host = caller.node or f"({caller.kind})"
     return (caller.accessor, host, _services(listed), _addresses(listed), created, listed.description)
 
 

@@ -23,7 +23,7 @@ config_option = click.option(
 )  # fmt: skip
 token_option = click.option(
     "--token-file", type=click.Path(path_type=Path),
-    help="File with the token to use; else CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE, "
+    help="File with the token to use; else CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_TOKEN, "
     f"{OPERATOR_TOKEN} or the agent's own.",
 )  # fmt: skip
 
@@ -99,12 +99,12 @@ def find_token(
     Raises:
         CatalogError: the place cannot be read.
     """
-    if given is None and environ.get("CONSUL_HTTP_TOKEN"):
-        return environ["CONSUL_HTTP_TOKEN"].strip()
-    named = environ.get("CONSUL_HTTP_TOKEN_FILE")
+    named = environ.get("CONSUL_HTTP_TOKEN_FILE")  # before the token itself, as Consul's own clients have it
     wanted = given or (Path(named) if named else None)
     if wanted is not None:
         return _read(wanted)
+    if environ.get("CONSUL_HTTP_TOKEN"):
+        return environ["CONSUL_HTTP_TOKEN"].strip()
     own = config.catalog.token_file
     for path in (operator, Path(own)) if own else (operator,):
         if path.exists() and os.access(path, os.R_OK):

@@ -1,5 +1,6 @@
 """`nodeagent config`: judges a configuration before anybody uses it."""
 
+import os
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ def validate(path: Path, output: str) -> None:
     FILE is /etc/nodeagent/nodeagent.toml unless told otherwise.
     Neither users nor other files that it names are looked at: they may come later. The start and a reload look at them.
     """
-    faults = find_faults(read_text(path))
+    faults = find_faults(read_text(path), os.environ)
     if output == "json":
         show_json({"apiVersion": API_VERSION, "file": str(path), "valid": not faults, "faults": list(faults)})
     elif not faults:

@@ -1,6 +1,5 @@
 """`nodeagent intention`: who may call whom, written to the catalog."""
 
-import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,11 @@ from typing import Any
 import click
 
 from nodeagent.catalog.compiler import compile_snapshot
-from nodeagent.catalog.state import CatalogState, parse_intentions
+from nodeagent.catalog.legacy_intentions import is_unknown_kind
+from nodeagent.catalog.state import CatalogState
 from nodeagent.cli import completion
 from nodeagent.cli.catalog_api import Client, config_option, open_operator, segment, token_option
+from nodeagent.cli.legacy_intentions import ENTRIES, change_rows, fetch_rows
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table, warn
 from nodeagent.config import load_config
@@ -21,7 +22,6 @@ from nodeagent.model.service import is_service_name, name_complaint
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.tables import suggest
 
-_ENTRIES = "/v1/config/service-intentions"
 _TRIES = 5  # of a read-change-write against other writers
 _MARKS = ("CreateIndex", "ModifyIndex", "Hash")
 
@@ -79,7 +79,7 @@ def deny(*, replace: bool, source: str, destination: str, config_path: Path, tok
 def delete(source: str, destination: str, config_path: Path, token_file: Path | None) -> None:
     """Remove the intention of this very pair."""
     client = open_operator(config_path, token_file)
-    change(client, destination, lambda entry: without_source(entry, source, destination))
+    _change_recorded(client, destination, lambda entry: without_source(entry, source, destination))
     click.echo(f"deleted: {source} -> {destination}")
     _show_in_force(client, config_path, source, destination)
 
@@ -132,16 +132,15 @@ def check(source: str, destination: str, *, output: str, config_path: Path, toke
 
 def read_intentions(client: Client) -> list[Intention]:
     """All intentions, by precedence, then by name."""
-    rows = parse_intentions(json.dumps(client.ask("GET", _ENTRIES)).encode())
-    found = [Intention(row.source, row.destination, row.action) for row in rows]
+    found = [Intention(row.source, row.destination, row.action) for row in fetch_rows(client)]
     return sorted(found, key=lambda row: (-row.precedence, row.destination, row.source))
 
 
 def read_mesh(client: Client, config_path: Path) -> Snapshot:
     """The catalog's services and intentions, compiled as an agent would."""
-    body = json.dumps(client.ask("GET", _ENTRIES)).encode()
+    rows = fetch_rows(client)
     names: dict[str, Any] = client.ask("GET", "/v1/catalog/services") or {}
-    state = CatalogState(instances=dict.fromkeys(names, ()), intentions=parse_intentions(body))
+    state = CatalogState(instances=dict.fromkeys(names, ()), intentions=rows)
     return compile_snapshot(state, load_config(config_path), trust_domain="", generation=0)
 
 
@@ -196,10 +195,27 @@ def _warn_unknown(client: Client, source: str, destination: str) -> None:
 
 
 def _set(client: Client, config_path: Path, row: Intention, *, replace: bool) -> None:
-    change(client, row.destination, lambda entry: with_source(entry, row, replace=replace))
+    _change_recorded(client, row.destination, lambda entry: with_source(entry, row, replace=replace))
     click.echo(f"written: {row}")
     _warn_unknown(client, row.source, row.destination)
     _show_in_force(client, config_path, row.source, row.destination)
+
+
+def _change_recorded(client: Client, destination: str, edit: Callable[[Entry | None], Entry | None]) -> None:
+    """As `change`, and in the trail of `nodeagent policy history`; warns where that was not possible."""
+    from nodeagent.cli.policy_change import record_bodies  # noqa: PLC0415 - YAML, which reading intentions does not need
+
+    states: list[tuple[Entry | None, Entry | None]] = []
+
+    def remember(before: Entry | None) -> Entry | None:
+        after = edit(before)
+        states.append((before, after))
+        return after
+
+    change(client, destination, remember)
+    complaint = record_bodies(client, *states[-1])
+    if complaint:
+        warn(complaint)
 
 
 def with_source(entry: Entry | None, row: Intention, *, replace: bool = False) -> Entry:
@@ -249,18 +265,27 @@ def change(client: Client, destination: str, edit: Callable[[Entry | None], Entr
     Raises:
         CatalogError: refused, or changed by others each time.
     """
-    path = f"{_ENTRIES}/{segment(destination)}"
     for _ in range(_TRIES):
         try:
-            before: Entry | None = client.ask("GET", path)
-        except NotInCatalog:
-            before = None
-        index = str((before or {}).get("ModifyIndex", 0))
-        after = edit(before)
-        if after is None:
-            done = client.ask("DELETE", path, cas=index)
-        else:
-            done = client.ask("PUT", "/v1/config", after, cas=index)
-        if done is not False:
+            is_done = _change_entry(client, destination, edit)
+        except CatalogError as error:
+            if not is_unknown_kind(str(error)):
+                raise
+            is_done = change_rows(client, destination, edit)
+        if is_done:
             return
     raise CatalogError(f"the intentions of {destination} were changed by others {_TRIES} times; try again")
+
+
+def _change_entry(client: Client, destination: str, edit: Callable[[Entry | None], Entry | None]) -> bool:
+    """One read, change and write; False: it was changed between them."""
+    path = f"{ENTRIES}/{segment(destination)}"
+    try:
+        before: Entry | None = client.ask("GET", path)
+    except NotInCatalog:
+        before = None
+    index = str((before or {}).get("ModifyIndex", 0))
+    after = edit(before)
+    if after is None:
+        return client.ask("DELETE", path, cas=index) is not False
+    return client.ask("PUT", "/v1/config", after, cas=index) is not False

@@ -16,6 +16,7 @@ from nodeagent.errors import (
     ConfigError,
     ConfigMissing,
     NotInCatalog,
+    PolicyError,
 )
 
 COMMANDS = {
@@ -30,6 +31,7 @@ COMMANDS = {
     "drain": "nodeagent.cli.drain:drain",
     "undrain": "nodeagent.cli.drain:undrain",
     "intention": "nodeagent.cli.intention:intention",
+    "policy": "nodeagent.cli.policy:policy",
     "service": "nodeagent.cli.service:service",
     "upgrade": "nodeagent.cli.upgrade:upgrade",
     "intercept": "nodeagent.cli.intercept:intercept",
@@ -77,6 +79,10 @@ class _Lazy(click.Group):
         """Runs the command; our own errors become one line on stderr and an exit code."""
         try:
             return super().invoke(ctx)
+        except PolicyError as error:
+            for fault in error.faults:
+                click.ClickException(fault).show()
+            ctx.exit(EXIT_FAILED)
         except (ConfigError, CatalogError, AgentError) as error:
             click.ClickException(str(error)).show()
             ctx.exit(EXIT_OF.get(type(error), EXIT_FAILED))

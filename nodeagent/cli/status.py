@@ -78,6 +78,7 @@ def _interception(part: InterceptionPart) -> str:
 
 def _catalog(part: CatalogPart) -> str:
     link = "connected" if part.connected else f"OUT OF REACH ({part.error})"
+    link += f" ({', '.join(part.found)})" if part.found and part.connected else ""
     if part.source == "none":
         return f"{part.address} {link}; nothing heard yet"
     origin = "" if part.source == "catalog" else ", from the file saved"

@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Self
 from urllib.parse import quote
 
@@ -18,7 +19,13 @@ from nodeagent.control.clock import CatalogClock
 from nodeagent.control.json_http import why_unaccepted
 from nodeagent.control.token import TokenFile
 from nodeagent.errors import CatalogError
+from nodeagent.observe.log import open_log
 
+_log = open_log()
+
+_FROM_CACHE = ("/v1/agent/", "/v1/connect/ca/roots")
+"""Answered by the agent itself: Consul 1.8 says of these that there is no leader while there is one. Without one they are refused."""
+_CURES = {"Connect must be enabled": "set connect { enabled = true } on the Consul servers"}
 _CHUNK_BYTES = 65_536
 _SHOWN_CHARS = 200
 
@@ -40,6 +47,10 @@ class CatalogRefused(CatalogError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class CatalogRewound(CatalogError):
+    """The question waits for an index that the catalog is behind of now: it was replaced by something older."""
 
 
 class CatalogUnusable(CatalogError):
@@ -79,6 +90,12 @@ class Catalog:
         self.confirmed_at = 0.0
         """Unix seconds of the last answer that could be taken."""
         self.error = ""
+        self.rewound = ""
+        """What went back, in words."""
+        self._rewound_at = 0.0
+        self._rewinds = 0
+        self._waiting: set[asyncio.Timeout] = set()
+        """Of the questions that wait for news."""
         self.clock = CatalogClock(now)
         self.on_resolved: Callable[[tuple[str, ...]], None] = lambda _: None
         """Is told where the catalog's name leads, each time that it is looked up for a connection; an address is no name."""
@@ -93,6 +110,7 @@ class Catalog:
         """The answer to a GET; with an index it blocks until there is a newer one, or for `wait_s`.
 
         Raises:
+            CatalogRewound: the index waited for will not come.
             CatalogRefused: the catalog answered with another status than 200.
             CatalogUnusable: its answer could not be taken.
             CatalogError: it could not be reached.
@@ -111,6 +129,27 @@ class Catalog:
         body = msgspec.json.encode(value)
         return (await self._ask("PUT", path, {}, body, limits.CATALOG_READ_MARGIN_S)).body
 
+    def note_rewind(self, path: str, before: int, now: str | None) -> None:
+        """An index has gone back: `status` says so for a while, and whoever waits for an index asks anew, as its path's did, too.
+
+        Else it would wait for its whole time, minutes, for news of something that is gone.
+        """
+        if self._now() - self._rewound_at >= limits.CATALOG_COMPLAIN_S:
+            _log.warning("catalog_index_went_back", path=path, before=before, now=now)
+        self._rewound_at = self._now()
+        self._rewinds += 1
+        for waiting in self._waiting:
+            waiting.reschedule(asyncio.get_running_loop().time())
+        self.rewound = f"the catalog's index went back from {before} to {now} ({path})"
+
+    @property
+    def rewind_alarm(self) -> str:
+        """What went back within REWIND_SHOWN_S; empty: nothing."""
+        if not self.rewound or self._now() - self._rewound_at >= limits.REWIND_SHOWN_S:
+            return ""
+        at = datetime.fromtimestamp(self._rewound_at, UTC)
+        return f"{self.rewound} at {at:%H:%M:%S} UTC: it was restored from a snapshot, or replaced; all was read anew, is it the right one?"
+
     async def rest(self, seconds: float) -> None:
         """Waits, but not longer than until the catalog is there again."""
         await self._recovery.rest(seconds)
@@ -122,12 +161,10 @@ class Catalog:
     async def _ask(
         self, method: str, path: str, params: dict[str, str], body: bytes | None, head_s: float
     ) -> Answer:  # fmt: skip
+        rewinds = self._rewinds
         try:
-            session = self._session or self._open_session()
-            async with asyncio.timeout(head_s):
-                response = await session.request(
-                    method, self._base + path, params=params, data=body, headers=self._headers(), allow_redirects=False
-                )
+            async with asyncio.timeout(head_s) as waiting:
+                response = await self._send(method, path, params, body, waiting)
             self.clock.note(response.headers.get("Date", ""))
             async with response, asyncio.timeout(limits.CATALOG_READ_MARGIN_S):
                 answer = await _take(response, path, self._token.why_none)
@@ -135,11 +172,27 @@ class Catalog:
             self._succeed()  # it is there: what it says to one question says nothing about the others
             raise
         except (TimeoutError, OSError, aiohttp.ClientError, CatalogError) as error:
+            if "index" in params and rewinds != self._rewinds:
+                raise CatalogRewound(f"{self._base}{path}: {self.rewound}") from error
             await self._fail(error)
             raise CatalogError(f"{self._base}{path}: {self.error}") from error
         self._succeed()
         self.confirmed_at = self.answered_at
         return answer
+
+    async def _send(
+        self, method: str, path: str, params: dict[str, str], body: bytes | None, waiting: asyncio.Timeout
+    ) -> aiohttp.ClientResponse:  # fmt: skip
+        """The head of an answer. waiting: within which it is awaited; ends at once for who waits for news, when an index has gone back."""
+        session = self._session or self._open_session()
+        if "index" in params:
+            self._waiting.add(waiting)
+        try:
+            return await session.request(
+                method, self._base + path, params=params, data=body, headers=self._headers(), allow_redirects=False
+            )
+        finally:
+            self._waiting.discard(waiting)
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity"}
@@ -218,8 +271,9 @@ async def _take(response: aiohttp.ClientResponse, path: str, lack: str) -> Answe
             raise CatalogUnusable(f"{path}: an answer of more than {limits.CATALOG_BODY_BYTES} bytes; refused")
     if response.status != 200:
         said = bytes(body[:_SHOWN_CHARS]).decode("utf-8", "replace").strip()
-        raise CatalogRefused(f"the catalog answered {response.status} to {path}: {said}{lack and f'; {lack}'}", response.status)
-    if response.headers.get("X-Consul-KnownLeader", "").lower() == "false":
+        cures = [cure for words, cure in _CURES.items() if words in said] + [lack]
+        raise CatalogRefused("; ".join((f"the catalog answered {response.status} to {path}: {said}", *filter(None, cures))), response.status)
+    if not path.startswith(_FROM_CACHE) and response.headers.get("X-Consul-KnownLeader", "").lower() == "false":
         raise CatalogRefused(f"{path}: the catalog has no leader; its answer may be old", 500)
     filtered = response.headers.get("X-Consul-Results-Filtered-By-ACLs", "").lower() == "true"
     return Answer(bytes(body), response.headers.get("X-Consul-Index"), filtered)

@@ -3,30 +3,29 @@
 import asyncio
 from typing import NoReturn
 
-import aiohttp
 import msgspec
 
 from nodeagent import limits
 from nodeagent.catalog.state import (
+    MARKER_SERVICE,
     CatalogState,
+    IntentionRow,
     parse_hosts,
     parse_instances,
-    parse_intentions,
     parse_proxy_defaults,
     parse_service_defaults,
     parse_service_names,
     parse_unusable_names,
 )
 from nodeagent.config import Config
-from nodeagent.control.consul import Answer, Catalog, CatalogRefused, service_path
+from nodeagent.control.announce import Announcer
+from nodeagent.control.consul import Answer, Catalog, service_path
 from nodeagent.control.environment import Environment
 from nodeagent.control.hold_back import HoldBack, is_suspicious
+from nodeagent.control.intentions import ENTRIES, IntentionSource, lost_destinations, why_unproven
 from nodeagent.control.meshed import MeshedHosts
-from nodeagent.control.registration import is_registered, registration_of
 from nodeagent.control.seen import Seen
-from nodeagent.control.watch import Apply, Held, Rhythm, Watch
-from nodeagent.errors import CatalogError
-from nodeagent.model.service import Host
+from nodeagent.control.watch import Apply, Held, Read, Rhythm, Watch
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 
@@ -56,8 +55,10 @@ class Follower:
         self._draw = env.draw
         self._started_at = env.now()
         self._is_complete = False
-        self._registered_at = self._answered_at = -limits.CATALOG_COMPLAIN_S
+        self._announcer = Announcer(config, catalog, env.elapsed)
         self._hold_back = HoldBack()
+        self._intentions = IntentionSource(catalog)
+        self._saved_intentions: tuple[IntentionRow, ...] = ()
         self._watches: dict[str, Watch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._services_changed = asyncio.Event()
@@ -110,6 +111,7 @@ class Follower:
         """Takes over what was saved before this process started."""
         self.meshed.remember(state.hosts)
         self.seen.saved = dict(state.instances)
+        self._saved_intentions = state.intentions
 
     def _is_given_up(self, service: str) -> bool:
         """Whether a service cannot be read, and something is saved for it to go on by."""
@@ -120,6 +122,17 @@ class Follower:
         """What is held back, in words."""
         return (*self.held.values(), *self.meshed.alarms(self._elapsed()))
 
+    @property
+    def found(self) -> tuple[str, ...]:
+        """What this catalog is, in words; nothing of the embedded one."""
+        agent = "this host's Consul agent" if self._announcer.is_told_agent else ""
+        return tuple(filter(None, (agent, "intentions as rows" if self._intentions.is_legacy else "")))
+
+    @property
+    def rewind_alarm(self) -> str:
+        """As Catalog.rewind_alarm."""
+        return self._catalog.rewind_alarm
+
     async def run(self) -> None:
         """Follows until it is cancelled; may be run again after a failure."""
         self._watches.clear()
@@ -128,7 +141,7 @@ class Follower:
         async with asyncio.TaskGroup() as group:
             self._start(group, _NODES, self._take_hosts, _PULSE)
             self._start(group, "/v1/catalog/services", self._take_names)
-            self._start(group, "/v1/config/service-intentions", self._take_intentions)
+            self._start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
             self._start(group, "/v1/config/service-defaults", self._take_protocols)
             self._start(group, "/v1/config/proxy-defaults", self._take_default_protocol)
             while True:
@@ -136,8 +149,11 @@ class Follower:
                 self._services_changed.clear()
                 self._follow_services(group)
 
-    def _start(self, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None) -> None:
+    def _start(
+        self, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None, read: Read | None = None
+    ) -> None:  # fmt: skip
         watch = Watch(self._catalog, path, apply, metrics=self._metrics, draw=self._draw, rhythm=rhythm)
+        watch.read = read or watch.read
         self._watches[path] = watch
         self._tasks[path] = group.create_task(watch.run(), name=path)
 
@@ -158,8 +174,7 @@ class Follower:
     async def _take_hosts(self, answer: Answer) -> None:
         self.seen.hosts = parse_hosts(answer.body)
         self.changed.set()
-        if not is_registered(self._config, self.seen.hosts):
-            await self._register(self.seen.hosts)
+        await self._announcer.check_hosts(self.seen.hosts, self.seen.instances.get(MARKER_SERVICE, ()))
 
     async def _take_names(self, answer: Answer) -> None:
         self.seen.names = parse_service_names(answer.body)
@@ -176,16 +191,20 @@ class Follower:
         self.changed.set()
 
     async def _take_intentions(self, answer: Answer) -> None:
-        rows = parse_intentions(answer.body)
+        rows = self._intentions.parse(answer)
         if answer.is_filtered:  # a deny may be among what is missing: nothing of such an answer is safe to take
-            self._hold_intentions(
-                "the catalog left out intentions that the token may not read; give it intentions:read"
-            )
-        if self.seen.intentions and not rows and not await self._may_read():
-            self._hold_intentions("all intentions vanished and the token does not prove that it may read them")
+            self._hold_intentions("the catalog left out intentions that the token may not read; give it intentions:read")
+        known = self.seen.intentions if self.seen.intentions is not None else self._saved_intentions
+        lost = lost_destinations(known, rows)
+        doubt = await why_unproven(self._catalog, lost) if lost or not rows else ""
+        if doubt and lost:
+            self._hold_intentions(f"all intentions of {len(lost)} services vanished ({', '.join(lost[:3])}), and {doubt}")
         self.held.pop("intentions", None)
         self.seen.intentions = rows
         self.changed.set()
+        if doubt:
+            self.held["intentions"] = f"the catalog shows no intention at all, which denies everything, and {doubt}"
+            raise Held(self.held["intentions"])
 
     def _hold_intentions(self, what: str) -> NoReturn:
         self.held["intentions"] = f"{what}; those known before stay in force"
@@ -205,6 +224,8 @@ class Follower:
                 self.held[service] = admitted.why
                 raise Held(admitted.why)
             self.held.pop(service, None)
+            if service == MARKER_SERVICE:
+                await self._announcer.check_markers(rows)
 
         return take
 
@@ -214,38 +235,6 @@ class Follower:
         """Whether a fresh read shows this host's registration: the canary for a wiped catalog or a dead token."""
         hosts = parse_hosts((await self._catalog.read(_NODES)).body)
         return any(host.name == self._config.host.name for host in hosts)
-
-    async def _may_read(self) -> bool:
-        """Whether an empty list is the truth: the token exists, or the catalog has no ACLs, or answers 403 instead."""
-        try:
-            await self._catalog.read("/v1/acl/token/self")
-        except CatalogRefused as error:
-            # 401: ACLs are off. 404 and 405: the embedded catalog, which refuses rather than filters.
-            return error.status in (401, 404, 405)
-        return True
-
-    async def _register(self, hosts: tuple[Host, ...]) -> None:
-        """Puts this host's row back; a refusal is shown and tried again with the next answer of the watch.
-
-        A row that is there and differs is replaced once a minute: two machines of one name would otherwise replace
-        each other's for ever, and wake every host of the mesh each time.
-        """
-        name, now = self._config.host.name, self._elapsed()
-        if any(host.name == name for host in hosts) and now - self._registered_at < limits.CATALOG_COMPLAIN_S:
-            is_answered = self._answered_at == self._registered_at
-            somebody = "was changed by somebody; has another machine this name?"
-            unsure = "differs: the last write of it got no answer, or another machine has this name"
-            raise CatalogError(f"the catalog's row of {name} {somebody if is_answered else unsure}")
-        before, self._registered_at = self._registered_at, now
-        try:
-            await self._catalog.put("/v1/catalog/register", registration_of(self._config))
-        except CatalogError as error:
-            is_unsent = isinstance(error.__cause__, aiohttp.ClientConnectorError)
-            if is_unsent or isinstance(error, CatalogRefused):  # else it may be written all the same
-                self._registered_at = before
-            raise CatalogError(f"this host could not be registered: {error}") from error
-        self._answered_at = now
-        _log.info("host_registered", host=self._config.host.name)
 
 
 def _health_path(service: str) -> str:

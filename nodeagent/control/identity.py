@@ -4,24 +4,19 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-import msgspec
-
-from certs.csr import new_key_and_csr
-from certs.errors import CertificateError
 from certs.spiffe import service_id
-from certs.svid import Svid
 from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.control.clock import watch_clock
-from nodeagent.control.consul import Answer, Catalog, CatalogRefused
+from nodeagent.control.consul import Answer, Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.holdings import HeldCertificate, Holdings
+from nodeagent.control.issuer import Issuer
 from nodeagent.control.keeper import Keeper, Surroundings
 from nodeagent.control.key_memory import KeptSvid, KeyMemoryError, decode_keys, encode_keys
 from nodeagent.control.on_demand import OnDemand
-from nodeagent.control.trust import Trust, parse_roots
-from nodeagent.control.watch import Watch
-from nodeagent.errors import CatalogError
+from nodeagent.control.trust import DomainHold, Trust, parse_roots
+from nodeagent.control.watch import Held, Watch
 from nodeagent.model.identity import KeyRing, SvidKeys
 from nodeagent.model.service import is_service_name
 from nodeagent.model.snapshot import Snapshot
@@ -31,10 +26,6 @@ from nodeagent.observe.metrics import Metrics
 _EXPIRY = "nodeagent_svid_expiry_timestamp_seconds"
 
 _log = open_log()
-
-
-class _Signed(msgspec.Struct, rename={"cert_pem": "CertPEM"}):
-    cert_pem: str
 
 
 def services_spoken_for(snapshot: Snapshot, config: Config) -> frozenset[str]:
@@ -64,7 +55,10 @@ class Identity:
         """Has the next control process know what this one knows."""
         self._roots_body = b""
         self._now = env.now
-        self._world = Surroundings(lambda: self.trust, self._issue, self._change, catalog.rest, env)
+        self._elapsed = env.elapsed
+        self._domain_hold = DomainHold(limits.HOLD_BACK_S)
+        self._issuer = Issuer(catalog, config.host.datacenter, metrics, env)
+        self._world = Surroundings(lambda: self.trust, self._issuer.issue, self._change, catalog.rest, env)
         self._roots = Watch(catalog, "/v1/connect/ca/roots", self._take_roots, metrics=metrics, draw=env.draw)
         self._holdings = Holdings(catalog, self._held, env.draw)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -75,12 +69,16 @@ class Identity:
         self._on_demand = OnDemand(env.elapsed)
         self._wanted_changed = asyncio.Event()
         self._ring_changed = asyncio.Event()
-        self._asks = asyncio.Semaphore(limits.SVID_ASKS)
 
     @property
     def complaint(self) -> str:
         """Why the roots' last answer was not taken; empty while all is well."""
         return self._roots.complaint
+
+    @property
+    def is_by_connect(self) -> bool:
+        """Whether certificates are Connect's, as far as is known."""
+        return self._issuer.is_connect
 
     @property
     def clock_ahead_s(self) -> float:
@@ -194,6 +192,7 @@ class Identity:
             if task := self._tasks.pop(name, None):
                 task.cancel()
             self._metrics.drop(_EXPIRY, name)
+            self._issuer.forget(name)
             if self.keepers.pop(name).svid:
                 self._change()
         for name in sorted(wanted - self._tasks.keys()):
@@ -253,7 +252,12 @@ class Identity:
         self._ring_changed.set()
 
     async def _take_roots(self, answer: Answer) -> None:
-        self._trust_in(parse_roots(answer.body), answer.body)
+        trust = parse_roots(answer.body)
+        if self.trust is not None:
+            known, offered = self.trust.bundle.trust_domain, trust.bundle.trust_domain
+            if why := self._domain_hold.why_held(known, offered, self._elapsed()):
+                raise Held(why)
+        self._trust_in(trust, answer.body)
         self._on_trust()
         self._wake()
 
@@ -275,28 +279,3 @@ class Identity:
     def _wake(self) -> None:
         for keeper in self.keepers.values():
             keeper.bell.ring()
-
-    async def _issue(self, service: str, trust: Trust) -> Svid:
-        """A new certificate from the CA."""
-        try:
-            async with self._asks:
-                svid = await self._sign(service, trust)
-        except CatalogError as error:
-            self._metrics.add("nodeagent_svid_requests_total", 1, "failed")
-            if isinstance(error, CatalogRefused) and error.status == 403:
-                raise CatalogError(f"{error}; is {service} in the list of this host's token?") from error
-            raise
-        self._metrics.add("nodeagent_svid_requests_total", 1, "issued")
-        return svid
-
-    async def _sign(self, service: str, trust: Trust) -> Svid:
-        spiffe_id = service_id(trust.bundle.trust_domain, self._config.host.datacenter, service)
-        key_pem, csr_pem = new_key_and_csr(spiffe_id)
-        body = await self._catalog.put("/v1/nodeagent/sign", {"CSR": csr_pem})
-        try:
-            svid = Svid.from_pem(msgspec.json.decode(body, type=_Signed).cert_pem, key_pem)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, CertificateError) as error:
-            raise CatalogError(f"the CA's answer for {service} cannot be used: {error}") from error
-        if svid.spiffe_id != spiffe_id:
-            raise CatalogError(f"the CA signed {svid.spiffe_id} instead of {spiffe_id}")
-        return svid

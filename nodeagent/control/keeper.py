@@ -90,10 +90,10 @@ class Keeper:
     def _until_turn_s(self, trust: Trust) -> float:
         """Seconds until the certificate is due because of its root.
 
-        At once when that is believed no more; soon, not all hosts at the same time, when another one signs: so that the
+        At once when that is believed no more, or the mesh has another trust domain; soon, not all hosts at the same time, when another one signs: so that the
         overlap of a rotation ends soon.
         """
-        if self.svid is None or self.root_id not in trust.ids:
+        if self.svid is None or self.root_id not in trust.ids or self.svid.spiffe_id.trust_domain != trust.bundle.trust_domain:
             return 0.0
         if trust.active_id in (self.root_id, self._asked_under):
             return math.inf
@@ -112,6 +112,10 @@ class Keeper:
         except Exception as error:  # noqa: BLE001 - a defect must not end the keeper: logged and retried
             _log.error("svid_failed", service=self.service, exc_info=True)
             await self._cope(f"{type(error).__name__}: {error}")
+            return
+        if self.svid and svid.serial == self.svid.serial:  # Connect's agent renews at a time of its own
+            self._failures, self.error = 0, ""
+            await self.bell.rest(limits.LEAF_AGAIN_S)
             return
         now, draw = self._world.env.now(), self._world.env.draw()
         step = next_step(svid, datetime.fromtimestamp(now, tz=UTC), draw)

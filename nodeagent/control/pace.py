@@ -19,6 +19,11 @@ def next_index(last: int, header: str | None) -> int:
     return 0 if index < last else index  # 3) gone back (a restore, a new leader): start again, or it hangs
 
 
+def has_gone_back(last: int, header: str | None) -> bool:
+    """Whether this is an index, and lower than the last: what it counts was replaced by something older."""
+    return header not in (None, "0") and 0 < next_index(0, header) < last
+
+
 def backoff_s(failures: int, draw: float, ceiling_s: float = limits.CATALOG_BACKOFF_MAX_S) -> float:
     """Seconds to rest after `failures` (≥ 1) in a row: doubling, and less by up to a half. draw: 0 <= draw < 1."""
     full = min(limits.CATALOG_BACKOFF_MIN_S * 2.0 ** min(failures - 1, 20), ceiling_s)

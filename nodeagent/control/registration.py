@@ -3,7 +3,7 @@
 import ipaddress
 
 from nodeagent import limits
-from nodeagent.catalog.state import MARKER
+from nodeagent.catalog.state import MARKER, MARKER_SERVICE, InstanceRow
 from nodeagent.config import Config
 from nodeagent.model.address import canonical_ip
 from nodeagent.model.service import Host
@@ -19,6 +19,27 @@ def registration_of(config: Config) -> dict[str, object]:
         "TaggedAddresses": _tagged(addresses),
         "NodeMeta": {MARKER: f"{limits.TUNNEL_PORT};v1"},
     }
+
+
+def marker_of(config: Config) -> dict[str, object]:
+    """The body for `/v1/agent/service/register` of a Consul agent, which keeps the host's row itself."""
+    addresses = [canonical_ip(ip) for ip in config.host.addresses]
+    tagged = {label: {"Address": ip, "Port": limits.TUNNEL_PORT} for label, ip in _tagged(addresses).items()}
+    return {
+        "ID": MARKER_SERVICE, "Name": MARKER_SERVICE, "Address": addresses[0], "Port": limits.TUNNEL_PORT,
+        "Meta": {MARKER: f"{limits.TUNNEL_PORT};v1"}, "TaggedAddresses": tagged,
+    }  # fmt: skip
+
+
+def is_marked(config: Config, rows: tuple[InstanceRow, ...]) -> bool:
+    """Whether one of the agents is this host's, as it is. rows: of MARKER_SERVICE."""
+    wanted = {canonical_ip(ip) for ip in config.host.addresses}
+    return any(
+        row.host.name == config.host.name
+        and row.host.tunnel_port == limits.TUNNEL_PORT
+        and {address.ip for address in row.instance.addresses} == wanted
+        for row in rows
+    )
 
 
 def _tagged(addresses: list[str]) -> dict[str, str]:

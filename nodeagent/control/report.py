@@ -95,6 +95,8 @@ class CatalogPart(msgspec.Struct, kw_only=True):
     error: str = ""
     services: int = 0
     hosts: int = 0
+    found: list[str] = []
+    """What was found out about it by asking, where it is another than the embedded one."""
 
 
 class IdentityPart(msgspec.Struct, kw_only=True):

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from nodeagent.catalog.state import CatalogState, IntentionRow
+from nodeagent.catalog.markers import with_markers
+from nodeagent.catalog.state import MARKER_SERVICE, CatalogState, IntentionRow
 from nodeagent.control.hold_back import Rows, release_taken
 from nodeagent.model.service import Host
 
@@ -40,17 +41,19 @@ class Seen:
     def state(self) -> CatalogState:
         """All of it as one value; what is missing counts as empty."""
         saved = {name: self.saved[name] for name in self.unheard() if name in self.saved}
+        instances = release_taken(saved | self.instances, self.held)
         return CatalogState(
-            hosts=self.hosts or (),
-            instances=release_taken(saved | self.instances, self.held),
+            hosts=with_markers(self.hosts or (), instances.pop(MARKER_SERVICE, ())),
+            instances=instances,
             intentions=self.intentions or (),
             protocols=dict(self.protocols or {}),
             default_protocol=self.default_protocol or "",
         )
 
     def watched_names(self) -> tuple[str, ...]:
-        """Services whose health is of interest: those listed, and those that still have instances here."""
-        return tuple(sorted({*(self.names or ()), *(name for name, rows in self.instances.items() if rows)}))
+        """Services whose health is of interest, the agents first: those listed, and those that still have instances here."""
+        names = {*(self.names or ()), *(name for name, rows in self.instances.items() if rows)}
+        return tuple(sorted(names, key=lambda name: (name != MARKER_SERVICE, name)))
 
     def forget_unlisted(self) -> None:
         """Drops what is neither listed nor has instances."""

@@ -1,7 +1,9 @@
-"""The catalog token in its file, read again when the file changes."""
+"""The catalog token in its file, read again when the file changes; or in the environment."""
 
+import os
 from pathlib import Path
 
+from nodeagent.consul_environ import FROM_ENVIRONMENT, TOKEN
 from nodeagent.errors import CatalogError
 
 
@@ -19,6 +21,8 @@ class TokenFile:
     @property
     def why_none(self) -> str:
         """Where the token should be and is not; empty: it is there, or none is configured."""
+        if self._path == FROM_ENVIRONMENT:
+            return "" if self._token else f"no token was sent: {TOKEN} is not in the agent's environment"
         return f"no token was sent: {self._path} is missing" if self._path and not self._token else ""
 
     def read(self) -> str:
@@ -29,6 +33,9 @@ class TokenFile:
         """
         if not self._path:
             return ""
+        if self._path == FROM_ENVIRONMENT:
+            self._token = self._parse(os.environ.get(TOKEN, "").encode())
+            return self._token
         try:
             facts = Path(self._path).stat()
             seen = (facts.st_ino, facts.st_mtime_ns, facts.st_size)

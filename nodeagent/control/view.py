@@ -115,8 +115,9 @@ class View:
             yield f"the catalog's answers are not taken, changes do not arrive: {self.follower.pulse_error}"
         if clock := clock_problem(self.identity.clock_ahead_s, self._svids(), self.env.now()):
             yield clock
-        if self.identity.trust is None and since is not None:
-            yield "the mesh's roots are not known: no tunnel opens until the catalog, where the CA is, answers"
+        if self.identity.trust is None and (since is not None or self.identity.complaint):
+            why = "until the catalog, where the CA is, answers" if since is not None else f"for {self.identity.complaint}"
+            yield f"the mesh's roots are not known: no tunnel opens {why}"
         for keeper in self.identity.keepers.values():
             if keeper.svid is None and keeper.error:
                 yield f"no certificate for {keeper.service}: {'; '.join(filter(None, (keeper.lost, keeper.error)))}"
@@ -143,6 +144,8 @@ class View:
 
     def _warnings(self) -> Iterator[str]:
         yield from self.follower.alarms()
+        if self.follower.rewind_alarm:
+            yield self.follower.rewind_alarm
         yield from one_line(self.config.catalog.address, self._catalog_complaints(), self.follower.why_lost)
         yield from (why for step, why in sorted(self.publisher.errors.items()) if step != "compile")
         if self.publisher.source == "saved":
@@ -250,6 +253,7 @@ class View:
             error=self.follower.why_lost,
             services=len(snapshot.services) if snapshot else 0,
             hosts=len(snapshot.hosts) if snapshot else 0,
+            found=[*self.follower.found, *(["certificates by Connect"] if self.identity.is_by_connect else [])],
         )
 
     def _svids(self) -> list[Svid]:

@@ -1,14 +1,15 @@
 """One blocking query, kept going for ever: what its answers say is applied when it changed, failures back off."""
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
 from nodeagent import limits
-from nodeagent.control.consul import Answer, Catalog, CatalogRefused
-from nodeagent.control.pace import Bucket, backoff_s, next_index
+from nodeagent.control.consul import Answer, Catalog, CatalogRefused, CatalogRewound
+from nodeagent.control.pace import Bucket, backoff_s, has_gone_back, next_index
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
@@ -16,6 +17,8 @@ from nodeagent.observe.metrics import Metrics
 _NEVER = -1.0
 
 Apply = Callable[[Answer], Awaitable[None]]
+Read = Callable[[int, float], Awaitable[Answer]]
+"""As Catalog.read, of a path that is settled: (index, wait)."""
 
 _log = open_log()
 
@@ -44,6 +47,8 @@ class Watch:
         rhythm: Rhythm | None = None,
     ) -> None:  # fmt: skip
         self.path = path
+        self.read: Read = functools.partial(catalog.read, path)
+        """How it asks; another one where it is not always the one path."""
         self.error = ""
         """Why its last answer was not taken; empty while all is well."""
         self.is_forbidden = False
@@ -79,6 +84,8 @@ class Watch:
             await asyncio.sleep(self._bucket.take(loop.time()))
             try:
                 await self._turn()
+            except CatalogRewound:
+                self._index = 0
             except CatalogError as error:
                 await self._cope(error, loop.time())
             except Exception as error:  # noqa: BLE001 - a defect must not end the other watches: logged and retried
@@ -90,7 +97,7 @@ class Watch:
         """One query; what it says is applied if it says something new."""
         is_news = self.is_forbidden or (self._rhythm.is_pulse and self._failures)  # that it is answered again
         index = 0 if is_news else self._index
-        answer = await self._catalog.read(self.path, index, self._rhythm.wait_s)
+        answer = await self.read(index, self._rhythm.wait_s)
         digest = hashlib.blake2b(answer.body, digest_size=16).digest()
         is_new = digest != self._applied
         if is_new:
@@ -104,6 +111,8 @@ class Watch:
         if self._was_broken:
             self._catalog.wake()
         self._failures, self.error, self._was_broken, self.is_forbidden = 0, "", False, False
+        if has_gone_back(self._index, answer.index):
+            self._catalog.note_rewind(self.path, self._index, answer.index)
         self._index = 0 if self._rhythm.poll_s else next_index(self._index, answer.index)
         if self._rhythm.poll_s:
             await asyncio.sleep(self._rhythm.poll_s * (0.5 + self._draw()))
@@ -119,6 +128,8 @@ class Watch:
         self.is_forbidden = status in (401, 403)
         self._was_broken = status >= 500 or self.is_forbidden
         is_unreached = self._catalog.failing_since is not None
+        if is_unreached:  # what is there when it is back may be another, with lower indexes: nothing is to wait for those of before
+            self._index = 0
         self._unreached_at = self._catalog.answered_at if is_unreached else _NEVER
         self.error = str(error)
         outcome = "held" if isinstance(error, Held) else "refused" if isinstance(error, CatalogRefused) else "failed"

@@ -7,7 +7,12 @@ import msgspec
 
 from nodeagent.embedded.refusal import Forbidden
 
+Kind = Literal["management", "node", "service", "read"]
+"""What a token is for: everything; one host and what runs there; some services, wherever they run; looking."""
+
 ANY_SERVICE = "*"
+SERVICE_ENTRIES = ("service-defaults", "service-router", "service-splitter", "service-resolver")
+"""Kinds of entries that say how a service is reached. Who may reach it is another question: that takes management."""
 FIRST, MANAGED = 0, 200
 """Titles to an address: of whom the operator did not name but who came first, and of management. Between are those that a
 token names, the better the longer the prefix."""
@@ -20,13 +25,13 @@ class Caller(msgspec.Struct, frozen=True):
 
     accessor: str
     """Names the token; not a secret."""
-    kind: Literal["management", "node"]
+    kind: Kind
     node: str = ""
     """The one host that a node token is bound to."""
     services: tuple[str, ...] = ()
-    """What a node token may register and get certificates for; `*`: anything (labs)."""
+    """What a node token may register and get certificates for, and a service token may register; `*`: anything (labs)."""
     addresses: tuple[str, ...] = ()
-    """Addresses and CIDRs that the operator named for a node token to claim."""
+    """Addresses and CIDRs that the operator named for such a token to claim."""
     fixed: tuple[str, ...] = ()
     """Where none were named: the addresses that its first registration of its host claimed."""
 
@@ -36,7 +41,15 @@ class Caller(msgspec.Struct, frozen=True):
         return self.kind == "node" and not (self.addresses or self.fixed)
 
     def __str__(self) -> str:
-        return f"the token of {self.node}" if self.kind == "node" else "the management token"
+        match self.kind:
+            case "management":
+                return "the management token"
+            case "node":
+                return f"the token of {self.node}"
+            case "service":
+                return f"the token for {', '.join(self.services)}"
+            case "read":
+                return "the token for reading"
 
 
 class ReadMesh(msgspec.Struct, frozen=True):
@@ -56,14 +69,28 @@ class WriteMesh(msgspec.Struct, frozen=True):
     verb: str = "change"
 
 
+class WriteEntry(msgspec.Struct, frozen=True):
+    """Change or remove one config entry."""
+
+    kind: str
+    name: str
+
+
 class WriteNode(msgspec.Struct, frozen=True):
-    """Register or remove a host, or remove one of its services."""
+    """Register or remove a host, or put it into maintenance."""
 
     node: str
 
 
 class RegisterService(msgspec.Struct, frozen=True):
     """Say that a service runs on a host."""
+
+    node: str
+    service: str
+
+
+class RemoveService(msgspec.Struct, frozen=True):
+    """Say that a service runs there no more."""
 
     node: str
     service: str
@@ -79,7 +106,7 @@ class ManageTokens(msgspec.Struct, frozen=True):
     """List, create and revoke tokens."""
 
 
-Act = ReadMesh | ReadValues | WriteMesh | WriteNode | RegisterService | SignFor | ManageTokens
+Act = ReadMesh | ReadValues | WriteMesh | WriteEntry | WriteNode | RegisterService | RemoveService | SignFor | ManageTokens
 
 
 def check_access(caller: Caller, act: Act) -> None:
@@ -98,13 +125,12 @@ def check_access(caller: Caller, act: Act) -> None:
                 raise Forbidden(f"{caller} may read keys below {HOST_READABLE} only, not {prefix!r}")
         case WriteMesh(what, verb):
             raise Forbidden(f"{caller} may not {verb} {what}: that takes a management token")
+        case WriteEntry(kind, name):
+            _check_entry(caller, kind, name)
         case WriteNode(node):
             _check_node(caller, node)
-        case RegisterService(node, service):
-            _check_node(caller, node)
-            _check_service(caller, service, "register")
-        case SignFor(service):
-            _check_service(caller, service, "get a certificate for")
+        case RegisterService() | RemoveService() | SignFor():
+            _check_for_service(caller, act)
         case ManageTokens():
             raise Forbidden(f"{caller} may not manage tokens: that takes a management token")
         case _:
@@ -148,7 +174,36 @@ def parse_claimable(text: str) -> str:
     return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
 
 
+def _check_for_service(caller: Caller, act: RegisterService | RemoveService | SignFor) -> None:
+    match act:
+        case RegisterService(node, service):
+            _check_place(caller, node)
+            _check_service(caller, service, "register")
+        case RemoveService(node, service):
+            _check_place(caller, node)
+            if caller.kind != "node":  # a host says what does not run there, whatever it is called
+                _check_service(caller, service, "remove")
+        case SignFor(service):
+            if caller.kind != "node":
+                raise Forbidden(f"{caller} may not get a certificate: that takes the token of the host where the service runs")
+            _check_service(caller, service, "get a certificate for")
+
+
+def _check_entry(caller: Caller, kind: str, name: str) -> None:
+    if caller.kind != "service" or kind not in SERVICE_ENTRIES:
+        raise Forbidden(f"{caller} may not change config entries of the kind {kind}: that takes a management token")
+    _check_service(caller, name, "change the config entries of")
+
+
+def _check_place(caller: Caller, node: str) -> None:
+    """A service's token is for it wherever it runs."""
+    if caller.kind != "service":
+        _check_node(caller, node)
+
+
 def _check_node(caller: Caller, node: str) -> None:
+    if caller.kind != "node":
+        raise Forbidden(f"{caller} may not change {node}: that takes its own token, or a management token")
     if node != caller.node:
         raise Forbidden(f"{caller} may not change {node}: a host's token is for that host alone")
 

@@ -7,12 +7,13 @@ from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
 from nodeagent.embedded.answers import service_json
 from nodeagent.embedded.asking import Answer, Ask
 from nodeagent.embedded.catalog_api import note_displaced
-from nodeagent.embedded.claims import register_service
+from nodeagent.embedded.claims import register_service, remove_service
+from nodeagent.embedded.filters import SERVICE, chosen
 from nodeagent.embedded.maintenance import maintain as put_maintenance
 from nodeagent.embedded.maintenance import parse_wish
 from nodeagent.embedded.refusal import BadRequest, NotFound
 from nodeagent.embedded.registration import parse_agent_service
-from nodeagent.embedded.registrations import delete_service, read_node, read_services_of
+from nodeagent.embedded.registrations import read_node, read_services_of
 
 
 async def read_self(ask: Ask) -> Answer:
@@ -29,11 +30,11 @@ async def read_self(ask: Ask) -> Answer:
 async def services(ask: Ask) -> Answer:
     """GET /v1/agent/services: the host's services by ID."""
     ask.check(ReadMesh())
-    name, datacenter = _node(ask), ask.server.realm.datacenter
+    name, datacenter, choose = _node(ask), ask.server.realm.datacenter, chosen(ask, SERVICE)
 
     def read(connection: sqlite3.Connection) -> dict[str, object]:
-        rows = read_services_of(connection, name)
-        return {row.value.id: service_json(row) | {"Datacenter": datacenter} for row in rows}
+        rows = choose([service_json(row) for row in read_services_of(connection, name)])
+        return {row["ID"]: row | {"Datacenter": datacenter} for row in rows}
 
     return Answer(ask.server.store.read(read))
 
@@ -49,8 +50,7 @@ async def register(ask: Ask) -> Answer:
 async def deregister(ask: Ask) -> Answer:
     """PUT /v1/agent/service/deregister/:id."""
     name, service_id = _node(ask), ask.path["id"]
-    ask.check(WriteNode(name))
-    if not await ask.server.store.write(lambda change: delete_service(change, name, service_id)):
+    if not await ask.server.store.write(lambda change: remove_service(change, ask.caller, name, service_id)):
         raise NotFound(f"{name} has no service with the ID {service_id!r}: give the ID, not the name")
     return Answer(b"")
 
@@ -64,12 +64,12 @@ async def maintain(ask: Ask) -> Answer:
 
 
 def _node(ask: Ask) -> str:
-    """The host that the request is about: the token's own, or for a management token the one in `?node=`.
+    """The host that the request is about: the token's own, or for one that belongs to no host the one in `?node=`.
 
     Raises:
-        BadRequest: a management token says none.
+        BadRequest: it says none.
     """
     name = ask.query.get("node", "") or ask.caller.node
     if not name:
-        raise BadRequest("a management token belongs to no host: say which with ?node=, or use that host's token")
+        raise BadRequest(f"{ask.caller} belongs to no host: say which with ?node=, or use that host's token")
     return name

@@ -1,6 +1,7 @@
 """What every request goes through: token, parameters, handler, answer; refusals as one sentence each."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
@@ -12,7 +13,7 @@ from nodeagent.embedded.asking import Answer, Ask, Found, Server, Watch, authent
 from nodeagent.embedded.body import DEFAULT_NAMES
 from nodeagent.embedded.refusal import BadRequest, Forbidden, Missing, Refusal, TooLarge
 from nodeagent.embedded.registration import check_datacenter
-from nodeagent.embedded.routes import ALWAYS, ROUTES, Route
+from nodeagent.embedded.routes import ALWAYS, REPEATABLE, ROUTES, Route
 from nodeagent.observe.log import open_log
 
 NOBODY = Caller("", "node")
@@ -49,17 +50,20 @@ def secret_of(headers: Mapping[str, str]) -> str:
     return headers.get("X-Consul-Token", "") or (bearer.strip() if scheme.lower() == "bearer" else "")
 
 
-def check_query(pairs: list[tuple[str, str]], route: Route, datacenter: str) -> dict[str, str]:
-    """The parameters by name; one that would be ignored is refused instead.
+def check_query(pairs: list[tuple[str, str]], route: Route, datacenter: str, secret: str = "") -> dict[str, str]:
+    """The parameters by name, the first where one stands twice; one that would be ignored is refused instead.
+
+    A token is let by where it only says the header's once more, as py-consul does: refusing it would undo nothing.
 
     Raises:
         BadRequest: one stands twice, or names another datacenter or namespace.
         Missing: this catalog does not have it here.
     """
-    query = dict(pairs)
-    if len(query) != len(pairs):
+    query = dict(reversed(pairs))
+    several = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if not set(several) <= set(REPEATABLE):
         raise BadRequest("a parameter stands twice in the query")
-    if "token" in query:
+    if query.pop("token", secret) != secret:
         raise BadRequest("a token in a URL ends up in logs: send it as X-Consul-Token")
     for name in query:
         if name not in ALWAYS and name not in route.params:
@@ -79,8 +83,9 @@ def _responder(server: Server, route: Route) -> Callable[[web.Request], Awaitabl
             caller = NOBODY if route.is_open else authenticate(server, secret)
             if route.method != "GET":
                 server.pace.take(caller.accessor, asyncio.get_running_loop().time())
-            query = check_query(list(request.query.items()), route, server.realm.datacenter)
-            ask = Ask(server, caller, secret, query, request.match_info, _body_of(request))
+            query = check_query(list(request.query.items()), route, server.realm.datacenter, secret)
+            repeated = {name: tuple(request.query.getall(name)) for name in REPEATABLE if name in query}
+            ask = Ask(server, caller, secret, query, request.match_info, _body_of(request), repeated)
             return await _handled(ask, route)
         except Refusal as refusal:
             _note(refusal, caller, request)

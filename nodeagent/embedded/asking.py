@@ -77,6 +77,8 @@ class Ask:
     path: Mapping[str, str]
     """The parts of the path that are names."""
     body: Callable[[], Awaitable[bytes]]
+    repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The values of those parameters that stand in the query more than once; the first one is in `query`."""
 
     def check(self, act: Act) -> None:
         """Nothing, when the caller may do that.
@@ -93,6 +95,11 @@ class Ask:
             BadRequest: it is none.
         """
         return parse_object(await self.body())
+
+    def all(self, name: str) -> frozenset[str]:
+        """Every value of a parameter that may stand in the query more than once, but empty ones."""
+        values = self.repeated.get(name, (self.query.get(name, ""),))
+        return frozenset(value for value in values if value)
 
     def flag(self, name: str) -> bool:
         """Whether `?name` stands in the query, as Consul reads it: with any value but false."""

@@ -45,10 +45,12 @@ class _SignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def roots(ask: Ask) -> Watch:
-    """GET /v1/connect/ca/roots."""
+    """GET /v1/connect/ca/roots; with `?pem=1` their certificates alone, as a file for other programs."""
     ask.check(ReadMesh())
     if (index := ask.number("index")) is not None:  # without one somebody looks, who may be another than the agent
         ask.server.heard[ask.caller.accessor] = index
+    if ask.flag("pem"):
+        return watch((ROOTS,), lambda c: Answer("".join(r.cert_pem for r in read_roots(c) if r.trusted).encode()))
     realm = ask.server.realm
     return watch((ROOTS,), lambda connection: _roots_answer(connection, realm.trust_domain), has_last_word=True)
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from nodeagent.embedded.keys import fold_keys
 from nodeagent.embedded.names import decode_name
 from nodeagent.embedded.refusal import BadRequest, Missing
 from nodeagent.tables import suggest
@@ -39,7 +40,7 @@ def parse_object(text: bytes) -> dict[str, Any]:
 
 
 def shaped(value: Any, shape: type[S], unsupported: tuple[str, ...] = (), where: str = "") -> S:
-    """`value` as a `shape`; null means absent, as in Go clients.
+    """`value` as a `shape`; null means absent, and keys may have any case, as in Go.
 
     Raises:
         BadRequest: unknown key, wrong type or value.
@@ -47,7 +48,8 @@ def shaped(value: Any, shape: type[S], unsupported: tuple[str, ...] = (), where:
     """
     if not isinstance(value, Mapping):
         raise BadRequest(f"{where or 'the body'} must be a JSON object")
-    kept = {key: item for key, item in value.items() if item is not None}
+    given = {key: item for key, item in value.items() if item is not None}
+    kept = fold_keys(given, shape, unsupported)
     for key in unsupported:
         _check_unused(key, kept.pop(key, None), where)
     try:

@@ -1,19 +1,22 @@
 """/v1/catalog, /v1/health, /v1/status: hosts, services and their instances."""
 
 import sqlite3
+from collections.abc import Callable
+from typing import Any
 
 from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
 from nodeagent.embedded.answers import flat_json, health_json, node_json, service_json
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
-from nodeagent.embedded.claims import Holder, register_node, register_service
-from nodeagent.embedded.database import Change
+from nodeagent.embedded.claims import Holder, register_node, register_service, remove_service
+from nodeagent.embedded.database import Change, Stored
+from nodeagent.embedded.filters import CHECK, FLAT, HEALTH, NODE, SERVICE, chosen, on_nodes
 from nodeagent.embedded.maintenance import checks_json, read_reasons
-from nodeagent.embedded.registration import parse_registration, parse_removal
+from nodeagent.embedded.refusal import BadRequest
+from nodeagent.embedded.registration import NodeRow, ServiceRow, parse_registration, parse_removal
 from nodeagent.embedded.registrations import (
     NODES,
     SERVICES,
     delete_node,
-    delete_service,
     node_topic,
     read_instances,
     read_names,
@@ -27,7 +30,7 @@ from nodeagent.observe.log import open_log
 
 async def register(ask: Ask) -> Answer:
     """PUT /v1/catalog/register."""
-    asked = parse_registration(await ask.json(), ask.server.realm.datacenter)
+    asked = parse_registration(without_token(await ask.json(), ask.secret), ask.server.realm.datacenter)
     if asked.node_row is not None or asked.service_row is None:
         ask.check(WriteNode(asked.node))
     if asked.service_row is not None:
@@ -43,11 +46,11 @@ async def register(ask: Ask) -> Answer:
 
 async def deregister(ask: Ask) -> Answer:
     """PUT /v1/catalog/deregister: a host with all its services, or one service."""
-    asked = parse_removal(await ask.json(), ask.server.realm.datacenter)
-    ask.check(WriteNode(asked.node))
+    asked = parse_removal(without_token(await ask.json(), ask.secret), ask.server.realm.datacenter)
     if asked.service_id:
-        await ask.server.store.write(lambda change: delete_service(change, asked.node, asked.service_id))
+        await ask.server.store.write(lambda change: remove_service(change, ask.caller, asked.node, asked.service_id))
     else:
+        ask.check(WriteNode(asked.node))
         await ask.server.store.write(lambda change: delete_node(change, asked.node))
     return Answer(body=True)
 
@@ -55,39 +58,40 @@ async def deregister(ask: Ask) -> Answer:
 async def nodes(ask: Ask) -> Watch:
     """GET /v1/catalog/nodes."""
     ask.check(ReadMesh())
-    datacenter = ask.server.realm.datacenter
-    return watch((NODES,), lambda c: Answer([node_json(stored, datacenter) for stored in read_nodes(c)]))
+    datacenter, choose, is_meant = ask.server.realm.datacenter, chosen(ask, NODE), on_nodes(ask)
+
+    def read(connection: sqlite3.Connection) -> Answer:
+        return Answer(choose([node_json(n, datacenter) for n in read_nodes(connection) if is_meant(n.value)]))
+
+    return watch((NODES,), read)
 
 
 async def services(ask: Ask) -> Watch:
     """GET /v1/catalog/services: names with tags."""
     ask.check(ReadMesh())
-    return watch((SERVICES,), lambda c: Answer(read_names(c)))
+    if not ask.all("node-meta"):
+        return watch((SERVICES,), lambda c: Answer(read_names(c)))
+    is_meant = on_nodes(ask)
+    return watch((SERVICES, NODES), lambda c: Answer(read_names(c, is_meant)))
 
 
 async def service(ask: Ask) -> Watch:
     """GET /v1/catalog/service/:name: instances on one level."""
     ask.check(ReadMesh())
-    name, tag, datacenter = ask.path["name"], ask.query.get("tag", ""), ask.server.realm.datacenter
-
-    def read(connection: sqlite3.Connection) -> Answer:
-        found = read_instances(connection, name)
-        return Answer([flat_json(n, s, datacenter) for n, s in found if not tag or tag in s.value.tags])
-
-    return watch((service_topic(name),), read)
+    name, datacenter, choose, find = ask.path["name"], ask.server.realm.datacenter, chosen(ask, FLAT), _finder(ask)
+    return watch((service_topic(name),), lambda c: Answer(choose([flat_json(n, s, datacenter) for n, s in find(c)])))
 
 
 async def health(ask: Ask) -> Watch:
     """GET /v1/health/service/:name. `?passing` leaves out the instances of hosts in maintenance."""
     ask.check(ReadMesh())
-    name, tag, datacenter = ask.path["name"], ask.query.get("tag", ""), ask.server.realm.datacenter
+    name, datacenter, choose, find = ask.path["name"], ask.server.realm.datacenter, chosen(ask, HEALTH), _finder(ask)
     only_passing = "passing" in ask.query and ask.query["passing"] not in ("false", "0")
 
     def read(connection: sqlite3.Connection) -> Answer:
-        found = [(n, s) for n, s in read_instances(connection, name) if not tag or tag in s.value.tags]
         reasons = read_reasons(connection)
-        rows = [health_json(n, s, checks_json(n.value.name, reasons), datacenter) for n, s in found]
-        return Answer([row for row in rows if not (only_passing and row["Checks"])])
+        rows = [health_json(n, s, checks_json(n.value.name, reasons), datacenter) for n, s in find(connection)]
+        return Answer(choose([row for row in rows if not (only_passing and row["Checks"])]))
 
     return watch((service_topic(name),), read)
 
@@ -95,8 +99,8 @@ async def health(ask: Ask) -> Watch:
 async def health_of_node(ask: Ask) -> Watch:
     """GET /v1/health/node/:node: the host's checks, of which there is one at most."""
     ask.check(ReadMesh())
-    name = ask.path["node"]
-    return watch((node_topic(name),), lambda connection: Answer(checks_json(name, read_reasons(connection))))
+    name, choose = ask.path["node"], chosen(ask, CHECK)
+    return watch((node_topic(name),), lambda c: Answer(choose(checks_json(name, read_reasons(c)))))
 
 
 async def node(ask: Ask) -> Watch:
@@ -109,9 +113,33 @@ async def node_services(ask: Ask) -> Watch:
     return _node(ask, by_id=False)
 
 
+async def datacenters(ask: Ask) -> Answer:
+    """GET /v1/catalog/datacenters: this one."""
+    return Answer([ask.server.realm.datacenter])
+
+
+async def peers(ask: Ask) -> Answer:
+    """GET /v1/status/peers: this very server."""
+    return Answer([ask.server.listen])
+
+
 async def leader(ask: Ask) -> Answer:
     """GET /v1/status/leader: this very server."""
     return Answer(ask.server.listen)
+
+
+def without_token(body: dict[str, Any], secret: str) -> dict[str, Any]:
+    """The body without the token, which py-consul says there once more. What counts is in the header.
+
+    Raises:
+        BadRequest: it is another one.
+    """
+    key = next((key for key in body if key.lower() == "writerequest"), None)
+    if key is None:
+        return body
+    if body[key] not in (None, {}, {"Token": secret}):
+        raise BadRequest("WriteRequest: only the token of X-Consul-Token can stand there once more; leave it out")
+    return {name: value for name, value in body.items() if name != key}
 
 
 def note_displaced(ask: Ask, gone: list[Holder]) -> None:
@@ -120,15 +148,26 @@ def note_displaced(ask: Ask, gone: list[Holder]) -> None:
         open_log().warning("claim_displaced", by=ask.caller.node, accessor=ask.caller.accessor, claim=str(holder))
 
 
+def _finder(ask: Ask) -> Callable[[sqlite3.Connection], list[tuple[Stored[NodeRow], Stored[ServiceRow]]]]:
+    """Looks for the instances of a service with all tags, on hosts with all meta, of the query."""
+    name, tags, is_meant = ask.path["name"], ask.all("tag"), on_nodes(ask)
+
+    def find(connection: sqlite3.Connection) -> list[tuple[Stored[NodeRow], Stored[ServiceRow]]]:
+        found = read_instances(connection, name)
+        return [(n, s) for n, s in found if tags <= {*s.value.tags} and is_meant(n.value)]
+
+    return find
+
+
 def _node(ask: Ask, *, by_id: bool) -> Watch:
     ask.check(ReadMesh())
-    name, datacenter = ask.path["node"], ask.server.realm.datacenter
+    name, datacenter, choose = ask.path["node"], ask.server.realm.datacenter, chosen(ask, SERVICE)
 
     def read(connection: sqlite3.Connection) -> Answer:
         stored = read_node(connection, name)
         if stored is None:
             return Answer(None)
-        rows = [service_json(row) for row in read_services_of(connection, name)]
+        rows = choose([service_json(row) for row in read_services_of(connection, name)])
         shown = {row["ID"]: row for row in rows} if by_id else rows
         return Answer({"Node": node_json(stored, datacenter), "Services": shown})
 

@@ -7,11 +7,11 @@ operator named when it was made, else what its first registration said; and what
 import sqlite3
 from typing import NamedTuple
 
-from nodeagent.embedded.access import Caller, title_of
+from nodeagent.embedded.access import Caller, RemoveService, check_access, title_of
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import Forbidden
 from nodeagent.embedded.registration import NodeRow, ServiceRow
-from nodeagent.embedded.registrations import delete_node, delete_service, put_node, put_service
+from nodeagent.embedded.registrations import delete_node, delete_service, put_node, put_service, read_service
 from nodeagent.embedded.tokens import fix_addresses, read_token
 
 
@@ -49,10 +49,13 @@ def register_service(change: Change, caller: Caller, row: ServiceRow) -> list[Ho
     """Stores an instance with its addresses; gives the claims that had to go. Its host's own need no other title.
 
     Raises:
-        Forbidden, TooLarge: as `register_node`.
+        Forbidden, TooLarge: as `register_node`; or its ID is another's.
         BadRequest: its host is not registered.
     """
     caller = _as_stored(change, caller)
+    known = read_service(change.connection, row.node, row.id)
+    if known is not None and known.value.name != row.name:  # its ID would become another's
+        check_access(caller, RemoveService(row.node, known.value.name))
     own = _titles(change.connection, row.node)
     titles, gone = {}, []
     for ip in sorted(row.ips()):
@@ -62,6 +65,17 @@ def register_service(change: Change, caller: Caller, row: ServiceRow) -> list[Ho
     put_service(change, row)
     _remember(change, row.node, row.id, titles)
     return gone
+
+
+def remove_service(change: Change, caller: Caller, node: str, service_id: str) -> bool:
+    """Removes one instance; whether there was one. Whose it is says its name, which only the table knows.
+
+    Raises:
+        Forbidden: it is not the caller's to remove.
+    """
+    stored = read_service(change.connection, node, service_id)
+    check_access(caller, RemoveService(node, stored.value.name if stored else ""))
+    return delete_service(change, node, service_id)
 
 
 def holders_of(connection: sqlite3.Connection, ip: str, besides: str) -> list[Holder]:

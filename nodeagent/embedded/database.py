@@ -56,6 +56,10 @@ _ALWAYS = """CREATE TABLE IF NOT EXISTS maintenance (node TEXT PRIMARY KEY REFER
 """What a file of any version may be given: a program that does not know it goes on beside it."""
 
 
+EVERYTHING = "everything"
+"""The topic of a restore: nobody's watch is of what it was."""
+
+
 class Stored(NamedTuple, Generic[V]):
     """A row with the numbers of the changes that made it."""
 

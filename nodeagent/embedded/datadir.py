@@ -37,8 +37,12 @@ def lock_data(directory: Path) -> int:
         pid = os.pread(held, 20, 0).decode(errors="replace").strip()
         os.close(held)
         raise CatalogError(f"{directory}: another catalog (pid {pid}) serves it already; stop that one first") from None
-    os.ftruncate(held, 0)
-    os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(held, 0)
+        os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(held)
+        raise CatalogError(f"{directory}: cannot hold a catalog: {error}") from error
     return held
 
 

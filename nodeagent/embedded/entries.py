@@ -1,182 +1,80 @@
-"""Config entries: which kinds there are, what shape each has, and how it is kept."""
+"""Config entries: which kinds there are, and how each is kept. What they may say is the policy's own validation."""
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import msgspec
-
-from nodeagent.embedded.body import shaped
-from nodeagent.embedded.names import Name, NameOrAny
-from nodeagent.embedded.refusal import BadRequest
-from nodeagent.embedded.registration import Meta
-from nodeagent.model.intention import ANY, Intention
-
-MARKS = ("CreateIndex", "ModifyIndex", "Hash")
-"""What a reader got and may send back with the entry; ours to say, so it is not stored."""
-
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-Protocol = Literal["tcp", "http", "http2", "grpc"]
-Action = Literal["allow", "deny"]
-Table = dict[str, Any]
-Pattern = Annotated[str, msgspec.Meta(max_length=2048)]
-
-
-class _Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
-    """Keys as Consul writes them."""
-
-
-class _Header(_Shape, frozen=True):
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-    present: bool = False
-    exact: Pattern = ""
-    prefix: Pattern = ""
-    suffix: Pattern = ""
-    contains: Pattern = ""
-    regex: Pattern = ""
-    ignore_case: bool = False
-    invert: bool = False
-
-
-class _Http(_Shape, frozen=True):
-    path_exact: Pattern = ""
-    path_prefix: Pattern = ""
-    path_regex: Pattern = ""
-    methods: tuple[str, ...] = ()
-    header: tuple[_Header, ...] = ()
-
-
-class _Permission(_Shape, frozen=True):
-    action: Action
-    http: _Http | None = msgspec.field(name="HTTP", default=None)
-    jwt: Table | None = msgspec.field(name="JWT", default=None)
-
-
-class Source(_Shape, frozen=True):
-    """One source of a service-intentions entry."""
-
-    name: NameOrAny
-    action: Action | None = None
-    permissions: tuple[_Permission, ...] = ()
-    description: Annotated[str, msgspec.Meta(max_length=512)] = ""
-    type: Literal["", "consul"] = ""
-    precedence: int = 0
-    legacy_id: str = msgspec.field(name="LegacyID", default="")
-    legacy_meta: Table = {}
-    legacy_create_time: str = ""
-    legacy_update_time: str = ""
-
-
-class _Intentions(_Shape, frozen=True):
-    kind: str
-    name: NameOrAny
-    sources: tuple[Table, ...]
-    meta: Meta = {}
-    jwt: Table | None = msgspec.field(name="JWT", default=None)
-
-
-class _ServiceDefaults(_Shape, frozen=True):
-    kind: str
-    name: Name
-    protocol: Protocol = "tcp"
-    mode: Literal["", "direct", "transparent"] = ""
-    transparent_proxy: Table = {}
-    mutual_tls_mode: Literal["", "strict", "permissive"] = msgspec.field(name="MutualTLSMode", default="")
-    mesh_gateway: Table = {}
-    expose: Table = {}
-    external_sni: str = msgspec.field(name="ExternalSNI", default="")
-    destination: Table | None = None
-    upstream_config: Table | None = None
-    max_inbound_connections: Count = 0
-    local_connect_timeout_ms: Count = 0
-    local_request_timeout_ms: Count = 0
-    balance_inbound_connections: Literal["", "exact_balance"] = ""
-    rate_limits: Table | None = None
-    envoy_extensions: tuple[Table, ...] = ()
-    meta: Meta = {}
-
-
-class _ProxyDefaults(_Shape, frozen=True):
-    kind: str
-    name: Literal["global"] = "global"
-    config: Table = {}
-    mode: Literal["", "direct", "transparent"] = ""
-    transparent_proxy: Table = {}
-    mutual_tls_mode: Literal["", "strict", "permissive"] = msgspec.field(name="MutualTLSMode", default="")
-    mesh_gateway: Table = {}
-    expose: Table = {}
-    access_logs: Table = {}
-    envoy_extensions: tuple[Table, ...] = ()
-    failover_policy: Table | None = None
-    prioritize_by_locality: Table | None = None
-    meta: Meta = {}
-
-
-class _Mesh(_Shape, frozen=True):
-    kind: str
-    name: Literal["mesh"] = "mesh"
-    transparent_proxy: Table = {}
-    allow_enabling_permissive_mutual_tls: bool = msgspec.field(name="AllowEnablingPermissiveMutualTLS", default=False)
-    tls: Table | None = msgspec.field(name="TLS", default=None)
-    http: Table | None = msgspec.field(name="HTTP", default=None)
-    peering: Table | None = None
-    validate_clusters: bool = False
-    meta: Meta = {}
-
+from nodeagent.catalog.policy.entries import read_entry
+from nodeagent.catalog.policy.faults import Fault, unrelated
+from nodeagent.catalog.policy.fitting import fit, fold
+from nodeagent.catalog.policy.intentions import source_faults
+from nodeagent.embedded.body import DEFAULT_NAMES
+from nodeagent.embedded.refusal import BadRequest, Missing
+from nodeagent.errors import PolicyError
+from nodeagent.model.intention import Intention
+from nodeagent.model.policy.intentions import Source
+from nodeagent.model.policy.values import body_of
 
 INTENTIONS = "service-intentions"
-_SHAPES: dict[str, type[_Shape]] = {
-    INTENTIONS: _Intentions,
-    "service-defaults": _ServiceDefaults,
-    "proxy-defaults": _ProxyDefaults,
-    "mesh": _Mesh,
-}
-_UNSUPPORTED = ("Namespace", "Partition")
-_SOURCE_UNSUPPORTED = ("Namespace", "Partition", "Peer", "SamenessGroup")
-_FIXED_NAMES = {"proxy-defaults": "global", "mesh": "mesh"}
+KINDS = (
+    INTENTIONS, "service-defaults", "proxy-defaults", "mesh", "service-router", "service-splitter", "service-resolver",
+    "jwt-provider",
+)  # fmt: skip
+"""What is kept. Our own kinds are in the KV store, as with Consul."""
+CONSULS = (
+    "ingress-gateway", "terminating-gateway", "exported-services", "sameness-group", "api-gateway", "bound-api-gateway",
+    "inline-certificate", "file-system-certificate", "http-route", "tcp-route", "control-plane-request-limit",
+)  # fmt: skip
+"""Kinds that Consul keeps besides."""
+_SCOPES = {"namespace": "Namespace", "partition": "Partition"}
+_ELSEWHERE = {"peer": "Peer", "samenessgroup": "SamenessGroup"}
 
 
 def check_kind(kind: str) -> str:
     """`kind`, when this catalog keeps such entries.
 
     Raises:
-        BadRequest: names those that it keeps.
+        Missing: Consul keeps them.
+        BadRequest: names those that are kept.
     """
-    if kind not in _SHAPES:
-        raise BadRequest(f"{kind[:80]!r} is no kind of config entry here; known: {', '.join(_SHAPES)}")
+    if kind in CONSULS:
+        raise Missing(f"the config entry kind {kind} is not implemented by this catalog; known: {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise BadRequest(f"{kind[:80]!r} is no kind of config entry here; known: {', '.join(KINDS)}")
     return kind
 
 
 def normal_entry(body: dict[str, Any]) -> dict[str, Any]:
-    """The entry as it is kept: as given, checked; intentions with their precedence and in its order.
+    """The entry as it is kept: what was said, checked; intentions with their precedence and in its order.
 
     Raises:
-        BadRequest: an unknown kind, key or value.
+        BadRequest: an unknown kind, key or value; all that is wrong.
         Missing: a part that this catalog has not.
     """
-    kind = check_kind(str(body.get("Kind", "")))
-    entry = {key: value for key, value in body.items() if key not in MARKS and value is not None}
-    if kind in _FIXED_NAMES:
-        entry.setdefault("Name", _FIXED_NAMES[kind])
-    shape = shaped(entry, _SHAPES[kind], _UNSUPPORTED)
-    if isinstance(shape, _Intentions):
-        entry["Sources"] = _normal_sources(shape)
+    said = {fold(key): value for key, value in body.items()}
+    check_kind(str(said.get("kind", "")))
+    _check_implemented(said, _SCOPES)
+    for source in said.get("sources") or () if isinstance(said.get("sources"), list) else ():
+        _check_source(source)
+    try:
+        entry = read_entry(body).body
+    except PolicyError as error:
+        raise BadRequest("; ".join(error.faults)) from None
+    if entry["Kind"] == INTENTIONS:
+        entry["Sources"] = sorted_sources([_ranked(source, entry["Name"]) for source in entry["Sources"]])
     return entry
 
 
-def normal_source(source: dict[str, Any], destination: str, where: str = "") -> dict[str, Any]:
+def normal_source(source: dict[str, Any], destination: str) -> dict[str, Any]:
     """One source of an intention as it is kept: with its type and precedence.
 
     Raises:
         BadRequest, Missing: as `normal_entry`.
     """
-    shape = shaped(source, Source, _SOURCE_UNSUPPORTED, where)
-    if (shape.action is None) == (not shape.permissions):
-        raise BadRequest(f"{where or 'the intention'}: give either Action or Permissions")
-    if shape.permissions and destination == ANY:
-        raise BadRequest(f"{where or 'the intention'}: Permissions need a destination by name, not {ANY}")
-    for permission in shape.permissions:
-        _check_permission(permission, where)
-    rank = Intention(shape.name, destination, shape.action or "deny").precedence
-    return source | {"Type": "consul", "Precedence": rank}
+    _check_source(source)
+    shape, faults = fit(source, Source)
+    faults += unrelated(source_faults(shape, destination, ""), faults)
+    if faults:
+        raise BadRequest("; ".join(str(fault if fault.path else Fault("the intention", fault.says)) for fault in faults))
+    return _ranked(body_of(shape), destination)
 
 
 def sorted_sources(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -184,27 +82,17 @@ def sorted_sources(sources: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(sources, key=lambda source: (-source["Precedence"], source["Name"]))
 
 
-def _normal_sources(entry: _Intentions) -> list[dict[str, Any]]:
-    if not entry.sources:
-        raise BadRequest("Sources: give at least one; to remove the intentions, delete the entry")
-    made = [normal_source(source, entry.name, f"Sources[{n}]") for n, source in enumerate(entry.sources)]
-    seen: set[str] = set()
-    for number, source in enumerate(made):
-        name = source["Name"]
-        if name in seen:
-            raise BadRequest(f"Sources[{number}]: the source {name} stands twice; exactly one row decides a pair")
-        seen.add(name)
-    return sorted_sources(made)
+def _ranked(source: dict[str, Any], destination: str) -> dict[str, Any]:
+    return source | {"Type": "consul", "Precedence": Intention(source["Name"], destination, "deny").precedence}
 
 
-def _check_permission(permission: _Permission, where: str) -> None:
-    http = permission.http or _Http()
-    paths = [path for path in (http.path_exact, http.path_prefix, http.path_regex) if path]
-    if len(paths) > 1:
-        raise BadRequest(f"{where}.Permissions: at most one of PathExact, PathPrefix and PathRegex")
-    if permission.http is None and permission.jwt is None:
-        raise BadRequest(f"{where}.Permissions: a permission needs HTTP or JWT")
-    for header in http.header:
-        matchers = (header.present, header.exact, header.prefix, header.suffix, header.contains, header.regex)
-        if sum(map(bool, matchers)) != 1:
-            raise BadRequest(f"{where}.Permissions: header {header.name} needs exactly one way to match")
+def _check_source(source: object) -> None:
+    if isinstance(source, dict):
+        _check_implemented({fold(key): value for key, value in source.items()}, _SCOPES | _ELSEWHERE)
+
+
+def _check_implemented(said: dict[str, Any], keys: dict[str, str]) -> None:
+    """Ignoring one of these would make the entry say more than it does."""
+    for folded, key in keys.items():
+        if said.get(folded) and not (folded in _SCOPES and said[folded] in DEFAULT_NAMES):
+            raise Missing(f"{key} is not implemented by this catalog: leave it out")

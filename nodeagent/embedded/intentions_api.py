@@ -2,6 +2,7 @@
 
 import sqlite3
 
+from nodeagent.catalog.policy.entries import Key
 from nodeagent.embedded.access import ReadMesh, WriteMesh
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
 from nodeagent.embedded.config_entries import (
@@ -15,6 +16,8 @@ from nodeagent.embedded.config_entries import (
 )
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.entries import INTENTIONS
+from nodeagent.embedded.filters import INTENTION, chosen
+from nodeagent.embedded.graph import check_graph
 from nodeagent.embedded.intentions import (
     end_name,
     in_order,
@@ -42,7 +45,9 @@ async def put(ask: Ask) -> Answer:
 
     def make(change: Change) -> bool:
         stored = read_entry(change.connection, INTENTIONS, destination)
-        return put_entry(change, with_source(stored.value if stored else None, destination, said))
+        entry = with_source(stored.value if stored else None, destination, said)
+        check_graph(change.connection, Key(INTENTIONS, destination), entry)
+        return put_entry(change, entry)
 
     return Answer(await ask.server.store.write(make))
 
@@ -83,8 +88,8 @@ async def delete(ask: Ask) -> Answer:
 async def every(ask: Ask) -> Watch:
     """GET /v1/connect/intentions: all rows in the order of evaluation."""
     ask.check(ReadMesh())
-    read = read_intentions
-    return watch((kind_topic(INTENTIONS),), lambda c: Answer([intention_json(row) for row in in_order(read(c))]))
+    read, choose = read_intentions, chosen(ask, INTENTION)
+    return watch((kind_topic(INTENTIONS),), lambda c: Answer(choose([intention_json(row) for row in in_order(read(c))])))
 
 
 async def match(ask: Ask) -> Watch:

@@ -23,10 +23,11 @@ def parse_wish(query: Mapping[str, str]) -> tuple[bool, str]:
     Raises:
         BadRequest: neither true nor false, or a reason that is too long.
     """
-    if query.get("enable") not in ("true", "false"):
+    enable = query.get("enable", "").lower()  # Python's clients write True
+    if enable not in ("true", "false"):
         raise BadRequest("enable: must be true or false")
     try:
-        return query["enable"] == "true", msgspec.convert(query.get("reason", ""), _REASON)
+        return enable == "true", msgspec.convert(query.get("reason", ""), _REASON)
     except msgspec.ValidationError as error:
         raise BadRequest(f"reason: {error}") from error
 

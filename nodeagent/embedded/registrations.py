@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -140,11 +141,13 @@ def read_instances(connection: sqlite3.Connection, service: str) -> list[tuple[S
     return [(_stored(row[:3], NodeRow), _stored(row[3:], ServiceRow)) for row in rows]
 
 
-def read_names(connection: sqlite3.Connection) -> dict[str, list[str]]:
-    """Every service's name with all its instances' tags."""
+def read_names(connection: sqlite3.Connection, is_meant: Callable[[NodeRow], bool] | None = None) -> dict[str, list[str]]:
+    """Every service's name with all its instances' tags; where `is_meant` is given, of instances on such hosts alone."""
+    meant = None if is_meant is None else {node.value.name for node in read_nodes(connection) if is_meant(node.value)}
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for name, body in connection.execute("SELECT name, body FROM services ORDER BY name"):
-        found[name].update(msgspec.json.decode(body, type=ServiceRow).tags)
+    for node, name, body in connection.execute("SELECT node, name, body FROM services ORDER BY name"):
+        if meant is None or node in meant:
+            found[name].update(msgspec.json.decode(body, type=ServiceRow).tags)
     return {name: sorted(tags) for name, tags in found.items()}
 
 

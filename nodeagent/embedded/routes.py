@@ -30,29 +30,33 @@ class Route(NamedTuple):
 ALWAYS = ("dc", "ns", "partition", "pretty", "stale", "consistent", "cached")
 """Consistency modes change nothing: there is one server, and what it answers is what it stored."""
 WAIT = ("index", "wait")
+REPEATABLE = ("tag", "node-meta")
+"""May stand more than once: an instance must have every tag, a host every value."""
 PAIR = ("source", "destination", "source-type")
 
 ROUTES = (
     Route("GET", "/v1/status/leader", catalog_api.leader, is_open=True),
+    Route("GET", "/v1/status/peers", catalog_api.peers, is_open=True),
     Route("GET", "/v1/agent/self", agent_api.read_self, ("node",)),
-    Route("GET", "/v1/agent/services", agent_api.services, ("node",)),
+    Route("GET", "/v1/agent/services", agent_api.services, ("node", "filter")),
     Route("PUT", "/v1/agent/service/register", agent_api.register, ("node", "replace-existing-checks")),
     Route("PUT", "/v1/agent/service/deregister/{id}", agent_api.deregister, ("node",)),
     Route("PUT", "/v1/agent/maintenance", agent_api.maintain, ("node", "enable", "reason")),
     Route("PUT", "/v1/catalog/register", catalog_api.register),
     Route("PUT", "/v1/catalog/deregister", catalog_api.deregister),
-    Route("GET", "/v1/catalog/nodes", catalog_api.nodes, WAIT),
-    Route("GET", "/v1/catalog/services", catalog_api.services, WAIT),
-    Route("GET", "/v1/catalog/service/{name}", catalog_api.service, (*WAIT, "tag")),
-    Route("GET", "/v1/catalog/node/{node}", catalog_api.node, WAIT),
-    Route("GET", "/v1/catalog/node-services/{node}", catalog_api.node_services, WAIT),
-    Route("GET", "/v1/health/service/{name}", catalog_api.health, (*WAIT, "tag", "passing")),
-    Route("GET", "/v1/health/node/{node}", catalog_api.health_of_node, WAIT),
+    Route("GET", "/v1/catalog/datacenters", catalog_api.datacenters, is_open=True),
+    Route("GET", "/v1/catalog/nodes", catalog_api.nodes, (*WAIT, "node-meta", "filter")),
+    Route("GET", "/v1/catalog/services", catalog_api.services, (*WAIT, "node-meta")),
+    Route("GET", "/v1/catalog/service/{name}", catalog_api.service, (*WAIT, "tag", "node-meta", "filter")),
+    Route("GET", "/v1/catalog/node/{node}", catalog_api.node, (*WAIT, "filter")),
+    Route("GET", "/v1/catalog/node-services/{node}", catalog_api.node_services, (*WAIT, "filter")),
+    Route("GET", "/v1/health/service/{name}", catalog_api.health, (*WAIT, "tag", "node-meta", "passing", "filter")),
+    Route("GET", "/v1/health/node/{node}", catalog_api.health_of_node, (*WAIT, "filter")),
     Route("PUT", "/v1/config", config_api.put, ("cas",)),
     Route("GET", "/v1/config/{kind}", config_api.every, WAIT),
     Route("GET", "/v1/config/{kind}/{name}", config_api.one, WAIT),
     Route("DELETE", "/v1/config/{kind}/{name}", config_api.delete, ("cas",)),
-    Route("GET", "/v1/connect/intentions", intentions_api.every, WAIT),
+    Route("GET", "/v1/connect/intentions", intentions_api.every, (*WAIT, "filter")),
     Route("GET", "/v1/connect/intentions/match", intentions_api.match, (*WAIT, "by", "name")),
     Route("GET", "/v1/connect/intentions/check", intentions_api.check, PAIR),
     Route("GET", "/v1/connect/intentions/exact", intentions_api.one, (*WAIT, *PAIR)),
@@ -61,7 +65,7 @@ ROUTES = (
     Route("GET", "/v1/kv/{key:.*}", kv_api.read, (*WAIT, "recurse", "keys", "separator", "raw")),
     Route("PUT", "/v1/kv/{key:.*}", kv_api.put, ("cas", "flags")),
     Route("DELETE", "/v1/kv/{key:.*}", kv_api.delete, ("cas", "recurse")),
-    Route("GET", "/v1/connect/ca/roots", authority_api.roots, WAIT),
+    Route("GET", "/v1/connect/ca/roots", authority_api.roots, (*WAIT, "pem")),
     Route("GET", "/v1/agent/connect/ca/roots", authority_api.roots, WAIT),
     Route("PUT", "/v1/nodeagent/sign", authority_api.sign),
     Route("PUT", "/v1/nodeagent/held", authority_api.held),

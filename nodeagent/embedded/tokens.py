@@ -6,9 +6,9 @@ import json
 import secrets
 import sqlite3
 import uuid
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from nodeagent.embedded.access import Caller
+from nodeagent.embedded.access import Caller, Kind
 from nodeagent.embedded.certified import ROOTS, note_revoked
 from nodeagent.embedded.database import Change
 
@@ -38,7 +38,7 @@ class NewToken(NamedTuple):
 
 def create_token(  # noqa: PLR0913 - a word for each column
     change: Change,
-    kind: Literal["management", "node"],
+    kind: Kind,
     *,
     now: float,
     node: str = "",

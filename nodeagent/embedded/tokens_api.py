@@ -1,4 +1,4 @@
-"""/v1/acl/token: tokens, in a small form of Consul's: node and service identities, or global management."""
+"""/v1/acl/token: tokens, in a small form of Consul's: node and service identities, or one of two policies."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from nodeagent import limits
-from nodeagent.embedded.access import ManageTokens, ReadMesh, parse_claimable
+from nodeagent.embedded.access import Kind, ManageTokens, ReadMesh, parse_claimable
 from nodeagent.embedded.asking import Answer, Ask
 from nodeagent.embedded.body import shaped
 from nodeagent.embedded.names import HostName, NameOrAny
@@ -14,6 +14,9 @@ from nodeagent.embedded.refusal import BadRequest, NotFound
 from nodeagent.embedded.tokens import Token, create_token, delete_token, read_token, read_tokens
 
 MANAGEMENT = "global-management"
+READ_ONLY = "builtin/global-read-only"
+_POLICIES: dict[str, Kind] = {MANAGEMENT: "management", READ_ONLY: "read"}
+"""Consul's own names of what a token may do in general."""
 
 
 class _Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
@@ -21,7 +24,7 @@ class _Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pa
 
 
 class _Policy(_Shape, frozen=True):
-    name: Literal["global-management"]
+    name: Literal["global-management", "builtin/global-read-only"]
 
 
 class _Node(_Shape, frozen=True):
@@ -43,18 +46,22 @@ class TokenRequest(_Shape, frozen=True):
     addresses: Annotated[tuple[str, ...], msgspec.Meta(max_length=limits.TOKEN_ADDRESSES)] = ()
     """Addresses and CIDRs that it may claim; Consul has no such key."""
 
-    def check(self) -> None:
-        """Nothing, when it is for one host, or for management.
+    def kind(self) -> Kind:
+        """What the token is for.
 
         Raises:
-            BadRequest: for both, neither or several.
+            BadRequest: nothing, or several things at once.
         """
-        if bool(self.policies) == bool(self.node_identities) or len(self.node_identities) > 1:
-            raise BadRequest(f"give one NodeIdentities (with ServiceIdentities), or Policies [{{Name: {MANAGEMENT}}}]")
-        if self.policies and (self.service_identities or self.addresses):
+        if len(self.policies) + len(self.node_identities) > 1 or not (self.policies or self.node_identities or self.service_identities):
             raise BadRequest(
-                "ServiceIdentities and Addresses belong to a host's token: a management token may do everything"
+                f"give one NodeIdentities (with ServiceIdentities), ServiceIdentities alone, or Policies [{{Name: {MANAGEMENT}}}]"
+                f" or [{{Name: {READ_ONLY}}}]"
             )
+        if self.policies and (self.service_identities or self.addresses):
+            raise BadRequest("ServiceIdentities and Addresses belong to tokens of hosts and services, not to Policies")
+        if self.policies:
+            return _POLICIES[self.policies[0].name]
+        return "node" if self.node_identities else "service"
 
     def claimable(self) -> tuple[str, ...]:
         """The addresses, each in its one spelling.
@@ -72,14 +79,14 @@ async def create(ask: Ask) -> Answer:
     """PUT /v1/acl/token: the only answer that ever shows the secret."""
     ask.check(ManageTokens())
     asked = shaped(await ask.json(), TokenRequest, ("Local", "Roles", "ExpirationTTL", "ExpirationTime", "Namespace"))
-    asked.check()
+    kind = asked.kind()
     node = str(asked.node_identities[0].node_name) if asked.node_identities else ""
     services = tuple(sorted({str(identity.service_name) for identity in asked.service_identities}))
     addresses, now = asked.claimable(), ask.server.now().timestamp()
     made = await ask.server.store.write(
         lambda change: create_token(
             change,
-            "node" if node else "management",
+            kind,
             now=now,
             node=node,
             services=services,
@@ -127,7 +134,7 @@ def token_json(token: Token) -> dict[str, Any]:
         "ServiceIdentities": [{"ServiceName": name} for name in caller.services],
         "Addresses": caller.addresses,
         "FixedAddresses": caller.fixed,
-        "Policies": [{"Name": MANAGEMENT}] if caller.kind == "management" else [],
+        "Policies": [{"Name": name} for name, kind in _POLICIES.items() if kind == caller.kind],
         "CreateTime": datetime.fromtimestamp(token.created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "CreateIndex": token.create_index,
         "ModifyIndex": token.create_index,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from nodeagent import limits
+from nodeagent.embedded.database import EVERYTHING
 from nodeagent.embedded.refusal import TooMany
 from nodeagent.embedded.values import prefix_topic, value_topic
 
@@ -57,8 +58,11 @@ class Watchers:
                     del self._waiting[topic]
 
     def wake(self, touched: Iterable[str]) -> None:
-        """Wakes whoever waits for one of the topics, or for a prefix of a touched key."""
-        for topic in touched:
+        """Wakes whoever waits for one of the topics, or for a prefix of a touched key; everybody after a restore."""
+        topics = set(touched)
+        if EVERYTHING in topics:
+            topics |= set(self._waiting)
+        for topic in topics:
             self._wake_one(topic)
             if topic.startswith(_VALUE):
                 key = topic[len(_VALUE) :]

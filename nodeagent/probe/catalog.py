@@ -3,6 +3,7 @@
 import http.client
 import ipaddress
 import json
+import os
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from nodeagent import limits
-from nodeagent.catalog.state import MARKER, is_lan_tag, tunnel_port_of
+from nodeagent.catalog.state import MARKER, MARKER_SERVICE, is_lan_tag, tunnel_port_of
 from nodeagent.config import CatalogTable
+from nodeagent.consul_environ import FROM_ENVIRONMENT, TOKEN
 from nodeagent.control.json_http import explain, parse_answer
 from nodeagent.diagnose.facts import CatalogLink, Clock, Enrolment, LocalService, TokenRights
 from nodeagent.errors import CatalogError, CatalogUnreachable, NotInCatalog
@@ -24,7 +26,7 @@ from nodeagent.probe.scope import Scope
 DRAINED = "_node_maintenance"
 _DATE_WITHIN_S = 1.0  # the header counts whole seconds
 _ANY = "*"
-_CONSUL = "consul"  # registers itself on its servers, and is never captured
+_NO_SERVICES = ("consul", MARKER_SERVICE)  # Consul's servers register themselves, and an agent itself: nobody's services
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def services(scope: Scope) -> tuple[LocalService, ...] | None:
         return None
     rows, own = _own(scope).get("Services", {}), tuple(map(canonical_ip, scope.settings.host.addresses))
     listeners = read_listeners()
-    return tuple(_local_service(row, own, listeners) for _, row in sorted(rows.items()) if row.get("Port") and row["Service"] != _CONSUL)
+    return tuple(_local_service(row, own, listeners) for _, row in sorted(rows.items()) if row.get("Port") and row["Service"] not in _NO_SERVICES)
 
 
 def clock(scope: Scope) -> Clock | None:
@@ -156,8 +158,10 @@ def enrolment_in(scope: Scope, answer: dict[str, Any]) -> Enrolment:
     table, node = scope.settings.host, answer.get("Node") or {}
     wanted = set(map(canonical_ip, table.addresses))
     tagged = {tag: ip for tag, ip in (node.get("TaggedAddresses") or {}).items() if is_lan_tag(tag)}
-    said = {canonical_ip(ip) for ip in (node.get("Address", ""), *tagged.values()) if ip}
-    marker = str((node.get("Meta") or {}).get(MARKER, ""))
+    agent = (answer.get("Services") or {}).get(MARKER_SERVICE) or {}  # where a Consul agent keeps the node's row
+    further = [at.get("Address", "") for at in (agent.get("TaggedAddresses") or {}).values()]
+    said = {canonical_ip(ip) for ip in (node.get("Address", ""), *tagged.values(), *further) if ip}
+    marker = str((agent.get("Meta") or node.get("Meta") or {}).get(MARKER, ""))
     return Enrolment(
         table.name, is_registered=bool(node), is_marked=tunnel_port_of(marker) == limits.TUNNEL_PORT,
         missing=tuple(sorted(wanted - said)) if node else (), surplus=tuple(sorted(said - wanted)) if node else (),
@@ -198,6 +202,8 @@ def _is_loopback(host: str) -> bool:
 
 def _token(table: CatalogTable) -> str:
     """Empty where it cannot be read: that the catalog takes no nobody is its answer, and the file is told of elsewhere."""
+    if table.token_file == FROM_ENVIRONMENT:
+        return os.environ.get(TOKEN, "").strip()
     try:
         return Path(table.token_file).read_text(encoding="ascii").strip() if table.token_file else ""
     except (OSError, UnicodeDecodeError):

@@ -16,6 +16,7 @@ import msgspec
 
 import nodeagent
 from nodeagent.config import agent_ports
+from nodeagent.consul_environ import FROM_ENVIRONMENT
 from nodeagent.control.report import Status
 from nodeagent.diagnose.facts import (
     AgentState,
@@ -115,12 +116,17 @@ def files(scope: Scope) -> tuple[FileState, ...] | None:
     control = resolve_user(settings.host.control_user, "host.control_user")
     wanted = [
         file_state(str(scope.config_path), "the configuration", root),
-        file_state(settings.catalog.token_file, "the token", control, is_secret=True),
+        *token_states(settings.catalog.token_file, control),
         file_state(OPERATOR_TOKEN, "the operator's token", root, is_secret=True, is_needed=False),
     ]
     if settings.catalog.ca_file:
         wanted.append(file_state(settings.catalog.ca_file, "the catalog's CA", control))
     return tuple(wanted)
+
+
+def token_states(path: str, control: User) -> tuple[FileState, ...]:
+    """The token's file; none where the token is in the environment."""
+    return () if path == FROM_ENVIRONMENT else (file_state(path, "the token", control, is_secret=True),)
 
 
 def room(scope: Scope) -> Room | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from nodeagent import limits
+from nodeagent.consul_environ import without_token
 from nodeagent.observe.log import open_log
 from nodeagent.process.child import START_ERRORS, Process, start_program, watch_program
 from nodeagent.process.orphans import Kin, end_sentries
@@ -27,7 +28,7 @@ class SentryProcess:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]) -> None:
         self._loop = loop
-        self._environ = environ
+        self._environ = without_token(environ)
         self._until = math.inf
         self._exits: tuple[float, ...] = ()
         self._why = ""

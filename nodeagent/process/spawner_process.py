@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+from nodeagent.consul_environ import without_token
 from nodeagent.errors import FrameError
 from nodeagent.observe.log import open_log
 from nodeagent.process.child import START_ERRORS, Process, closing_memory, start_program, watch_program
@@ -24,7 +25,7 @@ class SpawnerProcess:
         """`on_spawned` gets the report and the pidfd; `on_exited` pid and code; `on_lost`: orders are lost, a new one runs."""
         self._loop = loop
         self._setup = setup
-        self._environ = {**environ, "UV_USE_IO_URING": "0"}  # no such call in a worker's filter: do not even try
+        self._environ = {**without_token(environ), "UV_USE_IO_URING": "0"}  # no such call in a worker's filter: do not even try
         self._on_spawned = on_spawned
         self._on_exited = on_exited
         self._on_lost = on_lost

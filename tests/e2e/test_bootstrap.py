@@ -52,6 +52,7 @@ STAND_INS = {
         [ "$seen" = simulate ] && echo 'Inst already [1.0] (1.1 Debian:12 [amd64])'
         if [ "$seen" = install ] && [ -e "$M/gate" ]; then echo waiting >>"$M/log"; read -r _ <"$M/gate"; fi
         [ "$seen" != install ] || [ ! -e "$M/broken" ] || { echo the disk is full; exit 100; }""",
+    "npm": '[ ! -e "$M/npm-is-broken" ] || exit 1; echo "npm $*" >>"$M/log"',
     "dpkg": 'echo "dpkg $*" >>"$M/log"',
     "systemctl": 'echo "systemctl $*" >>"$M/log"',
 }
@@ -152,6 +153,23 @@ def test_a_second_run_changes_nothing_and_asks_nobody(machine: Machine) -> None:
     assert machine.run() == (0, DONE)
     assert machine.log() == []
     assert machine.files() == before
+
+
+def test_a_client_that_npm_cannot_get_stops_nothing(machine: Machine) -> None:
+    """The test that runs it will fail; all others can be run. Whoever wants no tests asks npm for nothing."""
+    (machine.directory / "npm-is-broken").touch()
+    status, told = machine.run("--dev")
+    assert status == 0
+    assert "npm's consul@2.0.1 could not be installed: the test that runs it will fail" in told
+    assert told.endswith(DONE)
+
+
+def test_only_who_tests_asks_npm(machine: Machine) -> None:
+    """Once, like pip."""
+    assert machine.run()[0] == 0
+    assert machine.asked("npm") == []
+    assert machine.run("--dev")[0] == 0
+    assert machine.asked("npm") == ["consul@2.0.1"]
 
 
 def test_servers_that_came_with_it_are_off_and_others_are_not_touched(machine: Machine) -> None:

@@ -1,7 +1,7 @@
-"""What every catalog must do over HTTP: the same suite for the embedded one and, later, for Consul itself.
+"""What every catalog must do over HTTP: the same suite for the embedded one and for Consul 1.8.7, with and without ACLs.
 
-A backend is a name and a context manager that gives a Client with a management token, on an empty catalog. A real
-Consul is one more line in BACKENDS.
+A backend is a name and a context manager that gives a Client with a management token, on an empty catalog. What Consul
+has had since 1.9 alone is asked of the embedded one: `newer`.
 """
 
 import base64
@@ -15,6 +15,7 @@ import pytest
 
 from certs.bundle import TrustBundle
 from tests.e2e.catalog_process import ANSWER_S, Process
+from tests.e2e.support import consul
 
 NAMES = (f"svc{number}" for number in itertools.count())
 ROUND_S = 2.0  # of a blocking query that is to time out
@@ -26,15 +27,34 @@ def embedded(directory: Path):
         yield process.client()
 
 
-BACKENDS = {"embedded": embedded}
+BACKENDS = {"embedded": embedded, "consul-dev": consul.dev_mode, "consul-deny": consul.default_deny}
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def catalog(request, tmp_path_factory):
-    with BACKENDS[request.param](tmp_path_factory.mktemp(request.param)) as client:
-        for number in (1, 2):
-            client.ok("PUT", "/v1/catalog/register", {"Node": f"host{number}", "Address": f"10.0.0.{number}"})
-        yield client
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """Gives the catalog of a name, with two hosts; each is started once, at its first use."""
+    clients = {}
+    with contextlib.ExitStack() as stack:
+
+        def open_one(name):
+            if name not in clients:
+                clients[name] = client = stack.enter_context(BACKENDS[name](tmp_path_factory.mktemp(name)))
+                for number in (1, 2):
+                    client.ok("PUT", "/v1/catalog/register", {"Node": f"host{number}", "Address": f"10.0.0.{number}"})
+            return clients[name]
+
+        yield open_one
+
+
+@pytest.fixture(params=BACKENDS)
+def catalog(request, opened):
+    return opened(request.param)
+
+
+@pytest.fixture(params=["embedded"])
+def newer(request, opened):
+    """Those that keep service-intentions, Consul 1.9 and later, and serve what we have added."""
+    return opened(request.param)
 
 
 @pytest.fixture
@@ -112,17 +132,17 @@ def test_an_unknown_service_is_an_empty_list_with_an_index(catalog, name):
     assert answer.index >= 1
 
 
-def test_a_host_in_maintenance_fails_a_check_until_it_is_back(catalog, name):
-    register(catalog, name, "host1")
-    before = catalog.get(f"/v1/health/service/{name}")
-    asking = Asking(lambda: catalog.get(f"/v1/health/service/{name}?index={before.index}&wait=50s"))
-    catalog.ok("PUT", "/v1/agent/maintenance?enable=true&reason=disk&node=host1")
+def test_a_host_in_maintenance_fails_a_check_until_it_is_back(newer, name):
+    register(newer, name, "host1")
+    before = newer.get(f"/v1/health/service/{name}")
+    asking = Asking(lambda: newer.get(f"/v1/health/service/{name}?index={before.index}&wait=50s"))
+    newer.ok("PUT", "/v1/agent/maintenance?enable=true&reason=disk&node=host1")
     (row,) = asking.answer().json
     assert [(c["CheckID"], c["Status"], c["Notes"]) for c in row["Checks"]] == [("_node_maintenance", "critical", "disk")]
-    assert catalog.ok("GET", f"/v1/health/service/{name}?passing") == []
-    assert [c["CheckID"] for c in catalog.ok("GET", "/v1/health/node/host1")] == ["_node_maintenance"]
-    catalog.ok("PUT", "/v1/agent/maintenance?enable=false&node=host1")
-    assert len(catalog.ok("GET", f"/v1/health/service/{name}?passing")) == 1
+    assert newer.ok("GET", f"/v1/health/service/{name}?passing") == []
+    assert [c["CheckID"] for c in newer.ok("GET", "/v1/health/node/host1")] == ["_node_maintenance"]
+    newer.ok("PUT", "/v1/agent/maintenance?enable=false&node=host1")
+    assert len(newer.ok("GET", f"/v1/health/service/{name}?passing")) == 1
 
 
 # --- blocking queries ----------------------------------------------------------------------------------------------
@@ -179,8 +199,9 @@ def test_a_change_of_the_host_ends_the_queries_for_its_services(catalog, name):
 def test_an_old_index_answers_at_once_and_headers_say_there_is_a_leader(catalog, name):
     register(catalog, name)
     answer = catalog.get("/v1/catalog/nodes?index=1&wait=50s")
-    assert answer.headers["X-Consul-KnownLeader"] == "true"
-    assert int(answer.headers["X-Consul-LastContact"]) == 0
+    headers = {key.lower(): value for key, value in answer.headers.items()}
+    assert headers["x-consul-knownleader"] == "true"
+    assert int(headers["x-consul-lastcontact"]) == 0
 
 
 def test_the_same_registration_again_moves_no_index(catalog, name):
@@ -216,11 +237,11 @@ def test_compare_and_set_of_config_entries(catalog, name):
     assert catalog.ok("GET", f"/v1/config/service-defaults/{name}")["Protocol"] == "grpc"
 
 
-def test_a_changed_entry_ends_the_query_for_its_kind(catalog, name):
-    before = catalog.get("/v1/config/service-intentions")
-    asking = Asking(lambda: catalog.get(f"/v1/config/service-intentions?index={before.index}&wait=50s"))
+def test_a_changed_entry_ends_the_query_for_its_kind(newer, name):
+    before = newer.get("/v1/config/service-intentions")
+    asking = Asking(lambda: newer.get(f"/v1/config/service-intentions?index={before.index}&wait=50s"))
     entry = {"Kind": "service-intentions", "Name": name, "Sources": [{"Name": "shop", "Action": "allow"}]}
-    catalog.ok("PUT", "/v1/config", entry)
+    newer.ok("PUT", "/v1/config", entry)
     found = {row["Name"]: row for row in asking.answer().json}[name]
     assert (found["Sources"][0]["Name"], found["Sources"][0]["Precedence"]) == ("shop", 9)
 
@@ -236,33 +257,33 @@ def decide(catalog, source, destination):
     return catalog.ok("GET", f"/v1/connect/intentions/check?source={source}&destination={destination}")["Allowed"]
 
 
-def test_intentions_pair_by_pair(catalog, name):
+def test_intentions_pair_by_pair(newer, name):
     exact = f"/v1/connect/intentions/exact?source=shop&destination={name}"
-    assert catalog.get(exact).status == 404
-    assert decide(catalog, "shop", name) is False
-    assert catalog.ok("PUT", exact, {"SourceType": "consul", "Action": "allow"}) is True
-    assert decide(catalog, "shop", name) is True
-    assert decide(catalog, "other", name) is False
-    found = catalog.ok("GET", exact)
+    assert newer.get(exact).status == 404
+    assert decide(newer, "shop", name) is False
+    assert newer.ok("PUT", exact, {"SourceType": "consul", "Action": "allow"}) is True
+    assert decide(newer, "shop", name) is True
+    assert decide(newer, "other", name) is False
+    found = newer.ok("GET", exact)
     assert (found["SourceName"], found["DestinationName"], found["Action"], found["Precedence"]) == (
         "shop",
         name,
         "allow",
         9,
     )
-    assert catalog.delete(exact).status == 200
-    assert decide(catalog, "shop", name) is False
-    assert catalog.get(f"/v1/config/service-intentions/{name}").status == 404
+    assert newer.delete(exact).status == 200
+    assert decide(newer, "shop", name) is False
+    assert newer.get(f"/v1/config/service-intentions/{name}").status == 404
 
 
-def test_the_most_specific_intention_decides(catalog, name):
+def test_the_most_specific_intention_decides(newer, name):
     exact = "/v1/connect/intentions/exact"
-    catalog.ok("PUT", f"{exact}?source=*&destination={name}", {"Action": "allow"})
-    catalog.ok("PUT", f"{exact}?source=cron&destination={name}", {"Action": "deny"})
-    assert (decide(catalog, "shop", name), decide(catalog, "cron", name)) == (True, False)
-    rows = catalog.ok("GET", f"/v1/connect/intentions/match?by=destination&name={name}")[name]
+    newer.ok("PUT", f"{exact}?source=*&destination={name}", {"Action": "allow"})
+    newer.ok("PUT", f"{exact}?source=cron&destination={name}", {"Action": "deny"})
+    assert (decide(newer, "shop", name), decide(newer, "cron", name)) == (True, False)
+    rows = newer.ok("GET", f"/v1/connect/intentions/match?by=destination&name={name}")[name]
     assert [(row["SourceName"], row["Precedence"]) for row in rows] == [("cron", 9), ("*", 8)]
-    assert {row["DestinationName"] for row in catalog.ok("GET", "/v1/connect/intentions")} >= {name}
+    assert {row["DestinationName"] for row in newer.ok("GET", "/v1/connect/intentions")} >= {name}
 
 
 # --- KV ------------------------------------------------------------------------------------------------------------

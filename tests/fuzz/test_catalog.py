@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nodeagent.catalog import state
 from nodeagent.catalog.codec import decode_snapshot, encode_snapshot
 from nodeagent.catalog.compiler import capture_of, compile_snapshot, notes_of
+from nodeagent.catalog.legacy_intentions import parse_legacy_intentions
 from nodeagent.catalog.state import CatalogState
 from nodeagent.decide.route import find_destination
 from nodeagent.errors import CatalogError
@@ -40,6 +41,9 @@ ROWS = st.one_of(
     st.fixed_dictionaries({"Node": NODES, "Service": SERVICES}, optional={"Checks": JSON}),
     st.fixed_dictionaries({"Name": SCALARS, "Sources": st.lists(SOURCES, max_size=2)}, optional={"JWT": JSON}),
     st.fixed_dictionaries({"Name": SCALARS}, optional={"Protocol": SCALARS, "Config": JSON}),
+    st.fixed_dictionaries(
+        {"SourceName": SCALARS, "DestinationName": SCALARS}, optional=dict.fromkeys(("Action", "SourceNS", "Permissions", "Meta"), SCALARS | JSON)
+    ),
     JSON,
 )
 ANSWERS = st.lists(ROWS, max_size=3) | JSON
@@ -51,6 +55,7 @@ PARSERS: list[Callable[[bytes], object]] = [
     state.parse_intentions,
     state.parse_service_defaults,
     state.parse_proxy_defaults,
+    parse_legacy_intentions,
 ]
 
 

@@ -6,7 +6,7 @@ and what hypothesis makes of it) and by `script/fuzz` (what a coverage-guided fu
 
 from collections.abc import Callable
 
-from tests.fuzz.targets import catalog, files, identity, kernel, wire
+from tests.fuzz.targets import catalog, files, identity, kernel, policy, wire
 
 Target = Callable[[bytes], bool]
 
@@ -17,10 +17,11 @@ TARGETS: dict[str, Target] = {
         wire.worker_requests, wire.capture_file,
         files.configuration, files.saved_catalog, files.saved_flows, files.saved_modes, files.snapshot, files.delta,
         files.intercept_record, files.handover, files.kept_keys,
-        catalog.catalog_answer, catalog.catalog_body, catalog.catalog_query,
+        catalog.catalog_answer, catalog.catalog_body, catalog.catalog_query, catalog.filter,
         kernel.netlink, kernel.conntrack, kernel.sock_diag, kernel.socket_listing, kernel.cgroup, kernel.mountinfo,
         kernel.nft_table,
         identity.spiffe_id, identity.server_name, identity.certificate, identity.signing_request, identity.roots,
         identity.selector, identity.address,
+        policy.policy_file, policy.policy_trail,
     )
 }  # fmt: skip

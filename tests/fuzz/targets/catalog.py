@@ -7,14 +7,18 @@ from typing import Any
 import msgspec
 
 from nodeagent.catalog import state
+from nodeagent.catalog.bexpr import BadFilter
+from nodeagent.catalog.bexpr_rows import question
 from nodeagent.catalog.codec import decode_snapshot, encode_snapshot
 from nodeagent.catalog.compiler import capture_of, compile_snapshot, notes_of
+from nodeagent.catalog.legacy_intentions import parse_legacy_intentions
 from nodeagent.catalog.state import CatalogState
 from nodeagent.control import json_http, pace
 from nodeagent.embedded.asking import parse_wait
 from nodeagent.embedded.authority_api import _HeldRequest, _SignRequest
 from nodeagent.embedded.body import parse_object, shaped
 from nodeagent.embedded.entries import normal_entry
+from nodeagent.embedded.filters import HEALTH
 from nodeagent.embedded.intentions import end_name, rows_of, with_source, without_source
 from nodeagent.embedded.refusal import Refusal
 from nodeagent.embedded.registration import parse_agent_service, parse_registration, parse_removal
@@ -46,6 +50,7 @@ def catalog_answer(data: bytes) -> bool:
 
 
 _OTHERS = (
+    parse_legacy_intentions,
     state.parse_service_names,
     state.parse_unusable_names,
     state.parse_service_defaults,
@@ -83,7 +88,7 @@ def _entry(body: dict[str, Any]) -> None:
 
 def _token(body: dict[str, Any]) -> None:
     asked = shaped(body, TokenRequest, ("Local",))
-    asked.check()
+    assert asked.kind()
     asked.claimable()
 
 
@@ -108,3 +113,16 @@ def catalog_query(data: bytes) -> bool:
     with contextlib.suppress(Refusal):
         return 0 < parse_wait(text) <= 600
     return False
+
+
+def filter(data: bytes) -> bool:  # noqa: A001 - the name of its corpus, and of the parameter
+    """`?filter=`: a question that any row answers with yes or no, or BadFilter."""
+    try:
+        asks = question(data.decode(errors="replace"), HEALTH)
+    except BadFilter as error:
+        assert str(error)
+        return False
+    check = {"Status": "passing", "ServiceTags": ["v1"]}
+    rows = ({}, {"Node": {"Meta": {"k": "v"}}, "Service": {"Port": 80, "Tags": ["v1"]}, "Checks": [check]})
+    assert all(asks(row) in (True, False) for row in ({"Node": {}, "Service": {}} | row for row in rows))
+    return True

@@ -37,6 +37,15 @@ def test_a_host_has_its_lan_addresses_and_its_agent_s_port() -> None:
     assert () == state.parse_hosts(b"null")
 
 
+@pytest.mark.parametrize("odd", [{"Port": 70000}, {"Address": "a b!"}, {"TaggedAddresses": {"lan": {"Address": "a b!", "Port": 1}}}])
+def test_an_odd_row_of_one_agent_keeps_no_other_s_news_away(odd: dict[str, object]) -> None:
+    """Each agent's token may write one, and Consul takes it."""
+    good, bad = (json.loads(health(node=NODE | {"Node": name}, Port=15008, Meta=NODE["Meta"]))[0] for name in ("host1", "host2"))
+    bad["Service"] |= odd
+    rows = state.parse_instances(state.MARKER_SERVICE, body([bad, good]))
+    assert [(row.host.name, row.host.tunnel_port) for row in rows] == [("host1", 15008)]
+
+
 @pytest.mark.parametrize(
     ("marker", "port"),
     [
@@ -52,7 +61,7 @@ def test_a_marker_that_is_none_is_no_agent(marker: str, port: int) -> None:
 def test_service_names_that_no_certificate_can_carry_are_left_out() -> None:
     """A name is a part of an SNI and of a SPIFFE ID."""
     names = {"web": ["v1"], "consul": [], "shop": None, "*": [], "": [], "a b": [], "../x": [], "n" * 200: []}
-    assert ("consul", "shop", "web") == state.parse_service_names(body(names))
+    assert ("shop", "web") == state.parse_service_names(body(names))
 
 
 def test_names_that_are_left_out_are_known() -> None:
@@ -96,6 +105,18 @@ def test_an_instance_listens_at_its_own_addresses_or_at_its_machine_s(service: d
 def test_a_critical_check_makes_an_instance_unhealthy(status: str, healthy: bool) -> None:  # noqa: FBT001 - a table's column
     """As Consul's `passing` filter with warnings taken."""
     assert healthy == state.parse_instances("web", health(status))[0].instance.healthy
+
+
+@pytest.mark.parametrize(("status", "weight"), [("passing", 10), ("warning", 2), ("critical", 10)])
+def test_a_warning_has_a_weight_of_its_own(status: str, weight: int) -> None:
+    """As Consul's DNS has it; an instance in a critical state is not healthy, whatever it weighs."""
+    assert weight == state.parse_instances("web", health(status, Weights={"Passing": 10, "Warning": 2}))[0].instance.weight
+
+
+@pytest.mark.parametrize(("kind", "count"), [("", 1), ("typical", 1), ("connect-proxy", 0), ("mesh-gateway", 0), ("terminating-gateway", 0)])
+def test_proxies_of_consuls_own_mesh_are_no_instances(kind: str, count: int) -> None:
+    """They speak TLS of their own: captured, their callers would be refused as clear text of nobody known."""
+    assert count == len(state.parse_instances("web-sidecar-proxy", health(Kind=kind)))
 
 
 @pytest.mark.parametrize(("weights", "weight"), [(None, 1), ({"Passing": 10, "Warning": 1}, 10), ({"Passing": -3}, 0), ({"Passing": 10**9}, limits.WEIGHT_MAX)])

@@ -125,6 +125,31 @@ def test_a_management_token_replaces_a_lost_one(data):
     assert caller_of(data, done.stdout.strip()) == Caller(caller_of(data, done.stdout.strip()).accessor, "management")
 
 
+def test_a_token_may_be_for_services_or_for_reading(data):
+    """As what it is for is listed and said."""
+    made = run(data, "token", "create", "--any-host", "--service", "web", "--service", "db")
+    caller = caller_of(data, made.stdout.strip())
+    assert (caller.kind, caller.node, caller.services) == ("service", "", ("db", "web"))
+    assert "made for db web on every host;" in made.stderr
+    made = run(data, "token", "create", "--read")
+    assert caller_of(data, made.stdout.strip()).kind == "read"
+    assert "made for reading;" in made.stderr
+    listed = run(data, "token", "list").stdout
+    assert "(service)" in listed
+    assert "(read)" in listed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--read", "--management"), ("--read", "--node", "host1"), ("--read", "--service", "web"), ("--management", "--any-host"),
+        ("--any-host",), ("--any-host", "--any-service"), ("--any-host", "--node", "host1", "--service", "web"), ("--service", "web"),
+    ],
+)  # fmt: skip
+def test_what_a_token_is_for_is_one_thing(data, words):
+    assert run(data, "token", "create", *words).exit_code == 2
+
+
 def test_tokens_are_listed_without_secrets(data):
     secret = run(data, "token", "create", "--node", "host1", "--any-service").stdout.strip()
     listed = run(data, "token", "list")
@@ -173,7 +198,7 @@ def test_contradictions_are_usage_errors(data, argv):
 
 
 def test_token_kind():
-    said = {"host": None, "services": (), "addresses": (), "any_service": False, "management": True, "description": "x"}
+    said = {"host": None, "services": (), "addresses": (), "any_service": False, "any_host": False, "read": False, "management": True, "description": "x"}
     assert token_kind(**said) == {"kind": "management", "description": "x"}
 
 

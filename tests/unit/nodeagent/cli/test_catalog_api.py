@@ -32,10 +32,10 @@ def test_the_token_comes_from_the_first_place_that_has_one(tmp_path) -> None:
     operator.write_text("operator\n")
     assert find_token(settings(own), None, environ, operator) == "operator"
     given.write_text("given\n")
-    environ["CONSUL_HTTP_TOKEN_FILE"] = str(given)
-    assert find_token(settings(own), None, environ, operator) == "given"
     environ["CONSUL_HTTP_TOKEN"] = "environ"
     assert find_token(settings(own), None, environ, operator) == "environ"
+    environ["CONSUL_HTTP_TOKEN_FILE"] = str(given)
+    assert find_token(settings(own), None, environ, operator) == "given"
     assert find_token(settings(own), operator, environ, operator) == "operator"
 
 

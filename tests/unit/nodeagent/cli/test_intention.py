@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from nodeagent.catalog.policy.entries import Key
 from nodeagent.cli import intention as module
 from nodeagent.cli.catalog_api import Client
 from nodeagent.cli.intention import (
@@ -17,10 +18,12 @@ from nodeagent.cli.intention import (
     with_source,
     without_source,
 )
+from nodeagent.cli.policy_store import PolicyStore
 from nodeagent.config import CatalogTable
 from nodeagent.errors import CatalogError, NotInCatalog
 from nodeagent.model.intention import Intention
 from tests.support.mesh import mesh
+from tests.support.shelf import Shelf
 
 SHOP = Intention("shop", "web", "allow")
 ENTRY = {
@@ -211,3 +214,15 @@ def test_a_check_is_told_to_programs_too(monkeypatch: pytest.MonkeyPatch) -> Non
         is_allowed, why = verdict(mesh(), *pair)
         assert json.loads(told.stdout) == {"apiVersion": "nodeagent/v1", "source": pair[0], "destination": "web", "allowed": is_allowed, "why": why}
         assert told.exit_code == (0 if is_allowed else 1)
+
+
+def test_a_change_is_in_the_trail_of_its_entry(monkeypatch) -> None:
+    """`nodeagent policy history` tells who it was."""
+    shelf = Shelf()
+    monkeypatch.setattr(module, "open_operator", lambda *_: shelf)
+    monkeypatch.setattr(module, "_show_in_force", lambda *_: None)
+    for arguments in (["allow", "shop", "web"], ["deny", "shop", "web"], ["delete", "shop", "web"]):
+        told = CliRunner().invoke(intention, arguments)
+        assert (told.exit_code, told.stderr) == (0, "")
+    trail, _ = PolicyStore(shelf).read_trail(Key("service-intentions", "web"))
+    assert [change.act for change in trail.changes] == ["created", "changed", "deleted"]

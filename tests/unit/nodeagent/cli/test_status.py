@@ -39,6 +39,11 @@ def test_a_healthy_agent_in_eight_lines() -> None:
     ]
 
 
+def test_what_was_found_out_about_the_catalog_is_said() -> None:
+    found = replace(GOOD, catalog=replace(GOOD.catalog, found=["this host's Consul agent", "certificates by Connect"]))
+    assert "https://c:1 connected (this host's Consul agent, certificates by Connect); generation 7" in "\n".join(screen(found, 1000.0))
+
+
 def test_a_rotation_and_what_is_revoked_are_said() -> None:
     part = replace(GOOD.identity, roots=2, rotating=["shop", "web"], revoked=3)
     line = screen(replace(GOOD, identity=part), 1000.0)[6]

@@ -12,7 +12,7 @@ from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Catalog, CatalogRefused, _open_socket, service_path, tls_of
 from nodeagent.errors import CatalogError
 from tests.support.loop import run, until
-from tests.support.scripted_catalog import NODES, ScriptedCatalog, node
+from tests.support.scripted_catalog import NODES, ROOTS, ScriptedCatalog, node
 
 CANARY = "canary-token-77aa"
 HOST1 = node("host1", "10.77.0.1")
@@ -108,6 +108,18 @@ def test_answers_that_must_not_be_taken(monkeypatch, script, message: str) -> No
             peer.scripts[NODES] = script
             with pytest.raises(CatalogError, match=message):
                 await catalog.read(NODES)
+
+    run(scene)
+
+
+@pytest.mark.parametrize("path", [ROOTS, "/v1/agent/connect/ca/roots", "/v1/agent/connect/ca/leaf/web"])
+def test_what_the_agent_answers_itself_needs_no_leader(path: str) -> None:
+    """Consul 1.8 says of its roots that there is none, always: taken at its word no agent would ever know them."""
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer) as catalog:
+            peer.scripts[path] = leaderless
+            assert (await catalog.read(path)).body == b"[]"
 
     run(scene)
 
@@ -266,3 +278,13 @@ def test_where_its_name_leads_is_told_and_an_address_is_no_name() -> None:
             assert "127.0.0.1" in told[0]
 
     run(scene)
+
+
+def test_an_index_that_went_back_is_told_for_a_while() -> None:
+    now = 1_800_000_000.0
+    catalog = Catalog(CatalogTable("http://127.0.0.1:1"), lambda: now)
+    assert catalog.rewind_alarm == ""
+    catalog.note_rewind(NODES, 99, "12")
+    assert "index went back from 99 to 12 (/v1/catalog/nodes) at 08:00:00 UTC" in catalog.rewind_alarm
+    now += limits.REWIND_SHOWN_S
+    assert catalog.rewind_alarm == ""

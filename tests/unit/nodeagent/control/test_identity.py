@@ -255,7 +255,7 @@ def test_a_refused_certificate_is_not_asked_for_again_at_once(ago: float, *, wak
     """However often workers ask; SVID_REFUSED_S later the next question counts."""
 
     async def script(scene: Scene) -> None:
-        world = Surroundings(lambda: None, scene.identity._issue, lambda: None, scene.catalog.rest, real_environment())
+        world = Surroundings(lambda: None, scene.identity._issuer.issue, lambda: None, scene.catalog.rest, real_environment())
         keeper = scene.identity.keepers["late"] = Keeper("late", world)
         keeper.failed_at = asyncio.get_running_loop().time() - ago * limits.SVID_REFUSED_S
         resting = asyncio.create_task(keeper.bell.rest(3600))

@@ -3,7 +3,7 @@
 import pytest
 
 from nodeagent import limits
-from nodeagent.control.pace import Bucket, backoff_s, next_index
+from nodeagent.control.pace import Bucket, backoff_s, has_gone_back, next_index
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,15 @@ from nodeagent.control.pace import Bucket, backoff_s, next_index
 )
 def test_index_of_the_next_query(last: int, header: str | None, expected: int) -> None:
     assert expected == next_index(last, header)
+
+
+@pytest.mark.parametrize(
+    ("last", "header", "expected"),
+    [(10, "9", True), (10, "10", False), (10, "11", False), (0, "9", False), (10, "0", False), (10, None, False), (10, "x", False),
+     (10, "9" * 5000, False), (1, "1", False)],
+)  # fmt: skip
+def test_an_index_goes_back_only_to_another_index(last: int, header: str | None, expected: bool) -> None:  # noqa: FBT001 - a table's column
+    assert has_gone_back(last, header) is expected
 
 
 def test_backoff_doubles_to_its_ceiling() -> None:

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from nodeagent.catalog.compiler import capture_of, compile_snapshot
 from nodeagent.catalog.state import CatalogState, parse_hosts, parse_instances
-from nodeagent.control.registration import is_registered, registration_of
+from nodeagent.control.registration import is_marked, is_registered, marker_of, registration_of
 from nodeagent.decide.route import ToService, find_destination
 from nodeagent.model.address import Address, OriginalDst
 from nodeagent.model.service import Host
@@ -55,6 +55,19 @@ def test_a_caller_on_another_host_reaches_a_service_at_the_second_address() -> N
         assert isinstance(found, ToService)
         assert (found.service.name, found.host and found.host.name) == ("db", "host1")
         assert ip in capture_of(snapshot).addresses
+
+
+def test_a_consul_agent_is_told_every_address_and_shows_it() -> None:
+    """As a service, whose tagged addresses take any label, where a Consul node has one address of a family."""
+    body = marker_of(MANY)
+    shown = {"Node": {"Node": "host1", "Address": "10.77.0.1"}, "Service": {**body, "Service": "nodeagent"}, "Checks": []}
+    rows = parse_instances("nodeagent", msgspec.json.encode([shown]))
+    assert rows[0].host.addresses == MANY.host.addresses
+    assert is_marked(MANY, rows)
+    assert not is_marked(config(), rows)
+    assert not is_marked(MANY, ())
+    unmarked = {**shown, "Service": {**body, "Meta": {}}}
+    assert not is_marked(MANY, parse_instances("nodeagent", msgspec.json.encode([unmarked])))
 
 
 def test_a_missing_marker_or_address_or_host_is_not_registered() -> None:

@@ -56,3 +56,14 @@ def test_repr_shows_no_token(tmp_path) -> None:
     token = TokenFile(str(path))
     token.read()
     assert CANARY not in repr(token)
+
+
+def test_a_token_may_be_in_the_environment(monkeypatch) -> None:
+    """The configuration says so, and never holds it; it is read at each use, and shown nowhere."""
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", " canary-token ")
+    token = TokenFile("env:CONSUL_HTTP_TOKEN")
+    assert (token.read(), token.why_none) == ("canary-token", "")
+    assert "canary" not in repr(token)
+    monkeypatch.delenv("CONSUL_HTTP_TOKEN")
+    assert token.read() == ""
+    assert "CONSUL_HTTP_TOKEN is not in the agent's environment" in token.why_none

@@ -11,10 +11,15 @@ from certs.local_ca import LocalCa
 from certs.serial import tag_in
 from certs.spiffe import service_id
 from certs.svid import Svid
-from nodeagent.control.trust import parse_roots
+from nodeagent import limits
+from nodeagent.control.trust import DomainHold, parse_roots
 from nodeagent.errors import CatalogError
+from tests.support.identity_scene import Scene, played
+from tests.support.loop import until
+from tests.support.scripted_catalog import ROOTS
 
 DOMAIN = "11111111-2222-3333-4444-555555555555.consul"
+OTHER = "99999999-2222-3333-4444-555555555555.consul"
 ONE, TWO = (LocalCa.create(DOMAIN, datetime.now(UTC)).cert_pem for _ in range(2))
 
 
@@ -79,3 +84,50 @@ def test_a_certificate_is_distrusted_by_the_data_path_s_rule() -> None:
     assert "root above the certificate" in trust.why_distrusted(svid, "r7")
     revoked = dataclasses.replace(trust, revoked=frozenset({tag_in(svid.serial)}))
     assert "was revoked (serial" in revoked.why_distrusted(svid, "r0")
+
+
+def test_another_trust_domain_is_taken_when_it_has_lasted() -> None:
+    """Names both and says how long; a mistake that is put right meanwhile leaves no trace."""
+    hold = DomainHold(300.0)
+    assert hold.why_held("a.consul", "a.consul", 1000.0) == ""
+    why = hold.why_held("a.consul", "b.consul", 1000.0)
+    assert "trust domain is b.consul now, and was a.consul" in why
+    assert "300 s more" in why
+    assert hold.why_held("a.consul", "a.consul", 1200.0) == ""
+    assert "300 s more" in hold.why_held("a.consul", "b.consul", 1250.0)
+    assert "300 s more" in hold.why_held("a.consul", "c.consul", 1400.0)
+    assert "1 s more" in hold.why_held("a.consul", "c.consul", 1699.0)
+    assert hold.why_held("a.consul", "c.consul", 1700.0) == ""
+
+
+def replace_ca(scene: Scene) -> None:
+    """As a catalog that lost its data."""
+    scene.peer.ca = LocalCa.create(OTHER, datetime.now(UTC))
+    scene.peer.set(ROOTS, scene.peer.roots() | {"TrustDomain": OTHER})
+
+
+def test_it_takes_no_certificate_away_and_is_named() -> None:
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: scene.names() == ["shop"], "the certificate")
+        before = scene.rings[-1]
+        replace_ca(scene)
+        await until(lambda: scene.identity.complaint, "the complaint")
+        assert f"trust domain is {OTHER} now, and was {DOMAIN}" in scene.identity.complaint
+        assert scene.rings[-1] == before
+
+    played(script)
+
+
+def test_it_is_taken_when_it_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Certificates of the new CA are asked for at once."""
+    monkeypatch.setattr(limits, "HOLD_BACK_S", 0.2)
+
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset({"shop"}))
+        await until(lambda: scene.names() == ["shop"], "the certificate")
+        replace_ca(scene)
+        await until(lambda: scene.rings[-1].trust_domain == OTHER and scene.names() == ["shop"], "the new one")
+        assert scene.identity.complaint == ""
+
+    played(script)

@@ -316,3 +316,31 @@ def test_a_token_that_the_catalog_refuses_is_one_problem_with_its_cure(tmp_path)
             assert (body["healthy"], body["warnings"]) == (False, [])
 
     run(scene)
+
+
+def test_connect_that_is_off_is_a_problem_with_its_cure(tmp_path) -> None:
+    """Consul's words of it, and what to do."""
+
+    async def scene() -> None:
+        peer, said = ScriptedCatalog(), "Connect must be enabled in order to use this endpoint"
+        peer.scripts[ROOTS] = lambda _: web.Response(status=500, text=said)
+        async with ControlScene(tmp_path, peer=peer) as playing:
+            body = await told(playing, "problems", "the mesh's roots are not known: no tunnel opens for the catalog answered 500")
+            (line,) = [line for line in body["problems"] if "no tunnel opens" in line]
+            assert said in line
+            assert "connect { enabled = true }" in line
+
+    run(scene)
+
+
+def test_a_catalog_whose_index_went_back_is_a_warning(tmp_path) -> None:
+    """A restored snapshot: everything is read anew, and nothing else would show it."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            playing.peer.scripts[INTENTIONS] = lambda _: web.json_response([], headers={"X-Consul-Index": "3"})
+            playing.peer.allow("shop -> web")  # who waits there asks again
+            await told(playing, "warnings", "the catalog's index went back from")
+
+    run(scene)

@@ -231,3 +231,39 @@ def test_a_refusal_is_complained_of_whatever_else_is_answered() -> None:
         assert (scene.watch.complaint, len(scene.applied)) == ("", 2)
 
     played(script)
+
+
+def test_whoever_waits_for_an_index_that_will_not_come_asks_anew() -> None:
+    """One watch hears that the catalog was replaced; the others wait for an index that is minutes, or for ever, away."""
+
+    async def script(scene: Scene) -> None:
+        scene.peer.index = 90
+        scene.peer.set(NODES, [1])
+        await until(lambda: "91" in scene.indexes(), "the blocking query")
+        scene.peer.index = 3
+        scene.peer.values[NODES] = (3, [2])
+        scene.catalog.note_rewind("/v1/catalog/services", 91, "3")
+        await until(lambda: scene.applied[-1] == b"[2]", "what is there now")
+        assert (scene.watch.error, scene.catalog.failing_since) == ("", None)
+        await until(lambda: scene.indexes()[-1] == "3", "the next query")
+
+    played(script)
+
+
+def test_a_catalog_that_was_away_may_have_been_replaced() -> None:
+    """Its indexes may be lower than before: nothing is to wait for those."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: "10" in scene.indexes(), "the blocking query")
+        port = scene.peer.port
+        scene.peer.scripts[NODES] = lambda request: request.transport.abort() or web.Response()
+        await scene.peer._site.stop()
+        scene.peer.set(NODES, [])
+        await until(lambda: scene.catalog.failing_since, "the outage")
+        scene.peer.scripts.clear()
+        scene.peer.index = 3
+        scene.peer.values[NODES] = (3, [7])
+        await scene.peer.open(port)
+        await until(lambda: scene.applied[-1] == b"[7]", "what is there now")
+
+    played(script)

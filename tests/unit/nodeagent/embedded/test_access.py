@@ -10,7 +10,9 @@ from nodeagent.embedded.access import (
     ReadMesh,
     ReadValues,
     RegisterService,
+    RemoveService,
     SignFor,
+    WriteEntry,
     WriteMesh,
     WriteNode,
     check_access,
@@ -23,40 +25,63 @@ ROOT = Caller("a", "management")
 HOST1 = Caller("b", "node", "host1", ("web",))
 NOTHING = Caller("c", "node", "host1", ())
 LAB = Caller("d", "node", "host1", ("*",))
+WEB = Caller("e", "service", "", ("web",))
+READER = Caller("f", "read")
+CALLERS = (ROOT, HOST1, NOTHING, LAB, WEB, READER)
 
 TABLE = [
-    # act, management, host1 with web, host1 with nothing, host1 with any
-    (ReadMesh(), True, True, True, True),
-    (ReadValues("nodeagent/config/x"), True, True, True, True),
-    (ReadValues("nodeagent"), True, False, False, False),
-    (ReadValues("secret"), True, False, False, False),
-    (ReadValues(""), True, False, False, False),
-    (WriteMesh("config entries"), True, False, False, False),
-    (WriteNode("host1"), True, True, True, True),
-    (WriteNode("host2"), True, False, False, False),
-    (RegisterService("host1", "web"), True, True, False, True),
-    (RegisterService("host1", "payments"), True, False, False, True),
-    (RegisterService("host2", "web"), True, False, False, False),
-    (SignFor("web"), True, True, False, True),
-    (SignFor("payments"), True, False, False, True),
-    (ManageTokens(), True, False, False, False),
+    # act, management, host1 with web, host1 with nothing, host1 with any, web wherever it runs, reading
+    (ReadMesh(), True, True, True, True, True, True),
+    (ReadValues("nodeagent/config/x"), True, True, True, True, True, True),
+    (ReadValues("nodeagent"), True, False, False, False, False, False),
+    (ReadValues("secret"), True, False, False, False, False, False),
+    (ReadValues(""), True, False, False, False, False, False),
+    (WriteMesh("intentions"), True, False, False, False, False, False),
+    (WriteEntry("service-defaults", "web"), True, False, False, False, True, False),
+    (WriteEntry("service-resolver", "web"), True, False, False, False, True, False),
+    (WriteEntry("service-defaults", "payments"), True, False, False, False, False, False),
+    (WriteEntry("service-intentions", "web"), True, False, False, False, False, False),
+    (WriteEntry("proxy-defaults", "global"), True, False, False, False, False, False),
+    (WriteNode("host1"), True, True, True, True, False, False),
+    (WriteNode("host2"), True, False, False, False, False, False),
+    (WriteNode(""), True, False, False, False, False, False),
+    (RegisterService("host1", "web"), True, True, False, True, True, False),
+    (RegisterService("host1", "payments"), True, False, False, True, False, False),
+    (RegisterService("host2", "web"), True, False, False, False, True, False),
+    (RemoveService("host1", "web"), True, True, True, True, True, False),
+    (RemoveService("host1", "payments"), True, True, True, True, False, False),
+    (RemoveService("host2", "web"), True, False, False, False, True, False),
+    (SignFor("web"), True, True, False, True, False, False),
+    (SignFor("payments"), True, False, False, True, False, False),
+    (ManageTokens(), True, False, False, False, False, False),
 ]
 
 
-@pytest.mark.parametrize("caller_number", range(4))
+@pytest.mark.parametrize("caller_number", range(6))
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: str(row[0]))
 def test_who_may_do_what(row, caller_number):
-    caller = (ROOT, HOST1, NOTHING, LAB)[caller_number]
+    caller = CALLERS[caller_number]
     if row[1 + caller_number]:
         check_access(caller, row[0])
     else:
-        with pytest.raises(Forbidden, match="the token of host1"):
+        with pytest.raises(Forbidden, match=f"^{caller} may"):
             check_access(caller, row[0])
 
 
 def test_a_refused_registration_names_both_sides():
     with pytest.raises(Forbidden, match="host1 may not register service payments: it speaks for web"):
         check_access(HOST1, RegisterService("host1", "payments"))
+
+
+def test_every_token_says_what_it_is_for():
+    shown = ["the management token", "the token of host1", "the token of host1", "the token of host1", "the token for web", "the token for reading"]
+    assert [str(caller) for caller in CALLERS] == shown
+
+
+def test_only_a_hosts_token_gets_addresses_by_coming_first():
+    assert [caller.is_unbound for caller in CALLERS] == [False, True, True, True, False, False]
+    with pytest.raises(Forbidden, match="the token for web may not claim"):
+        title_of(WEB, "10.0.0.1", is_host=False)
 
 
 NAMED = Caller("e", "node", "host1", ("web",), ("10.0.0.1", "10.0.0.0/24", "fd00::/64"))

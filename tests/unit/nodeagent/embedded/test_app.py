@@ -209,3 +209,25 @@ def test_parameters_are_known_or_refused():
         check_query([("wait", "1")], ROUTE, "dc1")
     with pytest.raises(BadRequest, match="stands twice"):
         check_query([("index", "1"), ("index", "2")], ROUTE, "dc1")
+
+
+def test_a_token_in_the_query_may_repeat_the_headers_alone():
+    """py-consul registers so; whoever knows both tells no more than the header does."""
+    route = Route("GET", "/v1/x", None)
+    assert check_query([("token", "s")], route, "dc1", "s") == {}
+    for secret in ("", "other"):
+        with pytest.raises(BadRequest, match="ends up in logs"):
+            check_query([("token", "s")], route, "dc1", secret)
+
+
+def test_every_tag_of_the_query_must_be_there(desk):
+    async def talk(ask):
+        for tags in (["a", "b"], ["b"]):
+            service = {"Service": "web", "ID": tags[0], "Port": 80, "Tags": tags}
+            body = json.dumps({"Node": "host1", "Address": "10.0.0.1", "Service": service})
+            await ask("PUT", "/v1/catalog/register", data=body)
+        for path in ("/v1/health/service/web", "/v1/catalog/service/web"):
+            counts = [len(json.loads((await ask("GET", f"{path}?{query}"))[2])) for query in ("tag=a&tag=b", "tag=b", "tag=")]
+            assert counts == [1, 2, 2]
+
+    speak(desk, talk)

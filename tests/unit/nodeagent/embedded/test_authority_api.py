@@ -75,3 +75,9 @@ def test_what_is_no_news_is_not_written(desk):
     before = desk.store.read(newest_index)
     desk.call(authority_api.held, HOST1, {"Certificates": []})
     assert desk.store.read(newest_index) == before
+
+
+def test_roots_as_a_file(desk):
+    shown = desk.call(authority_api.roots, HOST1)
+    assert desk.call(authority_api.roots, HOST1, query={"pem": "0"}) == shown
+    assert desk.call(authority_api.roots, HOST1, query={"pem": "1"}).decode() == shown["Roots"][0]["RootCert"]

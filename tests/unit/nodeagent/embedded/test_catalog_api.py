@@ -109,3 +109,17 @@ def test_the_owner_whose_token_names_an_address_gets_it_and_it_is_said(filled, c
 
 def test_the_leader_is_this_server(desk):
     assert desk.call(catalog_api.leader) == "127.0.0.1:8500"
+
+
+def test_the_token_may_stand_in_a_body_once_more(desk):
+    body = {"node": "host1", "address": "10.0.0.1", "WriteRequest": {"Token": desk.secret}}
+    assert desk.call(catalog_api.register, body=body) is True
+    assert desk.call(catalog_api.deregister, body={"node": "host1", "writerequest": {"Token": desk.secret}}) is True
+    with pytest.raises(BadRequest, match="WriteRequest: only the token of X-Consul-Token") as refused:
+        desk.call(catalog_api.register, body=body | {"WriteRequest": {"Token": "a-secret"}})
+    assert "a-secret" not in str(refused.value)
+
+
+def test_who_asks_for_servers_and_datacenters_is_told_of_this_one(desk):
+    assert desk.call(catalog_api.peers) == [desk.call(catalog_api.leader)]
+    assert desk.call(catalog_api.datacenters) == ["dc1"]

@@ -37,7 +37,7 @@ def test_a_host_writes_none(desk):
 @pytest.mark.parametrize("handler", [config_api.one, config_api.every, config_api.delete])
 def test_an_unknown_kind_is_refused(desk, handler):
     with pytest.raises(BadRequest, match="known: service-intentions"):
-        desk.call(handler, kind="service-router", name="web")
+        desk.call(handler, kind="service-cutter", name="web")
 
 
 def test_an_entry_has_an_index_of_its_own(desk):

@@ -1,5 +1,6 @@
 """The data directory: one server, secrets for the owner alone, files whole or not at all."""
 
+import errno
 import os
 from datetime import UTC, datetime
 
@@ -141,3 +142,16 @@ def test_what_cannot_be_written_leaves_the_old(tmp_path):
     with pytest.raises(OSError, match="directory"):
         write_file(tmp_path / "x", "new", 0o600)
     assert [file.name for file in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_full_disk_is_said_and_the_next_try_is_not_kept_out(tmp_path, monkeypatch):
+    """By the very first thing that is written: whose lock it is."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(CatalogError, match=r"cannot hold a catalog: .*No space left"):
+            lock_data(tmp_path)
+    os.close(lock_data(tmp_path))

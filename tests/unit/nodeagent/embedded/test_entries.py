@@ -2,8 +2,9 @@
 
 import pytest
 
-from nodeagent.embedded.entries import check_kind, normal_entry, normal_source, sorted_sources
+from nodeagent.embedded.entries import CONSULS, KINDS, check_kind, normal_entry, normal_source, sorted_sources
 from nodeagent.embedded.refusal import BadRequest, Missing
+from tests.support.entries import FULL
 
 PERMISSIONS = [{"Action": "allow", "HTTP": {"PathPrefix": "/", "Methods": ["GET"]}}]
 
@@ -14,7 +15,13 @@ def intentions(*sources, **more):
 
 def test_an_unknown_kind_is_refused_naming_the_known_ones():
     with pytest.raises(BadRequest, match="service-intentions, service-defaults, proxy-defaults, mesh"):
-        check_kind("service-router")
+        check_kind("service-raouter")
+
+
+@pytest.mark.parametrize("kind", CONSULS)
+def test_a_kind_that_consul_has_besides_is_said_to_be_missing(kind):
+    with pytest.raises(Missing, match=f"the config entry kind {kind} is not implemented"):
+        check_kind(kind)
 
 
 @pytest.mark.parametrize(
@@ -24,10 +31,26 @@ def test_an_unknown_kind_is_refused_naming_the_known_ones():
         {"Kind": "service-defaults", "Name": "web", "UpstreamConfig": {"Defaults": {"ConnectTimeoutMs": 1}}},
         {"Kind": "proxy-defaults", "Name": "global", "Config": {"protocol": "http"}},
         {"Kind": "mesh", "Name": "mesh", "TLS": {"Incoming": {"TLSMinVersion": "TLSv1_3"}}},
+        {"Kind": "service-router", "Name": "web", "Routes": [{"Match": {"HTTP": {"PathPrefix": "/v2"}}}]},
+        {"Kind": "service-splitter", "Name": "web", "Splits": [{"Weight": 90}, {"Weight": 10, "ServiceSubset": "v2"}]},
+        {"Kind": "service-resolver", "Name": "web", "ConnectTimeout": "1m30s", "Subsets": {"v2": {"Filter": "Service.Meta.v == 1"}}},
+        {"Kind": "jwt-provider", "Name": "okta", "Issuer": "i", "JSONWebKeySet": {"Local": {"JWKS": "eyJrZXlzIjogW119"}}},
     ],
 )
 def test_an_entry_is_kept_as_given(entry):
     assert normal_entry(entry) == entry
+
+
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"service-intentions"}))
+def test_the_full_entry_of_each_kind_is_kept_as_given(kind):
+    assert normal_entry(FULL[kind]) == FULL[kind]
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    """In the words of `nodeagent policy`."""
+    routes = [{"Match": {"HTTP": {"PathExact": "/", "PathPrefix": "/"}}}, {"Destination": {"NumRetries": -1}}]
+    with pytest.raises(BadRequest, match=r"NumRetries.*; .*Match\.HTTP: PathExact and PathPrefix are both set"):
+        normal_entry({"Kind": "service-router", "Name": "web", "Routes": routes})
 
 
 def test_marks_and_nulls_of_a_reader_are_not_kept():
@@ -53,10 +76,14 @@ def test_sources_get_their_precedence_and_order():
     [
         ({}, "'' is no kind"),
         ({"Kind": ["x"]}, "is no kind"),
-        ({"Kind": "service-defaults"}, "missing required field `Name`"),
+        ({"Kind": "service-defaults"}, "Name: is missing"),
         ({"Kind": "service-defaults", "Name": "web", "Protocol": "udp"}, "Protocol"),
         ({"Kind": "service-defaults", "Name": "web", "Protcol": "tcp"}, "did you mean Protocol"),
         ({"Kind": "service-defaults", "Name": "*"}, "Name"),
+        ({"Kind": "service-router", "Name": "web", "Route": []}, "did you mean Routes"),
+        ({"Kind": "service-splitter", "Name": "web", "Splits": []}, "Splits"),
+        ({"Kind": "service-resolver", "Name": "web", "ConnectTimeout": "soon"}, "ConnectTimeout"),
+        ({"Kind": "jwt-provider", "Name": "okta"}, "JSONWebKeySet"),
         ({"Kind": "service-defaults", "Name": "web", "MaxInboundConnections": -1}, "MaxInboundConnections"),
         ({"Kind": "proxy-defaults", "Name": "web"}, "Name"),
         ({"Kind": "mesh", "Name": "x"}, "Name"),
@@ -72,7 +99,7 @@ def test_sources_get_their_precedence_and_order():
             intentions(
                 {"Name": "a", "Permissions": [{"Action": "deny", "HTTP": {"PathExact": "/", "PathPrefix": "/"}}]}
             ),
-            "at most one",
+            "PathExact and PathPrefix are both set",
         ),
         (
             intentions({"Name": "a", "Permissions": [{"Action": "deny", "HTTP": {"Header": [{"Name": "x"}]}}]}),

@@ -3,7 +3,7 @@
 import pytest
 
 from nodeagent import limits
-from nodeagent.embedded import tokens_api
+from nodeagent.embedded import agent_api, catalog_api, config_api, intentions_api, kv_api, tokens_api
 from nodeagent.embedded.asking import authenticate
 from nodeagent.embedded.refusal import BadRequest, Forbidden, Missing, NotFound
 from tests.unit.nodeagent.embedded.desk import HOST1
@@ -26,6 +26,61 @@ def test_a_host_token_names_the_addresses_it_may_claim(desk):
 def test_a_management_token_is_made_and_works(desk):
     made = desk.call(tokens_api.create, body={"Policies": [{"Name": "global-management"}]})
     assert authenticate(desk.server, made["SecretID"]).kind == "management"
+
+
+def test_a_token_for_services_registers_them_where_they_run_and_writes_their_entries(desk):
+    made = desk.call(tokens_api.create, body={"ServiceIdentities": [{"ServiceName": "web"}]})
+    caller = authenticate(desk.server, made["SecretID"])
+    assert (caller.kind, str(caller)) == ("service", "the token for web")
+    for number in (1, 2):
+        desk.call(catalog_api.register, body={"Node": f"host{number}", "Address": f"10.0.0.{number}"})
+        service = {"Service": "web", "ID": "w", "Port": 80}
+        body = {"Node": f"host{number}", "SkipNodeUpdate": True, "Service": service}
+        assert desk.call(catalog_api.register, caller, body) is True
+    assert desk.call(agent_api.register, caller, {"Name": "web", "ID": "x"}, query={"node": "host1"}) == b""
+    assert len(desk.call(agent_api.services, caller, query={"node": "host1"})) == 2
+    assert desk.call(config_api.put, caller, {"Kind": "service-defaults", "Name": "web", "Protocol": "http"}) is True
+    assert desk.call(agent_api.deregister, caller, query={"node": "host1"}, id="x") == b""
+    assert desk.call(catalog_api.deregister, caller, {"Node": "host2", "ServiceID": "w"}) is True
+
+
+def test_a_token_for_services_touches_nothing_else(desk):
+    caller = authenticate(desk.server, desk.call(tokens_api.create, body={"ServiceIdentities": [{"ServiceName": "web"}]})["SecretID"])
+    desk.call(catalog_api.register, body={"Node": "host1", "Address": "10.0.0.1", "Service": {"Service": "db", "ID": "db", "Port": 1}})
+    refused = (
+        (catalog_api.register, {"Node": "host1", "Address": "10.0.0.9"}, {}),
+        (catalog_api.register, {"Node": "host1", "SkipNodeUpdate": True, "Service": {"Service": "db", "ID": "d2"}}, {}),
+        (catalog_api.register, {"Node": "host1", "SkipNodeUpdate": True, "Service": {"Service": "web", "ID": "db"}}, {}),
+        (catalog_api.register, {"Node": "host1", "SkipNodeUpdate": True, "Service": {"Service": "web", "Address": "10.0.0.9"}}, {}),
+        (catalog_api.deregister, {"Node": "host1"}, {}),
+        (catalog_api.deregister, {"Node": "host1", "ServiceID": "db"}, {}),
+        (config_api.put, {"Kind": "service-defaults", "Name": "db"}, {}),
+        (config_api.put, {"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": "*", "Action": "allow"}]}, {}),
+        (agent_api.maintain, {}, {"enable": "true", "node": "host1"}),
+        (kv_api.put, {}, {}),
+        (tokens_api.create, {"Policies": [{"Name": "global-management"}]}, {}),
+    )
+    for handler, body, query in refused:
+        with pytest.raises(Forbidden, match=r"^the token for web may not"):
+            desk.call(handler, caller, body, query, key="x")
+    with pytest.raises(BadRequest, match="the token for web belongs to no host: say which with"):
+        desk.call(agent_api.services, caller)
+    assert list(desk.call(catalog_api.node, node="host1")["Services"]) == ["db"]
+
+
+def test_a_token_for_reading_looks_and_changes_nothing(desk):
+    made = desk.call(tokens_api.create, body={"Policies": [{"Name": "builtin/global-read-only"}]})
+    caller = authenticate(desk.server, made["SecretID"])
+    assert (caller.kind, desk.call(tokens_api.read_self, caller)["Policies"]) == ("read", [{"Name": "builtin/global-read-only"}])
+    desk.call(catalog_api.register, body={"Node": "host1", "Address": "10.0.0.1"})
+    for handler in (catalog_api.nodes, catalog_api.services, intentions_api.every):
+        assert desk.call(handler, caller) == desk.call(handler)
+    for handler, body in (
+        (catalog_api.register, {"Node": "host1", "SkipNodeUpdate": True, "Service": {"Service": "web"}}),
+        (catalog_api.deregister, {"Node": "host1"}), (config_api.put, {"Kind": "mesh"}), (tokens_api.every, {}), (kv_api.read, {}),
+    ):  # fmt: skip
+        with pytest.raises(Forbidden, match=r"^the token for reading may not|may read keys below nodeagent/ only"):
+            desk.call(handler, caller, body, key="secret")
 
 
 def test_the_secret_is_shown_once(desk):
@@ -61,6 +116,7 @@ def test_a_host_manages_no_tokens(desk, handler):
     ("body", "refusal"),
     [
         ({}, BadRequest),
+        ({"Policies": [{"Name": "global-management"}, {"Name": "builtin/global-read-only"}]}, BadRequest),
         (NODE | {"Policies": [{"Name": "global-management"}]}, BadRequest),
         ({"NodeIdentities": [{"NodeName": "a"}, {"NodeName": "b"}]}, BadRequest),
         ({"Policies": [{"Name": "global-management"}], "ServiceIdentities": [{"ServiceName": "x"}]}, BadRequest),

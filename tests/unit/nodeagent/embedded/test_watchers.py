@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from nodeagent import limits
+from nodeagent.embedded.database import EVERYTHING
 from nodeagent.embedded.refusal import TooMany
 from nodeagent.embedded.watchers import Watchers
 
@@ -69,3 +70,15 @@ def test_a_token_has_so_many_places_and_others_have_theirs(monkeypatch):
             pass
     with watchers.place("one"):
         pass
+
+
+def test_a_restore_wakes_everybody():
+    async def run():
+        watchers = Watchers()
+        with watchers.waiting(["service:web"]) as one, watchers.waiting(["kv:a", "kv-prefix:b"]) as other:
+            watchers.wake(["nodes"])
+            assert (one.done(), other.done()) == (False, False)
+            watchers.wake([EVERYTHING])
+            assert (one.done(), other.done()) == (True, True)
+
+    asyncio.run(run())

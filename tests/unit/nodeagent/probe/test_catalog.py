@@ -101,6 +101,20 @@ def test_the_hosts_row(there: Scripted) -> None:
     assert (said.is_marked, said.surplus, said.is_drained) == (False, ("10.0.0.9",), True)
 
 
+def test_the_hosts_row_where_a_consul_agent_keeps_it(there: Scripted) -> None:
+    """Mark and further addresses are in the service of our agent, which is no service to listen for."""
+    agent = {
+        "ID": "nodeagent", "Service": "nodeagent", "Port": 15008, "Meta": {"nodeagent": "15008;v1"},
+        "TaggedAddresses": {"lan_ipv4": {"Address": "192.0.2.1", "Port": 15008}},
+    }  # fmt: skip
+    there.said["/v1/catalog/node/host1"] = (200, {"Node": ROW | {"Meta": None}, "Services": {"nodeagent": agent}})
+    there.said["/v1/health/node/host1"] = (200, [])
+    said = catalog.enrolment(scope(there.url))
+    assert said is not None
+    assert (said.is_marked, said.missing) == (True, ())
+    assert catalog.services(scope(there.url)) == ()
+
+
 def test_services_are_held_against_listeners(there: Scripted) -> None:
     """At the address that they say, or at those of the host."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -163,3 +177,9 @@ def test_a_catalog_that_talks_nonsense_is_told_as_such(there: Scripted, garbage:
     found = look({"token": lambda: catalog.token(seen), "row": lambda: catalog.enrolment(seen), "services": lambda: catalog.services(seen)}, 20)
     assert {name for name, fact in found.items() if isinstance(fact, Blind)} >= {"services"}
     assert all("makes no sense" in fact.why or "404" in fact.why for fact in found.values() if isinstance(fact, Blind))
+
+
+def test_a_token_in_the_environment_is_the_one_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "of-the-environment")
+    table = scope(more='token_file = "env:CONSUL_HTTP_TOKEN"\n').settings.catalog
+    assert catalog._token(table) == "of-the-environment"

@@ -171,3 +171,7 @@ def test_a_port_whose_holder_only_root_sees(monkeypatch: pytest.MonkeyPatch) -> 
         for uid, is_unseen in ((0, False), (1000, True)):
             monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
             assert [use.is_unseen for use in host.ports(scope(more=more)) or () if use.holder] == [is_unseen]
+
+
+def test_a_token_in_the_environment_is_no_file() -> None:
+    assert [file.what for file in host.files(scope(more='token_file = "env:CONSUL_HTTP_TOKEN"\n')) or ()] == ["the configuration", "the operator's token"]

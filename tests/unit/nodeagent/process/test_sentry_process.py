@@ -179,3 +179,13 @@ def test_one_that_cannot_be_started_is_no_reason_to_fail_and_is_tried_again(monk
         await sentry.stop()
 
     run(whole)
+
+
+def test_the_sentry_never_sees_the_catalogs_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks nobody."""
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "canary")
+
+    async def scene() -> None:
+        assert "CONSUL_HTTP_TOKEN" not in SentryProcess(asyncio.get_running_loop(), dict(os.environ))._environ
+
+    run(scene)

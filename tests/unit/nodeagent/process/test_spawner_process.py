@@ -167,3 +167,13 @@ def test_one_that_was_to_be_started_again_is_not_after_a_stop_and_never_beside_a
         assert len(started) == 1
 
     play(script)
+
+
+def test_workers_never_see_the_catalogs_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are forked with the spawner's environment, and ask the catalog nothing."""
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "canary")
+
+    async def scene() -> None:
+        assert "CONSUL_HTTP_TOKEN" not in Scene().spawner._environ
+
+    run(scene)

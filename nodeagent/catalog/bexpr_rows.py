@@ -1,0 +1,167 @@
+"""What a filter expression says of rows: a question that is answered for each, after it was checked against their fields."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, assert_never
+
+import msgspec
+import re2
+
+from nodeagent import limits
+from nodeagent.catalog.bexpr import And, BadFilter, Expression, Match, Not, Operator, Or, parse_filter
+
+Row = Mapping[str, Any]
+Question = Callable[[Row], bool]
+_Ask = Callable[[Any], bool]
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table with keys of its own, such as Meta."""
+
+    of: "Field"
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """A list of tables; a comparison below it holds when it holds for one of them."""
+
+    of: "Fields"
+
+
+Leaf = Literal["text", "number", "truth", "texts"]
+Fields = Mapping[str, "Field"]
+Field = Leaf | Table | Rows | Fields
+
+OPERATORS: dict[str, tuple[Operator, ...]] = {
+    "text": ("==", "!=", "in", "not in", "matches", "not matches"),
+    "number": ("==", "!="),
+    "truth": ("==", "!="),
+    "texts": ("in", "not in", "is empty", "is not empty"),
+    "table": ("in", "not in", "is empty", "is not empty"),
+    "rows": ("is empty", "is not empty"),
+}
+"""What each kind of field can be asked, as with Consul: `"x" in` is a part of a text, a member of a list, a key of a table."""
+
+_EMPTY: dict[str, object] = {"text": "", "number": 0, "truth": False}
+"""What a row leaves out, as Go sees it."""
+_TRUTHS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
+_OPPOSITES: dict[Operator, Operator] = {"!=": "==", "not in": "in", "is not empty": "is empty", "not matches": "matches"}
+
+
+def question(text: str, fields: Fields) -> Question:
+    """Whether a row of such fields is what the filter `text` asks for.
+
+    Raises:
+        BadFilter: not an expression, or it names a field or asks what the field cannot be asked.
+    """
+    return _asked(parse_filter(text), fields)
+
+
+def selectors(fields: Fields) -> dict[str, str]:
+    """Every field that a filter may name, with the kind of its operators; `<any>` stands for a table's keys."""
+    found: dict[str, str] = {}
+    for name, field in fields.items():
+        for path, kind in _below(field):
+            found[f"{name}{path}"] = kind
+    return found
+
+
+def _below(field: Field) -> list[tuple[str, str]]:
+    match field:
+        case str():
+            return [("", field)]
+        case Table(of):
+            return [("", "table"), *((f".<any>{path}", kind) for path, kind in _below(of))]
+        case Rows(of):
+            return [("", "rows"), *((f".{path}", kind) for path, kind in selectors(of).items())]
+        case _:
+            return [(f".{path}", kind) for path, kind in selectors(field).items()]
+
+
+def _asked(tree: Expression, fields: Fields) -> Question:
+    match tree:
+        case Match():
+            return _compared(tree.path, tree, fields)
+        case Not(inner):
+            ask = _asked(inner, fields)
+            return lambda row: not ask(row)
+        case And(parts):
+            every = [_asked(part, fields) for part in parts]
+            return lambda row: all(ask(row) for ask in every)
+        case Or(parts):
+            some = [_asked(part, fields) for part in parts]
+            return lambda row: any(ask(row) for ask in some)
+        case _:
+            assert_never(tree)
+
+
+def _compared(path: Sequence[str], match: Match, field: Field) -> _Ask:
+    """The question about what lies at `path` below a value of the kind `field`."""
+    if not path:
+        return _leaf(match, field)
+    name, rest = path[0], path[1:]
+    match field:
+        case Table(of):
+            inner, absent = _compared(rest, match, of), match.operator in _OPPOSITES or match.operator == "is empty"
+            return lambda value: inner(value[name]) if value and name in value else absent
+        case Rows(of):
+            inner = _compared(path, match, of)
+            return lambda value: any(inner(item) for item in value or ())
+        case str():
+            raise BadFilter(f"{'.'.join(match.path)}: no such field: there is nothing below a {field}")
+        case _ if name in field:
+            inner, empty = _compared(rest, match, field[name]), _EMPTY.get(str(field[name]))
+            return lambda value: inner(value.get(name, empty))
+        case _:
+            raise BadFilter(f"{'.'.join(match.path)}: no such field; here is {', '.join(field)}")
+
+
+def _leaf(match: Match, field: Field) -> _Ask:
+    kind = field if isinstance(field, str) else "table" if isinstance(field, Table) else "rows"
+    can = OPERATORS[kind] if not isinstance(field, Mapping) else ()
+    if match.operator not in can:
+        raise BadFilter(f"{'.'.join(match.path)}: cannot be asked {match.operator}; it can be asked {', '.join(can) or 'nothing'}")
+    if match.operator in _OPPOSITES:
+        ask = _plain(msgspec.structs.replace(match, operator=_OPPOSITES[match.operator]), kind)
+        return lambda value: not ask(value)
+    return _plain(match, kind)
+
+
+def _plain(match: Match, kind: str) -> _Ask:
+    match match.operator:
+        case "==":
+            wanted = _value(match, kind)
+            return lambda value: bool(value == wanted)
+        case "in" if kind == "text":
+            return lambda value: match.value in value
+        case "in":
+            return lambda value: match.value in (value or ())
+        case "is empty":
+            return lambda value: not value
+        case _:
+            pattern = _pattern(match.value)
+            return lambda value: pattern.search(value) is not None
+
+
+def _value(match: Match, kind: str) -> str | int | bool:
+    text, where = match.value, ".".join(match.path)
+    if kind == "number":
+        if not re.fullmatch(r"-?[0-9]{1,18}", text):
+            raise BadFilter(f"{where}: {text!r} is not a whole number")
+        return int(text)
+    if kind == "truth":
+        if text.lower() not in _TRUTHS:
+            raise BadFilter(f"{where}: {text!r} is neither true nor false")
+        return _TRUTHS[text.lower()]
+    return text
+
+
+def _pattern(text: str) -> Any:
+    """RE2's, which is linear in time whatever it says."""
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = limits.FILTER_PATTERN_BYTES
+    try:
+        return re2.compile(text, options)
+    except re2.error as error:
+        said = error.args[0] if error.args else ""
+        raise BadFilter(f"not a pattern of RE2: {said.decode(errors='replace') if isinstance(said, bytes) else said}") from None

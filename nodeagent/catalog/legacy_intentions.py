@@ -1,0 +1,70 @@
+"""Intentions as Consul before 1.9 keeps them, each pair a row of its own; pure."""
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.catalog.consul_rows import name_of, rows_of, short
+from nodeagent.catalog.state import IntentionRow
+from nodeagent.errors import CatalogError
+
+LEGACY_INTENTIONS = "/v1/connect/intentions"
+_UNKNOWN_KIND = "invalid config entry kind"
+_DEFAULT = ("", "default")
+
+
+class LegacyRow(msgspec.Struct, rename="pascal"):
+    """A row of `/v1/connect/intentions`."""
+
+    source_name: str
+    destination_name: str
+    action: str = ""
+    id: str = msgspec.field(default="", name="ID")
+    description: str = ""
+    meta: dict[str, str] | None = None
+    permissions: list[dict[str, object]] | None = None
+    """Newer Consul shows those of its config entries in this answer, too."""
+    source_ns: str = msgspec.field(default="", name="SourceNS")
+    destination_ns: str = msgspec.field(default="", name="DestinationNS")
+    source_partition: str = ""
+    destination_partition: str = ""
+    source_peer: str = ""
+
+    @property
+    def is_of_this_mesh(self) -> bool:
+        """Whether both ends are in the one namespace and partition that a mesh here has."""
+        scopes = (self.source_ns, self.destination_ns, self.source_partition, self.destination_partition)
+        return all(scope in _DEFAULT for scope in scopes) and not self.source_peer
+
+
+def is_unknown_kind(refusal: str) -> bool:
+    """Whether a server has refused a config entry because it keeps none of that kind: Consul 1.8, of service-intentions.
+
+    Its status is 500 for reads and 400 for writes, as for much else.
+    """
+    return _UNKNOWN_KIND in refusal
+
+
+def parse_legacy_intentions(body: bytes) -> tuple[IntentionRow, ...]:
+    """The rows in an answer of `/v1/connect/intentions`, by destination, source and action.
+
+    Raises:
+        CatalogError: not such an answer, longer than the limits, or an action that is neither allow nor deny.
+    """
+    rows = rows_of(body, LegacyRow, LEGACY_INTENTIONS, limits.CATALOG_INTENTIONS)
+    parsed = (_row(row, f"$[{n}]") for n, row in enumerate(rows) if row.is_of_this_mesh)
+    return tuple(sorted(parsed, key=lambda row: (row.destination, row.source, row.action)))
+
+
+def _row(row: LegacyRow, path: str) -> IntentionRow:
+    note, action = "", row.action
+    if row.permissions:
+        note = f"{row.source_name} -> {row.destination_name}: HTTP permissions cannot be met by a connection: it counts as deny"
+        action = "deny"
+    if action not in ("allow", "deny"):
+        raise CatalogError(f"{LEGACY_INTENTIONS}: {path}.Action is {short(row.action)}: it must be allow or deny")
+    return IntentionRow(
+        source=name_of(row.source_name, f"{path}.SourceName", LEGACY_INTENTIONS),
+        destination=name_of(row.destination_name, f"{path}.DestinationName", LEGACY_INTENTIONS),
+        action="allow" if action == "allow" else "deny",
+        note=note,
+    )

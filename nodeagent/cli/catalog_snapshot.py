@@ -1,0 +1,123 @@
+"""`nodeagent catalog snapshot`: the whole catalog as one file, and back."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from nodeagent.cli.render import headers_option, instant, now, output_option, show_json, show_table
+from nodeagent.embedded.archive import COUNTED, About, counts_of, read_about, save, unpack
+from nodeagent.embedded.database import open_database
+from nodeagent.embedded.datadir import DATABASE, TLS_CA, check_directory, lock_data
+from nodeagent.embedded.refusal import Refusal
+from nodeagent.embedded.restore import is_whole, restore
+from nodeagent.errors import CatalogError
+
+SECRET = "It holds the CA's keys: who reads it can speak as every service of the mesh. Mode 0600; keep it as you would a key"  # noqa: S105 - no secret
+
+_file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+
+
+@click.group()
+def snapshot() -> None:
+    """The whole catalog as one file, its CA included: a backup. Works beside a running server."""
+
+
+@snapshot.command("save")
+@_file
+@click.option("--force", is_flag=True, help="Replace the file.")
+@click.pass_obj
+def save_(data: Path, file: Path, *, force: bool) -> None:
+    """Write the catalog as it is at one moment to FILE. Beside a running server, which goes on."""
+    if file.exists() and not force:
+        raise CatalogError(f"{file}: is there already; --force replaces it")
+    _check_own(data)
+    with closing(open_database(data / DATABASE)) as connection:
+        about = save(connection, file, now())
+    click.echo(f"saved: {file}: {_told(about)}")
+    click.echo(SECRET, err=True)
+
+
+@snapshot.command()
+@_file
+@headers_option
+@output_option
+def inspect(file: Path, *, no_headers: bool, output: str) -> None:
+    """What FILE says of itself."""
+    about = read_about(file)
+    if output == "json":
+        said = {name: getattr(about, name) for name in about.__struct_fields__}
+        show_json({"apiVersion": "nodeagent/v1", "snapshot": said})
+        return
+    show_table(("WHAT", "ROWS"), [(name, str(about.rows.get(name, 0))) for name in COUNTED], no_headers=no_headers)
+    click.echo(_told(about))
+
+
+@snapshot.command("restore")
+@_file
+@click.option("--yes", is_flag=True, help="Do it. Without, what it would do is shown only.")
+@click.pass_obj
+def restore_(data: Path, file: Path, *, yes: bool) -> None:
+    """Put FILE in the place of what the catalog holds: all of it or nothing, also beside a running server.
+
+    In a catalog of the same trust domain tokens, CA and revocations stay as they are, and the index goes on. An empty directory gets
+    everything, and the snapshot's index.
+    """
+    held = _lock_unless_served(data)
+    try:
+        with unpack(file, data) as (raw, about), closing(open_database(data / DATABASE, create=True)) as connection:
+            whole, before = is_whole(connection, about), counts_of(connection)
+            show_table(("WHAT", "NOW", "THEN"), _changes(before, about, whole=whole))
+            click.echo(_told(about))
+            if not yes:
+                click.echo(f"nothing was changed; to do it: nodeagent catalog --data {data} snapshot restore {file} --yes", err=True)
+                return
+            restore(connection, raw, about)
+    except (Refusal, sqlite3.Error) as error:
+        raise CatalogError(f"{data}: {error}") from error
+    finally:
+        if held is not None:
+            os.close(held)
+    click.echo(f"restored: {file}")
+    click.echo(_after(data, about, whole=whole), err=True)
+
+
+def _lock_unless_served(data: Path) -> int | None:
+    """Keeps a server from starting meanwhile; None: one runs, and goes on."""
+    if (data / DATABASE).exists():
+        _check_own(data)
+        try:
+            return lock_data(data)
+        except CatalogError:
+            return None
+    return lock_data(data)
+
+
+def _check_own(data: Path) -> None:
+    try:
+        check_directory(data)
+    except OSError as error:
+        raise CatalogError(f"{data}: {error.strerror}") from error
+
+
+def _changes(before: dict[str, int], about: About, *, whole: bool) -> list[tuple[str, str, str]]:
+    stays = () if whole else ("tokens", "roots")
+    return [(name, str(before[name]), str(before[name] if name in stays else about.rows.get(name, 0))) for name in COUNTED]
+
+
+def _told(about: About) -> str:
+    return (
+        f"catalog of {about.trust_domain} in {about.datacenter}, taken {instant(about.taken_at)}, index {about.index},"
+        f" {about.size // 1024} KiB"
+    )
+
+
+def _after(data: Path, about: About, *, whole: bool) -> str:
+    if not whole:
+        return "tokens, CA and revocations are those of before"
+    return (
+        f"start it with --datacenter {about.datacenter}; it is the same CA as then ({data / TLS_CA} is written at the start). Tokens are"
+        f" those of {instant(about.taken_at)}: what was revoked since is to be revoked again"
+    )

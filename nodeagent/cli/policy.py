@@ -1,0 +1,278 @@
+"""`nodeagent policy`: entries of every kind, from files into the catalog and back."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from nodeagent import limits
+from nodeagent.catalog.policy.entries import INTENTIONS, KINDS, Entry, Key, find_kind, unacted
+from nodeagent.catalog.policy.references import reference_faults
+from nodeagent.cli import completion
+from nodeagent.cli.catalog_api import config_option, open_operator, token_option
+from nodeagent.cli.main import EXIT_FAILED
+from nodeagent.cli.policy_change import (
+    FAILED,
+    Step,
+    carry_out,
+    check_plan,
+    find_actor,
+    plan_changes,
+    plan_removal,
+)
+from nodeagent.cli.policy_files import STDIN, Given, read_given
+from nodeagent.cli.policy_show import (
+    show_diff,
+    show_done,
+    show_entries,
+    show_faults,
+    show_history,
+    show_list,
+    show_plan,
+)
+from nodeagent.cli.policy_store import PolicyStore
+from nodeagent.cli.render import headers_option, output_option, show_json, warn
+from nodeagent.errors import CatalogError, NotInCatalog, PolicyError
+
+Command = Callable[..., None]
+_document_option = click.option(
+    "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="In which form.",
+)  # fmt: skip
+_dry_option = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
+
+
+def _files(*, required: bool) -> Callable[[Command], Command]:
+    return click.option(
+        "-f", "--file", "files", multiple=True, required=required, metavar="FILE", type=click.Path(path_type=str, allow_dash=True),
+        help=f"YAML or JSON, of one or several entries; a directory with such files; {STDIN} for standard input. Can be repeated.",
+    )  # fmt: skip
+
+
+def _kind(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """click's: the kind, else a usage error with those that there are."""
+    try:
+        return value and find_kind(value).name
+    except PolicyError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _kinds(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
+def _key_arguments(*, required: bool) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        named = click.argument("name", required=False, shell_complete=completion.services)(command)
+        return click.argument("kind", required=required, callback=_kind, shell_complete=_kinds)(named)
+
+    return decorate
+
+
+@click.group()
+def policy() -> None:
+    """What holds in the mesh: intentions, defaults, routes, splits, resolvers and the rest, from files into the catalog.
+
+    An entry has a Kind, a Name and what Consul's entry of that kind has; keys may be written as PathPrefix or path_prefix.
+    Kinds that Consul has not (mirror, fault, retry-budget, rate-limit) are kept in its KV store below nodeagent/config/.
+    """
+
+
+@policy.command()
+@_files(required=True)
+@_dry_option
+@output_option
+@token_option
+@config_option
+def apply(*, files: Sequence[str], dry_run: bool, output: str, token_file: Path | None, config_path: Path) -> None:
+    """Make the catalog say what the files say; what they do not name stays as it is.
+
+    All are checked before anything is written, each by itself and all together with what the catalog has. What others
+    refer to is written first. An entry that somebody else changes meanwhile is not written over; with a ModifyIndex in its
+    document (as `get` shows it) also since that was read.
+
+    Exit status: 0 all of it holds now, 1 something was refused or fails; what became of each entry is told.
+    """
+    given, store = read_given(files), PolicyStore(open_operator(config_path, token_file))
+    current = store.read_all()
+    steps = plan_changes(_entries(given), current)
+    doubts = check_plan(steps, current, store.services())
+    _finish(store, steps, doubts, output, dry_run=dry_run)
+
+
+@policy.command()
+@_key_arguments(required=False)
+@_files(required=False)
+@_dry_option
+@output_option
+@token_option
+@config_option
+def delete(  # noqa: PLR0913 - click passes each option by name
+    *, kind: str | None, name: str | None, files: Sequence[str], dry_run: bool, output: str, token_file: Path | None, config_path: Path
+) -> None:
+    """Delete one entry by KIND and NAME, or all that the files name. What others still need is refused."""
+    if bool(kind and name) == bool(files):
+        raise click.UsageError("give KIND and NAME, or --file")
+    keys = list(read_given(files)) if files else [Key(kind or "", name or "")]
+    store = PolicyStore(open_operator(config_path, token_file))
+    current = store.read_all()
+    missing = [str(key) for key in keys if key not in current]
+    if missing:
+        raise NotInCatalog(f"there is no {', no '.join(missing)}; see: nodeagent policy list")
+    steps = plan_removal(keys, current)
+    doubts = check_plan(steps, current, store.services())
+    _finish(store, steps, doubts, output, dry_run=dry_run)
+
+
+@policy.command()
+@_key_arguments(required=True)
+@_document_option
+@token_option
+@config_option
+def get(*, kind: str, name: str | None, output: str, token_file: Path | None, config_path: Path) -> None:
+    """Print the entry NAME of KIND, or all of KIND, as documents that `apply` takes."""
+    store = PolicyStore(open_operator(config_path, token_file))
+    stored = store.read(Key(kind, name)) if name else None
+    if name and stored is None:
+        raise NotInCatalog(f"there is no {kind} {name}; see: nodeagent policy list {kind}")
+    show_entries([stored] if stored else store.read_kind(kind), output)
+
+
+@policy.command("list")
+@click.argument("kind", required=False, callback=_kind, shell_complete=_kinds)
+@headers_option
+@output_option
+@token_option
+@config_option
+def list_(*, kind: str | None, no_headers: bool, output: str, token_file: Path | None, config_path: Path) -> None:
+    """All entries of the catalog, or those of KIND, and whether agents act on them yet."""
+    store = PolicyStore(open_operator(config_path, token_file))
+    found = store.read_kind(kind) if kind else list(store.read_all().values())
+    show_list(found, store, output, no_headers=no_headers)
+
+
+@policy.command()
+@_files(required=True)
+@click.option("--online", is_flag=True, help="Also against what the catalog has, as `apply` would; changes nothing.")
+@output_option
+@token_option
+@config_option
+def validate(*, files: Sequence[str], online: bool, output: str, token_file: Path | None, config_path: Path) -> None:
+    """Exit 0 when the files are sound; else all that is wrong, each with file, line, entry and path.
+
+    Without --online nobody is asked: circles and protocols are checked as far as the files speak of them.
+    """
+    try:
+        given = read_given(files)
+        doubts = _check_online(given, config_path, token_file) if online else _check_offline(given)
+    except PolicyError as error:
+        show_faults(error.faults, output)
+        raise SystemExit(EXIT_FAILED) from None
+    _warn(doubts)
+    if output == "json":
+        show_json({"apiVersion": "nodeagent/v1", "valid": True, "entries": len(given), "faults": [], "warnings": doubts})
+    else:
+        click.echo(f"{len(given)} {'entry' if len(given) == 1 else 'entries'}, valid")
+
+
+@policy.command()
+@_files(required=True)
+@click.option(
+    "--against", multiple=True, metavar="FILE", type=click.Path(path_type=str), help="Compare with these files instead of the catalog."
+)
+@output_option
+@token_option
+@config_option
+def diff(*, files: Sequence[str], against: Sequence[str], output: str, token_file: Path | None, config_path: Path) -> None:
+    """How the catalog differs from what the files say.
+
+    Exit status: 0 it does not, 1 it does, or the files are not sound.
+    """
+    given = read_given(files)
+    if against:
+        old = read_given(against)
+        pairs = [(key, old[key].entry.said if key in old else None, each.entry.said) for key, each in given.items()]
+    else:
+        store = PolicyStore(open_operator(config_path, token_file))
+        stored = {key: store.read(key) for key in given}
+        pairs = [(key, found.body if (found := stored[key]) else None, each.entry.said) for key, each in given.items()]
+    if show_diff(pairs, output):
+        raise SystemExit(EXIT_FAILED)
+
+
+@policy.command()
+@_key_arguments(required=False)
+@click.option("--text", is_flag=True, help="With what each change changed.")
+@headers_option
+@output_option
+@token_option
+@config_option
+def history(  # noqa: PLR0913 - click passes each option by name
+    *, kind: str | None, name: str | None, text: bool, no_headers: bool, output: str, token_file: Path | None, config_path: Path
+) -> None:
+    """Who changed which entry, and when: all of them, those of KIND, or the one NAME.
+
+    Changes that were made neither by this command nor by `nodeagent intention` are shown as external, between the two
+    moments that are known.
+    """
+    store = PolicyStore(open_operator(config_path, token_file))
+    if kind and name:
+        key, stored = Key(kind, name), store.read(Key(kind, name))
+        trails, current = {key: store.read_trail(key)[0]}, {key: stored} if stored else {}
+    else:
+        trails = {key: trail for key, trail in store.read_trails().items() if kind in (None, key.kind)}
+        current = {key: stored for key, stored in store.read_all().items() if kind in (None, key.kind)}
+    show_history(trails, current, output, with_text=text, no_headers=no_headers)
+
+
+def _entries(given: dict[Key, Given]) -> dict[Key, Entry]:
+    return {key: each.entry for key, each in given.items()}
+
+
+def _check_offline(given: dict[Key, Given]) -> list[str]:
+    specs = {key: each.entry.spec for key, each in given.items()}
+    faults = reference_faults(specs, is_all=False)
+    if faults:
+        raise PolicyError(*faults)
+    entries = [each.entry for each in given.values()]
+    return [*(doubt for entry in entries for doubt in entry.doubts), *unacted(entries)]
+
+
+def _check_online(given: dict[Key, Given], config_path: Path, token_file: Path | None) -> list[str]:
+    store = PolicyStore(open_operator(config_path, token_file))
+    current = store.read_all()
+    return check_plan(plan_changes(_entries(given), current), current, store.services())
+
+
+def _warn(doubts: Sequence[str]) -> None:
+    """The first of them; all are in the answer for programs."""
+    for doubt in doubts[: limits.POLICY_FAULTS]:
+        warn(doubt)
+    if len(doubts) > limits.POLICY_FAULTS:
+        warn(f"{len(doubts) - limits.POLICY_FAULTS} more, all of them with -o json")
+
+
+def _place_doubts(store: PolicyStore, steps: Sequence[Step]) -> list[str]:
+    """What is not in force because of where this catalog makes us keep it."""
+    found = [str(step.key) for step in steps if step.after and step.key.kind == INTENTIONS and store.is_in_kv(INTENTIONS)]
+    if not found:
+        return []
+    why = f"this Consul has no {INTENTIONS}, and agents do not read them in the KV store yet"
+    return [f"not in force: {why}; `nodeagent intention` writes the rows that it has: {', '.join(found)}"]
+
+
+def _finish(store: PolicyStore, steps: Sequence[Step], doubts: Sequence[str], output: str, *, dry_run: bool) -> None:
+    """Shows or does what was planned, and ends the command by what became of it."""
+    doubts = [*doubts, *_place_doubts(store, steps)]
+    _warn(doubts)
+    if dry_run:
+        show_plan(steps, doubts, output)
+        failed = any(step.result in FAILED for step in steps)
+    else:
+        done = carry_out(store, steps, find_actor(store))
+        show_done(done, doubts, output)
+        with suppress(CatalogError):  # what was asked for is done; the next one who may will prune
+            store.prune_trails()
+        failed = any(each.result in FAILED for each in done)
+    if failed:
+        raise SystemExit(EXIT_FAILED)

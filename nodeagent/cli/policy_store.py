@@ -1,0 +1,276 @@
+"""Where entries are kept: Consul's config entries, or the KV store for kinds that the catalog has not."""
+
+import base64
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.catalog.policy.audit import Act, Actor, Change, Trail, extended, parse_trail
+from nodeagent.catalog.policy.entries import KINDS, OWN_PREFIX, Entry, Key, read_entry
+from nodeagent.cli.catalog_api import Client, segment
+from nodeagent.errors import CatalogError, NotInCatalog, PolicyError
+
+R = TypeVar("R")
+S = TypeVar("S")
+_AUDIT = "nodeagent/audit"
+_UNKNOWN_KIND = ("invalid config entry kind", "is no kind of config entry")
+"""Consul's words for a kind that it has not, and the embedded catalog's."""
+_TOKEN_CHARS = 64
+_BUSY = "answered 429 "
+_MARKS = ("CreateIndex", "ModifyIndex", "Hash")
+_TRIES = 5  # of a trail against other writers
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An entry of the catalog."""
+
+    key: Key
+    body: dict[str, Any]
+    """What it says; as it came, where this version does not understand it."""
+    index: int
+    entry: Entry | None
+    """None: this version does not understand it."""
+
+
+class PolicyStore:
+    """The entries of one catalog, for one command; remembers which kinds it has not."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._in_kv = {kind.name: True for kind in KINDS.values() if kind.is_own}
+
+    def place(self, kind: str) -> str:
+        """Where entries of a kind are: `config`, or the prefix in the KV store."""
+        return f"{OWN_PREFIX}/{kind}" if self.is_in_kv(kind) else "config"
+
+    def is_in_kv(self, kind: str) -> bool:
+        """Whether the catalog has no such kind of config entry; asks it where that is not known yet."""
+        if kind not in self._in_kv:
+            self._read_config(kind)
+        return self._in_kv[kind]
+
+    def read_all(self) -> dict[Key, Stored]:
+        """Every entry of every kind."""
+        return {stored.key: stored for kind in KINDS for stored in self.read_kind(kind)}
+
+    def read_kind(self, kind: str) -> list[Stored]:
+        """Every entry of a kind, by name."""
+        rows = [] if self._in_kv.get(kind) else self._read_config(kind)
+        if not self._in_kv[kind]:
+            return _by_name(_stored(kind, row, _index(row)) for row in rows)
+        found = self._read_values(f"{OWN_PREFIX}/{kind}/")
+        return _by_name(_stored(kind, _table(value), index, name) for name, (value, index) in found.items())
+
+    def read(self, key: Key) -> Stored | None:
+        """One entry."""
+        try:
+            if self.is_in_kv(key.kind):
+                value = _only(_values(self._ask("GET", self._kv_path(key))))
+                return _stored(key.kind, _table(value.content), value.modify_index, key.name)
+            row = _only(_entries([self._ask("GET", self._config_path(key))]))
+            return _stored(key.kind, row, _index(row))
+        except NotInCatalog:
+            return None
+
+    def write(self, entry: Entry, index: int) -> bool:
+        """Whether the entry was written: it was not, if its index is not `index` any more; 0: there was none.
+
+        Without the only namespace and partition: Consul's community edition refuses to hear of them.
+
+        Raises:
+            CatalogError: refused, or out of reach.
+        """
+        if self.is_in_kv(entry.key.kind):
+            return self._ask("PUT", self._kv_path(entry.key), entry.said, cas=str(index)) is not False
+        return self._ask("PUT", "/v1/config", entry.said, cas=str(index)) is not False
+
+    def delete(self, key: Key, index: int) -> bool:
+        """Whether the entry was deleted; as `write`."""
+        path = self._kv_path(key) if self.is_in_kv(key.kind) else self._config_path(key)
+        return self._ask("DELETE", path, cas=str(index)) is not False
+
+    def services(self) -> list[str]:
+        """The services that the catalog knows."""
+        return list(_shaped(self._ask("GET", "/v1/catalog/services") or {}, dict[str, Any]))
+
+    def token(self) -> str:
+        """The accessor of the token that is sent; empty where the catalog does not tell."""
+        try:
+            return str(_shaped(self._ask("GET", "/v1/acl/token/self"), dict[str, Any]).get("AccessorID", ""))[:_TOKEN_CHARS]
+        except CatalogError:
+            return ""
+
+    # --- trails ------------------------------------------------------------------------------------------------------
+
+    def read_trail(self, key: Key) -> tuple[Trail, int]:
+        """The trail of an entry, and its index."""
+        try:
+            value = _only(_values(self._ask("GET", _trail_path(key))))
+        except NotInCatalog:
+            return Trail(), 0
+        return parse_trail(value.content), value.modify_index
+
+    def read_trails(self) -> dict[Key, Trail]:
+        """Every trail."""
+        found = self._read_values(f"{_AUDIT}/")
+        named = {tuple(name.split("/", 1)): parse_trail(value) for name, (value, _) in found.items() if "/" in name}
+        return {Key(kind, name): trail for (kind, name), trail in named.items()}
+
+    def record(self, key: Key, change: Change) -> None:
+        """Puts a change into the trail of its entry.
+
+        Raises:
+            CatalogError: it was not taken.
+        """
+        for _ in range(_TRIES):
+            trail, index = self.read_trail(key)
+            if self._ask("PUT", _trail_path(key), msgspec.to_builtins(extended(trail, change)), cas=str(index)) is not False:
+                return
+        raise CatalogError(f"the trail of {key} was changed by others {_TRIES} times")
+
+    def prune_trails(self) -> None:
+        """Removes the trails that rested longest, where there are too many."""
+        if len(self._keys(f"{_AUDIT}/")) <= limits.POLICY_TRAILS:
+            return
+        trails = self.read_trails()
+        rested = sorted(trails, key=lambda key: trails[key].changes[-1].at if trails[key].changes else 0.0)
+        for key in rested[: len(rested) - limits.POLICY_TRAILS]:
+            self._ask("DELETE", _trail_path(key))
+
+    def _ask(self, method: str, path: str, body: object = None, **query: str) -> Any:
+        """As the client's; again after a while where the catalog takes no more writes of one token for now."""
+        for _ in range(limits.POLICY_BUSY_TRIES):
+            try:
+                return self._client.ask(method, path, body, **query)
+            except CatalogError as error:
+                if _BUSY not in str(error):
+                    raise
+            time.sleep(limits.POLICY_BUSY_S)
+        return self._client.ask(method, path, body, **query)
+
+    # --- the two places ----------------------------------------------------------------------------------------------
+
+    def _read_config(self, kind: str) -> list[dict[str, Any]]:
+        try:
+            rows = _entries(self._ask("GET", f"/v1/config/{kind}") or [])
+        except NotInCatalog:
+            rows = []
+        except CatalogError as error:
+            if not any(words in str(error) for words in _UNKNOWN_KIND):
+                raise
+            self._in_kv[kind] = True
+            return []
+        self._in_kv[kind] = False
+        return rows
+
+    def _read_values(self, prefix: str) -> dict[str, tuple[bytes, int]]:
+        """What is below a prefix, by the rest of the key."""
+        try:
+            rows = _values(self._ask("GET", f"/v1/kv/{prefix}", recurse="true"))
+        except NotInCatalog:
+            return {}
+        return {row.key.removeprefix(prefix): (row.content, row.modify_index) for row in rows}
+
+    def _keys(self, prefix: str) -> list[str]:
+        try:
+            return _shaped(self._ask("GET", f"/v1/kv/{prefix}", keys="true"), list[str])
+        except NotInCatalog:
+            return []
+
+    @staticmethod
+    def _kv_path(key: Key) -> str:
+        return f"/v1/kv/{OWN_PREFIX}/{key.kind}/{segment(key.name)}"
+
+    @staticmethod
+    def _config_path(key: Key) -> str:
+        return f"/v1/config/{key.kind}/{segment(key.name)}"
+
+
+def change_of(before: Stored | None, after: Entry | None, at: float, by: Actor) -> Change | None:
+    """What a change of an entry is in its trail; None where nothing changed."""
+    from nodeagent.catalog.policy.texts import hash_of, text_of  # noqa: PLC0415 - YAML, which most commands do not need
+
+    old, new = before.body if before else None, after.said if after else None
+    if hash_of(old) == hash_of(new):
+        return None
+    act: Act = "deleted" if new is None else "changed" if old is not None else "created"
+    texts = [text_of(body) if body is not None else "" for body in (old, new)]
+    return Change(at, by, act, hash_of(old), hash_of(new), *texts)
+
+
+def _by_name(found: Iterable[Stored]) -> list[Stored]:
+    return sorted(found, key=lambda stored: stored.key)
+
+
+def _trail_path(key: Key) -> str:
+    return f"/v1/kv/{_AUDIT}/{key.kind}/{segment(key.name)}"
+
+
+class _Value(msgspec.Struct, rename="pascal"):
+    """A row of the KV store."""
+
+    key: str
+    modify_index: int
+    value: str | None = None
+
+    @property
+    def content(self) -> bytes:
+        """What it holds; what is no base64 holds nothing."""
+        try:
+            return base64.b64decode(self.value or "")
+        except ValueError:
+            return b""
+
+
+def _values(answer: object) -> list[_Value]:
+    return _shaped(answer, list[_Value])
+
+
+def _entries(answer: object) -> list[dict[str, Any]]:
+    return _shaped(answer, list[dict[str, Any]])
+
+
+def _only(rows: list[R]) -> R:
+    if len(rows) != 1:
+        raise CatalogError(f"the catalog's answer is not Consul's: {len(rows)} rows for one key")
+    return rows[0]
+
+
+def _index(row: dict[str, Any]) -> int:
+    return _shaped(row.get("ModifyIndex", 0), int)
+
+
+def _shaped(answer: object, shape: type[S]) -> S:
+    """An answer in the shape that Consul's has.
+
+    Raises:
+        CatalogError: it has another.
+    """
+    try:
+        return msgspec.convert(answer, shape)
+    except msgspec.ValidationError as error:
+        raise CatalogError(f"the catalog's answer is not Consul's: {error}") from None
+
+
+def _table(value: bytes) -> dict[str, Any]:
+    """What a key holds, when it is an object; else an empty one."""
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _stored(kind: str, row: dict[str, Any], index: int, name: str = "") -> Stored:
+    """A row of the catalog; what this version does not understand stays as it came."""
+    try:
+        entry = read_entry(row)
+        return Stored(Key(kind, name or entry.key.name), entry.said, index, entry)
+    except PolicyError:
+        return Stored(Key(kind, name or str(row.get("Name", ""))), {k: v for k, v in row.items() if k not in _MARKS}, index, None)

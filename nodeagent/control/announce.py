@@ -1,0 +1,135 @@
+"""This host in the catalog: its row where we keep it, or a service told to the local Consul agent, which keeps the row itself."""
+
+import asyncio
+from collections.abc import Callable
+
+import aiohttp
+import msgspec
+
+from nodeagent import limits
+from nodeagent.catalog.state import MARKER_SERVICE, InstanceRow, parse_instances
+from nodeagent.config import Config
+from nodeagent.control.consul import Catalog, CatalogRefused
+from nodeagent.control.registration import is_marked, is_registered, marker_of, registration_of
+from nodeagent.errors import CatalogError
+from nodeagent.model.service import Host
+from nodeagent.observe.log import open_log
+
+_SELF, _REGISTER, _MARKERS = "/v1/agent/self", "/v1/agent/service/register", f"/v1/health/service/{MARKER_SERVICE}"
+_NOT_SERVED = (404, 405, 501)
+_LOOK_S = 0.1
+
+_log = open_log()
+
+
+class _AgentConfig(msgspec.Struct, rename="pascal"):
+    node_name: str = ""
+    datacenter: str = ""
+    node_id: str = msgspec.field(default="", name="NodeID")
+    """Of an agent that keeps its node's row in the catalog; the embedded catalog has none."""
+
+
+class _AgentSelf(msgspec.Struct, rename="pascal"):
+    config: _AgentConfig
+
+
+class Announcer:
+    """Owned by the follower. Both checks raise CatalogError where this host is not in the catalog as it is, and say why."""
+
+    def __init__(self, config: Config, catalog: Catalog, elapsed: Callable[[], float]) -> None:
+        self._config = config
+        self._catalog = catalog
+        self._elapsed = elapsed
+        self._has_agent: bool | None = None
+        """Whether the catalog is the local agent of a Consul; None: not asked yet."""
+        self._registered_at = self._answered_at = -limits.CATALOG_COMPLAIN_S
+
+    @property
+    def is_told_agent(self) -> bool:
+        """Whether the catalog is known to be this host's Consul agent."""
+        return bool(self._has_agent)
+
+    async def check_hosts(self, hosts: tuple[Host, ...], markers: tuple[InstanceRow, ...]) -> None:
+        """After each answer with all hosts. A refusal is shown, and tried again with the next answer."""
+        if is_registered(self._config, hosts) or is_marked(self._config, markers):
+            return
+        if self._has_agent is None:
+            self._has_agent = await self._find_agent()
+        if self._has_agent:
+            await self._tell_agent()
+        else:
+            await self._register(hosts)
+
+    async def check_markers(self, rows: tuple[InstanceRow, ...]) -> None:
+        """After each answer with all hosts' markers: what was lost, or changed, is told again."""
+        if self._has_agent and not is_marked(self._config, rows):
+            await self._tell_agent()
+
+    async def _find_agent(self) -> bool:
+        """Whether a Consul agent answers, and is this host's own.
+
+        Raises:
+            CatalogError: it is another host's, of another datacenter, or may not be asked.
+        """
+        name, datacenter = self._config.host.name, self._config.host.datacenter
+        try:
+            found = msgspec.json.decode((await self._catalog.read(_SELF)).body, type=_AgentSelf).config
+        except CatalogRefused as error:
+            if error.status in _NOT_SERVED:
+                return False
+            cure = f'; the token needs agent "{name}" {{ policy = "read" }}' if "Permission denied" in str(error) else ""
+            raise CatalogError(f"this host could not be registered: {error}{cure}") from error
+        except CatalogError as error:
+            raise CatalogError(f"this host could not be registered: {error}") from error
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise CatalogError(f"{_SELF}: {error}") from error
+        if not found.node_id:
+            return False
+        if found.node_name != name:
+            cure = "give the address of this host's own agent, or its name as host.name"
+            raise CatalogError(f"catalog.address leads to the Consul agent of {found.node_name!r}, and this host is {name!r}: {cure}")
+        if found.datacenter != datacenter:
+            raise CatalogError(f"host.datacenter is {datacenter!r}, and the Consul agent's is {found.datacenter!r}: give that")
+        return True
+
+    async def _tell_agent(self) -> None:
+        """Tells the local agent, and waits until its servers show it, which takes milliseconds."""
+        try:
+            await self._catalog.put(_REGISTER, marker_of(self._config))
+        except CatalogError as error:
+            self._has_agent = None  # it may be another catalog by now
+            raise CatalogError(f"this host could not be registered: {error}") from error
+        end = self._elapsed() + limits.MARKER_SHOWN_S
+        while not is_marked(self._config, parse_instances(MARKER_SERVICE, (await self._catalog.read(_MARKERS)).body)):
+            if self._elapsed() >= end:
+                raise CatalogError(
+                    f"the Consul agent was told that this host takes tunnels, and its servers do not show it; may this host's token "
+                    f'write and read service "{MARKER_SERVICE}", and read its node?'
+                )
+            await asyncio.sleep(_LOOK_S)
+        _log.info("host_registered", host=self._config.host.name, by="agent")
+
+    async def _register(self, hosts: tuple[Host, ...]) -> None:
+        """Puts this host's row back.
+
+        A row that is there and differs is replaced once a minute: two machines of one name would otherwise replace
+        each other's for ever, and wake every host of the mesh each time.
+        """
+        name, now = self._config.host.name, self._elapsed()
+        if any(host.name == name for host in hosts) and now - self._registered_at < limits.CATALOG_COMPLAIN_S:
+            is_answered = self._answered_at == self._registered_at
+            somebody = "was changed by somebody; has another machine this name?"
+            unsure = "differs: the last write of it got no answer, or another machine has this name"
+            raise CatalogError(f"the catalog's row of {name} {somebody if is_answered else unsure}")
+        before, self._registered_at = self._registered_at, now
+        try:
+            await self._catalog.put("/v1/catalog/register", registration_of(self._config))
+        except CatalogError as error:
+            is_unsent = isinstance(error.__cause__, aiohttp.ClientConnectorError)
+            if is_unsent or isinstance(error, CatalogRefused):  # else it may be written all the same
+                self._registered_at = before
+            if isinstance(error, CatalogRefused):
+                self._has_agent = None  # it may be another catalog by now
+            raise CatalogError(f"this host could not be registered: {error}") from error
+        self._answered_at = now
+        _log.info("host_registered", host=name)

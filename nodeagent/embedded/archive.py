@@ -1,0 +1,183 @@
+"""A catalog as one file: everything of one moment, with a digest. It holds the CA's keys, so it is its owner's alone."""
+
+import hashlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from nodeagent.embedded.database import open_database
+from nodeagent.errors import CatalogError
+
+_MAGIC = b"nodeagent catalog snapshot 1\n"
+_HEAD_BYTES = 64 * 1024
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+COUNTED = ("nodes", "services", "entries", "kv", "tokens", "roots")
+
+
+class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a snapshot says of itself; the last line before the database's bytes."""
+
+    index: int
+    trust_domain: str
+    datacenter: str
+    taken_at: float
+    """Unix seconds."""
+    rows: dict[str, int]
+    """How many there are, by table."""
+    size: int
+    """Bytes of the database."""
+    sha256: str
+    """Of these bytes."""
+
+
+def save(connection: sqlite3.Connection, path: Path, now: float) -> About:
+    """Writes the catalog as it is at one moment, while others write; the file is there whole or not at all.
+
+    Raises:
+        CatalogError: it cannot be read or written.
+    """
+    raw, fresh = path.with_name(f"{path.name}.db.new"), path.with_name(f"{path.name}.new")
+    before = os.umask(0o077)
+    try:
+        _remove(raw, fresh)
+        os.close(os.open(raw, _NEW, 0o600))  # ours before SQLite opens it by name: nobody's link leads the CA's keys elsewhere
+        connection.execute("VACUUM INTO ?", (str(raw),))
+        about = _about(raw, now)
+        _write(fresh, raw, about)
+        fresh.rename(path)
+        _keep_name(path.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise CatalogError(f"{path}: the snapshot cannot be written: {error}") from error
+    finally:
+        os.umask(before)
+        _remove(raw, fresh)
+    return about
+
+
+def read_about(path: Path) -> About:
+    """What the file at `path` says of itself; only `unpack` looks whether it is whole.
+
+    Raises:
+        CatalogError: not a snapshot, or it cannot be read.
+    """
+    with _opened(path) as (_, about):
+        return about
+
+
+@contextmanager
+def unpack(path: Path, directory: Path) -> Iterator[tuple[Path, About]]:
+    """The snapshot's database as a file in `directory` for as long as it is looked at: whole, sound, of this version.
+
+    Raises:
+        CatalogError: not a snapshot, cut off, changed, damaged, or of a version that this program does not know.
+    """
+    raw = directory / "restored.db"
+    before = os.umask(0o077)
+    try:
+        about = _unpacked(path, raw)
+        yield raw, about
+    finally:
+        os.umask(before)
+        _remove_database(raw)
+
+
+def counts_of(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many rows there are, by table."""
+    return {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in COUNTED}  # noqa: S608 - our own words
+
+
+def _about(raw: Path, now: float) -> About:
+    connection = sqlite3.connect(raw)
+    try:
+        index, domain, datacenter = connection.execute("SELECT idx, trust_domain, datacenter FROM state").fetchone()
+        rows = counts_of(connection)
+    finally:
+        connection.close()
+    with raw.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return About(index, domain, datacenter, now, rows, raw.stat().st_size, digest)
+
+
+def _write(fresh: Path, raw: Path, about: About) -> None:
+    descriptor = os.open(fresh, _NEW, 0o600)
+    with os.fdopen(descriptor, "wb") as file, raw.open("rb") as source:
+        file.write(_MAGIC + msgspec.json.encode(about) + b"\n")
+        shutil.copyfileobj(source, file)
+        file.flush()
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, About]]:
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise CatalogError(f"{path}: is not a snapshot of a catalog")
+            yield file, msgspec.json.decode(file.readline(_HEAD_BYTES), type=About)
+    except msgspec.MsgspecError as error:
+        raise CatalogError(f"{path}: the snapshot's first lines are damaged: {error}") from error
+    except OSError as error:
+        raise CatalogError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _unpacked(path: Path, raw: Path) -> About:
+    try:
+        _remove_database(raw)
+        with _opened(path) as (file, about):
+            _copy_checked(file, raw, about, path)
+    except OSError as error:
+        raise CatalogError(f"{path}: the snapshot cannot be unpacked in {raw.parent}: {error}") from error
+    _check_sound(raw, path)
+    return about
+
+
+def _copy_checked(file: BinaryIO, raw: Path, about: About, path: Path) -> None:
+    with raw.open("xb") as made:
+        shutil.copyfileobj(file, made)
+    with raw.open("rb") as made:
+        digest = hashlib.file_digest(made, "sha256").hexdigest()
+    size = raw.stat().st_size
+    if size != about.size:
+        raise CatalogError(f"{path}: the snapshot has {size} bytes instead of {about.size}: it was cut off, or joined to something")
+    if digest != about.sha256:
+        raise CatalogError(f"{path}: the snapshot's bytes are not those that were saved: it was changed, or the disk is broken")
+
+
+def _check_sound(raw: Path, path: Path) -> None:
+    """Brings an older version's database up to date, and looks for what SQLite would find wrong only later."""
+    try:
+        connection = open_database(raw, create=True)
+        try:
+            faults = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+            faults += [f"row without its host in {row[0]}" for row in connection.execute("PRAGMA foreign_key_check")]
+            if connection.execute("SELECT count(*) FROM state").fetchone() != (1,):
+                faults.append("no catalog in it")
+        finally:
+            connection.close()
+    except (CatalogError, sqlite3.Error) as error:
+        raise CatalogError(f"{path}: the snapshot's database cannot be used: {error}") from error
+    if faults != ["ok"]:
+        raise CatalogError(f"{path}: the snapshot's database is damaged: {'; '.join(faults[:3])}")
+
+
+def _remove_database(raw: Path) -> None:
+    _remove(*(raw.with_name(raw.name + tail) for tail in ("", "-wal", "-shm", "-journal")))
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _keep_name(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

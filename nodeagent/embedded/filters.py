@@ -1,0 +1,63 @@
+"""`?filter=` and `?node-meta=`: which rows of an answer are wanted, and which fields a filter may name."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from nodeagent.catalog.bexpr import BadFilter
+from nodeagent.catalog.bexpr_rows import Fields, Rows, Table, question
+from nodeagent.embedded.answers import Json
+from nodeagent.embedded.asking import Ask
+from nodeagent.embedded.refusal import BadRequest
+from nodeagent.embedded.registration import NodeRow
+
+Choose = Callable[[Sequence[Json]], list[Json]]
+
+_TEXTS = Table("text")
+_ADDRESS: Fields = {"Address": "text", "Port": "number"}
+_WEIGHTS: Fields = {"Passing": "number", "Warning": "number"}
+
+NODE: Fields = {
+    "ID": "text", "Node": "text", "Address": "text", "Datacenter": "text", "TaggedAddresses": _TEXTS, "Meta": _TEXTS,
+}  # fmt: skip
+SERVICE: Fields = {
+    "ID": "text", "Service": "text", "Tags": "texts", "Address": "text", "TaggedAddresses": Table(_ADDRESS), "Meta": _TEXTS,
+    "Port": "number", "Weights": _WEIGHTS, "EnableTagOverride": "truth",
+}  # fmt: skip
+FLAT: Fields = {
+    "ID": "text", "Node": "text", "Address": "text", "Datacenter": "text", "TaggedAddresses": _TEXTS, "NodeMeta": _TEXTS,
+    "ServiceKind": "text", "ServiceID": "text", "ServiceName": "text", "ServiceTags": "texts", "ServiceAddress": "text",
+    "ServiceTaggedAddresses": Table(_ADDRESS), "ServiceWeights": _WEIGHTS, "ServiceMeta": _TEXTS, "ServicePort": "number",
+    "ServiceEnableTagOverride": "truth",
+}  # fmt: skip
+CHECK: Fields = {
+    "Node": "text", "CheckID": "text", "Name": "text", "Status": "text", "Notes": "text", "Output": "text", "ServiceID": "text",
+    "ServiceName": "text", "ServiceTags": "texts",
+}  # fmt: skip
+HEALTH: Fields = {"Node": NODE, "Service": SERVICE, "Checks": Rows(CHECK)}
+INTENTION: Fields = {
+    "SourceNS": "text", "SourceName": "text", "DestinationNS": "text", "DestinationName": "text", "SourceType": "text",
+    "Precedence": "number", "Action": "text", "Description": "text",
+}  # fmt: skip
+
+
+def chosen(ask: Ask, fields: Fields) -> Choose:
+    """What is left of rows of such fields by the request's filter; all, where it has none.
+
+    Raises:
+        BadRequest: not a filter of such rows.
+    """
+    text = ask.query.get("filter", "")
+    if not text.strip():
+        return list
+    try:
+        wanted = question(text, fields)
+    except BadFilter as error:
+        raise BadRequest(f"?filter=: {error}") from None
+    return lambda rows: [row for row in rows if wanted(msgspec.to_builtins(row))]
+
+
+def on_nodes(ask: Ask) -> Callable[[NodeRow], bool]:
+    """Whether a host has all that `?node-meta=key:value` asks for, however often it stands there."""
+    pairs = [text.partition(":") for text in ask.all("node-meta")]
+    return lambda node: all(node.meta.get(key) == value for key, _, value in pairs)

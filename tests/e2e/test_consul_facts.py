@@ -1,0 +1,134 @@
+"""What nodeagent relies on of a real Consul 1.8.7: each of these shapes it judges an answer by."""
+
+import base64
+import time
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tests.e2e.catalog_process import Client
+from tests.e2e.support.consul import Consul
+from tests.e2e.test_catalog_contract import Asking
+
+SYNC_S = 30.0  # anti-entropy of a change takes about a second
+READER = 'node_prefix "" { policy = "read" } service_prefix "" { policy = "read" intentions = "deny" }'
+SHOP_TO_WEB = {"SourceName": "shop", "DestinationName": "web", "Action": "allow", "SourceType": "consul"}
+
+
+@pytest.fixture(scope="module")
+def consul(tmp_path_factory):
+    with Consul(tmp_path_factory.mktemp("deny"), acl=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(consul):
+    return consul.client()
+
+
+def until(look):
+    deadline = time.monotonic() + SYNC_S
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+def header(answer, name):
+    return {key.lower(): value for key, value in answer.headers.items()}.get(name.lower())
+
+
+def test_a_kind_that_it_cannot_keep_is_named_in_the_refusal(client):
+    """Reads answer 500 and writes 400: by the words alone it is told from a broken server."""
+    read, write = client.get("/v1/config/service-intentions"), client.put("/v1/config", {"Kind": "service-intentions", "Name": "web"})
+    assert (read.status, write.status) == (500, 400)
+    assert all("invalid config entry kind" in answer.text for answer in (read, write))
+
+
+def test_intentions_are_rows_with_ids_and_a_watch_hears_of_them(client):
+    """Written, watched, changed and removed one by one; a second one of a pair is refused."""
+    before = client.get("/v1/connect/intentions")
+    asking = Asking(lambda: client.get(f"/v1/connect/intentions?index={before.index}&wait=50s"))
+    id_ = client.ok("POST", "/v1/connect/intentions", SHOP_TO_WEB)["ID"]
+    (row,) = asking.answer().json
+    assert {"SourceNS": "default", "DestinationNS": "default", "Precedence": 9, "ID": id_}.items() | SHOP_TO_WEB.items() <= row.items()
+    twice = client.call("POST", "/v1/connect/intentions", SHOP_TO_WEB)
+    assert twice.status == 500
+    assert "duplicate intention found" in twice.text
+    client.ok("PUT", f"/v1/connect/intentions/{id_}", SHOP_TO_WEB | {"Action": "deny"})
+    assert client.ok("GET", f"/v1/connect/intentions/{id_}")["Action"] == "deny"
+    client.ok("DELETE", f"/v1/connect/intentions/{id_}")
+    assert client.get(f"/v1/connect/intentions/{id_}").status == 404
+
+
+def test_what_a_token_may_not_read_is_an_empty_list_and_a_match_is_403(consul, client):
+    """The trap: 200, nothing, and no header says so. Only the question for one destination is refused."""
+    id_ = client.ok("POST", "/v1/connect/intentions", SHOP_TO_WEB)["ID"]
+    blind = consul.make_token("blind", READER)
+    answer = client.get("/v1/connect/intentions", token=blind)
+    assert (answer.status, answer.json, header(answer, "X-Consul-Results-Filtered-By-ACLs")) == (200, [], None)
+    assert client.get("/v1/connect/intentions/match?by=destination&name=web", token=blind).status == 403
+    assert client.get("/v1/connect/intentions/match?by=destination&name=not-there", token=blind).status == 403
+    assert client.get("/v1/connect/intentions/match?by=destination&name=not-there").status == 200
+    client.ok("DELETE", f"/v1/connect/intentions/{id_}")
+
+
+def test_its_agent_takes_back_what_others_write_about_its_node(tmp_path):
+    """Node meta and services written through the catalog are gone after a sync; what the agent was told itself stays."""
+    with Consul(tmp_path, ae_interval="1s") as running:  # a minute, by default
+        client, meta = running.client(), {"nodeagent": "15008;v1"}
+        written = {"Node": "agent", "Address": "127.0.0.1", "NodeMeta": meta, "Service": {"Service": "foreign", "ID": "foreign", "Port": 1}}
+        client.ok("PUT", "/v1/catalog/register", written)
+        tagged = {"lan_ipv4_2": {"Address": "10.0.0.9", "Port": 15008}}
+        own = {"Name": "nodeagent", "Port": 15008, "Meta": meta, "TaggedAddresses": tagged}
+        assert client.put("/v1/agent/service/register", own).status == 200
+        seen = until(lambda: "foreign" not in (now := client.ok("GET", "/v1/catalog/node/agent"))["Services"] and now)
+        assert "nodeagent" not in seen["Node"]["Meta"]
+        (row,) = client.ok("GET", "/v1/health/service/nodeagent")
+        assert (row["Service"]["Meta"], row["Service"]["TaggedAddresses"]) == (meta, tagged)
+
+
+def test_a_leaf_comes_with_its_key_and_names_the_service(client):
+    """One URI, a key that fits, and the moment when it ends."""
+    leaf = client.ok("GET", "/v1/agent/connect/ca/leaf/web")
+    domain = client.ok("GET", "/v1/agent/connect/ca/roots")["TrustDomain"]
+    certificate = x509.load_pem_x509_certificate(leaf["CertPEM"].encode())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert leaf["ServiceURI"] == f"spiffe://{domain}/ns/default/dc/dc1/svc/web"
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [leaf["ServiceURI"]]
+    assert load_pem_private_key(leaf["PrivateKeyPEM"].encode(), None).public_key() == certificate.public_key()
+    assert leaf["ValidBefore"] == f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_a_leaf_of_a_service_that_the_token_may_not_write_is_403(consul, client):
+    token = consul.make_token("web", 'service "web" { policy = "write" }')
+    assert client.get("/v1/agent/connect/ca/leaf/web", token=token).status == 200
+    assert client.get("/v1/agent/connect/ca/leaf/other", token=token).status == 403
+
+
+def test_roots_say_that_there_is_no_leader_while_there_is_one(client):
+    """They come from the agent's cache: of these answers the header means nothing."""
+    answer = client.get("/v1/connect/ca/roots")
+    assert (answer.status, header(answer, "X-Consul-KnownLeader")) == (200, "false")
+
+
+def test_connect_that_is_off_is_named(tmp_path):
+    with Consul(tmp_path, connect={"enabled": False}) as running:
+        answer = running.client().get("/v1/agent/connect/ca/roots")
+        assert answer.status == 500
+        assert "Connect must be enabled" in answer.text
+
+
+def test_a_restart_without_its_data_goes_back_with_the_index_and_has_another_trust_domain(tmp_path):
+    """As after a restored snapshot, only more so."""
+    with Consul(tmp_path) as running:
+        client, port = running.client(), running.http
+        for number in range(20):
+            client.ok("PUT", f"/v1/kv/{number}", base64.b64encode(b"x"))
+        before, domain = client.get("/v1/kv/19").index, client.ok("GET", "/v1/connect/ca/roots")["TrustDomain"]
+    with Consul(tmp_path, http=port) as running:
+        client = Client(running.address, "")
+        client.ok("PUT", "/v1/kv/19", b"y")
+        assert client.get("/v1/kv/19").index < before
+        assert client.ok("GET", "/v1/connect/ca/roots")["TrustDomain"] != domain

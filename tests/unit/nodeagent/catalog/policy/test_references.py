@@ -1,0 +1,162 @@
+"""Entries against one another: circles, protocols, names that nobody knows, and the order in which they are written."""
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.catalog.policy.entries import KINDS, Key
+from nodeagent.catalog.policy.references import in_order, protocol_of, reference_doubts, reference_faults, references_of
+from tests.support.entries import FULL, good
+
+ALL_HTTP = {"Kind": "proxy-defaults", "Config": {"protocol": "http"}}
+
+
+def mesh(*documents):
+    entries = [good(each) for each in documents]
+    return {each.key: each.spec for each in entries}
+
+
+def split(name, *services):
+    return {"Kind": "service-splitter", "Name": name, "Splits": [{"Weight": 100 / len(services), "Service": each} for each in services]}
+
+
+def redirect(name, to, **more):
+    return {"Kind": "service-resolver", "Name": name, "Redirect": {"Service": to} | more}
+
+
+def stand_in(name, to):
+    return {"Kind": "service-resolver", "Name": name, "Failover": {"*": {"Service": to}}}
+
+
+def route(name, to, subset=""):
+    return {"Kind": "service-router", "Name": name, "Routes": [{"Destination": {"Service": to, "ServiceSubset": subset}}]}
+
+
+def defaults(name, protocol):
+    return {"Kind": "service-defaults", "Name": name, "Protocol": protocol}
+
+
+def refused(*documents, is_all=True):
+    return "\n".join(reference_faults(mesh(*documents), is_all=is_all))
+
+
+@pytest.mark.parametrize(
+    ("documents", "sentence"),
+    [
+        ((split("a", "b"), split("b", "a")), "service-splitter a: Splits: they lead in a circle: a -> b -> a"),
+        ((split("a", "b", "x"), split("b", "c"), split("c", "a")), "a -> b -> c -> a"),
+        ((redirect("a", "b"), redirect("b", "a")), "service-resolver a: Redirect: leads in a circle: a -> b -> a"),
+        ((redirect("a", "b"), redirect("b", "c"), redirect("c", "a")), "a -> b -> c -> a"),
+        ((stand_in("a", "b"), redirect("b", "a")), "service-resolver a: Failover.*: leads in a circle, so nobody stands in: a -> b -> a"),
+    ],
+)
+def test_circles_are_refused(documents, sentence):
+    assert sentence in refused(ALL_HTTP, *documents)
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        (split("a", "a", "b"),),
+        (split("a", "b"), split("b", "b")),
+        (stand_in("a", "b"), stand_in("b", "a")),
+        (redirect("a", "b"), redirect("b", "c")),
+        (redirect("a", "a", Datacenter="dc2"),),
+        (route("a", "b"), route("b", "a")),
+    ],
+)
+def test_what_is_no_circle_is_taken(documents):
+    """A split to itself goes to its own instances; who stands in has nobody who stands in; a router is asked once."""
+    assert refused(ALL_HTTP, *documents) == ""
+
+
+def test_a_chain_that_is_longer_than_any_is_looked_at_no_further():
+    chain = [redirect(f"s{n}", f"s{n + 1}") for n in range(limits.POLICY_HOPS + 5)]
+    assert refused(ALL_HTTP, *chain) == ""
+
+
+@pytest.mark.parametrize(
+    ("documents", "sentence"),
+    [
+        ((route("a", "a"),), "service-router a: Routes: the protocol of a is tcp, and this needs http, http2, grpc"),
+        ((split("a", "a"), defaults("a", "tcp"), ALL_HTTP), "service-splitter a: Splits: the protocol of a is tcp"),
+        ((FULL["service-intentions"],), "service-intentions web: Sources[0].Permissions: the protocol of web is tcp"),
+        ((FULL["mirror"],), "mirror web: Copies: the protocol of web is tcp"),
+        ((route("a", "b"), ALL_HTTP, defaults("b", "grpc")), "service-router a: Routes[0].Destination: b speaks grpc, and a speaks http"),
+        ((redirect("a", "b"), defaults("a", "http")), "service-resolver a: Redirect: b speaks tcp, and a speaks http"),
+        (
+            ({"Kind": "service-defaults", "Name": "a", "MutualTLSMode": "permissive"},),
+            "MutualTLSMode: permissive needs AllowEnablingPermissiveMutualTLS",
+        ),
+    ],
+)
+def test_what_consul_refuses_is_refused(documents, sentence):
+    assert sentence in refused(*documents)
+
+
+def test_who_does_not_know_all_does_not_guess():
+    """The service-defaults may be in the catalog."""
+    assert refused(route("a", "a"), is_all=False) == ""
+    assert "speaks grpc" in refused(route("a", "b"), ALL_HTTP, defaults("a", "http"), defaults("b", "grpc"), is_all=False)
+
+
+def test_the_protocol_is_the_services_else_that_of_all_else_tcp():
+    entries = mesh(ALL_HTTP, defaults("a", "grpc"), {"Kind": "service-defaults", "Name": "b"})
+    assert [protocol_of(entries, name) for name in "abc"] == ["grpc", "http", "http"]
+    assert (protocol_of({}, "a"), protocol_of({}, "a", is_all=False)) == ("tcp", "")
+
+
+def doubts(*documents, services=("web", "api")):
+    entries = mesh(*documents)
+    return "\n".join(line for lines in reference_doubts(entries, services, entries).values() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        (route("web", "appi"), "service-router web: Routes[0].Destination: nobody knows a service appi; did you mean api?"),
+        (route("web", "api", "v2"), "the service-resolver of api has no subset v2"),
+        (redirect("web", "x"), "Redirect: nobody knows a service x"),
+        ({"Kind": "service-intentions", "Name": "wb", "Sources": [{"Name": "api", "Action": "deny"}]}, "nobody knows a service wb; did you mean web?"),
+        ({"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": "appi", "Action": "deny"}]}, "Sources[0]: nobody knows a service appi"),
+        (FULL["service-intentions"], "JWT.Providers[0]: there is no jwt-provider okta"),
+        (FULL["service-intentions"], "Sources[0].Permissions[0].JWT.Providers[0]: there is no jwt-provider okta"),
+    ],
+)
+def test_who_nobody_knows_is_doubted(document, sentence):
+    assert sentence in doubts(document)
+
+
+def test_hints_are_for_those_who_are_asked_about_and_not_without_end():
+    """To look for what was meant takes long among many; who has more typing errors mends these first."""
+    many = mesh(*(route(f"s{n}", f"web{n}") for n in range(limits.POLICY_HINTS + 5)))
+    said = [line for lines in reference_doubts(many, ["web"], many).values() for line in lines]
+    assert sum("did you mean web?" in line for line in said) == limits.POLICY_HINTS
+    assert not any("did you mean" in line for lines in reference_doubts(many, ["web"]).values() for line in lines)
+
+
+def test_who_only_calls_and_who_is_only_in_entries_is_known_well_enough():
+    said = {"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": "cron", "Action": "deny"}, {"Name": "*", "Action": "deny"}]}
+    assert doubts(said, FULL["jwt-provider"], redirect("virtual", "api"), route("web", "virtual")) == ""
+
+
+def test_what_is_referred_to_is_written_first():
+    documents = (
+        route("a", "b"), split("a", "b", "c"), split("b", "z"), redirect("a", "m"), redirect("m", "b"),
+        {"Kind": "service-resolver", "Name": "b", "Subsets": {"v1": {}}}, defaults("a", "http"), ALL_HTTP,
+    )  # fmt: skip
+    entries = mesh(*documents)
+    assert [str(key) for key in in_order(list(entries), entries, KINDS)] == [
+        "proxy-defaults global", "service-defaults a", "service-resolver b", "service-resolver m", "service-resolver a",
+        "service-splitter b", "service-splitter a", "service-router a",
+    ]  # fmt: skip
+
+
+def test_circles_have_an_order_too():
+    entries = mesh(stand_in("a", "b"), stand_in("b", "a"))
+    assert in_order(list(entries), entries, KINDS) == [Key("service-resolver", "b"), Key("service-resolver", "a")]
+
+
+def test_references_are_those_of_this_mesh():
+    """Other datacenters and peers have their own."""
+    assert [(each.path, each.service, each.subset) for each in references_of(good(FULL["service-router"]).spec)] == [("Routes[0].Destination", "api", "v2")]
+    assert list(references_of(good(FULL["service-resolver"]).spec)) == []

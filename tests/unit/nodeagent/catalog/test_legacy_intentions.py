@@ -1,0 +1,58 @@
+"""Rows as Consul 1.8.7 gives them; those of newer ones as its documentation has them."""
+
+import json
+
+import pytest
+
+from nodeagent import limits
+from nodeagent.catalog.legacy_intentions import is_unknown_kind, parse_legacy_intentions
+from nodeagent.errors import CatalogError
+
+SHOP = {
+    "ID": "46181af4-02f4-b5e1-f6cc-312ccec88fe5", "Description": "", "SourceNS": "default", "SourceName": "shop",
+    "DestinationNS": "default", "DestinationName": "web", "SourceType": "consul", "Action": "allow", "DefaultAddr": "",
+    "DefaultPort": 0, "Meta": {}, "Precedence": 9, "CreatedAt": "2026-11-27T06:28:48.525030616Z",
+    "UpdatedAt": "2026-11-27T06:28:48.525030616Z", "Hash": "9Ja7YV0nKYgT", "CreateIndex": 13, "ModifyIndex": 13,
+}  # fmt: skip
+
+
+def parsed(*rows: dict) -> list[str]:
+    return [f"{row.source} -> {row.destination} {row.action}" for row in parse_legacy_intentions(json.dumps(rows).encode())]
+
+
+def test_a_row_is_an_intention() -> None:
+    deny = SHOP | {"SourceName": "*", "Action": "deny"}
+    assert parsed(SHOP, deny) == ["* -> web deny", "shop -> web allow"]
+    assert parse_legacy_intentions(b"[]") == parse_legacy_intentions(b"null") == ()
+
+
+@pytest.mark.parametrize(
+    "other", [{"SourceNS": "team"}, {"DestinationNS": "team"}, {"SourcePartition": "p"}, {"DestinationPartition": "p"}, {"SourcePeer": "east"}]
+)
+def test_rows_of_other_meshes_are_left_out(other: dict) -> None:
+    """`team/web` is another service than `web`."""
+    assert parsed(SHOP | other) == []
+
+
+def test_rules_for_requests_are_a_deny_for_connections() -> None:
+    """Newer Consul shows its entries as such rows, too."""
+    (row,) = parse_legacy_intentions(json.dumps([SHOP | {"Action": "", "Permissions": [{"Action": "allow"}]}]).encode())
+    assert row.action == "deny"
+    assert "counts as deny" in row.note
+
+
+@pytest.mark.parametrize("change", [{"Action": "maybe"}, {"Action": ""}, {"SourceName": ""}, {"DestinationName": "a\nb"}, {"Action": 7}])
+def test_garbage_names_its_place(change: dict) -> None:
+    with pytest.raises(CatalogError, match=r"/v1/connect/intentions: \$\[0\]"):
+        parsed(SHOP | change)
+
+
+def test_no_more_rows_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CATALOG_INTENTIONS", 2)
+    with pytest.raises(CatalogError, match="at most 2"):
+        parsed(SHOP, SHOP, SHOP)
+
+
+def test_a_kind_that_is_not_kept_is_told_from_a_broken_server() -> None:
+    assert is_unknown_kind("the catalog answered 500 to /v1/config/service-intentions: invalid config entry kind: service-intentions")
+    assert not is_unknown_kind("the catalog answered 500 to /v1/config/service-intentions: No cluster leader")

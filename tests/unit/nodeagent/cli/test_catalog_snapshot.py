@@ -1,0 +1,113 @@
+"""`nodeagent catalog snapshot`: what it writes, shows and puts back, and what it says of the secrets in it."""
+
+import json
+import os
+from contextlib import closing
+from datetime import UTC, datetime
+
+import pytest
+from click.testing import CliRunner
+
+from nodeagent.cli.main import main
+from nodeagent.embedded.database import commit, open_database
+from nodeagent.embedded.datadir import DATABASE, lock_data, prepare_data
+from nodeagent.embedded.values import put_value, read_value
+
+
+@pytest.fixture
+def data(tmp_path):
+    made = tmp_path / "data"
+    made.mkdir(mode=0o700)
+    prepare_data(made, "dc1", datetime.now(UTC))
+    put(made, b"1")
+    return made
+
+
+def run(data, *argv):
+    return CliRunner().invoke(main, ["catalog", "--data", str(data), "snapshot", *map(str, argv)])
+
+
+def put(data, value):
+    with closing(open_database(data / DATABASE)) as connection:
+        commit(connection, lambda change: put_value(change, "a", value, 0))
+
+
+def value(data):
+    with closing(open_database(data / DATABASE)) as connection:
+        return read_value(connection, "a").value
+
+
+def test_save_says_what_is_in_the_file_and_how_secret_it_is(data, tmp_path):
+    done = run(data, "save", tmp_path / "one")
+    assert (done.exit_code, (tmp_path / "one").stat().st_mode & 0o777) == (0, 0o600)
+    assert done.stdout.startswith(f"saved: {tmp_path / 'one'}: catalog of ")
+    assert "It holds the CA's keys" in done.stderr
+
+
+def test_a_file_that_is_there_is_replaced_by_force_alone(data, tmp_path):
+    (tmp_path / "one").write_text("precious")
+    done = run(data, "save", tmp_path / "one")
+    assert done.exit_code == 1
+    assert "--force replaces it" in done.output
+    assert (tmp_path / "one").read_text() == "precious"
+    assert run(data, "save", "--force", tmp_path / "one").exit_code == 0
+    assert run(data, "inspect", tmp_path / "one").exit_code == 0
+
+
+def test_inspect_tells_what_there_is(data, tmp_path):
+    run(data, "save", tmp_path / "one")
+    shown = run(data, "inspect", tmp_path / "one").stdout
+    assert "kv        1\n" in shown
+    assert "in dc1, taken 20" in shown
+    said = json.loads(run(data, "inspect", "-o", "json", tmp_path / "one").stdout)
+    assert said["snapshot"]["rows"]["tokens"] == 1
+    assert "PRIVATE KEY" not in json.dumps(said)
+
+
+def test_restore_shows_first_and_does_it_when_told(data, tmp_path):
+    run(data, "save", tmp_path / "one")
+    put(data, b"2")
+    shown = run(data, "restore", tmp_path / "one")
+    assert (shown.exit_code, value(data)) == (0, b"2")
+    assert "nothing was changed" in shown.stderr
+    done = run(data, "restore", tmp_path / "one", "--yes")
+    assert (done.exit_code, value(data)) == (0, b"1")
+    assert "tokens, CA and revocations are those of before" in done.stderr
+
+
+def test_restore_works_beside_a_server_and_keeps_one_out_without(data, tmp_path):
+    run(data, "save", tmp_path / "one")
+    put(data, b"2")
+    held = lock_data(data)
+    try:
+        assert run(data, "restore", tmp_path / "one", "--yes").exit_code == 0
+    finally:
+        os.close(held)
+    assert value(data) == b"1"
+    os.close(lock_data(data))
+
+
+def test_an_empty_directory_gets_everything_readable_by_its_owner_alone(data, tmp_path):
+    run(data, "save", tmp_path / "one")
+    into = tmp_path / "new" / "data"
+    done = run(into, "restore", tmp_path / "one", "--yes")
+    assert (done.exit_code, value(into)) == (0, b"1")
+    assert "start it with --datacenter dc1" in done.stderr
+    assert "what was revoked since is to be revoked again" in done.stderr
+    assert [path.name for path in into.iterdir() if path.stat().st_mode & 0o077] == []
+    assert prepare_data(into, "dc1", datetime.now(UTC)) == prepare_data(data, "dc1", datetime.now(UTC))
+
+
+@pytest.mark.parametrize("verb", ["inspect", "restore"])
+def test_what_is_no_snapshot_is_refused_in_a_sentence(data, tmp_path, verb):
+    (tmp_path / "one").write_text("rubbish")
+    done = run(data, verb, tmp_path / "one")
+    assert done.exit_code == 1
+    assert "is not a snapshot of a catalog" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_catalog_that_is_not_there_is_not_made_by_saving(tmp_path):
+    done = run(tmp_path / "nothing", "save", tmp_path / "one")
+    assert done.exit_code != 0
+    assert not (tmp_path / "nothing").exists()

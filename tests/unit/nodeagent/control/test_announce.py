@@ -1,0 +1,160 @@
+"""This host's own place in the catalog, against a scripted Consul agent; how the embedded one is told is in test_follow."""
+
+import json
+
+import pytest
+from aiohttp import web
+
+from nodeagent import limits
+from nodeagent.catalog.state import parse_hosts
+from nodeagent.errors import CatalogError
+from tests.support.loop import until
+from tests.support.scripted_catalog import NODES, SERVICES, ScriptedCatalog, instance
+from tests.unit.nodeagent.control.test_follow import Scene, alone, played
+
+SELF, REGISTER, HEALTH = "/v1/agent/self", "/v1/agent/service/register", "/v1/health/service/nodeagent"
+CONFIG = {"NodeName": "host1", "Datacenter": "dc1", "NodeID": "3a9b826f-5a67-d7a3-eac5-20a4924b64bc", "Server": False, "Version": "1.8.7"}
+OWN = {"Node": "host1", "Address": "10.77.0.1", "TaggedAddresses": {"lan_ipv4": "10.77.0.1"}, "Meta": {"consul-network-segment": ""}}
+OTHER = OWN | {"Node": "host2", "Address": "10.77.0.2", "TaggedAddresses": {"lan_ipv4": "10.77.0.2"}}
+
+
+class Agent:
+    """A Consul agent: what it is told it shows, unless its servers refuse it."""
+
+    def __init__(self, peer: ScriptedCatalog, **changes: object) -> None:
+        self.peer = peer
+        self.told: list[dict] = []
+        self.is_heard = True
+        peer.set(SELF, {"Config": CONFIG | changes, "DebugConfig": {}, "Member": {}})
+        peer.set(NODES, [OWN, OTHER])
+        peer.scripts[REGISTER] = self._register
+
+    def _register(self, request: web.Request) -> web.Response | None:
+        self.told.append({})
+        if self.is_heard:
+            self.show()
+        return None  # the peer keeps the body
+
+    def show(self) -> None:
+        body = {"ID": "nodeagent", "Service": "nodeagent", "Port": 15008, "Meta": {"nodeagent": "15008;v1"}, "Address": "10.77.0.1"}
+        body["TaggedAddresses"] = {"lan_ipv4": {"Address": "10.77.0.1", "Port": 15008}, "lan_ipv6": {"Address": "fd77::1", "Port": 15008}}
+        self.peer.register("nodeagent", {"Node": OWN, "Service": body, "Checks": []})
+
+
+def hosts_of(scene: Scene) -> dict[str, tuple[tuple[str, ...], int]]:
+    state = scene.follower.state()
+    return {host.name: (host.addresses, host.tunnel_port) for host in state.hosts} if state else {}
+
+
+def test_the_hosts_own_agent_is_told_and_the_mesh_sees_it() -> None:
+    """A service of the agent's, which its anti-entropy keeps; node meta of ours it would take back."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        agent = Agent(peer)
+        await until(lambda: hosts_of(scene).get("host1") == (("10.77.0.1", "fd77::1"), 15008), "the host with its agent")
+        assert hosts_of(scene)["host2"] == (("10.77.0.2",), 0)
+        (written,) = [body for path, body in peer.written if path == REGISTER]
+        assert (written["Name"], written["Meta"]) == ("nodeagent", {"nodeagent": "15008;v1"})
+        assert written["TaggedAddresses"]["lan_ipv6"] == {"Address": "fd77::1", "Port": 15008}
+        assert [path for path, _ in peer.written if path == "/v1/catalog/register"] == []
+        assert scene.services() == {}
+        assert scene.follower.found == ("this host's Consul agent",)
+        peer.set(NODES, [OWN, OTHER, OTHER | {"Node": "host3", "Address": "10.77.0.3", "TaggedAddresses": None}])
+        await until(lambda: "host3" in hosts_of(scene), "another host")
+        assert len(agent.told) == 1
+
+    played(script)
+
+
+def test_a_marker_that_is_lost_is_told_again() -> None:
+    """The agent was restarted without its data, or somebody took the service away."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        agent = Agent(peer)
+        await until(lambda: hosts_of(scene).get("host1", ((), 0))[1], "the marker")
+        peer.set(HEALTH, [])
+        peer.set(SERVICES, {"nodeagent": []})
+        await until(lambda: len(agent.told) == 2, "told again")
+        assert hosts_of(scene)["host1"][1] == 15008
+
+    played(script)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"NodeName": "web-7"}, "leads to the Consul agent of 'web-7', and this host is 'host1'"),
+        ({"Datacenter": "dc2"}, "host.datacenter is 'dc1', and the Consul agent's is 'dc2'"),
+    ],
+)
+def test_an_agent_of_another_host_or_datacenter_is_named(changes: dict, says: str) -> None:
+    """What it was told would be true of another host."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        agent = Agent(peer, **changes)
+        await until(lambda: says in scene.follower.pulse_error, "the complaint")
+        assert agent.told == []
+
+    played(script)
+
+
+def test_a_marker_that_the_servers_do_not_show_is_a_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They refuse the agent's registration, or hide it from this token."""
+    monkeypatch.setattr(limits, "MARKER_SHOWN_S", 0.0)
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        agent = Agent(peer)
+        agent.is_heard = False
+        await until(lambda: 'write and read service "nodeagent"' in scene.follower.pulse_error, "the complaint")
+        agent.is_heard = True
+        await until(lambda: hosts_of(scene).get("host1", ((), 0))[1] and not scene.follower.pulse_error, "the marker")
+
+    played(script)
+
+
+@pytest.mark.parametrize(("path", "says"), [(SELF, r'agent "host1" \{ policy = "read" \}'), (REGISTER, "Permission denied")])
+def test_a_right_that_is_missing_is_told(path: str, says: str) -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        Agent(peer)
+        peer.scripts[path] = lambda _: web.Response(status=403, text="Permission denied")
+        with pytest.raises(CatalogError, match=f"could not be registered: .*{says}"):
+            await scene.follower._announcer.check_hosts(parse_hosts(json.dumps([OWN]).encode()), ())
+
+    alone(script)
+
+
+def test_the_embedded_catalog_keeps_the_row_itself() -> None:
+    """It answers as an agent, without an id of its own."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.set(SELF, {"Config": {"NodeName": "host1", "Datacenter": "dc1", "Server": True, "Version": "1"}})
+        peer.set(NODES, [OTHER])
+        await until(lambda: hosts_of(scene).get("host1", ((), 0))[1], "the row")
+        assert "/v1/catalog/register" in [path for path, _ in peer.written]
+        peer.register("web", instance(OTHER, "web", 80))
+        await until(lambda: scene.services() == {"web": 1}, "services")
+
+    played(script)
+
+
+def test_another_catalog_at_the_same_address_is_found_out() -> None:
+    """A refusal asks anew who is there."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.scripts["/v1/catalog/register"] = lambda _: web.Response(status=403, text="Permission denied")
+        with pytest.raises(CatalogError, match="Permission denied"):
+            await scene.follower._announcer.check_hosts((), ())
+        agent = Agent(peer)
+        await scene.follower._announcer.check_hosts((), ())
+        assert len(agent.told) == 1
+
+    alone(script)
+
+
+def test_an_answer_that_is_none_is_told() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.set(SELF, [])
+        with pytest.raises(CatalogError, match="/v1/agent/self"):
+            await scene.follower._announcer.check_hosts((), ())
+
+    alone(script)

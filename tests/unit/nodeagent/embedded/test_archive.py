@@ -1,0 +1,174 @@
+"""A catalog as one file: whole, of one moment, its owner's alone, and refused when it is not what was saved."""
+
+import os
+import threading
+from contextlib import closing, contextmanager
+
+import pytest
+
+from nodeagent.embedded.archive import COUNTED, counts_of, read_about, save, unpack
+from nodeagent.embedded.database import commit, open_database
+from nodeagent.embedded.datadir import DATABASE, prepare_data
+from nodeagent.embedded.values import put_value, read_value, read_values
+from nodeagent.errors import CatalogError
+from tests.unit.nodeagent.embedded.desk import NOW
+
+
+@pytest.fixture
+def directory(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    prepare_data(data, "dc1", NOW)
+    return data
+
+
+@pytest.fixture
+def connection(directory):
+    with closing(open_database(directory / DATABASE)) as made:
+        yield made
+
+
+@contextmanager
+def unpacked(path, directory):
+    with unpack(path, directory) as (raw, about), closing(open_database(raw)) as made:
+        yield made, about
+
+
+def test_a_snapshot_is_what_was_there(directory, connection, tmp_path):
+    commit(connection, lambda change: put_value(change, "a", b"1", 0))
+    about = save(connection, tmp_path / "one", 5.0)
+    commit(connection, lambda change: put_value(change, "a", b"2", 0))
+    assert (about.index, about.datacenter, about.taken_at, about.rows["kv"]) == (3, "dc1", 5.0, 1)
+    assert set(about.rows) == set(COUNTED)
+    assert read_about(tmp_path / "one") == about
+    with unpacked(tmp_path / "one", directory) as (there, same):
+        assert same == about
+        assert read_value(there, "a").value == b"1"
+        assert counts_of(there) == about.rows
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "one"]
+    assert not list(directory.glob("restored*"))
+
+
+def test_it_is_its_owners_alone(connection, tmp_path):
+    before = os.umask(0)
+    try:
+        save(connection, tmp_path / "one", 5.0)
+        assert os.umask(0) == 0
+    finally:
+        os.umask(before)
+    assert (tmp_path / "one").stat().st_mode & 0o777 == 0o600
+
+
+def test_it_is_of_one_moment_while_somebody_writes(directory, connection, tmp_path):
+    """Each change writes two keys; no snapshot has one of them without the other, or an index that is not theirs."""
+    done = threading.Event()
+
+    def write():
+        number = 0
+        with closing(open_database(directory / DATABASE)) as own:
+            while not done.is_set():
+                number += 1
+                text = str(number).encode()
+                commit(own, lambda change, text=text: (put_value(change, "a", text, 0), put_value(change, "b", text, 0)))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(20):
+            about = save(connection, tmp_path / str(number), 5.0)
+            with unpacked(tmp_path / str(number), directory) as (there, _):
+                rows = read_values(there, "")
+                assert len({row.value for row in rows}) <= 1
+                assert {row.modify_index for row in rows} <= {about.index}
+    finally:
+        done.set()
+        writer.join()
+
+
+def test_what_is_in_the_way_is_replaced_only_by_a_whole_one(connection, tmp_path):
+    target = tmp_path / "gone" / "one"
+    with pytest.raises(CatalogError, match="cannot be written"):
+        save(connection, target, 5.0)
+    target = tmp_path / "one"
+    for leftover in ("one.db.new", "one.new"):
+        (tmp_path / leftover).write_text("of a run that was killed")
+    target.write_text("old")
+    save(connection, target, 5.0)
+    assert read_about(target).taken_at == 5.0
+    assert not list(tmp_path.glob("one.*"))
+
+
+def test_a_link_in_the_way_leads_nowhere(connection, tmp_path):
+    (tmp_path / "elsewhere").write_text("")
+    for name in ("one", "one.db.new", "one.new"):
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    save(connection, tmp_path / "one", 5.0)
+    assert (tmp_path / "elsewhere").read_text() == ""
+    assert not (tmp_path / "one").is_symlink()
+
+
+def damaged(path, change):
+    data = bytearray(path.read_bytes())
+    path.write_bytes(change(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda data: b"", "is not a snapshot"),
+        (lambda data: b"SQLite format 3\0" + data, "is not a snapshot"),
+        (lambda data: data[:40], "first lines are damaged"),
+        (lambda data: data.replace(b'"index"', b'"indes"', 1), "first lines are damaged"),
+        (lambda data: data[:-1], "was cut off"),
+        (lambda data: data + b"x", "was cut off, or joined"),
+        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "are not those that were saved"),
+    ],
+)
+def test_what_is_not_what_was_saved_is_refused(directory, connection, tmp_path, change, sentence):
+    save(connection, tmp_path / "one", 5.0)
+    with pytest.raises(CatalogError, match=sentence), unpack(damaged(tmp_path / "one", change), directory):
+        pass
+    assert not list(directory.glob("restored*"))
+
+
+@pytest.mark.parametrize(
+    ("sql", "sentence"),
+    [
+        ("PRAGMA user_version = 99", "of version 99"),
+        ("DELETE FROM state", "no catalog in it"),
+        ("INSERT INTO maintenance VALUES ('nobody', '')", "row without its host in maintenance"),
+    ],
+)
+def test_a_database_that_could_not_be_used_is_refused(directory, connection, tmp_path, sql, sentence):
+    """Whoever changed it also made the digest right."""
+    connection.execute("PRAGMA foreign_keys = OFF")
+    if sql.startswith("DELETE"):
+        raw = tmp_path / "raw.db"
+        connection.execute("VACUUM INTO ?", (str(raw),))
+        about = save(connection, tmp_path / "one", 5.0)
+        _forge(tmp_path / "one", raw, sql, about)
+    else:
+        connection.execute(sql)
+        save(connection, tmp_path / "one", 5.0)
+    with pytest.raises(CatalogError, match=sentence), unpack(tmp_path / "one", directory):
+        pass
+
+
+def _forge(path, raw, sql, about):
+    import hashlib
+    import sqlite3
+
+    import msgspec
+
+    with closing(sqlite3.connect(raw, isolation_level=None)) as made:
+        made.execute(sql)
+    data = raw.read_bytes()
+    said = msgspec.structs.replace(about, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    head = path.read_bytes().split(b"\n", 1)[0]
+    path.write_bytes(head + b"\n" + msgspec.json.encode(said) + b"\n" + data)
+
+
+def test_one_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(CatalogError, match="No such file"):
+        read_about(tmp_path / "nothing")

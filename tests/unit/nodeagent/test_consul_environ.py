@@ -1,0 +1,90 @@
+"""Consul's environment variables: what the file leaves open, and what cannot be followed."""
+
+from pathlib import Path
+
+import pytest
+
+from nodeagent.config import find_faults, load_config, parse_config
+from nodeagent.consul_environ import FROM_ENVIRONMENT, completed, faults_in, without_token
+from nodeagent.errors import ConfigError
+
+HOST = '[host]\nname = "host1"\naddresses = ["10.0.0.1"]\n'
+FILE = HOST + '[catalog]\naddress = "https://10.0.0.250:8501"\nca_file = "/etc/ca.pem"\ntoken_file = "/etc/token"\n'
+ALL = {
+    "CONSUL_HTTP_ADDR": "127.0.0.1:8500", "CONSUL_HTTP_TOKEN": "canary", "CONSUL_CACERT": "/other.pem", "CONSUL_HTTP_SSL": "true",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environ", "address"),
+    [
+        ({"CONSUL_HTTP_ADDR": "127.0.0.1:8500"}, "http://127.0.0.1:8500"),
+        ({"CONSUL_HTTP_ADDR": "http://127.0.0.1:8500"}, "http://127.0.0.1:8500"),
+        ({"CONSUL_HTTP_ADDR": "https://consul.example:8501"}, "https://consul.example:8501"),
+        ({"CONSUL_HTTP_ADDR": "consul.example:8501", "CONSUL_HTTP_SSL": "1"}, "https://consul.example:8501"),
+        ({"CONSUL_HTTP_ADDR": "http://consul.example:8501", "CONSUL_HTTP_SSL": "TRUE"}, "https://consul.example:8501"),
+        ({"CONSUL_HTTP_ADDR": "127.0.0.1:8500", "CONSUL_HTTP_SSL": "false"}, "http://127.0.0.1:8500"),
+    ],
+)
+def test_the_address_is_as_consuls_own_clients_take_it(environ, address) -> None:
+    assert parse_config(HOST, "nodeagent.toml", environ).catalog.address == address
+
+
+def test_the_file_decides_first() -> None:
+    """Nothing that the file says is replaced."""
+    assert parse_config(FILE, "x", ALL) == parse_config(FILE, "x")
+
+
+def test_what_the_file_leaves_open_comes_from_the_environment(tmp_path: Path) -> None:
+    path = tmp_path / "nodeagent.toml"
+    path.write_text(HOST)
+    table = load_config(path, ALL).catalog
+    assert (table.address, table.ca_file, table.token_file) == ("https://127.0.0.1:8500", "/other.pem", FROM_ENVIRONMENT)
+    assert "canary" not in repr(table)
+
+
+def test_a_tokens_file_counts_before_the_token_itself() -> None:
+    environ = ALL | {"CONSUL_HTTP_TOKEN_FILE": "/run/token"}
+    assert parse_config(HOST, "x", environ).catalog.token_file == "/run/token"
+
+
+def test_without_either_the_address_is_missing() -> None:
+    with pytest.raises(ConfigError, match="catalog"):
+        parse_config(HOST, "x", {"CONSUL_HTTP_TOKEN": "canary"})
+
+
+@pytest.mark.parametrize("name", ["CONSUL_NAMESPACE", "CONSUL_PARTITION"])
+def test_another_namespace_is_refused_whatever_the_file_says(name: str) -> None:
+    for text in (HOST, FILE):
+        (fault,) = find_faults(text, {"CONSUL_HTTP_ADDR": "127.0.0.1:8500", name: "team"})
+        assert name in fault
+        assert find_faults(text, {"CONSUL_HTTP_ADDR": "127.0.0.1:8500", name: "default"}) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CONSUL_CAPATH", "/etc/ssl"), ("CONSUL_TLS_SERVER_NAME", "server.dc1.consul"), ("CONSUL_CLIENT_CERT", "/a.pem"),
+        ("CONSUL_CLIENT_KEY", "/a.key"), ("CONSUL_HTTP_AUTH", "user:pass"), ("CONSUL_HTTP_SSL_VERIFY", "false"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_followed_is_refused_where_the_environment_is_asked(name: str, value: str) -> None:
+    """A variable that is ignored in silence leads elsewhere than its author thinks."""
+    (fault,) = find_faults(HOST, {"CONSUL_HTTP_ADDR": "127.0.0.1:8500", name: value})
+    assert name in fault
+    assert value not in fault
+    assert find_faults(FILE, {name: value}) == ()
+
+
+def test_a_unix_socket_is_no_address() -> None:
+    assert any("unix socket" in fault for fault in find_faults(HOST, {"CONSUL_HTTP_ADDR": "unix:///run/consul.sock"}))
+
+
+def test_a_catalog_that_is_no_table_is_told_as_ever() -> None:
+    assert completed({"catalog": 7}, ALL) == {"catalog": 7}
+    assert list(faults_in({"catalog": 7}, {})) == []
+    assert find_faults(HOST + "catalog = 7\n", ALL)
+
+
+def test_processes_that_ask_nobody_get_no_token() -> None:
+    assert without_token(ALL) == {key: value for key, value in ALL.items() if key != "CONSUL_HTTP_TOKEN"}
