@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from nodeagent import limits
 from nodeagent.embedded.access import Act, Caller, check_access
@@ -17,6 +17,8 @@ from nodeagent.embedded.pace import Pace
 from nodeagent.embedded.refusal import BadRequest, Forbidden
 from nodeagent.embedded.store import Store
 from nodeagent.embedded.tokens import find_caller
+
+T = TypeVar("T")
 
 _WAIT_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -38,6 +40,8 @@ class Watch:
     read: Callable[[sqlite3.Connection], Answer]
     index: Callable[[sqlite3.Connection], int]
     """The number of the last change of what is read."""
+    is_list: bool = False
+    """It may be long, so it is read beside the event loop."""
     has_last_word: bool = False
     """Whoever waits when its token is revoked gets this answer still: it says that the token was."""
 
@@ -94,7 +98,16 @@ class Ask:
         Raises:
             BadRequest: it is none.
         """
-        return parse_object(await self.body())
+        text = await self.body()
+        return await self.aside(lambda: parse_object(text)) if len(text) > limits.CATALOG_BODY_AT_ONCE_BYTES else parse_object(text)
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """What `work` gives, beside the event loop and in the caller's turn: for what may take longer than a millisecond.
+
+        Raises:
+            TooMany: much of the caller's waits already.
+        """
+        return await self.server.store.aside.run(self.caller.accessor, work)
 
     def all(self, name: str) -> frozenset[str]:
         """Every value of a parameter that may stand in the query more than once, but empty ones."""
@@ -123,10 +136,10 @@ Handler = Callable[[Ask], Awaitable[Answer | Watch]]
 
 
 def watch(
-    topics: tuple[str, ...], read: Callable[[sqlite3.Connection], Answer], *, has_last_word: bool = False
+    topics: tuple[str, ...], read: Callable[[sqlite3.Connection], Answer], *, is_list: bool = False, has_last_word: bool = False
 ) -> Watch:  # fmt: skip
     """A read of what these topics cover."""
-    return Watch(topics, read, lambda connection: index_of(connection, topics), has_last_word)
+    return Watch(topics, read, lambda connection: index_of(connection, topics), is_list, has_last_word)
 
 
 def authenticate(server: Server, secret: str) -> Caller:
@@ -170,13 +183,13 @@ async def find(ask: Ask, wanted: Watch) -> Found:
     """
     seen, wait_s = ask.number("index") or 0, parse_wait(ask.query.get("wait", ""))
     if not seen:
-        return _read(ask, wanted)[0]
+        return (await _read(ask, wanted))[0]
     loop, store = asyncio.get_running_loop(), ask.server.store
     deadline = loop.time() + wait_s * (1 + ask.server.draw() / 16)
     with store.watchers.place(ask.caller.accessor):
         while True:
             with store.watchers.waiting(wanted.topics) as woken:
-                found, newest = _read(ask, wanted)
+                found, newest = await _read(ask, wanted)
                 if found.index > seen or seen > newest or loop.time() >= deadline or store.watchers.is_closing:
                     return found
                 await asyncio.wait([woken], timeout=deadline - loop.time())
@@ -184,10 +197,8 @@ async def find(ask: Ask, wanted: Watch) -> Found:
                 authenticate(ask.server, ask.secret)
 
 
-def _read(ask: Ask, wanted: Watch) -> tuple[Found, int]:
-    return ask.server.store.read(
-        lambda connection: (
-            Found(wanted.read(connection), max(wanted.index(connection), 1)),
-            newest_index(connection),
-        )
-    )
+async def _read(ask: Ask, wanted: Watch) -> tuple[Found, int]:
+    def read(connection: sqlite3.Connection) -> tuple[Found, int]:
+        return Found(wanted.read(connection), max(wanted.index(connection), 1)), newest_index(connection)
+
+    return await ask.server.store.read_aside(ask.caller.accessor, read) if wanted.is_list else ask.server.store.read(read)

@@ -14,6 +14,7 @@ from nodeagent.embedded.refusal import BadRequest, Missing
 from nodeagent.tables import suggest
 
 S = TypeVar("S", bound=msgspec.Struct)
+_SHOWN_CHARS = 80
 DEFAULT_NAMES = ("", "default")
 """Namespace and partition: Consul's community edition knows no other."""
 
@@ -71,7 +72,8 @@ def _explain(message: str, shape: type[msgspec.Struct], where: str) -> str:
     unknown = re.search(r"unknown field `(.+?)`", what)
     if not unknown:
         return f"{key or 'the body'}: {what}"
-    return f"{_dotted(key, unknown[1])}: no such key{suggest(unknown[1], shape.__struct_encode_fields__)}"
+    named = unknown[1][:_SHOWN_CHARS]
+    return f"{_dotted(key, named)}: no such key{suggest(named, shape.__struct_encode_fields__)}"
 
 
 def _dotted(where: str, key: str) -> str:

@@ -63,23 +63,27 @@ async def nodes(ask: Ask) -> Watch:
     def read(connection: sqlite3.Connection) -> Answer:
         return Answer(choose([node_json(n, datacenter) for n in read_nodes(connection) if is_meant(n.value)]))
 
-    return watch((NODES,), read)
+    return watch((NODES,), read, is_list=True)
 
 
 async def services(ask: Ask) -> Watch:
     """GET /v1/catalog/services: names with tags."""
     ask.check(ReadMesh())
     if not ask.all("node-meta"):
-        return watch((SERVICES,), lambda c: Answer(read_names(c)))
+        return watch((SERVICES,), lambda c: Answer(read_names(c)), is_list=True)
     is_meant = on_nodes(ask)
-    return watch((SERVICES, NODES), lambda c: Answer(read_names(c, is_meant)))
+    return watch((SERVICES, NODES), lambda c: Answer(read_names(c, is_meant)), is_list=True)
 
 
 async def service(ask: Ask) -> Watch:
     """GET /v1/catalog/service/:name: instances on one level."""
     ask.check(ReadMesh())
     name, datacenter, choose, find = ask.path["name"], ask.server.realm.datacenter, chosen(ask, FLAT), _finder(ask)
-    return watch((service_topic(name),), lambda c: Answer(choose([flat_json(n, s, datacenter) for n, s in find(c)])))
+
+    def read(connection: sqlite3.Connection) -> Answer:
+        return Answer(choose([flat_json(n, s, datacenter) for n, s in find(connection)]))
+
+    return watch((service_topic(name),), read, is_list=True)
 
 
 async def health(ask: Ask) -> Watch:
@@ -93,14 +97,14 @@ async def health(ask: Ask) -> Watch:
         rows = [health_json(n, s, checks_json(n.value.name, reasons), datacenter) for n, s in find(connection)]
         return Answer(choose([row for row in rows if not (only_passing and row["Checks"])]))
 
-    return watch((service_topic(name),), read)
+    return watch((service_topic(name),), read, is_list=True)
 
 
 async def health_of_node(ask: Ask) -> Watch:
     """GET /v1/health/node/:node: the host's checks, of which there is one at most."""
     ask.check(ReadMesh())
     name, choose = ask.path["node"], chosen(ask, CHECK)
-    return watch((node_topic(name),), lambda c: Answer(choose(checks_json(name, read_reasons(c)))))
+    return watch((node_topic(name),), lambda c: Answer(choose(checks_json(name, read_reasons(c)))), is_list=True)
 
 
 async def node(ask: Ask) -> Watch:
@@ -171,4 +175,4 @@ def _node(ask: Ask, *, by_id: bool) -> Watch:
         shown = {row["ID"]: row for row in rows} if by_id else rows
         return Answer({"Node": node_json(stored, datacenter), "Services": shown})
 
-    return watch((node_topic(name),), read)
+    return watch((node_topic(name),), read, is_list=True)

@@ -14,13 +14,15 @@ from nodeagent.embedded.config_entries import (
     read_entry,
 )
 from nodeagent.embedded.database import Change, Stored
-from nodeagent.embedded.entries import check_kind, normal_entry
+from nodeagent.embedded.entries import check_kind, normal_entry, said_key
 from nodeagent.embedded.graph import check_graph
 
 
 async def put(ask: Ask) -> Answer:
-    """PUT /v1/config: false when `?cas=` is not the entry's index any more."""
-    entry, cas = normal_entry(await ask.json()), ask.number("cas")
+    """PUT /v1/config: false when `?cas=` is not the entry's index any more. The body is looked into when it is known who may."""
+    body, cas = await ask.json(), ask.number("cas")
+    ask.check(WriteEntry(*await ask.aside(lambda: said_key(body))))
+    entry = await ask.aside(lambda: normal_entry(body))
     ask.check(WriteEntry(entry["Kind"], entry["Name"]))
 
     def make(change: Change) -> bool:
@@ -48,7 +50,7 @@ async def every(ask: Ask) -> Watch:
     """GET /v1/config/:kind."""
     ask.check(ReadMesh())
     kind = check_kind(ask.path["kind"])
-    return watch((kind_topic(kind),), lambda c: Answer([_entry_json(stored) for stored in read_entries(c, kind)]))
+    return watch((kind_topic(kind),), lambda c: Answer([_entry_json(stored) for stored in read_entries(c, kind)]), is_list=True)
 
 
 async def delete(ask: Ask) -> Answer:

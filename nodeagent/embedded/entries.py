@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from nodeagent.catalog.policy.entries import read_entry
-from nodeagent.catalog.policy.faults import Fault, unrelated
+from nodeagent import limits
+from nodeagent.catalog.policy.entries import Key, read_entry
+from nodeagent.catalog.policy.faults import Fault, capped, unrelated
 from nodeagent.catalog.policy.fitting import fit, fold
 from nodeagent.catalog.policy.intentions import source_faults
+from nodeagent.catalog.policy.patterns import number_faults
 from nodeagent.embedded.body import DEFAULT_NAMES
 from nodeagent.embedded.refusal import BadRequest, Missing
 from nodeagent.errors import PolicyError
@@ -42,6 +44,17 @@ def check_kind(kind: str) -> str:
     return kind
 
 
+def said_key(body: dict[str, Any]) -> Key:
+    """Whose entry a body says that it is, before anything else of it is looked at.
+
+    Raises:
+        BadRequest, Missing: a kind that is not kept.
+    """
+    said = {fold(key): value for key, value in body.items()}
+    kind, name = (value if isinstance(value := said.get(key), str) else "" for key in ("kind", "name"))
+    return Key(check_kind(kind), name[: limits.CATALOG_NAME_CHARS])
+
+
 def normal_entry(body: dict[str, Any]) -> dict[str, Any]:
     """The entry as it is kept: what was said, checked; intentions with their precedence and in its order.
 
@@ -71,7 +84,7 @@ def normal_source(source: dict[str, Any], destination: str) -> dict[str, Any]:
     """
     _check_source(source)
     shape, faults = fit(source, Source)
-    faults += unrelated(source_faults(shape, destination, ""), faults)
+    faults += list(number_faults(shape)) or capped(unrelated(source_faults(shape, destination, ""), faults), len(faults))
     if faults:
         raise BadRequest("; ".join(str(fault if fault.path else Fault("the intention", fault.says)) for fault in faults))
     return _ranked(body_of(shape), destination)

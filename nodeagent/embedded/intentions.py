@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from nodeagent.embedded.body import DEFAULT_NAMES
-from nodeagent.embedded.entries import INTENTIONS, normal_source, sorted_sources
+from nodeagent.embedded.entries import INTENTIONS, sorted_sources
 from nodeagent.embedded.refusal import BadRequest
 from nodeagent.model.intention import ANY
 from nodeagent.model.service import is_service_name
@@ -62,13 +62,9 @@ def is_allowed(rows: Iterable[Row], source: str, destination: str) -> bool:
 
 
 def with_source(entry: Entry | None, destination: str, source: dict[str, Any]) -> Entry:
-    """The entry of `destination` in which `source` says what it says now, and the others what they said.
-
-    Raises:
-        BadRequest, Missing: not a valid source.
-    """
-    kept = [said for said in (entry or {}).get("Sources", []) if said["Name"] != source.get("Name")]
-    sources = sorted_sources([*kept, normal_source(source, destination)])
+    """The entry of `destination` in which `source`, as `normal_source` gives it, says what it says now, and the others what they said."""
+    kept = [said for said in (entry or {}).get("Sources", []) if said["Name"] != source["Name"]]
+    sources = sorted_sources([*kept, source])
     return {**(entry or {"Kind": INTENTIONS, "Name": destination}), "Sources": sources}
 
 

@@ -15,7 +15,7 @@ from nodeagent.embedded.config_entries import (
     read_intentions_to,
 )
 from nodeagent.embedded.database import Change
-from nodeagent.embedded.entries import INTENTIONS
+from nodeagent.embedded.entries import INTENTIONS, normal_source
 from nodeagent.embedded.filters import INTENTION, chosen
 from nodeagent.embedded.graph import check_graph
 from nodeagent.embedded.intentions import (
@@ -41,7 +41,7 @@ async def put(ask: Ask) -> Answer:
     ask.check(WriteMesh("intentions"))
     source, destination = _pair(ask)
     body = {key: value for key, value in (await ask.json()).items() if key not in _BODY_MARKS}
-    said = body | {"Name": source}
+    said = await ask.aside(lambda: normal_source(body | {"Name": source}, destination))
 
     def make(change: Change) -> bool:
         stored = read_entry(change.connection, INTENTIONS, destination)
@@ -89,7 +89,7 @@ async def every(ask: Ask) -> Watch:
     """GET /v1/connect/intentions: all rows in the order of evaluation."""
     ask.check(ReadMesh())
     read, choose = read_intentions, chosen(ask, INTENTION)
-    return watch((kind_topic(INTENTIONS),), lambda c: Answer(choose([intention_json(row) for row in in_order(read(c))])))
+    return watch((kind_topic(INTENTIONS),), lambda c: Answer(choose([intention_json(row) for row in in_order(read(c))])), is_list=True)
 
 
 async def match(ask: Ask) -> Watch:
@@ -100,12 +100,14 @@ async def match(ask: Ask) -> Watch:
         return watch(
             intention_topics(name),
             lambda c: Answer({name: [intention_json(row) for row in in_order(read_intentions_to(c, name))]}),
+            is_list=True,
         )
     if by != "source":
         raise BadRequest("?by= must be source or destination")
     return watch(
         (kind_topic(INTENTIONS),),
         lambda c: Answer({name: [intention_json(row) for row in match_rows(read_intentions(c), "source", name)]}),
+        is_list=True,
     )
 
 

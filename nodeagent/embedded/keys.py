@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from nodeagent import limits
 from nodeagent.embedded.refusal import BadRequest
 
 
@@ -14,12 +15,14 @@ def fold_keys(value: Any, shape: type[msgspec.Struct], others: tuple[str, ...] =
     What is in free tables, such as Meta, stays as it is.
 
     Raises:
-        BadRequest: two spellings of one key.
+        BadRequest: two spellings of one key, or more values than any body has.
     """
     return _folded(value, inspect.type_info(shape), others)
 
 
 def _folded(value: Any, kind: inspect.Type, others: tuple[str, ...] = ()) -> Any:
+    if isinstance(value, (dict, list)) and len(value) > limits.BODY_ITEMS:
+        raise BadRequest(f"the body has {len(value)} values in one place, and may have {limits.BODY_ITEMS}")
     match kind, value:
         case inspect.StructType(fields=fields), dict():
             return _struct(value, {field.encode_name: field.type for field in fields}, others)

@@ -76,7 +76,7 @@ def _below(ask: Ask, prefix: str) -> Watch:
             listed = [_value_json(value) for value in read_values(connection, prefix)]
         return Answer(listed) if listed else Answer(b"", 404)
 
-    return Watch((prefix_topic(prefix),), found, lambda connection: prefix_index(connection, prefix))
+    return Watch((prefix_topic(prefix),), found, lambda connection: prefix_index(connection, prefix), is_list=True)
 
 
 def _value_json(value: Value) -> dict[str, object]:

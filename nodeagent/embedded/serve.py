@@ -9,6 +9,7 @@ import random
 import resource
 import signal
 import socket
+import sys
 from asyncio import sslproto
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -158,6 +159,7 @@ def _ready_line(options: Options, realm: Realm, address: Address) -> str:
 def _prepare_process() -> None:
     """Every blocking query holds a descriptor and a TLS buffer; aiohttp's tracebacks about malformed requests help nobody."""
     sslproto.SSLProtocol.max_size = limits.CATALOG_TLS_BUFFER_BYTES
+    sys.setswitchinterval(limits.CATALOG_SWITCH_S)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # The CA's key passes through this process's memory: no core file, and no look into it for others of our uid.

@@ -1,8 +1,8 @@
 """The catalog's data for the running server: reads at once, writes in turn, watchers woken after each.
 
-Reads run in the event loop: each is one or two indexed statements on pages that SQLite holds in memory, some
-microseconds, and WAL lets them go on while somebody writes; a thread would cost more than it saves. Writes wait for the
-disk (fsync), so they run in one thread of their own, one after another.
+Reads of one thing run in the event loop: each is one or two indexed statements on pages that SQLite holds in memory, some
+microseconds, and WAL lets them go on while somebody writes; a thread would cost more than it saves. Lists may be long: they are
+read beside the loop. Writes wait for the disk (fsync), so they run in one thread of their own, one after another.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from nodeagent import limits
+from nodeagent.embedded.aside import Aside
 from nodeagent.embedded.database import (
     Change,
     commit,
@@ -38,6 +39,9 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.watchers = Watchers()
+        self.aside = Aside()
+        self._beside = [open_database(path) for _ in range(limits.CATALOG_ASIDE)]
+        """One for each thread beside the loop; those that read now are not in it."""
         self._reader = open_database(path)
         self._writer = open_database(path)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="catalog-writer")
@@ -52,6 +56,15 @@ class Store:
             StorageFailed: the disk is broken.
         """
         return query(self._reader, ask)
+
+    async def read_aside(self, accessor: str, ask: Callable[[sqlite3.Connection], T]) -> T:
+        """What `ask` finds, beside the event loop, in the turn of that token.
+
+        Raises:
+            StorageFailed: the disk is broken.
+            TooMany: more reads of that token wait than it may have open.
+        """
+        return await self.aside.run(accessor, lambda: self._read_beside(ask), limits.BLOCKING_PER_TOKEN)
 
     async def write(self, make: Callable[[Change], T]) -> T:
         """What `make` gives, once it is on the disk. A caller that goes away stops neither the write nor the waking.
@@ -91,9 +104,17 @@ class Store:
     async def close(self) -> None:
         """Ends when the last write has."""
         await asyncio.gather(*self._writes, return_exceptions=True)
+        self.aside.close()
         self._thread.shutdown()
-        self._reader.close()
-        self._writer.close()
+        for connection in (self._reader, self._writer, *self._beside):
+            connection.close()
+
+    def _read_beside(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._beside.pop()
+        try:
+            return query(connection, ask)
+        finally:
+            self._beside.append(connection)
 
     async def _write(self, make: Callable[[Change], T]) -> T:
         loop = asyncio.get_running_loop()

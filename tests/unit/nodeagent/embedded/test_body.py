@@ -73,6 +73,7 @@ def test_null_means_absent():
         ({"Name": "web", "Prot": 1}, "Prot: no such key; did you mean Port"),
         ({"NAME": "web", "Name": "web"}, "'Name' stands twice, in two spellings"),
         ({"Name": "web", "Zzz": 1}, "Zzz: no such key$"),
+        ({"Name": "web", "z" * 1000: 1}, "^z{80}: no such key$"),
         ({}, "Object missing required field `Name`"),
         ({"Name": 1}, "Name: Expected `str`"),
         ("x", "must be a JSON object"),

@@ -1,8 +1,11 @@
 """/v1/config: written by operators, read by all."""
 
+import threading
+
 import pytest
 
-from nodeagent.embedded import config_api
+from nodeagent.embedded import config_api, entries
+from nodeagent.embedded.access import Caller
 from nodeagent.embedded.refusal import BadRequest, Forbidden
 from tests.unit.nodeagent.embedded.desk import HOST1
 
@@ -46,3 +49,34 @@ def test_an_entry_has_an_index_of_its_own(desk):
     desk.call(config_api.put, body=WEB | {"Name": "db"})
     assert desk.index(config_api.one, kind="service-defaults", name="web") == before
     assert desk.index(config_api.every, kind="service-defaults") > before
+
+
+SHOP = Caller("shop", "service", services=("shop",))
+
+
+@pytest.mark.parametrize("caller", [HOST1, SHOP])
+def test_what_a_body_says_is_looked_at_when_it_is_known_who_may(desk, caller, monkeypatch):
+    looked = []
+    monkeypatch.setattr(entries, "read_entry", looked.append)
+    with pytest.raises(Forbidden):
+        desk.call(config_api.put, caller, {"Kind": "service-router", "Name": "web", "Routes": [{"Match": {"HTTP": {"PathRegex": "("}}}]})
+    with pytest.raises(Forbidden):
+        desk.call(config_api.put, caller, {"kind": "service-router", "NAME": "web"})
+    assert looked == []
+
+
+def test_it_is_looked_at_beside_the_loop(desk, monkeypatch):
+    real, where = entries.read_entry, []
+    monkeypatch.setattr(entries, "read_entry", lambda body: where.append(threading.get_ident()) or real(body))
+    assert desk.call(config_api.put, SHOP, WEB | {"Name": "shop"}) is True
+    assert where
+    assert threading.get_ident() not in where
+
+
+@pytest.mark.parametrize("name", ["web", "", None, ["shop"], 5])
+def test_whose_entry_it_is_cannot_be_told_twice(desk, name):
+    with pytest.raises((Forbidden, BadRequest)):
+        desk.call(config_api.put, SHOP, {"Kind": "service-router", "Name": "shop", "name": name, "Routes": []})
+    with pytest.raises((Forbidden, BadRequest)):
+        desk.call(config_api.put, SHOP, {"Kind": "service-router", "Name": name, "name": "shop", "Routes": []})
+    assert desk.call(config_api.every, kind="service-router") == []

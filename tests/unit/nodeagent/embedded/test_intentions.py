@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.embedded.entries import normal_entry
+from nodeagent.embedded.entries import normal_entry, normal_source
 from nodeagent.embedded.intentions import (
     end_name,
     in_order,
@@ -96,10 +96,14 @@ def test_match_gives_the_rows_of_one_end_in_order():
     assert len(in_order(made)) == 4
 
 
+def with_kept(entry, source):
+    return with_source(entry, "web", normal_source(source, "web"))
+
+
 def test_an_edit_touches_one_pair():
-    entry = with_source(None, "web", {"Name": "*", "Action": "deny"})
-    entry = with_source(entry, "web", {"Name": "shop", "Action": "allow", "Description": "buys"})
-    entry = with_source(entry | {"Meta": {"k": "v"}}, "web", {"Name": "shop", "Action": "deny"})
+    entry = with_kept(None, {"Name": "*", "Action": "deny"})
+    entry = with_kept(entry, {"Name": "shop", "Action": "allow", "Description": "buys"})
+    entry = with_kept(entry | {"Meta": {"k": "v"}}, {"Name": "shop", "Action": "deny"})
     assert [(s["Name"], s["Action"], s.get("Description")) for s in entry["Sources"]] == [
         ("shop", "deny", None), ("*", "deny", None),
     ]  # fmt: skip
@@ -108,9 +112,7 @@ def test_an_edit_touches_one_pair():
 
 
 def test_the_last_source_takes_the_entry_with_it():
-    entry = with_source(
-        with_source(None, "web", {"Name": "a", "Action": "allow"}), "web", {"Name": "b", "Action": "deny"}
-    )
+    entry = with_kept(with_kept(None, {"Name": "a", "Action": "allow"}), {"Name": "b", "Action": "deny"})
     left = without_source(entry, "a")
     assert [source["Name"] for source in left["Sources"]] == ["b"]
     assert without_source(left, "b") is None

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.embedded.entries import normal_entry
 from nodeagent.embedded.keys import fold_keys
 from nodeagent.embedded.refusal import BadRequest
@@ -49,3 +50,13 @@ def test_whatever_does_not_fit_is_left_to_the_shape(value):
 def test_config_entries_are_kept_as_they_were_written():
     entry = {"Kind": "service-defaults", "Name": "web", "Meta": {"kind": "x"}}
     assert normal_entry(entry) == entry
+
+
+@pytest.mark.parametrize("body", [
+    {f"k{n}": 1 for n in range(limits.BODY_ITEMS + 1)},
+    {"Node": "a", "NodeMeta": {f"k{n}": "" for n in range(limits.BODY_ITEMS + 1)}},
+    {"Node": "a", "Service": {"Service": "a", "Tags": ["x"] * (limits.BODY_ITEMS + 1)}},
+])  # fmt: skip
+def test_a_body_of_very_many_values_is_refused_before_they_are_looked_at(body):
+    with pytest.raises(BadRequest, match=f"values in one place, and may have {limits.BODY_ITEMS}"):
+        parse_registration(body, "dc1")

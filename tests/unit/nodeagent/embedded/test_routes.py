@@ -1,8 +1,15 @@
 """The table of routes."""
 
+import asyncio
 import inspect
 
-from nodeagent.embedded.routes import ALWAYS, ROUTES
+import pytest
+
+from nodeagent.embedded.routes import ALWAYS, ROUTES, WAIT
+
+OF_ONE_THING = (
+    "/v1/config/{kind}/{name}", "/v1/connect/intentions/exact", "/v1/connect/ca/roots", "/v1/agent/connect/ca/roots",
+)  # fmt: skip
 
 
 def test_no_route_stands_twice():
@@ -19,3 +26,11 @@ def test_every_handler_says_its_path():
     for route in ROUTES:
         assert inspect.getdoc(route.handler), route.path
         assert not set(route.params) & set(ALWAYS), route.path
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if set(WAIT) <= set(route.params)], ids=lambda route: route.path)
+def test_whatever_may_be_long_is_read_beside_the_loop(desk, route):
+    names = {"name": "web", "node": "host1", "kind": "service-defaults", "key": "nodeagent/x"}
+    query = {"by": "source", "name": "web", "source": "a", "destination": "b", "recurse": ""}
+    wanted = asyncio.run(route.handler(desk.ask(query=query, **names)))
+    assert wanted.is_list is (route.path not in OF_ONE_THING)
