@@ -17,8 +17,8 @@ from nodeagent.cli.catalog_snapshot import snapshot
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
 from nodeagent.cli.seconds import Seconds
 from nodeagent.embedded.access import ANY_SERVICE, parse_claimable
-from nodeagent.embedded.database import Change, commit, open_database, query
-from nodeagent.embedded.datadir import DATABASE, check_directory, write_file
+from nodeagent.embedded.database import Change, commit, query
+from nodeagent.embedded.datadir import check_directory, open_catalog, write_file
 from nodeagent.embedded.refusal import Refusal
 from nodeagent.embedded.serve import Options, serve_catalog
 from nodeagent.embedded.tokens import NewToken, Token, create_token, delete_token, read_tokens
@@ -260,7 +260,7 @@ def _database(data: Path) -> Iterator[sqlite3.Connection]:
             check_directory(data)
     except OSError as error:
         raise CatalogError(f"{data}: {error.strerror}") from error
-    connection = open_database(data / DATABASE)
+    connection = open_catalog(data)
     try:
         yield connection
     except (Refusal, OSError) as error:

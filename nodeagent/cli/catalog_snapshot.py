@@ -2,15 +2,17 @@
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
 from nodeagent.cli.render import headers_option, instant, now, output_option, show_json, show_table
 from nodeagent.embedded.archive import COUNTED, About, counts_of, read_about, save, unpack
 from nodeagent.embedded.database import open_database
-from nodeagent.embedded.datadir import DATABASE, TLS_CA, check_directory, lock_data
+from nodeagent.embedded.datadir import DATABASE, TLS_CA, Served, check_directory, lock_data, open_catalog
 from nodeagent.embedded.refusal import Refusal
 from nodeagent.embedded.restore import is_whole, restore
 from nodeagent.errors import CatalogError
@@ -34,8 +36,8 @@ def save_(data: Path, file: Path, *, force: bool) -> None:
     if file.exists() and not force:
         raise CatalogError(f"{file}: is there already; --force replaces it")
     _check_own(data)
-    with closing(open_database(data / DATABASE)) as connection:
-        about = save(connection, file, now())
+    with closing(open_catalog(data)) as connection:
+        about = save(connection, data, file, now(), replace=force)
     click.echo(f"saved: {file}: {_told(about)}")
     click.echo(SECRET, err=True)
 
@@ -65,34 +67,44 @@ def restore_(data: Path, file: Path, *, yes: bool) -> None:
     In a catalog of the same trust domain tokens, CA and revocations stay as they are, and the index goes on. An empty directory gets
     everything, and the snapshot's index.
     """
-    held = _lock_unless_served(data)
     try:
-        with unpack(file, data) as (raw, about), closing(open_database(data / DATABASE, create=True)) as connection:
-            whole, before = is_whole(connection, about), counts_of(connection)
-            show_table(("WHAT", "NOW", "THEN"), _changes(before, about, whole=whole))
-            click.echo(_told(about))
+        with _held(data) if yes or (data / DATABASE).exists() else TemporaryDirectory() as room, unpack(file, Path(room)) as (raw, about):
+            whole = _shown(data, about)
             if not yes:
                 click.echo(f"nothing was changed; to do it: nodeagent catalog --data {data} snapshot restore {file} --yes", err=True)
                 return
-            restore(connection, raw, about)
-    except (Refusal, sqlite3.Error) as error:
+            with closing(open_database(data / DATABASE, create=True)) as connection:
+                restore(connection, raw, about)
+    except (Refusal, OSError, sqlite3.Error) as error:
         raise CatalogError(f"{data}: {error}") from error
-    finally:
-        if held is not None:
-            os.close(held)
     click.echo(f"restored: {file}")
     click.echo(_after(data, about, whole=whole), err=True)
 
 
-def _lock_unless_served(data: Path) -> int | None:
-    """Keeps a server from starting meanwhile; None: one runs, and goes on."""
+@contextmanager
+def _held(data: Path) -> Iterator[str]:
+    """Keeps a server from starting meanwhile; one that runs goes on."""
     if (data / DATABASE).exists():
         _check_own(data)
-        try:
-            return lock_data(data)
-        except CatalogError:
-            return None
-    return lock_data(data)
+    held = None
+    with suppress(Served):
+        held = lock_data(data)
+    try:
+        yield str(data)
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _shown(data: Path, about: About) -> bool:
+    """Shows what a restore would do; whether trust would come with it. Where there is no catalog, none is made."""
+    whole, before = True, dict.fromkeys(COUNTED, 0)
+    if (data / DATABASE).exists():
+        with closing(open_database(data / DATABASE, create=True)) as connection:
+            whole, before = is_whole(connection, about), counts_of(connection)
+    show_table(("WHAT", "NOW", "THEN"), _changes(before, about, whole=whole))
+    click.echo(_told(about))
+    return whole
 
 
 def _check_own(data: Path) -> None:

@@ -1,5 +1,6 @@
 """A catalog as one file: everything of one moment, with a digest. It holds the CA's keys, so it is its owner's alone."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -7,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import msgspec
 
@@ -16,47 +17,60 @@ from nodeagent.errors import CatalogError
 
 _MAGIC = b"nodeagent catalog snapshot 1\n"
 _HEAD_BYTES = 64 * 1024
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""A file system of sticks and shares: there the look before is all there is."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 COUNTED = ("nodes", "services", "entries", "kv", "tokens", "roots")
 
 
-class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a snapshot says of itself; the last line before the database's bytes."""
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Word = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,253}\Z")]
+_LAST = 250_000_000_000  # in the year 9892: a date that can be shown
 
-    index: int
-    trust_domain: str
-    datacenter: str
-    taken_at: float
+
+class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a snapshot says of itself; the last line before the database's bytes. Whoever wrote it: it can be shown."""
+
+    index: _Count
+    trust_domain: _Word
+    datacenter: _Word
+    taken_at: Annotated[float, msgspec.Meta(ge=0, le=_LAST)]
     """Unix seconds."""
-    rows: dict[str, int]
+    rows: dict[Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,32}\Z")], _Count]
     """How many there are, by table."""
-    size: int
+    size: _Count
     """Bytes of the database."""
-    sha256: str
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     """Of these bytes."""
 
 
-def save(connection: sqlite3.Connection, path: Path, now: float) -> About:
-    """Writes the catalog as it is at one moment, while others write; the file is there whole or not at all.
+def save(connection: sqlite3.Connection, directory: Path, path: Path, now: float, *, replace: bool = False) -> About:
+    """Writes the catalog in `directory` as it is at one moment, while others write; the file is there whole or not at all.
+
+    SQLite sees names in `directory` alone, which is nobody else's: beside `path` somebody could have a journal ready, which it would
+    play back into the copy.
 
     Raises:
-        CatalogError: it cannot be read or written.
+        CatalogError: it cannot be read or written, or there is a file already and `replace` does not say that it may go.
     """
-    raw, fresh = path.with_name(f"{path.name}.db.new"), path.with_name(f"{path.name}.new")
+    raw, fresh = directory / "saved.db", path.with_name(f"{path.name}.new")
     before = os.umask(0o077)
     try:
-        _remove(raw, fresh)
-        os.close(os.open(raw, _NEW, 0o600))  # ours before SQLite opens it by name: nobody's link leads the CA's keys elsewhere
+        _remove_database(raw)
+        _remove(fresh)
         connection.execute("VACUUM INTO ?", (str(raw),))
         about = _about(raw, now)
         _write(fresh, raw, about)
-        fresh.rename(path)
+        _name(fresh, path, replace=replace)
         _keep_name(path.parent)
+    except FileExistsError as error:
+        raise CatalogError(f"{path}: is there already; --force replaces it") from error
     except (OSError, sqlite3.Error) as error:
         raise CatalogError(f"{path}: the snapshot cannot be written: {error}") from error
     finally:
         os.umask(before)
-        _remove(raw, fresh)
+        _remove_database(raw)
+        _remove(fresh)
     return about
 
 
@@ -93,7 +107,7 @@ def counts_of(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def _about(raw: Path, now: float) -> About:
-    connection = sqlite3.connect(raw)
+    connection = sqlite3.connect(f"{raw.resolve().as_uri()}?immutable=1", uri=True)  # it is looked at, and nothing beside it
     try:
         index, domain, datacenter = connection.execute("SELECT idx, trust_domain, datacenter FROM state").fetchone()
         rows = counts_of(connection)
@@ -102,6 +116,19 @@ def _about(raw: Path, now: float) -> About:
     with raw.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return About(index, domain, datacenter, now, rows, raw.stat().st_size, digest)
+
+
+def _name(fresh: Path, path: Path, *, replace: bool) -> None:
+    """Gives the file its name, and where it may not replace another, not even one that came meanwhile."""
+    if replace:
+        fresh.rename(path)
+        return
+    try:
+        path.hardlink_to(fresh)
+    except OSError as error:
+        if error.errno not in _NO_LINKS or os.path.lexists(path):
+            raise
+        fresh.rename(path)
 
 
 def _write(fresh: Path, raw: Path, about: About) -> None:

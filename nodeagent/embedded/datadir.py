@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sqlite3
 import stat
 from datetime import datetime
 from pathlib import Path
@@ -19,11 +20,29 @@ TLS_CA = "tls-ca.pem"
 _LOCK = "catalog.lock"
 
 
+class Served(CatalogError):
+    """Another catalog serves this directory."""
+
+
+def open_catalog(directory: Path) -> sqlite3.Connection:
+    """A connection to the catalog in `directory`.
+
+    Raises:
+        CatalogError: there is none, not even an empty one; or it is not ours.
+    """
+    connection = open_database(directory / DATABASE)
+    if connection.execute("SELECT 1 FROM state").fetchone() is not None:
+        return connection
+    connection.close()
+    raise CatalogError(f"{directory}: there is no catalog in it yet; start it with: nodeagent catalog --data {directory}")
+
+
 def lock_data(directory: Path) -> int:
     """A descriptor that keeps other servers out for as long as it is open. Makes the directory.
 
     Raises:
-        CatalogError: another server has it, it cannot be made, or others could change it.
+        Served: another server has it.
+        CatalogError: it cannot be made, or others could change it.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -36,7 +55,7 @@ def lock_data(directory: Path) -> int:
     except BlockingIOError:
         pid = os.pread(held, 20, 0).decode(errors="replace").strip()
         os.close(held)
-        raise CatalogError(f"{directory}: another catalog (pid {pid}) serves it already; stop that one first") from None
+        raise Served(f"{directory}: another catalog (pid {pid}) serves it already; stop that one first") from None
     try:
         os.ftruncate(held, 0)
         os.pwrite(held, f"{os.getpid()}\n".encode(), 0)

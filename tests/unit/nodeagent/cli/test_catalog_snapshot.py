@@ -111,3 +111,34 @@ def test_a_catalog_that_is_not_there_is_not_made_by_saving(tmp_path):
     done = run(tmp_path / "nothing", "save", tmp_path / "one")
     assert done.exit_code != 0
     assert not (tmp_path / "nothing").exists()
+
+
+def test_looking_at_what_a_restore_would_do_makes_nothing(data, tmp_path):
+    run(data, "save", tmp_path / "one")
+    into = tmp_path / "new" / "data"
+    shown = run(into, "restore", tmp_path / "one")
+    assert (shown.exit_code, into.parent.exists()) == (0, False)
+    assert "kv        0    1\n" in shown.stdout
+    into.mkdir(mode=0o700, parents=True)
+    assert run(into, "restore", tmp_path / "one").exit_code == 0
+    assert list(into.iterdir()) == []
+
+
+def test_where_a_restore_failed_nothing_can_be_saved_or_made(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    open_database(data / DATABASE, create=True).close()
+    for done in (run(data, "save", tmp_path / "one"), CliRunner().invoke(main, ["catalog", "--data", str(data), "token", "create", "--management"])):
+        assert done.exit_code == 1
+        assert "there is no catalog in it yet; start it with" in done.output
+        assert "Traceback" not in done.output
+    assert not (tmp_path / "one").exists()
+
+
+def test_what_keeps_a_restore_from_locking_is_not_taken_for_a_server(data, tmp_path):
+    run(data, "save", tmp_path / "one")
+    put(data, b"2")
+    (data / "catalog.lock").symlink_to(tmp_path / "elsewhere")
+    done = run(data, "restore", tmp_path / "one", "--yes")
+    assert (done.exit_code, value(data)) == (1, b"2")
+    assert "cannot hold a catalog" in done.output

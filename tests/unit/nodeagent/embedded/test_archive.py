@@ -1,11 +1,15 @@
 """A catalog as one file: whole, of one moment, its owner's alone, and refused when it is not what was saved."""
 
+import errno
 import os
+import sqlite3
 import threading
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
+from nodeagent.embedded import archive
 from nodeagent.embedded.archive import COUNTED, counts_of, read_about, save, unpack
 from nodeagent.embedded.database import commit, open_database
 from nodeagent.embedded.datadir import DATABASE, prepare_data
@@ -36,7 +40,7 @@ def unpacked(path, directory):
 
 def test_a_snapshot_is_what_was_there(directory, connection, tmp_path):
     commit(connection, lambda change: put_value(change, "a", b"1", 0))
-    about = save(connection, tmp_path / "one", 5.0)
+    about = save(connection, directory, tmp_path / "one", 5.0)
     commit(connection, lambda change: put_value(change, "a", b"2", 0))
     assert (about.index, about.datacenter, about.taken_at, about.rows["kv"]) == (3, "dc1", 5.0, 1)
     assert set(about.rows) == set(COUNTED)
@@ -49,10 +53,10 @@ def test_a_snapshot_is_what_was_there(directory, connection, tmp_path):
     assert not list(directory.glob("restored*"))
 
 
-def test_it_is_its_owners_alone(connection, tmp_path):
+def test_it_is_its_owners_alone(directory, connection, tmp_path):
     before = os.umask(0)
     try:
-        save(connection, tmp_path / "one", 5.0)
+        save(connection, directory, tmp_path / "one", 5.0)
         assert os.umask(0) == 0
     finally:
         os.umask(before)
@@ -75,7 +79,7 @@ def test_it_is_of_one_moment_while_somebody_writes(directory, connection, tmp_pa
     writer.start()
     try:
         for number in range(20):
-            about = save(connection, tmp_path / str(number), 5.0)
+            about = save(connection, directory, tmp_path / str(number), 5.0)
             with unpacked(tmp_path / str(number), directory) as (there, _):
                 rows = read_values(there, "")
                 assert len({row.value for row in rows}) <= 1
@@ -85,24 +89,72 @@ def test_it_is_of_one_moment_while_somebody_writes(directory, connection, tmp_pa
         writer.join()
 
 
-def test_what_is_in_the_way_is_replaced_only_by_a_whole_one(connection, tmp_path):
+def test_what_is_in_the_way_is_replaced_only_by_a_whole_one(directory, connection, tmp_path):
     target = tmp_path / "gone" / "one"
     with pytest.raises(CatalogError, match="cannot be written"):
-        save(connection, target, 5.0)
+        save(connection, directory, target, 5.0)
     target = tmp_path / "one"
-    for leftover in ("one.db.new", "one.new"):
-        (tmp_path / leftover).write_text("of a run that was killed")
+    for leftover in (directory / "saved.db", directory / "saved.db-journal", tmp_path / "one.new"):
+        leftover.write_text("of a run that was killed")
     target.write_text("old")
-    save(connection, target, 5.0)
+    save(connection, directory, target, 5.0, replace=True)
     assert read_about(target).taken_at == 5.0
-    assert not list(tmp_path.glob("one.*"))
+    assert not [*tmp_path.glob("one.*"), *directory.glob("saved*")]
 
 
-def test_a_link_in_the_way_leads_nowhere(connection, tmp_path):
+def test_a_file_that_came_meanwhile_is_not_replaced(directory, connection, tmp_path):
+    """The command has looked before, and the copy takes a while."""
+    (tmp_path / "one").write_text("precious")
+    with pytest.raises(CatalogError, match="is there already"):
+        save(connection, directory, tmp_path / "one", 5.0)
+    assert (tmp_path / "one").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir() if path.name != "data"] == ["one"]
+
+
+def test_where_a_file_has_one_name_only_it_is_renamed(directory, connection, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    save(connection, directory, tmp_path / "one", 5.0)
+    assert read_about(tmp_path / "one").taken_at == 5.0
+    with pytest.raises(CatalogError, match="no links here"):
+        save(connection, directory, tmp_path / "one", 5.0)
+
+
+def planted(other):
+    """What somebody lays beside a database, to be played back into it when it is opened: the journal of another one."""
+    with closing(sqlite3.connect(other, isolation_level=None)) as made:
+        for sql in ("PRAGMA journal_mode = PERSIST", "CREATE TABLE state (x)", "PRAGMA cache_size = 1", "BEGIN", "DROP TABLE state"):
+            made.execute(sql).fetchall()
+        made.execute("CREATE TABLE evil AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 999) SELECT i FROM n")
+        return other.with_name("other.db-journal").read_bytes()
+
+
+def test_a_journal_that_somebody_lays_beside_the_copy_is_not_played_back(directory, connection, tmp_path, monkeypatch):
+    """Nobody else can lay one there, as the copy is made in the catalog's own directory; and it is not looked for."""
+    journal, real, where = planted(tmp_path / "other.db"), archive._about, []
+
+    def lay(raw, now):
+        where.append(raw.parent)
+        raw.with_name(f"{raw.name}-journal").write_bytes(journal)
+        return real(raw, now)
+
+    monkeypatch.setattr(archive, "_about", lay)
+    about = save(connection, directory, tmp_path / "one", 5.0)
+    assert where == [directory]
+    with unpacked(tmp_path / "one", directory) as (there, same):
+        assert same == about
+        assert counts_of(there) == about.rows == counts_of(connection)
+
+
+def test_a_link_in_the_way_leads_nowhere(directory, connection, tmp_path):
     (tmp_path / "elsewhere").write_text("")
-    for name in ("one", "one.db.new", "one.new"):
+    for name in ("one", "one.new", "data/saved.db"):
         (tmp_path / name).symlink_to(tmp_path / "elsewhere")
-    save(connection, tmp_path / "one", 5.0)
+    with pytest.raises(CatalogError, match="is there already"):
+        save(connection, directory, tmp_path / "one", 5.0)
+    save(connection, directory, tmp_path / "one", 5.0, replace=True)
     assert (tmp_path / "elsewhere").read_text() == ""
     assert not (tmp_path / "one").is_symlink()
 
@@ -120,13 +172,18 @@ def damaged(path, change):
         (lambda data: b"SQLite format 3\0" + data, "is not a snapshot"),
         (lambda data: data[:40], "first lines are damaged"),
         (lambda data: data.replace(b'"index"', b'"indes"', 1), "first lines are damaged"),
+        (lambda data: data.replace(b'"index":', b'"index":-', 1), "first lines are damaged"),
+        (lambda data: data.replace(b'"taken_at":5.0', b'"taken_at":9e99', 1), "first lines are damaged"),
+        (lambda data: data.replace(b'"datacenter":"dc1"', b'"datacenter":"\\u001b[2J"', 1), "first lines are damaged"),
+        (lambda data: data.replace(b'"kv"', b'"\\u001b"', 1), "first lines are damaged"),
+        (lambda data: data.replace(b'"kv":0', b'"kv":"0"', 1), "first lines are damaged"),
         (lambda data: data[:-1], "was cut off"),
         (lambda data: data + b"x", "was cut off, or joined"),
         (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "are not those that were saved"),
     ],
 )
 def test_what_is_not_what_was_saved_is_refused(directory, connection, tmp_path, change, sentence):
-    save(connection, tmp_path / "one", 5.0)
+    save(connection, directory, tmp_path / "one", 5.0)
     with pytest.raises(CatalogError, match=sentence), unpack(damaged(tmp_path / "one", change), directory):
         pass
     assert not list(directory.glob("restored*"))
@@ -146,11 +203,11 @@ def test_a_database_that_could_not_be_used_is_refused(directory, connection, tmp
     if sql.startswith("DELETE"):
         raw = tmp_path / "raw.db"
         connection.execute("VACUUM INTO ?", (str(raw),))
-        about = save(connection, tmp_path / "one", 5.0)
+        about = save(connection, directory, tmp_path / "one", 5.0)
         _forge(tmp_path / "one", raw, sql, about)
     else:
         connection.execute(sql)
-        save(connection, tmp_path / "one", 5.0)
+        save(connection, directory, tmp_path / "one", 5.0)
     with pytest.raises(CatalogError, match=sentence), unpack(tmp_path / "one", directory):
         pass
 

@@ -37,7 +37,7 @@ def connect(directory, *, create=False):
 
 def snapshot(desk, name="one"):
     with connect(desk.directory) as connection:
-        save(connection, desk.directory / name, 5.0)
+        save(connection, desk.directory, desk.directory / name, 5.0)
 
 
 def put_back(desk, into=None, name="one"):
