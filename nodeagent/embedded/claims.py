@@ -87,11 +87,14 @@ def holders_of(connection: sqlite3.Connection, ip: str, besides: str) -> list[Ho
 def _settle(change: Change, caller: Caller, node: str, ip: str, title: int) -> list[Holder]:
     """Takes the address from those with a weaker title.
 
-    What management says is never refused, and takes nothing away: an operator may register one address at two hosts.
+    What management says is never refused, and takes nothing away: an operator may register one address at two hosts. A service's
+    token takes nothing away either, by whatever title: it is for no host, and for no other service.
     """
     if caller.kind == "management":
         return []
     weaker = holders_of(change.connection, ip, besides=node)
+    if weaker and caller.kind == "service":
+        raise Forbidden(f"{caller} may not claim {ip}: it belongs to {weaker[0].node}; if that is wrong, deregister it there")
     if weaker and weaker[0].title >= title:
         raise Forbidden(
             f"{caller} may not claim {ip}: it belongs to {weaker[0].node}; if that is wrong, deregister it there,"

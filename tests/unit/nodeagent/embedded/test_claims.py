@@ -177,3 +177,18 @@ def test_two_first_registrations_at_once_are_one(connection, token):
     assert caller.is_unbound
     with pytest.raises(Forbidden, match=r"may not claim 10\.0\.0\.2"):
         host(connection, caller, "10.0.0.2")
+
+
+def test_a_services_token_takes_nothing_from_others(connection, token):
+    """Its addresses are a network in which hosts came first, and others' services are."""
+    made = commit(connection, lambda change: create_token(change, "service", now=0.0, services=("web",), addresses=("10.0.0.0/24",)))
+    caller = made[0].token.caller
+    host(connection, token("a"), "10.0.0.1")
+    host(connection, token("b"), "10.0.0.2")
+    service(connection, ROOT, "10.0.0.100", node="b")
+    for taken in ("10.0.0.2", "10.0.0.100"):
+        with pytest.raises(Forbidden, match=f"the token for web may not claim {taken}: it belongs to b"):
+            service(connection, caller, taken, "web", node="a")
+    service(connection, caller, "10.0.0.50", "web", node="a")
+    assert names(connection) == ["a", "b"]
+    assert [row.value.name for row in read_services_of(connection, "b")] == ["db"]
