@@ -59,6 +59,7 @@ _TOKEN = re.compile(
     r"|(?P<word>[A-Za-z][A-Za-z0-9_/]*)|(?P<mark>==|!=|[().\[\]])|(?P<space>[ \t\r\n]+)"
 )
 _ESCAPE = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|([abfnrtv\\]))")
+_HALF = re.compile("[\ud800-\udfff]")
 _CONTROLS = dict(zip("abfnrtv\\", "\a\b\f\n\r\t\v\\", strict=True))
 _END = "the end"
 
@@ -71,6 +72,8 @@ def parse_filter(text: str) -> Expression:
     """
     if len(text) > limits.FILTER_CHARS:
         raise BadFilter(f"a filter has at most {limits.FILTER_CHARS} characters")
+    if half := _HALF.search(text):
+        raise BadFilter(f"half of a surrogate pair, which is no character, at character {half.start() + 1}")
     reader = _Reader(_tokens(text))
     found = _either(reader, 0)
     reader.take("end")
@@ -220,7 +223,10 @@ def _unquoted(token: _Token) -> str:
         return inside
     if "\\" in _ESCAPE.sub("", inside):
         raise BadFilter(f"unknown escape in {token.text} at character {token.at + 1}")
-    return _ESCAPE.sub(_character, inside)
+    unquoted = _ESCAPE.sub(_character, inside)
+    if _HALF.search(unquoted):
+        raise BadFilter(f"half of a surrogate pair, which is no character, in {token.text} at character {token.at + 1}")
+    return unquoted
 
 
 def _character(found: re.Match[str]) -> str:

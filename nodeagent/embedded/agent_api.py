@@ -30,13 +30,13 @@ async def read_self(ask: Ask) -> Answer:
 async def services(ask: Ask) -> Answer:
     """GET /v1/agent/services: the host's services by ID."""
     ask.check(ReadMesh())
-    name, datacenter, choose = _node(ask), ask.server.realm.datacenter, chosen(ask, SERVICE)
+    name, datacenter, choose = _node(ask), ask.server.realm.datacenter, await chosen(ask, SERVICE)
 
     def read(connection: sqlite3.Connection) -> dict[str, object]:
         rows = choose([service_json(row) for row in read_services_of(connection, name)])
         return {row["ID"]: row | {"Datacenter": datacenter} for row in rows}
 
-    return Answer(ask.server.store.read(read))
+    return Answer(await ask.server.store.read_aside(ask.caller.accessor, read))
 
 
 async def register(ask: Ask) -> Answer:

@@ -58,7 +58,7 @@ async def deregister(ask: Ask) -> Answer:
 async def nodes(ask: Ask) -> Watch:
     """GET /v1/catalog/nodes."""
     ask.check(ReadMesh())
-    datacenter, choose, is_meant = ask.server.realm.datacenter, chosen(ask, NODE), on_nodes(ask)
+    datacenter, choose, is_meant = ask.server.realm.datacenter, await chosen(ask, NODE), on_nodes(ask)
 
     def read(connection: sqlite3.Connection) -> Answer:
         return Answer(choose([node_json(n, datacenter) for n in read_nodes(connection) if is_meant(n.value)]))
@@ -78,7 +78,7 @@ async def services(ask: Ask) -> Watch:
 async def service(ask: Ask) -> Watch:
     """GET /v1/catalog/service/:name: instances on one level."""
     ask.check(ReadMesh())
-    name, datacenter, choose, find = ask.path["name"], ask.server.realm.datacenter, chosen(ask, FLAT), _finder(ask)
+    name, datacenter, choose, find = ask.path["name"], ask.server.realm.datacenter, await chosen(ask, FLAT), _finder(ask)
 
     def read(connection: sqlite3.Connection) -> Answer:
         return Answer(choose([flat_json(n, s, datacenter) for n, s in find(connection)]))
@@ -89,7 +89,7 @@ async def service(ask: Ask) -> Watch:
 async def health(ask: Ask) -> Watch:
     """GET /v1/health/service/:name. `?passing` leaves out the instances of hosts in maintenance."""
     ask.check(ReadMesh())
-    name, datacenter, choose, find = ask.path["name"], ask.server.realm.datacenter, chosen(ask, HEALTH), _finder(ask)
+    name, datacenter, choose, find = ask.path["name"], ask.server.realm.datacenter, await chosen(ask, HEALTH), _finder(ask)
     only_passing = "passing" in ask.query and ask.query["passing"] not in ("false", "0")
 
     def read(connection: sqlite3.Connection) -> Answer:
@@ -103,18 +103,18 @@ async def health(ask: Ask) -> Watch:
 async def health_of_node(ask: Ask) -> Watch:
     """GET /v1/health/node/:node: the host's checks, of which there is one at most."""
     ask.check(ReadMesh())
-    name, choose = ask.path["node"], chosen(ask, CHECK)
+    name, choose = ask.path["node"], await chosen(ask, CHECK)
     return watch((node_topic(name),), lambda c: Answer(choose(checks_json(name, read_reasons(c)))), is_list=True)
 
 
 async def node(ask: Ask) -> Watch:
     """GET /v1/catalog/node/:node: a host with its services by ID; null: there is none."""
-    return _node(ask, by_id=True)
+    return await _node(ask, by_id=True)
 
 
 async def node_services(ask: Ask) -> Watch:
     """GET /v1/catalog/node-services/:node: a host with its services as a list."""
-    return _node(ask, by_id=False)
+    return await _node(ask, by_id=False)
 
 
 async def datacenters(ask: Ask) -> Answer:
@@ -163,9 +163,9 @@ def _finder(ask: Ask) -> Callable[[sqlite3.Connection], list[tuple[Stored[NodeRo
     return find
 
 
-def _node(ask: Ask, *, by_id: bool) -> Watch:
+async def _node(ask: Ask, *, by_id: bool) -> Watch:
     ask.check(ReadMesh())
-    name, datacenter, choose = ask.path["node"], ask.server.realm.datacenter, chosen(ask, SERVICE)
+    name, datacenter, choose = ask.path["node"], ask.server.realm.datacenter, await chosen(ask, SERVICE)
 
     def read(connection: sqlite3.Connection) -> Answer:
         stored = read_node(connection, name)

@@ -1,8 +1,7 @@
 """`?filter=` and `?node-meta=`: which rows of an answer are wanted, and which fields a filter may name."""
 
 from collections.abc import Callable, Sequence
-
-import msgspec
+from typing import TypeVar
 
 from nodeagent.catalog.bexpr import BadFilter
 from nodeagent.catalog.bexpr_rows import Fields, Rows, Table, question
@@ -11,6 +10,7 @@ from nodeagent.embedded.asking import Ask
 from nodeagent.embedded.refusal import BadRequest
 from nodeagent.embedded.registration import NodeRow
 
+T = TypeVar("T")
 Choose = Callable[[Sequence[Json]], list[Json]]
 
 _TEXTS = Table("text")
@@ -41,20 +41,24 @@ INTENTION: Fields = {
 }  # fmt: skip
 
 
-def chosen(ask: Ask, fields: Fields) -> Choose:
+async def chosen(ask: Ask, fields: Fields) -> Choose:
     """What is left of rows of such fields by the request's filter; all, where it has none.
 
     Raises:
-        BadRequest: not a filter of such rows.
+        BadRequest: not a filter of such rows; also where what is given back is asked of too many.
     """
     text = ask.query.get("filter", "")
     if not text.strip():
         return list
+    wanted = await ask.aside(lambda: _refusing(lambda: question(text, fields)))
+    return lambda rows: _refusing(lambda: wanted.chosen(rows))
+
+
+def _refusing(ask: Callable[[], T]) -> T:
     try:
-        wanted = question(text, fields)
+        return ask()
     except BadFilter as error:
         raise BadRequest(f"?filter=: {error}") from None
-    return lambda rows: [row for row in rows if wanted(msgspec.to_builtins(row))]
 
 
 def on_nodes(ask: Ask) -> Callable[[NodeRow], bool]:

@@ -88,7 +88,7 @@ async def delete(ask: Ask) -> Answer:
 async def every(ask: Ask) -> Watch:
     """GET /v1/connect/intentions: all rows in the order of evaluation."""
     ask.check(ReadMesh())
-    read, choose = read_intentions, chosen(ask, INTENTION)
+    read, choose = read_intentions, await chosen(ask, INTENTION)
     return watch((kind_topic(INTENTIONS),), lambda c: Answer(choose([intention_json(row) for row in in_order(read(c))])), is_list=True)
 
 

@@ -130,3 +130,11 @@ def written(tree):
 @given(TREES)
 def test_a_tree_that_is_written_is_read_again(tree):
     assert parse_filter(written(tree)) == tree
+
+
+@pytest.mark.parametrize("text", [r'a == "\ud800"', r'a matches "x\udfffy"', "a == `\ud800`", "a.b\udcff == c", 'a["\ud801"] == c', r'"\ud83d\ude00" in a'])
+def test_half_of_a_character_is_refused(text):
+    """As by Go. It could be neither matched nor told."""
+    with pytest.raises(BadFilter, match="half of a surrogate pair") as refused:
+        parse_filter(text)
+    assert str(refused.value).encode()

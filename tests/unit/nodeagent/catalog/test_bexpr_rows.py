@@ -91,6 +91,25 @@ def test_a_pattern_is_bounded_in_what_it_takes(monkeypatch):
         question("Name matches `a{500}`", FIELDS)
 
 
+@pytest.mark.parametrize("text", [" or ".join(["Name matches a"] * (limits.FILTER_PATTERNS + 1)), "Name matches `a{500}` or Name matches `b{500}`"])
+def test_a_filter_has_a_bounded_number_of_patterns_and_of_their_steps(text):
+    assert limits.FILTER_PROGRAM == 1000
+    with pytest.raises(BadFilter, match=f"at most {limits.FILTER_PATTERNS} patterns, of {limits.FILTER_PROGRAM} steps together"):
+        question(text, FIELDS)
+    assert question(text.rpartition(" or ")[0], FIELDS)
+
+
+def test_what_patterns_may_take_is_bounded_for_each_list(monkeypatch):
+    """By what they would at worst: so it is the same on any machine."""
+    asks = question("Name matches `^a{100}$`", FIELDS)
+    row = ROW | {"Name": "a" * 100}
+    assert len(asks.chosen([row] * 100)) == 100
+    monkeypatch.setattr(limits, "FILTER_STEPS", 2 * asks._meter.steps)
+    assert len(asks.chosen([row] * 200)) == len(asks.chosen([row] * 200)) == 200
+    with pytest.raises(BadFilter, match="take too long with so many rows"):
+        asks.chosen([row] * 201)
+
+
 def test_a_pattern_takes_no_longer_than_its_text():
     assert question("Name matches `(a+)+$`", FIELDS)(ROW | {"Name": "a" * 10_000 + "!"}) is False
 

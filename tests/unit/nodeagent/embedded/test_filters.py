@@ -1,7 +1,10 @@
 """`?filter=` and `?node-meta=` at every endpoint that takes them."""
 
+import threading
+
 import pytest
 
+from nodeagent import limits
 from nodeagent.catalog.bexpr_rows import selectors
 from nodeagent.embedded import agent_api, catalog_api, filters, intentions_api
 from nodeagent.embedded.refusal import BadRequest
@@ -63,6 +66,23 @@ def test_a_bad_filter_is_refused_also_where_there_is_no_row(desk):
         desk.call(catalog_api.nodes, query={"filter": "Nod == x"})
     with pytest.raises(BadRequest, match=r"\?filter=: unexpected the end"):
         desk.call(catalog_api.health, query={"filter": "Node.Node =="}, name="nothing")
+
+
+def test_a_filter_is_made_and_asked_beside_the_loop_and_a_costly_one_is_refused(filled, monkeypatch):
+    where, real = [], filters.question
+
+    def made(text, fields):
+        where.append(threading.get_ident())
+        return real(text, fields)
+
+    monkeypatch.setattr(filters, "question", made)
+    query = {"filter": "Service matches `w+`"}
+    assert list(filled.call(agent_api.services, HOST1, query=query)) == ["web1"]
+    assert where
+    assert threading.get_ident() not in where
+    monkeypatch.setattr(limits, "FILTER_STEPS", 1)
+    with pytest.raises(BadRequest, match=r"\?filter=: its patterns take too long"):
+        filled.call(agent_api.services, HOST1, query=query)
 
 
 def test_hosts_are_chosen_by_their_meta(filled):
