@@ -16,8 +16,12 @@ SERVICE_ENTRIES = ("service-defaults", "service-router", "service-splitter", "se
 FIRST, MANAGED = 0, 200
 """Titles to an address: of whom the operator did not name but who came first, and of management. Between are those that a
 token names, the better the longer the prefix."""
-HOST_READABLE = "nodeagent/"
-"""The only part of the KV store that a host may read: its own configuration lives there, and others keep secrets."""
+READABLE = "nodeagent/"
+"""The only part of the KV store that a token for reading may read: configuration lives there, and others keep secrets."""
+HOST_READABLE = "nodeagent/config/"
+"""What of it a host may read, or who registers a service: not who changed what."""
+TRAILS = "nodeagent/audit"
+"""Below it is who changed an entry, by kind and name: whoever may change the entry leaves a trail of it."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -60,6 +64,18 @@ class ReadValues(msgspec.Struct, frozen=True):
     """Read the KV store at or below a key."""
 
     prefix: str
+
+
+class ReadValue(msgspec.Struct, frozen=True):
+    """Read one key."""
+
+    key: str
+
+
+class WriteValue(msgspec.Struct, frozen=True):
+    """Store a value at one key, in the place of what was there."""
+
+    key: str
 
 
 class WriteMesh(msgspec.Struct, frozen=True):
@@ -106,7 +122,7 @@ class ManageTokens(msgspec.Struct, frozen=True):
     """List, create and revoke tokens."""
 
 
-Act = ReadMesh | ReadValues | WriteMesh | WriteEntry | WriteNode | RegisterService | RemoveService | SignFor | ManageTokens
+Act = ReadMesh | ReadValues | ReadValue | WriteValue | WriteMesh | WriteEntry | WriteNode | RegisterService | RemoveService | SignFor | ManageTokens
 
 
 def check_access(caller: Caller, act: Act) -> None:
@@ -120,9 +136,8 @@ def check_access(caller: Caller, act: Act) -> None:
     match act:
         case ReadMesh():
             return
-        case ReadValues(prefix):
-            if not prefix.startswith(HOST_READABLE):
-                raise Forbidden(f"{caller} may read keys below {HOST_READABLE} only, not {prefix!r}")
+        case ReadValues() | ReadValue() | WriteValue():
+            _check_value(caller, act)
         case WriteMesh(what, verb):
             raise Forbidden(f"{caller} may not {verb} {what}: that takes a management token")
         case WriteEntry(kind, name):
@@ -187,6 +202,22 @@ def _check_for_service(caller: Caller, act: RegisterService | RemoveService | Si
             if caller.kind != "node":
                 raise Forbidden(f"{caller} may not get a certificate: that takes the token of the host where the service runs")
             _check_service(caller, service, "get a certificate for")
+
+
+def _check_value(caller: Caller, act: ReadValues | ReadValue | WriteValue) -> None:
+    if not isinstance(act, ReadValues) and caller.kind == "service" and act.key in _trails(caller):
+        return
+    if isinstance(act, WriteValue):
+        raise Forbidden(f"{caller} may not change the KV store: that takes a management token")
+    name = act.prefix if isinstance(act, ReadValues) else act.key
+    below = READABLE if caller.kind == "read" else HOST_READABLE
+    if not name.startswith(below):
+        raise Forbidden(f"{caller} may read keys below {below} only, not {name[:80]!r}")
+
+
+def _trails(caller: Caller) -> set[str]:
+    """The keys of the trails of the entries that a service's token may change."""
+    return {f"{TRAILS}/{kind}/{service}" for kind in SERVICE_ENTRIES for service in caller.services if service != ANY_SERVICE}
 
 
 def _check_entry(caller: Caller, kind: str, name: str) -> None:

@@ -75,10 +75,10 @@ async def sign(ask: Ask) -> Answer:
 
 async def held(ask: Ask) -> Answer:
     """PUT /v1/nodeagent/held: all certificates that the caller's host holds now; what it does not name it has lost."""
-    asked = shaped(await ask.json(), _HeldRequest)
     node, store = ask.caller.node, ask.server.store
     if not node:
-        raise BadRequest("a management token belongs to no host: hosts say what they hold, by their own tokens")
+        raise BadRequest(f"{ask.caller} belongs to no host: hosts say what they hold, by their own tokens")
+    asked = shaped(await ask.json(), _HeldRequest)
     rows = [Held(each.service, each.serial, each.root, each.until) for each in asked.certificates]
     if store.read(lambda connection: misremembered(connection, node, rows)):
         await store.write(lambda change: correct(change, node, rows))

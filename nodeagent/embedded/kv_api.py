@@ -3,7 +3,7 @@
 import base64
 import sqlite3
 
-from nodeagent.embedded.access import ReadValues, WriteMesh
+from nodeagent.embedded.access import ReadValue, ReadValues, WriteMesh, WriteValue
 from nodeagent.embedded.asking import Answer, Ask, Watch
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import BadRequest
@@ -25,9 +25,9 @@ from nodeagent.embedded.values import (
 
 async def read(ask: Ask) -> Watch:
     """GET /v1/kv/:key; with `?recurse` or `?keys` everything below it."""
-    key = ask.path["key"]
-    ask.check(ReadValues(key))
-    if ask.flag("recurse") or ask.flag("keys"):
+    key, is_below = ask.path["key"], ask.flag("recurse") or ask.flag("keys")
+    ask.check(ReadValues(key) if is_below else ReadValue(key))
+    if is_below:
         return _below(ask, key)
     is_raw = ask.flag("raw")
     check_key(key)
@@ -43,7 +43,7 @@ async def read(ask: Ask) -> Watch:
 
 async def put(ask: Ask) -> Answer:
     """PUT /v1/kv/:key: false when `?cas=` is not the key's index any more."""
-    ask.check(WriteMesh("the KV store"))
+    ask.check(WriteValue(ask.path["key"]))
     key, flags, cas = check_key(ask.path["key"]), ask.number("flags") or 0, ask.number("cas")
     value = await ask.body()
     return Answer(await ask.server.store.write(lambda change: put_value(change, key, value, flags, cas)))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from nodeagent import limits
-from nodeagent.embedded.access import Kind, ManageTokens, ReadMesh, parse_claimable
+from nodeagent.embedded.access import ANY_SERVICE, Kind, ManageTokens, ReadMesh, parse_claimable
 from nodeagent.embedded.asking import Answer, Ask
 from nodeagent.embedded.body import shaped
 from nodeagent.embedded.names import HostName, NameOrAny
@@ -59,6 +59,8 @@ class TokenRequest(_Shape, frozen=True):
             )
         if self.policies and (self.service_identities or self.addresses):
             raise BadRequest("ServiceIdentities and Addresses belong to tokens of hosts and services, not to Policies")
+        if not self.node_identities and any(identity.service_name == ANY_SERVICE for identity in self.service_identities):
+            raise BadRequest(f"ServiceIdentities {ANY_SERVICE} is for tokens of one host: name the services, or give NodeIdentities")
         if self.policies:
             return _POLICIES[self.policies[0].name]
         return "node" if self.node_identities else "service"

@@ -7,6 +7,7 @@ from certs.spiffe import service_id
 from certs.svid import Svid
 from nodeagent import limits
 from nodeagent.embedded import authority_api
+from nodeagent.embedded.access import Caller
 from nodeagent.embedded.database import newest_index
 from nodeagent.embedded.refusal import BadRequest, Forbidden, Missing
 from tests.unit.nodeagent.embedded.desk import HOST1, LAB, NOW, ROOT
@@ -63,8 +64,9 @@ def test_what_is_held_is_said_in_its_form(desk, body):
 
 
 def test_only_a_host_says_what_it_holds_and_not_for_ever(desk):
-    with pytest.raises(BadRequest, match="by their own tokens"):
-        desk.call(authority_api.held, ROOT, {"Certificates": []})
+    for caller in (ROOT, Caller("w", "service", services=("web",)), Caller("r", "read")):
+        with pytest.raises(BadRequest, match=f"^{caller} belongs to no host: hosts say what they hold, by their own tokens"):
+            desk.call(authority_api.held, caller, {"Certificates": []})
     row = {"Service": "web", "Serial": "4a", "Root": "r", "Until": 1.0}
     with pytest.raises(BadRequest):
         desk.call(authority_api.held, HOST1, {"Certificates": [row] * (limits.CERTIFIED_PER_TOKEN + 1)})

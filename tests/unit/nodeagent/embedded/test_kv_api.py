@@ -3,6 +3,7 @@
 import pytest
 
 from nodeagent.embedded import kv_api
+from nodeagent.embedded.access import Caller
 from nodeagent.embedded.refusal import BadRequest, Forbidden
 from tests.unit.nodeagent.embedded.desk import HOST1
 
@@ -49,11 +50,33 @@ def test_a_host_reads_its_configuration_and_no_secret_of_others(desk):
     put(desk, "vault/master")
     assert desk.call(kv_api.read, HOST1, query={"recurse": ""}, key="nodeagent/config/")
     for key, query in (("vault/master", {}), ("", {"recurse": ""}), ("nodeagent", {"keys": ""})):
-        with pytest.raises(Forbidden, match="below nodeagent/ only"):
+        with pytest.raises(Forbidden, match="below nodeagent/config/ only"):
             desk.call(kv_api.read, HOST1, query=query, key=key)
     for handler in (kv_api.put, kv_api.delete):
         with pytest.raises(Forbidden, match="may not change the KV store"):
             desk.call(handler, HOST1, key="nodeagent/config/mirror/web")
+
+
+def test_a_host_reads_no_trail_of_who_changed_what(desk):
+    put(desk, "nodeagent/audit/service-router/web")
+    for key, query in (("nodeagent/audit/service-router/web", {}), ("nodeagent/audit/", {"keys": ""}), ("nodeagent/", {"recurse": ""})):
+        with pytest.raises(Forbidden, match="below nodeagent/config/ only"):
+            desk.call(kv_api.read, HOST1, query=query, key=key)
+        assert desk.call(kv_api.read, Caller("r", "read"), query=query, key=key)
+
+
+def test_who_may_change_a_services_entries_leaves_a_trail_of_it(desk):
+    web, trail = Caller("w", "service", services=("web",)), "nodeagent/audit/service-router/web"
+    assert desk.call(kv_api.read, web, key=trail) == 404
+    assert desk.call(kv_api.put, web, b"{}", {"cas": "0"}, key=trail) is True
+    assert desk.call(kv_api.read, web, key=trail)[0]["Key"] == trail
+    put(desk, f"{trail}shop")
+    for key, query in ((f"{trail}shop", {}), (trail, {"recurse": ""}), (trail, {"keys": ""}), ("nodeagent/audit/service-intentions/web", {})):
+        with pytest.raises(Forbidden, match="below nodeagent/config/ only"):
+            desk.call(kv_api.read, web, query=query, key=key)
+    for handler, key in ((kv_api.put, f"{trail}shop"), (kv_api.put, "nodeagent/config/mirror/web"), (kv_api.delete, trail)):
+        with pytest.raises(Forbidden, match="may not change the KV store"):
+            desk.call(handler, web, key=key)
 
 
 def test_nonsense_is_refused(desk):

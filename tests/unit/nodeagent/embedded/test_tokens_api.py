@@ -44,6 +44,15 @@ def test_a_token_for_services_registers_them_where_they_run_and_writes_their_ent
     assert desk.call(catalog_api.deregister, caller, {"Node": "host2", "ServiceID": "w"}) is True
 
 
+@pytest.mark.parametrize("names", [["*"], ["web", "*"]])
+def test_a_token_for_every_service_is_of_one_host(desk, names):
+    """As on the command line: else it were one for all hosts and all services."""
+    body = {"ServiceIdentities": [{"ServiceName": name} for name in names]}
+    with pytest.raises(BadRequest, match=r"ServiceIdentities \* is for tokens of one host"):
+        desk.call(tokens_api.create, body=body)
+    assert desk.call(tokens_api.create, body=body | {"NodeIdentities": [{"NodeName": "host1"}]})["ServiceIdentities"]
+
+
 def test_a_token_for_services_touches_nothing_else(desk):
     caller = authenticate(desk.server, desk.call(tokens_api.create, body={"ServiceIdentities": [{"ServiceName": "web"}]})["SecretID"])
     desk.call(catalog_api.register, body={"Node": "host1", "Address": "10.0.0.1", "Service": {"Service": "db", "ID": "db", "Port": 1}})
