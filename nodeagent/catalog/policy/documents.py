@@ -69,8 +69,9 @@ def _json_documents(text: str) -> list[Document]:
     """Values one after the other, with nothing or `---` between them."""
     decoder = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
     found, at = list[Document](), _skip(text, 0)
+    line, counted = 1, 0
     while at < len(text):
-        line = text.count("\n", 0, at) + 1
+        line, counted = line + text.count("\n", counted, at), at
         try:
             value, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
@@ -90,10 +91,11 @@ def _skip(text: str, at: int) -> int:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        twice = next(key for number, (key, _) in enumerate(pairs) if key in [each for each, _ in pairs[:number]])
-        raise ValueError(f"the key {twice[:_SHOWN_CHARS]!r} stands twice")
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ValueError(f"the key {key[:_SHOWN_CHARS]!r} stands twice")
+        made[key] = value
     return made
 
 

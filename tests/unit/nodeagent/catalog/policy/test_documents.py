@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent import limits
+from nodeagent.catalog.policy import documents
 from nodeagent.catalog.policy.documents import Document, parse_documents
 from nodeagent.errors import PolicyError
 
@@ -83,3 +84,35 @@ def test_a_large_file_and_many_documents_are_refused(monkeypatch):
 @given(st.dictionaries(st.text(max_size=5), st.integers(-5, 5) | st.text(max_size=5) | st.none() | st.booleans(), max_size=4))
 def test_json_says_what_it_says(value):
     assert parse_documents(json.dumps(value).encode()) == [Document(1, value)]
+
+
+class Counted(str):
+    """A text that counts how many of its characters were gone through for lines, and how often it was compared."""
+
+    __slots__ = ()
+    seen = 0
+
+    def count(self, *args):
+        _, start, end = args
+        Counted.seen += end - start
+        return super().count(*args)
+
+    def __eq__(self, other):
+        Counted.seen += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+def test_a_text_of_many_documents_is_gone_through_once_for_its_lines():
+    """16 MiB of them took minutes."""
+    text, Counted.seen = Counted('{"a": 1}\n' * 1000), 0
+    assert [each.line for each in documents._json_documents(text)] == list(range(1, 1001))
+    assert Counted.seen <= len(text)
+
+
+def test_a_key_that_stands_twice_is_found_in_one_look():
+    pairs, Counted.seen = [(Counted(f"k{number}"), 1) for number in range(1000)], 0
+    with pytest.raises(ValueError, match="the key 'k0' stands twice"):
+        documents._no_duplicates([*pairs, (Counted("k0"), 2)])
+    assert Counted.seen < len(pairs)
