@@ -9,7 +9,7 @@ from aiohttp import web
 
 from nodeagent import limits
 from nodeagent.embedded.access import Caller
-from nodeagent.embedded.asking import Answer, Ask, Found, Server, Watch, authenticate, find
+from nodeagent.embedded.asking import Answer, Ask, Found, Server, Watch, authenticate, encoded, find
 from nodeagent.embedded.body import DEFAULT_NAMES
 from nodeagent.embedded.refusal import BadRequest, Forbidden, Missing, Refusal, TooLarge
 from nodeagent.embedded.registration import check_datacenter
@@ -101,21 +101,19 @@ def _responder(server: Server, route: Route) -> Callable[[web.Request], Awaitabl
 
 async def _handled(ask: Ask, route: Route) -> web.Response:
     result = await route.handler(ask)
-    is_pretty = ask.flag("pretty") or ask.query.get("pretty") == ""
     if isinstance(result, Watch):
         found = await find(ask, result)
-        return _answered(found.answer, _index_headers(found), is_pretty=is_pretty)
-    return _answered(result, {}, is_pretty=is_pretty)
+        return _answered(found.answer, _index_headers(found), is_pretty=ask.is_pretty)
+    return _answered(result, {}, is_pretty=ask.is_pretty)
 
 
 def _answered(answer: Answer, headers: Mapping[str, str], *, is_pretty: bool) -> web.Response:
-    if isinstance(answer.body, bytes):
+    body = encoded(answer.body, is_pretty=is_pretty)
+    if isinstance(body, msgspec.Raw):
+        kind = "application/json"
+    else:
         kind = "application/octet-stream" if answer.status == 200 else "text/plain"
-        return web.Response(body=answer.body, status=answer.status, content_type=kind, headers={**_SAFE, **headers})
-    text = msgspec.json.encode(answer.body)
-    if is_pretty:
-        text = msgspec.json.format(text, indent=4)
-    return web.Response(body=text, status=answer.status, content_type="application/json", headers={**_SAFE, **headers})
+    return web.Response(body=bytes(body), status=answer.status, content_type=kind, headers={**_SAFE, **headers})
 
 
 def _index_headers(found: Found) -> dict[str, str]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+import msgspec
+
 from nodeagent import limits
 from nodeagent.embedded.access import Act, Caller, check_access
 from nodeagent.embedded.authority import Realm
@@ -84,6 +86,11 @@ class Ask:
     repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The values of those parameters that stand in the query more than once; the first one is in `query`."""
 
+    @property
+    def is_pretty(self) -> bool:
+        """Whether a person reads the answer."""
+        return self.flag("pretty") or self.query.get("pretty") == ""
+
     def check(self, act: Act) -> None:
         """Nothing, when the caller may do that.
 
@@ -130,6 +137,14 @@ class Ask:
         if not re.fullmatch(r"[0-9]{1,18}", text):
             raise BadRequest(f"?{name}={text[:40]} is not a number")
         return int(text)
+
+
+def encoded(body: object, *, is_pretty: bool) -> bytes | msgspec.Raw:
+    """A body as it goes back; bytes, and what was encoded before, as they are."""
+    if isinstance(body, (bytes, msgspec.Raw)):
+        return body
+    text = msgspec.json.encode(body)
+    return msgspec.Raw(msgspec.json.format(text, indent=4) if is_pretty else text)
 
 
 Handler = Callable[[Ask], Awaitable[Answer | Watch]]
@@ -199,6 +214,9 @@ async def find(ask: Ask, wanted: Watch) -> Found:
 
 async def _read(ask: Ask, wanted: Watch) -> tuple[Found, int]:
     def read(connection: sqlite3.Connection) -> tuple[Found, int]:
-        return Found(wanted.read(connection), max(wanted.index(connection), 1)), newest_index(connection)
+        answer = wanted.read(connection)
+        if wanted.is_list:
+            answer = Answer(encoded(answer.body, is_pretty=ask.is_pretty), answer.status)
+        return Found(answer, max(wanted.index(connection), 1)), newest_index(connection)
 
     return await ask.server.store.read_aside(ask.caller.accessor, read) if wanted.is_list else ask.server.store.read(read)

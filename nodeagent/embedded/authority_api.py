@@ -78,9 +78,10 @@ async def held(ask: Ask) -> Answer:
     node, store = ask.caller.node, ask.server.store
     if not node:
         raise BadRequest(f"{ask.caller} belongs to no host: hosts say what they hold, by their own tokens")
-    asked = shaped(await ask.json(), _HeldRequest)
+    body = await ask.json()
+    asked = await ask.aside(lambda: shaped(body, _HeldRequest))
     rows = [Held(each.service, each.serial, each.root, each.until) for each in asked.certificates]
-    if store.read(lambda connection: misremembered(connection, node, rows)):
+    if await store.read_aside(ask.caller.accessor, lambda connection: misremembered(connection, node, rows)):
         await store.write(lambda change: correct(change, node, rows))
     return Answer(body=True)
 

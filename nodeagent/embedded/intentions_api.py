@@ -63,7 +63,7 @@ async def one(ask: Ask) -> Watch:
                 return Answer(intention_json(row))
         return Answer(f"there is no intention {source} -> {destination}".encode(), 404)
 
-    return watch(intention_topics(destination)[:1], read)
+    return watch(intention_topics(destination)[:1], read, is_list=True)
 
 
 async def delete(ask: Ask) -> Answer:
@@ -115,8 +115,11 @@ async def check(ask: Ask) -> Answer:
     """GET /v1/connect/intentions/check?source=&destination=: whether a connection is allowed; by default it is not."""
     ask.check(ReadMesh())
     source, destination = _pair(ask)
-    rows = ask.server.store.read(lambda connection: read_intentions_to(connection, destination))
-    return Answer({"Allowed": is_allowed(rows, source, destination)})
+
+    def read(connection: sqlite3.Connection) -> bool:
+        return is_allowed(read_intentions_to(connection, destination), source, destination)
+
+    return Answer({"Allowed": await ask.server.store.read_aside(ask.caller.accessor, read)})
 
 
 def _pair(ask: Ask) -> tuple[str, str]:

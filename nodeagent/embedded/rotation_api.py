@@ -70,7 +70,8 @@ class Standings(NamedTuple):
 async def state(ask: Ask) -> Answer:
     """GET /v1/nodeagent/ca."""
     ask.check(WriteMesh("the CA", "see"))
-    return Answer(ask.server.store.read(lambda connection: _state_json(connection, ask)))
+    audience = Audience.of(ask.server)
+    return Answer(await ask.server.store.read_aside(ask.caller.accessor, lambda connection: _state_json(connection, ask.server, audience)))
 
 
 async def rotate(ask: Ask) -> Answer:
@@ -151,12 +152,12 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(known[:_SHOWN_HOSTS]) + more
 
 
-def _state_json(connection: sqlite3.Connection, ask: Ask) -> dict[str, Any]:
-    found = look(connection, Audience.of(ask.server))
+def _state_json(connection: sqlite3.Connection, server: Server, audience: Audience) -> dict[str, Any]:
+    found = look(connection, audience)
     phase, back = phase_of(found.roots), back_step(found.roots)
     return {
-        "trust_domain": ask.server.realm.trust_domain,
-        "leaf_ttl_s": ask.server.leaf_ttl.total_seconds(),
+        "trust_domain": server.realm.trust_domain,
+        "leaf_ttl_s": server.leaf_ttl.total_seconds(),
         "phase": phase,
         "next": NEXT[phase],
         "next_refused": why_refused(found, NEXT[phase]),

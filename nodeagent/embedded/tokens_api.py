@@ -102,7 +102,8 @@ async def create(ask: Ask) -> Answer:
 async def every(ask: Ask) -> Answer:
     """GET /v1/acl/tokens."""
     ask.check(ManageTokens())
-    return Answer([token_json(token) for token in ask.server.store.read(read_tokens)])
+    found = await ask.server.store.read_aside(ask.caller.accessor, lambda connection: [token_json(token) for token in read_tokens(connection)])
+    return Answer(found)
 
 
 async def one(ask: Ask) -> Answer:

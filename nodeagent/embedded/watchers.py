@@ -1,6 +1,7 @@
 """Blocking queries that wait, by topic."""
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -64,11 +65,12 @@ class Watchers:
             topics |= set(self._waiting)
         for topic in topics:
             self._wake_one(topic)
-            if topic.startswith(_VALUE):
-                key = topic[len(_VALUE) :]
-                for watched in [name for name in self._waiting if name.startswith(_PREFIX)]:
-                    if key.startswith(watched[len(_PREFIX) :]):
-                        self._wake_one(watched)
+        keys = sorted(topic[len(_VALUE) :] for topic in topics if topic.startswith(_VALUE))
+        for watched in [name for name in self._waiting if name.startswith(_PREFIX)] if keys else ():
+            prefix = watched[len(_PREFIX) :]
+            first = bisect_left(keys, prefix)  # of those that begin with it, when any does
+            if keys[first : first + 1] and keys[first].startswith(prefix):
+                self._wake_one(watched)
 
     def close(self) -> None:
         """Lets everybody answer at once, now and from now on."""

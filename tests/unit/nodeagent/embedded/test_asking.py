@@ -199,7 +199,7 @@ def test_a_list_is_read_beside_the_loop_with_its_index(desk):
 
     assert asyncio.run(find(desk.ask(), watch(("nodes",), where))).answer.body is True
     found = asyncio.run(find(desk.ask(), watch(("nodes",), where, is_list=True)))
-    assert (found.answer.body, found.index >= 1) == (False, True)
+    assert (bytes(found.answer.body), found.index >= 1) == (b"false", True)
 
 
 def test_a_list_that_waits_is_answered_when_it_changes(desk):
@@ -214,7 +214,7 @@ def test_a_list_that_waits_is_answered_when_it_changes(desk):
         return index, await waiting
 
     index, found = asyncio.run(wait())
-    assert found.index == found.answer.body > index
+    assert found.index == int(bytes(found.answer.body)) > index
 
 
 @pytest.mark.parametrize(("size", "is_here"), [(limits.CATALOG_BODY_AT_ONCE_BYTES, True), (limits.CATALOG_BODY_AT_ONCE_BYTES + 1, False)])
@@ -223,3 +223,11 @@ def test_a_large_body_is_parsed_beside_the_loop(desk, monkeypatch, size, is_here
     monkeypatch.setattr("nodeagent.embedded.asking.parse_object", lambda text: where.append(threading.get_ident()) or len(text))
     assert asyncio.run(desk.ask(body=b" " * size).json()) == size
     assert (where == [threading.get_ident()]) is is_here
+
+
+def test_a_list_is_encoded_where_it_is_read(desk):
+    rows = watch(("nodes",), lambda _: Answer([{"a": 1}]), is_list=True)
+    for query, text in (({}, b'[{"a":1}]'), ({"pretty": ""}, b'[\n    {\n        "a": 1\n    }\n]')):
+        assert bytes(asyncio.run(find(desk.ask(query=query), rows)).answer.body) == text
+    raw = watch(("nodes",), lambda _: Answer(b"x", 404), is_list=True)
+    assert asyncio.run(find(desk.ask(), raw)).answer == Answer(b"x", 404)

@@ -7,9 +7,7 @@ import pytest
 
 from nodeagent.embedded.routes import ALWAYS, ROUTES, WAIT
 
-OF_ONE_THING = (
-    "/v1/config/{kind}/{name}", "/v1/connect/intentions/exact", "/v1/connect/ca/roots", "/v1/agent/connect/ca/roots",
-)  # fmt: skip
+OF_ONE_THING = ("/v1/config/{kind}/{name}", "/v1/connect/ca/roots", "/v1/agent/connect/ca/roots")
 
 
 def test_no_route_stands_twice():

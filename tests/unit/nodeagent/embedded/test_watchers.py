@@ -1,6 +1,7 @@
 """Watchers: woken by their own topics only, bounded, and let go at the end."""
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 
@@ -82,3 +83,15 @@ def test_a_restore_wakes_everybody():
             assert (one.done(), other.done()) == (True, True)
 
     asyncio.run(run())
+
+
+def test_many_keys_at_once_wake_whoever_watches_above_one_of_them():
+    async def run():
+        watchers = Watchers()
+        keys = [f"kv:a/{number}" for number in range(100)] + ["kv:b"]
+        with ExitStack() as stack:
+            woken = {prefix: stack.enter_context(watchers.waiting([f"kv-prefix:{prefix}"])) for prefix in ("", "a/", "a/50", "a/x", "b", "b/", "0", "c")}
+            watchers.wake(keys)
+            return [prefix for prefix, future in woken.items() if future.done()]
+
+    assert asyncio.run(run()) == ["", "a/", "a/50", "b"]
