@@ -68,7 +68,7 @@ def restore_(data: Path, file: Path, *, yes: bool) -> None:
     everything, and the snapshot's index.
     """
     try:
-        with _held(data) if yes or (data / DATABASE).exists() else TemporaryDirectory() as room, unpack(file, Path(room)) as (raw, about):
+        with _held(data) if yes or (data / DATABASE).exists() else _lent(data) as room, unpack(file, Path(room)) as (raw, about):
             whole = _shown(data, about)
             if not yes:
                 click.echo(f"nothing was changed; to do it: nodeagent catalog --data {data} snapshot restore {file} --yes", err=True)
@@ -94,6 +94,17 @@ def _held(data: Path) -> Iterator[str]:
     finally:
         if held is not None:
             os.close(held)
+
+
+@contextmanager
+def _lent(data: Path) -> Iterator[str]:
+    """Room for a look at what would go into an empty directory, and into one that is not there."""
+    if not data.exists():
+        with TemporaryDirectory() as room:
+            yield room
+        return
+    _check_own(data)
+    yield str(data)
 
 
 def _shown(data: Path, about: About) -> bool:
