@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -143,8 +143,16 @@ def encoded(body: object, *, is_pretty: bool) -> bytes | msgspec.Raw:
     """A body as it goes back; bytes, and what was encoded before, as they are."""
     if isinstance(body, (bytes, msgspec.Raw)):
         return body
-    text = msgspec.json.encode(body)
+    text = b"[" + b",".join(_parts(body)) + b"]" if isinstance(body, list) else msgspec.json.encode(body)
     return msgspec.Raw(msgspec.json.format(text, indent=4) if is_pretty else text)
+
+
+def _parts(rows: list[Any]) -> Iterator[bytes]:
+    """The rows, encoded and forgotten some at a time: to encode, or free, very many at once would hold up the other threads."""
+    for at in range(0, len(rows), limits.DECODE_ROWS):
+        some = rows[at : at + limits.DECODE_ROWS]
+        rows[at : at + limits.DECODE_ROWS] = [None] * len(some)
+        yield msgspec.json.encode(some)[1:-1]
 
 
 Handler = Callable[[Ask], Awaitable[Answer | Watch]]

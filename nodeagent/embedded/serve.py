@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import ipaddress
 import logging
 import os
@@ -160,6 +161,8 @@ def _prepare_process() -> None:
     """Every blocking query holds a descriptor and a TLS buffer; aiohttp's tracebacks about malformed requests help nobody."""
     sslproto.SSLProtocol.max_size = limits.CATALOG_TLS_BUFFER_BYTES
     sys.setswitchinterval(limits.CATALOG_SWITCH_S)
+    gc.freeze()  # what was imported stays, and need not be looked through
+    gc.set_threshold(*gc.get_threshold()[:2], limits.CATALOG_COLLECT)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # The CA's key passes through this process's memory: no core file, and no look into it for others of our uid.

@@ -1,12 +1,14 @@
 """Requests: parameters, tokens and the rules of blocking queries."""
 
 import asyncio
+import json
 import threading
 
+import msgspec
 import pytest
 
 from nodeagent import limits
-from nodeagent.embedded.asking import Answer, Found, authenticate, find, parse_wait, watch
+from nodeagent.embedded.asking import Answer, Found, authenticate, encoded, find, parse_wait, watch
 from nodeagent.embedded.database import newest_index
 from nodeagent.embedded.refusal import BadRequest, Forbidden, TooMany
 from nodeagent.embedded.tokens import delete_token
@@ -229,5 +231,10 @@ def test_a_list_is_encoded_where_it_is_read(desk):
     rows = watch(("nodes",), lambda _: Answer([{"a": 1}]), is_list=True)
     for query, text in (({}, b'[{"a":1}]'), ({"pretty": ""}, b'[\n    {\n        "a": 1\n    }\n]')):
         assert bytes(asyncio.run(find(desk.ask(query=query), rows)).answer.body) == text
+    many = [{"a": number} for number in range(limits.DECODE_ROWS + 1)]
+    for wanted in ([], many[:1], many[: limits.DECODE_ROWS], many):
+        text = bytes(encoded(list(wanted), is_pretty=False))
+        assert json.loads(text) == wanted
+        assert text == msgspec.json.encode(wanted)
     raw = watch(("nodes",), lambda _: Answer(b"x", 404), is_list=True)
     assert asyncio.run(find(desk.ask(), raw)).answer == Answer(b"x", 404)
