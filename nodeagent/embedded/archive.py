@@ -1,11 +1,12 @@
 """A catalog as one file: everything of one moment, with a digest. It holds the CA's keys, so it is its owner's alone."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -54,23 +55,17 @@ def save(connection: sqlite3.Connection, directory: Path, path: Path, now: float
         CatalogError: it cannot be read or written, or there is a file already and `replace` does not say that it may go.
     """
     raw, fresh = directory / "saved.db", path.with_name(f"{path.name}.new")
-    before = os.umask(0o077)
     try:
-        _remove_database(raw)
-        _remove(fresh)
-        connection.execute("VACUUM INTO ?", (str(raw),))
-        about = _about(raw, now)
-        _write(fresh, raw, about)
-        _name(fresh, path, replace=replace)
-        _keep_name(path.parent)
+        with _alone(directory), _closed_to_others(), _gone_after(raw, fresh):
+            connection.execute("VACUUM INTO ?", (str(raw),))
+            about = _about(raw, now)
+            _write(fresh, raw, about)
+            _name(fresh, path, replace=replace)
+            _keep_name(path.parent)
     except FileExistsError as error:
         raise CatalogError(f"{path}: is there already; --force replaces it") from error
     except (OSError, sqlite3.Error) as error:
         raise CatalogError(f"{path}: the snapshot cannot be written: {error}") from error
-    finally:
-        os.umask(before)
-        _remove_database(raw)
-        _remove(fresh)
     return about
 
 
@@ -92,13 +87,8 @@ def unpack(path: Path, directory: Path) -> Iterator[tuple[Path, About]]:
         CatalogError: not a snapshot, cut off, changed, damaged, or of a version that this program does not know.
     """
     raw = directory / "restored.db"
-    before = os.umask(0o077)
-    try:
-        about = _unpacked(path, raw)
-        yield raw, about
-    finally:
-        os.umask(before)
-        _remove_database(raw)
+    with _alone(directory), _closed_to_others(), _gone_after(raw):
+        yield raw, _unpacked(path, raw)
 
 
 def counts_of(connection: sqlite3.Connection) -> dict[str, int]:
@@ -155,7 +145,6 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, About]]:
 
 def _unpacked(path: Path, raw: Path) -> About:
     try:
-        _remove_database(raw)
         with _opened(path) as (file, about):
             _copy_checked(file, raw, about, path)
     except OSError as error:
@@ -193,11 +182,41 @@ def _check_sound(raw: Path, path: Path) -> None:
         raise CatalogError(f"{path}: the snapshot's database is damaged: {'; '.join(faults[:3])}")
 
 
-def _remove_database(raw: Path) -> None:
-    _remove(*(raw.with_name(raw.name + tail) for tail in ("", "-wal", "-shm", "-journal")))
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """While nobody else saves or restores there: both use names of their own."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CatalogError(f"{directory}: another snapshot is saved or restored there now; try again when it is done") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
-def _remove(*paths: Path) -> None:
+@contextmanager
+def _closed_to_others() -> Iterator[None]:
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def _gone_after(raw: Path, *others: Path) -> Iterator[None]:
+    """Removes a database, and other files: what a killed run has left before, and at the end what this one made."""
+    paths = [*(raw.with_name(raw.name + tail) for tail in ("", "-wal", "-shm", "-journal")), *others]
+    try:
+        _remove(paths)
+        yield
+    finally:
+        _remove(paths)
+
+
+def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
 

@@ -54,10 +54,10 @@ class Aside:
         try:
             await mine
         except asyncio.CancelledError:
-            if mine.cancelled():
-                waiting.remove(mine)
-            else:  # it was this one's turn in the very moment in which its caller went
+            if not mine.cancelled():  # it was this one's turn in the very moment in which its caller went
                 self._pass_on(accessor)
+            elif mine in waiting:  # else it was passed over already
+                waiting.remove(mine)
             raise
 
     def _pass_on(self, accessor: str) -> None:

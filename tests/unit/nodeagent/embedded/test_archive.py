@@ -229,3 +229,13 @@ def _forge(path, raw, sql, about):
 def test_one_that_is_not_there_is_said(tmp_path):
     with pytest.raises(CatalogError, match="No such file"):
         read_about(tmp_path / "nothing")
+
+
+def test_two_at_once_do_not_take_each_others_files(directory, connection, tmp_path):
+    save(connection, directory, tmp_path / "one", 5.0)
+    with unpack(tmp_path / "one", directory) as (raw, _):
+        for again in (lambda: save(connection, directory, tmp_path / "two", 5.0), lambda: unpack(tmp_path / "one", directory).__enter__()):
+            with pytest.raises(CatalogError, match="another snapshot is saved or restored there now"):
+                again()
+        assert raw.exists()
+    save(connection, directory, tmp_path / "two", 5.0)

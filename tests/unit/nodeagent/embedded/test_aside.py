@@ -104,6 +104,42 @@ def test_who_waits_and_goes_away_is_passed_over():
     assert done == ["last"]
 
 
+@pytest.mark.parametrize("turns", range(6))
+def test_whenever_a_caller_goes_away_the_next_has_its_turn(turns):
+    """Also in the moment in which it is its own."""
+
+    async def talk(aside):
+        held = Held()
+        first = asyncio.create_task(aside.run("a", held))
+        await until(held.began)
+        gone, last = (asyncio.create_task(aside.run("a", lambda: "done")) for _ in range(2))
+        await asyncio.sleep(0)
+        held.go.set()
+        await first
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        gone.cancel()
+        assert await last == "done"
+        assert [each for each in await asyncio.gather(gone, return_exceptions=True) if not isinstance(each, (str, asyncio.CancelledError))] == []
+        assert aside._turns == {}
+
+    run(talk)
+
+
+def test_who_goes_away_just_before_its_turn_is_passed_over():
+    async def talk(aside):
+        aside._turns["a"] = []
+        gone = asyncio.create_task(aside.run("a", lambda: "done"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        aside._pass_on("a")
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert aside._turns == {}
+
+    run(talk)
+
+
 def test_a_bounded_number_of_a_tokens_pieces_waits():
     held = Held()
 
