@@ -170,7 +170,9 @@ def _record(store: PolicyStore, step: Step, actor: Actor) -> str:
         if change is not None:
             store.record(step.key, change)
     except CatalogError as error:
-        return f"not recorded for `nodeagent policy history`: {error}"
+        is_right = "answered 403" in str(error)  # the change itself was allowed: no word of another token
+        why = f"this token may not write the trail of {step.key} in the KV store" if is_right else str(error)
+        return f"not recorded for `nodeagent policy history`: {why}"
     return ""
 
 

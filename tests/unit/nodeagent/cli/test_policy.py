@@ -180,16 +180,16 @@ def test_history_tells_who_changed_what_and_what_came_from_elsewhere(ask):
 
 
 def test_who_may_not_look_at_the_trails_has_applied_all_the_same(ask):
-    """A token for one service writes its entries, and no key."""
+    """A Consul token for one service writes its entries, and no key."""
 
     class Narrow(Shelf):
         def ask(self, method, path, body=None, **query):
             if "/nodeagent/audit/" in path:
-                raise CatalogError("the catalog answered 403")
+                raise CatalogError("the catalog answered 403 to GET: no; is it the right token?")
             return super().ask(method, path, body, **query)
 
     done = ask(Narrow(), "apply", given=(HTTP,))
-    assert (done.exit_code, done.stdout) == (0, "service-defaults web: created: not recorded for `nodeagent policy history`: the catalog answered 403\n")
+    assert (done.exit_code, done.stdout) == (0, "service-defaults web: created: not recorded for `nodeagent policy history`: this token may not write the trail of service-defaults web in the KV store\n")
 
 
 def test_not_more_than_so_many_warnings_are_printed(ask):
