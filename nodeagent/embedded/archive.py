@@ -18,6 +18,7 @@ from nodeagent.errors import CatalogError
 
 _MAGIC = b"nodeagent catalog snapshot 1\n"
 _HEAD_BYTES = 64 * 1024
+_SAID_CHARS = 200
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """A file system of sticks and shares: there the look before is all there is."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -137,8 +138,9 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, About]]:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise CatalogError(f"{path}: is not a snapshot of a catalog")
             yield file, msgspec.json.decode(file.readline(_HEAD_BYTES), type=About)
-    except msgspec.MsgspecError as error:
-        raise CatalogError(f"{path}: the snapshot's first lines are damaged: {error}") from error
+    except msgspec.MsgspecError as error:  # its words may be the file's
+        said = "".join(char if char.isprintable() else "?" for char in str(error)[:_SAID_CHARS])
+        raise CatalogError(f"{path}: the snapshot's first lines are damaged: {said}") from error
     except OSError as error:
         raise CatalogError(f"{path}: cannot be read: {error.strerror}") from error
 

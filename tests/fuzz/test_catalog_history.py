@@ -5,6 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import msgspec
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -60,6 +61,11 @@ EXPECTED = {
     "entry": lambda model, name: model.entries.get(name),
 }
 """What the model says of it."""
+
+
+def decoded(body):
+    """A body as a client has it."""
+    return body if isinstance(body, bytes) else msgspec.json.decode(msgspec.json.encode(body))
 
 
 class Watching:
@@ -125,7 +131,7 @@ class History(RuleBasedStateMachine):
 
     def shown(self, what, answer):
         kind = what.split(" ")[0]
-        return SHOWN[kind](answer.body) if answer.status == 200 else {"keys": {}}.get(kind)
+        return SHOWN[kind](decoded(answer.body)) if answer.status == 200 else {"keys": {}}.get(kind)
 
     def expected(self, what):
         kind, _, name = what.partition(" ")
@@ -139,7 +145,8 @@ class History(RuleBasedStateMachine):
             return {"cas": "0"}, not is_there
         ask = self.desk.ask(**path)
         answer = self.run(self._answer(handler, ask))
-        row = answer.body[0] if isinstance(answer.body, list) else answer.body
+        body = decoded(answer.body)
+        row = body[0] if isinstance(body, list) else body
         index = row["ModifyIndex"] if answer.status == 200 else 1
         return ({"cas": str(index)}, is_there) if cas == "right" else ({"cas": str(index + 1000)}, False)
 

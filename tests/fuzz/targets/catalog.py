@@ -17,7 +17,7 @@ from nodeagent.control import json_http, pace
 from nodeagent.embedded.asking import parse_wait
 from nodeagent.embedded.authority_api import _HeldRequest, _SignRequest
 from nodeagent.embedded.body import parse_object, shaped
-from nodeagent.embedded.entries import normal_entry
+from nodeagent.embedded.entries import normal_entry, normal_source
 from nodeagent.embedded.filters import HEALTH
 from nodeagent.embedded.intentions import end_name, rows_of, with_source, without_source
 from nodeagent.embedded.refusal import Refusal
@@ -98,7 +98,7 @@ _SHAPES: tuple[Callable[[dict[str, Any]], object], ...] = (
     lambda body: parse_agent_service(body, "host1"),
     lambda body: parse_registration(body, "dc1"),
     lambda body: parse_removal(body, "dc1"),
-    lambda body: with_source(None, "web", body),
+    lambda body: with_source(None, "web", normal_source(body, "web")),
     lambda body: shaped(body, _SignRequest),
     lambda body: shaped(body, _HeldRequest),
 )

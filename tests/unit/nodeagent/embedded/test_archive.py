@@ -226,6 +226,14 @@ def _forge(path, raw, sql, about):
     path.write_bytes(head + b"\n" + msgspec.json.encode(said) + b"\n" + data)
 
 
+def test_what_a_damaged_one_says_is_not_told_to_the_terminal(directory, connection, tmp_path):
+    save(connection, directory, tmp_path / "one", 5.0)
+    with pytest.raises(CatalogError, match="unknown field `.\\[2J") as refused:
+        read_about(damaged(tmp_path / "one", lambda data: data.replace(b'"index"', b'"\\u001b[2J' + b"x" * 1000 + b'"', 1)))
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 400 + len(str(tmp_path))
+
+
 def test_one_that_is_not_there_is_said(tmp_path):
     with pytest.raises(CatalogError, match="No such file"):
         read_about(tmp_path / "nothing")
