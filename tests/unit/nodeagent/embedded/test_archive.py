@@ -228,7 +228,7 @@ def _forge(path, raw, sql, about):
 
 def test_what_a_damaged_one_says_is_not_told_to_the_terminal(directory, connection, tmp_path):
     save(connection, directory, tmp_path / "one", 5.0)
-    with pytest.raises(CatalogError, match="unknown field `.\\[2J") as refused:
+    with pytest.raises(CatalogError, match=r"unknown field `.\[2J") as refused:
         read_about(damaged(tmp_path / "one", lambda data: data.replace(b'"index"', b'"\\u001b[2J' + b"x" * 1000 + b'"', 1)))
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 400 + len(str(tmp_path))
