@@ -277,7 +277,8 @@ POLICY_TRAILS = 10_000  # entries whose changes are remembered, deleted ones inc
 POLICY_BUSY_S = 1.0  # a catalog that takes no more writes of one token for now gets this: CATALOG_WRITES_PER_S are free again then
 POLICY_BUSY_TRIES = 60  # in a row, for one write: it is another who fills the room
 POLICY_HINTS = 100  # unknown names for which one that was meant is looked for: among 10,000 services each takes 50 ms
-POLICY_HOPS = 64  # of a chain of redirects and splits: longer than any that is meant
+POLICY_HOPS = 64  # of a chain of redirects, which is refused beyond, and of splits to be put in order: longer than any that is meant
+POLICY_WAY = 16  # names of a circle that is shown; of a longer one both ends
 
 # --- embedded catalog ----------------------------------------------------------------------------------------------
 
@@ -303,6 +304,8 @@ REVOKED_KEPT_S = 7 * 86_400.0  # agents are told of a revoked token this much lo
 # away for a week may still carry connections that they opened
 TTL_MAX_S = 6 * 86_400.0  # longest life: below REVOKED_KEPT_S, so that what is signed in the moment of a revocation ends with it
 TTL_MIN_S = 4.0  # shortest life of an SVID, for rehearsals: certificates count whole seconds, below it is due at birth
+CATALOG_SPECS = 10_000  # entries that the catalog keeps decoded, to check others against them: each is looked at in Python, 0.2 ms
+CATALOG_SPEC_BYTES = 1024  # of one that is kept so, three times a usual one
 CATALOG_ROW_BYTES = 2048  # a host or service, five times a usual one: agents read 10,000 instances in one answer
 CATALOG_WRITES_PER_S = 50.0  # of one token; each is an fsync, and a disk does some hundreds a second
 CATALOG_WRITES_BURST = 2500  # at once: a host that starts registers 1,000 services and asks for 1,000 certificates
