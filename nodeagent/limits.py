@@ -274,6 +274,7 @@ POLICY_FILES = 20_000  # below the directories that one command names
 POLICY_CHANGES = 50  # remembered of one entry: who changed it, when, from what to what
 POLICY_TRAIL_BYTES = 256 * 1024  # of them together, in one value of the KV store; Consul's limit is twice that
 POLICY_TRAILS = 10_000  # entries whose changes are remembered, deleted ones included; beyond, those go that rested longest
+POLICY_TRAILS_ASKED = 64  # at once: of 512 KiB each, Consul's limit, they fit into CATALOG_BODY_BYTES
 POLICY_BUSY_S = 1.0  # a catalog that takes no more writes of one token for now gets this: CATALOG_WRITES_PER_S are free again then
 POLICY_BUSY_TRIES = 60  # in a row, for one write: it is another who fills the room
 POLICY_HINTS = 100  # unknown names for which one that was meant is looked for: among 10,000 services each takes 50 ms
