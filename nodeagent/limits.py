@@ -207,6 +207,7 @@ HELD_S = 1.0  # changes of what a host holds within this are told to the CA toge
 HELD_AGAIN_S = 300.0  # it is told again, and a CA that failed to store it is: a read of a few rows where nothing is new
 SVID_ASKS = 8  # certificate requests in flight at the CA
 LEAF_WAIT_S = 2.0  # Connect's local agent makes a new certificate within milliseconds where the one that we hold is due
+LEAF_WAITS = 4  # at once: with CATALOG_WATCHES and SVID_ASKS within CATALOG_CONNECTIONS
 LEAF_AGAIN_S = 15.0  # and is asked again where it was not due yet
 SVID_REFUSED_S = 5.0  # a worker's question for a certificate that was refused is not asked again before
 SVID_ON_DEMAND = 1000  # certificates held for units that workers asked for; beyond, the request is refused, unless one is idle
