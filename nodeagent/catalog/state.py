@@ -121,8 +121,9 @@ def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
         CatalogError: as `parse_hosts`.
     """
     where = f"/v1/health/service/{service}"
-    rows = rows_of(body, HealthRow, where, limits.CATALOG_INSTANCES)
-    read = _try_marker_row if service == MARKER_SERVICE else _instance_row
+    is_marker = service == MARKER_SERVICE
+    rows = rows_of(body, HealthRow, where, limits.CATALOG_MARKERS if is_marker else limits.CATALOG_INSTANCES)
+    read = _try_marker_row if is_marker else _instance_row
     found = (read(row, f"$[{n}]", where) for n, row in enumerate(rows) if row.service.kind in _APPLICATIONS)
     parsed = (row for row in found if row is not None)
     return tuple(sorted(parsed, key=lambda row: (row.instance.host, row.instance.id)))

@@ -213,6 +213,10 @@ def test_more_hosts_services_or_instances_than_the_limits_are_refused(monkeypatc
         state.parse_hosts(body([{"Node": name} for name in "abc"]))
     with pytest.raises(CatalogError, match="3 rows; at most 2"):
         state.parse_instances("web", body([{"Node": {"Node": name}, "Service": {}} for name in "abc"]))
+    monkeypatch.setattr(limits, "CATALOG_MARKERS", 3)  # one of each host, and there may be more hosts than a service has instances
+    assert len(state.parse_instances("nodeagent", body([{"Node": {"Node": name}, "Service": {}} for name in "abc"]))) == 3
+    with pytest.raises(CatalogError, match="4 rows; at most 3"):
+        state.parse_instances("nodeagent", body([{"Node": {"Node": name}, "Service": {}} for name in "abcd"]))
     with pytest.raises(CatalogError, match="3 rows; at most 2"):
         state.parse_service_names(body({"a": [], "b": [], "c": []}))
     with pytest.raises(CatalogError, match="3 rows; at most 2"):
