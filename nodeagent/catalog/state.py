@@ -34,6 +34,9 @@ MARKER = "nodeagent"
 MARKER_SERVICE = "nodeagent"
 """The service of a host's agent, with the same meta, where a Consul agent keeps the node's own."""
 
+DEFAULT_SCOPES = ("", "default", "*")
+"""Namespaces and partitions that a mesh here is in: the one that there is, and what Consul's enterprise edition says of all."""
+
 _APPLICATIONS = ("", "typical")
 _CONSUL = "consul"  # Consul's servers register themselves: nobody's service, and never captured
 
@@ -277,5 +280,5 @@ def _intention_row(entry: IntentionsEntry, source: SourceEntry, path: str, where
 
 
 def _is_default(namespace: str, partition: str) -> bool:
-    """Whether this is the one namespace and partition that a mesh here has."""
-    return namespace in ("", "default") and partition in ("", "default")
+    """Whether this is the one namespace and partition that a mesh here has, or all of them."""
+    return namespace in DEFAULT_SCOPES and partition in DEFAULT_SCOPES

@@ -170,6 +170,12 @@ def test_a_source_of_another_mesh_is_another_service(scope: dict) -> None:
     assert () == state.parse_intentions(intentions({"Name": "shop", "Action": "allow"}, Namespace="other"))
 
 
+def test_what_is_said_of_every_namespace_is_said_of_ours() -> None:
+    """A deny among it must not be lost."""
+    assert [row.action for row in state.parse_intentions(intentions({"Name": "*", "Action": "deny", "Namespace": "*"}))] == ["deny"]
+    assert [row.action for row in state.parse_intentions(intentions({"Name": "*", "Action": "deny"}, Namespace="*"))] == ["deny"]
+
+
 @pytest.mark.parametrize("action", ["", "Allow", "ALLOW ", "permit", 1, None])
 def test_an_action_that_is_neither_is_refused(action: object) -> None:
     """Nothing is guessed where policy is concerned."""
