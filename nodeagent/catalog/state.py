@@ -39,6 +39,8 @@ DEFAULT_SCOPES = ("", "default", "*")
 
 _APPLICATIONS = ("", "typical")
 _CONSUL = "consul"  # Consul's servers register themselves: nobody's service, and never captured
+RESERVED_SERVICES = (MARKER_SERVICE, _CONSUL)
+"""What agents take for something else than an application, wherever it is registered."""
 
 MAINTENANCE = ("_node_maintenance", "_service_maintenance:")
 """How the ids of the checks begin by which Consul takes a host, or an instance, out of work."""
