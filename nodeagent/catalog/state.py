@@ -119,7 +119,7 @@ def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
 
     Proxies and gateways of Consul's own mesh are left out: they speak TLS of their own, and ask intentions themselves.
     Of MARKER_SERVICE an instance is a machine's agent, and says at which further addresses the machine is.
-    An instance is healthy while none of its checks is critical. Registered without an address, or under a DNS name (which
+    An instance is healthy while none of its checks is critical, nor its weight 0: with a warning, mostly, as in Consul's own mesh. Registered without an address, or under a DNS name (which
     no original destination can be compared with), it is at its machine's addresses.
 
     Raises:
@@ -228,7 +228,7 @@ def _instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
         host=host.name,
         addresses=_addresses(row.service, host, f"{path}.Service", where),
         weight=max(0, min(weight, limits.WEIGHT_MAX)),
-        healthy=all(check.status != "critical" for check in checks),
+        healthy=weight > 0 and all(check.status != "critical" for check in checks),
         drained=any(check.check_id.startswith(MAINTENANCE) for check in checks),
     )
     return InstanceRow(instance, host)

@@ -113,6 +113,12 @@ def test_a_warning_has_a_weight_of_its_own(status: str, weight: int) -> None:
     assert weight == state.parse_instances("web", health(status, Weights={"Passing": 10, "Warning": 2}))[0].instance.weight
 
 
+@pytest.mark.parametrize(("status", "healthy"), [("passing", True), ("warning", False)])
+def test_who_weighs_nothing_gets_nothing(status: str, healthy: bool) -> None:  # noqa: FBT001 - a table's column
+    """As in Consul's own mesh: a registration over HTTP that says only the weight of passing has 0 for a warning."""
+    assert healthy == state.parse_instances("web", health(status, Weights={"Passing": 10, "Warning": 0}))[0].instance.healthy
+
+
 @pytest.mark.parametrize(("kind", "count"), [("", 1), ("typical", 1), ("connect-proxy", 0), ("mesh-gateway", 0), ("terminating-gateway", 0)])
 def test_proxies_of_consuls_own_mesh_are_no_instances(kind: str, count: int) -> None:
     """They speak TLS of their own: captured, their callers would be refused as clear text of nobody known."""
