@@ -57,11 +57,11 @@ class CatalogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[catalog]: where the mesh is described."""
 
     address: str
-    """`https://host:port`; http only towards loopback. Without it CONSUL_HTTP_ADDR counts, and CONSUL_HTTP_SSL."""
+    """`https://host:port`; http only towards loopback. Without it CONSUL_HTTP_ADDR counts, and with that the other variables."""
     token_file: str = "/etc/nodeagent/node.token"  # noqa: S105 - a path
-    """Without it CONSUL_HTTP_TOKEN_FILE counts, or CONSUL_HTTP_TOKEN itself."""
+    """Without it, and without an address, CONSUL_HTTP_TOKEN_FILE counts, or CONSUL_HTTP_TOKEN itself."""
     ca_file: str = ""
-    """The catalog's own CA; without it CONSUL_CACERT counts; empty: the system's."""
+    """The catalog's own CA; without it, and without an address, CONSUL_CACERT counts; empty: the system's."""
     plain_http_ok: bool = False
     """Allow http towards an address that is not loopback. For labs."""
 

@@ -1,6 +1,7 @@
-"""Consul's own environment variables, where `nodeagent.toml` leaves the catalog open; pure. The file decides first.
+"""Consul's own environment variables, where `nodeagent.toml` does not say where the catalog is; pure.
 
-A variable that would lead elsewhere, and cannot be followed, is refused: it must not be ignored in silence.
+Where it does, none of them counts: their token is of another server, which this one must not learn. A variable that would
+lead elsewhere, and cannot be followed, is refused: it must not be ignored in silence.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,55 +13,67 @@ FROM_ENVIRONMENT = f"env:{TOKEN}"
 
 _ADDR, _SSL, _CA, _TOKEN_FILE = "CONSUL_HTTP_ADDR", "CONSUL_HTTP_SSL", "CONSUL_CACERT", "CONSUL_HTTP_TOKEN_FILE"
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})  # as Go's ParseBool
-_ONE_SCOPE = "a mesh has one namespace and partition, the default ones"
 _REFUSED = {
-    "CONSUL_NAMESPACE": _ONE_SCOPE, "CONSUL_PARTITION": _ONE_SCOPE,
     "CONSUL_CAPATH": "give one file: CONSUL_CACERT, or catalog.ca_file",
     "CONSUL_TLS_SERVER_NAME": "the certificate must name the host of the address; give the address by that name",
     "CONSUL_CLIENT_CERT": "certificates of clients are not sent; use the local agent, on loopback",
     "CONSUL_CLIENT_KEY": "certificates of clients are not sent; use the local agent, on loopback",
     "CONSUL_HTTP_AUTH": "passwords are not sent; use a token",
 }  # fmt: skip
+_SECRET = (TOKEN, "CONSUL_HTTP_AUTH")
 _SCOPES = ("CONSUL_NAMESPACE", "CONSUL_PARTITION")
 
 
 def completed(tables: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """The tables of a configuration, with what the environment says where the file says nothing of the catalog."""
+    """The tables of a configuration, with what the environment says of the catalog where its address is there, and not in the file."""
     told = tables.get("catalog", {})
-    if not isinstance(told, dict):
+    if not isinstance(told, dict) or "address" in told or not environ.get(_ADDR):
         return dict(tables)
-    found: dict[str, str] = {}
-    if environ.get(_ADDR) and "address" not in told:
-        found["address"] = _url(environ)
+    found = {"address": _url(environ)}
     if environ.get(_CA):
         found["ca_file"] = environ[_CA]
     if environ.get(_TOKEN_FILE):  # before the other one, as Consul's own clients have it
         found["token_file"] = environ[_TOKEN_FILE]
     elif environ.get(TOKEN):
         found["token_file"] = FROM_ENVIRONMENT
-    return {**tables, "catalog": {**found, **told}} if found or "catalog" in tables else dict(tables)
+    return {**tables, "catalog": {**found, **told}}
 
 
 def faults_in(tables: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
     """What of the environment cannot be followed, a sentence each."""
     told = tables.get("catalog", {})
-    is_by_file = isinstance(told, dict) and "address" in told
-    for name, cure in _REFUSED.items():
-        value = environ.get(name, "")
-        is_default = name in _SCOPES and value == "default"
-        if value and not is_default and (name in _SCOPES or not is_by_file):
-            yield f"the environment's {name} cannot be followed: {cure}"
-    if is_by_file:
+    if isinstance(told, dict) and "address" in told:
         return
+    yield from scopes_in(environ)
+    for name, cure in _REFUSED.items():
+        if environ.get(name):
+            yield f"the environment's {name} cannot be followed: {cure}"
     if environ.get("CONSUL_HTTP_SSL_VERIFY", "true") not in _TRUE:
         yield "the environment's CONSUL_HTTP_SSL_VERIFY cannot be followed: the catalog's certificate is always verified; give CONSUL_CACERT"
     if environ.get(_ADDR, "").startswith("unix://"):
         yield f"the environment's {_ADDR} is a unix socket; give the agent's address, such as 127.0.0.1:8500"
 
 
+def scopes_in(environ: Mapping[str, str]) -> Iterator[str]:
+    """Which variables name a part of Consul that no mesh is in, a sentence each."""
+    for name in _SCOPES:
+        if environ.get(name, "default") not in ("", "default"):
+            yield f"the environment's {name} cannot be followed: a mesh has one namespace and partition, the default ones"
+
+
+def is_of(address: str, environ: Mapping[str, str]) -> bool:
+    """Whether the environment's token may be sent to the catalog at this address: it is said to be of no other."""
+    return not environ.get(_ADDR) or _url(environ).rstrip("/") == address.rstrip("/")
+
+
+def without_tokens(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what it says of tokens."""
+    return {key: value for key, value in environ.items() if key not in (TOKEN, _TOKEN_FILE)}
+
+
 def without_token(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for processes that never speak to the catalog."""
-    return {key: value for key, value in environ.items() if key != TOKEN}
+    """The environment for processes that never speak to the catalog: without its secrets."""
+    return {key: value for key, value in environ.items() if key not in _SECRET}
 
 
 def _url(environ: Mapping[str, str]) -> str:

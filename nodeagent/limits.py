@@ -207,6 +207,7 @@ HELD_S = 1.0  # changes of what a host holds within this are told to the CA toge
 HELD_AGAIN_S = 300.0  # it is told again, and a CA that failed to store it is: a read of a few rows where nothing is new
 SVID_ASKS = 8  # certificate requests in flight at the CA
 LEAF_WAIT_S = 2.0  # Connect's local agent makes a new certificate within milliseconds where the one that we hold is due
+LEAF_WAITS = 4  # at once: with CATALOG_WATCHES and SVID_ASKS within CATALOG_CONNECTIONS
 LEAF_AGAIN_S = 15.0  # and is asked again where it was not due yet
 SVID_REFUSED_S = 5.0  # a worker's question for a certificate that was refused is not asked again before
 SVID_ON_DEMAND = 1000  # certificates held for units that workers asked for; beyond, the request is refused, unless one is idle
@@ -254,6 +255,7 @@ LAB_LOG_LINES = 15  # of a log that an error message shows
 CATALOG_HOSTS = 20_000  # twice the largest Consul cluster that its makers tested
 CATALOG_SERVICES = 20_000
 CATALOG_INSTANCES = 10_000  # of one service
+CATALOG_MARKERS = 20_000  # one of each host; in 64 MiB a row of Consul's with its checks may have 3 KiB
 CATALOG_INTENTIONS = 200_000  # sources of all entries together
 INTENTION_PROOFS = 20  # services whose intentions vanished at once that the catalog is asked for again, one by one
 CATALOG_NAME_CHARS = 253  # a DNS name's length; Consul's names are at most 128
@@ -277,10 +279,12 @@ POLICY_FILES = 20_000  # below the directories that one command names
 POLICY_CHANGES = 50  # remembered of one entry: who changed it, when, from what to what
 POLICY_TRAIL_BYTES = 256 * 1024  # of them together, in one value of the KV store; Consul's limit is twice that
 POLICY_TRAILS = 10_000  # entries whose changes are remembered, deleted ones included; beyond, those go that rested longest
+POLICY_TRAILS_ASKED = 64  # at once: of 512 KiB each, Consul's limit, they fit into CATALOG_BODY_BYTES
 POLICY_BUSY_S = 1.0  # a catalog that takes no more writes of one token for now gets this: CATALOG_WRITES_PER_S are free again then
 POLICY_BUSY_TRIES = 60  # in a row, for one write: it is another who fills the room
 POLICY_HINTS = 100  # unknown names for which one that was meant is looked for: among 10,000 services each takes 50 ms
-POLICY_HOPS = 64  # of a chain of redirects and splits: longer than any that is meant
+POLICY_HOPS = 64  # of a chain of redirects, which is refused beyond, and of splits to be put in order: longer than any that is meant
+POLICY_WAY = 16  # names of a circle that is shown; of a longer one both ends
 
 # --- embedded catalog ----------------------------------------------------------------------------------------------
 
@@ -306,6 +310,8 @@ REVOKED_KEPT_S = 7 * 86_400.0  # agents are told of a revoked token this much lo
 # away for a week may still carry connections that they opened
 TTL_MAX_S = 6 * 86_400.0  # longest life: below REVOKED_KEPT_S, so that what is signed in the moment of a revocation ends with it
 TTL_MIN_S = 4.0  # shortest life of an SVID, for rehearsals: certificates count whole seconds, below it is due at birth
+CATALOG_SPECS = 10_000  # entries that the catalog keeps decoded, to check others against them: each is looked at in Python, 0.2 ms
+CATALOG_SPEC_BYTES = 1024  # of one that is kept so, three times a usual one
 CATALOG_ROW_BYTES = 2048  # a host or service, five times a usual one: agents read 10,000 instances in one answer
 CATALOG_ASIDE = 2  # threads for what would hold up the loop: no token has more than one of them at a time
 CATALOG_SWITCH_S = 0.001  # until one of them gives the loop a turn; Python's own 5 ms would be some 50 for one answer

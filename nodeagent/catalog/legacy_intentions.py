@@ -4,12 +4,11 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.catalog.consul_rows import name_of, rows_of, short
-from nodeagent.catalog.state import IntentionRow
+from nodeagent.catalog.state import DEFAULT_SCOPES, IntentionRow
 from nodeagent.errors import CatalogError
 
 LEGACY_INTENTIONS = "/v1/connect/intentions"
 _UNKNOWN_KIND = "invalid config entry kind"
-_DEFAULT = ("", "default")
 
 
 class LegacyRow(msgspec.Struct, rename="pascal"):
@@ -31,9 +30,9 @@ class LegacyRow(msgspec.Struct, rename="pascal"):
 
     @property
     def is_of_this_mesh(self) -> bool:
-        """Whether both ends are in the one namespace and partition that a mesh here has."""
+        """Whether both ends are in the one namespace and partition that a mesh here has, or in all."""
         scopes = (self.source_ns, self.destination_ns, self.source_partition, self.destination_partition)
-        return all(scope in _DEFAULT for scope in scopes) and not self.source_peer
+        return all(scope in DEFAULT_SCOPES for scope in scopes) and not self.source_peer
 
 
 def is_unknown_kind(refusal: str) -> bool:

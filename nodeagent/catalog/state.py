@@ -34,8 +34,13 @@ MARKER = "nodeagent"
 MARKER_SERVICE = "nodeagent"
 """The service of a host's agent, with the same meta, where a Consul agent keeps the node's own."""
 
+DEFAULT_SCOPES = ("", "default", "*")
+"""Namespaces and partitions that a mesh here is in: the one that there is, and what Consul's enterprise edition says of all."""
+
 _APPLICATIONS = ("", "typical")
 _CONSUL = "consul"  # Consul's servers register themselves: nobody's service, and never captured
+RESERVED_SERVICES = (MARKER_SERVICE, _CONSUL)
+"""What agents take for something else than an application, wherever it is registered."""
 
 MAINTENANCE = ("_node_maintenance", "_service_maintenance:")
 """How the ids of the checks begin by which Consul takes a host, or an instance, out of work."""
@@ -114,15 +119,16 @@ def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
 
     Proxies and gateways of Consul's own mesh are left out: they speak TLS of their own, and ask intentions themselves.
     Of MARKER_SERVICE an instance is a machine's agent, and says at which further addresses the machine is.
-    An instance is healthy while none of its checks is critical. Registered without an address, or under a DNS name (which
+    An instance is healthy while none of its checks is critical, nor its weight 0: with a warning, mostly, as in Consul's own mesh. Registered without an address, or under a DNS name (which
     no original destination can be compared with), it is at its machine's addresses.
 
     Raises:
         CatalogError: as `parse_hosts`.
     """
     where = f"/v1/health/service/{service}"
-    rows = rows_of(body, HealthRow, where, limits.CATALOG_INSTANCES)
-    read = _try_marker_row if service == MARKER_SERVICE else _instance_row
+    is_marker = service == MARKER_SERVICE
+    rows = rows_of(body, HealthRow, where, limits.CATALOG_MARKERS if is_marker else limits.CATALOG_INSTANCES)
+    read = _try_marker_row if is_marker else _instance_row
     found = (read(row, f"$[{n}]", where) for n, row in enumerate(rows) if row.service.kind in _APPLICATIONS)
     parsed = (row for row in found if row is not None)
     return tuple(sorted(parsed, key=lambda row: (row.instance.host, row.instance.id)))
@@ -222,7 +228,7 @@ def _instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
         host=host.name,
         addresses=_addresses(row.service, host, f"{path}.Service", where),
         weight=max(0, min(weight, limits.WEIGHT_MAX)),
-        healthy=all(check.status != "critical" for check in checks),
+        healthy=weight > 0 and all(check.status != "critical" for check in checks),
         drained=any(check.check_id.startswith(MAINTENANCE) for check in checks),
     )
     return InstanceRow(instance, host)
@@ -276,5 +282,5 @@ def _intention_row(entry: IntentionsEntry, source: SourceEntry, path: str, where
 
 
 def _is_default(namespace: str, partition: str) -> bool:
-    """Whether this is the one namespace and partition that a mesh here has."""
-    return namespace in ("", "default") and partition in ("", "default")
+    """Whether this is the one namespace and partition that a mesh here has, or all of them."""
+    return namespace in DEFAULT_SCOPES and partition in DEFAULT_SCOPES

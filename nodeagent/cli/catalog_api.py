@@ -3,13 +3,15 @@
 import http.client
 import os
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import click
 
-from nodeagent.cli.render import waiting
+from nodeagent import consul_environ
+from nodeagent.cli.render import waiting, warn
 from nodeagent.config import DEFAULT_PATH, CatalogTable, Config, load_config
 from nodeagent.control.json_http import exchange
 from nodeagent.errors import CatalogError
@@ -79,20 +81,20 @@ class Client:
 def open_operator(config_path: Path, token_file: Path | None) -> Client:
     """A client that speaks as the operator: the first token that is there."""
     config = load_config(config_path)
-    return Client(config.catalog, find_token(config, token_file, os.environ))
+    return Client(config.catalog, find_token(config, token_file, _environ_of(config)))
 
 
 def open_host(config_path: Path, token_file: Path | None) -> Client:
     """A client that speaks as this host, whose token says what may be registered here; else as the operator."""
     config = load_config(config_path)
-    own = config.catalog.token_file
-    given = token_file is not None or "CONSUL_HTTP_TOKEN" in os.environ or "CONSUL_HTTP_TOKEN_FILE" in os.environ
+    own, environ = config.catalog.token_file, _environ_of(config)
+    given = token_file is not None or "CONSUL_HTTP_TOKEN" in environ or "CONSUL_HTTP_TOKEN_FILE" in environ
     is_own = bool(own) and not given and Path(own).exists()
-    return Client(config.catalog, find_token(config, Path(own) if is_own else token_file, os.environ), is_own=is_own)
+    return Client(config.catalog, find_token(config, Path(own) if is_own else token_file, environ), is_own=is_own)
 
 
 def find_token(
-    config: Config, given: Path | None, environ: "os._Environ[str] | dict[str, str]", operator: Path = OPERATOR_TOKEN
+    config: Config, given: Path | None, environ: Mapping[str, str], operator: Path = OPERATOR_TOKEN
 ) -> str:
     """The token, from the first place that has one; empty where none has.
 
@@ -110,6 +112,20 @@ def find_token(
         if path.exists() and os.access(path, os.R_OK):
             return _read(path)
     return ""
+
+
+def _environ_of(config: Config) -> Mapping[str, str]:
+    """The environment as far as it speaks of this catalog; says what of it does not count."""
+    environ = os.environ
+    for scope in consul_environ.scopes_in(environ):
+        warn(scope)
+    address = config.catalog.address
+    if consul_environ.is_of(address, environ):
+        return environ
+    without = consul_environ.without_tokens(environ)
+    if len(without) < len(environ):
+        warn(f"the environment's token is not sent: CONSUL_HTTP_ADDR is another catalog than {address}, which the configuration names")
+    return without
 
 
 def segment(name: str) -> str:

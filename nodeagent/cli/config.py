@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from nodeagent.cli.main import EXIT_FAILED
-from nodeagent.cli.render import output_option, printable, show_json
+from nodeagent.cli.render import output_option, printable, show_json, warn
 from nodeagent.config import DEFAULT_PATH, find_faults, read_text
+from nodeagent.consul_environ import scopes_in
 from nodeagent.control.report import API_VERSION
 
 
@@ -26,6 +27,8 @@ def validate(path: Path, output: str) -> None:
     Neither users nor other files that it names are looked at: they may come later. The start and a reload look at them.
     """
     faults = find_faults(read_text(path), os.environ)
+    for scope in () if faults else scopes_in(os.environ):
+        warn(scope)
     if output == "json":
         show_json({"apiVersion": API_VERSION, "file": str(path), "valid": not faults, "faults": list(faults)})
     elif not faults:

@@ -1,12 +1,12 @@
 """`nodeagent policy`: entries of every kind, from files into the catalog and back."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from nodeagent import limits
+from nodeagent.catalog.policy.audit import without_texts
 from nodeagent.catalog.policy.entries import INTENTIONS, KINDS, Entry, Key, find_kind, unacted
 from nodeagent.catalog.policy.references import reference_faults
 from nodeagent.cli import completion
@@ -218,10 +218,14 @@ def history(  # noqa: PLR0913 - click passes each option by name
     store = PolicyStore(open_operator(config_path, token_file))
     if kind and name:
         key, stored = Key(kind, name), store.read(Key(kind, name))
-        trails, current = {key: store.read_trail(key)[0]}, {key: stored} if stored else {}
+        found, current = {key: store.read_trail(key)[0]}, {key: stored} if stored else {}
     else:
-        trails = {key: trail for key, trail in store.read_trails().items() if kind in (None, key.kind)}
-        current = {key: stored for key, stored in store.read_all().items() if kind in (None, key.kind)}
+        found = {key: trail if text or trail is None else without_texts(trail) for key, trail, _ in store.read_trails(kind)}
+        current = {each.key: each for each in store.read_kind(kind)} if kind else store.read_all()
+    for key in (key for key, trail in found.items() if trail is None):
+        warn(f"the trail of {key} is not understood by this version, and is not shown")
+        current.pop(key, None)
+    trails = {key: trail for key, trail in found.items() if trail is not None}
     show_history(trails, current, output, with_text=text, no_headers=no_headers)
 
 
@@ -261,6 +265,16 @@ def _place_doubts(store: PolicyStore, steps: Sequence[Step]) -> list[str]:
     return [f"not in force: {why}; `nodeagent intention` writes the rows that it has: {', '.join(found)}"]
 
 
+def _tell_of_trails(store: PolicyStore) -> None:
+    """Removes old trails; says what is not as it should be about what was asked for and done."""
+    if store.is_blind:
+        warn("this catalog deletes an entry without comparing what it says by then: it was looked at a moment before, and is recorded as it was")
+    try:
+        store.prune_trails()
+    except CatalogError as error:
+        warn(f"the oldest trails, of over {limits.POLICY_TRAILS}, were not removed: {error}")
+
+
 def _finish(store: PolicyStore, steps: Sequence[Step], doubts: Sequence[str], output: str, *, dry_run: bool) -> None:
     """Shows or does what was planned, and ends the command by what became of it."""
     doubts = [*doubts, *_place_doubts(store, steps)]
@@ -270,9 +284,8 @@ def _finish(store: PolicyStore, steps: Sequence[Step], doubts: Sequence[str], ou
         failed = any(step.result in FAILED for step in steps)
     else:
         done = carry_out(store, steps, find_actor(store))
+        _tell_of_trails(store)
         show_done(done, doubts, output)
-        with suppress(CatalogError):  # what was asked for is done; the next one who may will prune
-            store.prune_trails()
         failed = any(each.result in FAILED for each in done)
     if failed:
         raise SystemExit(EXIT_FAILED)

@@ -72,7 +72,7 @@ class Done(NamedTuple):
 
 def plan_changes(given: Mapping[Key, Entry], current: Current) -> list[Step]:
     """The steps that make the catalog say what is given, in the order in which references exist."""
-    specs = {key: entry.spec for key, entry in given.items()}
+    specs: dict[Key, Spec | None] = {key: entry.spec for key, entry in given.items()}
     return [Step(key, current.get(key), given[key]) for key in in_order(list(given), specs, KINDS)]
 
 
@@ -183,8 +183,9 @@ def _why_conflict(step: Step) -> str:
     return f"{said}, and the catalog has {step.before.index}: somebody changed it since; get it again, or leave ModifyIndex out"
 
 
-def _specs(current: Current) -> dict[Key, Spec]:
-    return {key: stored.entry.spec for key, stored in current.items() if stored.entry}
+def _specs(current: Current) -> dict[Key, Spec | None]:
+    """What the catalog has; None: this version does not understand it, so it is not as if it were not there."""
+    return {key: stored.entry.spec if stored.entry else None for key, stored in current.items()}
 
 
 def _lines(doubts: Mapping[Key, list[str]]) -> list[str]:

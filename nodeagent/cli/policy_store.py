@@ -3,15 +3,18 @@
 import base64
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
 from nodeagent import limits
 from nodeagent.catalog.policy.audit import Act, Actor, Change, Trail, extended, parse_trail
 from nodeagent.catalog.policy.entries import KINDS, OWN_PREFIX, Entry, Key, read_entry
+from nodeagent.catalog.policy.fitting import fold
 from nodeagent.cli.catalog_api import Client, segment
 from nodeagent.errors import CatalogError, NotInCatalog, PolicyError
 
@@ -44,6 +47,8 @@ class PolicyStore:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._in_kv = {kind.name: True for kind in KINDS.values() if kind.is_own}
+        self.is_blind = False
+        """The catalog deleted an entry without comparing its index."""
 
     def place(self, kind: str) -> str:
         """Where entries of a kind are: `config`, or the prefix in the KV store."""
@@ -65,14 +70,14 @@ class PolicyStore:
         if not self._in_kv[kind]:
             return _by_name(_stored(kind, row, _index(row)) for row in rows)
         found = self._read_values(f"{OWN_PREFIX}/{kind}/")
-        return _by_name(_stored(kind, _table(value), index, name) for name, (value, index) in found.items())
+        return _by_name(_kept(Key(kind, name), _table(value), index) for name, value, index in found)
 
     def read(self, key: Key) -> Stored | None:
         """One entry."""
         try:
             if self.is_in_kv(key.kind):
                 value = _only(_values(self._ask("GET", self._kv_path(key))))
-                return _stored(key.kind, _table(value.content), value.modify_index, key.name)
+                return _kept(key, _table(value.content), value.modify_index)
             row = _only(_entries([self._ask("GET", self._config_path(key))]))
             return _stored(key.kind, row, _index(row))
         except NotInCatalog:
@@ -91,9 +96,18 @@ class PolicyStore:
         return self._ask("PUT", "/v1/config", entry.said, cas=str(index)) is not False
 
     def delete(self, key: Key, index: int) -> bool:
-        """Whether the entry was deleted; as `write`."""
-        path = self._kv_path(key) if self.is_in_kv(key.kind) else self._config_path(key)
-        return self._ask("DELETE", path, cas=str(index)) is not False
+        """Whether the entry was deleted; as `write`.
+
+        Consul 1.8 deletes a config entry whatever its index is, so that is looked at a moment before.
+        """
+        if self.is_in_kv(key.kind):
+            return self._ask("DELETE", self._kv_path(key), cas=str(index)) is not False
+        there = self.read(key)
+        if there is None or there.index != index:
+            return False
+        answer = self._ask("DELETE", self._config_path(key), cas=str(index))
+        self.is_blind = self.is_blind or not isinstance(answer, bool)
+        return answer is not False
 
     def services(self) -> list[str]:
         """The services that the catalog knows."""
@@ -108,19 +122,20 @@ class PolicyStore:
 
     # --- trails ------------------------------------------------------------------------------------------------------
 
-    def read_trail(self, key: Key) -> tuple[Trail, int]:
-        """The trail of an entry, and its index."""
+    def read_trail(self, key: Key) -> tuple[Trail | None, int]:
+        """The trail of an entry, and its index. None: this version does not understand it."""
         try:
             value = _only(_values(self._ask("GET", _trail_path(key))))
         except NotInCatalog:
             return Trail(), 0
         return parse_trail(value.content), value.modify_index
 
-    def read_trails(self) -> dict[Key, Trail]:
-        """Every trail."""
-        found = self._read_values(f"{_AUDIT}/")
-        named = {tuple(name.split("/", 1)): parse_trail(value) for name, (value, _) in found.items() if "/" in name}
-        return {Key(kind, name): trail for (kind, name), trail in named.items()}
+    def read_trails(self, kind: str | None = None) -> Iterator[tuple[Key, Trail | None, int]]:
+        """Every trail, or those of a kind, one after another, as `read_trail`."""
+        for name, value, index in self._read_values(f"{_AUDIT}/{kind}/" if kind else f"{_AUDIT}/"):
+            of, _, entry = f"{kind}/{name}".partition("/") if kind else name.partition("/")
+            if entry:
+                yield Key(of, entry), parse_trail(value), index
 
     def record(self, key: Key, change: Change) -> None:
         """Puts a change into the trail of its entry.
@@ -130,18 +145,29 @@ class PolicyStore:
         """
         for _ in range(_TRIES):
             trail, index = self.read_trail(key)
+            if trail is None:
+                raise CatalogError(f"its trail is not understood by this version, and stays as it is: {_AUDIT}/{key.kind}/{key.name}")
             if self._ask("PUT", _trail_path(key), msgspec.to_builtins(extended(trail, change)), cas=str(index)) is not False:
                 return
         raise CatalogError(f"the trail of {key} was changed by others {_TRIES} times")
 
     def prune_trails(self) -> None:
-        """Removes the trails that rested longest, where there are too many."""
-        if len(self._keys(f"{_AUDIT}/")) <= limits.POLICY_TRAILS:
+        """Removes the trails that rested longest, where there are too many; not those that others wrote to meanwhile.
+
+        What is not understood stays. Who may not look removes nothing: the next one who may will.
+
+        Raises:
+            CatalogError: not all that are too many were removed.
+        """
+        try:
+            if len(self._keys(f"{_AUDIT}/")) <= limits.POLICY_TRAILS:
+                return
+        except CatalogError:
             return
-        trails = self.read_trails()
-        rested = sorted(trails, key=lambda key: trails[key].changes[-1].at if trails[key].changes else 0.0)
-        for key in rested[: len(rested) - limits.POLICY_TRAILS]:
-            self._ask("DELETE", _trail_path(key))
+        read = ((key, trail, index) for key, trail, index in self.read_trails() if trail is not None)
+        rested = sorted((trail.changes[-1].at if trail.changes else 0.0, key, index) for key, trail, index in read)
+        for _, key, index in rested[: max(0, len(rested) - limits.POLICY_TRAILS)]:
+            self._ask("DELETE", _trail_path(key), cas=str(index))
 
     def _ask(self, method: str, path: str, body: object = None, **query: str) -> Any:
         """As the client's; again after a while where the catalog takes no more writes of one token for now."""
@@ -169,13 +195,12 @@ class PolicyStore:
         self._in_kv[kind] = False
         return rows
 
-    def _read_values(self, prefix: str) -> dict[str, tuple[bytes, int]]:
-        """What is below a prefix, by the rest of the key."""
-        try:
-            rows = _values(self._ask("GET", f"/v1/kv/{prefix}", recurse="true"))
-        except NotInCatalog:
-            return {}
-        return {row.key.removeprefix(prefix): (row.content, row.modify_index) for row in rows}
+    def _read_values(self, prefix: str) -> Iterator[tuple[str, bytes, int]]:
+        """What is below a prefix, with the rest of the key, a part after another: an answer is not endless."""
+        for part, query in _parts(self._keys(prefix), prefix):
+            with suppress(NotInCatalog):  # since it was listed
+                for row in _values(self._ask("GET", f"/v1/kv/{quote(part)}", **query)):
+                    yield row.key.removeprefix(prefix), row.content, row.modify_index
 
     def _keys(self, prefix: str) -> list[str]:
         try:
@@ -202,6 +227,22 @@ def change_of(before: Stored | None, after: Entry | None, at: float, by: Actor) 
     act: Act = "deleted" if new is None else "changed" if old is not None else "created"
     texts = [text_of(body) if body is not None else "" for body in (old, new)]
     return Change(at, by, act, hash_of(old), hash_of(new), *texts)
+
+
+def _parts(keys: Sequence[str], prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """What to ask for to be told of all keys, of so many at once: prefixes, and keys that are the beginning of others."""
+    if len(keys) <= limits.POLICY_TRAILS_ASKED:
+        if keys:
+            yield prefix, {"recurse": "true"}
+        return
+    together: dict[str, list[str]] = {}
+    for key in keys:
+        together.setdefault(key[: len(prefix) + 1], []).append(key)
+    for longer, some in together.items():
+        if longer == prefix:
+            yield prefix, {}
+        else:
+            yield from _parts(some, longer)
 
 
 def _by_name(found: Iterable[Stored]) -> list[Stored]:
@@ -267,10 +308,20 @@ def _table(value: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _stored(kind: str, row: dict[str, Any], index: int, name: str = "") -> Stored:
+def _stored(kind: str, row: dict[str, Any], index: int) -> Stored:
     """A row of the catalog; what this version does not understand stays as it came."""
     try:
         entry = read_entry(row)
-        return Stored(Key(kind, name or entry.key.name), entry.said, index, entry)
+        return Stored(Key(kind, entry.key.name), entry.said, index, entry)
     except PolicyError:
-        return Stored(Key(kind, name or str(row.get("Name", ""))), {k: v for k, v in row.items() if k not in _MARKS}, index, None)
+        return Stored(Key(kind, str(row.get("Name", ""))), {k: v for k, v in row.items() if k not in _MARKS}, index, None)
+
+
+def _kept(key: Key, value: dict[str, Any], index: int) -> Stored:
+    """What a key of the KV store holds: an entry of the key's kind and name, whatever it calls itself."""
+    said = {word: each for word, each in value.items() if fold(word) not in ("kind", "name")}
+    try:
+        entry = read_entry({"Kind": key.kind, "Name": key.name, **said}) if value else None
+    except PolicyError:
+        entry = None
+    return Stored(key, entry.said if entry else value, index, entry)

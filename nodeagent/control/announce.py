@@ -10,6 +10,7 @@ from nodeagent import limits
 from nodeagent.catalog.state import MARKER_SERVICE, InstanceRow, parse_instances
 from nodeagent.config import Config
 from nodeagent.control.consul import Catalog, CatalogRefused
+from nodeagent.control.pace import next_index
 from nodeagent.control.registration import is_marked, is_registered, marker_of, registration_of
 from nodeagent.errors import CatalogError
 from nodeagent.model.service import Host
@@ -18,6 +19,10 @@ from nodeagent.observe.log import open_log
 _SELF, _REGISTER, _MARKERS = "/v1/agent/self", "/v1/agent/service/register", f"/v1/health/service/{MARKER_SERVICE}"
 _NOT_SERVED = (404, 405, 501)
 _LOOK_S = 0.1
+_UNSHOWN = (
+    "the Consul agent was told that this host takes tunnels, and its servers do not show it; may this host's token "
+    f'write and read service "{MARKER_SERVICE}", and read its node?'
+)
 
 _log = open_log()
 
@@ -42,7 +47,7 @@ class Announcer:
         self._elapsed = elapsed
         self._has_agent: bool | None = None
         """Whether the catalog is the local agent of a Consul; None: not asked yet."""
-        self._registered_at = self._answered_at = -limits.CATALOG_COMPLAIN_S
+        self._registered_at = self._answered_at = self._told_at = -limits.CATALOG_COMPLAIN_S
 
     @property
     def is_told_agent(self) -> bool:
@@ -93,21 +98,33 @@ class Announcer:
         return True
 
     async def _tell_agent(self) -> None:
-        """Tells the local agent, and waits until its servers show it, which takes milliseconds."""
+        """Tells the local agent, and waits until its servers show it, which takes milliseconds.
+
+        Where they do not it is told once a minute: the agent tries by itself, and each try costs its servers a write.
+        """
+        if self._elapsed() - self._told_at < limits.CATALOG_COMPLAIN_S:
+            raise CatalogError(_UNSHOWN)
         try:
             await self._catalog.put(_REGISTER, marker_of(self._config))
         except CatalogError as error:
             self._has_agent = None  # it may be another catalog by now
             raise CatalogError(f"this host could not be registered: {error}") from error
-        end = self._elapsed() + limits.MARKER_SHOWN_S
-        while not is_marked(self._config, parse_instances(MARKER_SERVICE, (await self._catalog.read(_MARKERS)).body)):
-            if self._elapsed() >= end:
-                raise CatalogError(
-                    f"the Consul agent was told that this host takes tunnels, and its servers do not show it; may this host's token "
-                    f'write and read service "{MARKER_SERVICE}", and read its node?'
-                )
-            await asyncio.sleep(_LOOK_S)
+        self._told_at = self._elapsed()
+        await self._await_shown()
+        self._told_at = -limits.CATALOG_COMPLAIN_S  # what is lost after that is news
         _log.info("host_registered", host=self._config.host.name, by="agent")
+
+    async def _await_shown(self) -> None:
+        """Ends when the servers show the mark; asks them for news of it alone."""
+        end, index = self._elapsed() + limits.MARKER_SHOWN_S, 0
+        while True:
+            answer = await self._catalog.read(_MARKERS, index, max(end - self._elapsed(), 1.0))  # Consul takes 0 for its default
+            if is_marked(self._config, parse_instances(MARKER_SERVICE, answer.body)):
+                return
+            if self._elapsed() >= end:
+                raise CatalogError(_UNSHOWN)
+            index = next_index(index, answer.index)
+            await asyncio.sleep(_LOOK_S)  # each host of the mesh may change its mark, too
 
     async def _register(self, hosts: tuple[Host, ...]) -> None:
         """Puts this host's row back.

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 from urllib.parse import quote
@@ -26,6 +26,8 @@ _log = open_log()
 _FROM_CACHE = ("/v1/agent/", "/v1/connect/ca/roots")
 """Answered by the agent itself: Consul 1.8 says of these that there is no leader while there is one. Without one they are refused."""
 _CURES = {"Connect must be enabled": "set connect { enabled = true } on the Consul servers"}
+_KEY = b"PRIVATE KEY"
+"""Connect's agent makes keys itself: what stands in such an answer is not for messages, whatever its status."""
 _CHUNK_BYTES = 65_536
 _SHOWN_CHARS = 200
 
@@ -34,7 +36,8 @@ _SHOWN_CHARS = 200
 class Answer:
     """A 200 of the catalog."""
 
-    body: bytes
+    body: bytes = field(repr=False)
+    """May hold a key."""
     index: str | None
     """X-Consul-Index, as it came."""
     is_filtered: bool = False
@@ -139,7 +142,8 @@ class Catalog:
         self._rewound_at = self._now()
         self._rewinds += 1
         for waiting in self._waiting:
-            waiting.reschedule(asyncio.get_running_loop().time())
+            if not waiting.expired():  # another watch has noted it in this very turn
+                waiting.reschedule(asyncio.get_running_loop().time())
         self.rewound = f"the catalog's index went back from {before} to {now} ({path})"
 
     @property
@@ -270,7 +274,7 @@ async def _take(response: aiohttp.ClientResponse, path: str, lack: str) -> Answe
         if len(body) > limits.CATALOG_BODY_BYTES:
             raise CatalogUnusable(f"{path}: an answer of more than {limits.CATALOG_BODY_BYTES} bytes; refused")
     if response.status != 200:
-        said = bytes(body[:_SHOWN_CHARS]).decode("utf-8", "replace").strip()
+        said = "(an answer with a key)" if _KEY in body else bytes(body[:_SHOWN_CHARS]).decode("utf-8", "replace").strip()
         cures = [cure for words, cure in _CURES.items() if words in said] + [lack]
         raise CatalogRefused("; ".join((f"the catalog answered {response.status} to {path}: {said}", *filter(None, cures))), response.status)
     if not path.startswith(_FROM_CACHE) and response.headers.get("X-Consul-KnownLeader", "").lower() == "false":

@@ -47,6 +47,8 @@ class Issuer:
         self._metrics = metrics
         self._now = env.now
         self._asks = asyncio.Semaphore(limits.SVID_ASKS)
+        self._waits = asyncio.Semaphore(limits.LEAF_WAITS)
+        """Of their own: whoever waits whether the agent renews is in no haste, and must not keep a new service from its first one."""
         self._indexes: dict[str, int] = {}
         """Of the last leaf that was answered, by service."""
 
@@ -58,7 +60,7 @@ class Issuer:
         """
         spiffe_id = service_id(trust.bundle.trust_domain, self._datacenter, service)
         try:
-            async with self._asks:
+            async with self._waits if self.is_connect and self._indexes.get(service) else self._asks:
                 svid = await self._ask(service, spiffe_id)
         except CatalogError as error:
             self._metrics.add("nodeagent_svid_requests_total", 1, "failed")

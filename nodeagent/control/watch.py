@@ -98,6 +98,8 @@ class Watch:
         is_news = self.is_forbidden or (self._rhythm.is_pulse and self._failures)  # that it is answered again
         index = 0 if is_news else self._index
         answer = await self.read(index, self._rhythm.wait_s)
+        if has_gone_back(self._index, answer.index):  # whatever becomes of the answer: the others wait in vain
+            self._catalog.note_rewind(self.path, self._index, answer.index)
         digest = hashlib.blake2b(answer.body, digest_size=16).digest()
         is_new = digest != self._applied
         if is_new:
@@ -111,8 +113,6 @@ class Watch:
         if self._was_broken:
             self._catalog.wake()
         self._failures, self.error, self._was_broken, self.is_forbidden = 0, "", False, False
-        if has_gone_back(self._index, answer.index):
-            self._catalog.note_rewind(self.path, self._index, answer.index)
         self._index = 0 if self._rhythm.poll_s else next_index(self._index, answer.index)
         if self._rhythm.poll_s:
             await asyncio.sleep(self._rhythm.poll_s * (0.5 + self._draw()))

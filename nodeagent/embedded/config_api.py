@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from nodeagent.catalog.policy.entries import Key
 from nodeagent.embedded.access import ReadMesh, WriteEntry
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
 from nodeagent.embedded.config_entries import (
@@ -13,7 +12,7 @@ from nodeagent.embedded.config_entries import (
     read_entries,
     read_entry,
 )
-from nodeagent.embedded.database import Change, Stored
+from nodeagent.embedded.database import Stored
 from nodeagent.embedded.entries import check_kind, normal_entry, said_key
 from nodeagent.embedded.graph import check_graph
 
@@ -24,12 +23,7 @@ async def put(ask: Ask) -> Answer:
     ask.check(WriteEntry(*await ask.aside(lambda: said_key(body))))
     entry = await ask.aside(lambda: normal_entry(body))
     ask.check(WriteEntry(entry["Kind"], entry["Name"]))
-
-    def make(change: Change) -> bool:
-        check_graph(change.connection, Key(entry["Kind"], entry["Name"]), entry)
-        return put_entry(change, entry, cas)
-
-    return Answer(await ask.server.store.write(make))
+    return Answer(await ask.server.store.write(lambda change: put_entry(change, entry, cas, check_graph)))
 
 
 async def one(ask: Ask) -> Watch:
@@ -57,12 +51,7 @@ async def delete(ask: Ask) -> Answer:
     """DELETE /v1/config/:kind/:name: with `?cas=` whether it matched, else an empty object."""
     kind, name, cas = check_kind(ask.path["kind"]), ask.path["name"], ask.number("cas")
     ask.check(WriteEntry(kind, name))
-
-    def make(change: Change) -> bool:
-        check_graph(change.connection, Key(kind, name), None)
-        return delete_entry(change, kind, name, cas)
-
-    done = await ask.server.store.write(make)
+    done = await ask.server.store.write(lambda change: delete_entry(change, kind, name, cas, check_graph))
     return Answer({} if cas is None else done)
 
 

@@ -1,16 +1,24 @@
 """The table of config entries, compare-and-set included."""
 
 import sqlite3
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from nodeagent.catalog.policy.entries import Key
 from nodeagent.embedded.database import Change, Stored
 from nodeagent.embedded.entries import INTENTIONS
 from nodeagent.embedded.intentions import Row, rows_of
 from nodeagent.model.intention import ANY
 
 Entry = dict[str, Any]
+Check = Callable[[sqlite3.Connection, Key, Entry | None], None]
+"""Asked ahead of a change: raises where it may not be."""
+
+
+def check_nothing(_connection: sqlite3.Connection, _key: Key, _entry: Entry | None) -> None:
+    """Everything may be."""
 
 
 def kind_topic(kind: str) -> str:
@@ -23,11 +31,14 @@ def entry_topic(kind: str, name: str) -> str:
     return f"entry:{kind}/{name}"
 
 
-def put_entry(change: Change, entry: Entry, cas: int | None = None) -> bool:
+def put_entry(change: Change, entry: Entry, cas: int | None = None, check: Check = check_nothing) -> bool:
     """Stores an entry; whether `cas` allowed it (0: only if there is none yet). The same entry changes nothing.
+
+    check: asked where something would change, which costs more.
 
     Raises:
         TooLarge: the table is full.
+        BadRequest: `check` did.
     """
     kind, name = entry["Kind"], entry["Name"]
     known = read_entry(change.connection, kind, name)
@@ -35,6 +46,7 @@ def put_entry(change: Change, entry: Entry, cas: int | None = None) -> bool:
         return False
     if known is not None and known.value == entry:
         return True
+    check(change.connection, Key(kind, name), entry)
     if known is None:
         change.check_room("entries")
     index = change.index
@@ -47,12 +59,13 @@ def put_entry(change: Change, entry: Entry, cas: int | None = None) -> bool:
     return True
 
 
-def delete_entry(change: Change, kind: str, name: str, cas: int | None = None) -> bool:
-    """Removes an entry; whether `cas` allowed it. What is not there needs no removal."""
+def delete_entry(change: Change, kind: str, name: str, cas: int | None = None, check: Check = check_nothing) -> bool:
+    """Removes an entry; whether `cas` allowed it. What is not there needs no removal. check: as for `put_entry`."""
     known = read_entry(change.connection, kind, name)
     if cas is not None and cas != (known.modify_index if known else 0):
         return False
     if known is not None:
+        check(change.connection, Key(kind, name), None)
         change.connection.execute("DELETE FROM entries WHERE kind = ? AND name = ?", (kind, name))
         change.touch(kind_topic(kind))
         change.end(entry_topic(kind, name))
@@ -70,6 +83,20 @@ def read_entries(connection: sqlite3.Connection, kind: str) -> list[Stored[Entry
     """All entries of a kind, by name."""
     sql = "SELECT body, create_index, modify_index FROM entries WHERE kind = ? ORDER BY name"
     return [_stored(row) for row in connection.execute(sql, (kind,))]
+
+
+def read_body(connection: sqlite3.Connection, kind: str, name: str) -> bytes | None:
+    """What is stored of one entry, as it is stored."""
+    row = connection.execute("SELECT body FROM entries WHERE kind = ? AND name = ?", (kind, name)).fetchone()
+    return row[0] if row else None
+
+
+def find_keys(connection: sqlite3.Connection, kinds: Sequence[str], word: str | None = None) -> list[Key]:
+    """The entries of some kinds, by kind and name; where a word is given: of those in which it stands as a text or key."""
+    sql = f"SELECT kind, name FROM entries WHERE kind IN ({', '.join('?' * len(kinds))})"  # noqa: S608 - question marks
+    if word is None:
+        return [Key(*row) for row in connection.execute(f"{sql} ORDER BY kind, name", kinds)]
+    return [Key(*row) for row in connection.execute(f"{sql} AND instr(body, ?) ORDER BY kind, name", (*kinds, msgspec.json.encode(word)))]
 
 
 def read_intentions(connection: sqlite3.Connection) -> list[Row]:

@@ -1,19 +1,25 @@
-"""Config entries against one another, as Consul checks them at a write: circles, protocols that routing needs."""
+"""Config entries against one another, as Consul checks them at a write: circles, protocols that routing needs.
+
+The one writer waits for this, so only what can have become wrong by the write is read.
+"""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
+import msgspec
+
+from nodeagent import limits
 from nodeagent.catalog.policy.entries import Key, Spec, read_entry
-from nodeagent.catalog.policy.references import reference_faults, references_of
-from nodeagent.embedded.config_entries import read_entries
-from nodeagent.embedded.config_entries import read_entry as read_stored
-from nodeagent.embedded.entries import INTENTIONS
+from nodeagent.catalog.policy.references import redirect_chain, reference_faults
+from nodeagent.embedded.config_entries import find_keys, read_body
+from nodeagent.embedded.entries import INTENTIONS, KINDS
 from nodeagent.embedded.refusal import BadRequest
 from nodeagent.errors import PolicyError
+from nodeagent.model.policy.defaults import ProxyDefaults, ServiceDefaults
 
 _LINKED = ("service-resolver", "service-splitter", "service-router")
-_COMMON = (Key("proxy-defaults", "global"), Key("mesh", "mesh"))
 
 
 def check_graph(connection: sqlite3.Connection, key: Key, entry: dict[str, Any] | None) -> None:
@@ -22,45 +28,72 @@ def check_graph(connection: sqlite3.Connection, key: Key, entry: dict[str, Any] 
     Raises:
         BadRequest: others would lead in a circle, or need another protocol; they did not before.
     """
-    after = _try_spec(entry) if entry else None
     if key.kind in (INTENTIONS, "jwt-provider") and not _speaks_of_requests(entry):
         return  # most writes: nothing leads through them
-    around = _around(connection, key, after)
-    known = set(reference_faults(around, is_all=True))
-    changed = {each: spec for each, spec in around.items() if each != key} | ({key: after} if after else {})
-    faults = [fault for fault in reference_faults(changed, is_all=True) if fault not in known]
-    if faults:
-        raise BadRequest("; ".join(faults))
+    before = _Entries(connection, {})
+    after = _Entries(connection, {key: msgspec.json.encode(entry) if entry else None})
+    concerned = list(dict.fromkeys(_concerned(connection, key, before, after)))
+    faults = reference_faults(after, is_all=True, of=concerned)
+    known = set(reference_faults(before, is_all=True, of=concerned)) if faults else set()
+    new = [fault for fault in faults if fault not in known]
+    if new:
+        raise BadRequest("; ".join(new))
+
+
+def _concerned(connection: sqlite3.Connection, key: Key, before: "_Entries", after: "_Entries") -> Iterator[Key]:
+    """The entries that can be wrong now and were not before."""
+    yield key
+    old, new = before.get(key), after.get(key)
+    if key.kind == "service-resolver":  # it may lead back to one by whose stand-in it is reached
+        yield from (Key(key.kind, name) for name in redirect_chain(after, key.name))
+    elif key.kind == "service-defaults" and _protocol_in(old) != _protocol_in(new):
+        yield from (Key(kind, key.name) for kind in (*_LINKED, INTENTIONS))
+        yield from find_keys(connection, _LINKED, key.name)
+    elif key.kind == "proxy-defaults" and _protocol_in(old) != _protocol_in(new):
+        yield from (each for each in after if each.kind in _LINKED)
+        yield from find_keys(connection, (INTENTIONS,), "Permissions")
+
+
+def _protocol_in(spec: Spec | None) -> str:
+    return spec.protocol if isinstance(spec, ServiceDefaults | ProxyDefaults) else ""
 
 
 def _speaks_of_requests(entry: dict[str, Any] | None) -> bool:
     return any(source.get("Permissions") for source in (entry or {}).get("Sources", ()))
 
 
-def _around(connection: sqlite3.Connection, key: Key, after: Spec | None) -> dict[Key, Spec]:
-    """What is stored and can matter: all that leads from service to service, and the defaults of those that it names."""
-    found = {Key(spec.kind, spec.name): spec for kind in _LINKED for spec in _specs(connection, kind)}
-    specs = [*found.values(), *([after] if after else [])]
-    names = {key.name, *(spec.name for spec in specs), *(each.service for spec in specs for each in references_of(spec))}
-    wanted = (*_COMMON, Key(INTENTIONS, key.name), *(Key("service-defaults", name) for name in sorted(names)))
-    for each in wanted:
-        stored = read_stored(connection, each.kind, each.name)
-        spec = _try_spec(stored.value) if stored else None
-        if spec is not None:
-            found[each] = spec
-    return found
+class _Entries(Mapping[Key, Spec | None]):
+    """What is stored, but for one change; each is read when it is looked at. Owned by one check."""
+
+    def __init__(self, connection: sqlite3.Connection, changed: dict[Key, bytes | None]) -> None:
+        """changed: what they say from now on; None: they go."""
+        self._connection = connection
+        self._bodies = changed
+
+    def __getitem__(self, key: Key) -> Spec | None:
+        if key not in self._bodies:
+            self._bodies[key] = read_body(self._connection, key.kind, key.name)
+        body = self._bodies[key]
+        if body is None:
+            raise KeyError(key)
+        return _spec_of(body) if len(body) <= limits.CATALOG_SPEC_BYTES else _try_spec(body)
+
+    def __iter__(self) -> Iterator[Key]:
+        known = dict.fromkeys(find_keys(self._connection, KINDS), True) | {key: body is not None for key, body in self._bodies.items()}
+        return iter(sorted(key for key, is_there in known.items() if is_there))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
-def _specs(connection: sqlite3.Connection, kind: str) -> Iterator[Spec]:
-    for stored in read_entries(connection, kind):
-        spec = _try_spec(stored.value)
-        if spec is not None:
-            yield spec
+@lru_cache(maxsize=limits.CATALOG_SPECS)
+def _spec_of(body: bytes) -> Spec | None:
+    return _try_spec(body)
 
 
-def _try_spec(body: dict[str, Any]) -> Spec | None:
+def _try_spec(body: bytes) -> Spec | None:
     """The entry; None for one that an older version took and this one would not."""
     try:
-        return read_entry(body).spec
+        return read_entry(msgspec.json.decode(body)).spec
     except PolicyError:
         return None

@@ -2,7 +2,6 @@
 
 import sqlite3
 
-from nodeagent.catalog.policy.entries import Key
 from nodeagent.embedded.access import ReadMesh, WriteMesh
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
 from nodeagent.embedded.config_entries import (
@@ -46,8 +45,7 @@ async def put(ask: Ask) -> Answer:
     def make(change: Change) -> bool:
         stored = read_entry(change.connection, INTENTIONS, destination)
         entry = with_source(stored.value if stored else None, destination, said)
-        check_graph(change.connection, Key(INTENTIONS, destination), entry)
-        return put_entry(change, entry)
+        return put_entry(change, entry, check=check_graph)
 
     return Answer(await ask.server.store.write(make))
 

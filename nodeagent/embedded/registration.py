@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from nodeagent import limits
+from nodeagent.catalog.state import RESERVED_SERVICES
 from nodeagent.embedded.body import shaped
 from nodeagent.embedded.names import HostName, Name
 from nodeagent.embedded.refusal import BadRequest
@@ -188,6 +189,8 @@ def _service_row(asked: _Instance, name: str, node: str, where: str) -> ServiceR
     }
     address = _ip(asked.address, f"{where}Address") if asked.address else ""
     name = str(name)
+    if name in RESERVED_SERVICES:
+        raise BadRequest(f"{where}{'Service' if where else 'Name'}: {name!r} is reserved: agents take it for no application; use another name")
     return ServiceRow(
         str(node), asked.id or name, name, asked.port, address, asked.tags, asked.meta, asked.weights, tagged
     )  # fmt: skip

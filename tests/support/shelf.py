@@ -67,10 +67,10 @@ class Shelf(Client):
         if known is None:
             raise NotInCatalog(rest)
         if method == "DELETE":
-            if int(query["cas"]) != known["ModifyIndex"]:
+            if self.kinds != OF_1_8 and int(query["cas"]) != known["ModifyIndex"]:
                 return False
             del self.entries[kind, unquote(name)]
-            return True
+            return {} if self.kinds == OF_1_8 else True  # 1.8 knows no cas there
         return known
 
     def _kv(self, method: str, key: str, body: object, query: dict) -> object:

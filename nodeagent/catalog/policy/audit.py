@@ -60,12 +60,17 @@ class Elsewhere(NamedTuple):
     after: str
 
 
-def parse_trail(value: bytes) -> Trail:
-    """A trail as it is kept; what cannot be read is an empty one, as others may write there, too."""
+def parse_trail(value: bytes) -> Trail | None:
+    """A trail as it is kept; None: a newer version's, or others wrote there, too."""
     try:
-        return msgspec.json.decode(value, type=Trail)
+        return msgspec.json.decode(value, type=Trail) if value else Trail()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Trail()
+        return None
+
+
+def without_texts(trail: Trail) -> Trail:
+    """The changes alone, of which one keeps many in memory."""
+    return msgspec.structs.replace(trail, changes=tuple(msgspec.structs.replace(each, before_text="", after_text="") for each in trail.changes))
 
 
 def extended(trail: Trail, change: Change) -> Trail:

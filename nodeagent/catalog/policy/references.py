@@ -1,6 +1,6 @@
 """A set of entries against itself and the catalog: what leads in a circle, what speaks another protocol, what is not there."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from nodeagent import limits
@@ -14,8 +14,10 @@ from nodeagent.model.policy.resolving import ServiceResolver
 from nodeagent.model.policy.routing import ServiceRouter, ServiceSplitter
 from nodeagent.tables import suggest
 
-Entries = Mapping[Key, Spec]
+Entries = Mapping[Key, Spec | None]
+"""None: there is one that this version does not understand, so what it says is not known."""
 _HTTP = ("http", "http2", "grpc")
+_OF_SERVICES = ("service-defaults", "service-resolver", "service-router", "service-splitter")
 
 
 class Reference(NamedTuple):
@@ -26,7 +28,7 @@ class Reference(NamedTuple):
     subset: str = ""
 
 
-def references_of(spec: Spec) -> Iterator[Reference]:
+def references_of(spec: Spec | None) -> Iterator[Reference]:
     """The services that traffic of an entry's own may be led to."""
     if isinstance(spec, ServiceRouter):
         for number, route in enumerate(spec.routes):
@@ -44,16 +46,25 @@ def references_of(spec: Spec) -> Iterator[Reference]:
             yield Reference(f"Copies[{number}]", copy.service, copy.service_subset)
 
 
-def reference_faults(entries: Entries, *, is_all: bool) -> list[str]:
-    """What Consul refuses in a set of entries. is_all: what is not among them is not there."""
+def reference_faults(entries: Entries, *, is_all: bool, of: Collection[Key] | None = None) -> list[str]:
+    """What Consul refuses in a set of entries.
+
+    is_all: what is not among them is not there. of: which entries are asked about, so that only what these lead to is
+    looked at; None: all.
+    """
+    splits = _Splits(entries) if of is not None else _Splits.of_all(entries)
     found: list[str] = []
-    for key, spec in entries.items():
-        found += [f"{key}: {fault}" for fault in (*_circles(entries, spec), *_protocol_faults(entries, spec, is_all=is_all))]
-        if isinstance(spec, ServiceDefaults | ProxyDefaults) and spec.mutual_tls_mode == "permissive":
-            mesh = entries.get(Key("mesh", "mesh"))
-            if (is_all or mesh) and not (isinstance(mesh, MeshEntry) and mesh.allow_enabling_permissive_mutual_tls):
-                found.append(f"{key}: MutualTLSMode: permissive needs AllowEnablingPermissiveMutualTLS in the entry mesh")
+    for key in entries if of is None else of:
+        spec = entries.get(key)
+        if spec is not None:
+            faults = *_circles(entries, spec, splits), *_protocol_faults(entries, spec, is_all=is_all), *_tls_faults(entries, spec, is_all=is_all)
+            found += [f"{key}: {fault}" for fault in faults]
     return found
+
+
+def redirect_chain(entries: Entries, service: str) -> list[str]:
+    """A service and those to whom redirects lead from it, as far as they are followed."""
+    return list(dict.fromkeys(_redirects(entries, service, [])))
 
 
 def reference_doubts(entries: Entries, services: Collection[str], of: Collection[Key] | None = None) -> dict[Key, list[str]]:
@@ -61,7 +72,7 @@ def reference_doubts(entries: Entries, services: Collection[str], of: Collection
 
     services: those of the catalog. of: which entries are asked about, with hints at typing errors; None: all, without.
     """
-    named = {key.name for key, spec in entries.items() if isinstance(spec, ServiceDefaults | ServiceResolver | ServiceRouter | ServiceSplitter)}
+    named = {key.name for key in entries if key.kind in _OF_SERVICES}
     known = _Known({*services, *named}, limits.POLICY_HINTS if of is not None else 0)
     keys = entries if of is None else of
     return {key: [f"{key}: {doubt}" for doubt in _doubts_of(entries, entries[key], known)] for key in keys}
@@ -87,12 +98,18 @@ def _visit(key: Key, entries: Entries, keys: Collection[Key], found: dict[Key, N
 
 
 def protocol_of(entries: Entries, service: str, *, is_all: bool = True) -> str:
-    """What a service speaks; empty where the set does not say and is not all."""
-    own, common = entries.get(Key("service-defaults", service)), entries.get(Key("proxy-defaults", "global"))
-    said: str = own.protocol if isinstance(own, ServiceDefaults) else ""
-    said = said or (common.protocol if isinstance(common, ProxyDefaults) else "")
-    is_known = is_all or (own is not None and common is not None)
-    return said or ("tcp" if is_known else "")
+    """What a service speaks; empty where the set does not say and is not all, or is not understood."""
+    is_known = True
+    for key in (Key("service-defaults", service), Key("proxy-defaults", "global")):
+        spec = entries.get(key)
+        if isinstance(spec, ServiceDefaults | ProxyDefaults):
+            if spec.protocol:
+                return spec.protocol
+        elif key in entries:
+            return ""  # not understood
+        else:
+            is_known = is_known and is_all
+    return "tcp" if is_known else ""
 
 
 def _redirect_of(spec: ServiceResolver) -> Iterator[Reference]:
@@ -114,35 +131,102 @@ def _stand_ins_of(spec: ServiceResolver) -> Iterator[Reference]:
 # --- circles -------------------------------------------------------------------------------------------------------
 
 
-def _circles(entries: Entries, spec: Spec) -> Iterator[str]:
+class _Splits:
+    """Which splitter leads to which, each looked at once. Owned by one check."""
+
+    def __init__(self, entries: Entries) -> None:
+        self._entries = entries
+        self._to: dict[str, tuple[str, ...]] = {}
+
+    @classmethod
+    def of_all(cls, entries: Entries) -> "_Splits":
+        """Of a whole set, without those that are on no circle: mostly that is all of them."""
+        made = cls(entries)
+        names = {spec.name for spec in entries.values() if isinstance(spec, ServiceSplitter)}
+        to = {name: set(made.led_to(name)) for name in names}
+        on_circles = _untrimmed(to) & _untrimmed(_reversed(to))
+        made._to = {name: tuple(each for each in made.led_to(name) if each in on_circles) if name in on_circles else () for name in names}
+        return made
+
+    def led_to(self, name: str) -> tuple[str, ...]:
+        """Where the splitter of a service leads. A split to itself goes to its own instances."""
+        if name not in self._to:
+            spec = self._entries.get(Key("service-splitter", name))
+            named = dict.fromkeys(each.service for each in references_of(spec) if each.service != name)
+            self._to[name] = tuple(named)
+        return self._to[name]
+
+    def way_back(self, start: str) -> list[str]:
+        """The shortest way by which splits lead from a service to itself again; empty where none does."""
+        before: dict[str, str] = {}
+        queue = [start]
+        for name in queue:
+            for following in self.led_to(name):
+                if following == start:
+                    return _way_to(name, before, start)
+                if following not in before:
+                    before[following] = name
+                    queue.append(following)
+        return []
+
+
+def _way_to(name: str, before: Mapping[str, str], start: str) -> list[str]:
+    """From `start` by those who were before each other to `name`, and to `start` again."""
+    way = [start]
+    while name != start:
+        way.append(name)
+        name = before[name]
+    return [*way, start][::-1]
+
+
+def _untrimmed(to: Mapping[str, Collection[str]]) -> set[str]:
+    """Who leads to a circle, or is on one: who leads nowhere goes, until nobody does."""
+    left = {name: sum(each in to for each in following) for name, following in to.items()}
+    back = _reversed(to)
+    ends = [name for name, count in left.items() if not count]
+    for end in ends:
+        for name in back[end]:
+            left[name] -= 1
+            if not left[name]:
+                ends.append(name)
+    return set(to).difference(ends)
+
+
+def _reversed(to: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    """Who is led to by whom, among those who lead."""
+    back: dict[str, set[str]] = {name: set() for name in to}
+    for name, following in to.items():
+        for each in following:
+            if each in back:
+                back[each].add(name)
+    return back
+
+
+def _circles(entries: Entries, spec: Spec, splits: _Splits) -> Iterator[str]:
     if isinstance(spec, ServiceSplitter):
-        way = _way_back(entries, spec)
+        way = splits.way_back(spec.name)
         if way:
-            yield f"Splits: they lead in a circle: {' -> '.join(way)}"
+            yield f"Splits: they lead in a circle: {_shown(way)}"
     elif isinstance(spec, ServiceResolver):
         for reference in _redirect_of(spec):
-            way = _redirects(entries, reference.service, [spec.name])
-            if reference.service != spec.name and way[-1] == spec.name:
-                yield f"Redirect: leads in a circle: {' -> '.join(way)}"
+            yield from _chain_faults(entries, spec, reference, "leads in a circle")
         for reference in _stand_ins_of(spec):
-            way = _redirects(entries, reference.service, [spec.name])
-            if reference.service != spec.name and way[-1] == spec.name:
-                yield f"{reference.path}: leads in a circle, so nobody stands in: {' -> '.join(way)}"
+            yield from _chain_faults(entries, spec, reference, "leads in a circle, so nobody stands in")
 
 
-def _way_back(entries: Entries, start: ServiceSplitter) -> list[str]:
-    """The shortest way by which splits lead from a service to itself again; empty where none does."""
-    ways: dict[str, list[str]] = {start.name: [start.name]}
-    queue: list[Spec] = [start]
-    for spec in queue:
-        for name in (each.service for each in references_of(spec) if each.service != spec.name):
-            if name == start.name:
-                return [*ways[spec.name], name]
-            following = entries.get(Key("service-splitter", name))
-            if name not in ways and following is not None:
-                ways[name] = [*ways[spec.name], name]
-                queue.append(following)
-    return []
+def _chain_faults(entries: Entries, spec: ServiceResolver, reference: Reference, circle: str) -> Iterator[str]:
+    if reference.service == spec.name:
+        return
+    way = _redirects(entries, reference.service, [spec.name])
+    if way[-1] == spec.name:
+        yield f"{reference.path}: {circle}: {_shown(way)}"
+    elif len(way) > limits.POLICY_HOPS and way[-1] not in way[:-1]:  # a circle may be behind
+        yield f"{reference.path}: leads on over {limits.POLICY_HOPS} redirects and further: {_shown(way)}"
+
+
+def _shown(way: Sequence[str]) -> str:
+    ends = limits.POLICY_WAY // 2
+    return " -> ".join(way if len(way) <= limits.POLICY_WAY else [*way[:ends], f"{len(way) - 2 * ends} more", *way[-ends:]])
 
 
 def _redirects(entries: Entries, service: str, way: list[str]) -> list[str]:
@@ -172,6 +256,17 @@ def _protocol_faults(entries: Entries, spec: Spec, *, is_all: bool) -> Iterator[
             other = protocol_of(entries, reference.service, is_all=is_all)
             if own and other and own != other:
                 yield f"{reference.path}: {reference.service} speaks {other}, and {spec.name} speaks {own}"
+
+
+def _tls_faults(entries: Entries, spec: Spec, *, is_all: bool) -> Iterator[str]:
+    if not isinstance(spec, ServiceDefaults | ProxyDefaults) or spec.mutual_tls_mode != "permissive":
+        return
+    key = Key("mesh", "mesh")
+    mesh = entries.get(key)
+    if mesh is None and (not is_all or key in entries):
+        return  # nobody knows what it says
+    if not (isinstance(mesh, MeshEntry) and mesh.allow_enabling_permissive_mutual_tls):
+        yield "MutualTLSMode: permissive needs AllowEnablingPermissiveMutualTLS in the entry mesh"
 
 
 def _needs_http(spec: Spec) -> str:
@@ -206,7 +301,7 @@ class _Known:
         return self._hints.get(name, "")
 
 
-def _doubts_of(entries: Entries, spec: Spec, known: _Known) -> Iterator[str]:
+def _doubts_of(entries: Entries, spec: Spec | None, known: _Known) -> Iterator[str]:
     for reference in references_of(spec):
         if reference.service not in known:
             yield f"{reference.path}: nobody knows a service {reference.service}{known.hint(reference.service)}"
@@ -217,7 +312,10 @@ def _doubts_of(entries: Entries, spec: Spec, known: _Known) -> Iterator[str]:
 
 
 def _has_subset(entries: Entries, reference: Reference) -> bool:
-    resolver = entries.get(Key("service-resolver", reference.service))
+    key = Key("service-resolver", reference.service)
+    resolver = entries.get(key)
+    if resolver is None:
+        return key in entries  # not understood: it may well have it
     return isinstance(resolver, ServiceResolver) and reference.subset in resolver.subsets
 
 

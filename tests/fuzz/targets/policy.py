@@ -4,7 +4,7 @@ import json
 
 import msgspec
 
-from nodeagent.catalog.policy.audit import Actor, Change, extended, parse_trail
+from nodeagent.catalog.policy.audit import Actor, Change, Trail, extended, parse_trail
 from nodeagent.catalog.policy.documents import parse_documents
 from nodeagent.catalog.policy.entries import Key, read_entry
 from nodeagent.catalog.policy.references import reference_doubts, reference_faults
@@ -30,8 +30,8 @@ def policy_file(data: bytes) -> bool:
 
 
 def policy_trail(data: bytes) -> bool:
-    """A trail, to which another change is put, and which is told; what is none is an empty one."""
-    trail = parse_trail(data)
+    """A trail, to which another change is put, and which is told; what is none is not written to."""
+    trail = parse_trail(data) or Trail()
     change = Change(1.0, Actor(0, "root", "host1"), "changed", "a", "b", "old", "new")
     longer = extended(trail, change)
     assert parse_trail(msgspec.json.encode(longer)) == longer

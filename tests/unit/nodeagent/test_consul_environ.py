@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from nodeagent.config import find_faults, load_config, parse_config
-from nodeagent.consul_environ import FROM_ENVIRONMENT, completed, faults_in, without_token
+from nodeagent.consul_environ import (
+    FROM_ENVIRONMENT,
+    completed,
+    faults_in,
+    is_of,
+    scopes_in,
+    without_token,
+    without_tokens,
+)
 from nodeagent.errors import ConfigError
 
 HOST = '[host]\nname = "host1"\naddresses = ["10.0.0.1"]\n'
@@ -33,6 +41,21 @@ def test_the_address_is_as_consuls_own_clients_take_it(environ, address) -> None
 def test_the_file_decides_first() -> None:
     """Nothing that the file says is replaced."""
     assert parse_config(FILE, "x", ALL) == parse_config(FILE, "x")
+    assert parse_config(HOST + '[catalog]\ntoken_file = "/own"\n', "x", ALL).catalog.token_file == "/own"
+
+
+@pytest.mark.parametrize("environ", [ALL, {"CONSUL_HTTP_TOKEN": "canary", "CONSUL_CACERT": "/other.pem"}, {"CONSUL_HTTP_TOKEN_FILE": "/other"}])
+def test_another_servers_token_is_not_sent_to_the_one_that_the_file_names(environ) -> None:
+    """Nor is this one judged by that one's CA."""
+    text = HOST + '[catalog]\naddress = "https://10.0.0.250:8501"\n'
+    assert parse_config(text, "x", environ) == parse_config(text, "x")
+
+
+def test_whose_the_token_is_says_the_address_beside_it() -> None:
+    assert is_of("http://127.0.0.1:8500", {"CONSUL_HTTP_TOKEN": "canary"})
+    assert is_of("https://127.0.0.1:8500/", ALL)
+    assert not is_of("http://127.0.0.1:8500", ALL)
+    assert without_tokens(ALL | {"CONSUL_HTTP_TOKEN_FILE": "/t"}) == {key: value for key, value in ALL.items() if key != "CONSUL_HTTP_TOKEN"}
 
 
 def test_what_the_file_leaves_open_comes_from_the_environment(tmp_path: Path) -> None:
@@ -54,11 +77,16 @@ def test_without_either_the_address_is_missing() -> None:
 
 
 @pytest.mark.parametrize("name", ["CONSUL_NAMESPACE", "CONSUL_PARTITION"])
-def test_another_namespace_is_refused_whatever_the_file_says(name: str) -> None:
-    for text in (HOST, FILE):
-        (fault,) = find_faults(text, {"CONSUL_HTTP_ADDR": "127.0.0.1:8500", name: "team"})
-        assert name in fault
-        assert find_faults(text, {"CONSUL_HTTP_ADDR": "127.0.0.1:8500", name: "default"}) == ()
+def test_another_namespace_is_refused_where_the_environment_is_asked(name: str) -> None:
+    """Else it is told by who may: a shell of somebody who works with Consul, too, must not refuse every command."""
+    environ = {"CONSUL_HTTP_ADDR": "127.0.0.1:8500", name: "team"}
+    (fault,) = find_faults(HOST, environ)
+    assert name in fault
+    assert find_faults(FILE, environ) == ()
+    assert list(scopes_in(environ)) == [fault]
+    for usual in ("default", ""):
+        assert find_faults(HOST, environ | {name: usual}) == ()
+        assert list(scopes_in(environ | {name: usual})) == []
 
 
 @pytest.mark.parametrize(
@@ -87,4 +115,5 @@ def test_a_catalog_that_is_no_table_is_told_as_ever() -> None:
 
 
 def test_processes_that_ask_nobody_get_no_token() -> None:
-    assert without_token(ALL) == {key: value for key, value in ALL.items() if key != "CONSUL_HTTP_TOKEN"}
+    """A password is not followed, and is somebody's all the same."""
+    assert without_token(ALL | {"CONSUL_HTTP_AUTH": "user:canary"}) == {key: value for key, value in ALL.items() if key != "CONSUL_HTTP_TOKEN"}

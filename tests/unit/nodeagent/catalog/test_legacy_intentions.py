@@ -34,6 +34,12 @@ def test_rows_of_other_meshes_are_left_out(other: dict) -> None:
     assert parsed(SHOP | other) == []
 
 
+def test_what_is_said_of_every_namespace_is_said_of_ours() -> None:
+    """A deny among it must not be lost."""
+    assert parsed(SHOP | {"SourceNS": "*", "SourceName": "*", "Action": "deny"}) == ["* -> web deny"]
+    assert parsed(SHOP | {"DestinationNS": "*", "DestinationName": "*"}) == ["shop -> * allow"]
+
+
 def test_rules_for_requests_are_a_deny_for_connections() -> None:
     """Newer Consul shows its entries as such rows, too."""
     (row,) = parse_legacy_intentions(json.dumps([SHOP | {"Action": "", "Permissions": [{"Action": "allow"}]}]).encode())

@@ -113,6 +113,12 @@ def test_a_warning_has_a_weight_of_its_own(status: str, weight: int) -> None:
     assert weight == state.parse_instances("web", health(status, Weights={"Passing": 10, "Warning": 2}))[0].instance.weight
 
 
+@pytest.mark.parametrize(("status", "healthy"), [("passing", True), ("warning", False)])
+def test_who_weighs_nothing_gets_nothing(status: str, healthy: bool) -> None:  # noqa: FBT001 - a table's column
+    """As in Consul's own mesh: a registration over HTTP that says only the weight of passing has 0 for a warning."""
+    assert healthy == state.parse_instances("web", health(status, Weights={"Passing": 10, "Warning": 0}))[0].instance.healthy
+
+
 @pytest.mark.parametrize(("kind", "count"), [("", 1), ("typical", 1), ("connect-proxy", 0), ("mesh-gateway", 0), ("terminating-gateway", 0)])
 def test_proxies_of_consuls_own_mesh_are_no_instances(kind: str, count: int) -> None:
     """They speak TLS of their own: captured, their callers would be refused as clear text of nobody known."""
@@ -170,6 +176,12 @@ def test_a_source_of_another_mesh_is_another_service(scope: dict) -> None:
     assert () == state.parse_intentions(intentions({"Name": "shop", "Action": "allow"}, Namespace="other"))
 
 
+def test_what_is_said_of_every_namespace_is_said_of_ours() -> None:
+    """A deny among it must not be lost."""
+    assert [row.action for row in state.parse_intentions(intentions({"Name": "*", "Action": "deny", "Namespace": "*"}))] == ["deny"]
+    assert [row.action for row in state.parse_intentions(intentions({"Name": "*", "Action": "deny"}, Namespace="*"))] == ["deny"]
+
+
 @pytest.mark.parametrize("action", ["", "Allow", "ALLOW ", "permit", 1, None])
 def test_an_action_that_is_neither_is_refused(action: object) -> None:
     """Nothing is guessed where policy is concerned."""
@@ -213,6 +225,10 @@ def test_more_hosts_services_or_instances_than_the_limits_are_refused(monkeypatc
         state.parse_hosts(body([{"Node": name} for name in "abc"]))
     with pytest.raises(CatalogError, match="3 rows; at most 2"):
         state.parse_instances("web", body([{"Node": {"Node": name}, "Service": {}} for name in "abc"]))
+    monkeypatch.setattr(limits, "CATALOG_MARKERS", 3)  # one of each host, and there may be more hosts than a service has instances
+    assert len(state.parse_instances("nodeagent", body([{"Node": {"Node": name}, "Service": {}} for name in "abc"]))) == 3
+    with pytest.raises(CatalogError, match="4 rows; at most 3"):
+        state.parse_instances("nodeagent", body([{"Node": {"Node": name}, "Service": {}} for name in "abcd"]))
     with pytest.raises(CatalogError, match="3 rows; at most 2"):
         state.parse_service_names(body({"a": [], "b": [], "c": []}))
     with pytest.raises(CatalogError, match="3 rows; at most 2"):

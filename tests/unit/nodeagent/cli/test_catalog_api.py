@@ -8,7 +8,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from nodeagent import limits
-from nodeagent.cli.catalog_api import Client, find_token, open_host, segment
+from nodeagent.cli.catalog_api import Client, find_token, open_host, open_operator, segment
 from nodeagent.config import CatalogTable, Config
 from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable
 from tests.support.loop import run
@@ -133,3 +133,26 @@ def test_a_host_without_a_token_file_sends_none(tmp_path) -> None:
     path = tmp_path / "nodeagent.toml"
     path.write_text('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "http://127.0.0.1:1"\ntoken_file = ""\n')
     assert repr(open_host(path, None)) == "Client('http://127.0.0.1:1')"
+
+
+@pytest.mark.parametrize("open_", [open_host, open_operator])
+def test_a_token_of_another_catalog_is_not_sent_to_this_one(tmp_path, monkeypatch, capsys, open_) -> None:
+    """A shell may be somebody's who works with another Consul, too."""
+    path, own, seen = tmp_path / "nodeagent.toml", tmp_path / "node.token", []
+    own.write_text("own")
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", CANARY)
+    monkeypatch.setenv("CONSUL_NAMESPACE", "team")
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer:
+            path.write_text(f'[host]\nname = "a"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "{peer.address}"\ntoken_file = "{own}"\n')
+            peer.scripts["/v1/config"] = lambda request: seen.append(request.headers.get("X-Consul-Token"))
+            for address in ("", peer.address, "https://consul.example:8501"):
+                monkeypatch.setenv("CONSUL_HTTP_ADDR", address)
+                await asyncio.to_thread(open_(path, None).ask, "PUT", "/v1/config", {})
+
+    run(scene)
+    assert (seen[:2], CANARY in seen[2:]) == ([CANARY, CANARY], False)
+    said = capsys.readouterr().err
+    assert "the environment's CONSUL_NAMESPACE cannot be followed" in said
+    assert said.count("the environment's token is not sent") == 1

@@ -55,3 +55,13 @@ def test_without_a_file_the_agent_s_own_is_judged(tmp_path: Path, monkeypatch: p
     shown = CliRunner().invoke(main, ["config", "validate"])
     assert (shown.exit_code, shown.output) == (0, f"{path}: valid\n")
     assert f"FILE is {DEFAULT_PATH} unless" in CliRunner().invoke(main, ["config", "validate", "--help"]).output
+
+
+def test_a_part_of_consul_that_no_mesh_is_in_is_a_warning_where_the_file_names_the_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell's variable does not make the file a bad one."""
+    path = tmp_path / "nodeagent.toml"
+    path.write_text(GOOD)
+    monkeypatch.setenv("CONSUL_NAMESPACE", "team")
+    shown = CliRunner().invoke(main, ["config", "validate", str(path)])
+    assert (shown.exit_code, shown.stdout) == (0, f"{path}: valid\n")
+    assert "warning: the environment's CONSUL_NAMESPACE cannot be followed" in shown.stderr

@@ -202,3 +202,33 @@ def test_kinds_are_completed(ask):
     found = ask(Shelf(), "list", "--help")
     assert found.exit_code == 0
     assert module._kinds(None, None, "service-r") == ["service-resolver", "service-router"]
+
+
+def test_a_trail_that_is_not_understood_is_said_and_nothing_is_made_up_for_it(ask):
+    shelf = Shelf(HTTP)
+    shelf.values["nodeagent/audit/service-defaults/web"] = b'{"changes": 5}', 3
+    for arguments in (("service-defaults", "web"), ("service-defaults",), ()):
+        done = ask(shelf, "history", *arguments, "--no-headers")
+        assert (done.exit_code, done.stdout) == (0, "")
+        assert "the trail of service-defaults web is not understood by this version" in done.stderr
+
+
+def test_trails_that_cannot_be_removed_are_told(ask, monkeypatch):
+    """Else nobody knew, and there were ever more."""
+    monkeypatch.setattr(limits, "POLICY_TRAILS", 0)
+
+    def closed(method, path):
+        if method == "DELETE":
+            raise CatalogError("the catalog answered 403")
+
+    shelf = Shelf()
+    shelf.before = closed
+    done = ask(shelf, "apply", given=(HTTP,))
+    assert (done.exit_code, done.stdout) == (0, "service-defaults web: created\n")
+    assert "warning: the oldest trails, of over 0, were not removed: the catalog answered 403" in done.stderr
+
+
+def test_a_deletion_without_comparing_is_said(ask):
+    told = "deletes an entry without comparing"
+    assert told in ask(Shelf(HTTP, kinds=OF_1_8), "delete", "service-defaults", "web").stderr
+    assert told not in ask(Shelf(HTTP), "delete", "service-defaults", "web").stderr

@@ -145,6 +145,12 @@ def test_what_was_wrong_before_does_not_stand_in_the_way():
     assert check_plan(planned(store, RESOLVER), store.read_all(), ["web"]) == ["kept, not yet acted on: service-resolver web"]
 
 
+def test_what_the_catalog_has_and_nobody_understands_is_not_as_if_it_were_not_there():
+    """A newer version's service-defaults say what the service speaks; that is not tcp for it."""
+    store = PolicyStore(Shelf(HTTP | {"Newer": 5}))
+    assert check_plan(planned(store, ROUTER, API), store.read_all(), ["web", "api"]) == ["kept, not yet acted on: service-defaults api, service-router web"]
+
+
 def test_what_others_need_is_not_removed_and_who_refers_goes_first():
     store = PolicyStore(Shelf(HTTP, API, RESOLVER, SPLITTER, ROUTER))
     current = store.read_all()

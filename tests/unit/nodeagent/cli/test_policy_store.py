@@ -143,7 +143,7 @@ def test_trails_grow_also_against_others():
     shelf.before = faster
     store.record(key, Change(2.0, ROOT, "changed", "a", "b"))
     assert [change.after for change in store.read_trail(key)[0].changes] == ["a", "b"]
-    assert store.read_trails() == {key: store.read_trail(key)[0]}
+    assert list(store.read_trails()) == [(key, *store.read_trail(key))]
 
 
 def test_a_trail_that_others_always_change_is_given_up_with_a_word():
@@ -156,6 +156,7 @@ def test_a_trail_that_others_always_change_is_given_up_with_a_word():
 
 
 def test_trails_that_rested_longest_go_where_there_are_too_many(monkeypatch):
+    """What is not understood stays: a newer version may have written it."""
     shelf = Shelf()
     for number in range(5):
         trail = Trail((Change(float(number), ROOT, "created", "", "a"),))
@@ -165,7 +166,7 @@ def test_trails_that_rested_longest_go_where_there_are_too_many(monkeypatch):
     assert len(shelf.values) == 6
     monkeypatch.setattr(limits, "POLICY_TRAILS", 3)
     PolicyStore(shelf).prune_trails()
-    assert sorted(shelf.values) == [f"nodeagent/audit/fault/s{number}" for number in range(3)]
+    assert sorted(shelf.values) == [f"nodeagent/audit/fault/{name}" for name in ("s0", "s1", "s2", "x")]
 
 
 def test_a_change_has_both_hashes_and_texts():
@@ -178,3 +179,86 @@ def test_a_change_has_both_hashes_and_texts():
     created, deleted = change_of(None, entry, 1.0, ROOT), change_of(stored, None, 1.0, ROOT)
     assert (created and created.act, deleted and deleted.act) == ("created", "deleted")
     assert change_of(Stored(entry.key, entry.said, 5, None), entry, 1.0, ROOT) is None
+
+
+def test_consul_that_compares_nothing_at_a_deletion_is_looked_at_before():
+    """Consul 1.8 takes `cas` for entries that are written, and deletes whatever there is."""
+    shelf = Shelf(WEB, kinds=OF_1_8)
+    store, key = PolicyStore(shelf), Key("service-defaults", "web")
+    stored = store.read(key)
+    assert stored is not None
+    shelf.put(WEB | {"Protocol": "grpc"})
+    assert not store.delete(key, stored.index)
+    assert (shelf.entries["service-defaults", "web"]["Protocol"], store.is_blind) == ("grpc", False)
+    assert store.delete(key, shelf.index)
+    assert (shelf.entries, store.is_blind) == ({}, True)
+    assert not store.delete(key, stored.index)
+    newer = PolicyStore(Shelf(WEB))
+    assert newer.delete(key, 11)
+    assert not newer.is_blind
+
+
+@pytest.mark.parametrize("body", [FAULT | {"Kind": "mirror"}, {**FAULT, "kind": "mirror", "name": "db"}, {"Injections": FAULT["Injections"]}])
+def test_the_key_says_what_an_entry_is(body):
+    """As whoever acts on it finds it: what it calls itself is nobody's key."""
+    shelf = Shelf()
+    shelf.values["nodeagent/config/fault/web"] = json.dumps(body).encode(), 3
+    key = Key("fault", "web")
+    assert PolicyStore(shelf).read(key) == Stored(key, FAULT, 3, read_entry(FAULT))
+    assert PolicyStore(shelf).read_kind("fault") == [PolicyStore(shelf).read(key)]
+
+
+def test_a_trail_that_is_not_understood_is_not_written_over():
+    shelf, key = Shelf(), Key("mesh", "mesh")
+    shelf.values["nodeagent/audit/mesh/mesh"] = b'{"changes": 5}', 3
+    store = PolicyStore(shelf)
+    with pytest.raises(CatalogError, match="is not understood by this version, and stays as it is: nodeagent/audit/mesh/mesh"):
+        store.record(key, Change(1.0, ROOT, "created", "", "a"))
+    assert (shelf.written(trails=True), list(store.read_trails())) == ([], [(key, None, 3)])
+
+
+class Small(Shelf):
+    """Whose answers would be too long with more than three rows."""
+
+    def ask(self, method, path, body=None, **query):
+        answer = super().ask(method, path, body, **query)
+        assert "recurse" not in query or len(answer) <= 3
+        return answer
+
+
+def test_many_trails_are_read_a_part_after_another(monkeypatch):
+    """All in one answer broke its limit with 4,500 of them."""
+    monkeypatch.setattr(limits, "POLICY_TRAILS_ASKED", 3)
+    shelf = Small()
+    names = ["a", "aa", "aaa", "aab", "aac", "b", "b/c", "b?c", "web-1", "web-2", "web-3", "web-4"]
+    for kind in ("fault", "mesh"):
+        for name in names:
+            shelf.values[f"nodeagent/audit/{kind}/{name}"] = msgspec.json.encode(Trail((Change(1.0, ROOT, "created", "", name),))), 1
+    shelf.values["nodeagent/audit/odd"] = b"{}", 1
+    store = PolicyStore(shelf)
+    read = [(key, trail.changes[0].after) for key, trail, _ in store.read_trails() if trail]
+    assert sorted(read) == [(Key(kind, name), name) for kind in ("fault", "mesh") for name in names]
+    assert sorted(key for key, _, _ in store.read_trails("mesh")) == [Key("mesh", name) for name in names]
+
+
+def test_a_trail_that_somebody_wrote_to_meanwhile_stays(monkeypatch):
+    monkeypatch.setattr(limits, "POLICY_TRAILS", 1)
+    shelf = Shelf()
+    for number in range(3):
+        shelf.values[f"nodeagent/audit/fault/s{number}"] = msgspec.json.encode(Trail((Change(float(number), ROOT, "created", "", "a"),))), 1
+
+    def faster(_method, path):
+        if path.endswith("s0"):
+            shelf.values["nodeagent/audit/fault/s0"] = b"{}", 2
+
+    shelf.before = faster
+    PolicyStore(shelf).prune_trails()
+    assert sorted(shelf.values) == ["nodeagent/audit/fault/s0", "nodeagent/audit/fault/s2"]
+
+
+def test_who_may_not_look_removes_no_trails():
+    class Closed(Shelf):
+        def ask(self, method, path, body=None, **query):
+            raise CatalogError("the catalog answered 403")
+
+    PolicyStore(Closed()).prune_trails()

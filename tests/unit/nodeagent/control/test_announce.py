@@ -106,10 +106,34 @@ def test_a_marker_that_the_servers_do_not_show_is_a_complaint(monkeypatch: pytes
         agent = Agent(peer)
         agent.is_heard = False
         await until(lambda: 'write and read service "nodeagent"' in scene.follower.pulse_error, "the complaint")
-        agent.is_heard = True
+        agent.show()
         await until(lambda: hosts_of(scene).get("host1", ((), 0))[1] and not scene.follower.pulse_error, "the marker")
 
     played(script)
+
+
+def test_servers_that_do_not_show_the_marker_are_asked_for_news_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the agent is told again after a minute: it tries by itself."""
+    monkeypatch.setattr(limits, "MARKER_SHOWN_S", 1.0)
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        def look(_: web.Request) -> None:
+            scene.elapsed += 0.6
+
+        agent = Agent(peer)
+        agent.is_heard = False
+        peer.scripts[HEALTH] = look
+        for _ in range(2):
+            with pytest.raises(CatalogError, match="its servers do not show it"):
+                await scene.follower._announcer.check_hosts((), ())
+        assert len(agent.told) == 1
+        assert [index for _, path, index in peer.asked if path == HEALTH] == ["", "12"]
+        monkeypatch.setattr(limits, "CATALOG_COMPLAIN_S", 0.0)
+        agent.is_heard = True
+        await scene.follower._announcer.check_hosts((), ())
+        assert len(agent.told) == 2
+
+    alone(script)
 
 
 @pytest.mark.parametrize(("path", "says"), [(SELF, r'agent "host1" \{ policy = "read" \}'), (REGISTER, "Permission denied")])

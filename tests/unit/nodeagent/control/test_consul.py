@@ -288,3 +288,20 @@ def test_an_index_that_went_back_is_told_for_a_while() -> None:
     assert "index went back from 99 to 12 (/v1/catalog/nodes) at 08:00:00 UTC" in catalog.rewind_alarm
     now += limits.REWIND_SHOWN_S
     assert catalog.rewind_alarm == ""
+
+
+@pytest.mark.parametrize("status", [200, 203, 500])
+def test_a_key_in_an_answer_is_in_no_message(status: int) -> None:
+    """Connect's agent answers with the key that it made; a proxy between may give another status to that."""
+    key = "-----BEGIN EC PRIVATE KEY-----canary"
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer) as catalog:
+            peer.scripts[NODES] = lambda _: web.json_response({"PrivateKeyPEM": key}, status=status)
+            try:
+                said = repr(await catalog.read(NODES))
+            except CatalogError as error:
+                said = str(error)
+            assert "canary" not in said
+
+    run(scene)

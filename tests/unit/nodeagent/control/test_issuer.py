@@ -120,6 +120,29 @@ def test_the_same_leaf_is_asked_for_with_its_index() -> None:
     issuing(script)
 
 
+def test_who_waits_for_a_renewal_keeps_no_first_certificate_waiting(monkeypatch) -> None:
+    """Each past its half life waits at the agent for seconds, again and again: behind a hundred of them a new service waited 23 s."""
+    monkeypatch.setattr(limits, "LEAF_WAIT_S", 60.0)
+    assert limits.CATALOG_WATCHES + limits.SVID_ASKS + limits.LEAF_WAITS < limits.CATALOG_CONNECTIONS
+
+    async def script(peer: ScriptedCatalog, issuer: Issuer, trust: Trust) -> None:
+        peer.scripts[SIGN] = lambda _: web.Response(status=404)
+        old = [f"old{n}" for n in range(limits.SVID_ASKS + limits.LEAF_WAITS)]
+        for service in (*old, "new"):
+            peer.values[LEAF + service] = 16, leaf_of(peer.ca, service)
+        await asyncio.gather(*(issuer.issue(service, trust) for service in old))
+        waiting = [asyncio.create_task(issuer.issue(service, trust)) for service in old]
+        await until(lambda: [index for _, _, index in peer.asked].count("16") >= limits.LEAF_WAITS, "keepers wait")
+        await issuer.issue("new", trust)
+        assert [index for _, _, index in peer.asked].count("16") == limits.LEAF_WAITS
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    issuing(script)
+
+
 def test_a_leaf_that_has_ended_is_not_taken_and_another_is_asked_for() -> None:
     """A read without an index may be answered from a cache."""
 

@@ -250,6 +250,38 @@ def test_whoever_waits_for_an_index_that_will_not_come_asks_anew() -> None:
     played(script)
 
 
+def test_two_watches_may_notice_it_at_once() -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: "10" in scene.indexes(), "the blocking query")
+        await until(lambda: scene.catalog._waiting, "its wait")
+        scene.catalog.note_rewind("/v1/catalog/services", 91, "3")
+        await asyncio.sleep(0)  # the first has ended the wait, and who waited has not run yet
+        scene.catalog.note_rewind(NODES, 91, "3")
+        await until(lambda: scene.indexes()[-1] == "10" and len(scene.indexes()) > 3, "the next queries")
+
+    played(script)
+
+
+def test_an_index_that_went_back_is_noticed_though_the_answer_is_not_taken() -> None:
+    """A restored snapshot has fewer instances: it is held back, and the other watches must not wait for its old index."""
+
+    async def script(scene: Scene) -> None:
+        def older(request: web.Request) -> web.Response | None:
+            if not request.query.get("index"):
+                return None
+            scene.failures.append(Held("suspicious"))
+            del scene.peer.scripts[NODES]
+            return web.json_response([2], headers={"X-Consul-Index": "3"})
+
+        await until(lambda: "10" in scene.indexes(), "the blocking query")
+        scene.peer.scripts[NODES] = older
+        scene.peer.set(NODES, ["news, so that it asks again"])
+        await until(lambda: len(scene.applied) == 3, "the answer after that")
+        assert "went back from 11 to 3" in scene.catalog.rewound
+
+    played(script)
+
+
 def test_a_catalog_that_was_away_may_have_been_replaced() -> None:
     """Its indexes may be lower than before: nothing is to wait for those."""
 

@@ -1,13 +1,17 @@
 """Config entries in the database: compare-and-set, and the watches that a change concerns."""
 
+import msgspec
 import pytest
 
+from nodeagent.catalog.policy.entries import Key
 from nodeagent.embedded.config_entries import (
     delete_entry,
     entry_topic,
+    find_keys,
     intention_topics,
     kind_topic,
     put_entry,
+    read_body,
     read_entries,
     read_entry,
     read_intentions,
@@ -83,3 +87,25 @@ def test_intentions_are_read_for_all_or_one_destination(connection):
     assert {(r.source, r.destination) for r in read_intentions_to(connection, "web")} == {("shop", "web"), ("*", "*")}
     assert [r.destination for r in read_intentions_to(connection, "*")] == ["*"]
     assert intention_topics("web") == ("entry:service-intentions/web", "entry:service-intentions/*")
+
+
+def test_a_change_is_checked_when_it_would_be_one(connection):
+    asked = []
+
+    def check(_connection, key, entry):
+        asked.append((str(key), entry))
+
+    made = commit(connection, lambda change: [put_entry(change, WEB, 5, check), put_entry(change, WEB, 0, check), put_entry(change, WEB, None, check)])[0]
+    assert made == [False, True, True]
+    assert asked == [("service-defaults web", WEB)]
+    commit(connection, lambda change: [delete_entry(change, WEB["Kind"], name, None, check) for name in ("db", "web")])
+    assert asked[1:] == [("service-defaults web", None)]
+
+
+def test_entries_are_found_by_a_word_in_them(connection):
+    for entry in (WEB, WEB | {"Name": "web-2"}, allow("web", "db")):
+        put(connection, entry)
+    keys = [Key("service-defaults", "web"), Key("service-defaults", "web-2"), Key("service-intentions", "db")]
+    assert find_keys(connection, ("service-defaults", "service-intentions")) == keys
+    assert find_keys(connection, ("service-defaults", "service-intentions"), "web") == [keys[0], keys[2]]
+    assert (read_body(connection, *keys[0]), read_body(connection, "mesh", "mesh")) == (msgspec.json.encode(WEB), None)

@@ -125,3 +125,12 @@ def test_what_is_as_long_as_it_may_be_is_taken():
     meta = {str(n).rjust(limits.META_KEY_BYTES, "k"): "v" * limits.META_VALUE_BYTES for n in range(limits.META_PAIRS)}
     asked = parse_registration(NODE | {"NodeMeta": meta, "Service": {"Service": "web", "Tags": ["t"] * limits.TAGS}}, "dc1")
     assert (len(asked.node_row.meta), len(asked.service_row.tags)) == (limits.META_PAIRS, limits.TAGS)
+
+
+@pytest.mark.parametrize("name", ["nodeagent", "consul"])
+def test_a_name_that_agents_take_for_something_else_is_refused(name):
+    """A service of the first would say which hosts take tunnels, and at which addresses; one of the second nobody would see."""
+    with pytest.raises(BadRequest, match=f"^Name: '{name}' is reserved"):
+        parse_agent_service({"Name": name, "Port": 15008}, "host1")
+    with pytest.raises(BadRequest, match=f"^Service.Service: '{name}' is reserved"):
+        parse_registration(NODE | {"Service": {"Service": name}}, "dc1")
