@@ -4,33 +4,22 @@ import asyncio
 from collections.abc import Callable
 
 import aiohttp
-import msgspec
 
 from nodeagent import limits
 from nodeagent.catalog.state import MARKER_SERVICE, InstanceRow, parse_instances
 from nodeagent.config import Config
+from nodeagent.control.agent_self import read_self
 from nodeagent.control.consul import Catalog, CatalogRefused
 from nodeagent.control.registration import is_marked, is_registered, marker_of, registration_of
 from nodeagent.errors import CatalogError
 from nodeagent.model.service import Host
 from nodeagent.observe.log import open_log
 
-_SELF, _REGISTER, _MARKERS = "/v1/agent/self", "/v1/agent/service/register", f"/v1/health/service/{MARKER_SERVICE}"
+_REGISTER, _MARKERS = "/v1/agent/service/register", f"/v1/health/service/{MARKER_SERVICE}"
 _NOT_SERVED = (404, 405, 501)
 _LOOK_S = 0.1
 
 _log = open_log()
-
-
-class _AgentConfig(msgspec.Struct, rename="pascal"):
-    node_name: str = ""
-    datacenter: str = ""
-    node_id: str = msgspec.field(default="", name="NodeID")
-    """Of an agent that keeps its node's row in the catalog; the embedded catalog has none."""
-
-
-class _AgentSelf(msgspec.Struct, rename="pascal"):
-    config: _AgentConfig
 
 
 class Announcer:
@@ -73,7 +62,7 @@ class Announcer:
         """
         name, datacenter = self._config.host.name, self._config.host.datacenter
         try:
-            found = msgspec.json.decode((await self._catalog.read(_SELF)).body, type=_AgentSelf).config
+            found = await read_self(self._catalog)
         except CatalogRefused as error:
             if error.status in _NOT_SERVED:
                 return False
@@ -81,8 +70,6 @@ class Announcer:
             raise CatalogError(f"this host could not be registered: {error}{cure}") from error
         except CatalogError as error:
             raise CatalogError(f"this host could not be registered: {error}") from error
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise CatalogError(f"{_SELF}: {error}") from error
         if not found.node_id:
             return False
         if found.node_name != name:
