@@ -5,8 +5,9 @@ A host's node meta is its Consul agent's, which takes back what others write of 
 
 from collections.abc import Iterable
 
-from nodeagent.catalog.state import InstanceRow
-from nodeagent.model.service import Host
+from nodeagent.catalog.state import MARKER_SERVICE, InstanceRow
+from nodeagent.model.address import Address
+from nodeagent.model.service import Host, Instance
 
 
 def with_markers(hosts: Iterable[Host], rows: Iterable[InstanceRow]) -> tuple[Host, ...]:
@@ -26,3 +27,12 @@ def with_markers(hosts: Iterable[Host], rows: Iterable[InstanceRow]) -> tuple[Ho
         addresses = tuple(sorted(own | set(before.addresses), key=lambda ip: (":" in ip, ip)))
         listed[said.name] = Host(said.name, addresses, said.tunnel_port)
     return tuple(listed[name] for name in sorted(listed))
+
+
+def markers_of(hosts: Iterable[Host]) -> tuple[InstanceRow, ...]:
+    """What the agents of these hosts say, as rows: of what was known, where the rows themselves are not."""
+    return tuple(
+        InstanceRow(Instance(MARKER_SERVICE, host.name, tuple(Address(ip, host.tunnel_port) for ip in host.addresses)), host)
+        for host in hosts
+        if host.tunnel_port
+    )

@@ -49,9 +49,13 @@ class Announcer:
         else:
             await self._register(hosts)
 
-    async def check_markers(self, rows: tuple[InstanceRow, ...]) -> None:
-        """After each answer with all hosts' markers: what was lost, or changed, is told again."""
-        if self._has_agent and not is_marked(self._config, rows):
+    async def check_markers(self, hosts: tuple[Host, ...], rows: tuple[InstanceRow, ...]) -> None:
+        """After each answer with all hosts' markers: what was lost, or changed, is told again. hosts: as they were heard last."""
+        if self._has_agent is False or is_registered(self._config, hosts) or is_marked(self._config, rows):
+            return
+        if self._has_agent is None:
+            self._has_agent = await self._find_agent()
+        if self._has_agent:
             await self._tell_agent()
 
     async def _find_agent(self) -> bool:

@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 
 from nodeagent import limits
+from nodeagent.catalog.markers import markers_of
 from nodeagent.catalog.state import (
     MARKER_SERVICE,
     CatalogState,
@@ -115,6 +116,8 @@ class Follower:
         """Takes over what was saved before this process started."""
         self.meshed.remember(state.hosts)
         self.seen.saved = dict(state.instances)
+        if markers := markers_of(state.hosts):
+            self.seen.saved[MARKER_SERVICE] = markers
         self._intention_hold.remember(state.intentions)
 
     def _is_given_up(self, service: str) -> bool:
@@ -222,8 +225,8 @@ class Follower:
             self._put_intentions()
             self._services_changed.set()
             self.changed.set()
-            if service == MARKER_SERVICE:
-                await self._announcer.check_markers(rows)
+            if service == MARKER_SERVICE and self.seen.hosts is not None:
+                await self._announcer.check_markers(self.seen.hosts, rows)
             if admitted.why or unproven:
                 raise Held(admitted.why or unproven)
 
@@ -231,10 +234,11 @@ class Follower:
 
     async def _admit(self, service: str, rows: Rows, *, is_filtered: bool) -> Admitted:
         """What is in force of an answer with a service's instances."""
-        before = self.seen.instances.get(service, ())
-        doubt = ""
+        before, doubt = self.seen.before(service), ""
         if is_suspicious(before, rows):
             doubt = _FILTERED if is_filtered else await service_doubt(self._catalog, service, self._config.host.name)
+        if not doubt and service not in self.seen.instances:  # what went while nobody was here is held for nobody
+            before = ()
         return self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed())
 
     def _is_here(self, rows: Rows) -> bool:

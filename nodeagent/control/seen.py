@@ -22,7 +22,7 @@ class Seen:
     held: dict[str, Rows] = field(default_factory=dict)
     """Those of `instances` that the last answer no longer had."""
     saved: dict[str, Rows] = field(default_factory=dict)
-    """What was known of instances before this process started; counts for a service that was not heard yet."""
+    """What was known of instances before this process started, and of markers; counts for a service that was not heard yet, listed or not."""
     unusable: tuple[str, ...] = ()
     """Names in the catalog that no service of the mesh can have."""
 
@@ -35,8 +35,12 @@ class Seen:
         return tuple(name for name, value in named.items() if value is None)
 
     def unheard(self) -> tuple[str, ...]:
-        """The services that are listed and whose instances were not heard yet."""
-        return tuple(name for name in self.names or () if name not in self.instances)
+        """The services that are listed, or saved, and whose instances were not heard yet."""
+        return tuple(name for name in dict.fromkeys((*(self.names or ()), *self.saved)) if name not in self.instances)
+
+    def before(self, service: str) -> Rows:
+        """What was known of a service's instances when its last answer came."""
+        return self.instances[service] if service in self.instances else self.saved.get(service, ())
 
     def state(self) -> CatalogState:
         """All of it as one value; what is missing counts as empty."""
@@ -51,15 +55,17 @@ class Seen:
         )
 
     def watched_names(self) -> tuple[str, ...]:
-        """Services whose health is of interest, the agents first: those listed, and those that still have instances here."""
-        names = {*(self.names or ()), *(name for name, rows in self.instances.items() if rows)}
+        """Services whose health is of interest, the agents first: those listed, and those that have instances here, or had when last heard.
+
+        A list says as little of what a token may not read as an answer. The agents once heard are heard for ever: one may be this host's.
+        """
+        names = {*(self.names or ()), *self.saved, *(name for name, rows in self.instances.items() if rows or name == MARKER_SERVICE)}
         return tuple(sorted(names, key=lambda name: (name != MARKER_SERVICE, name)))
 
     def forget_unlisted(self) -> None:
-        """Drops what is neither listed nor has instances."""
+        """Drops what is neither listed nor has instances, and what was saved of a service that was heard."""
+        self.saved = {name: rows for name, rows in self.saved.items() if name not in self.instances}
         for name in self.instances.keys() - set(self.watched_names()):
             del self.instances[name]
         for name in self.held.keys() - self.instances.keys():
             del self.held[name]
-        if self.names is not None:
-            self.saved = {name: self.saved[name] for name in self.unheard() if name in self.saved}

@@ -2,7 +2,7 @@
 
 import json
 
-from nodeagent.catalog.markers import with_markers
+from nodeagent.catalog.markers import markers_of, with_markers
 from nodeagent.catalog.state import InstanceRow, parse_hosts, parse_instances
 from nodeagent.model.service import Host
 
@@ -55,3 +55,10 @@ def test_a_marker_in_the_node_s_own_meta_counts_as_ever() -> None:
 def test_a_host_that_only_its_agent_shows_is_there() -> None:
     """The lists of hosts and of agents come one after the other: it must not be called in clear meanwhile."""
     assert with_markers((), agents({"Node": NODE, "Service": AGENT})) == (Host("host1", ("10.77.0.1", "10.78.0.1", "fd77::1"), 15008),)
+
+
+def test_what_was_known_of_the_agents_can_be_said_again_as_rows() -> None:
+    known = (Host("host1", ("10.77.0.1", "fd77::1"), 15008), Host("host2", ("10.77.0.2",), 0))
+    (row,) = markers_of(known)
+    assert (row.instance.id, row.host) == ("nodeagent", known[0])
+    assert with_markers(HOSTS, markers_of(known))[0] == known[0]
