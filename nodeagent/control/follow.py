@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from nodeagent import limits
-from nodeagent.catalog.markers import markers_of
+from nodeagent.catalog.markers import claims_alarm, markers_of
 from nodeagent.catalog.state import (
     MARKER_SERVICE,
     CatalogState,
@@ -127,7 +127,8 @@ class Follower:
 
     def alarms(self) -> tuple[str, ...]:
         """What is held back, in words."""
-        return (*filter(None, (self._filtered, self._intention_hold.alarm)), *self.held.values(), *self.meshed.alarms(self._elapsed()))
+        said = filter(None, (self._filtered, self._intention_hold.alarm, claims_alarm(self.seen.refused)))
+        return (*said, *self.held.values(), *self.meshed.alarms(self._elapsed()))
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -216,7 +217,7 @@ class Follower:
         async def take(answer: Answer) -> None:
             rows = parse_instances(service, answer.body)
             admitted = await self._admit(service, rows, is_filtered=answer.is_filtered)
-            unproven = await self._intention_hold.vouch(service, is_here=self._is_here(admitted.rows))
+            unproven = await self._intention_hold.vouch(service, is_here=self._is_here(service, admitted.rows))
             self.seen.instances[service] = admitted.rows
             self.seen.held[service] = admitted.lost
             self.held.pop(service, None)
@@ -241,8 +242,9 @@ class Follower:
             before = ()
         return self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed())
 
-    def _is_here(self, rows: Rows) -> bool:
-        return any(row.instance.host == self._config.host.name for row in rows)
+    def _is_here(self, service: str, rows: Rows) -> bool:
+        """Whether this host judges callers of the service; nobody calls an agent by that name."""
+        return service != MARKER_SERVICE and any(row.instance.host == self._config.host.name for row in rows)
 
 
 def _health_path(service: str) -> str:

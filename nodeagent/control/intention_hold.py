@@ -12,7 +12,18 @@ from collections.abc import Collection, Iterable
 from nodeagent import limits
 from nodeagent.catalog.state import IntentionRow
 from nodeagent.control.consul import Catalog
-from nodeagent.control.proof import ANYBODY, Rows, intention_doubts
+from nodeagent.control.proof import (
+    ANYBODY,
+    Actions,
+    Rows,
+    Shown,
+    actions_of,
+    completed,
+    doubts_of,
+    in_order,
+    read_intentions_to,
+    unlisted,
+)
 from nodeagent.model.intention import ANY
 
 _SHOWN = 3
@@ -31,23 +42,19 @@ def asked_about(lost: Rows) -> tuple[str, ...]:
     return (*sorted(denies), *sorted(others)[: limits.INTENTION_PROOFS])
 
 
-def in_force(known: Iterable[IntentionRow], rows: Rows, doubted: Collection[str]) -> Rows:
+def held_to(known: Iterable[IntentionRow], rows: Rows, doubted: Collection[str]) -> Rows:
     """`rows`; but of the doubted destinations what was known, and what `rows` denies beyond that."""
     if not doubted:
         return rows
-    kept: dict[str, dict[str, IntentionRow]] = {name: {} for name in doubted}
-    for row in known:
-        if row.destination in kept:
-            kept[row.destination][row.source] = row
-    for name, sources in kept.items():
-        if not sources:
-            sources[ANY] = IntentionRow(ANY, name, "deny")
-    for row in rows:
-        if row.action == "deny" and row.destination in kept:
-            kept[row.destination][row.source] = row
-    sure = [row for row in rows if row.destination not in kept]
-    sure += [row for sources in kept.values() for row in sources.values()]
-    return tuple(sorted(sure, key=lambda row: (row.destination, row.source, row.action)))
+    kept: dict[tuple[str, str], IntentionRow] = {(row.source, row.destination): row for row in known if row.destination in doubted}
+    kept |= {(row.source, row.destination): row for row in rows if row.destination in doubted and row.action == "deny"}
+    return in_order((*(row for row in rows if row.destination not in doubted), *kept.values()))
+
+
+def closed(rows: Rows, doubted: Collection[str]) -> Rows:
+    """`rows`, and a deny for each doubted destination of which they say nothing."""
+    silent = set(doubted) - {row.destination for row in rows}
+    return in_order((*rows, *(IntentionRow(ANY, name, "deny") for name in silent))) if silent else rows
 
 
 class IntentionHold:
@@ -61,8 +68,10 @@ class IntentionHold:
         self._catalog = catalog
         self._saved: Rows = ()
         self._known: Rows = ()
-        """What was in force last."""
+        """What was in force last, without the denies of `closed`: those end with the doubt."""
         self._listed: Rows = ()
+        self._actions: Actions = {}
+        """Of `_listed`."""
         self._here: set[str] = set()
         self._proven: set[str] = set()
         self._doubts: dict[str, str] = {}
@@ -80,14 +89,15 @@ class IntentionHold:
         """
         async with self._turn:
             lost = lost_rows(self._known, rows)
-            asked = dict.fromkeys(asked_about(lost))
+            suspects = asked_about(lost)
+            asked = dict.fromkeys((*suspects, *sorted(self._here - self._proven)))
             if not rows and not lost:
                 asked[ANYBODY] = None
-            asked |= dict.fromkeys(sorted(self._here - self._proven))
-            doubts = await intention_doubts(self._catalog, asked, rows)
-            if doubts.keys() & set(asked_about(lost)):  # then of those which were not asked for, too
-                why = next(iter(doubts.values()))
+            actions = actions_of(rows)
+            doubts = doubts_of(await read_intentions_to(self._catalog, asked), actions)
+            if why := next((doubts[name] for name in suspects if name in doubts), ""):  # then of those that were not asked for, too
                 doubts |= {row.destination: why for row in lost if row.destination not in asked}
+            self._actions = actions
             self._settle(rows, doubts)
 
     async def vouch(self, service: str, *, is_here: bool) -> str:
@@ -101,15 +111,26 @@ class IntentionHold:
         if not is_here or service in self._proven:
             return ""
         async with self._turn:
-            is_new = service not in self._here
-            self._here.add(service)
             if self.rows is None:  # the list, when it comes, asks for it
+                self._here.add(service)
                 return ""
-            doubts = await intention_doubts(self._catalog, (service,), self._listed)
-            if is_new and doubts:
+            shown = (await read_intentions_to(self._catalog, (service,))).get(service, Shown())
+            if shown.why_not and service not in self._here:
                 self._known = tuple(row for row in self._known if row.destination != service or self._is_vouched(row))
-            self._settle(self._listed, {name: why for name, why in self._doubts.items() if name != service} | doubts)
-            return doubts.get(service, "")
+            self._here.add(service)
+            doubts = {name: why for name, why in self._doubts.items() if name != service}
+            if shown.why_not:
+                doubts[service] = shown.why_not
+            self._settle(self._completed(shown.rows), doubts)
+            return shown.why_not
+
+    def _completed(self, shown: Rows) -> Rows:
+        """The list with what it lacks: it may be one of before the right was there, and come anew in minutes only."""
+        lacking = unlisted(shown, self._actions)
+        if lacking:
+            self._listed = completed(self._listed, lacking)
+            self._actions = actions_of(self._listed)
+        return self._listed
 
     def _is_vouched(self, row: IntentionRow) -> bool:
         """Whether it stays in force for a service that has just come here and is not proven: an allow was shown, and no more."""
@@ -125,7 +146,8 @@ class IntentionHold:
     def _settle(self, rows: Rows, doubts: dict[str, str]) -> None:
         self._listed, self._doubts = rows, doubts
         self._proven = (self._proven | self._here) - doubts.keys()
-        self.rows = self._known = in_force(self._known, rows, doubts.keys() - {ANYBODY})
+        self._known = held_to(self._known, rows, doubts.keys())
+        self.rows = closed(self._known, doubts.keys() - {ANYBODY})
         self.alarm = _alarm(doubts)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS, is_unknown_kind, parse_legacy_intentions
 from nodeagent.catalog.state import parse_intentions
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused
-from nodeagent.control.proof import NOT_SERVED, Rows, unlisted
+from nodeagent.control.proof import NOT_SERVED, Rows, actions_of, unlisted
 
 ENTRIES = "/v1/config/service-intentions"
 
@@ -51,7 +51,7 @@ class IntentionSource:
             if error.status in NOT_SERVED:  # what is missing then is asked for by itself
                 return True
             raise
-        return not any(unlisted(rows, parse_intentions(entries.body)))
+        return not unlisted(rows, actions_of(parse_intentions(entries.body)))
 
     def parse(self, answer: Answer) -> Rows:
         """The rows in what `read` gave last.

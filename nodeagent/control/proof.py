@@ -7,7 +7,8 @@ nothing out: who may not read it is refused.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 from urllib.parse import quote
 
 from nodeagent.catalog.legacy_intentions import parse_match
@@ -26,34 +27,65 @@ _FORBIDDEN = (401, 403)
 _AT_ONCE = 8
 
 Rows = tuple[IntentionRow, ...]
+Actions = Mapping[tuple[str, str], str]
+"""(source, destination) -> action."""
 
 
-def unlisted(shown: Iterable[IntentionRow], listed: Iterable[IntentionRow]) -> Iterator[IntentionRow]:
-    """Those of `shown` that `listed` lacks, and the denies of which it says allow."""
+def actions_of(rows: Iterable[IntentionRow]) -> Actions:
+    """What is said of each pair; of two words the deny."""
     actions: dict[tuple[str, str], str] = {}
-    for row in listed:
+    for row in rows:
         if actions.get((row.source, row.destination)) != "deny":
             actions[row.source, row.destination] = row.action
-    for row in shown:
-        if actions.get((row.source, row.destination), "") not in (row.action, "deny"):
-            yield row
+    return actions
 
 
-async def intention_doubts(catalog: Catalog, destinations: Iterable[str], listed: Rows) -> dict[str, str]:
-    """Why it is not proven that `listed` has all intentions of these destinations; those of which it is are left out.
+def unlisted(shown: Iterable[IntentionRow], listed: Actions) -> Rows:
+    """Those of `shown` that `listed` lacks, and the denies of which it says allow."""
+    return tuple(row for row in shown if listed.get((row.source, row.destination)) not in (row.action, "deny"))
+
+
+def completed(listed: Rows, lacking: Rows) -> Rows:
+    """`listed` with these in place of what it says of their pairs."""
+    pairs = {(row.source, row.destination) for row in lacking}
+    kept = (row for row in listed if (row.source, row.destination) not in pairs)
+    return in_order((*kept, *lacking))
+
+
+def in_order(rows: Iterable[IntentionRow]) -> Rows:
+    """As the catalog's answers are parsed: by destination, source and action."""
+    return tuple(sorted(rows, key=lambda row: (row.destination, row.source, row.action)))
+
+
+class Shown(NamedTuple):
+    """What the catalog says where it is asked for one destination."""
+
+    rows: Rows = ()
+    """All that can decide about a call to it."""
+    why_not: str = ""
+    """Why that is not proven to be all."""
+
+
+async def read_intentions_to(catalog: Catalog, destinations: Iterable[str]) -> dict[str, Shown]:
+    """By destination; nothing of the embedded catalog, whose list is the proof.
 
     Raises:
         CatalogError: the catalog could not be asked.
     """
-    doubts: dict[str, str] = {}
     named = tuple(destinations)
+    shown: dict[str, Shown] = {}
     if not named or await is_embedded(catalog):
-        return doubts
+        return shown
     for start in range(0, len(named), _AT_ONCE):
         some = named[start : start + _AT_ONCE]
-        whys = await asyncio.gather(*(_why_doubted(catalog, name, listed) for name in some))
-        doubts |= {name: why for name, why in zip(some, whys, strict=True) if why}
-    return doubts
+        shown |= zip(some, await asyncio.gather(*(_match(catalog, name) for name in some)), strict=True)
+    return shown
+
+
+def doubts_of(shown: Mapping[str, Shown], listed: Actions) -> dict[str, str]:
+    """Why it is not proven that `listed` has all intentions of these destinations; those of which it is are left out."""
+    whys = {name: said.why_not or _why_unlike(name, unlisted(said.rows, listed)) for name, said in shown.items()}
+    return {name: why for name, why in whys.items() if why}
 
 
 async def service_doubt(catalog: Catalog, service: str, host: str) -> str:
@@ -76,15 +108,20 @@ async def service_doubt(catalog: Catalog, service: str, host: str) -> str:
     return ""
 
 
-async def _why_doubted(catalog: Catalog, destination: str, listed: Rows) -> str:
+async def _match(catalog: Catalog, destination: str) -> Shown:
     whom = "every service" if destination == ANYBODY else destination
     try:
         answer = await catalog.read(_MATCH + quote(destination, safe=""))
     except CatalogRefused as error:
-        return _why_refused(error, f'the token may not read the intentions of {whom} (give it intentions = "read")')
-    for row in unlisted(parse_match(answer.body), listed):
-        return f"{row.source} -> {row.destination} ({row.action}) is shown where {whom} is asked for and not in the list; are its servers of one version?"
-    return ""
+        return Shown(why_not=_why_refused(error, f'the token may not read the intentions of {whom} (give it intentions = "read")'))
+    return Shown(parse_match(answer.body))
+
+
+def _why_unlike(destination: str, lacking: Rows) -> str:
+    if not lacking:
+        return ""
+    pair = f"{lacking[0].source} -> {lacking[0].destination} ({lacking[0].action})"
+    return f"{pair} is shown where {destination} is asked for and not in the list; are its servers of one version?"
 
 
 def _why_refused(error: CatalogRefused, forbidden: str) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from nodeagent.catalog.markers import with_markers
+from nodeagent.catalog.markers import Claim, with_markers
 from nodeagent.catalog.state import MARKER_SERVICE, CatalogState, IntentionRow
 from nodeagent.control.hold_back import Rows, release_taken
 from nodeagent.model.service import Host
@@ -25,6 +25,8 @@ class Seen:
     """What was known of instances before this process started, and of markers; counts for a service that was not heard yet, listed or not."""
     unusable: tuple[str, ...] = ()
     """Names in the catalog that no service of the mesh can have."""
+    refused: tuple[Claim, ...] = ()
+    """Addresses that agents claim and that are not theirs, as of the last `state`."""
 
     def missing(self) -> tuple[str, ...]:
         """Which of the lists were not heard yet: without one of them nothing can be compiled."""
@@ -46,8 +48,9 @@ class Seen:
         """All of it as one value; what is missing counts as empty."""
         saved = {name: self.saved[name] for name in self.unheard() if name in self.saved}
         instances = release_taken(saved | self.instances, self.held)
+        hosts, self.refused = with_markers(self.hosts or (), instances.pop(MARKER_SERVICE, ()))
         return CatalogState(
-            hosts=with_markers(self.hosts or (), instances.pop(MARKER_SERVICE, ())),
+            hosts=hosts,
             instances=instances,
             intentions=self.intentions or (),
             protocols=dict(self.protocols or {}),

@@ -46,10 +46,11 @@ class ScriptedRights:
         self._names = set(names)
         self._show()
 
-    def may_read_all(self) -> None:
-        """`service_prefix ""`."""
+    def may_read_all(self, *, is_told: bool = True) -> None:
+        """`service_prefix ""`. is_told: who waits is answered, as where something was written, too."""
         self._names = None
-        self._show()
+        if is_told:
+            self._show()
 
     def hide_service(self, name: str) -> None:
         """The right to read the service itself: its instances vanish, and so does its chain."""

@@ -117,6 +117,20 @@ def test_a_marker_that_is_lost_with_most_of_the_others_is_told_at_once() -> None
     played(script)
 
 
+def test_an_address_that_two_agents_claim_is_an_alarm() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        Agent(peer)
+        await until(lambda: hosts_of(scene).get("host1", ((), 0))[1], "the marker")
+        (own,) = peer.values[HEALTH][1]
+        peer.set(HEALTH, [own, own | {"Node": OTHER, "Service": own["Service"] | {"ModifyIndex": 99}}])
+        await until(lambda: hosts_of(scene).get("host2", ((), 0))[1], "the other")
+        assert hosts_of(scene)["host1"][0] == ("10.77.0.1", "fd77::1")
+        assert hosts_of(scene)["host2"][0] == ("10.77.0.2",)
+        assert any("host2 claims 10.77.0.1 by its service nodeagent" in text for text in scene.follower.alarms())
+
+    played(script)
+
+
 def restarted(scene: Scene) -> None:
     """As it was saved by an agent that knew markers of host1 and host2."""
     hosts = (Host("host1", ("10.77.0.1",), 15008), Host("host2", ("10.77.0.2",), 15008))

@@ -4,8 +4,10 @@ import pytest
 from aiohttp import web
 
 from nodeagent import limits
+from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS
 from nodeagent.catalog.state import CatalogState, IntentionRow
-from nodeagent.control.intention_hold import IntentionHold, asked_about, in_force, lost_rows
+from nodeagent.control.intention_hold import IntentionHold, asked_about, closed, held_to, lost_rows
+from nodeagent.errors import CatalogError
 from tests.support.loop import until
 from tests.support.scripted_catalog import SERVICES, ScriptedCatalog, instance
 from tests.support.scripted_rights import MATCH, ScriptedRights
@@ -45,12 +47,13 @@ def test_each_destination_that_lost_a_deny_is_asked_for_and_some_of_the_others(m
 def test_of_a_doubted_destination_what_was_known_stays_and_denies_are_added() -> None:
     """Also where the list says allow of a pair that was denied, and of one that was not known."""
     listed = (OPEN, IntentionRow("api", "db", "allow"), IntentionRow("cart", "db", "allow"), IntentionRow("till", "db", "deny"), SHOP)
-    assert said(in_force((OPEN, DENY), listed, {"db"})) == ["* -> db allow", "api -> db deny", "till -> db deny", "shop -> web allow"]
-    assert in_force((OPEN, DENY), listed, ()) == listed
+    assert said(held_to((OPEN, DENY), listed, {"db"})) == ["* -> db allow", "api -> db deny", "till -> db deny", "shop -> web allow"]
+    assert held_to((OPEN, DENY), listed, ()) == listed
 
 
 def test_a_doubted_destination_of_which_nothing_was_known_takes_no_calls() -> None:
-    assert said(in_force((), (OPEN, SHOP), {"db"})) == ["* -> db deny", "shop -> web allow"]
+    assert said(closed(held_to((), (OPEN, SHOP), {"db"}), {"db"})) == ["* -> db deny", "shop -> web allow"]
+    assert closed((DENY,), {"db"}) == (DENY,)
 
 
 def test_a_deny_that_vanishes_with_a_right_stays_in_force() -> None:
@@ -106,6 +109,24 @@ def test_a_service_that_comes_to_this_host_is_asked_for_once() -> None:
     played(script)
 
 
+def test_a_right_that_comes_back_needs_no_new_list() -> None:
+    """Who waits for news of the list is not woken by a right."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "* -> db allow", "api -> db deny")
+        rights.may_read("web")
+        await until(lambda: rows_of(scene) == ["* -> db allow"], "the list")
+        peer.register("db", instance(HOST1, "db", 5432))
+        await until(lambda: rows_of(scene) == ["* -> db deny"], "nobody may call it")
+        listed = len([path for _, path, _ in peer.asked if path == LEGACY_INTENTIONS])
+        rights.may_read_all(is_told=False)
+        await until(lambda: rows_of(scene) == ["* -> db allow", "api -> db deny"], "the truth")
+        await until(lambda: not scene.follower.alarms(), "no alarm any more")
+        assert len([path for _, path, _ in peer.asked if path == LEGACY_INTENTIONS]) == listed
+
+    played(script)
+
+
 def test_a_restart_with_half_a_token_keeps_what_was_saved() -> None:
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         scene.follower.remember(CatalogState(intentions=(OPEN, DENY)))
@@ -142,8 +163,30 @@ def test_a_service_that_left_is_no_alarm_any_more() -> None:
         peer.set("/v1/health/service/db", [])
         peer.set(SERVICES, {})
         await until(lambda: scene.services() == {} and not scene.follower.alarms(), "its end")
+        rights.put("* -> db allow", "* -> web deny")
+        await until(lambda: rows_of(scene) == ["* -> db allow", "* -> web deny"], "the list, of which nothing of it was lost")
+        assert scene.follower.alarms() == ()
 
     played(script)
+
+
+def test_a_service_that_could_not_be_asked_for_is_not_proven_by_another() -> None:
+    """The catalog failed once, for it alone."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "* -> db allow", "api -> db deny")
+        hold = IntentionHold(scene.catalog)
+        await hold.take((OPEN,))
+        match, peer.scripts[MATCH] = peer.scripts[MATCH], lambda _: web.Response(status=500, text="no leader")
+        with pytest.raises(CatalogError, match="no leader"):
+            await hold.vouch("db", is_here=True)
+        peer.scripts[MATCH] = match
+        assert await hold.vouch("web", is_here=True) == ""
+        rights.may_read("web")
+        assert "intentions of db" in await hold.vouch("db", is_here=True)
+        assert said(hold.rows) == ["* -> db deny"]
+
+    alone(script)
 
 
 def test_of_many_that_vanished_none_is_let_go_for_which_another_speaks_against_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,15 @@ from nodeagent import limits
 from nodeagent.catalog.state import IntentionRow
 from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Catalog, CatalogRefused
-from nodeagent.control.proof import ANYBODY, intention_doubts, service_doubt, unlisted
+from nodeagent.control.proof import (
+    ANYBODY,
+    actions_of,
+    completed,
+    doubts_of,
+    read_intentions_to,
+    service_doubt,
+    unlisted,
+)
 from tests.support.loop import run, until
 from tests.support.scripted_catalog import NODES, SELF, SERVICES, ScriptedCatalog, instance, node
 from tests.support.scripted_rights import CONSUL, MATCH, ScriptedRights, legacy_row
@@ -26,6 +34,10 @@ def with_client(script) -> None:
     run(scene)
 
 
+async def doubts_about(catalog: Catalog, destinations, listed) -> dict[str, str]:
+    return doubts_of(await read_intentions_to(catalog, destinations), actions_of(listed))
+
+
 def status(code: int):
     return lambda _: web.Response(status=code, text="{}" if code == 200 else "no")
 
@@ -38,7 +50,13 @@ def status(code: int):
     ],
 )  # fmt: skip
 def test_a_list_may_say_more_or_deny_more(shown, listed, expected) -> None:
-    assert tuple(unlisted(shown, listed)) == expected
+    assert unlisted(shown, actions_of(listed)) == expected
+
+
+def test_a_list_is_completed_by_what_it_lacks() -> None:
+    other = IntentionRow("cart", "web", "allow")
+    assert completed((other, ALLOW), (DENY,)) == (other, DENY)
+    assert completed((ALLOW,), (other,)) == (other, ALLOW)
 
 
 @pytest.mark.parametrize(("code", "is_proven"), [(200, True), (401, False), (403, False), (404, False), (405, False), (501, False)])
@@ -48,7 +66,7 @@ def test_of_a_consul_only_the_answer_itself_proves_anything(code: int, is_proven
     async def script(peer: ScriptedCatalog, catalog: Catalog) -> None:
         peer.set(SELF, CONSUL)
         peer.scripts |= {MATCH: status(code), CHAIN: status(code), "/v1/acl/token/self": status(404)}
-        assert (await intention_doubts(catalog, ["web"], ()) == {}) is is_proven
+        assert (await doubts_about(catalog, ["web"], ()) == {}) is is_proven
         assert (await service_doubt(catalog, "web", "host1") == "") is is_proven
 
     with_client(script)
@@ -58,7 +76,7 @@ def test_of_a_consul_only_the_answer_itself_proves_anything(code: int, is_proven
 def test_who_does_not_say_who_it_is_is_not_the_embedded_catalog(code: int) -> None:
     async def script(peer: ScriptedCatalog, catalog: Catalog) -> None:
         peer.scripts |= {SELF: status(code), MATCH: status(404)}
-        assert await intention_doubts(catalog, ["web"], ())
+        assert await doubts_about(catalog, ["web"], ())
 
     with_client(script)
 
@@ -67,7 +85,7 @@ def test_the_embedded_catalog_refuses_rather_than_leaves_out() -> None:
     """It is told by having no node's id."""
 
     async def script(peer: ScriptedCatalog, catalog: Catalog) -> None:
-        assert await intention_doubts(catalog, ["web", "db"], ()) == {}
+        assert await doubts_about(catalog, ["web", "db"], ()) == {}
         assert await service_doubt(catalog, "web", "host1") == ""
         assert [path for _, path, _ in peer.asked] == [SELF, NODES, SELF]
 
@@ -90,9 +108,9 @@ def test_what_is_shown_for_a_destination_counts_against_the_list() -> None:
     async def script(peer: ScriptedCatalog, catalog: Catalog) -> None:
         peer.set(SELF, CONSUL)
         peer.scripts[MATCH] = lambda _: web.json_response({"web": [legacy_row("shop -> web deny"), legacy_row("* -> * deny")]})
-        doubts = await intention_doubts(catalog, ["web"], (DENY,))
+        doubts = await doubts_about(catalog, ["web"], (DENY,))
         assert doubts["web"].startswith("* -> * (deny) is shown where web is asked for and not in the list")
-        assert await intention_doubts(catalog, ["web"], (DENY, IntentionRow("*", "*", "deny"))) == {}
+        assert await doubts_about(catalog, ["web"], (DENY, IntentionRow("*", "*", "deny"))) == {}
 
     with_client(script)
 
@@ -101,7 +119,7 @@ def test_each_destination_is_judged_by_itself() -> None:
     async def script(peer: ScriptedCatalog, catalog: Catalog) -> None:
         ScriptedRights(peer).may_read(*(f"s{n}" for n in range(20) if n != 7))
         names = [*(f"s{n}" for n in range(20)), ANYBODY]
-        assert set(await intention_doubts(catalog, names, ())) == {"s7", ANYBODY}
+        assert set(await doubts_about(catalog, names, ())) == {"s7", ANYBODY}
         assert len(peer.asked) == 1 + len(names)
 
     with_client(script)
@@ -112,7 +130,7 @@ def test_a_server_that_fails_proves_nothing_and_refutes_nothing() -> None:
         peer.set(SELF, CONSUL)
         peer.scripts |= {MATCH: status(500), CHAIN: status(500)}
         with pytest.raises(CatalogRefused, match="500"):
-            await intention_doubts(catalog, ["web"], ())
+            await doubts_about(catalog, ["web"], ())
         with pytest.raises(CatalogRefused, match="500"):
             await service_doubt(catalog, "web", "host1")
 
