@@ -3,7 +3,7 @@
 To a token that may not read, Consul 1.8 answers 200 and leaves rows out, one by one and without a word. Two questions it
 refuses: for the intentions of one destination (`match`, which shows all of them) and for a service's discovery chain. So only a
 200 of those proves something: an empty list, 403 and 404 are what a weaker token gets as well. The embedded catalog leaves
-nothing out: who may not read it is refused.
+nothing out: who may not read it is refused; it serves no chains.
 """
 
 import asyncio
@@ -67,15 +67,13 @@ class Shown(NamedTuple):
 
 
 async def read_intentions_to(catalog: Catalog, destinations: Iterable[str]) -> dict[str, Shown]:
-    """By destination; nothing of the embedded catalog, whose list is the proof.
+    """By destination.
 
     Raises:
         CatalogError: the catalog could not be asked.
     """
     named = tuple(destinations)
     shown: dict[str, Shown] = {}
-    if not named or await is_embedded(catalog):
-        return shown
     for start in range(0, len(named), _AT_ONCE):
         some = named[start : start + _AT_ONCE]
         shown |= zip(some, await asyncio.gather(*(_match(catalog, name) for name in some)), strict=True)
@@ -96,16 +94,15 @@ async def service_doubt(catalog: Catalog, service: str, host: str) -> str:
     Raises:
         CatalogError: the catalog could not be asked.
     """
-    hosts = parse_hosts((await catalog.read(_NODES)).body)
-    if not any(each.name == host for each in hosts):
-        return "the catalog does not show this host's own registration either"
-    if await is_embedded(catalog):
-        return ""
     try:
         await catalog.read(service_path(_CHAIN, service))
     except CatalogRefused as error:
-        return _why_refused(error, f'the token may not read the service (give it service "{service}" {{ policy = "read" }})')
-    return ""
+        right = f'the token may not read the service (give it service "{service}" {{ policy = "read" }})'
+        if why := await _why_refused(catalog, error, right):
+            return why
+    hosts = parse_hosts((await catalog.read(_NODES)).body)
+    is_shown = any(each.name == host for each in hosts)
+    return "" if is_shown else "the catalog does not show this host's own registration either"
 
 
 async def _match(catalog: Catalog, destination: str) -> Shown:
@@ -113,7 +110,8 @@ async def _match(catalog: Catalog, destination: str) -> Shown:
     try:
         answer = await catalog.read(_MATCH + quote(destination, safe=""))
     except CatalogRefused as error:
-        return Shown(why_not=_why_refused(error, f'the token may not read the intentions of {whom} (give it intentions = "read")'))
+        right = f'the token may not read the intentions of {whom} (give it intentions = "read")'
+        return Shown(why_not=await _why_refused(catalog, error, right))
     return Shown(parse_match(answer.body))
 
 
@@ -124,10 +122,10 @@ def _why_unlike(destination: str, lacking: Rows) -> str:
     return f"{pair} is shown where {destination} is asked for and not in the list; are its servers of one version?"
 
 
-def _why_refused(error: CatalogRefused, forbidden: str) -> str:
-    """Why nothing is proven by that refusal; a server that fails is none: it raises again."""
+async def _why_refused(catalog: Catalog, error: CatalogRefused, forbidden: str) -> str:
+    """Why nothing is proven by that refusal; a server that fails is none: it raises again. Empty: the embedded catalog's list is proof enough."""
     if error.status in _FORBIDDEN:
         return forbidden
-    if error.status in NOT_SERVED:
-        return f"what would prove it is not served: {error}"
-    raise error
+    if error.status not in NOT_SERVED:
+        raise error
+    return "" if await is_embedded(catalog) else f"what would prove it is not served: {error}"
