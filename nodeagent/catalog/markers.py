@@ -3,7 +3,7 @@
 A host's node meta is its Consul agent's, which takes back what others write of it. What the agent was told itself it keeps.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from nodeagent import limits
@@ -37,24 +37,26 @@ def with_markers(hosts: Iterable[Host], rows: Iterable[InstanceRow]) -> Marked:
     """
     listed = {host.name: host for host in hosts}
     owner = {ip: host.name for host in listed.values() for ip in host.addresses}
-    refused = []
+    refused: list[Claim] = []
     for row in sorted(rows, key=lambda row: (row.said_at, row.host.name)):
         said = row.host
-        if not said.tunnel_port:
-            continue
-        addresses = set(listed[said.name].addresses) if said.name in listed else set()
-        for ip in said.addresses:
-            if ip in addresses:
-                continue
-            if owner.get(ip, said.name) != said.name:
-                refused.append(Claim(ip, said.name, owner[ip]))
-            elif len(addresses) >= limits.HOST_ADDRESSES:
-                refused.append(Claim(ip, said.name, ""))
-            else:
-                owner[ip] = said.name
-                addresses.add(ip)
-        listed[said.name] = Host(said.name, tuple(sorted(addresses, key=lambda ip: (":" in ip, ip))), said.tunnel_port)
+        if said.tunnel_port:
+            own = set(listed[said.name].addresses) if said.name in listed else set()
+            refused += _take_claims(said, own, owner)
+            listed[said.name] = Host(said.name, tuple(sorted(own, key=lambda ip: (":" in ip, ip))), said.tunnel_port)
     return Marked(tuple(listed[name] for name in sorted(listed)), tuple(refused))
+
+
+def _take_claims(said: Host, own: set[str], owner: dict[str, str]) -> Iterator[Claim]:
+    """Adds to its `own` addresses, and to their `owner`, what is believed; gives what is not."""
+    for ip in said.addresses:
+        if owner.get(ip, said.name) != said.name:
+            yield Claim(ip, said.name, owner[ip])
+        elif ip not in own and len(own) >= limits.HOST_ADDRESSES:
+            yield Claim(ip, said.name, "")
+        else:
+            owner[ip] = said.name
+            own.add(ip)
 
 
 def claims_alarm(refused: tuple[Claim, ...]) -> str:
