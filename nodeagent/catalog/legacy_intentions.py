@@ -3,11 +3,12 @@
 import msgspec
 
 from nodeagent import limits
-from nodeagent.catalog.consul_rows import name_of, rows_of, short
+from nodeagent.catalog.consul_rows import decode, name_of, rows_of, short, within
 from nodeagent.catalog.state import DEFAULT_SCOPES, IntentionRow
 from nodeagent.errors import CatalogError
 
 LEGACY_INTENTIONS = "/v1/connect/intentions"
+_MATCH = f"{LEGACY_INTENTIONS}/match"
 _UNKNOWN_KIND = "invalid config entry kind"
 
 
@@ -49,7 +50,22 @@ def parse_legacy_intentions(body: bytes) -> tuple[IntentionRow, ...]:
     Raises:
         CatalogError: not such an answer, longer than the limits, or an action that is neither allow nor deny.
     """
-    rows = rows_of(body, LegacyRow, LEGACY_INTENTIONS, limits.CATALOG_INTENTIONS)
+    return _parsed(rows_of(body, LegacyRow, LEGACY_INTENTIONS, limits.CATALOG_INTENTIONS))
+
+
+def parse_match(body: bytes) -> tuple[IntentionRow, ...]:
+    """The rows in an answer of `/v1/connect/intentions/match`, those of any destination included; in the same order.
+
+    Raises:
+        CatalogError: as `parse_legacy_intentions`.
+    """
+    by_name = decode(body, dict[str, list[LegacyRow] | None], _MATCH) or {}
+    rows = [row for found in by_name.values() for row in found or ()]
+    within(len(rows), limits.CATALOG_INTENTIONS, _MATCH)
+    return _parsed(rows)
+
+
+def _parsed(rows: list[LegacyRow]) -> tuple[IntentionRow, ...]:
     parsed = (_row(row, f"$[{n}]") for n, row in enumerate(rows) if row.is_of_this_mesh)
     return tuple(sorted(parsed, key=lambda row: (row.destination, row.source, row.action)))
 

@@ -56,6 +56,8 @@ class InstanceRow(msgspec.Struct, frozen=True):
 
     instance: Instance
     host: Host
+    said_at: int = 0
+    """Of an agent: the catalog's index when it last said something else than before."""
 
 
 class IntentionRow(msgspec.Struct, frozen=True):
@@ -249,7 +251,7 @@ def _marker_row(row: HealthRow, path: str, where: str) -> InstanceRow:
     instance = Instance(row.service.id, host.name, addresses)
     port = tunnel_port_of((row.service.meta or {}).get(MARKER, ""))
     ips = tuple(sorted({*host.addresses, *(address.ip for address in addresses)}, key=lambda ip: (":" in ip, ip)))
-    return InstanceRow(instance, Host(host.name, ips, port))
+    return InstanceRow(instance, Host(host.name, ips, port), row.service.modify_index)
 
 
 def _addresses(service: ServiceRow, host: Host, path: str, where: str) -> tuple[Address, ...]:

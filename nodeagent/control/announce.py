@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 import aiohttp
-import msgspec
 
 from nodeagent import limits
 from nodeagent.catalog.state import MARKER_SERVICE, InstanceRow, parse_instances
 from nodeagent.config import Config
+from nodeagent.control.agent_self import read_self
 from nodeagent.control.consul import Catalog, CatalogRefused
 from nodeagent.control.pace import next_index
 from nodeagent.control.registration import is_marked, is_registered, marker_of, registration_of
@@ -16,7 +16,7 @@ from nodeagent.errors import CatalogError
 from nodeagent.model.service import Host
 from nodeagent.observe.log import open_log
 
-_SELF, _REGISTER, _MARKERS = "/v1/agent/self", "/v1/agent/service/register", f"/v1/health/service/{MARKER_SERVICE}"
+_REGISTER, _MARKERS = "/v1/agent/service/register", f"/v1/health/service/{MARKER_SERVICE}"
 _NOT_SERVED = (404, 405, 501)
 _LOOK_S = 0.1
 _UNSHOWN = (
@@ -25,17 +25,6 @@ _UNSHOWN = (
 )
 
 _log = open_log()
-
-
-class _AgentConfig(msgspec.Struct, rename="pascal"):
-    node_name: str = ""
-    datacenter: str = ""
-    node_id: str = msgspec.field(default="", name="NodeID")
-    """Of an agent that keeps its node's row in the catalog; the embedded catalog has none."""
-
-
-class _AgentSelf(msgspec.Struct, rename="pascal"):
-    config: _AgentConfig
 
 
 class Announcer:
@@ -65,9 +54,13 @@ class Announcer:
         else:
             await self._register(hosts)
 
-    async def check_markers(self, rows: tuple[InstanceRow, ...]) -> None:
-        """After each answer with all hosts' markers: what was lost, or changed, is told again."""
-        if self._has_agent and not is_marked(self._config, rows):
+    async def check_markers(self, hosts: tuple[Host, ...], rows: tuple[InstanceRow, ...]) -> None:
+        """After each answer with all hosts' markers: what was lost, or changed, is told again. hosts: as they were heard last."""
+        if self._has_agent is False or is_registered(self._config, hosts) or is_marked(self._config, rows):
+            return
+        if self._has_agent is None:
+            self._has_agent = await self._find_agent()
+        if self._has_agent:
             await self._tell_agent()
 
     async def _find_agent(self) -> bool:
@@ -78,7 +71,7 @@ class Announcer:
         """
         name, datacenter = self._config.host.name, self._config.host.datacenter
         try:
-            found = msgspec.json.decode((await self._catalog.read(_SELF)).body, type=_AgentSelf).config
+            found = await read_self(self._catalog)
         except CatalogRefused as error:
             if error.status in _NOT_SERVED:
                 return False
@@ -86,8 +79,6 @@ class Announcer:
             raise CatalogError(f"this host could not be registered: {error}{cure}") from error
         except CatalogError as error:
             raise CatalogError(f"this host could not be registered: {error}") from error
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise CatalogError(f"{_SELF}: {error}") from error
         if not found.node_id:
             return False
         if found.node_name != name:

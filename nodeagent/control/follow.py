@@ -1,15 +1,14 @@
 """The path of a change: watches hear it, pieces become a CatalogState, and whoever publishes is told."""
 
 import asyncio
-from typing import NoReturn
 
 import msgspec
 
 from nodeagent import limits
+from nodeagent.catalog.markers import claims_alarm, markers_of
 from nodeagent.catalog.state import (
     MARKER_SERVICE,
     CatalogState,
-    IntentionRow,
     parse_hosts,
     parse_instances,
     parse_proxy_defaults,
@@ -21,9 +20,11 @@ from nodeagent.config import Config
 from nodeagent.control.announce import Announcer
 from nodeagent.control.consul import Answer, Catalog, service_path
 from nodeagent.control.environment import Environment
-from nodeagent.control.hold_back import HoldBack, is_suspicious
-from nodeagent.control.intentions import ENTRIES, IntentionSource, lost_destinations, why_unproven
+from nodeagent.control.hold_back import Admitted, HoldBack, Rows, is_suspicious
+from nodeagent.control.intention_hold import IntentionHold
+from nodeagent.control.intentions import ENTRIES, IntentionSource
 from nodeagent.control.meshed import MeshedHosts
+from nodeagent.control.proof import service_doubt
 from nodeagent.control.seen import Seen
 from nodeagent.control.watch import Apply, Held, Read, Rhythm, Watch
 from nodeagent.observe.log import open_log
@@ -33,6 +34,7 @@ _NODES = "/v1/catalog/nodes"
 _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S, is_pulse=True)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
 _OTHER_WATCHES = 1  # the roots, which `identity` follows
+_FILTERED = "the catalog left out what the token may not read; give it service:read and intentions:read; what was known before stays in force"
 
 _log = open_log()
 
@@ -45,7 +47,9 @@ class Follower:
         self.changed = asyncio.Event()
         """Set when a piece changed; whoever compiles clears it."""
         self.held: dict[str, str] = {}
-        """What is held back, by service (or `intentions`), in words."""
+        """What is held back, by service, in words."""
+        self._filtered = ""
+        """Of the list of intentions: that the catalog says itself that it is not all."""
         self.meshed = MeshedHosts()
         self._config = config
         self._catalog = catalog
@@ -58,7 +62,7 @@ class Follower:
         self._announcer = Announcer(config, catalog, env.elapsed)
         self._hold_back = HoldBack()
         self._intentions = IntentionSource(catalog)
-        self._saved_intentions: tuple[IntentionRow, ...] = ()
+        self._intention_hold = IntentionHold(catalog)
         self._watches: dict[str, Watch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._services_changed = asyncio.Event()
@@ -105,13 +109,16 @@ class Follower:
         if not self._is_complete:
             return None
         state = self.seen.state()
-        return msgspec.structs.replace(state, hosts=self.meshed.admit(state.hosts, self._elapsed()))
+        is_sane = any(host.name == self._config.host.name for host in self.seen.hosts or ())
+        return msgspec.structs.replace(state, hosts=self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane))
 
     def remember(self, state: CatalogState) -> None:
         """Takes over what was saved before this process started."""
         self.meshed.remember(state.hosts)
         self.seen.saved = dict(state.instances)
-        self._saved_intentions = state.intentions
+        if markers := markers_of(state.hosts):
+            self.seen.saved[MARKER_SERVICE] = markers
+        self._intention_hold.remember(state.intentions)
 
     def _is_given_up(self, service: str) -> bool:
         """Whether a service cannot be read, and something is saved for it to go on by."""
@@ -120,7 +127,8 @@ class Follower:
 
     def alarms(self) -> tuple[str, ...]:
         """What is held back, in words."""
-        return (*self.held.values(), *self.meshed.alarms(self._elapsed()))
+        said = filter(None, (self._filtered, self._intention_hold.alarm, claims_alarm(self.seen.refused)))
+        return (*said, *self.held.values(), *self.meshed.alarms(self._elapsed()))
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -192,49 +200,51 @@ class Follower:
 
     async def _take_intentions(self, answer: Answer) -> None:
         rows = self._intentions.parse(answer)
-        if answer.is_filtered:  # a deny may be among what is missing: nothing of such an answer is safe to take
-            self._hold_intentions("the catalog left out intentions that the token may not read; give it intentions:read")
-        known = self.seen.intentions if self.seen.intentions is not None else self._saved_intentions
-        lost = lost_destinations(known, rows)
-        doubt = await why_unproven(self._catalog, lost) if lost or not rows else ""
-        if doubt and lost:
-            self._hold_intentions(f"all intentions of {len(lost)} services vanished ({', '.join(lost[:3])}), and {doubt}")
-        self.held.pop("intentions", None)
-        self.seen.intentions = rows
-        self.changed.set()
-        if doubt:
-            self.held["intentions"] = f"the catalog shows no intention at all, which denies everything, and {doubt}"
-            raise Held(self.held["intentions"])
+        self._filtered = _FILTERED if answer.is_filtered else ""
+        if self._filtered:  # a deny may be among what is missing: nothing of such an answer is safe to take
+            raise Held(self._filtered)
+        await self._intention_hold.take(rows)
+        self._put_intentions()
+        if self._intention_hold.alarm:
+            raise Held(self._intention_hold.alarm)
 
-    def _hold_intentions(self, what: str) -> NoReturn:
-        self.held["intentions"] = f"{what}; those known before stay in force"
-        raise Held(self.held["intentions"])
+    def _put_intentions(self) -> None:
+        if self.seen.intentions != self._intention_hold.rows:
+            self.seen.intentions = self._intention_hold.rows
+            self.changed.set()
 
     def _taker(self, service: str) -> Apply:
         async def take(answer: Answer) -> None:
             rows = parse_instances(service, answer.body)
-            before = self.seen.instances.get(service, ())
-            is_proven = not is_suspicious(before, rows) or (not answer.is_filtered and await self._shows_this_host())
-            admitted = self._hold_back.admit(service, before, rows, is_proven=is_proven, now=self._elapsed())
+            admitted = await self._admit(service, rows, is_filtered=answer.is_filtered)
+            unproven = await self._intention_hold.vouch(service, is_here=self._is_here(service, admitted.rows))
             self.seen.instances[service] = admitted.rows
             self.seen.held[service] = admitted.lost
-            self._services_changed.set()
-            self.changed.set()
+            self.held.pop(service, None)
             if admitted.why:
                 self.held[service] = admitted.why
-                raise Held(admitted.why)
-            self.held.pop(service, None)
-            if service == MARKER_SERVICE:
-                await self._announcer.check_markers(rows)
+            self._put_intentions()
+            self._services_changed.set()
+            self.changed.set()
+            if service == MARKER_SERVICE and self.seen.hosts is not None:
+                await self._announcer.check_markers(self.seen.hosts, rows)
+            if admitted.why or unproven:
+                raise Held(admitted.why or unproven)
 
         return take
 
-    # --- proofs ----------------------------------------------------------------------------------------------------
+    async def _admit(self, service: str, rows: Rows, *, is_filtered: bool) -> Admitted:
+        """What is in force of an answer with a service's instances."""
+        before, doubt = self.seen.before(service), ""
+        if is_suspicious(before, rows):
+            doubt = _FILTERED if is_filtered else await service_doubt(self._catalog, service, self._config.host.name)
+        if not doubt and service not in self.seen.instances:  # what went while nobody was here is held for nobody
+            before = ()
+        return self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed())
 
-    async def _shows_this_host(self) -> bool:
-        """Whether a fresh read shows this host's registration: the canary for a wiped catalog or a dead token."""
-        hosts = parse_hosts((await self._catalog.read(_NODES)).body)
-        return any(host.name == self._config.host.name for host in hosts)
+    def _is_here(self, service: str, rows: Rows) -> bool:
+        """Whether this host judges callers of the service; nobody calls an agent by that name."""
+        return service != MARKER_SERVICE and any(row.instance.host == self._config.host.name for row in rows)
 
 
 def _health_path(service: str) -> str:

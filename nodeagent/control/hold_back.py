@@ -5,10 +5,11 @@ does one from which somebody took a service away on purpose. The answer alone do
 
 1. An answer that lost at most half of a service's instances is believed.
 2. More than half: the catalog must prove that it is in its right mind, by showing this host's own registration to a
-   fresh read. Without that proof what was lost is kept, at most for HOLD_BACK_S.
+   fresh read, and that the token may read the service (`control/proof`). Without that proof what was lost is kept, however
+   long that takes.
 3. With the proof, a service that had fewer than HOLD_BACK_INSTANCES is believed at once: stopping the only instance, or
    one of two, is everyday work, and a host that kept dialling it would be wrong.
-4. With the proof, a bigger service keeps what it lost for HOLD_BACK_S. A caller that dials an instance which is really
+4. With the proof, a bigger service keeps what it lost for HOLD_BACK_S from then on. A caller that dials an instance which is really
    gone is refused by its host, as without the hold.
 
 What is held is an alarm in `status` the whole time, and an address that another instance has taken meanwhile is let go.
@@ -52,20 +53,24 @@ class HoldBack:
         self._at_least = at_least
         self._since: dict[str, float] = {}
 
-    def admit(self, service: str, before: Rows, answer: Rows, *, is_proven: bool, now: float) -> Admitted:
-        """What is in force for `service`, where `before` was; the cases are those of this file's first lines."""
+    def admit(self, service: str, before: Rows, answer: Rows, *, doubt: str, now: float) -> Admitted:
+        """What is in force for `service`, where `before` was; the cases are those of this file's first lines.
+
+        doubt: why the answer is not proven; empty: it is, or needs no proof.
+        """
         lost = lost_rows(before, answer)
-        if not is_suspicious(before, answer) or (is_proven and len(before) < self._at_least):  # 1) 3)
+        if not is_suspicious(before, answer) or (not doubt and len(before) < self._at_least):  # 1) 3)
             self._since.pop(service, None)
             return Admitted(answer)
+        what = f"{service}: {len(lost)} of {len(before)} instances vanished at once; kept"
+        if doubt:  # 2)
+            self._since.pop(service, None)
+            return Admitted(answer + lost, lost, f"{what} until it is proven that they are gone: {doubt}")
         since = self._since.setdefault(service, now)
         if now - since >= self._hold_s:
             del self._since[service]
             return Admitted(answer)
-        left_s = self._hold_s - (now - since)
-        doubt = "" if is_proven else "; the catalog does not show this host's own registration either"
-        why = f"{service}: {len(lost)} of {len(before)} instances vanished at once; kept for {left_s:.0f} s more{doubt}"
-        return Admitted(answer + lost, lost, why)  # 2) 4)
+        return Admitted(answer + lost, lost, f"{what} for {self._hold_s - (now - since):.0f} s more")  # 4)
 
 
 def release_taken(instances: Mapping[str, Rows], held: Mapping[str, Rows]) -> dict[str, Rows]:

@@ -1,21 +1,13 @@
-"""Where this catalog keeps intentions, found out by asking, and whether a list from which some are missing is the truth."""
+"""Where this catalog keeps intentions, found out by asking."""
 
-from collections.abc import Iterable
 from dataclasses import replace
-from urllib.parse import quote
 
-from nodeagent import limits
 from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS, is_unknown_kind, parse_legacy_intentions
-from nodeagent.catalog.state import IntentionRow, parse_intentions
+from nodeagent.catalog.state import parse_intentions
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused
-from nodeagent.model.intention import ANY
+from nodeagent.control.proof import NOT_SERVED, Rows, actions_of, unlisted
 
 ENTRIES = "/v1/config/service-intentions"
-_MATCH = "/v1/connect/intentions/match?by=destination&name="
-_ANYBODY = "nodeagent-proof"  # a name without rules of its own: what every service's intentions are read by
-_NOT_SERVED = (404, 405, 501)
-
-Rows = tuple[IntentionRow, ...]
 
 
 class IntentionSource:
@@ -33,18 +25,33 @@ class IntentionSource:
         Raises:
             CatalogError: as Catalog.read.
         """
+        entries = await self._read_entries(0 if self.is_legacy else index, wait_s)
+        if entries and self.is_legacy and not await self._has_moved(entries):
+            entries = None
+        is_legacy = entries is None
+        is_other = is_legacy != self.is_legacy
+        answer = entries or await self._catalog.read(LEGACY_INTENTIONS, 0 if is_other else index, wait_s)
+        self.is_legacy = is_legacy
+        return replace(answer, index=None) if is_other else answer  # what it counts is something else: it has not gone back
+
+    async def _read_entries(self, index: int, wait_s: float) -> Answer | None:
+        """None where the server keeps none."""
         try:
-            if not self.is_legacy:
-                return await self._catalog.read(ENTRIES, index, wait_s)
-            answer = await self._catalog.read(ENTRIES)
+            return await self._catalog.read(ENTRIES, index, wait_s)
         except CatalogRefused as error:
-            if not is_unknown_kind(str(error)):
-                raise
-            if self.is_legacy:
-                return await self._catalog.read(LEGACY_INTENTIONS, index, wait_s)
-            answer = await self._catalog.read(LEGACY_INTENTIONS)
-        self.is_legacy = not self.is_legacy
-        return replace(answer, index=None)  # what it counts is something else: it has not gone back
+            if is_unknown_kind(str(error)):
+                return None
+            raise
+
+    async def _has_moved(self, entries: Answer) -> bool:
+        """Whether the rows are among the entries: while servers are upgraded one by one, some have none, or few."""
+        try:
+            rows = parse_legacy_intentions((await self._catalog.read(LEGACY_INTENTIONS)).body)
+        except CatalogRefused as error:
+            if error.status in NOT_SERVED:  # what is missing then is asked for by itself
+                return True
+            raise
+        return not unlisted(rows, actions_of(parse_intentions(entries.body)))
 
     def parse(self, answer: Answer) -> Rows:
         """The rows in what `read` gave last.
@@ -53,42 +60,3 @@ class IntentionSource:
             CatalogError: they cannot be read.
         """
         return parse_legacy_intentions(answer.body) if self.is_legacy else parse_intentions(answer.body)
-
-
-def lost_destinations(before: Iterable[IntentionRow], rows: Rows) -> tuple[str, ...]:
-    """Services of which no intention speaks any more, sorted."""
-    left = {row.destination for row in rows}
-    return tuple(sorted({row.destination for row in before} - left))
-
-
-async def why_unproven(catalog: Catalog, destinations: Iterable[str]) -> str:
-    """Why it is not proven that these services have no intentions, and that the token would see them; empty: it is.
-
-    Consul answers 200 with an empty list to a token that may not read; its question for one destination alone is
-    refused then. Of many, INTENTION_PROOFS are asked for.
-
-    Raises:
-        CatalogError: the catalog could not be asked.
-    """
-    named = [name for name in destinations if name != ANY][: limits.INTENTION_PROOFS] or [_ANYBODY]
-    for name in named:
-        try:
-            await catalog.read(_MATCH + quote(name, safe=""))
-        except CatalogRefused as error:
-            if error.status in _NOT_SERVED:
-                return await _why_unknown(catalog)
-            if error.status not in (401, 403):
-                raise
-            whom = "every service" if name == _ANYBODY else name
-            return f'the token may not read the intentions of {whom} (give it intentions = "read")'
-    return ""
-
-
-async def _why_unknown(catalog: Catalog) -> str:
-    """Where no destination can be asked for: whether the token exists, or there are no ACLs, or 403 would have been the answer."""
-    try:
-        await catalog.read("/v1/acl/token/self")
-    except CatalogRefused as error:
-        # 401: ACLs are off. 404 and 405: a catalog that refuses rather than filters.
-        return "" if error.status in (401, 404, 405) else "the token does not prove that it may read them"
-    return ""

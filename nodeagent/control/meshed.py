@@ -2,7 +2,7 @@
 
 Towards a host without an agent clear text may be allowed. So the loss of a marker, by accident or by an attacker who
 may write to the catalog, must not take effect silently: the host stays meshed for HOLD_BACK_S, and `status` shows an
-alarm.
+alarm. While the catalog does not even show this host, nothing that it lost is believed, however long that takes.
 """
 
 from collections.abc import Iterable
@@ -20,13 +20,17 @@ class MeshedHosts:
         self._hold_s = hold_s
         self._meshed: dict[str, Host] = {}
         self._lost_at: dict[str, float] = {}
+        self._is_sane = True
 
     def remember(self, hosts: Iterable[Host]) -> None:
         """Takes over what was known before a restart: what is not there any more is lost from now on."""
         self._meshed |= {host.name: host for host in hosts if host.tunnel_port}
 
-    def admit(self, hosts: tuple[Host, ...], now: float) -> tuple[Host, ...]:
-        """`hosts` as they are to be treated."""
+    def admit(self, hosts: tuple[Host, ...], now: float, *, is_sane: bool = True) -> tuple[Host, ...]:
+        """`hosts` as they are to be treated. is_sane: the catalog shows this host."""
+        self._is_sane = is_sane
+        if not is_sane:
+            self._lost_at = dict.fromkeys(self._lost_at, now)
         listed = {host.name: host for host in hosts}
         taken = {ip for host in hosts for ip in host.addresses}
         for name, before in list(self._meshed.items()):
@@ -44,7 +48,8 @@ class MeshedHosts:
     def alarms(self, now: float) -> tuple[str, ...]:
         """What is held, in words."""
         return tuple(
-            f"{name}: the catalog no longer says that an agent runs there; treated as if for {left:.0f} s more"
+            f"{name}: the catalog no longer says that an agent runs there; treated as if "
+            + (f"for {left:.0f} s more" if self._is_sane else "until it shows this host again")
             for name, at in sorted(self._lost_at.items())
             if (left := self._hold_s - (now - at)) > 0
         )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from nodeagent.catalog.markers import with_markers
+from nodeagent.catalog.markers import Claim, with_markers
 from nodeagent.catalog.state import MARKER_SERVICE, CatalogState, IntentionRow
 from nodeagent.control.hold_back import Rows, release_taken
 from nodeagent.model.service import Host
@@ -22,9 +22,11 @@ class Seen:
     held: dict[str, Rows] = field(default_factory=dict)
     """Those of `instances` that the last answer no longer had."""
     saved: dict[str, Rows] = field(default_factory=dict)
-    """What was known of instances before this process started; counts for a service that was not heard yet."""
+    """What was known of instances before this process started, and of markers; counts for a service that was not heard yet, listed or not."""
     unusable: tuple[str, ...] = ()
     """Names in the catalog that no service of the mesh can have."""
+    refused: tuple[Claim, ...] = ()
+    """Addresses that agents claim and that are not theirs, as of the last `state`."""
 
     def missing(self) -> tuple[str, ...]:
         """Which of the lists were not heard yet: without one of them nothing can be compiled."""
@@ -35,15 +37,20 @@ class Seen:
         return tuple(name for name, value in named.items() if value is None)
 
     def unheard(self) -> tuple[str, ...]:
-        """The services that are listed and whose instances were not heard yet."""
-        return tuple(name for name in self.names or () if name not in self.instances)
+        """The services that are listed, or saved, and whose instances were not heard yet."""
+        return tuple(name for name in dict.fromkeys((*(self.names or ()), *self.saved)) if name not in self.instances)
+
+    def before(self, service: str) -> Rows:
+        """What was known of a service's instances when its last answer came."""
+        return self.instances[service] if service in self.instances else self.saved.get(service, ())
 
     def state(self) -> CatalogState:
         """All of it as one value; what is missing counts as empty."""
         saved = {name: self.saved[name] for name in self.unheard() if name in self.saved}
         instances = release_taken(saved | self.instances, self.held)
+        hosts, self.refused = with_markers(self.hosts or (), instances.pop(MARKER_SERVICE, ()))
         return CatalogState(
-            hosts=with_markers(self.hosts or (), instances.pop(MARKER_SERVICE, ())),
+            hosts=hosts,
             instances=instances,
             intentions=self.intentions or (),
             protocols=dict(self.protocols or {}),
@@ -51,15 +58,17 @@ class Seen:
         )
 
     def watched_names(self) -> tuple[str, ...]:
-        """Services whose health is of interest, the agents first: those listed, and those that still have instances here."""
-        names = {*(self.names or ()), *(name for name, rows in self.instances.items() if rows)}
+        """Services whose health is of interest, the agents first: those listed, and those that have instances here, or had when last heard.
+
+        A list says as little of what a token may not read as an answer. The agents once heard are heard for ever: one may be this host's.
+        """
+        names = {*(self.names or ()), *self.saved, *(name for name, rows in self.instances.items() if rows or name == MARKER_SERVICE)}
         return tuple(sorted(names, key=lambda name: (name != MARKER_SERVICE, name)))
 
     def forget_unlisted(self) -> None:
-        """Drops what is neither listed nor has instances."""
+        """Drops what is neither listed nor has instances, and what was saved of a service that was heard."""
+        self.saved = {name: rows for name, rows in self.saved.items() if name not in self.instances}
         for name in self.instances.keys() - set(self.watched_names()):
             del self.instances[name]
         for name in self.held.keys() - self.instances.keys():
             del self.held[name]
-        if self.names is not None:
-            self.saved = {name: self.saved[name] for name in self.unheard() if name in self.saved}

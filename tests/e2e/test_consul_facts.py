@@ -74,6 +74,55 @@ def test_what_a_token_may_not_read_is_an_empty_list_and_a_match_is_403(consul, c
     client.ok("DELETE", f"/v1/connect/intentions/{id_}")
 
 
+def test_intentions_are_left_out_row_by_row_and_a_match_has_all_or_is_refused(consul, client):
+    """Whoever may read anything is shown the rows of any source and destination; what others are denied there is not."""
+    rows = [SHOP_TO_WEB, SHOP_TO_WEB | {"SourceName": "*", "DestinationName": "db"}]
+    rows.append(SHOP_TO_WEB | {"SourceName": "api", "DestinationName": "db", "Action": "deny"})
+    ids = [client.ok("POST", "/v1/connect/intentions", row)["ID"] for row in rows]
+    half = consul.make_token("half", READER + ' service "web" { policy = "read" intentions = "read" }')
+    shown = client.get("/v1/connect/intentions", token=half).json
+    assert [(row["SourceName"], row["DestinationName"]) for row in shown] == [("shop", "web"), ("*", "db")]
+    assert client.get("/v1/connect/intentions/match?by=destination&name=web", token=half).status == 200
+    assert client.get("/v1/connect/intentions/match?by=destination&name=db", token=half).status == 403
+    whole = client.ok("GET", "/v1/connect/intentions/match?by=destination&name=db")["db"]
+    assert [(row["SourceName"], row["Action"]) for row in whole] == [("api", "deny"), ("*", "allow")]
+    for id_ in ids:
+        client.ok("DELETE", f"/v1/connect/intentions/{id_}")
+
+
+def test_instances_that_a_token_may_not_read_are_no_instances_and_the_chain_is_403(consul, client):
+    """Of services that are there and of others."""
+    assert client.put("/v1/agent/service/register", {"Name": "till", "Port": 80}).status == 200
+    blind = consul.make_token("no-till", 'node_prefix "" { policy = "read" } service "web" { policy = "read" }')
+    until(lambda: client.ok("GET", "/v1/health/service/till"))
+    answer = client.get("/v1/health/service/till", token=blind)
+    assert (answer.status, answer.json) == (200, [])
+    assert "till" not in client.get("/v1/catalog/services", token=blind).json
+    statuses = {name: client.get(f"/v1/discovery-chain/{name}", token=blind).status for name in ("till", "web", "not-there")}
+    assert statuses == {"till": 403, "web": 200, "not-there": 403}
+    assert client.get("/v1/discovery-chain/not-there").status == 200
+    client.put("/v1/agent/service/deregister/till")
+
+
+def test_the_same_registration_again_is_no_change_and_another_is(tmp_path):
+    """By ModifyIndex it is told who said something first; CreateIndex says nothing of what is said now."""
+    with Consul(tmp_path, ae_interval="1s") as running:
+        client, own = running.client(), {"Name": "nodeagent", "Port": 15008, "Address": "10.0.0.1"}
+
+        def told(address):
+            assert client.put("/v1/agent/service/register", own | {"Address": address}).status == 200
+            return until(lambda: [s for s in service() if s["Address"] == address])[0]
+
+        def service():
+            return [row["Service"] for row in client.ok("GET", "/v1/health/service/nodeagent")]
+
+        first, again = told("10.0.0.1"), told("10.0.0.1")
+        time.sleep(3)  # rounds of anti-entropy
+        assert [first["ModifyIndex"]] * 2 == [again["ModifyIndex"], service()[0]["ModifyIndex"]]
+        other = told("10.0.0.2")
+        assert (other["CreateIndex"], other["ModifyIndex"] > first["ModifyIndex"]) == (first["CreateIndex"], True)
+
+
 def test_its_agent_takes_back_what_others_write_about_its_node(tmp_path):
     """Node meta and services written through the catalog are gone after a sync; what the agent was told itself stays."""
     with Consul(tmp_path, ae_interval="1s") as running:  # a minute, by default

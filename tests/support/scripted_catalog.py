@@ -17,12 +17,16 @@ NODES = "/v1/catalog/nodes"
 SERVICES = "/v1/catalog/services"
 INTENTIONS = "/v1/config/service-intentions"
 ROOTS = "/v1/connect/ca/roots"
+SELF = "/v1/agent/self"
 
 Handler = Callable[[web.Request], web.StreamResponse | None]
 
 
 class ScriptedCatalog:
-    """Use with `async with`. `set` changes a value; `scripts[path]` takes over a path, and may return None to pass."""
+    """Use with `async with`. `set` changes a value; `scripts[path]` takes over a path, and may return None to pass.
+
+    It is an embedded one, unless a test says otherwise at SELF.
+    """
 
     def __init__(self, svid_life: timedelta = timedelta(hours=1)) -> None:
         self.ca = LocalCa.create(DOMAIN, datetime.now(UTC))
@@ -36,7 +40,7 @@ class ScriptedCatalog:
         self._changed = asyncio.Event()
         for path, value in {
             NODES: [], SERVICES: {}, INTENTIONS: [], "/v1/config/service-defaults": [],
-            "/v1/config/proxy-defaults": [], ROOTS: self.roots(),
+            "/v1/config/proxy-defaults": [], ROOTS: self.roots(), SELF: {"Config": {"NodeName": "", "Datacenter": "dc1"}},
         }.items():  # fmt: skip
             self.values[path] = self.index, value
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nodeagent import limits
-from nodeagent.catalog.legacy_intentions import is_unknown_kind, parse_legacy_intentions
+from nodeagent.catalog.legacy_intentions import is_unknown_kind, parse_legacy_intentions, parse_match
 from nodeagent.errors import CatalogError
 
 SHOP = {
@@ -62,3 +62,11 @@ def test_no_more_rows_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_kind_that_is_not_kept_is_told_from_a_broken_server() -> None:
     assert is_unknown_kind("the catalog answered 500 to /v1/config/service-intentions: invalid config entry kind: service-intentions")
     assert not is_unknown_kind("the catalog answered 500 to /v1/config/service-intentions: No cluster leader")
+
+
+def test_a_match_has_the_rows_of_one_end() -> None:
+    body = json.dumps({"web": [SHOP, SHOP | {"SourceName": "*", "DestinationName": "*", "Action": "deny"}]}).encode()
+    assert [f"{row.source} -> {row.destination} {row.action}" for row in parse_match(body)] == ["* -> * deny", "shop -> web allow"]
+    assert parse_match(b'{"web": null}') == parse_match(b"null") == ()
+    with pytest.raises(CatalogError, match="intentions/match"):
+        parse_match(b"[]")

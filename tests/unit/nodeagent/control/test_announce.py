@@ -6,13 +6,16 @@ import pytest
 from aiohttp import web
 
 from nodeagent import limits
-from nodeagent.catalog.state import parse_hosts
+from nodeagent.catalog.state import CatalogState, parse_hosts
 from nodeagent.errors import CatalogError
+from nodeagent.model.service import Host
 from tests.support.loop import until
 from tests.support.scripted_catalog import NODES, SERVICES, ScriptedCatalog, instance
+from tests.support.scripted_rights import ScriptedRights
 from tests.unit.nodeagent.control.test_follow import Scene, alone, played
 
 SELF, REGISTER, HEALTH = "/v1/agent/self", "/v1/agent/service/register", "/v1/health/service/nodeagent"
+CHAIN = "/v1/discovery-chain/nodeagent"
 CONFIG = {"NodeName": "host1", "Datacenter": "dc1", "NodeID": "3a9b826f-5a67-d7a3-eac5-20a4924b64bc", "Server": False, "Version": "1.8.7"}
 OWN = {"Node": "host1", "Address": "10.77.0.1", "TaggedAddresses": {"lan_ipv4": "10.77.0.1"}, "Meta": {"consul-network-segment": ""}}
 OTHER = OWN | {"Node": "host2", "Address": "10.77.0.2", "TaggedAddresses": {"lan_ipv4": "10.77.0.2"}}
@@ -39,6 +42,7 @@ class Agent:
         body = {"ID": "nodeagent", "Service": "nodeagent", "Port": 15008, "Meta": {"nodeagent": "15008;v1"}, "Address": "10.77.0.1"}
         body["TaggedAddresses"] = {"lan_ipv4": {"Address": "10.77.0.1", "Port": 15008}, "lan_ipv6": {"Address": "fd77::1", "Port": 15008}}
         self.peer.register("nodeagent", {"Node": OWN, "Service": body, "Checks": []})
+        self.peer.set(CHAIN, {"Chain": {}})
 
 
 def hosts_of(scene: Scene) -> dict[str, tuple[tuple[str, ...], int]]:
@@ -76,6 +80,92 @@ def test_a_marker_that_is_lost_is_told_again() -> None:
         peer.set(SERVICES, {"nodeagent": []})
         await until(lambda: len(agent.told) == 2, "told again")
         assert hosts_of(scene)["host1"][1] == 15008
+
+    played(script)
+
+
+def test_a_marker_whose_registration_was_refused_once_is_told_again() -> None:
+    """Also where it was the only one, so that the service is not listed any more."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        agent = Agent(peer)
+        await until(lambda: hosts_of(scene).get("host1", ((), 0))[1], "the marker")
+        told, peer.scripts[REGISTER] = peer.scripts[REGISTER], lambda _: web.Response(status=403, text="Permission denied")
+        peer.set(SERVICES, {})
+        peer.set(HEALTH, [])
+        await until(lambda: "Permission denied" in "".join(scene.follower.complaints()), "the complaint")
+        assert len(agent.told) == 1
+        peer.scripts[REGISTER] = told
+        await until(lambda: len(agent.told) == 2, "told again")
+
+    played(script)
+
+
+def test_a_marker_that_is_lost_with_most_of_the_others_is_told_at_once() -> None:
+    """What is held back of the others must not hide that one's own is gone."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        agent = Agent(peer)
+        await until(lambda: hosts_of(scene).get("host1", ((), 0))[1], "the marker")
+        (own,) = peer.values[HEALTH][1]
+        peer.set(HEALTH, [own, *(own | {"Node": OTHER | {"Node": f"host{n}", "Address": f"10.77.0.{n}"}} for n in range(2, 6))])
+        await until(lambda: hosts_of(scene).get("host5", ((), 0))[1], "all markers")
+        peer.set(HEALTH, [])
+        await until(lambda: len(agent.told) == 2, "told again")
+        assert "nodeagent" in scene.follower.held
+
+    played(script)
+
+
+def test_an_address_that_two_agents_claim_is_an_alarm() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        Agent(peer)
+        await until(lambda: hosts_of(scene).get("host1", ((), 0))[1], "the marker")
+        (own,) = peer.values[HEALTH][1]
+        peer.set(HEALTH, [own, own | {"Node": OTHER, "Service": own["Service"] | {"ModifyIndex": 99}}])
+        await until(lambda: hosts_of(scene).get("host2", ((), 0))[1], "the other")
+        assert hosts_of(scene)["host1"][0] == ("10.77.0.1", "fd77::1")
+        assert hosts_of(scene)["host2"][0] == ("10.77.0.2",)
+        assert any("host2 claims 10.77.0.1 by its service nodeagent" in text for text in scene.follower.alarms())
+
+    played(script)
+
+
+def restarted(scene: Scene) -> None:
+    """As it was saved by an agent that knew markers of host1 and host2."""
+    hosts = (Host("host1", ("10.77.0.1",), 15008), Host("host2", ("10.77.0.2",), 15008))
+    scene.follower.remember(CatalogState(hosts=hosts))
+
+
+def test_markers_that_cannot_be_read_after_a_restart_are_as_they_were_saved() -> None:
+    """And for as long as that lasts: a host that lost its marker may be called in clear."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        restarted(scene)
+        Agent(peer)
+        peer.register("web", instance(OTHER, "web", 80))
+        peer.register("nodeagent")
+        peer.scripts[HEALTH] = lambda _: web.Response(text="[{}]")
+        await until(lambda: scene.services() == {"web": 1}, "the state")
+        for _ in range(2):
+            assert {name: port for name, (_, port) in hosts_of(scene).items()} == {"host1": 15008, "host2": 15008}
+            scene.elapsed += 2 * limits.HOLD_BACK_S
+
+    played(script)
+
+
+def test_a_token_without_the_right_to_read_markers_takes_none_away_by_a_restart() -> None:
+    """Consul does not even list the service then."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        restarted(scene)
+        Agent(peer).is_heard = False
+        ScriptedRights(peer).hide_service("nodeagent")
+        await until(lambda: "nodeagent" in scene.follower.held, "the alarm")
+        assert 'give it service "nodeagent" { policy = "read" }' in scene.follower.held["nodeagent"]
+        for _ in range(2):
+            assert {name: port for name, (_, port) in hosts_of(scene).items()} == {"host1": 15008, "host2": 15008}
+            scene.elapsed += 2 * limits.HOLD_BACK_S
 
     played(script)
 

@@ -140,6 +140,9 @@ def test_a_catalog_that_does_not_show_this_host_is_not_believed_about_losses() -
         peer.set(SERVICES, {})
         await until(lambda: "web" in scene.follower.held, "the alarm")
         assert scene.services() == {"web": 1}
+        scene.elapsed += 10 * limits.HOLD_BACK_S
+        await until(lambda: sum("/health/service/web" in path for _, path, _ in peer.asked) > 3, "further questions")
+        assert scene.services() == {"web": 1}
         state = scene.follower.state()
         assert state is not None
         assert {host.name: host.tunnel_port for host in state.hosts} == {"host1": 15008, "host2": 15008}
@@ -147,28 +150,14 @@ def test_a_catalog_that_does_not_show_this_host_is_not_believed_about_losses() -
     played(script)
 
 
-@pytest.mark.parametrize("status", [200, 401, 404])
-def test_an_empty_intention_list_applies_at_once_when_the_token_may_read(status: int) -> None:
+def test_an_empty_intention_list_of_the_embedded_catalog_applies_at_once() -> None:
+    """It refuses whoever may not read; of a Consul's, test_intention_hold."""
+
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
-        peer.scripts["/v1/acl/token/self"] = lambda _: web.Response(status=status, text="{}")
         peer.allow("shop -> web")
         await until(lambda: scene.pairs() == ["shop -> web"], "the intention")
         peer.allow()
         await until(lambda: scene.pairs() == [], "no intention")
-
-    played(script)
-
-
-def test_an_empty_intention_list_for_a_dead_token_is_held_with_an_alarm() -> None:
-    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
-        peer.scripts["/v1/acl/token/self"] = lambda _: web.Response(status=403, text="ACL not found")
-        peer.allow("shop -> web")
-        await until(lambda: scene.pairs() == ["shop -> web"], "the intention")
-        peer.allow()
-        await until(scene.follower.alarms, "the alarm")
-        assert scene.pairs() == ["shop -> web"]
-        peer.scripts.clear()
-        await until(lambda: scene.pairs() == [], "the truth, once the token is good")
         assert scene.follower.alarms() == ()
 
     played(script)

@@ -33,36 +33,48 @@ def test_more_than_half_is_suspicious(before, answer, *, expected: bool) -> None
 
 def test_a_lost_majority_is_kept_until_the_hold_ends() -> None:
     hold = HoldBack(hold_s=300, at_least=3)
-    first = hold.admit("db", FOUR, ONE, is_proven=True, now=1000)
+    first = hold.admit("db", FOUR, ONE, doubt="", now=1000)
     assert (ids(first.rows), ids(first.lost)) == ([1, 2, 3, 4], [2, 3, 4])
     assert "db: 3 of 4 instances vanished" in first.why
-    assert ids(hold.admit("db", first.rows, ONE, is_proven=True, now=1299).rows) == [1, 2, 3, 4]
-    last = hold.admit("db", first.rows, ONE, is_proven=True, now=1300)
+    assert ids(hold.admit("db", first.rows, ONE, doubt="", now=1299).rows) == [1, 2, 3, 4]
+    last = hold.admit("db", first.rows, ONE, doubt="", now=1300)
     assert (ids(last.rows), last.why) == ([1], "")
 
 
 def test_a_recovered_answer_ends_the_hold_and_a_later_loss_has_its_own() -> None:
     hold = HoldBack(hold_s=300, at_least=3)
-    hold.admit("db", FOUR, (), is_proven=True, now=1000)
-    assert hold.admit("db", FOUR, FOUR, is_proven=True, now=1200).why == ""
-    assert hold.admit("db", FOUR, (), is_proven=True, now=1310).lost == FOUR
+    hold.admit("db", FOUR, (), doubt="", now=1000)
+    assert hold.admit("db", FOUR, FOUR, doubt="", now=1200).why == ""
+    assert hold.admit("db", FOUR, (), doubt="", now=1310).lost == FOUR
 
 
 @pytest.mark.parametrize("before", [ONE, PAIR])
 def test_the_last_of_one_or_two_instances_goes_at_once_when_the_catalog_proves_itself(before) -> None:
-    admitted = HoldBack().admit("web", before, (), is_proven=True, now=0)
+    admitted = HoldBack().admit("web", before, (), doubt="", now=0)
     assert (admitted.rows, admitted.why) == ((), "")
 
 
-def test_without_the_proof_even_a_single_instance_is_kept() -> None:
-    admitted = HoldBack(hold_s=300).admit("web", ONE, (), is_proven=False, now=0)
-    assert admitted.rows == ONE
-    assert "own registration" in admitted.why
+def test_without_the_proof_even_a_single_instance_is_kept_however_long_that_takes() -> None:
+    hold = HoldBack(hold_s=300)
+    for now in (0, 299, 301, 10_000):
+        admitted = hold.admit("web", ONE, (), doubt="the token may not", now=now)
+        assert admitted.rows == ONE
+        assert admitted.why == "web: 1 of 1 instances vanished at once; kept until it is proven that they are gone: the token may not"
+    assert hold.admit("web", ONE, (), doubt="", now=10_001).rows == ()
+
+
+def test_the_time_of_a_bigger_service_begins_with_the_proof() -> None:
+    hold = HoldBack(hold_s=300, at_least=3)
+    hold.admit("db", FOUR, (), doubt="the token may not", now=0)
+    assert hold.admit("db", FOUR, (), doubt="", now=1000).rows == FOUR
+    assert hold.admit("db", FOUR, (), doubt="the token may not", now=1299).rows == FOUR
+    assert hold.admit("db", FOUR, (), doubt="", now=1300).rows == FOUR
+    assert hold.admit("db", FOUR, (), doubt="", now=1600).rows == ()
 
 
 def test_new_instances_are_in_force_while_old_ones_are_held() -> None:
     new = (instance(HOST3, 9),)
-    admitted = HoldBack().admit("db", FOUR, new, is_proven=True, now=0)
+    admitted = HoldBack().admit("db", FOUR, new, doubt="", now=0)
     assert ids(admitted.rows) == [1, 2, 3, 4, 9]
 
 
@@ -88,5 +100,5 @@ def test_few_instances_are_nobody_s_accident_by_default() -> None:
     """Fewer than HOLD_BACK_INSTANCES are stopped by hand."""
     least = limits.HOLD_BACK_INSTANCES
     hold = HoldBack()
-    assert hold.admit("db", FOUR[: least - 1], (), is_proven=True, now=0).rows == ()
-    assert hold.admit("web", FOUR[:least], (), is_proven=True, now=0).lost == FOUR[:least]
+    assert hold.admit("db", FOUR[: least - 1], (), doubt="", now=0).rows == ()
+    assert hold.admit("web", FOUR[:least], (), doubt="", now=0).lost == FOUR[:least]

@@ -53,3 +53,15 @@ def test_what_was_known_before_a_restart_counts() -> None:
     meshed = MeshedHosts(hold_s=300)
     meshed.remember((HOST1, HOST2, HOST3))
     assert ports(meshed.admit((HOST1,), 0)) == {"host1": 15008, "host2": 15008}
+
+
+def test_a_catalog_that_does_not_show_this_host_ends_no_hold() -> None:
+    """The time begins when it shows it again."""
+    meshed = MeshedHosts(hold_s=300)
+    meshed.admit((HOST1, HOST2), 0)
+    for now in (10, 400, 10_000):
+        assert HOST2 in meshed.admit((), now, is_sane=False)
+        assert any("host2" in text and "until it shows this host again" in text for text in meshed.alarms(now))
+    assert HOST2 in meshed.admit((HOST1,), 10_299)
+    assert "for 1 s more" in meshed.alarms(10_299)[0]
+    assert HOST2 not in meshed.admit((HOST1,), 10_301)

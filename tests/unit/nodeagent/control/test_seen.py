@@ -1,6 +1,9 @@
 """The pieces of the catalog."""
 
+from nodeagent.catalog.markers import markers_of
+from nodeagent.catalog.state import MARKER_SERVICE
 from nodeagent.control.seen import Seen
+from nodeagent.model.service import Host
 from tests.support.mesh import HOST1, HOST2, instance, intention
 
 
@@ -18,20 +21,41 @@ def test_nothing_is_complete_before_each_piece_was_heard() -> None:
     assert seen.unheard() == ()
 
 
-def test_a_listed_service_that_was_not_heard_is_as_it_was_saved() -> None:
+def test_a_service_that_was_not_heard_is_as_it_was_saved_listed_or_not() -> None:
+    """A list says as little of what a token may not read as an answer does."""
     seen = heard()
     seen.saved = {"web": (instance(HOST2, 80),), "gone": (instance(HOST2, 81),)}
-    assert seen.state().instances == {"web": (instance(HOST2, 80),)}
-    seen.instances["web"] = ()
-    assert seen.state().instances == {"web": ()}
+    assert seen.state().instances == seen.saved
+    assert (seen.unheard(), seen.watched_names()) == (("web", "gone"), ("gone", "web"))
+    assert seen.before("web") == (instance(HOST2, 80),)
+    seen.instances |= {"web": (), "gone": ()}
+    assert seen.before("web") == ()
     seen.forget_unlisted()
-    assert seen.saved == {}
+    assert (seen.saved, seen.watched_names(), seen.state().instances) == ({}, ("web",), {"web": ()})
 
 
-def test_what_was_saved_stays_until_it_is_known_which_services_there_are() -> None:
+def test_what_was_saved_stays_until_it_is_heard() -> None:
     seen = Seen(saved={"web": (instance(HOST2, 80),)})
     seen.forget_unlisted()
     assert set(seen.saved) == {"web"}
+
+
+def test_saved_markers_count_until_markers_are_heard() -> None:
+    bare = Host("host2", HOST2.addresses, 0)
+    seen = heard()
+    seen.hosts, seen.saved = (HOST1, bare), {MARKER_SERVICE: markers_of((HOST2,))}
+    assert seen.state().hosts == (HOST1, HOST2)
+    seen.instances[MARKER_SERVICE] = ()
+    assert seen.state().hosts == (HOST1, bare)
+
+
+def test_the_agents_are_watched_for_ever_once_they_were_heard() -> None:
+    """Who was the last of them must hear that its own marker is gone."""
+    seen = heard()
+    assert seen.watched_names() == ("web",)
+    seen.instances[MARKER_SERVICE] = ()
+    seen.forget_unlisted()
+    assert seen.watched_names() == (MARKER_SERVICE, "web")
 
 
 def test_what_was_held_of_a_forgotten_service_is_forgotten_too() -> None:

@@ -1,0 +1,162 @@
+"""Which intentions are in force: those of the catalog's list, as far as it proves that they are all.
+
+1. Where a row is gone, its destination is asked for by itself. Without the proof all that was known of it stays.
+2. The services of this host, whose callers this host judges, are asked for once each, whether or not anything is gone: what
+   was never shown cannot be missed.
+3. While there is no proof the list may only deny more. A service of which nothing was known takes no calls.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable
+
+from nodeagent import limits
+from nodeagent.catalog.state import IntentionRow
+from nodeagent.control.consul import Catalog
+from nodeagent.control.proof import (
+    ANYBODY,
+    Actions,
+    Rows,
+    Shown,
+    actions_of,
+    completed,
+    doubts_of,
+    in_order,
+    read_intentions_to,
+    unlisted,
+)
+from nodeagent.model.intention import ANY
+
+_SHOWN = 3
+
+
+def lost_rows(before: Iterable[IntentionRow], rows: Rows) -> Rows:
+    """Those of `before` of whose pair nothing is said any more."""
+    left = {(row.source, row.destination) for row in rows}
+    return tuple(row for row in before if (row.source, row.destination) not in left)
+
+
+def asked_about(lost: Rows) -> tuple[str, ...]:
+    """Destinations that the catalog is asked for where these are gone: each that lost a deny, and INTENTION_PROOFS of the others."""
+    denies = {row.destination for row in lost if row.action == "deny"}
+    others = {row.destination for row in lost} - denies
+    return (*sorted(denies), *sorted(others)[: limits.INTENTION_PROOFS])
+
+
+def held_to(known: Iterable[IntentionRow], rows: Rows, doubted: Collection[str]) -> Rows:
+    """`rows`; but of the doubted destinations what was known, and what `rows` denies beyond that."""
+    if not doubted:
+        return rows
+    kept: dict[tuple[str, str], IntentionRow] = {(row.source, row.destination): row for row in known if row.destination in doubted}
+    kept |= {(row.source, row.destination): row for row in rows if row.destination in doubted and row.action == "deny"}
+    return in_order((*(row for row in rows if row.destination not in doubted), *kept.values()))
+
+
+def closed(rows: Rows, doubted: Collection[str]) -> Rows:
+    """`rows`, and a deny for each doubted destination of which they say nothing."""
+    silent = set(doubted) - {row.destination for row in rows}
+    return in_order((*rows, *(IntentionRow(ANY, name, "deny") for name in silent))) if silent else rows
+
+
+class IntentionHold:
+    """Owned by the follower."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.rows: Rows | None = None
+        """In force; None: no list was taken yet."""
+        self.alarm = ""
+        """What is not proven, in words."""
+        self._catalog = catalog
+        self._saved: Rows = ()
+        self._known: Rows = ()
+        """What was in force last, without the denies of `closed`: those end with the doubt."""
+        self._listed: Rows = ()
+        self._actions: Actions = {}
+        """Of `_listed`."""
+        self._here: set[str] = set()
+        self._proven: set[str] = set()
+        self._doubts: dict[str, str] = {}
+        self._turn = asyncio.Lock()  # two askers at once would forget each other's doubts
+
+    def remember(self, rows: Rows) -> None:
+        """Takes over what was in force before this process started."""
+        self._saved = self._known = rows
+
+    async def take(self, rows: Rows) -> None:
+        """After each answer with the list.
+
+        Raises:
+            CatalogError: it is not taken, for the catalog could not be asked for proof.
+        """
+        async with self._turn:
+            lost = lost_rows(self._known, rows)
+            suspects = asked_about(lost)
+            asked = dict.fromkeys((*suspects, *sorted(self._here - self._proven)))
+            if not rows and not lost:
+                asked[ANYBODY] = None
+            actions = actions_of(rows)
+            doubts = doubts_of(await read_intentions_to(self._catalog, asked), actions)
+            if why := next((doubts[name] for name in suspects if name in doubts), ""):  # then of those that were not asked for, too
+                doubts |= {row.destination: why for row in lost if row.destination not in asked}
+            self._actions = actions
+            self._settle(rows, doubts)
+
+    async def vouch(self, service: str, *, is_here: bool) -> str:
+        """After each answer with a service's instances: why its intentions are not believed yet; empty: they are, or it is not here.
+
+        Raises:
+            CatalogError: the catalog could not be asked.
+        """
+        if not is_here:
+            self._dismiss(service)
+        if not is_here or service in self._proven:
+            return ""
+        async with self._turn:
+            if self.rows is None:  # the list, when it comes, asks for it
+                self._here.add(service)
+                return ""
+            shown = (await read_intentions_to(self._catalog, (service,))).get(service, Shown())
+            if shown.why_not and service not in self._here:
+                self._known = tuple(row for row in self._known if row.destination != service or self._is_vouched(row))
+            self._here.add(service)
+            doubts = {name: why for name, why in self._doubts.items() if name != service}
+            if shown.why_not:
+                doubts[service] = shown.why_not
+            self._settle(self._completed(shown.rows), doubts)
+            return shown.why_not
+
+    def _completed(self, shown: Rows) -> Rows:
+        """The list with what it lacks: it may be one of before the right was there, and come anew in minutes only."""
+        lacking = unlisted(shown, self._actions)
+        if lacking:
+            self._listed = completed(self._listed, lacking)
+            self._actions = actions_of(self._listed)
+        return self._listed
+
+    def _is_vouched(self, row: IntentionRow) -> bool:
+        """Whether it stays in force for a service that has just come here and is not proven: an allow was shown, and no more."""
+        return row.action == "deny" or row in self._saved
+
+    def _dismiss(self, service: str) -> None:
+        """It is not here any more: nobody asks for it again before the list changes. What is held of it stays until then."""
+        self._here.discard(service)
+        self._proven.discard(service)
+        self._doubts.pop(service, None)
+        self.alarm = _alarm(self._doubts)
+
+    def _settle(self, rows: Rows, doubts: dict[str, str]) -> None:
+        self._listed, self._doubts = rows, doubts
+        self._proven = (self._proven | self._here) - doubts.keys()
+        self._known = held_to(self._known, rows, doubts.keys())
+        self.rows = closed(self._known, doubts.keys() - {ANYBODY})
+        self.alarm = _alarm(doubts)
+
+
+def _alarm(doubts: dict[str, str]) -> str:
+    named = sorted(doubts.keys() - {ANYBODY})
+    if not doubts:
+        return ""
+    if not named:
+        return f"the catalog shows no intention at all, which denies everything, and {doubts[ANYBODY]}"
+    more = ", …" if len(named) > _SHOWN else ""
+    what = f"the intentions of {len(named)} services ({', '.join(named[:_SHOWN])}{more})" if len(named) > 1 else f"the intentions of {named[0]}"
+    return f"{what} are held, as it is not proven that the catalog shows all: {doubts[named[0]]}; what was known stays in force, and nothing more is allowed"
