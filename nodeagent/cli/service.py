@@ -11,11 +11,13 @@ from nodeagent.cli import completion
 from nodeagent.cli.catalog_api import Client, config_option, open_host, open_operator, segment, token_option
 from nodeagent.cli.names import service_name
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
+from nodeagent.cli.seconds import Span
+from nodeagent.cli.service_checks import INTERVAL_S, Check, checks_body, health_of
 from nodeagent.config import check_captured, load_config
 from nodeagent.errors import CatalogError, NotInCatalog
 from nodeagent.model.address import canonical_ip
 
-HEADERS = ("ID", "SERVICE", "ADDRESS", "PORT")
+HEADERS = ("ID", "SERVICE", "ADDRESS", "PORT", "HEALTH")
 
 
 def _ip(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -39,6 +41,13 @@ def service() -> None:
     "--protocol", type=click.Choice(["tcp", "http", "http2", "grpc"]), help="What it speaks; tcp if never said."
 )
 @click.option("--id", "instance_id", default="", help="Names the instance; by default the service's name.")
+@click.option(
+    "--check", "checks", type=Check(), multiple=True, metavar="CHECK",
+    help="How one sees that it is well: http://127.0.0.1:8080/health, tcp://127.0.0.1:5432, or ttl:30s, which it says itself."
+    " Repeatable. Those of before that are not given are removed.",
+)  # fmt: skip
+@click.option("--check-interval", type=Span(86_400), default=f"{INTERVAL_S}s", show_default=True, help="How often is looked.")
+@click.option("--check-timeout", type=Span(60), default=f"{INTERVAL_S}s", show_default=True, help="How long an answer may take.")
 @token_option
 @config_option
 def register(  # noqa: PLR0913 - click hands over one argument for each option
@@ -48,6 +57,9 @@ def register(  # noqa: PLR0913 - click hands over one argument for each option
     address: str,
     protocol: str | None,
     instance_id: str,
+    checks: tuple[dict[str, object], ...],
+    check_interval: int,
+    check_timeout: int,
     config_path: Path,
     token_file: Path | None,
 ) -> None:
@@ -55,7 +67,11 @@ def register(  # noqa: PLR0913 - click hands over one argument for each option
     body = service_body(name, port, address, instance_id)
     check_captured(load_config(config_path), port)
     host, client = _host_name(config_path), open_host(config_path, token_file)
-    client.ask("PUT", "/v1/agent/service/register", body, node=host)
+    if checks:
+        body["Checks"] = checks_body(checks, check_interval, check_timeout)
+        client.ask("PUT", "/v1/agent/service/register", body, **{"node": host, "replace-existing-checks": "true"})
+    else:
+        client.ask("PUT", "/v1/agent/service/register", body, node=host)
     if protocol:
         _declare(open_operator(config_path, token_file), name, protocol)
     with suppress(CatalogError):  # it is registered, whether or not others can be seen
@@ -87,11 +103,12 @@ def deregister(*, instance_id: str, is_host: bool, config_path: Path, token_file
 @config_option
 def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path | None) -> None:
     """What the catalog has for this host."""
-    found = _read_services(open_host(config_path, token_file), _host_name(config_path))
+    client, host = open_host(config_path, token_file), _host_name(config_path)
+    found, checks = _read_services(client, host), client.ask("GET", f"/v1/health/node/{segment(host)}") or []
     if output == "json":
-        show_json({"apiVersion": "nodeagent/v1", "services": found})
+        show_json({"apiVersion": "nodeagent/v1", "services": found, "checks": checks})
         return
-    cells = [[str(row.get(key) or default) for key, default in _COLUMNS] for row in found]
+    cells = [[*(str(row.get(key) or default) for key, default in _COLUMNS), health_of(str(row.get("ID")), checks)] for row in found]
     show_table(HEADERS, cells, no_headers=no_headers)
 
 

@@ -164,6 +164,7 @@ def _parts(control: Control, config: Config, handover: socket.socket) -> dict[st
     parts: dict[str, Callable[[], Awaitable[object]]] = {
         "handover": lambda: control.workers.accept(handover),
         "follow": control.follower.run,
+        "checks": control.follower.checks.run,
         "compile": control.compile,
         "save": control.publisher.save,
         "flows": control.flows.keep,

@@ -18,6 +18,7 @@ from nodeagent.catalog.state import (
 )
 from nodeagent.config import Config
 from nodeagent.control.announce import Announcer
+from nodeagent.control.checks import Checks
 from nodeagent.control.consul import Answer, Catalog, service_path
 from nodeagent.control.environment import Environment
 from nodeagent.control.hold_back import Admitted, HoldBack, Rows, is_suspicious
@@ -51,6 +52,8 @@ class Follower:
         self._filtered = ""
         """Of the list of intentions: that the catalog says itself that it is not all."""
         self.meshed = MeshedHosts()
+        self.checks = Checks(catalog, metrics, env.draw)
+        """What this host looks at for the catalog; runs beside the follower."""
         self._config = config
         self._catalog = catalog
         self._metrics = metrics
@@ -69,7 +72,8 @@ class Follower:
 
     def complaints(self) -> tuple[str, ...]:
         """Why answers of the catalog are not taken, now."""
-        return tuple(sorted({watch.complaint for watch in self._watches.values() if watch.complaint}))
+        watches = {watch.complaint for watch in self._watches.values()} | {self.checks.complaint}
+        return tuple(sorted(filter(None, watches)))
 
     @property
     def confirmed_at(self) -> float:

@@ -7,7 +7,10 @@ from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
 from nodeagent.embedded.answers import service_json
 from nodeagent.embedded.asking import Answer, Ask
 from nodeagent.embedded.catalog_api import note_displaced
-from nodeagent.embedded.claims import register_service, remove_service
+from nodeagent.embedded.check import parse_checks_of, take_checks
+from nodeagent.embedded.checks import keep_checks, put_checks
+from nodeagent.embedded.claims import Holder, register_service, remove_service
+from nodeagent.embedded.database import Change
 from nodeagent.embedded.filters import SERVICE, chosen
 from nodeagent.embedded.maintenance import maintain as put_maintenance
 from nodeagent.embedded.maintenance import parse_wish
@@ -30,7 +33,7 @@ async def read_self(ask: Ask) -> Answer:
 async def services(ask: Ask) -> Answer:
     """GET /v1/agent/services: the host's services by ID."""
     ask.check(ReadMesh())
-    name, datacenter, choose = _node(ask), ask.server.realm.datacenter, await chosen(ask, SERVICE)
+    name, datacenter, choose = node_of(ask), ask.server.realm.datacenter, await chosen(ask, SERVICE)
 
     def read(connection: sqlite3.Connection) -> dict[str, object]:
         rows = choose([service_json(row) for row in read_services_of(connection, name)])
@@ -41,15 +44,25 @@ async def services(ask: Ask) -> Answer:
 
 async def register(ask: Ask) -> Answer:
     """PUT /v1/agent/service/register."""
-    row = parse_agent_service(await ask.json(), _node(ask))
+    body, asked = take_checks(await ask.json())
+    row = parse_agent_service(body, node_of(ask))
     ask.check(RegisterService(row.node, row.name))
-    note_displaced(ask, await ask.server.store.write(lambda change: register_service(change, ask.caller, row)))
+    checks, is_all = parse_checks_of(asked, row.node, row.id, row.name), ask.flag("replace-existing-checks")
+
+    def make(change: Change) -> list[Holder]:
+        gone = register_service(change, ask.caller, row)
+        if is_all:
+            keep_checks(change, row, checks)
+        put_checks(change, ask.caller, checks)
+        return gone
+
+    note_displaced(ask, await ask.server.store.write(make))
     return Answer(b"")
 
 
 async def deregister(ask: Ask) -> Answer:
     """PUT /v1/agent/service/deregister/:id."""
-    name, service_id = _node(ask), ask.path["id"]
+    name, service_id = node_of(ask), ask.path["id"]
     if not await ask.server.store.write(lambda change: remove_service(change, ask.caller, name, service_id)):
         raise NotFound(f"{name} has no service with the ID {service_id!r}: give the ID, not the name")
     return Answer(b"")
@@ -57,13 +70,13 @@ async def deregister(ask: Ask) -> Answer:
 
 async def maintain(ask: Ask) -> Answer:
     """PUT /v1/agent/maintenance?enable=true&reason=…: the host takes no new work, or takes it again."""
-    name, (enable, reason) = _node(ask), parse_wish(ask.query)
+    name, (enable, reason) = node_of(ask), parse_wish(ask.query)
     ask.check(WriteNode(name))
     await ask.server.store.write(lambda change: put_maintenance(change, name, enable=enable, reason=reason))
     return Answer(b"")
 
 
-def _node(ask: Ask) -> str:
+def node_of(ask: Ask) -> str:
     """The host that the request is about: the token's own, or for one that belongs to no host the one in `?node=`.
 
     Raises:

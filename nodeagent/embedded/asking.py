@@ -13,6 +13,7 @@ import msgspec
 from nodeagent import limits
 from nodeagent.embedded.access import Act, Caller, check_access
 from nodeagent.embedded.authority import Realm
+from nodeagent.embedded.beats import Beats
 from nodeagent.embedded.body import parse_object
 from nodeagent.embedded.database import index_of, newest_index
 from nodeagent.embedded.pace import Pace
@@ -68,6 +69,7 @@ class Server:
     now: Callable[[], datetime]
     draw: Callable[[], float]
     pace: Pace = field(default_factory=Pace)
+    beats: Beats = field(default_factory=Beats)
     heard: dict[str, int] = field(default_factory=dict)
     """Accessor -> index of the roots that an agent has taken in: it asks for what is newer than that."""
 

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
-from nodeagent.embedded.answers import flat_json, health_json, node_json, service_json
+from nodeagent.embedded.answers import Json, flat_json, health_json, node_json, service_json
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
+from nodeagent.embedded.check import parse_told, take_checks
+from nodeagent.embedded.checks import check_json, put_checks, read_checks_for, read_checks_of, remove_check
 from nodeagent.embedded.claims import Holder, register_node, register_service, remove_service
 from nodeagent.embedded.database import Change, Stored
 from nodeagent.embedded.filters import CHECK, FLAT, HEALTH, NODE, SERVICE, chosen, on_nodes
@@ -30,24 +32,30 @@ from nodeagent.observe.log import open_log
 
 async def register(ask: Ask) -> Answer:
     """PUT /v1/catalog/register."""
-    asked = parse_registration(without_token(await ask.json(), ask.secret), ask.server.realm.datacenter)
-    if asked.node_row is not None or asked.service_row is None:
+    body, told = take_checks(without_token(await ask.json(), ask.secret))
+    asked = parse_registration(body, ask.server.realm.datacenter)
+    checks = parse_told(told, asked.node, asked.service_row.id if asked.service_row else "")
+    if asked.node_row is not None or (asked.service_row is None and not checks):
         ask.check(WriteNode(asked.node))
     if asked.service_row is not None:
         ask.check(RegisterService(asked.node, asked.service_row.name))
 
     def make(change: Change) -> list[Holder]:
         gone = [] if asked.node_row is None else register_node(change, ask.caller, asked.node_row)
-        return gone + ([] if asked.service_row is None else register_service(change, ask.caller, asked.service_row))
+        gone += [] if asked.service_row is None else register_service(change, ask.caller, asked.service_row)
+        put_checks(change, ask.caller, checks)
+        return gone
 
     note_displaced(ask, await ask.server.store.write(make))
     return Answer(body=True)
 
 
 async def deregister(ask: Ask) -> Answer:
-    """PUT /v1/catalog/deregister: a host with all its services, or one service."""
+    """PUT /v1/catalog/deregister: a host with all its services, or one service, or one check."""
     asked = parse_removal(without_token(await ask.json(), ask.secret), ask.server.realm.datacenter)
-    if asked.service_id:
+    if asked.check_id:
+        await ask.server.store.write(lambda change: remove_check(change, ask.caller, asked.node, asked.check_id))
+    elif asked.service_id:
         await ask.server.store.write(lambda change: remove_service(change, ask.caller, asked.node, asked.service_id))
     else:
         ask.check(WriteNode(asked.node))
@@ -87,24 +95,34 @@ async def service(ask: Ask) -> Watch:
 
 
 async def health(ask: Ask) -> Watch:
-    """GET /v1/health/service/:name. `?passing` leaves out the instances of hosts in maintenance."""
+    """GET /v1/health/service/:name. `?passing` leaves out what has a check that does not pass."""
     ask.check(ReadMesh())
     name, datacenter, choose, find = ask.path["name"], ask.server.realm.datacenter, await chosen(ask, HEALTH), _finder(ask)
     only_passing = "passing" in ask.query and ask.query["passing"] not in ("false", "0")
 
     def read(connection: sqlite3.Connection) -> Answer:
-        reasons = read_reasons(connection)
-        rows = [health_json(n, s, checks_json(n.value.name, reasons), datacenter) for n, s in find(connection)]
-        return Answer(choose([row for row in rows if not (only_passing and row["Checks"])]))
+        reasons, checks = read_reasons(connection), read_checks_for(connection, name)
+
+        def checks_at(host: str, instance: str) -> list[Json]:
+            own = [*checks.get((host, ""), ()), *checks.get((host, instance), ())]
+            return checks_json(host, reasons) + [check_json(each) for each in own]
+
+        rows = [health_json(n, s, checks_at(n.value.name, s.value.id), datacenter) for n, s in find(connection)]
+        return Answer(choose([row for row in rows if not only_passing or _is_passing(row)]))
 
     return watch((service_topic(name),), read, is_list=True)
 
 
 async def health_of_node(ask: Ask) -> Watch:
-    """GET /v1/health/node/:node: the host's checks, of which there is one at most."""
+    """GET /v1/health/node/:node: the checks of the host and of what runs there."""
     ask.check(ReadMesh())
     name, choose = ask.path["node"], await chosen(ask, CHECK)
-    return watch((node_topic(name),), lambda c: Answer(choose(checks_json(name, read_reasons(c)))), is_list=True)
+
+    def read(connection: sqlite3.Connection) -> Answer:
+        rows = checks_json(name, read_reasons(connection)) + [check_json(each) for each in read_checks_of(connection, name)]
+        return Answer(choose(rows))
+
+    return watch((node_topic(name),), read, is_list=True)
 
 
 async def node(ask: Ask) -> Watch:
@@ -150,6 +168,10 @@ def note_displaced(ask: Ask, gone: list[Holder]) -> None:
     """Says whose claims had to go: a mistake of the operator's, or an intruder's host."""
     for holder in gone:
         open_log().warning("claim_displaced", by=ask.caller.node, accessor=ask.caller.accessor, claim=str(holder))
+
+
+def _is_passing(row: Json) -> bool:
+    return all(check["Status"] == "passing" for check in row["Checks"])
 
 
 def _finder(ask: Ask) -> Callable[[sqlite3.Connection], list[tuple[Stored[NodeRow], Stored[ServiceRow]]]]:

@@ -35,7 +35,7 @@ def register_node(change: Change, caller: Caller, row: NodeRow) -> list[Holder]:
         Forbidden: an address is not the caller's to claim, or another has it by a title as good.
         TooLarge: the row or the table is too large.
     """
-    caller = _as_stored(change, caller)
+    caller = as_stored(change, caller)
     titles = {ip: title_of(caller, ip, is_host=True) for ip in sorted(row.ips())}
     gone = [holder for ip, title in titles.items() for holder in _settle(change, caller, row.name, ip, title)]
     put_node(change, row)
@@ -52,7 +52,7 @@ def register_service(change: Change, caller: Caller, row: ServiceRow) -> list[Ho
         Forbidden, TooLarge: as `register_node`; or its ID is another's.
         BadRequest: its host is not registered.
     """
-    caller = _as_stored(change, caller)
+    caller = as_stored(change, caller)
     known = read_service(change.connection, row.node, row.id)
     if known is not None and known.value.name != row.name:  # its ID would become another's
         check_access(caller, RemoveService(row.node, known.value.name))
@@ -84,6 +84,21 @@ def holders_of(connection: sqlite3.Connection, ip: str, besides: str) -> list[Ho
     return [Holder(*row) for row in connection.execute(sql, (ip, besides))]
 
 
+def ips_of(connection: sqlite3.Connection, node: str) -> set[str]:
+    """Every address that the host, or an instance on it, has."""
+    return {ip for (ip,) in connection.execute("SELECT ip FROM addresses WHERE node = ?", (node,))}
+
+
+def as_stored(change: Change, caller: Caller) -> Caller:
+    """The caller as the database has it now: an earlier write may have fixed its addresses, or revoked it."""
+    if caller.kind == "management":
+        return caller
+    stored = read_token(change.connection, caller.accessor)
+    if stored is None:
+        raise Forbidden("the token is unknown or was revoked")
+    return stored.caller
+
+
 def _settle(change: Change, caller: Caller, node: str, ip: str, title: int) -> list[Holder]:
     """Takes the address from those with a weaker title.
 
@@ -106,16 +121,6 @@ def _settle(change: Change, caller: Caller, node: str, ip: str, title: int) -> l
         else:
             delete_node(change, holder.node)
     return weaker
-
-
-def _as_stored(change: Change, caller: Caller) -> Caller:
-    """The caller as the database has it now: an earlier write may have fixed its addresses, or revoked it."""
-    if caller.kind == "management":
-        return caller
-    stored = read_token(change.connection, caller.accessor)
-    if stored is None:
-        raise Forbidden("the token is unknown or was revoked")
-    return stored.caller
 
 
 def _titles(connection: sqlite3.Connection, node: str, service: str = "") -> dict[str, int]:

@@ -51,9 +51,17 @@ CREATE TABLE revoked (tag TEXT PRIMARY KEY, accessor TEXT NOT NULL, node TEXT NO
 """
 _STEPS = {0: _SCHEMA + _SINCE_2, 2: _SINCE_2}
 """What brings a file of a version up to date."""
-_ALWAYS = """CREATE TABLE IF NOT EXISTS maintenance (node TEXT PRIMARY KEY REFERENCES nodes (name) ON DELETE CASCADE,
-    reason TEXT NOT NULL) STRICT, WITHOUT ROWID"""
-"""What a file of any version may be given: a program that does not know it goes on beside it."""
+_ALWAYS = {
+    "maintenance": """CREATE TABLE IF NOT EXISTS maintenance (node TEXT PRIMARY KEY REFERENCES nodes (name) ON DELETE CASCADE,
+        reason TEXT NOT NULL) STRICT, WITHOUT ROWID""",
+    "checks": """CREATE TABLE IF NOT EXISTS checks (node TEXT NOT NULL REFERENCES nodes (name) ON DELETE CASCADE, id TEXT NOT NULL,
+        service TEXT, body BLOB NOT NULL, ttl_s REAL NOT NULL, status TEXT NOT NULL, output TEXT NOT NULL,
+        create_index INTEGER NOT NULL, modify_index INTEGER NOT NULL, PRIMARY KEY (node, id),
+        FOREIGN KEY (node, service) REFERENCES services (node, id) ON DELETE CASCADE) STRICT, WITHOUT ROWID""",
+    "checks_by_service": "CREATE INDEX IF NOT EXISTS checks_by_service ON checks (node, service)",
+    "checks_by_ttl": "CREATE INDEX IF NOT EXISTS checks_by_ttl ON checks (node) WHERE ttl_s > 0 AND status != 'critical'",
+}
+"""What a file of any version may be given, by name: a program that does not know it goes on beside it."""
 
 
 EVERYTHING = "everything"
@@ -123,7 +131,7 @@ def open_database(path: Path, *, create: bool = False) -> sqlite3.Connection:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        is_whole = bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'maintenance'").fetchone())
+        is_whole = _ALWAYS.keys() <= {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     except sqlite3.Error as error:
         raise CatalogError(f"{path}: cannot be opened as a catalog: {error}") from error
     if create and (version in _STEPS or (version == SCHEMA_VERSION and not is_whole)):
@@ -206,7 +214,8 @@ def _bring_up_to_date(change: Change) -> None:
     version = change.connection.execute("PRAGMA user_version").fetchone()[0]
     for statement in _STEPS.get(version, "").split(";")[:-1]:
         change.connection.execute(statement)
-    change.connection.execute(_ALWAYS)
+    for statement in _ALWAYS.values():
+        change.connection.execute(statement)
     change.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

@@ -32,7 +32,7 @@ FLAT: Fields = {
 }  # fmt: skip
 CHECK: Fields = {
     "Node": "text", "CheckID": "text", "Name": "text", "Status": "text", "Notes": "text", "Output": "text", "ServiceID": "text",
-    "ServiceName": "text", "ServiceTags": "texts",
+    "ServiceName": "text", "ServiceTags": "texts", "Type": "text",
 }  # fmt: skip
 HEALTH: Fields = {"Node": NODE, "Service": SERVICE, "Checks": Rows(CHECK)}
 INTENTION: Fields = {

@@ -63,6 +63,6 @@ def checks_json(node: str, reasons: Mapping[str, str]) -> list[dict[str, Any]]:
         {
             "Node": node, "CheckID": CHECK_ID, "Name": "Node Maintenance Mode", "Status": "critical",
             "Notes": reasons[node] or "Maintenance mode is enabled for this node", "Output": "", "ServiceID": "", "ServiceName": "",
-            "ServiceTags": [],
+            "ServiceTags": [], "Type": "maintenance",
         }
     ]  # fmt: skip

@@ -29,7 +29,7 @@ _SERVICE_UNSUPPORTED = (
     "Check", "Checks", "Kind", "Proxy", "Connect", "EnableTagOverride", "Locality", "Namespace", "Partition",
     "SocketPath", "Ports", "PeerName",
 )  # fmt: skip
-_NODE_UNSUPPORTED = ("Check", "Checks", "Namespace", "Partition", "PeerName", "Locality")
+_NODE_UNSUPPORTED = ("Namespace", "Partition", "PeerName", "Locality")
 
 
 class TaggedAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
@@ -88,11 +88,12 @@ class Registered(msgspec.Struct, frozen=True):
     service_row: ServiceRow | None
 
 
-class Removal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"node": "Node", "service_id": "ServiceID", "datacenter": "Datacenter"}):  # fmt: skip
-    """What one `/v1/catalog/deregister` asks for: a host, or one service of it."""
+class Removal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"node": "Node", "service_id": "ServiceID", "check_id": "CheckID", "datacenter": "Datacenter"}):  # fmt: skip
+    """What one `/v1/catalog/deregister` asks for: a host, or one service or check of it."""
 
     node: HostName
     service_id: str = ""
+    check_id: str = ""
     datacenter: str = ""
 
 
@@ -132,7 +133,7 @@ def parse_agent_service(body: dict[str, Any], node: str) -> ServiceRow:
 
     Raises:
         BadRequest: not a valid service.
-        Missing: asks for what this catalog has not, such as checks.
+        Missing: asks for what this catalog has not, such as a sidecar.
     """
     asked = shaped(body, _AgentService, _SERVICE_UNSUPPORTED)
     return _service_row(asked, asked.name, node, "")
@@ -143,7 +144,7 @@ def parse_registration(body: dict[str, Any], datacenter: str) -> Registered:
 
     Raises:
         BadRequest: not a valid registration, or for another datacenter.
-        Missing: asks for what this catalog has not, such as checks.
+        Missing: asks for what this catalog has not, such as a sidecar.
     """
     asked = shaped(body, _Register, _NODE_UNSUPPORTED)
     check_datacenter(asked.datacenter, datacenter)
@@ -160,7 +161,7 @@ def parse_removal(body: dict[str, Any], datacenter: str) -> Removal:
     Raises:
         BadRequest, Missing: as above.
     """
-    asked = shaped(body, Removal, ("CheckID", "Namespace", "Partition"))
+    asked = shaped(body, Removal, ("Namespace", "Partition"))
     check_datacenter(asked.datacenter, datacenter)
     return asked
 

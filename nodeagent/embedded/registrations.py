@@ -17,6 +17,8 @@ R = TypeVar("R", NodeRow, ServiceRow)
 NODES = "nodes"
 SERVICES = "services"
 """Topic of the list of names and tags: not of addresses."""
+CHECKS = "checks"
+"""Topic of everybody's checks."""
 
 
 def node_topic(node: str) -> str:
@@ -84,6 +86,7 @@ def delete_node(change: Change, node: str) -> bool:
     if read_node(change.connection, node) is None:
         return False
     services = {stored.value.name for stored in read_services_of(change.connection, node)}
+    _end_checks(change, "node = ?", node)
     change.connection.execute("DELETE FROM nodes WHERE name = ?", (node,))
     change.touch(NODES)
     change.end(node_topic(node))
@@ -99,6 +102,7 @@ def delete_service(change: Change, node: str, service_id: str) -> bool:
     known = read_service(change.connection, node, service_id)
     if known is None:
         return False
+    _end_checks(change, "node = ? AND service = ?", node, service_id)
     change.connection.execute("DELETE FROM services WHERE node = ? AND id = ?", (node, service_id))
     change.connection.execute("DELETE FROM addresses WHERE node = ? AND service = ?", (node, service_id))
     change.touch(node_topic(node), SERVICES)
@@ -165,6 +169,11 @@ def _check_share(change: Change, node: str) -> None:
     count = change.connection.execute("SELECT count(*) FROM services WHERE node = ?", (node,)).fetchone()[0]
     if count >= limits.CATALOG_SERVICES_PER_HOST:
         raise TooLarge(f"{node} has {count} services registered, which is the limit for one host")
+
+
+def _end_checks(change: Change, which: str, *values: str) -> None:
+    if change.connection.execute(f"DELETE FROM checks WHERE {which}", values).rowcount:  # noqa: S608 - our own words
+        change.touch(CHECKS)
 
 
 def _end_or_touch(change: Change, service: str) -> None:

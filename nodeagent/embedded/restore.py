@@ -15,10 +15,10 @@ from nodeagent.embedded.archive import About
 from nodeagent.embedded.database import EVERYTHING, Change, commit
 from nodeagent.errors import CatalogError
 
-_DATA = ("nodes", "addresses", "services", "maintenance", "entries", "kv")
+_DATA = ("nodes", "addresses", "services", "maintenance", "checks", "entries", "kv")
 """In an order in which rows find what they refer to."""
 _TRUST = ("state", "tokens", "roots", "tls_root", "certified", "revoked")
-_MARKED = ("nodes", "services", "entries", "kv")
+_MARKED = ("nodes", "services", "checks", "entries", "kv")
 
 
 def is_whole(connection: sqlite3.Connection, about: About) -> bool:

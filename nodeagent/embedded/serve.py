@@ -23,6 +23,7 @@ from nodeagent import limits
 from nodeagent.embedded.app import build_runner
 from nodeagent.embedded.asking import Server
 from nodeagent.embedded.authority import Realm, read_listener_root
+from nodeagent.embedded.beats import expire
 from nodeagent.embedded.datadir import DATABASE, MANAGEMENT_TOKEN, TLS_CA, lock_data, prepare_data
 from nodeagent.embedded.store import Store
 from nodeagent.embedded.tls import FileTls, OwnTls, ServerTls
@@ -105,10 +106,11 @@ async def _serve(
     await runner.setup()
     try:
         await web.SockSite(runner, listener, ssl_context=tls.context if tls else None).start()
-        hearing = asyncio.create_task(store.hear_others())
+        beside = [asyncio.create_task(store.hear_others()), asyncio.create_task(expire(store, server.beats))]
         announce(_ready_line(options, realm, address))
         await _until_stopped(stop, tls)
-        hearing.cancel()
+        for task in beside:
+            task.cancel()
         store.watchers.close()
     finally:
         await runner.cleanup()

@@ -70,6 +70,9 @@ ROWS = {
     "/v1/agent/services": filters.SERVICE,
     "/v1/health/service/{name}": filters.HEALTH,
     "/v1/health/node/{node}": filters.CHECK,
+    "/v1/health/checks/{name}": filters.CHECK,
+    "/v1/health/state/{state}": filters.CHECK,
+    "/v1/agent/checks": filters.CHECK,
     "/v1/connect/intentions": filters.INTENTION,
 }
 

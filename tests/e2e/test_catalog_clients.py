@@ -41,6 +41,23 @@ def host(running, root):
     return client_of(running, token_command(running.data, "create", "--node", "host1", "--any-service"))
 
 
+def test_checks(host):
+    assert host.agent.service.register("beating", port=81, check=consul.Check.ttl("1h"))
+    assert host.agent.check.register("port", check=consul.Check.tcp("127.0.0.1", 81, "10s", timeout="1s"), service_id="beating")
+    assert host.agent.check.ttl_pass("service:beating", "all is well")
+    found = host.agent.checks()
+    assert {key: found[key]["Status"] for key in ("service:beating", "port")} == {"service:beating": "passing", "port": "critical"}
+    ((row,),) = host.health.service("beating")[1:]
+    assert {check["CheckID"] for check in row["Checks"]} == {"service:beating", "port"}
+    assert host.health.service("beating", passing=True)[1] == []
+    assert host.agent.check.ttl_warn("service:beating")
+    assert [check["CheckID"] for check in host.health.state("warning")[1]] == ["service:beating"]
+    assert host.agent.check.ttl_fail("service:beating")
+    assert host.agent.check.deregister("port")
+    assert [check["CheckID"] for check in host.health.checks("beating")[1]] == ["service:beating"]
+    assert host.agent.service.deregister("beating")
+
+
 def test_catalog(root):
     service = {"service": "db", "id": "db1", "port": 5432, "tags": ["primary", "ssd"], "meta": {"zone": "a"}}
     assert root.catalog.register("host2", "10.0.0.2", service)
@@ -187,6 +204,6 @@ def test_the_npm_client_works_unchanged(running, root):
     assert (leader, said.pop("peers")) == (running.client().address, [leader])
     assert "npm1" in said.pop("agent")
     assert said == {
-        "services": ["v1"], "nodes": [["host1", 80]], "health": 1, "value": "1", "keys": ["npm/a"], "cas": False,
+        "services": ["v1"], "nodes": [["host1", 80]], "health": 1, "checks": [["npm1", "passing"]], "value": "1", "keys": ["npm/a"], "cas": False,
         "watched": ["1", "2"], "deleted": True, "gone": 0,
     }  # fmt: skip

@@ -37,6 +37,9 @@ async function main() {
   answers.services = (await operator.catalog.service.list()).npm;
   answers.nodes = (await operator.catalog.service.nodes("npm")).map((row) => [row.Node, row.ServicePort]);
   answers.health = (await host1.health.service({ service: "npm", passing: true, filter: 'Service.Meta.team == "a"' })).length;
+  await host1.agent.check.register({ name: "beat", id: "beat", serviceid: "npm1", ttl: "1h" });
+  await host1.agent.check.pass("beat");
+  answers.checks = Object.values(await host1.agent.check.list()).map((row) => [row.ServiceID, row.Status]);
   await operator.kv.set("npm/a", "1");
   answers.value = (await operator.kv.get("npm/a")).Value;
   answers.keys = await operator.kv.keys("npm");
@@ -50,7 +53,7 @@ async function main() {
   answers.gone = (await operator.catalog.service.nodes("npm")).length;
   answers.event = await refused(() => operator.event.fire("deploy"));
   answers.session = await refused(() => operator.session.create());
-  answers.check = await refused(() => host1.agent.check.register({ name: "x", ttl: "10s" }));
+  answers.check = await refused(() => host1.agent.check.register({ name: "x", script: "/bin/true", interval: "10s" }));
   answers.stranger = await refused(() => host1.kv.set("npm/a", "1"));
   console.log(JSON.stringify(answers));
 }

@@ -34,9 +34,10 @@ def test_a_name_that_the_token_has_not_is_refused_naming_both(filled):
     filled.call(agent_api.register, LAB, {"Name": "payments"})
 
 
-def test_checks_are_refused_aloud(filled):
-    with pytest.raises(Missing, match="Checks is not implemented"):
-        filled.call(agent_api.register, HOST1, {"Name": "web", "Checks": [{"TTL": "1s"}]})
+def test_a_kind_of_check_that_is_not_there_is_refused_aloud_and_nothing_is_registered(filled):
+    with pytest.raises(Missing, match=r"Check\.Args is not implemented"):
+        filled.call(agent_api.register, HOST1, {"Name": "shop", "Checks": [{"Args": ["/bin/true"], "Interval": "1s"}]})
+    assert filled.call(catalog_api.health, name="shop") == []
 
 
 def test_a_host_that_is_not_there_yet_is_said(desk):

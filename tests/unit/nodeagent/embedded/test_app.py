@@ -76,8 +76,8 @@ def test_a_bearer_token_is_a_token(desk):
 @pytest.mark.parametrize(
     ("method", "path", "status", "sentence"),
     [
-        ("GET", "/v1/agent/checks", 501, "GET /v1/agent/checks is not implemented"),
-        ("PUT", "/v1/agent/check/register", 501, "PUT /v1/agent/check/register is not implemented"),
+        ("GET", "/v1/agent/members", 501, "GET /v1/agent/members is not implemented"),
+        ("PUT", "/v1/agent/join/10.0.0.1", 501, "PUT /v1/agent/join/10.0.0.1 is not implemented"),
         ("POST", "/v1/catalog/nodes", 501, "POST /v1/catalog/nodes is not implemented"),
         ("GET", "/ui/", 404, "below /v1/"),
         ("GET", "/v1/catalog/services?filter=x", 501, "?filter="),

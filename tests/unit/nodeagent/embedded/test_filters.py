@@ -117,4 +117,4 @@ def test_every_field_of_an_answer_can_be_named(filled):
 
 
 def test_what_takes_a_filter_is_in_the_table_of_routes():
-    assert sum("filter" in route.params for route in ROUTES) == 8
+    assert sum("filter" in route.params for route in ROUTES) == 11

@@ -89,8 +89,6 @@ def test_a_bad_registration_is_refused_with_its_key(body, sentence):
 @pytest.mark.parametrize(
     "body",
     [
-        NODE | {"Check": {"CheckID": "x"}},
-        NODE | {"Checks": [{}]},
         NODE | {"Service": {"Service": "web", "Proxy": {"x": 1}}},
         NODE | {"Service": {"Service": "web", "Kind": "connect-proxy"}},
         NODE | {"Service": {"Service": "web", "Connect": {"Native": True}}},
@@ -107,11 +105,10 @@ def test_an_agents_service_with_checks_is_refused_aloud():
         parse_agent_service({"Name": "web", "Check": {"TTL": "3s"}}, "host1")
 
 
-def test_removal_is_of_a_host_or_of_one_service():
+def test_removal_is_of_a_host_or_of_one_service_or_check():
     assert parse_removal({"Node": "host1"}, "dc1").service_id == ""
     assert parse_removal({"Node": "host1", "ServiceID": "web"}, "dc1").service_id == "web"
-    with pytest.raises(Missing, match="CheckID"):
-        parse_removal({"Node": "host1", "CheckID": "c"}, "dc1")
+    assert parse_removal({"Node": "host1", "CheckID": "c"}, "dc1").check_id == "c"
 
 
 def test_another_datacenter_is_refused():

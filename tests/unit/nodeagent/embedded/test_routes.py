@@ -28,7 +28,7 @@ def test_every_handler_says_its_path():
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if set(WAIT) <= set(route.params)], ids=lambda route: route.path)
 def test_whatever_may_be_long_is_read_beside_the_loop(desk, route):
-    names = {"name": "web", "node": "host1", "kind": "service-defaults", "key": "nodeagent/x"}
-    query = {"by": "source", "name": "web", "source": "a", "destination": "b", "recurse": ""}
+    names = {"name": "web", "node": "host1", "kind": "service-defaults", "key": "nodeagent/x", "state": "any"}
+    query = {"by": "source", "name": "web", "source": "a", "destination": "b", "recurse": "", "node": "host1"}
     wanted = asyncio.run(route.handler(desk.ask(query=query, **names)))
     assert wanted.is_list is (route.path not in OF_ONE_THING)

@@ -1,0 +1,69 @@
+"""What the agent of a host is to look at for the catalog, and what a look says of how it is: pure."""
+
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from nodeagent import limits
+from nodeagent.errors import CatalogError
+
+Status = Literal["passing", "warning", "critical"]
+
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=limits.CHECK_INTERVAL_MAX_S)]
+
+
+class Duty(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
+    """One check that the agent of its host looks at."""
+
+    check_id: str = msgspec.field(name="CheckID")
+    type: Literal["tcp", "http"]
+    target: str
+    """Of tcp: `10.0.0.1:80`; of http: the URL."""
+    method: Literal["GET", "HEAD"] = "GET"
+    header: dict[str, tuple[str, ...]] = {}
+    interval_s: _Seconds
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=limits.CHECK_TIMEOUT_MAX_S)]
+    tls_skip_verify: bool = msgspec.field(name="TLSSkipVerify", default=False)
+    success_before_passing: int = 0
+    failures_before_critical: int = 0
+    status: Status = "critical"
+    """As the catalog has it."""
+
+
+class Look(NamedTuple):
+    """What one look found."""
+
+    status: Status
+    output: str
+
+
+class Verdict(NamedTuple):
+    """How a check is, after all looks so far."""
+
+    status: Status
+    streak: int = 0
+    """How many looks in a row said the same: well, or not."""
+    is_well: bool = False
+    """What they said."""
+
+
+def parse_duties(body: bytes) -> tuple[Duty, ...]:
+    """The checks of `/v1/nodeagent/checks`.
+
+    Raises:
+        CatalogError: not such an answer.
+    """
+    try:
+        return tuple(msgspec.json.decode(body, type=list[Duty]))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CatalogError(f"/v1/nodeagent/checks: {error}") from error
+
+
+def judge(before: Verdict, look: Look, duty: Duty) -> Verdict:
+    """How the check is after one more look. As with Consul a change waits for so many looks in a row as were asked for."""
+    is_well = look.status != "critical"
+    streak = before.streak + 1 if is_well == before.is_well else 1
+    needed = duty.success_before_passing if is_well else duty.failures_before_critical
+    was_well = before.status != "critical"
+    is_settled = streak >= needed or was_well == is_well
+    return Verdict(look.status if is_settled else before.status, streak, is_well)

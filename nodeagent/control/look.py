@@ -1,0 +1,104 @@
+"""One look at an application of this host: does it take a connection, does it answer well."""
+
+import asyncio
+import ipaddress
+import socket
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from nodeagent import limits
+from nodeagent.catalog.duties import Duty, Look, Status
+from nodeagent.model.address import parse_address
+
+_LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+_WELL, _TOO_MANY = range(200, 300), 429
+
+
+class _Here(AbstractResolver):
+    """The one name that is this host for everybody; no other is looked up."""
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+        """Both loopback addresses of `localhost`."""
+        if host != "localhost":
+            raise OSError(f"{host} is not this host")
+        return [
+            ResolveResult(hostname=host, host=ip, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST)
+            for kind, ip in _LOOPBACK.items()
+            if family in (socket.AF_UNSPEC, kind)
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class Looker:
+    """Looks at applications. Owned by who runs the checks; `close` gives its connections back."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def look(self, duty: Duty) -> Look:
+        """How it is now; every failure is one, and says why."""
+        try:
+            async with asyncio.timeout(duty.timeout_s):
+                return await (self._look_at_port(duty) if duty.type == "tcp" else self._look_at_page(duty))
+        except TimeoutError:
+            return Look("critical", f"{duty.type} {duty.target}: no answer within {duty.timeout_s:g} s")
+        except (OSError, aiohttp.ClientError, ValueError) as error:
+            return Look("critical", f"{duty.type} {duty.target}: {error or type(error).__name__}")
+
+    async def close(self) -> None:
+        """Ends its connections."""
+        if self._session:
+            await self._session.close()
+
+    async def _look_at_port(self, duty: Duty) -> Look:
+        host, _, port = duty.target.rpartition(":")
+        error: OSError | None = None
+        for ip in _LOOPBACK.values() if host == "localhost" else (str(parse_address(duty.target).ip),):
+            try:
+                _check_here(ip)
+                _, writer = await asyncio.open_connection(ip, int(port))
+            except OSError as failure:
+                error = error or failure
+                continue
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            return Look("passing", f"TCP connect {duty.target}: Success")
+        raise error or OSError("nothing to connect to")
+
+    async def _look_at_page(self, duty: Duty) -> Look:
+        session = self._session = self._session or _open_session()
+        host = urlsplit(duty.target).hostname or ""
+        if host != "localhost":
+            _check_here(host)
+        headers = [(name, value) for name, values in duty.header.items() for value in values]
+        async with session.request(
+            duty.method, duty.target, headers=headers, allow_redirects=False, ssl=not duty.tls_skip_verify
+        ) as response:  # fmt: skip
+            said = (await response.content.read(limits.CHECK_OUTPUT_CHARS)).decode("utf-8", "replace")
+            output = f"HTTP {duty.method} {duty.target}: {response.status} {response.reason} Output: {said}"
+        status: Status = "passing" if response.status in _WELL else "warning" if response.status == _TOO_MANY else "critical"
+        return Look(status, output[: limits.CHECK_OUTPUT_CHARS])
+
+
+def _open_session() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=limits.CHECK_LOOKS, force_close=True, resolver=_Here(), use_dns_cache=False)
+    timeout = aiohttp.ClientTimeout(total=None)
+    return aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+
+
+def _check_here(ip: str) -> None:
+    """Nothing, where `ip` is this host: what somebody registered must not make this agent call others.
+
+    Raises:
+        OSError: it is not, as nothing can be bound there.
+    """
+    address = ipaddress.ip_address(ip)
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.bind((ip, 0))

@@ -1,0 +1,57 @@
+"""What an agent is to look at, and what looks say."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.catalog.duties import Duty, Look, Verdict, judge, parse_duties
+from nodeagent.errors import CatalogError
+
+ROW = b'{"CheckID":"c","Type":"tcp","Target":"127.0.0.1:80","IntervalS":10.0,"TimeoutS":1.5,"TLSSkipVerify":true,"New":1}'
+WELL, ILL, SLOW = Look("passing", ""), Look("critical", ""), Look("warning", "")
+
+
+def duty(passes=0, fails=0):
+    return Duty(
+        check_id="c", type="tcp", target="127.0.0.1:80", interval_s=1.0, timeout_s=1.0, success_before_passing=passes,
+        failures_before_critical=fails,
+    )  # fmt: skip
+
+
+def played(start, looks, **asked):
+    verdict, statuses = Verdict(start), []
+    for look in looks:
+        verdict = judge(verdict, look, duty(**asked))
+        statuses.append(verdict.status)
+    return statuses
+
+
+def test_duties_are_read_and_what_is_new_is_let_by():
+    (found,) = parse_duties(b"[" + ROW + b"]")
+    assert (found.check_id, found.target, found.interval_s, found.timeout_s, found.tls_skip_verify) == ("c", "127.0.0.1:80", 10.0, 1.5, True)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"{}", b"[{}]", b"\xff", b"[" * 10_000, b"[" + ROW.replace(b"10.0", b"0") + b"]", b"[" + ROW.replace(b"tcp", b"exec") + b"]"]
+)
+def test_an_answer_that_is_none_is_refused(body):
+    with pytest.raises(CatalogError, match="/v1/nodeagent/checks"):
+        parse_duties(body)
+
+
+def test_the_first_look_decides_where_nothing_else_is_asked():
+    assert played("critical", [WELL, ILL, SLOW, WELL]) == ["passing", "critical", "warning", "passing"]
+
+
+def test_a_change_waits_for_so_many_looks_in_a_row():
+    assert played("passing", [ILL, ILL, WELL, ILL, ILL, ILL], fails=3) == ["passing"] * 5 + ["critical"]
+    assert played("critical", [WELL, ILL, WELL, SLOW, WELL], passes=2) == ["critical"] * 3 + ["warning", "passing"]
+    assert played("passing", [ILL, SLOW], fails=2) == ["passing", "warning"], "a warning is no failure, and is shown at once"
+
+
+@given(st.lists(st.sampled_from([WELL, ILL, SLOW])), st.integers(0, 5), st.integers(0, 5))
+def test_the_last_looks_alike_decide(looks, passes, fails):
+    statuses = played("critical", [*looks, *[ILL] * max(fails, 1)], passes=passes, fails=fails)
+    assert statuses[-1] == "critical"
+    statuses = played("critical", [*looks, *[WELL] * max(passes, 1)], passes=passes, fails=fails)
+    assert statuses[-1] == "passing"

@@ -1,0 +1,190 @@
+"""What an agent looks at for the catalog, against a catalog that says what a test wants."""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from nodeagent import limits
+from nodeagent.catalog.duties import Look
+from nodeagent.config import CatalogTable
+from nodeagent.control.checks import DUTIES, Checks
+from nodeagent.control.consul import Catalog
+from nodeagent.control.look import Looker
+from nodeagent.observe.metrics import Metrics
+from tests.support.loop import run, until
+from tests.support.scripted_catalog import ScriptedCatalog
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(limits, "CHECK_INTERVAL_MIN_S", 0.0)
+    monkeypatch.setattr(limits, "CHECKS_UNSERVED_S", 0.01)
+
+
+class Scene:
+    """A catalog, the checks of an agent, and a port that can be closed and opened."""
+
+    def __init__(self, peer):
+        self.peer = peer
+        clock = itertools.count(1.0)
+        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), lambda: next(clock))
+        self.checks = Checks(self.catalog, Metrics("1"), lambda: 0.0)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+
+    def open(self):
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+
+    def ask(self, *check_ids, **more):
+        row = {"Type": "tcp", "Target": f"127.0.0.1:{self.port}", "IntervalS": 0.02, "TimeoutS": 1.0, "Status": "critical", **more}
+        self.peer.set(DUTIES, [{"CheckID": check_id, **row} for check_id in check_ids])
+
+    def told(self):
+        return [(path.rpartition("/")[2], body["Status"]) for path, body in self.peer.written if "/check/update/" in path]
+
+
+def played(script):
+    """Runs `script(scene)` with checks running."""
+
+    async def scene():
+        async with ScriptedCatalog() as peer:
+            playing = Scene(peer)
+            async with playing.catalog:
+                task = asyncio.create_task(playing.checks.run())
+                try:
+                    await script(playing)
+                finally:
+                    playing.listener.close()
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+
+    run(scene)
+
+
+def test_what_changed_is_told_and_nothing_else():
+    async def script(scene):
+        scene.ask("c")
+        await until(lambda: scene.told() == [("c", "passing")], "open")
+        scene.listener.close()
+        await until(lambda: scene.told() == [("c", "passing"), ("c", "critical")], "closed")
+        scene.open()
+        await until(lambda: len(scene.told()) == 3, "open again")
+        scene.ask("c", Status="passing")
+        await asyncio.sleep(0.3)
+        assert scene.told()[2:] == [("c", "passing")], "the same again is not told"
+
+    played(script)
+
+
+def test_what_the_catalog_has_forgotten_is_told_again():
+    async def script(scene):
+        scene.ask("c")
+        await until(scene.told, "told")
+        scene.ask("c", Status="passing")
+        await asyncio.sleep(0.1)
+        before = len(scene.told())
+        scene.ask("c", Status="critical")
+        await until(lambda: len(scene.told()) > before, "told again")
+        assert scene.told()[-1] == ("c", "passing")
+
+    played(script)
+
+
+def test_a_word_that_did_not_arrive_is_said_with_the_next_look():
+    async def script(scene):
+        refusals = [500, 500]
+        scene.peer.scripts["/v1/agent/check/update/c"] = lambda _: web.Response(status=refusals.pop()) if refusals else None
+        scene.ask("c")
+        with capture_logs() as logs:
+            await until(lambda: scene.told() == [("c", "passing")], "told at last")
+        assert [entry["event"] for entry in logs].count("check_not_told") == 2
+
+    played(script)
+
+
+def test_checks_come_and_go_and_change():
+    async def script(scene):
+        scene.ask("a", "b")
+        await until(lambda: {"a", "b"} == {name for name, _ in scene.told()}, "both")
+        scene.ask("b", FailuresBeforeCritical=1000, Status="passing")
+        await until(lambda: set(scene.checks._tasks) == {"b"}, "a is gone")
+        scene.listener.close()
+        await asyncio.sleep(0.2)
+        assert scene.told()[-1][1] == "passing", "a thousand failures in a row are not yet there"
+        scene.ask()
+        await until(lambda: not scene.checks._tasks, "none is left")
+
+    played(script)
+
+
+def test_a_catalog_without_checks_for_agents_is_asked_seldom_and_is_no_complaint(monkeypatch):
+    monkeypatch.setattr(limits, "CHECKS_UNSERVED_S", 3600.0)
+
+    async def script(scene):
+        await asyncio.sleep(1.5)
+        assert [path for _, path, _ in scene.peer.asked].count(DUTIES) == 1
+        assert scene.checks.complaint == ""
+
+    played(script)
+
+
+def test_a_catalog_that_is_replaced_by_one_that_has_them_is_heard():
+    async def script(scene):
+        await until(lambda: [path for _, path, _ in scene.peer.asked].count(DUTIES) > 1, "asked again")
+        scene.ask("c")
+        await until(lambda: scene.told() == [("c", "passing")], "told")
+
+    played(script)
+
+
+def test_garbage_is_a_complaint_and_what_was_known_goes_on():
+    async def script(scene):
+        scene.ask("c")
+        await until(scene.told, "told")
+        scene.peer.set(DUTIES, [{"CheckID": "c", "Type": "exec"}])
+        await until(lambda: DUTIES in scene.checks.complaint, "a complaint")
+        scene.listener.close()
+        await until(lambda: scene.told()[-1] == ("c", "critical"), "still looked at")
+
+    played(script)
+
+
+def test_applications_that_hang_hold_the_share_of_looks_and_no_more(monkeypatch):
+    monkeypatch.setattr(limits, "CHECK_LOOKS", 2)
+    monkeypatch.setattr(limits, "CHECK_SPREAD_S", 0.0)
+    most, now = 0, 0
+
+    async def look(_looker, _duty):
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+        return Look("passing", "")
+
+    async def script(scene):
+        scene.ask(*"abcdef")
+        await until(lambda: {name for name, _ in scene.told()} == {*"abcdef"}, "all have had their turn")
+        assert most == 2
+
+    monkeypatch.setattr(Looker, "look", look)
+    played(script)
+
+
+def test_an_agent_that_starts_spreads_its_looks(monkeypatch):
+    monkeypatch.setattr(limits, "CHECK_SPREAD_S", 3600.0)
+
+    async def script(scene):
+        scene.checks._draw = lambda: 0.5
+        scene.ask("c", IntervalS=7200.0)
+        await until(lambda: scene.checks._tasks, "begun")
+        await asyncio.sleep(0.2)
+        assert scene.told() == []
+
+    played(script)

@@ -1,0 +1,108 @@
+"""Looks at applications on loopback."""
+
+import asyncio
+import socket
+
+import pytest
+from aiohttp import web
+
+from nodeagent import limits
+from nodeagent.catalog.duties import Duty
+from nodeagent.control.look import Looker
+from tests.support.loop import run
+
+
+def duty(target, kind="http", **more):
+    return Duty(check_id="c", type=kind, target=target, interval_s=1.0, timeout_s=more.pop("timeout_s", 5.0), **more)
+
+
+def looked(*asked, handler=None):
+    """What looks at `http://127.0.0.1:PORT` find; `{port}` in a target stands for it."""
+
+    async def answer(request):
+        return web.Response(status=int(request.path[1:] or 200), text=f"{request.method} {request.headers.get('X-Key', '')}", headers=moved)
+
+    moved = {"Location": "http://127.0.0.1/"}
+
+    async def script():
+        app = web.Application()
+        app.router.add_route("*", "/{rest:.*}", handler or answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        looker, port = Looker(), runner.addresses[0][1]
+        try:
+            return [await looker.look(duty(target.format(port=port), **more)) for target, more in asked]
+        finally:
+            await looker.close()
+            await runner.cleanup()
+
+    return run(script)
+
+
+def test_the_status_of_the_answer_decides_and_no_redirect_is_followed():
+    statuses = (200, 204, 299, 301, 404, 429, 500)
+    found = looked(*((f"http://127.0.0.1:{{port}}/{status}", {}) for status in statuses))
+    assert [look.status for look in found] == ["passing", "passing", "passing", "critical", "critical", "warning", "critical"]
+    assert "404 Not Found Output: GET" in found[4].output
+
+
+def test_method_and_headers_are_as_asked_and_localhost_is_this_host():
+    found = looked(
+        ("http://localhost:{port}/", {"header": {"X-Key": ("k",)}}), ("http://127.0.0.1:{port}/", {"method": "HEAD"}),
+        ("localhost:{port}", {"kind": "tcp"}), ("127.0.0.1:{port}", {"kind": "tcp"}),
+    )  # fmt: skip
+    assert [look.status for look in found] == ["passing"] * 4
+    assert found[0].output.endswith("GET k")
+
+
+def test_a_long_answer_is_cut():
+    async def handler(_request):
+        return web.Response(text="x" * 1_000_000)
+
+    (look,) = looked(("http://127.0.0.1:{port}/", {}), handler=handler)
+    assert (look.status, len(look.output)) == ("passing", limits.CHECK_OUTPUT_CHARS)
+
+
+def test_who_does_not_answer_in_time_is_critical():
+    async def handler(_request):
+        await asyncio.sleep(60)
+
+    (look,) = looked(("http://127.0.0.1:{port}/", {"timeout_s": 0.05}), handler=handler)
+    assert look.status == "critical"
+    assert "no answer within 0.05 s" in look.output
+
+
+@pytest.mark.parametrize(("target", "kind"), [("192.0.2.1:80", "tcp"), ("http://192.0.2.1/", "http"), ("http://[2001:db8::1]/", "http"), ("http://host/", "http")])
+def test_nothing_but_this_host_is_looked_at(target, kind):
+    async def script():
+        looker = Looker()
+        try:
+            return await looker.look(duty(target, kind))
+        finally:
+            await looker.close()
+
+    look = run(script)
+    assert look.status == "critical"
+    assert "no answer" not in look.output
+
+
+def test_a_closed_port_and_garbage_are_critical():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = listener.getsockname()[1]
+
+    async def script():
+        async def garbage(_reader, writer):
+            writer.write(b"\0" * 70_000)
+            writer.close()
+
+        server = await asyncio.start_server(garbage, "127.0.0.1", 0)
+        port, looker = server.sockets[0].getsockname()[1], Looker()
+        try:
+            return [await looker.look(each) for each in (duty(f"127.0.0.1:{closed}", "tcp"), duty(f"http://127.0.0.1:{closed}/"), duty(f"http://127.0.0.1:{port}/"))]
+        finally:
+            await looker.close()
+            server.close()
+
+    assert [look.status for look in run(script)] == ["critical"] * 3

@@ -1,0 +1,91 @@
+"""Who must say in time that it is well."""
+
+import asyncio
+import contextlib
+
+from nodeagent import limits
+from nodeagent.embedded import agent_api, catalog_api, checks_api
+from nodeagent.embedded.beats import Beats, Timed, expire
+from nodeagent.embedded.refusal import StorageFailed
+from tests.unit.nodeagent.embedded.desk import HOST1
+
+WEB = Timed("host1", "service:web", 10.0)
+
+
+def due(beats, now_s, *rows):
+    return beats.due(rows or (WEB,), now_s)
+
+
+def steps(beats, begin_s, end_s, *rows):
+    """What is due at the end, looked at all the time."""
+    found = []
+    at = begin_s
+    while at <= end_s:
+        found = due(beats, at, *rows)
+        at += limits.CHECK_STALL_S / 2
+    return found
+
+
+def test_everybody_has_its_whole_time_from_when_it_was_first_seen():
+    beats = Beats()
+    assert steps(beats, 100.0, 110.0) == []
+    assert due(beats, 110.5) == [WEB]
+
+
+def test_a_word_gives_the_whole_time_again():
+    beats = Beats()
+    steps(beats, 100.0, 108.0)
+    beats.hear("host1", "service:web", 108.0)
+    assert steps(beats, 109.0, 118.0) == []
+    assert due(beats, 118.5) == [WEB]
+
+
+def test_time_in_which_the_catalog_itself_did_not_run_counts_for_nobody():
+    beats = Beats()
+    steps(beats, 100.0, 105.0)
+    assert due(beats, 500.0) == []
+    assert steps(beats, 501.0, 504.0) == []
+    assert steps(beats, 504.5, 510.5) == [WEB]
+
+
+def test_what_is_gone_is_forgotten():
+    beats = Beats()
+    steps(beats, 100.0, 109.0)
+    beats.due((), 109.5)
+    assert steps(beats, 110.0, 119.0) == []
+
+
+def test_words_are_stored_now_and_then():
+    beats = Beats()
+    assert [beats.may_tell("h", "c", at) for at in (0.0, 1.0, limits.CHECK_OUTPUT_S - 1, limits.CHECK_OUTPUT_S)] == [True, False, False, True]
+    beats.due((), limits.CHECK_OUTPUT_S * 3)
+    assert beats.may_tell("h", "c", limits.CHECK_OUTPUT_S * 3)
+
+
+def test_the_silent_become_critical_and_a_full_disk_is_outlived(desk, monkeypatch):
+    monkeypatch.setattr(limits, "CHECK_EXPIRY_S", 0.01)
+    monkeypatch.setattr(limits, "CHECK_INTERVAL_MIN_S", 0.0)
+    desk.call(catalog_api.register, HOST1, {"Node": "host1", "Address": "10.0.0.1"})
+    desk.call(agent_api.register, HOST1, {"Name": "web", "Check": {"TTL": "50ms", "Status": "passing"}})
+    failures = [StorageFailed("full"), StorageFailed("full")]
+    write = desk.store.write
+
+    async def failing(make):
+        if failures:
+            raise failures.pop()
+        return await write(make)
+
+    async def script():
+        task = asyncio.create_task(expire(desk.store, desk.server.beats))
+        async with asyncio.timeout(10):
+            while not (rows := await desk.acall(checks_api.in_state, state="critical")):
+                await asyncio.sleep(0.01)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return rows
+
+    monkeypatch.setattr(desk.store, "write", failing)
+    ((row),) = asyncio.run(script())
+    assert (row["CheckID"], row["Output"]) == ("service:web", "nothing was heard of it for 0.05 s, its TTL")
+    assert failures == []
