@@ -8,7 +8,7 @@ from typing import NamedTuple
 import click
 
 from nodeagent import limits
-from nodeagent.cli.agent_api import AgentSilentError, AgentUnreachableError, ask, find_socket, socket_option
+from nodeagent.cli.agent_api import AgentUnreachableError, ask, find_socket, socket_option
 from nodeagent.cli.catalog_api import config_option, open_host, token_option
 from nodeagent.cli.main import EXIT_TIMEOUT
 from nodeagent.cli.render import instant, output_option, show_json
@@ -115,7 +115,7 @@ def _look_again(where: str, config_path: Path) -> _Left:
     """As `_look`; an agent that answers no more is replacing itself, or whoever waits is told so at the end."""
     try:
         return _look(where, config_path)
-    except (AgentUnreachableError, AgentSilentError):
+    except AgentUnreachableError:
         return _Left(None, "the agent does not tell its connections")
 
 

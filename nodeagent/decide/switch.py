@@ -23,7 +23,7 @@ def explain_fallen(snapshot: Snapshot, source: str, target: Target, *, why: str)
     is_endpoint = target.address in told.endpoints and not (target.is_local and told.fail == "closed")
     is_open = (told.fail == "open") != (is_port or is_endpoint)
     if is_open:
-        return Step("switch", "note", f"{why}: new calls like it go directly, in clear, around the agent ({_why_open(snapshot, target)}); {_OPEN}")
+        return Step("switch", "note", f"{why}: such new calls go directly, in clear, around the agent ({_why_open(snapshot, target)}); {_OPEN}")
     return _reset(why, _why_closed(snapshot, target))
 
 
@@ -31,7 +31,7 @@ _OPEN = "what is open flows on"
 
 
 def _reset(why: str, because: str) -> Step:
-    return Step("switch", "refused", f"{why}: new calls like it are reset ({because}); {_OPEN}")
+    return Step("switch", "refused", f"{why}: such new calls are reset ({because}); {_OPEN}")
 
 
 def _why_caller_stays(snapshot: Snapshot, source: str) -> str:
