@@ -83,10 +83,11 @@ def inbound(rows: Iterable[ConnectionRow]) -> list[ConnectionRow]:
     return sorted((row for row in rows if row.direction in _INBOUND), key=lambda row: row.opened_at)
 
 
-def summary(rows: list[ConnectionRow]) -> str:
-    """What is still open."""
+def summary(rows: list[ConnectionRow], more: str = "") -> str:
+    """What is still open. more: why there may be more of it."""
     names = ", ".join(sorted({row.destination or row.original_dst for row in rows}))
-    return f"{len(rows)} connections from other hosts are open, to {names}, the oldest since {instant(rows[0].opened_at)}"
+    number, oldest = (f"at least {len(rows)}", "the oldest of them") if more else (f"{len(rows)}", "the oldest")
+    return f"{number} connections from other hosts are open{more and f' ({more})'}, to {names}, {oldest} since {instant(rows[0].opened_at)}"
 
 
 def _maintain(config_path: Path, token_file: Path | None, *, enable: str, reason: str) -> None:
@@ -121,6 +122,11 @@ def _look_again(where: str, config_path: Path) -> _Left:
 
 def _look(where: str, config_path: Path) -> _Left:
     answer = ask("/v1/connections", ConnectionsAnswer, socket_path=where, query={"limit": str(limits.API_ROWS_MAX)}, config=config_path)
-    if rows := inbound(answer.connections):
-        return _Left(None if answer.unanswered else len(rows), summary(rows))
-    return _Left(None, f"{answer.unanswered} workers did not tell their connections") if answer.unanswered else _Left(0, "")
+    rows, looked_at = inbound(answer.connections), f"{len(answer.connections)} of {answer.total} connections were looked at"
+    is_cut = answer.total > len(answer.connections)
+    if rows:
+        more = f"{answer.unanswered} workers did not tell theirs" if answer.unanswered else looked_at if is_cut else ""
+        return _Left(None if more else len(rows), summary(rows, more))
+    if answer.unanswered:
+        return _Left(None, f"{answer.unanswered} workers did not tell their connections")
+    return _Left(None, f"{looked_at}, and none of them is from another host") if is_cut else _Left(0, "")
