@@ -2,11 +2,12 @@
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import click
 
+from nodeagent.cli.catalog_data import data_option
 from nodeagent.cli.render import headers_option, instant, now, output_option, show_json, show_table
 from nodeagent.embedded.archive import COUNTED, About, counts_of, read_about, save, unpack
 from nodeagent.embedded.database import open_database
@@ -28,6 +29,7 @@ def snapshot() -> None:
 @snapshot.command("save")
 @_file
 @click.option("--force", is_flag=True, help="Replace the file.")
+@data_option
 @click.pass_obj
 def save_(data: Path, file: Path, *, force: bool) -> None:
     """Write the catalog as it is at one moment to FILE. Beside a running server, which goes on."""
@@ -58,6 +60,7 @@ def inspect(file: Path, *, no_headers: bool, output: str) -> None:
 @snapshot.command("restore")
 @_file
 @click.option("--yes", is_flag=True, help="Do it. Without, what it would do is shown only.")
+@data_option
 @click.pass_obj
 def restore_(data: Path, file: Path, *, yes: bool) -> None:
     """Put FILE in the place of what the catalog holds: all of it or nothing, also beside a running server.
@@ -97,7 +100,8 @@ def _lock_unless_served(data: Path) -> int | None:
 
 def _check_own(data: Path) -> None:
     try:
-        check_directory(data)
+        with suppress(FileNotFoundError):  # opening the database says it, with the cure
+            check_directory(data)
     except OSError as error:
         raise CatalogError(f"{data}: {error.strerror}") from error
 

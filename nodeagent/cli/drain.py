@@ -36,7 +36,8 @@ def drain(
     Nothing is cut, services of this host go on calling, and whoever calls this host by its address is answered. It holds
     over restarts, until: nodeagent undrain.
 
-    Exit status: 0 done, 3 catalog or agent cannot be asked and nothing was changed, 5 connections are open when --wait is over.
+    Exit status: 0 done, 3 catalog or agent cannot be asked and nothing was changed, 5 connections are open when --wait is over, or
+    catalog or agent is silent and nothing was changed.
     """
     where = find_socket(socket_path, config_path)
     if wait_s is not None:
