@@ -38,7 +38,7 @@ from nodeagent.process.port_holder import (
     is_nodeagent,
     is_systemd,
     listening_inodes,
-    try_holder,
+    try_holders,
 )
 from nodeagent.process.privileges import User, resolve_user
 
@@ -157,8 +157,8 @@ def room(scope: Scope) -> Room | None:
 def ports(scope: Scope) -> tuple[PortUse, ...] | None:
     """The agent's ports, and who holds them."""
     wanted = agent_ports(scope.config) if scope.config else (15001, 15006, 15008, 15020)
-    ours = _inodes_of(agent_pids(scope.status))
-    return tuple(_port_use(port, ours, is_unasked=scope.is_elsewhere) for port in wanted)
+    ours, holders = _inodes_of(agent_pids(scope.status)), try_holders(wanted)
+    return tuple(_port_use(port, holders[port], ours, is_unasked=scope.is_elsewhere) for port in wanted)
 
 
 def memory(_scope: Scope) -> Memory:
@@ -207,12 +207,11 @@ def file_state(path: str, what: str, reader: User, *, is_secret: bool = False, i
     )  # fmt: skip
 
 
-def _port_use(port: int, ours: frozenset[str], *, is_unasked: bool) -> PortUse:
+def _port_use(port: int, pid: int, ours: frozenset[str], *, is_unasked: bool) -> PortUse:
     tables = [(_PROC / "net" / name) for name in ("tcp", "tcp6")]
     inodes = {inode for path in tables if path.exists() for inode in listening_inodes(path.read_text(encoding="ascii"), port)}
     if not inodes:
         return PortUse(port, "")
-    pid = try_holder(port)
     return PortUse(
         port, describe_process(pid), is_ours=inodes <= ours, is_of_nodeagent=is_nodeagent(pid),
         is_kept=is_systemd(pid) or is_lab_store(pid), is_in_lab=is_lab_store(pid), is_unseen=not pid and os.geteuid() != 0, is_unasked=is_unasked,

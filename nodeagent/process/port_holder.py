@@ -1,5 +1,6 @@
 """Who holds a TCP port that we want: for one sentence of an error message."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _LISTEN = "0A"
@@ -38,16 +39,19 @@ def is_lab_store(pid: int, proc: Path = _PROC) -> bool:
 
 def try_holder(port: int, proc: Path = _PROC) -> int:
     """The pid of a process that listens there; 0: none that can be seen. One that keeps sockets for others only where it is alone."""
-    inodes = {
-        inode for name in ("tcp", "tcp6") for inode in listening_inodes(_read(proc / "net" / name), port) if inode != "0"
-    }
-    keeper = 0
+    return try_holders((port,), proc)[port]
+
+
+def try_holders(ports: Sequence[int], proc: Path = _PROC) -> Mapping[int, int]:
+    """As `try_holder`, of several ports by one look at all processes."""
+    wanted = {port: _listeners(port, proc) for port in ports}
+    found, kept = dict.fromkeys(ports, 0), dict.fromkeys(ports, 0)
     for pid in sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal()):
-        if inodes & set(_socket_inodes(proc / str(pid) / "fd")):
-            if pid != 1 and not is_lab_store(pid, proc):
-                return pid
-            keeper = keeper or pid
-    return keeper
+        open_ = set(_socket_inodes(proc / str(pid) / "fd"))
+        if held := [port for port in ports if not found[port] and wanted[port] & open_]:
+            into = kept if pid == 1 or is_lab_store(pid, proc) else found
+            into.update({port: into[port] or pid for port in held})
+    return {port: found[port] or kept[port] for port in ports}
 
 
 def listening_inodes(table: str, port: int) -> tuple[str, ...]:
@@ -56,6 +60,10 @@ def listening_inodes(table: str, port: int) -> tuple[str, ...]:
     return tuple(
         row[9] for row in rows if len(row) > 9 and row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port
     )
+
+
+def _listeners(port: int, proc: Path) -> set[str]:
+    return {inode for name in ("tcp", "tcp6") for inode in listening_inodes(_read(proc / "net" / name), port) if inode != "0"}
 
 
 def _socket_inodes(directory: Path) -> list[str]:

@@ -13,6 +13,7 @@ from nodeagent.process.port_holder import (
     is_systemd,
     listening_inodes,
     try_holder,
+    try_holders,
 )
 
 TABLE = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -79,6 +80,7 @@ def test_a_labs_store_is_no_agent_and_named_only_where_it_holds_a_port_alone(tmp
         (tmp_path / pid / "fd" / "3").symlink_to("socket:[4711]")
         (tmp_path / pid / "cmdline").write_text(command.replace(" ", "\0"))
     assert try_holder(15001, tmp_path) == 9
+    assert try_holders((15001, 22, 80), tmp_path) == {15001: 9, 22: 0, 80: 0}
     (tmp_path / "9" / "fd" / "3").unlink()
     assert try_holder(15001, tmp_path) == 7
     assert [(is_lab_store(pid, tmp_path), is_nodeagent(pid, tmp_path)) for pid in (7, 9)] == [(True, False), (False, True)]
