@@ -111,10 +111,10 @@ def _exchange(
     except PermissionError as error:
         raise AgentRefusesError(f"{where} is closed to uid {os.geteuid()}; use sudo, or join the socket's group") from error
     except (OSError, http.client.HTTPException) as error:
-        from nodeagent.cli.agent_away import explain  # noqa: PLC0415 - imports that an answer can do without
+        from nodeagent.cli.agent_away import explain, is_silence  # noqa: PLC0415 - imports that an answer can do without
 
-        kind_of = AgentSilentError if isinstance(error, TimeoutError) else AgentUnreachableError
-        raise kind_of(*explain(where, error, config)) from error
+        refusal = AgentSilentError if is_silence(error) else AgentUnreachableError
+        raise refusal(*explain(where, error, config)) from error
     return parse_answer(status, body, kind)
 
 

@@ -35,9 +35,15 @@ def explain(where: str, error: Exception, config_path: Path) -> Away:
     return Away(*map(here, _explain(where, error, config_path, config)))
 
 
+def is_silence(error: Exception) -> bool:
+    """Whether it is that of an agent that is there: no answer comes, or its queue is full."""
+    return isinstance(error, TimeoutError | BlockingIOError)
+
+
 def _explain(where: str, error: Exception, config_path: Path, config: Config | None) -> Away:
-    if isinstance(error, TimeoutError):
-        return _silent(where, config if config and where == config.admin.socket else None)
+    if is_silence(error):
+        what = f"did not answer within {limits.API_ANSWER_S:g} s" if isinstance(error, TimeoutError) else "answers none of the many who wait"
+        return _silent(where, what, config if config and where == config.admin.socket else None)
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         broken = "broke off while it was asked: its control ended, or was replaced, as one that hangs is"
         return Away(f"the agent at {where} {broken}", f"ask again; {LOGS}")
@@ -60,11 +66,10 @@ def _try_config(path: Path) -> Config | None:
         return None
 
 
-def _silent(where: str, config: Config | None) -> Away:
-    """It takes the question and says nothing."""
+def _silent(where: str, how: str, config: Config | None) -> Away:
+    """It is there and says nothing."""
     parts = parts_of(_try_supervisor(where))
-    what = f"the agent at {where} did not answer within {limits.API_ANSWER_S:g} s"
-    who = who_is_silent(parts)
+    what, who = f"the agent at {where} {how}", who_is_silent(parts)
     if serves_nobody(parts):
         return Away(f"{what}: {who}{_meanwhile(config, _try_captures())}", f"end the hang: systemctl restart nodeagent; {LOGS}")
     goes_on = "; meanwhile calls go on by what its workers know" if parts else ""

@@ -1,5 +1,6 @@
 """The agent asked over its socket."""
 
+import contextlib
 import http.server
 import socket
 import socketserver
@@ -108,6 +109,18 @@ def test_an_agent_that_says_nothing_is_exit_status_5(tmp_path, monkeypatch) -> N
             ask("/v1/status", ConnectionsAnswer, socket_path=str(tmp_path / "sock"))
         with pytest.raises(AgentSilentError):
             tell("/v1/modes", ErrorAnswer(error=""), ConnectionsAnswer, socket_path=str(tmp_path / "sock"))
+    assert caught.value.exit_code == 5
+
+
+def test_an_agent_whose_queue_is_full_is_a_silent_one(tmp_path) -> None:
+    """Nobody takes who waits there; the kernel does not let a caller wait for a place."""
+    with socket.socket(socket.AF_UNIX) as silent, contextlib.ExitStack() as waiting:
+        silent.bind(str(tmp_path / "sock"))
+        silent.listen(0)
+        first = waiting.enter_context(socket.socket(socket.AF_UNIX))
+        first.connect(str(tmp_path / "sock"))
+        with pytest.raises(AgentSilentError, match="answers none of the many who wait") as caught:
+            ask("/v1/status", ConnectionsAnswer, socket_path=str(tmp_path / "sock"))
     assert caught.value.exit_code == 5
 
 
