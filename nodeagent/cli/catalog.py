@@ -85,7 +85,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--datacenter", callback=_named, default="dc1", show_default=True, help="Part of every identity.")
 @click.option("--plain", is_flag=True, help="HTTP without TLS; on loopback addresses only.")
-@click.option("--tls-name", "names", multiple=True, metavar="NAME", help="What else clients call this server.")
+@click.option("--tls-name", "names", multiple=True, metavar="NAME", help="What else clients call this server. Can be repeated.")
 @click.option(
     "--tls-cert", type=_file, help="Your own certificate chain instead of the catalog's; read again when replaced."
 )
@@ -145,7 +145,7 @@ def token() -> None:
 
 @token.command()
 @click.option("--node", "host", callback=_host_named, shell_complete=completion.hosts, help="The host that the token is for.")
-@click.option("--service", "services", callback=_named, shell_complete=completion.services, multiple=True, help="A service that it may speak for.")
+@click.option("--service", "services", callback=_named, shell_complete=completion.services, multiple=True, help="A service that it may speak for. Can be repeated.")
 @click.option("--any-service", is_flag=True, help="It may speak for any service. For labs.")
 @click.option(
     "--address",
@@ -153,7 +153,7 @@ def token() -> None:
     callback=_claimable,
     multiple=True,
     metavar="IP|CIDR",
-    help="An address that it may register. Without: those of the host's first registration, and no others.",
+    help="An address that it may register. Can be repeated. Without: those of the host's first registration, and no others.",
 )
 @click.option("--any-host", is_flag=True, help="Instead of --node: it may register its services on every host, and write their config entries.")
 @click.option("--management", is_flag=True, help="Instead: a token that may do everything.")

@@ -179,7 +179,7 @@ def validate(*, files: Sequence[str], online: bool, output: str, token_file: Pat
 @policy.command()
 @_files(required=True)
 @click.option(
-    "--against", multiple=True, metavar="FILE", type=click.Path(path_type=str), help="Compare with these files instead of the catalog."
+    "--against", multiple=True, metavar="FILE", type=click.Path(path_type=str), help="Compare with these files instead of the catalog. Can be repeated."
 )
 @output_option
 @token_option

@@ -42,7 +42,8 @@ def commands(group: click.Group, ctx: click.Context) -> dict[str, click.Command]
 
 def options() -> list[click.Option]:
     """Those of every command."""
-    found = commands(main, click.Context(main, info_name="nodeagent", **main.context_settings))
+    root = click.Context(main, info_name="nodeagent", **main.context_settings)
+    found: dict[str, click.Command] = {**commands(main, root), **groups(main, root)}
     return [param for command in found.values() for param in command.params if isinstance(param, click.Option)]
 
 
@@ -81,6 +82,11 @@ def test_every_variable_that_is_asked_for_is_there(pages: Path) -> None:
     asked = {"NO_COLOR", *CONSUL, *(option.envvar for option in options() if option.envvar)}
     assert {"NODEAGENT_SOCKET", "NODEAGENT_LAB"} < asked
     assert [] == sorted(name for name in asked if name not in shown)
+
+
+def test_what_can_be_repeated_says_so() -> None:
+    """Else who has two services makes two tokens."""
+    assert [] == [option.opts[0] for option in options() if option.multiple and "Can be repeated" not in (option.help or "")]
 
 
 def test_every_setting_is_there(pages: Path) -> None:
