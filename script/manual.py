@@ -29,11 +29,14 @@ FILES = {
     "/etc/nodeagent/node.token": "This host's token, of mode 0400.",
     "/etc/nodeagent/operator.token": "A management token, on hosts where operators work.",
     "/run/nodeagent/api.sock": "Where the agent answers these commands.",
+    "/var/lib/nodeagent-catalog": "The embedded catalog: its data, its CA and its first token.",
     "/var/lib/nodeagent": "What the agent keeps over a restart; keys only where identity.persist says so.",
 }
 ENVIRONMENT = {
     "NODEAGENT_SOCKET": "The agent's socket, as with --socket.",
+    "NODEAGENT_LAB": "Which lab, as with --name of nodeagent lab.",
     "CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE": "The token for commands that ask the catalog, or a file that holds it.",
+    "CONSUL_HTTP_ADDR, CONSUL_HTTP_SSL, CONSUL_CACERT": "The catalog, where nodeagent.toml leaves it open: its address, whether it speaks TLS, its CA.",
     "NO_COLOR": "No colours on a terminal.",
 }
 LINE_CHARS = 72  # some grow by what must be escaped
@@ -108,10 +111,12 @@ def _range(meta: msgspec.Meta) -> str:
 
 
 def _leaves(ctx: click.Context) -> Iterator[click.Context]:
-    """Each command that does something, with the words that lead to it."""
+    """Each command, with the words that lead to it: before those that it consists of, or behind them where it does something by itself."""
     if not isinstance(ctx.command, click.Group):
         yield ctx
         return
+    if ctx.parent and not ctx.command.invoke_without_command:
+        yield ctx  # what holds for all of them
     for name in ctx.command.list_commands(ctx):
         command = ctx.command.get_command(ctx, name)
         assert command is not None

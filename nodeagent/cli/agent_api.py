@@ -2,6 +2,7 @@
 
 import http.client
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -13,8 +14,9 @@ from nodeagent.cli.main import EXIT_NOT_FOUND, EXIT_TIMEOUT, EXIT_UNREACHABLE, E
 from nodeagent.cli.render import waiting
 from nodeagent.config import DEFAULT_PATH, AdminTable, load_config
 from nodeagent.control import unix_http
-from nodeagent.control.report import LOGS, ErrorAnswer
+from nodeagent.control.report import ErrorAnswer
 from nodeagent.errors import ConfigError
+from nodeagent.lab.commands import words_at
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
@@ -35,7 +37,7 @@ class AgentUnreachableError(click.ClickException):
         self.cure = cure
 
 
-class AgentSilentError(click.ClickException):
+class AgentSilentError(AgentUnreachableError):
     """The agent is there and does not answer in time: exit status 5."""
 
     exit_code = EXIT_TIMEOUT
@@ -70,6 +72,14 @@ def find_socket(given: str | None, config: Path = DEFAULT_PATH) -> str:
         return AdminTable().socket
 
 
+def words_here(config: Path = DEFAULT_PATH) -> Callable[[str], str]:
+    """Has a sentence of the agent's name the commands that work on this host."""
+    try:
+        return words_at(load_config(config).intercept.cgroup_root)
+    except ConfigError:
+        return words_at("")
+
+
 def ask(
     path: str, kind: type[Answer], *, socket_path: str | None, query: dict[str, str] | None = None, config: Path = DEFAULT_PATH
 ) -> Answer:
@@ -100,12 +110,11 @@ def _exchange(
             status, body = unix_http.request(where, method, target, wish)
     except PermissionError as error:
         raise AgentRefusesError(f"{where} is closed to uid {os.geteuid()}; use sudo, or join the socket's group") from error
-    except TimeoutError as error:
-        raise AgentSilentError(f"the agent at {where} did not answer in time; {LOGS}") from error
     except (OSError, http.client.HTTPException) as error:
-        from nodeagent.cli.agent_away import explain  # noqa: PLC0415 - imports that an answer can do without
+        from nodeagent.cli.agent_away import explain, is_silence  # noqa: PLC0415 - imports that an answer can do without
 
-        raise AgentUnreachableError(*explain(where, error, config)) from error
+        refusal = AgentSilentError if is_silence(error) else AgentUnreachableError
+        raise refusal(*explain(where, error, config)) from error
     return parse_answer(status, body, kind)
 
 

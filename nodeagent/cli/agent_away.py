@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from nodeagent import limits
+from nodeagent.cli.agent_silent import parts_of, serves_nobody, who_is_silent
 from nodeagent.config import Config, load_config
 from nodeagent.control.report import LOGS
 from nodeagent.errors import ConfigError
 from nodeagent.lab import layout
+from nodeagent.lab.commands import place_of, words_at
 from nodeagent.process.privileges import check_may_see_network
 from nodeagent.process.run_dir import find_holder
 from redirect.backend import capturing_backends
@@ -27,13 +30,29 @@ class Away(NamedTuple):
 
 def explain(where: str, error: Exception, config_path: Path) -> Away:
     """From what `error`, the answer of the socket at `where`, and this host tell."""
-    if not isinstance(error, FileNotFoundError | ConnectionRefusedError):
-        return Away(f"the agent at {where} does not answer: {str(error) or type(error).__name__}", "")
-    absent = f"no agent at {where}" if isinstance(error, FileNotFoundError) else f"nobody listens at {where}"
     config = _try_config(config_path)
+    here = words_at(config.intercept.cgroup_root if config else "")
+    return Away(*map(here, _explain(where, error, config_path, config)))
+
+
+def is_silence(error: Exception) -> bool:
+    """Whether it is that of an agent that is there: no answer comes, or its queue is full."""
+    return isinstance(error, TimeoutError | BlockingIOError)
+
+
+def _explain(where: str, error: Exception, config_path: Path, config: Config | None) -> Away:
+    if is_silence(error):
+        what = f"did not answer within {limits.API_ANSWER_S:g} s" if isinstance(error, TimeoutError) else "answers none of the many who wait"
+        return _silent(where, what, config if config and where == config.admin.socket else None)
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        broken = "broke off while it was asked: its control ended, or was replaced, as one that hangs is"
+        return Away(f"the agent at {where} {broken}", f"ask again; {LOGS}")
+    if not isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return Away(f"the agent at {where} does not answer: {_words(error)}", f"does another program listen there? {LOGS}")
+    absent = f"no agent at {where}" if isinstance(error, FileNotFoundError) else f"nobody listens at {where}"
     if config and where != config.admin.socket:
         return Away(absent, f"{config_path} says {config.admin.socket}: name that with --socket, or leave --socket and NODEAGENT_SOCKET out")
-    if _is_held(Path(where).parent):
+    if _try_supervisor(where):
         return Away(f"{absent}: the agent is starting, or just replacing itself (a reload)", f"ask again; {LOGS}")
     captures = _try_captures()
     ended = "" if isinstance(error, FileNotFoundError) else ": the agent has ended"
@@ -47,12 +66,27 @@ def _try_config(path: Path) -> Config | None:
         return None
 
 
-def _is_held(run_dir: Path) -> bool:
-    """Whether an agent lives that has the run directory: it is there before its socket is."""
+def _silent(where: str, how: str, config: Config | None) -> Away:
+    """It is there and says nothing."""
+    parts = parts_of(_try_supervisor(where))
+    what, who = f"the agent at {where} {how}", who_is_silent(parts)
+    if serves_nobody(parts):
+        return Away(f"{what}: {who}{_meanwhile(config, _try_captures())}", f"end the hang: systemctl restart nodeagent; {LOGS}")
+    goes_on = "; meanwhile calls go on by what its workers know" if parts else ""
+    again = "ask again: a control that hangs is replaced after half a minute, or later where one after another has hung"
+    return Away(f"{what}{f': {who}' if who else ''}{goes_on}", f"{again}; else: systemctl restart nodeagent; {LOGS}")
+
+
+def _words(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+
+
+def _try_supervisor(where: str) -> int:
+    """The agent that has the socket's directory: it is there before its socket is. 0: none."""
     try:
-        return find_holder(_PROC_LOCKS.read_text(encoding="ascii"), run_dir.stat().st_ino) != 0
+        return find_holder(_PROC_LOCKS.read_text(encoding="ascii"), Path(where).parent.stat().st_ino)
     except OSError:
-        return False
+        return 0
 
 
 def _try_captures() -> bool | None:
@@ -77,10 +111,8 @@ def _meanwhile(config: Config | None, captures: bool | None) -> str:  # noqa: FB
 
 
 def _cure(config: Config | None, *, has_rules: bool) -> str:
-    lab, _, place = config.intercept.cgroup_root.partition("/") if config else ("", "", "")
-    if lab == layout.CGROUP and "/" in place:
-        name, _, host = place.partition("/")
-        return f"start it: {layout.agent_command(name, host, 'start')}"
+    if config and (place := place_of(config.intercept.cgroup_root)):
+        return f"start it: {layout.agent_command(*place, 'start')}"
     if any((directory / _UNIT).exists() for directory in _UNIT_DIRECTORIES):
         return "start it: systemctl start nodeagent; where it ends again: journalctl -u nodeagent -n 50"
     cures = [f"{_UNIT} is not installed here: install it (docs/install.md), then: systemctl start nodeagent"]

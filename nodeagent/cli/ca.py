@@ -71,7 +71,8 @@ def rotate(  # noqa: PLR0913 - click hands over one argument for each option
 ) -> None:
     """Replace the root: add, activate, retire, one step a call; or the way back.
 
-    Exit status: 0 shown or done, 1 not possible now or somebody would lose connections, shown or not, 3 no catalog is there.
+    Exit status: 0 shown or done, 1 not possible now or somebody would lose connections, shown or not, 3 no catalog is there,
+    5 it does not answer in time.
     """
     client = open_operator(config_path, token_file)
     state = client.ask("GET", PATH)

@@ -13,6 +13,7 @@ import click
 
 from nodeagent import limits
 from nodeagent.cli import completion
+from nodeagent.cli.catalog_data import data_option
 from nodeagent.cli.catalog_snapshot import snapshot
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
 from nodeagent.cli.seconds import Seconds
@@ -84,7 +85,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--datacenter", callback=_named, default="dc1", show_default=True, help="Part of every identity.")
 @click.option("--plain", is_flag=True, help="HTTP without TLS; on loopback addresses only.")
-@click.option("--tls-name", "names", multiple=True, metavar="NAME", help="What else clients call this server.")
+@click.option("--tls-name", "names", multiple=True, metavar="NAME", help="What else clients call this server. Can be repeated.")
 @click.option(
     "--tls-cert", type=_file, help="Your own certificate chain instead of the catalog's; read again when replaced."
 )
@@ -134,21 +135,6 @@ def _serve(options: Options) -> None:
         notifier.close()
 
 
-def _moved(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
-    """click's: what --data names after the subcommand holds instead of what it names before."""
-    if value is not None:
-        ctx.obj = value
-
-
-_data_option = click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    callback=_moved,
-    expose_value=False,
-    help="The catalog's directory; as well before `token`.",
-)
-
-
 catalog.add_command(snapshot)
 
 
@@ -159,7 +145,7 @@ def token() -> None:
 
 @token.command()
 @click.option("--node", "host", callback=_host_named, shell_complete=completion.hosts, help="The host that the token is for.")
-@click.option("--service", "services", callback=_named, shell_complete=completion.services, multiple=True, help="A service that it may speak for.")
+@click.option("--service", "services", callback=_named, shell_complete=completion.services, multiple=True, help="A service that it may speak for. Can be repeated.")
 @click.option("--any-service", is_flag=True, help="It may speak for any service. For labs.")
 @click.option(
     "--address",
@@ -167,7 +153,7 @@ def token() -> None:
     callback=_claimable,
     multiple=True,
     metavar="IP|CIDR",
-    help="An address that it may register. Without: those of the host's first registration, and no others.",
+    help="An address that it may register. Can be repeated. Without: those of the host's first registration, and no others.",
 )
 @click.option("--any-host", is_flag=True, help="Instead of --node: it may register its services on every host, and write their config entries.")
 @click.option("--management", is_flag=True, help="Instead: a token that may do everything.")
@@ -175,7 +161,7 @@ def token() -> None:
 @click.option("--description", default="", help="A note for `token list`.")
 @click.option("--out", type=_file, help="Write the secret to this file (0600) instead of standard output.")
 @click.option("--force", is_flag=True, help="Replace the file that --out names.")
-@_data_option
+@data_option
 @click.pass_obj
 def create(data: Path, /, out: Path | None, *, force: bool, **asked: Any) -> None:
     """Make a token and show its secret, this once."""
@@ -197,7 +183,7 @@ def create(data: Path, /, out: Path | None, *, force: bool, **asked: Any) -> Non
 @token.command("list")
 @headers_option
 @output_option
-@_data_option
+@data_option
 @click.pass_obj
 def list_(data: Path, *, no_headers: bool, output: str) -> None:
     """All tokens, without their secrets."""
@@ -212,7 +198,7 @@ def list_(data: Path, *, no_headers: bool, output: str) -> None:
 
 @token.command()
 @click.argument("accessor")
-@_data_option
+@data_option
 @click.pass_obj
 def revoke(data: Path, accessor: str) -> None:
     """Take a token back: its next request is refused, agents refuse its certificates and cut its tunnels in seconds."""

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from nodeagent.cli.catalog_data import data_option
 from nodeagent.cli.render import headers_option, instant, now, output_option, show_json, show_table
 from nodeagent.embedded.archive import COUNTED, About, counts_of, read_about, save, unpack
 from nodeagent.embedded.database import open_database
@@ -30,6 +31,7 @@ def snapshot() -> None:
 @snapshot.command("save")
 @_file
 @click.option("--force", is_flag=True, help="Replace the file.")
+@data_option
 @click.pass_obj
 def save_(data: Path, file: Path, *, force: bool) -> None:
     """Write the catalog as it is at one moment to FILE. Beside a running server, which goes on."""
@@ -60,6 +62,7 @@ def inspect(file: Path, *, no_headers: bool, output: str) -> None:
 @snapshot.command("restore")
 @_file
 @click.option("--yes", is_flag=True, help="Do it. Without, what it would do is shown only.")
+@data_option
 @click.pass_obj
 def restore_(data: Path, file: Path, *, yes: bool) -> None:
     """Put FILE in the place of what the catalog holds: all of it or nothing, also beside a running server.
@@ -120,7 +123,8 @@ def _shown(data: Path, about: About) -> bool:
 
 def _check_own(data: Path) -> None:
     try:
-        check_directory(data)
+        with suppress(FileNotFoundError):  # opening the database says it, with the cure
+            check_directory(data)
     except OSError as error:
         raise CatalogError(f"{data}: {error.strerror}") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from nodeagent.cli.agent_api import AgentUnreachableError, ask, find_socket, socket_option
+from nodeagent.cli.agent_api import AgentSilentError, AgentUnreachableError, ask, find_socket, socket_option
 from nodeagent.cli.main import EXIT_FAILED, EXIT_TIMEOUT, EXIT_UNREACHABLE
 from nodeagent.cli.render import now, output_option, printable
 from nodeagent.cli.seconds import Seconds
@@ -20,6 +20,7 @@ from nodeagent.diagnose.facts import Blind, Facts
 from nodeagent.diagnose.finding import Finding, Level
 from nodeagent.diagnose.judge import judge
 from nodeagent.errors import ConfigError
+from nodeagent.lab.commands import words_at
 from nodeagent.probe.gather import gather
 from nodeagent.probe.scope import Scope
 
@@ -52,12 +53,15 @@ def check(*, pre: bool, wait_s: float | None, config_path: Path, output: str, so
 
     Nothing is changed. A peer logs one refused handshake for each look.
 
-    Exit status: 0 nothing has failed, 1 something has, 3 the agent does not answer (or not to you), 5 something still has when --wait is over.
+    Exit status: 0 nothing has failed, 1 something has, 3 no agent is there (or it does not answer to you), 5 it does not answer in time,
+    or something still has failed when --wait is over.
     """
     began = time.monotonic()
     while True:
-        facts = gather(read_scope(config_path, socket_path, is_pre=pre), _say)
-        findings = judge(facts, is_root=os.geteuid() == 0, again=_again(config_path, socket_path, is_pre=pre))
+        scope = read_scope(config_path, socket_path, is_pre=pre)
+        facts = gather(scope, _say)
+        again = _again(config_path, socket_path, is_pre=pre)
+        findings = _said_here(judge(facts, is_root=os.geteuid() == 0, again=again), scope.config)
         failed = [finding for finding in findings if finding.level == "failed"]
         left_s = (wait_s or 0.0) - (time.monotonic() - began)
         if not failed or left_s <= 0:
@@ -89,6 +93,12 @@ def _again(config_path: Path, socket_path: str | None, *, is_pre: bool) -> str:
     return shlex.join(("nodeagent", "check", *(("--pre",) if is_pre else ()), *config, *(("--socket", socket_path) if socket_path else ())))
 
 
+def _said_here(findings: Sequence[Finding], config: Config | None) -> tuple[Finding, ...]:
+    """The findings with the commands that work on this host."""
+    here = words_at(config.intercept.cgroup_root if config else "")
+    return tuple(msgspec.structs.replace(each, found=here(each.found), cure=here(each.cure)) for each in findings)
+
+
 def _say(what: str) -> None:
     click.echo(what, err=True)
 
@@ -115,8 +125,10 @@ def _show(findings: Sequence[Finding], output: str, *, is_pre: bool) -> None:
 def _status(facts: Facts, *, is_failed: bool, is_waiting: bool) -> int:
     if is_failed and is_waiting:
         return EXIT_TIMEOUT
-    if isinstance(facts.agent, Blind) or (facts.agent and facts.agent.error):
+    if isinstance(facts.agent, Blind):
         return EXIT_UNREACHABLE
+    if facts.agent and facts.agent.error:
+        return EXIT_TIMEOUT if facts.agent.is_silent else EXIT_UNREACHABLE
     return EXIT_FAILED if is_failed else 0
 
 
@@ -128,16 +140,16 @@ def read_scope(config_path: Path, socket_path: str | None, *, is_pre: bool) -> S
     def ask_agent(path: str, kind: type[Any]) -> Any:
         return ask(path, kind, socket_path=where, config=config_path)
 
-    status, agent_error, agent_cure, is_agent_closed = None, "", "", False
+    status, agent_error, agent_cure, is_agent_closed, is_agent_silent = None, "", "", False, False
     try:
         status = ask_agent("/v1/status", Status)
     except AgentUnreachableError as failure:
-        agent_error, agent_cure = failure.what, failure.cure
+        agent_error, agent_cure, is_agent_silent = failure.what, failure.cure, isinstance(failure, AgentSilentError)
     except click.ClickException as failure:
         agent_error, is_agent_closed = failure.message, isinstance(failure.__cause__, PermissionError)
     return Scope(
         config_path, config, error, is_pre, agent_error, status, ask_agent, now, is_agent_closed=is_agent_closed, agent_cure=agent_cure,
-        socket_path=socket_path or "", is_config_closed=is_config_closed,
+        is_agent_silent=is_agent_silent, socket_path=socket_path or "", is_config_closed=is_config_closed,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from nodeagent.errors import ConfigError
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 _VARIABLE = "_NODEAGENT_COMPLETE"
+_FISH_SPLIT = 'string split "," $completion'  # click's, which ends what fish says of a command at its first comma
 _PATIENCE_S = 1.0  # somebody has pressed a key and waits
 
 
@@ -34,7 +35,8 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     script = kind(click.Command("nodeagent"), {}, "nodeagent", _VARIABLE)
-    click.echo(script.source_template % script.source_vars())
+    text = script.source_template % script.source_vars()
+    click.echo(text.replace(_FISH_SPLIT, _FISH_SPLIT.replace("split", "split -m 1")))
 
 
 def services(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import click
 
 from nodeagent import limits
-from nodeagent.cli.agent_api import AgentSilentError, AgentUnreachableError, ask, find_socket, socket_option
+from nodeagent.cli.agent_api import AgentUnreachableError, ask, find_socket, socket_option
 from nodeagent.cli.catalog_api import config_option, open_host, token_option
 from nodeagent.cli.main import EXIT_TIMEOUT
 from nodeagent.cli.render import instant, output_option, show_json
@@ -36,7 +36,8 @@ def drain(
     Nothing is cut, services of this host go on calling, and whoever calls this host by its address is answered. It holds
     over restarts, until: nodeagent undrain.
 
-    Exit status: 0 done, 3 catalog or agent cannot be asked and nothing was changed, 5 connections are open when --wait is over.
+    Exit status: 0 done, 3 catalog or agent cannot be asked and nothing was changed, 5 connections are open when --wait is over, or
+    catalog or agent is silent and nothing was changed.
     """
     where = find_socket(socket_path, config_path)
     if wait_s is not None:
@@ -83,10 +84,11 @@ def inbound(rows: Iterable[ConnectionRow]) -> list[ConnectionRow]:
     return sorted((row for row in rows if row.direction in _INBOUND), key=lambda row: row.opened_at)
 
 
-def summary(rows: list[ConnectionRow]) -> str:
-    """What is still open."""
+def summary(rows: list[ConnectionRow], more: str = "") -> str:
+    """What is still open. more: why there may be more of it."""
     names = ", ".join(sorted({row.destination or row.original_dst for row in rows}))
-    return f"{len(rows)} connections from other hosts are open, to {names}, the oldest since {instant(rows[0].opened_at)}"
+    number, oldest = (f"at least {len(rows)}", "the oldest of them") if more else (f"{len(rows)}", "the oldest")
+    return f"{number} connections from other hosts are open{more and f' ({more})'}, to {names}, {oldest} since {instant(rows[0].opened_at)}"
 
 
 def _maintain(config_path: Path, token_file: Path | None, *, enable: str, reason: str) -> None:
@@ -115,12 +117,17 @@ def _look_again(where: str, config_path: Path) -> _Left:
     """As `_look`; an agent that answers no more is replacing itself, or whoever waits is told so at the end."""
     try:
         return _look(where, config_path)
-    except (AgentUnreachableError, AgentSilentError):
+    except AgentUnreachableError:
         return _Left(None, "the agent does not tell its connections")
 
 
 def _look(where: str, config_path: Path) -> _Left:
     answer = ask("/v1/connections", ConnectionsAnswer, socket_path=where, query={"limit": str(limits.API_ROWS_MAX)}, config=config_path)
-    if rows := inbound(answer.connections):
-        return _Left(None if answer.unanswered else len(rows), summary(rows))
-    return _Left(None, f"{answer.unanswered} workers did not tell their connections") if answer.unanswered else _Left(0, "")
+    rows, looked_at = inbound(answer.connections), f"{len(answer.connections)} of {answer.total} connections were looked at"
+    is_cut = answer.total > len(answer.connections)
+    if rows:
+        more = f"{answer.unanswered} workers did not tell theirs" if answer.unanswered else looked_at if is_cut else ""
+        return _Left(None if more else len(rows), summary(rows, more))
+    if answer.unanswered:
+        return _Left(None, f"{answer.unanswered} workers did not tell their connections")
+    return _Left(None, f"{looked_at}, and none of them is from another host") if is_cut else _Left(0, "")

@@ -52,7 +52,7 @@ def enforce(  # noqa: PLR0913 - the options of the command
     What is foreseen is policy and missing certificates: whether tunnels reach their hosts is for: nodeagent check
 
     Exit status: 0 well, 1 somebody would or may be refused (--check), or it was not switched, 3 no agent is there,
-    4 no such service.
+    4 no such service, 5 it does not answer in time.
     """
     if sum((check, reset, is_list)) > 1 or (mode and (reset or is_list)):
         raise click.UsageError("MODE, --check, --reset and --list: one of them at a time (MODE and --check go together)")

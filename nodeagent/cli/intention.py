@@ -112,7 +112,7 @@ def check(source: str, destination: str, *, output: str, config_path: Path, toke
     Intentions may be there before the services that they name: policy answers for these, too, and a warning says that the
     catalog does not know them.
 
-    Exit status: 0 allowed, 1 denied, 3 the catalog is out of reach.
+    Exit status: 0 allowed, 1 denied, 3 the catalog is out of reach, 5 it does not answer in time.
     """
     if ANY in (source, destination):
         raise click.UsageError("a check is of one pair; what speaks of many is in: nodeagent intention list")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from nodeagent import limits
+from nodeagent.cli.agent_api import words_here
 from nodeagent.cli.render import output_option, show_json
 from nodeagent.config import DEFAULT_PATH, Config, load_config
 from nodeagent.control.report import API_VERSION
@@ -113,7 +114,7 @@ def _refuse_beside_agent(*, is_forced: bool) -> None:
     threat = f"an agent listens on port {port} and puts the rules back within {limits.DRIFT_S:g} s"
     if not is_forced:
         cure = "stop it first: systemctl stop nodeagent (in a lab: nodeagent lab agent HOST stop), or use --force"
-        raise click.ClickException(f"nothing was removed: {threat}; {cure}")
+        raise click.ClickException(words_here()(f"nothing was removed: {threat}; {cure}"))
     click.echo(f"Warning: {threat}.", err=True)
 
 

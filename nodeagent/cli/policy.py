@@ -91,7 +91,8 @@ def apply(*, files: Sequence[str], dry_run: bool, output: str, token_file: Path 
     refer to is written first. An entry that somebody else changes meanwhile is not written over; with a ModifyIndex in its
     document (as `get` shows it) also since that was read.
 
-    Exit status: 0 all of it holds now, 1 something was refused or fails; what became of each entry is told.
+    Exit status: 0 all of it holds now, 1 something was refused or fails (what became of each entry is told), 3 the catalog is out of reach,
+    5 it does not answer in time.
     """
     given, store = read_given(files), PolicyStore(open_operator(config_path, token_file))
     current = store.read_all()
@@ -178,7 +179,7 @@ def validate(*, files: Sequence[str], online: bool, output: str, token_file: Pat
 @policy.command()
 @_files(required=True)
 @click.option(
-    "--against", multiple=True, metavar="FILE", type=click.Path(path_type=str), help="Compare with these files instead of the catalog."
+    "--against", multiple=True, metavar="FILE", type=click.Path(path_type=str), help="Compare with these files instead of the catalog. Can be repeated."
 )
 @output_option
 @token_option
@@ -186,7 +187,7 @@ def validate(*, files: Sequence[str], online: bool, output: str, token_file: Pat
 def diff(*, files: Sequence[str], against: Sequence[str], output: str, token_file: Path | None, config_path: Path) -> None:
     """How the catalog differs from what the files say.
 
-    Exit status: 0 it does not, 1 it does, or the files are not sound.
+    Exit status: 0 it does not, 1 it does, or the files are not sound, 3 the catalog is out of reach, 5 it does not answer in time.
     """
     given = read_given(files)
     if against:

@@ -44,7 +44,7 @@ def service() -> None:
 @click.option(
     "--check", "checks", type=Check(), multiple=True, metavar="CHECK",
     help="How one sees that it is well: http://127.0.0.1:8080/health, tcp://127.0.0.1:5432, or ttl:30s, which it says itself."
-    " Repeatable. Those of before that are not given are removed.",
+    " Can be repeated; those of before that are not given are removed.",
 )  # fmt: skip
 @click.option("--check-interval", type=Span(86_400), default=f"{INTERVAL_S}s", show_default=True, help="How often is looked.")
 @click.option("--check-timeout", type=Span(60), default=f"{INTERVAL_S}s", show_default=True, help="How long an answer may take.")

@@ -2,7 +2,7 @@
 
 import click
 
-from nodeagent.cli.agent_api import ask, socket_option
+from nodeagent.cli.agent_api import ask, socket_option, words_here
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import align, duration, now, output_option, printable, show_json
 from nodeagent.control.report import CatalogPart, GenerationPart, IdentityPart, InterceptionPart, Status, WorkerPart
@@ -20,8 +20,9 @@ def status(output: str, socket_path: str | None) -> None:
     if output == "json":
         show_json(answer)
     else:
+        here = words_here()
         for line in screen(answer, now()):
-            click.echo(line)
+            click.echo(here(line))
     if not answer.healthy:
         raise SystemExit(EXIT_FAILED)
 

@@ -47,7 +47,8 @@ def upgrade(  # noqa: PLR0913 - click hands over one argument for each option
 
     Removes nothing. Where the new version does not serve in time, the one before is put back. One upgrade at a time.
 
-    Exit status: 0 done, or nothing to do; 1 refused or put back, or another upgrade is under way; 3 no agent is there; 4 no such version is installed.
+    Exit status: 0 done, or nothing to do; 1 refused or put back, or another upgrade is under way; 3 no agent is there; 4 no such version is installed;
+    5 the agent does not answer in time.
     """
     if sum((bool(version), only_list, back)) > 1 or (only_list and yes):
         raise click.UsageError("VERSION, --list and --back exclude each other, and --list does nothing with --yes")

@@ -49,7 +49,7 @@ def why(  # noqa: PLR0913 - the options of the command
     what became of it, and beneath, how it would be decided now.
 
     Exit status: 0 it passes, as far as this host can tell (by its id: it passed), 1 it is refused or cannot come from this host, 3 no agent is there,
-    4 no such connection, service or address is known.
+    4 no such connection, service or address is known, 5 it does not answer in time. While the dead-man switch has fallen that decides: see `switch`.
     """
     if bool(connection) == bool(destination) or (connection and (source or port or address)):
         raise click.UsageError("give the id of a connection, or --to SERVICE (with --from, --port, --address)")

@@ -6,7 +6,6 @@ import socket
 from nodeagent import limits
 
 ANSWER_BYTES = 256 * 1024 * 1024  # 20,000 connections are 20 MB
-_ANSWER_S = limits.API_ASK_S + 8.0  # the agent gives its workers API_ASK_S, and may be busy
 
 
 def get(path: str, target: str) -> tuple[int, bytes]:
@@ -14,14 +13,14 @@ def get(path: str, target: str) -> tuple[int, bytes]:
     return request(path, "GET", target)
 
 
-def request(path: str, method: str, target: str, body: bytes | None = None, *, timeout_s: float = _ANSWER_S) -> tuple[int, bytes]:
-    """Status and body of the answer of whoever listens at `path`.
+def request(path: str, method: str, target: str, body: bytes | None = None, *, timeout_s: float = 0.0) -> tuple[int, bytes]:
+    """Status and body of the answer of whoever listens at `path`. timeout_s: of silence; 0: as usual, more where a body is taken in.
 
     Raises:
         OSError: nobody is there, or no answer comes in time.
         http.client.HTTPException: what comes is no answer.
     """
-    connection = _Connection(path, timeout_s)
+    connection = _Connection(path, timeout_s or (limits.API_ANSWER_S if body is None else limits.API_TELL_S))
     try:
         connection.request(method, target, body)
         response = connection.getresponse()

@@ -96,6 +96,16 @@ class View:
             revoked=sorted(trust.revoked) if trust else [],
         )
 
+    @property
+    def is_supervisor_silent(self) -> bool:
+        """For so long that the kernel's switch has fallen: who says nothing here does not beat there."""
+        return self.env.now() - max(self.supervisor.heard_at, self.started_at) > limits.ALIVE_S
+
+    @property
+    def is_anybody_serving(self) -> bool:
+        """A worker, as the supervisor spoke last."""
+        return any(worker.state == "serving" for worker in (self.supervisor.stats.workers if self.supervisor.stats else ()))
+
     # --- what somebody must act on, and what we cope with ----------------------------------------------------------
 
     def _problems(self) -> Iterator[str]:
@@ -132,14 +142,17 @@ class View:
             if link.stats and link.stats.used_up:
                 yield f"worker {link.number} has used up its {link.stats.used_up} descriptors and refuses calls: raise LimitNOFILE="
         stats = self.supervisor.stats
-        if stats is None or self.env.now() - self.supervisor.heard_at > limits.ALIVE_S:
+        if self.is_supervisor_silent:
             yield f"the supervisor is silent: new connections get what `fail` says; where no watchdog ends it, systemctl restart nodeagent; {LOGS}"
+            return
+        if stats is None:
+            yield "the supervisor was not heard yet: this control has just started; ask again"
             return
         if self.config.intercept.enabled and stats.interception not in ("active", "repaired"):
             yield f"interception is {stats.interception}: {stats.interception_detail or 'no detail'}"
         if stats.sentry_trouble:
             yield f"no sentry watches, and who calls as all of the agent hangs will wait: {stats.sentry_trouble}; {LOGS}"
-        if not any(worker.state == "serving" for worker in stats.workers):
+        if not self.is_anybody_serving:
             yield f"no worker is serving; {LOGS}"
 
     def _warnings(self) -> Iterator[str]:

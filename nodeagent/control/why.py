@@ -29,6 +29,7 @@ from nodeagent.decide.explain import (
 )
 from nodeagent.decide.outbound import Via
 from nodeagent.decide.route import ToService, find_destination
+from nodeagent.decide.switch import explain_fallen
 from nodeagent.errors import Reason
 from nodeagent.model.address import Address, OriginalDst, parse_address
 from nodeagent.model.explanation import Step
@@ -102,6 +103,8 @@ class Asker:
         is_stream = row.direction == "tunnel"
         callee = explain_stream(self.snapshot, row.source, row.destination, address) if is_stream else explain_plaintext(self.snapshot, address)
         yield callee
+        if why := self._why_none_beats():
+            yield Step("switch", "note", f"{why}: a new tunnel to this host is reset, clear text gets what `fail` says, and what is open flows on")
         yield _verdict(is_refused=callee.verdict == "refused")
 
     def _now(self, source: str, target: Target) -> WhyAnswer:
@@ -112,7 +115,10 @@ class Asker:
         is_refused = call.via is None or any(step.verdict == "refused" for step in tunnel)
         is_open = any(step.verdict == "unknown" for step in call.steps)
         outcome = _outcome(capture, caller, is_refused=is_refused, is_open=is_open)
-        steps = [capture, caller, *call.steps, *tunnel, outcome]
+        why = self._why_none_beats() if capture.verdict == "ok" else ""
+        switch = [explain_fallen(self.snapshot, source, target, why=why)] if why else []
+        outcome = _fallen(outcome, switch[0]) if switch else outcome
+        steps = [capture, *switch, caller, *call.steps, *tunnel, outcome]
         return WhyAnswer(
             source=source, destination="", address=str(target.address), generation=self.snapshot.generation,
             steps=steps, passes=outcome.verdict in _PASSES,
@@ -131,6 +137,15 @@ class Asker:
         if is_refused:
             return Step("capture", "refused", f"not captured: {why}")
         return Step("capture", "ok" if captured else "note", why if captured else f"not captured: {why}")
+
+    def _why_none_beats(self) -> str:
+        """Why the dead-man switch has fallen, or is about to; empty: it has not, as far as this process hears."""
+        view = self.view
+        if view.is_supervisor_silent:
+            return "the supervisor is silent, so nobody beats and the dead-man switch has fallen"
+        if view.supervisor.stats is None or view.is_anybody_serving:
+            return ""
+        return f"no worker is serving, so the dead-man switch falls within {limits.ALIVE_S} s, and from then on"
 
     def _tunnel(self, source: str, via: Via) -> Iterator[Step]:
         """Who must prove what to whom, over which tunnel, and what the other end will say."""
@@ -236,6 +251,14 @@ def _outcome(capture: Step, caller: Step, *, is_refused: bool, is_open: bool) ->
     if is_open and not is_refused:
         return Step("outcome", "note", "it leaves this host in clear; the callee's agent may refuse it")
     return _verdict(is_refused=is_refused)
+
+
+def _fallen(outcome: Step, switch: Step) -> Step:
+    """The outcome while nobody beats: the kernel asks no agent."""
+    if outcome.verdict == "unknown":
+        return outcome
+    now = "it is reset now" if switch.verdict == "refused" else "it goes around the agent now, in clear"
+    return Step("outcome", switch.verdict, f"{now}; once an agent beats again: {outcome.text}")
 
 
 def _verdict(*, is_refused: bool) -> Step:

@@ -25,6 +25,8 @@ class AgentState:
     """Why it does not answer; empty: it does."""
     cure: str = ""
     """What helps then; empty: it is not known."""
+    is_silent: bool = False
+    """It is there, and did not answer in time."""
     ask_it: str = "nodeagent status"
     """The command that it answers."""
     version: str = ""
@@ -109,7 +111,9 @@ class PortUse:
     is_of_nodeagent: bool = False
     """One of an agent, by its name."""
     is_kept: bool = False
-    """By systemd alone, as listeners of an agent that is to start again are."""
+    """By systemd alone, or a lab's store of descriptors, as listeners of an agent that is to start again are."""
+    is_in_lab: bool = False
+    """It is the lab's store that keeps it."""
     is_unseen: bool = False
     """By a process that only root sees."""
     is_unasked: bool = False

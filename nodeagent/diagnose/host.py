@@ -118,8 +118,10 @@ def judge_ports(ports: tuple[PortUse, ...]) -> Iterator[Verdict]:
     if hung := [use for use in others if use.is_of_nodeagent and not use.is_unasked]:
         where = ", ".join(f"{use.port} by {use.holder}" for use in hung)
         yield fail(f"nodeagent hangs: its own processes hold ports and do not answer ({where})", "systemctl restart nodeagent")
-    if kept := _numbers(use for use in others if use.is_kept):
+    if kept := _numbers(use for use in others if use.is_kept and not use.is_in_lab):
         yield warn(f"ports {kept} are held by systemd, as for an agent that is to start again", "systemctl status nodeagent; is it another's socket unit? systemctl list-sockets")
+    if kept := _numbers(use for use in others if use.is_in_lab):
+        yield warn(f"ports {kept} are held by the lab's store of descriptors, for an agent that is to start again", "systemctl restart nodeagent")
     if unseen := _numbers(use for use in others if use.is_unseen):
         yield warn(f"ports {unseen} are held, by whom only root can see", "run this as root, with sudo")
     for use in (use for use in others if not (use.is_of_nodeagent or use.is_kept or use.is_unseen)):

@@ -13,6 +13,7 @@ from nodeagent.control.generations import Reloaded, judge_reload
 from nodeagent.control.report import Status
 from nodeagent.lab import cgroup, enter, fd_store, layout
 from nodeagent.lab.ask import ask_agent
+from nodeagent.lab.commands import words_at
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import Host
 from nodeagent.lab.progress import Progress, Say
@@ -137,12 +138,13 @@ def reload_agent(host: Host, say: Say) -> None:
     if not is_running(host):
         raise _no_agent(host)
     before = ask_agent(host, "/v1/status", Status)
-    assert before.supervisor is not None
+    if before.supervisor is None:
+        raise LabError(f"control on {host.name} has not heard of its supervisor yet; nothing was reloaded, try again")
     os.kill(before.supervisor.pid, signal.SIGHUP)
     deadline, progress = time.monotonic() + limits.RELOAD_CHECK_S + limits.LAB_START_S, Progress(say)
     while (so_far := _look_at_reload(host, before)).state != "done":
         if so_far.state == "refused":
-            raise LabError(f"the agent on {host.name} refused the reload: {so_far.why}")
+            raise LabError(f"the agent on {host.name} refused the reload: {words_at(host.cgroup)(so_far.why)}")
         if time.monotonic() > deadline:
             raise LabError(f"the agent on {host.name} did not reload: {so_far.why}")
         progress.waits_for(f"the agent on {host.name} reloads: {so_far.why}")

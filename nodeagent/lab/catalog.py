@@ -36,7 +36,7 @@ def start_catalog(hub: Host, holder: Holder, *options: str, say: Say = lambda _:
         LabError: it runs already, ended, or did not answer in time; with the end of its log.
     """
     if cgroup.is_populated(hub.unit_cgroup(UNIT)):
-        raise LabError("the catalog runs already; use: nodeagent lab catalog restart")
+        raise LabError(f"the catalog runs already; use: {layout.catalog_command(hub.lab, 'restart')}")
     data_directory(hub).mkdir(mode=0o700, exist_ok=True)
     listen = f"{hub.ipv4}:{layout.CATALOG_PORT}"
     command = [enter.nodeagent_command(), "catalog", "--data", str(data_directory(hub)), "--listen", listen, *options]

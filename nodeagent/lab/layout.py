@@ -93,7 +93,16 @@ def lab_directory(name: str) -> Path:
 
 def agent_command(lab: str, host: str, action: str) -> str:
     """What an operator types to start or stop the agent of a lab's host."""
-    return f"nodeagent lab agent {'' if lab == DEFAULT_NAME else f'--name {lab} '}{host} {action}"
+    return f"nodeagent lab agent {_named(lab)}{host} {action}"
+
+
+def catalog_command(lab: str, action: str) -> str:
+    """What an operator types to start or stop a lab's catalog."""
+    return f"nodeagent lab catalog {_named(lab)}{action}"
+
+
+def _named(lab: str) -> str:
+    return "" if lab == DEFAULT_NAME else f"--name {lab} "
 
 
 def hub_of(name: str, subnet: int) -> Host:

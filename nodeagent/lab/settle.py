@@ -4,7 +4,7 @@ import time
 
 from nodeagent import limits
 from nodeagent.control.report import ConnectionsAnswer, ServicesAnswer
-from nodeagent.lab import agent
+from nodeagent.lab import agent, layout
 from nodeagent.lab.ask import ask_agent
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import Host
@@ -26,7 +26,7 @@ def wait_known(state: LabState, at: Host, service: str, say: Say) -> None:
             if time.monotonic() > deadline:
                 raise LabError(
                     f"the agent on {host.name} does not know {service} on {at.name} after {limits.LAB_SETTLE_S:g} s; "
-                    f"see: nodeagent lab agent {host.name} logs"
+                    f"see: {layout.agent_command(host.lab, host.name, 'logs')}"
                 )
             progress.waits_for(f"the agent on {host.name} does not know {service} on {at.name} yet")
             time.sleep(0.02)

@@ -12,7 +12,7 @@ class Step(msgspec.Struct, frozen=True):
     """One step."""
 
     what: str
-    """`capture`, `workload`, `destination`, `mode`, `intention`, `way`, `tunnel`, `certificate`, `callee`, `recorded` or `outcome`."""
+    """`capture`, `switch`, `workload`, `destination`, `mode`, `intention`, `way`, `tunnel`, `certificate`, `callee`, `recorded` or `outcome`."""
     verdict: Verdict
     text: str
     by: str = ""

@@ -32,7 +32,14 @@ from nodeagent.diagnose.facts import (
 from nodeagent.errors import ConfigError
 from nodeagent.probe.scope import Scope
 from nodeagent.process import preflight
-from nodeagent.process.port_holder import describe_holder, is_nodeagent, is_systemd, listening_inodes, try_holder
+from nodeagent.process.port_holder import (
+    describe_process,
+    is_lab_store,
+    is_nodeagent,
+    is_systemd,
+    listening_inodes,
+    try_holders,
+)
 from nodeagent.process.privileges import User, resolve_user
 
 OPERATOR_TOKEN = "/etc/nodeagent/operator.token"  # noqa: S105 - a path
@@ -51,7 +58,7 @@ def agent(scope: Scope) -> AgentState | None:
     if scope.is_agent_closed:
         raise PermissionError(scope.agent_error)
     if scope.status is None:
-        return AgentState(error=scope.agent_error, cure=scope.agent_cure)
+        return AgentState(error=scope.agent_error, cure=scope.agent_cure, is_silent=scope.is_agent_silent)
     said, ask_it = scope.status, shlex.join(("nodeagent", "status", *(("--socket", scope.socket_path) if scope.socket_path else ())))
     return AgentState(ask_it=ask_it, version=said.version, problems=tuple(said.problems), warnings=tuple(said.warnings))
 
@@ -150,8 +157,8 @@ def room(scope: Scope) -> Room | None:
 def ports(scope: Scope) -> tuple[PortUse, ...] | None:
     """The agent's ports, and who holds them."""
     wanted = agent_ports(scope.config) if scope.config else (15001, 15006, 15008, 15020)
-    ours = _inodes_of(agent_pids(scope.status))
-    return tuple(_port_use(port, ours, is_unasked=scope.is_elsewhere) for port in wanted)
+    ours, holders = _inodes_of(agent_pids(scope.status)), try_holders(wanted)
+    return tuple(_port_use(port, holders[port], ours, is_unasked=scope.is_elsewhere) for port in wanted)
 
 
 def memory(_scope: Scope) -> Memory:
@@ -200,15 +207,14 @@ def file_state(path: str, what: str, reader: User, *, is_secret: bool = False, i
     )  # fmt: skip
 
 
-def _port_use(port: int, ours: frozenset[str], *, is_unasked: bool) -> PortUse:
+def _port_use(port: int, pid: int, ours: frozenset[str], *, is_unasked: bool) -> PortUse:
     tables = [(_PROC / "net" / name) for name in ("tcp", "tcp6")]
     inodes = {inode for path in tables if path.exists() for inode in listening_inodes(path.read_text(encoding="ascii"), port)}
     if not inodes:
         return PortUse(port, "")
-    pid = try_holder(port)
     return PortUse(
-        port, describe_holder(port), is_ours=inodes <= ours, is_of_nodeagent=is_nodeagent(pid), is_kept=is_systemd(pid),
-        is_unseen=not pid and os.geteuid() != 0, is_unasked=is_unasked,
+        port, describe_process(pid), is_ours=inodes <= ours, is_of_nodeagent=is_nodeagent(pid),
+        is_kept=is_systemd(pid) or is_lab_store(pid), is_in_lab=is_lab_store(pid), is_unseen=not pid and os.geteuid() != 0, is_unasked=is_unasked,
     )  # fmt: skip
 
 

@@ -29,6 +29,8 @@ class Scope:
     """It may answer, but not to this user."""
     agent_cure: str = ""
     """What helps where it does not answer; empty: nothing is known."""
+    is_agent_silent: bool = False
+    """It is there, and does not answer in time."""
     socket_path: str = ""
     """The agent's socket, where it was named and not configured."""
     is_config_closed: bool = False

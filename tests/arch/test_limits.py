@@ -32,7 +32,6 @@ UNTESTED = {
     "LAB_STOP_S": LAB_WAIT,
     "LAB_START_S": LAB_WAIT,
     "LAB_PORT_S": LAB_WAIT,
-    "LAB_SETTLE_S": LAB_WAIT,
 }
 
 LIMITS = sorted(name for name in vars(limits) if name.isupper())

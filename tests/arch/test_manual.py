@@ -12,6 +12,8 @@ from nodeagent import config
 from nodeagent.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
+CONSUL = ("CONSUL_HTTP_ADDR", "CONSUL_HTTP_SSL", "CONSUL_CACERT", "CONSUL_HTTP_TOKEN", "CONSUL_HTTP_TOKEN_FILE")
+"""What completes the file: nodeagent/consul_environ.py."""
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +40,53 @@ def commands(group: click.Group, ctx: click.Context) -> dict[str, click.Command]
     return found
 
 
+def options() -> list[click.Option]:
+    """Those of every command."""
+    root = click.Context(main, info_name="nodeagent", **main.context_settings)
+    found: dict[str, click.Command] = {**commands(main, root), **groups(main, root)}
+    return [param for command in found.values() for param in command.params if isinstance(param, click.Option)]
+
+
 def test_every_command_and_option_is_there(pages: Path) -> None:
     """With the options' help."""
     shown = text(pages / "man1" / "nodeagent.1")
     found = commands(main, click.Context(main, info_name="nodeagent", **main.context_settings))
     assert len(found) > len(COMMANDS)
-    options = {name for command in found.values() for param in command.params if isinstance(param, click.Option) for name in param.opts}
-    assert [] == [name for name in (*found, *options) if name not in shown]
+    assert [] == [name for name in (*found, *(name for option in options() for name in option.opts)) if name not in shown]
+
+
+def groups(group: click.Group, ctx: click.Context) -> dict[str, click.Group]:
+    """Every command of commands below this one, by its words."""
+    found: dict[str, click.Group] = {}
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        inner = click.Context(command, info_name=name, parent=ctx) if command else ctx
+        if isinstance(command, click.Group):
+            found |= {inner.command_path: command} | groups(command, inner)
+    return found
+
+
+def test_what_holds_for_several_commands_is_said_once(pages: Path) -> None:
+    """As of policy, where it says how keys are written and where kinds are kept."""
+    shown = text(pages / "man1" / "nodeagent.1")
+    found = groups(main, click.Context(main, info_name="nodeagent", **main.context_settings))
+    assert {"nodeagent policy", "nodeagent catalog token", "nodeagent catalog snapshot"} <= set(found)
+    firsts = {name: " ".join((group.help or "").partition("\n\n")[0].split()) for name, group in found.items()}
+    assert [] == [name for name, first in firsts.items() if not first or first.replace("`", "") not in shown.replace("`", "")]
+    assert "may be written as PathPrefix or path_prefix" in shown
+
+
+def test_every_variable_that_is_asked_for_is_there(pages: Path) -> None:
+    """Of options, of the catalog's clients, and of Consul's that complete the file."""
+    shown = text(pages / "man1" / "nodeagent.1").partition(" ENVIRONMENT ")[2].partition(" FILES ")[0]
+    asked = {"NO_COLOR", *CONSUL, *(option.envvar for option in options() if option.envvar)}
+    assert {"NODEAGENT_SOCKET", "NODEAGENT_LAB"} < asked
+    assert [] == sorted(name for name in asked if name not in shown)
+
+
+def test_what_can_be_repeated_says_so() -> None:
+    """Else who has two services makes two tokens."""
+    assert [] == [option.opts[0] for option in options() if option.multiple and "Can be repeated" not in (option.help or "")]
 
 
 def test_every_setting_is_there(pages: Path) -> None:

@@ -203,7 +203,8 @@ def test_a_catalog_that_is_away_is_found_and_nothing_hangs(lab: Lab) -> None:
     with catalog_away(lab):
         status, findings = check(lab)
         assert status == FAILED
-        assert "systemctl status nodeagent-catalog" in the(findings, "link", "failed", "the catalog does not answer")["cure"]
+        cure = the(findings, "link", "failed", "the catalog does not answer")["cure"]
+        assert f"nodeagent lab catalog --name {lab.name} logs" in cure
         for name in ("token", "enrolment", "services", "peers", "clock"):
             the(findings, name, "warning", "could not be looked at: the catalog does not answer")
 

@@ -125,7 +125,7 @@ def test_what_cannot_be_used_changes_nothing(mesh: Lab) -> None:
     with pytest.raises(LabError, match=r"refused the reload: .*there is no group 'nobody-at-all'"):
         mesh.reload_agent("host1")
     edit_config(mesh, "host1", {'write_group = "nobody-at-all"': 'socket = "/run/other/api.sock"'})
-    with pytest.raises(LabError, match=r"refused the reload: admin\.socket: .*systemctl restart nodeagent"):
+    with pytest.raises(LabError, match=r"refused the reload: admin\.socket: .*nodeagent lab agent --name \S+ host1 restart"):
         mesh.reload_agent("host1")
     edit_config(mesh, "host1", {'socket = "/run/other/api.sock"': ""})
     mesh.reload_agent("host1")

@@ -33,13 +33,15 @@ class ControlScene:
     """Use with `async with`: control runs, a supervisor and one worker are connected."""
 
     def __init__(
-        self, directory: Any, extra: str = "", metrics: str = "", peer: ScriptedCatalog | None = None, rows: list | None = None
+        self, directory: Any, extra: str = "", metrics: str = "", peer: ScriptedCatalog | None = None, rows: list | None = None,
+        *, is_heard: bool = True,
     ) -> None:  # fmt: skip
         self.directory = directory
         self.socket = f"{directory}/api.sock"
         self.peer = peer or ScriptedCatalog()
         self._extra = extra
         self._rows = rows
+        self._is_heard = is_heard
         self._metrics = metrics
         self._stack = contextlib.AsyncExitStack()
 
@@ -57,7 +59,8 @@ class ControlScene:
         made = settings(self.directory, self.peer.address, self._extra, self._metrics)
         self.task = asyncio.create_task(run_control(made, theirs, self.supervisor.given_away.dup()))
         hand_over(ours, 0, 4001, self.worker)
-        self.supervisor.send(supervisor_stats())
+        if self._is_heard:
+            self.supervisor.send(supervisor_stats())
         await until(lambda: Path(self.socket).exists(), "the admin socket")
         return self
 

@@ -1,5 +1,6 @@
 """The agent asked over its socket."""
 
+import contextlib
 import http.server
 import socket
 import socketserver
@@ -9,6 +10,7 @@ import click
 import msgspec
 import pytest
 
+from nodeagent import limits
 from nodeagent.cli.agent_api import (
     AgentRefusesError,
     AgentSilentError,
@@ -16,6 +18,8 @@ from nodeagent.cli.agent_api import (
     ask,
     find_socket,
     parse_answer,
+    tell,
+    words_here,
 )
 from nodeagent.control import unix_http
 from nodeagent.control.report import ConnectionsAnswer, ErrorAnswer
@@ -31,6 +35,16 @@ def test_the_socket_is_the_given_the_configured_or_the_usual(tmp_path) -> None:
         '[host]\nname="h"\naddresses=["10.0.0.1"]\n[catalog]\naddress="https://c:1"\n[admin]\nsocket="/y/z"\n'
     )
     assert find_socket(None, config) == "/y/z"
+
+
+def test_the_agents_sentences_name_the_commands_of_this_host(tmp_path) -> None:
+    """Of a lab's, where the configuration says so."""
+    config = tmp_path / "nodeagent.toml"
+    assert words_here(config)("systemctl restart nodeagent") == "systemctl restart nodeagent"
+    config.write_text(
+        '[host]\nname="h"\naddresses=["10.0.0.1"]\n[catalog]\naddress="https://c:1"\n[intercept]\ncgroup_root="nodeagent-lab/lab/host1"\n'
+    )
+    assert words_here(config)("systemctl restart nodeagent") == "nodeagent lab agent host1 restart"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -85,11 +99,27 @@ def test_a_socket_that_is_closed_to_the_caller_is_exit_status_1(tmp_path, monkey
 
 
 def test_an_agent_that_says_nothing_is_exit_status_5(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("nodeagent.control.unix_http._ANSWER_S", 0.05)
+    """Within API_ANSWER_S, or API_TELL_S where something is to be changed."""
+    monkeypatch.setattr(limits, "API_ANSWER_S", 0.05)
+    monkeypatch.setattr(limits, "API_TELL_S", 0.06)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "sock"))
         silent.listen()
-        with pytest.raises(AgentSilentError, match="in time") as caught:
+        with pytest.raises(AgentSilentError, match=r"did not answer within 0\.05 s") as caught:
+            ask("/v1/status", ConnectionsAnswer, socket_path=str(tmp_path / "sock"))
+        with pytest.raises(AgentSilentError):
+            tell("/v1/modes", ErrorAnswer(error=""), ConnectionsAnswer, socket_path=str(tmp_path / "sock"))
+    assert caught.value.exit_code == 5
+
+
+def test_an_agent_whose_queue_is_full_is_a_silent_one(tmp_path) -> None:
+    """Nobody takes who waits there; the kernel does not let a caller wait for a place."""
+    with socket.socket(socket.AF_UNIX) as silent, contextlib.ExitStack() as waiting:
+        silent.bind(str(tmp_path / "sock"))
+        silent.listen(0)
+        first = waiting.enter_context(socket.socket(socket.AF_UNIX))
+        first.connect(str(tmp_path / "sock"))
+        with pytest.raises(AgentSilentError, match="answers none of the many who wait") as caught:
             ask("/v1/status", ConnectionsAnswer, socket_path=str(tmp_path / "sock"))
     assert caught.value.exit_code == 5
 

@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+from http.client import RemoteDisconnected
 from pathlib import Path
 
 import pytest
 
 from nodeagent.cli import agent_away as module
 from nodeagent.cli.agent_away import explain
+from nodeagent.cli.agent_silent import Part
 from nodeagent.lab import layout
 from redirect.errors import RedirectError
 
@@ -120,6 +122,41 @@ def test_interception_that_is_off_captures_nothing(host: Host) -> None:
     assert "nothing is captured" in host.says()[0]
 
 
-def test_what_else_goes_wrong_is_said_as_it_is(host: Host) -> None:
-    assert explain("/x", OSError("odd"), host.config) == ("the agent at /x does not answer: odd", "")
-    assert explain("/x", TimeoutError(), host.config).what == "the agent at /x does not answer: TimeoutError"
+def test_what_else_goes_wrong_is_said_in_words_with_a_cure(host: Host) -> None:
+    """No bare number of an error."""
+    what, cure = host.says(OSError(71, "Protocol error"))
+    assert (what, cure.startswith("does another program listen there?")) == (f"the agent at {host.socket} does not answer: Protocol error", True)
+    assert host.says(OSError("odd"))[0].endswith("does not answer: odd")
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), RemoteDisconnected("closed"), BrokenPipeError(32, "x")])
+def test_one_that_breaks_off_is_asked_again(host: Host, error: Exception) -> None:
+    """As control does that hung, and was replaced."""
+    what, cure = host.says(error)
+    assert what == f"the agent at {host.socket} broke off while it was asked: its control ended, or was replaced, as one that hangs is"
+    assert cure.startswith("ask again; see: ")
+
+
+def test_one_that_hangs_whole_is_restarted_and_till_then_the_rules_go_by_fail(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.configure("open")
+    whole = (Part("the supervisor", 7, is_stopped=True), Part("control", 8, is_stopped=True))
+    monkeypatch.setattr(module, "parts_of", lambda _: whole)
+    what, cure = host.says(TimeoutError())
+    assert what == (
+        f"the agent at {host.socket} did not answer within 5 s: its control (process 8) is stopped (SIGSTOP, or a debugger); so is the supervisor (7); "
+        'meanwhile new mesh connections of this host go in clear, but none to a strict service (fail = "open")'
+    )
+    assert cure.startswith("end the hang: systemctl restart nodeagent; see: journalctl")
+    host.configure(cgroup_root="nodeagent-lab/mine/host1")
+    assert host.says(TimeoutError())[1] == "end the hang: nodeagent lab agent --name mine host1 restart; see: nodeagent lab agent --name mine host1 logs"
+
+
+def test_one_whose_control_alone_is_silent_goes_on_serving(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is helped by itself; of a stranger's socket no more is known than that nobody answers."""
+    host.configure()
+    monkeypatch.setattr(module, "parts_of", lambda _: (Part("the supervisor", 7, is_stopped=False), Part("control", 8, is_stopped=True)))
+    what, cure = host.says(TimeoutError())
+    assert what.endswith("; meanwhile calls go on by what its workers know")
+    assert cure.startswith("ask again: ")
+    monkeypatch.setattr(module, "parts_of", lambda _: ())
+    assert host.says(TimeoutError())[0] == f"the agent at {host.socket} did not answer within 5 s"

@@ -142,3 +142,15 @@ def test_what_keeps_a_restore_from_locking_is_not_taken_for_a_server(data, tmp_p
     done = run(data, "restore", tmp_path / "one", "--yes")
     assert (done.exit_code, value(data)) == (1, b"2")
     assert "cannot hold a catalog" in done.output
+
+
+def test_the_directory_may_stand_behind_the_command_as_with_token(data, tmp_path):
+    done = CliRunner().invoke(main, ["catalog", "snapshot", "save", str(tmp_path / "one"), "--data", str(data)])
+    assert (done.exit_code, (tmp_path / "one").exists()) == (0, True)
+    shown = CliRunner().invoke(main, ["catalog", "snapshot", "restore", "--data", str(data), str(tmp_path / "one")])
+    assert (shown.exit_code, f"--data {data} " in shown.stderr) == (0, True)
+
+
+def test_where_no_catalog_is_that_is_said_with_a_cure(tmp_path):
+    done = CliRunner().invoke(main, ["catalog", "--data", str(tmp_path / "none"), "snapshot", "save", str(tmp_path / "one")])
+    assert (done.exit_code, "there is no catalog here; start one with: nodeagent catalog --data" in done.stderr) == (1, True)

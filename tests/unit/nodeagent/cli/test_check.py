@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from nodeagent import limits
 from nodeagent.cli import check as module
 from nodeagent.cli.check import check, read_scope, report_json, screen
-from nodeagent.diagnose.facts import AgentState, Blind, Facts, Memory, Release
+from nodeagent.diagnose.facts import AgentState, Blind, Facts, Memory, PortUse, Release
 from nodeagent.diagnose.finding import Finding, fail, warn, well
 from nodeagent.diagnose.judge import judge
 from nodeagent.probe import host as host_probe
@@ -38,6 +39,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch, facts: list[Facts], *argv: str):
         (Facts(memory=POOR), (), 0),
         (Facts(memory=POOR, release=BAD), (), 1),
         (Facts(agent=AgentState(error="gone"), memory=GOOD), (), 3),
+        (Facts(agent=AgentState(error="late", is_silent=True), memory=GOOD), (), 5),
         (Facts(agent=AgentState(problems=("p",))), (), 1),
         (Facts(agent=Blind("closed to uid 7")), (), 3),
         (Facts(memory=GOOD), ("--wait", "60"), 0),
@@ -145,3 +147,26 @@ def test_another_user_is_told_what_only_root_sees_and_nothing_that_is_not_so(tmp
     assert closed["kernel"] == "nftables, identification"
     assert closed["firewall"] == "rules, redirections, managers"
     assert "ports 15020 are held, by whom only root can see" in {row["found"] for row in rows}
+
+
+def test_on_a_host_of_a_lab_cures_name_the_labs_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its agent is no unit of systemd's."""
+    path = tmp_path / "nodeagent.toml"
+    path.write_text(f'{HOST}[intercept]\ncgroup_root = "nodeagent-lab/mine/host1"\n')
+    hung = PortUse(15001, "process 7 (nodeagent)", is_of_nodeagent=True)
+    monkeypatch.setattr(module, "gather", lambda _scope, _say: Facts(ports=(hung,), agent=AgentState(error="gone")))
+    said = CliRunner().invoke(check, ["--config", str(path), "--socket", str(tmp_path / "sock")]).stdout
+    assert "nodeagent lab agent --name mine host1 restart" in said
+    assert "nodeagent lab agent --name mine host1 logs" in said
+    assert "systemctl" not in said
+
+
+def test_an_agent_that_is_silent_is_told_from_one_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the exit status is the same as that of `nodeagent status`."""
+    monkeypatch.setattr(limits, "API_ANSWER_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "sock"))
+        silent.listen()
+        scope = read_scope(tmp_path / "none.toml", str(tmp_path / "sock"), is_pre=False)
+    assert (scope.is_agent_silent, "restart nodeagent" in scope.agent_cure) == (True, True)
+    assert read_scope(tmp_path / "none.toml", str(tmp_path / "none"), is_pre=False).is_agent_silent is False

@@ -75,6 +75,10 @@ def completed(line: str) -> list[str]:
         ("nodeagent enforce --socket {0} --service z", []),
         ("nodeagent enforce --since 1", ["1h", "1d"]),
         ("nodeagent lab catalog re", ["restart"]),
+        ("nodeagent catalog snapshot ", ["inspect", "restore", "save"]),
+        ("nodeagent catalog token create --any", ["--any-service", "--any-host"]),
+        ("nodeagent policy get service-de", ["service-defaults"]),
+        ("nodeagent policy d", ["delete", "diff"]),
         ("nodeagent stauts --o", []),
     ],
 )
@@ -107,6 +111,12 @@ def test_scripts_name_the_command(shell: str) -> None:
     assert f"{shell}_complete" in script
     if shutil.which(shell):
         subprocess.run([shell, "-n"], input=script, text=True, check=True)
+
+
+def test_fish_shows_what_a_command_does_whole() -> None:
+    """With all that follows its first comma."""
+    script = CliRunner().invoke(main, ["completion", "fish"]).output
+    assert 'string split -m 1 "," $completion' in script
 
 
 def test_another_shell_is_a_usage_error() -> None:

@@ -62,6 +62,26 @@ def test_connections_of_other_hosts_count_and_those_of_our_own_services_do_not()
     assert summary(inbound(rows)) == "2 connections from other hosts are open, to web, the oldest since 1970-01-01 00:00:10"
 
 
+@pytest.mark.parametrize(
+    ("rows", "unanswered", "total", "said"),
+    [
+        (1, 0, 1, "1 connections from other hosts are open, to web, the oldest since 1970-01-01 00:00:10"),
+        (1, 2, 1, "at least 1 connections from other hosts are open (2 workers did not tell theirs), to web, the oldest of them since 1970-01-01 00:00:10"),
+        (1, 0, 9, "at least 1 connections from other hosts are open (1 of 9 connections were looked at), to web, the oldest of them since 1970-01-01 00:00:10"),
+        (0, 2, 0, "2 workers did not tell their connections"),
+        (0, 0, 9, "0 of 9 connections were looked at, and none of them is from another host"),
+        (0, 0, 0, ""),
+    ],
+)
+def test_what_is_not_known_whole_is_said_to_be_at_least_so_much(monkeypatch: pytest.MonkeyPatch, rows: int, unanswered: int, total: int, said: str) -> None:
+    """Also to programs, whom a number would deceive."""
+    told = ConnectionsAnswer(connections=[row("tunnel", 10.0)] * rows, total=total, unanswered=unanswered)
+    agent(monkeypatch, told)
+    left = module._look("/x", Path("/nowhere"))
+    assert left.words == said
+    assert left.number == (rows if not unanswered and total == rows else None)
+
+
 def test_a_host_goes_and_comes_back(host: list[str], asked: Asked) -> None:
     assert CliRunner().invoke(drain, [*host, "--reason", "new disk"]).output == "drained: host1 takes no new work\n"
     assert CliRunner().invoke(undrain, host).output == "back at work: host1\n"

@@ -78,6 +78,17 @@ def test_a_silent_supervisor_is_a_problem(tmp_path, monkeypatch) -> None:
     run(scene)
 
 
+def test_a_supervisor_that_was_not_heard_yet_is_not_called_silent(tmp_path) -> None:
+    """By a control that has just been started, in the place of one that hung, say."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path, is_heard=False) as playing:
+            body = await told(playing, "problems", "the supervisor was not heard yet")
+            assert (body["healthy"], "silent" in str(body["problems"])) == (False, False)
+
+    run(scene)
+
+
 def test_a_catalog_out_of_reach_is_a_problem_and_what_is_in_force_has_an_age(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(limits, "CATALOG_LOST_S", 0.1)
 

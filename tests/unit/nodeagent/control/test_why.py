@@ -15,7 +15,7 @@ from nodeagent.control import why as module
 from nodeagent.errors import Reason
 from nodeagent.wire.frames import Records, TunnelRow, WorkerStats
 from tests.support.control_scene import ControlScene
-from tests.support.far_ends import ring_of, snapshot_of
+from tests.support.far_ends import ring_of, snapshot_of, supervisor_stats
 from tests.support.loop import run, until
 from tests.support.rows import denied, row
 from tests.support.scripted_catalog import ROOTS
@@ -296,5 +296,50 @@ def test_a_host_that_the_catalog_shuts_out_doubts_its_certificates(tmp_path: Pat
                     _, answer = await playing.get("/v1/why?from=shop&to=web")
                     said = texts(answer)["certificate"]
             assert "refuses this host's token" in said[1]
+
+    run(scene)
+
+
+@pytest.mark.parametrize(("fail", "switch", "outcome", "passes"), [
+    ("closed", ("refused", 'are reset (fail = "closed")'), ("refused", "it is reset now; once an agent beats again: it passes"), False),
+    ("open", ("note", "go directly, in clear"), ("note", "it goes around the agent now, in clear; once an agent beats again: it passes"), True),
+])  # fmt: skip
+def test_a_fallen_switch_decides_before_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: str, switch: tuple[str, str], outcome: tuple[str, str], passes: bool,  # noqa: FBT001
+) -> None:  # fmt: skip
+    """While the supervisor is silent nobody beats, and the kernel asks no agent."""
+    extra = f'[intercept]\nfail = "{fail}"\n[service.web]\nmode = "permissive"\n'
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path, extra) as playing:
+            await allowed(playing)
+            monkeypatch.setattr(limits, "ALIVE_S", 0.1)
+            answer: dict[str, Any] = {"steps": []}
+            while "switch" not in texts(answer):
+                _, answer = await playing.get("/v1/why?from=shop&to=web")
+            told = texts(answer)
+            assert (told["switch"][0], switch[1] in told["switch"][1]) == (switch[0], True), told["switch"]
+            assert "the supervisor is silent" in told["switch"][1]
+            assert (told["outcome"], answer["passes"]) == (outcome, passes)
+            playing.worker.send(Records([row(2, direction="tunnel", source="web", destination="shop", original_dst="10.77.0.1:9000")]))
+            while not answer.get("connection"):
+                _, answer = await playing.get("/v1/why?id=0-2")
+            assert "a new tunnel to this host is reset" in texts(answer)["switch"][1]
+
+    run(scene)
+
+
+def test_where_no_worker_serves_the_switch_is_about_to_fall(tmp_path: Path) -> None:
+    """All have ended, say."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await allowed(playing)
+            playing.supervisor.send(supervisor_stats(workers=[]))
+            answer: dict[str, Any] = {"steps": []}
+            while "switch" not in texts(answer):
+                _, answer = await playing.get("/v1/why?from=shop&to=web")
+            assert texts(answer)["switch"][1].startswith("no worker is serving, so the dead-man switch falls within 5 s")
+            assert answer["passes"] is False
 
     run(scene)

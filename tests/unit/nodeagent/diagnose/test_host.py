@@ -171,3 +171,11 @@ def test_the_link_by_which_the_agent_starts(link: StartLink, level: str, text: s
     found = only(host.judge_start_link(link))
     assert (found[0], found[2]) == (level, cure)
     assert text in found[1]
+
+
+def test_ports_that_a_labs_store_keeps_are_no_hung_agents() -> None:
+    """Its supervisor was killed, and whoever starts the next one finds them there."""
+    kept = PortUse(15001, "process 7 (python3)", is_kept=True, is_in_lab=True)
+    assert only(host.judge_ports((kept,))) == (
+        "warning", "ports 15001 are held by the lab's store of descriptors, for an agent that is to start again", "systemctl restart nodeagent"
+    )  # fmt: skip

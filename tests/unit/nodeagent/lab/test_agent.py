@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent.control.generations import Reloaded
 from nodeagent.lab import agent, layout
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.state import Holder
+from tests.support.status_of import status_of
 
 
 def test_a_host_whose_agent_was_never_started_has_none() -> None:
@@ -56,3 +58,17 @@ def test_rules_that_are_refused_are_told_without_our_own_machinery(monkeypatch: 
         " (on this machine its /etc/nodeagent is /run/nodeagent-lab/no-such-lab/host1/etc)"
     )
     assert dropped == [host]
+
+
+def test_a_reload_that_cannot_be_asked_for_or_is_refused_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While control has just been started; and with the lab's commands in the place of systemd's."""
+    (host,) = layout.hosts_of("no-such-lab", 99, 1)
+    monkeypatch.setattr(agent, "is_running", lambda _: True)
+    monkeypatch.setattr(agent, "ask_agent", lambda *_: status_of(0, "1"))
+    with pytest.raises(LabError, match="control on host1 has not heard of its supervisor yet; nothing was reloaded, try again"):
+        agent.reload_agent(host, print)
+    monkeypatch.setattr(agent, "ask_agent", lambda *_: status_of(1, "1"))
+    monkeypatch.setattr(agent, "_look_at_reload", lambda *_: Reloaded("refused", "put it back, or: systemctl restart nodeagent"))
+    monkeypatch.setattr(agent.os, "kill", lambda *_: None)
+    with pytest.raises(LabError, match="put it back, or: nodeagent lab agent --name no-such-lab host1 restart"):
+        agent.reload_agent(host, print)

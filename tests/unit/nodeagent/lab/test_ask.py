@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from nodeagent import limits
 from nodeagent.lab import layout
 from nodeagent.lab.ask import ask_agent
 from nodeagent.lab.errors import LabError
@@ -67,6 +68,18 @@ def test_an_answer_is_decoded(host: Host) -> None:
 def test_everything_else_is_our_error(host: Host, raw: bytes, said: str) -> None:
     """With the host's name in it."""
     with answering(host, raw), pytest.raises(LabError, match=f"agent on host1.*{said}"):
+        ask_agent(host, "/x", Answer)
+
+
+def test_one_that_hangs_is_told_with_what_ends_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this very lab; and a socket that nobody listens at has no number of an error."""
+    monkeypatch.setattr(limits, "API_ANSWER_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(host.own("run") / "api.sock"))
+        silent.listen()
+        with pytest.raises(LabError, match=r"did not answer within 0\.05 s: .*; nodeagent lab agent --name l host1 restart"):
+            ask_agent(host, "/x", Answer)
+    with pytest.raises(LabError, match=r"does not answer: Connection refused$"):
         ask_agent(host, "/x", Answer)
 
 

@@ -165,7 +165,7 @@ def test_what_is_closed_to_this_user_is_no_failure() -> None:
 
 def test_a_port_whose_holder_only_root_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     """Root sees them all."""
-    monkeypatch.setattr(host, "try_holder", lambda _port: 0)
+    monkeypatch.setattr(host, "try_holders", lambda ports: dict.fromkeys(ports, 0))
     with socket.create_server(("127.0.0.1", 0)) as server:
         more = f'[admin]\nmetrics = "127.0.0.1:{server.getsockname()[1]}"\n'
         for uid, is_unseen in ((0, False), (1000, True)):

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.process.port_holder import describe_holder, is_nodeagent, is_systemd, listening_inodes, try_holder
+from nodeagent.process.port_holder import (
+    describe_holder,
+    is_lab_store,
+    is_nodeagent,
+    is_systemd,
+    listening_inodes,
+    try_holder,
+    try_holders,
+)
 
 TABLE = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:3A99 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
@@ -61,3 +69,18 @@ def test_systemd_is_named_only_where_it_holds_a_port_alone(tmp_path: Path) -> No
     assert [is_systemd(pid, tmp_path) for pid in (1, 7)] == [True, False]
     (tmp_path / "1" / "comm").write_text("nginx\n")
     assert not is_systemd(1, tmp_path)
+
+
+def test_a_labs_store_is_no_agent_and_named_only_where_it_holds_a_port_alone(tmp_path: Path) -> None:
+    """It was started before the agent whose sockets it keeps, and its command begins as an agent's."""
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text(TABLE)
+    for pid, command in (("7", "python3 -P -m nodeagent.lab.fd_store keep /run"), ("9", "python3 /opt/nodeagent/bin/nodeagent run")):
+        (tmp_path / pid / "fd").mkdir(parents=True)
+        (tmp_path / pid / "fd" / "3").symlink_to("socket:[4711]")
+        (tmp_path / pid / "cmdline").write_text(command.replace(" ", "\0"))
+    assert try_holder(15001, tmp_path) == 9
+    assert try_holders((15001, 22, 80), tmp_path) == {15001: 9, 22: 0, 80: 0}
+    (tmp_path / "9" / "fd" / "3").unlink()
+    assert try_holder(15001, tmp_path) == 7
+    assert [(is_lab_store(pid, tmp_path), is_nodeagent(pid, tmp_path)) for pid in (7, 9)] == [(True, False), (False, True)]
