@@ -21,6 +21,7 @@ class Pulse(NamedTuple):
     state: State
     born_at: float
     answered_at: float
+    """When it was asked what it answered last: since then it was not heard."""
     told_at: float
     """When it was given sockets, where it was."""
     killed_at: float = float("inf")
@@ -94,7 +95,6 @@ class Heartbeat:
         self._on_beat = on_beat
         self._on_alive = on_alive
         self._is_control_mute = is_control_mute
-        self._number = 0
         self._last_at = loop.time()
         self._resumed_at = float("-inf")
         self._served_at = float("-inf")
@@ -104,16 +104,22 @@ class Heartbeat:
     async def run(self) -> None:
         """Beats until cancelled."""
         while True:
-            self.ask()
-            await asyncio.sleep(limits.HEAR_S)
-            self.tick()
+            await self.turn()
             await asyncio.sleep((limits.LATE_BEAT_S if self._is_late() else limits.BEAT_S) - limits.HEAR_S)
 
-    def ask(self) -> None:
-        """Every worker, whether its loop turns."""
-        self._number += 1
+    async def turn(self) -> None:
+        """One beat by what workers answer now: where this process was kept from its turn meanwhile, it asks once more."""
+        asked_at = self._loop.time()
+        await self._ask()
+        if self._loop.time() - asked_at > limits.BEAT_S:
+            await self._ask()
+        self.tick()
+
+    async def _ask(self) -> None:
+        """Every worker, whether its loop turns; and hears."""
         for worker in self._fleet.living():
-            worker.ping(self._number & 0xFFFFFFFF)
+            worker.ping()
+        await asyncio.sleep(limits.HEAR_S)
 
     def _is_late(self) -> bool:
         """Whether somebody who serves has not answered the last question, nor the one before."""
@@ -121,7 +127,7 @@ class Heartbeat:
         return any(self._loop.time() - worker.answered_at > 2 * limits.BEAT_S for worker in serving)
 
     def tick(self) -> None:
-        """One beat. After a pause of this very process (a stopped machine, a busy one) the workers' time begins anew."""
+        """One beat by what was heard. After a pause of this very process (a stopped machine, a busy one) the workers' time begins anew."""
         now = self._loop.time()
         if now - self._last_at > 2 * limits.BEAT_S:
             self._resumed_at = now

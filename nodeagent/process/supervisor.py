@@ -257,7 +257,7 @@ class Supervisor:
         while not fleet.are_all_serving() or not guard.is_standing:
             fleet.changed.clear()
             await fleet.changed.wait()
-        self._heartbeat.tick()
+        await self._heartbeat.turn()
         self._parts.control.tell(self._stats())  # first: whoever waited for READY asks control for `status` next
         _log.info("supervisor_ready", workers=len(fleet.slots), interception=guard.condition, version=__version__,
                   generation=self._parts.generation)  # fmt: skip

@@ -11,8 +11,10 @@ from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.process.heartbeat import Heartbeat, Pulse, Verdict, judge
-from nodeagent.process.worker_process import State
+from nodeagent.process.worker_process import State, WorkerCalls, WorkerProcess
+from nodeagent.wire import requests
 from tests.support.loop import run, until
+from tests.support.worker_end import WorkerEnd
 
 NOW = 1000.0
 FRESH = NOW - 1.0
@@ -122,7 +124,7 @@ class _Worker:
     def kill(self) -> None:
         self.kills += 1
 
-    def ping(self, _: int) -> None:
+    def ping(self) -> None:
         """It never answers."""
 
 
@@ -137,7 +139,7 @@ def test_a_beat_says_for_how_long_somebody_who_serves_was_not_heard(monkeypatch:
         loop = asyncio.get_running_loop()
         well, ill = (_Worker(loop.time(), number) for number in range(2))
 
-        def answer(_: int) -> None:
+        def answer() -> None:
             well.answered_at = loop.time()
             if len(told) < 2:
                 ill.answered_at = loop.time()
@@ -195,6 +197,54 @@ def test_a_supervisor_that_was_kept_from_its_turn_beats_at_once_where_all_have_a
         worker.answered_at = clock.now
         heart.tick()
     assert beats == [NOW + 1.0, NOW + limits.ALIVE_S + 0.5]
+
+
+class _Far(WorkerEnd):
+    """A worker that serves, and its end of the channel. Owned by one test."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        calls = WorkerCalls(lambda *_: None, lambda _: None, lambda _: None, lambda *_: None)
+        self.worker = WorkerProcess(loop, 0, 1, calls)
+        assert self.worker.ends
+        self.sock = self.worker.ends.supervisor
+        self.sock.setblocking(False)
+        self.worker.state = State.SERVING
+
+    def answer(self) -> None:
+        """The question that came."""
+        heard = self.hear()
+        assert heard
+        self.say(requests.encode_beat(requests.PONG, requests.decode_beat(heard[0])))
+
+
+@pytest.mark.parametrize("kept_s", [0.0, limits.ANSWER_S + 0.5, 60.0])
+@pytest.mark.parametrize("lives_on", [True, False])
+def test_what_a_worker_said_before_its_supervisor_was_kept_from_its_turn_is_no_answer(kept_s: float, *, lives_on: bool) -> None:
+    """It may hang since. It is asked once more, so one that lives has its beat at once."""
+    beats: list[float] = []
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        far, clock = _Far(loop), loop.time
+        fleet = SimpleNamespace(living=lambda: [far.worker], is_holding=False)
+        heart = Heartbeat(loop, cast("Any", fleet), beats.append, lambda: None)
+
+        def answer_first() -> None:
+            far.answer()
+            loop.time = lambda: clock() + kept_s  # type: ignore[method-assign]
+            if lives_on:
+                loop.add_reader(far.sock, far.answer)
+            else:
+                loop.remove_reader(far.sock)
+
+        loop.add_reader(far.sock, answer_first)
+        await heart.turn()
+        loop.remove_reader(far.sock)
+        far.worker.finish(None)
+
+    run(scene)
+    assert len(beats) == (lives_on or not kept_s)
+    assert all(unheard_s < limits.BEAT_S for unheard_s in beats)
 
 
 def test_until_somebody_has_served_the_limit_for_starts_holds() -> None:

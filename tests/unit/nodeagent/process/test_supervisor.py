@@ -328,7 +328,7 @@ def test_control_knows_who_serves_before_the_manager_hears_that_all_do() -> None
         control = SimpleNamespace(tell=lambda stats: told.append(stats.workers))
         supervisor = supervisor_of(fleet=fleet, guard=guard, control=control, units=(), generation=1, started_at=0.0, configured_at=0.0)
         supervisor._parts.notifier = cast("Any", SimpleNamespace(ready=told.append))
-        supervisor._heartbeat = cast("Any", SimpleNamespace(tick=lambda: told.append("beat")))
+        supervisor._heartbeat = cast("Any", SimpleNamespace(turn=lambda: asyncio.sleep(0, told.append("beat"))))
         await supervisor._announce()
         assert told == ["beat", facts, "1 workers, interception active"]
 

@@ -107,7 +107,7 @@ def test_who_the_kernel_holds_is_replaced_and_holds_up_neither_beat_nor_reload()
         loop = asyncio.get_running_loop()
         began = loop.time()
         for worker in scene.fleet.living():
-            worker.ping(0)
+            worker.ping()
         await until(lambda: all(worker.answered_at >= began for worker in scene.fleet.living()), "the first answers")
         before, spare = scene.pids(), scene.fleet._idle[0].pid
         beating = asyncio.create_task(Heartbeat(loop, scene.fleet, lambda _: beats.append(scene.pids()), lambda: None).run())
