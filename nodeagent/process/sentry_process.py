@@ -63,12 +63,12 @@ class SentryProcess:
         else:
             self._say(self._until)
 
-    def beat(self, lives_s: float) -> None:
+    def beat(self, lives_s: float | None) -> None:
         """For so long the dead-man switch would hold, had it been told when those who serve were last heard.
 
-        0: it is let fall, and what waits in the queues is for others.
+        None: it is let fall, and what waits in the queues is for others.
         """
-        self._until = time.monotonic() + lives_s if lives_s else math.inf
+        self._until = math.inf if lives_s is None else time.monotonic() + lives_s
         self._say(self._until)
 
     def relieve(self, kin: Kin) -> None:
