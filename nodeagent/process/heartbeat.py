@@ -26,7 +26,7 @@ class Pulse(NamedTuple):
     """When it was given sockets, where it was."""
     killed_at: float = float("inf")
     is_informed: bool = True
-    """Whether it has heard policy."""
+    """Whether it has a snapshot and, beside it, keys, or has waited SVID_WAIT_S for these: READY, number 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Verdict:
     unheard_s: float = 0.0
     """For so long one of those that serve has not answered."""
     are_ignorant: bool = False
-    """Those that serve refuse all, for none has heard policy, and nobody is there to tell it."""
+    """Those that serve refuse all, for none is informed, and nobody is there who would tell it policy or keys."""
 
 
 def judge(pulses: Sequence[Pulse], now: float, resumed_at: float = float("-inf"), *, is_control_mute: bool = False) -> Verdict:
