@@ -70,7 +70,7 @@ class ControlProcess:
         self._handover: socket.socket | None = None
         self._frames = FrameReader(limits.CONTROL_FRAME_BYTES)
         self._unsent = b""
-        self._has_spoken = False
+        self._has_spoken = self._has_policy = False
         self._deaf_turns = 0
         self._patience = limits.CONTROL_DEAF_TURNS
         self._await_until = loop.time() + limits.RESUME_MAX_S
@@ -95,6 +95,11 @@ class ControlProcess:
     def is_mute(self) -> bool:
         """Whether workers hear nothing of it now: it does not run, starts, or reads nothing. Busy for long is as good as hung."""
         return not self._has_spoken or self._deaf_turns >= limits.CONTROL_MUTE_TURNS
+
+    @property
+    def tells_policy(self) -> bool:
+        """Whether workers that know no policy hear it in moments: it has some, and is not mute."""
+        return self._has_policy and not self.is_mute
 
     def start(self) -> None:
         """Starts it, unless it runs, and gives it a channel to every worker that lives.
@@ -226,7 +231,7 @@ class ControlProcess:
         else:
             self._await_until = min(self._await_until, self._loop.time() + limits.RESUME_S)
             self._on_capture(_capture_in(message))
-        self._has_spoken = True
+        self._has_spoken, self._has_policy = True, not isinstance(message, NoSnapshot)
 
     def _receive_keys(self) -> None:
         """Takes the newest keys that wait, then none for KEYS_GAP_S: each are work for the service manager, too."""

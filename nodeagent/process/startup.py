@@ -292,7 +292,7 @@ def _make_fleet(parts: Parts, _stack: AsyncExitStack) -> None:
         hand_over=lambda worker: parts.control.hand_over(worker),  # noqa: PLW0108 - made by a later step
         wall_clock=wall_clock,
         is_policy_awaited=lambda: parts.control.is_awaited,
-        is_control_mute=lambda: parts.control.is_mute,
+        is_policy_told=lambda: parts.control.tells_policy,
         store=parts.store,
         keep=parts.notifier.store if parts.notifier.is_there else None,
         forget=parts.notifier.forget,

@@ -42,8 +42,8 @@ class FleetCalls:
     wall_clock: Callable[[], float]
     is_policy_awaited: Callable[[], bool] = lambda: False
     """Whether control may yet tell workers what it knows."""
-    is_control_mute: Callable[[], bool] = lambda: False
-    """Whether it tells nobody anything now."""
+    is_policy_told: Callable[[], bool] = lambda: True
+    """Whether it has some, and tells it now."""
     store: Callable[[ListenerSet], None] = lambda _: None
     """Has the service manager keep a set."""
     keep: Keep | None = None
@@ -233,9 +233,12 @@ class Fleet:
                 self._vacate(slot)
 
     def _is_knowledge_rare(self) -> bool:
-        """Whether some with sockets know policy, and nobody else will hear it for now: who does not would refuse what they serve."""
-        is_known = any(slot.worker and slot.worker.is_informed for slot in self.slots)
-        return is_known and not self._is_patient() and self._calls.is_control_mute()
+        """Whether some with sockets know policy, and nobody else will hear it for now: who does not would refuse what they serve.
+
+        Who hears it says so, which fills what was left empty.
+        """
+        is_known = any(each.is_informed for slot in self.slots for each in (slot.worker, *slot.elders) if each)
+        return is_known and not self._is_patient() and not self._calls.is_policy_told()
 
     def _is_patient(self) -> bool:
         return self._loop.time() + _GRAIN_S < self._patient_until or self._calls.is_policy_awaited()

@@ -19,7 +19,7 @@ WANT_OWNER = 2
 PONG = 3
 """A beat: the answer to PING, with its number."""
 READY = 4
-"""A beat: it could serve. Number 1: and decides as well as those that serve; 0: it has no snapshot yet.
+"""A beat: it could serve. Number 1: and decides as well as those that serve; 0: it has no snapshot yet, or waits for keys.
 
 Number 1 follows a snapshot when there are keys, too, or SVID_WAIT_S later: where there are none, it would wait for ever."""
 DRAINED = 5

@@ -27,6 +27,21 @@ from redirect.elements import Exceptions
 TEXT = '[host]\nname = "h"\naddresses = ["10.0.0.1"]\nworkers = {}\n[catalog]\naddress = "https://c:8501"\n'
 
 
+def test_the_fleet_asks_the_control_that_there_is_whether_policy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made by a later step. One that has no policy tells none, though it is not mute."""
+    monkeypatch.setattr(startup, "inherited_start", lambda *_: "b")
+    made: list[Any] = []
+    monkeypatch.setattr(startup, "Fleet", lambda *arguments: made.append(arguments[4]))
+    parts = SimpleNamespace(
+        config=parse_config(TEXT.format(0), "test"), users=SimpleNamespace(worker=(1, 1)), owners=SimpleNamespace(find=None),
+        notifier=SimpleNamespace(is_there=False, forget=None), store=None, passed=None, generation=1, last_serial=0, loop=None,
+        families=(), environ={},
+    )  # fmt: skip
+    startup._make_fleet(cast("Any", parts), AsyncExitStack())
+    parts.control = SimpleNamespace(tells_policy=False, is_mute=False, is_awaited=True)
+    assert (made[0].is_policy_told(), made[0].is_policy_awaited()) == (False, True)
+
+
 @pytest.mark.parametrize(("setting", "cores", "count"), [(0, 1, 1), (0, 2, 2), (0, 64, 4), (3, 1, 3), (8, 2, 8)])
 def test_there_is_a_worker_per_core_and_at_most_four_unless_told_otherwise(setting: int, cores: int, count: int) -> None:
     """More cores belong to the applications."""

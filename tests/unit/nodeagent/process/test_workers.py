@@ -126,13 +126,13 @@ def test_who_the_kernel_holds_is_replaced_and_holds_up_neither_beat_nor_reload()
     play(script)
 
 
-def test_where_control_is_mute_who_knows_no_policy_takes_no_share_of_those_who_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_control_tells_no_policy_who_knows_none_takes_no_share_of_those_who_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would refuse it. The others get it; where none of them is left, somebody is better than nobody."""
     monkeypatch.setattr(limits, "RESUME_S", 0.0)
     forgotten: list[str] = []
 
     async def script(scene: Scene) -> None:
-        scene.fleet._calls = replace(scene.fleet._calls, is_control_mute=lambda: True, forget=forgotten.append)
+        scene.fleet._calls = replace(scene.fleet._calls, is_policy_told=lambda: False, forget=forgotten.append)
         first, second = scene.fleet.serving()
         first.is_informed = True
         os.kill(second.pid, signal.SIGKILL)
@@ -158,7 +158,7 @@ def test_of_two_that_could_serve_the_one_that_knows_policy_does(monkeypatch: pyt
 
     async def script(scene: Scene) -> None:
         await until(lambda: [each.state for each in scene.fleet._idle] == [State.STANDBY] * 2, "two spares")
-        scene.fleet._calls = replace(scene.fleet._calls, is_control_mute=lambda: True)
+        scene.fleet._calls = replace(scene.fleet._calls, is_policy_told=lambda: False)
         ignorant, informed = scene.fleet._idle
         informed.is_informed = True
         assert scene.fleet._try_candidate(scene.fleet.slots[0]) is informed
@@ -167,6 +167,25 @@ def test_of_two_that_could_serve_the_one_that_knows_policy_does(monkeypatch: pyt
             patch.setattr(scene.fleet, "_idle", [ignorant])
             patch.setattr(informed, "state", State.OPENING)
             assert scene.fleet._try_candidate(scene.fleet.slots[1]) is None, "it would refuse what the other serves"
+
+    play(script)
+
+
+def test_nor_does_it_take_a_place_that_is_new_beside_one_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a reload with more workers: who serves there knows policy, and has no successor yet."""
+    monkeypatch.setattr(limits, "RESUME_S", 0.0)
+
+    async def script(scene: Scene) -> None:
+        old, new = scene.fleet.slots
+        elder, spare = old.worker, scene.fleet._idle[0]
+        assert elder
+        elder.is_informed = True
+        with monkeypatch.context() as patch:
+            patch.setattr(old, "elders", [elder])
+            patch.setattr(old, "worker", None)
+            assert scene.fleet._try_candidate(new) is spare, "control tells it soon"
+            scene.fleet._calls = replace(scene.fleet._calls, is_policy_told=lambda: False)
+            assert scene.fleet._try_candidate(new) is None
 
     play(script)
 
