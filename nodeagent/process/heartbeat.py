@@ -57,7 +57,7 @@ def judge(pulses: Sequence[Pulse], now: float, resumed_at: float = float("-inf")
     unheard_s = max((now - pulse.answered_at for pulse in serving), default=0.0)
     held = tuple(pulse.number for pulse in pulses if now - max(pulse.killed_at, resumed_at) >= limits.KILLED_S)
     hung = tuple(pulse.number for pulse in pulses if _is_hung(pulse, now, resumed_at))
-    are_ignorant = is_control_mute and not any(pulse.is_informed for pulse in serving)
+    are_ignorant = bool(serving) and is_control_mute and not any(pulse.is_informed for pulse in serving)
     return Verdict(bool(serving) and unheard_s <= limits.ANSWER_S, hung, held, unheard_s, are_ignorant)
 
 

@@ -90,6 +90,17 @@ def test_workers_that_would_refuse_all_are_no_beat_and_feed_the_watchdog() -> No
     assert (beats, fed) == ([NOW + 3.0], [NOW + 1.0, NOW + 2.0, NOW + 3.0])
 
 
+@pytest.mark.parametrize("state", [State.STARTING, State.STANDBY, State.DRAINING])
+def test_where_nobody_serves_no_beat_is_withheld(state: State) -> None:
+    """At a first start control is mute, too, and in a drain; neither is an error."""
+    worker, beats = _Worker(NOW, state=state, is_informed=False), []
+    fleet = SimpleNamespace(living=lambda: [worker], is_holding=False)
+    heart = Heartbeat(cast("Any", _Clock()), cast("Any", fleet), beats.append, lambda: None, lambda: True)
+    with capture_logs() as logs:
+        heart.tick()
+    assert (beats, logs) == ([], [])
+
+
 def test_the_beat_stops_before_the_kernels_switch_would_and_replacement_comes_after() -> None:
     """The numbers fit together."""
     latest = limits.HUNG_S + limits.KILLED_S + 2 * limits.BEAT_S  # when one is given up that the kernel holds
