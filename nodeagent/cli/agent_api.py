@@ -101,7 +101,7 @@ def _exchange(
     except PermissionError as error:
         raise AgentRefusesError(f"{where} is closed to uid {os.geteuid()}; use sudo, or join the socket's group") from error
     except TimeoutError as error:
-        raise AgentSilentError(f"the agent at {where} did not answer in time; {LOGS}") from error
+        raise AgentSilentError(f"the agent at {where} did not answer in time: its control process hangs or is busy, and connections go on; {LOGS}") from error
     except (OSError, http.client.HTTPException) as error:
         from nodeagent.cli.agent_away import explain  # noqa: PLC0415 - imports that an answer can do without
 

@@ -214,6 +214,7 @@ class View:
         return SupervisorPart(
             pid=stats.pid, version=stats.version, started_at=stats.started_at, heard_s=heard_s, generation=stats.generation,
             reloads_refused=stats.reloads_refused, reload_refused=stats.reload_refused, configured_at=stats.configured_at,
+            control_stalls=stats.control_stalls, control_stalled_at=stats.control_stalled_at,
         )  # fmt: skip
 
     def _interception(self) -> InterceptionPart:

@@ -23,7 +23,7 @@ from nodeagent.process.orphans import end_orphans, end_remains, find_orphans
 from nodeagent.process.reload import Command, ReloadRefused, check_fixed, check_successor, own_command
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.starts import is_counting
-from nodeagent.process.startup import Parts, start
+from nodeagent.process.startup import Parts, start, wall_clock
 from nodeagent.wire.frames import SupervisorStats
 
 _log = open_log()
@@ -319,7 +319,7 @@ class Supervisor:
             await asyncio.sleep(limits.STATS_S)
 
     def _stats(self) -> SupervisorStats:
-        parts = self._parts
+        parts, hearing = self._parts, self._parts.control.hearing
         return SupervisorStats(
             pid=os.getpid(),
             version=__version__,
@@ -335,6 +335,8 @@ class Supervisor:
             reload_refused=self._refusal,
             bypassed=parts.guard.bypassed,
             sentry_trouble=parts.sentry.trouble,
+            control_stalls=hearing.stalls,
+            control_stalled_at=wall_clock() - parts.loop.time() + hearing.stalled_at if hearing.stalls else 0.0,
         )
 
 

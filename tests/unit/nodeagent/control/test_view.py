@@ -67,6 +67,20 @@ def test_a_sentry_that_is_missing_is_a_problem(tmp_path) -> None:
     run(scene)
 
 
+def test_that_control_did_not_hear_is_told_afterwards(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            playing.supervisor.send(supervisor_stats(control_stalls=2, control_stalled_at=17.5))
+            part = {"control_stalls": 0}
+            async with asyncio.timeout(30):
+                while not part["control_stalls"]:
+                    part = (await playing.get("/v1/status"))[1]["supervisor"] or part
+            assert (part["control_stalls"], part["control_stalled_at"]) == (2, 17.5)
+
+    run(scene)
+
+
 def test_a_silent_supervisor_is_a_problem(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(limits, "ALIVE_S", 0.1)
 
