@@ -141,6 +141,8 @@ class View:
             yield f"no sentry watches, and who calls as all of the agent hangs will wait: {stats.sentry_trouble}; {LOGS}"
         if not any(worker.state == "serving" for worker in stats.workers):
             yield f"no worker is serving; {LOGS}"
+        elif stats.unserved:
+            yield f"{stats.unserved} of the workers' places stand empty, and the others serve their share; {LOGS}"
 
     def _warnings(self) -> Iterator[str]:
         yield from self.follower.alarms()

@@ -335,6 +335,7 @@ class Supervisor:
             reload_refused=self._refusal,
             bypassed=parts.guard.bypassed,
             sentry_trouble=parts.sentry.trouble,
+            unserved=parts.fleet.unserved,
             control_stalls=hearing.stalls,
             control_stalled_at=wall_clock() - parts.loop.time() + hearing.stalled_at if hearing.stalls else 0.0,
         )

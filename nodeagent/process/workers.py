@@ -6,6 +6,7 @@ generation, which drains from then on. One more than there are slots waits as a 
 
 import asyncio
 import itertools
+import math
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,7 @@ from nodeagent.process.orders import Spawn, Spawned, SpawnerSetup
 from nodeagent.process.restart import remember_exit, start_at
 from nodeagent.process.slot import Slot, describe
 from nodeagent.process.spawner_process import SpawnerProcess
+from nodeagent.process.vacancy import Vacancies
 from nodeagent.process.worker_process import FindOwner, Origin, State, WorkerCalls, WorkerProcess
 from nodeagent.wire.frames import WorkerFacts
 from nodeagent.wire.requests import Family
@@ -84,7 +86,9 @@ class Fleet:
         self._calls = calls
         self._worker_calls = WorkerCalls(calls.find_owner, self._note_ready, calls.hand_over, self._note_end, calls.keep, calls.forget)
         self.spawner = SpawnerProcess(loop, setup, environ, self._note_spawned, self._note_exited, self._order_again)
-        self._serial = lineage.last_serial
+        self._vacancies = Vacancies(loop, self._fill, calls.forget)
+        self.last_serial = lineage.last_serial
+        """Of the last order."""
         self._exits: tuple[float, ...] = ()
         """Of workers that ended before they had a slot."""
         self._birth_at = 0.0
@@ -182,9 +186,9 @@ class Fleet:
         self._fill()
 
     @property
-    def last_serial(self) -> int:
-        """Of the last order."""
-        return self._serial
+    def unserved(self) -> int:
+        """Slots without anybody who accepts, for longer than it takes to replace somebody."""
+        return self._vacancies.number(self.slots)
 
     async def drain(self, grace_s: float, cut: asyncio.Event) -> None:
         """Lets open connections end, then ends the workers: after `grace_s`, or when `cut` is set."""
@@ -192,7 +196,7 @@ class Fleet:
         for worker in self.living():
             worker.drain()
         for slot in self.slots:
-            self._vacate(slot)
+            self._vacancies.vacate(slot)
         try:
             async with asyncio.timeout(grace_s):
                 await self._until_gone(cut)
@@ -230,7 +234,8 @@ class Fleet:
         is_nobody_born = self._birth_at - now > limits.VACANT_S and self.serving()
         for slot in needy:  # where nobody can fill it for long, the others get its share
             if not slot.elders and (is_nobody_born or self._is_knowledge_rare()):
-                self._vacate(slot)
+                self._vacancies.vacate(slot)
+        self._vacancies.leave(self.slots)
 
     def _is_knowledge_rare(self) -> bool:
         """Whether some with sockets know policy, and nobody else will hear it for now: who does not would refuse what they serve.
@@ -253,7 +258,7 @@ class Fleet:
     def _try_candidate(self, slot: Slot) -> WorkerProcess | None:
         """A worker for the slot. Where somebody accepts already, only one that decides as well."""
         is_demanding = self._is_patient() or any(elder.is_informed for elder in slot.elders) or self._is_knowledge_rare()
-        ready = sorted((each for each in self._idle if each.state == State.STANDBY), key=lambda each: not each.is_informed)
+        ready = sorted((each for each in self._idle if each.state == State.STANDBY and math.isinf(each.killed_at)), key=lambda each: not each.is_informed)
         return next((each for each in ready if each.is_informed or not is_demanding), None)
 
     def _place(self, worker: WorkerProcess, slot: Slot) -> bool:
@@ -262,6 +267,7 @@ class Fleet:
             if not slot.sets:
                 slot.sets = [bind_set((each.name for slot in self.slots for each in slot.sets), self._families)]
                 self._calls.store(slot.sets[0])
+                slot.unserved_at = self._loop.time()
             worker.listen([listener for each in slot.sets for listener in each.sockets])
         except (ConfigError, OSError) as error:
             _log.error("listeners_failed", worker=worker.number, error=str(error))
@@ -278,9 +284,9 @@ class Fleet:
         number = next(number for number in itertools.count() if number not in used)
         generation, version = self.lineage.generation, self.lineage.version
         origin = Origin(generation, version, self._calls.wall_clock())
-        self._serial += 1
+        self.last_serial += 1
         try:
-            worker = WorkerProcess(self._loop, number, self._serial, self._worker_calls, origin)
+            worker = WorkerProcess(self._loop, number, self.last_serial, self._worker_calls, origin)
         except OSError as error:
             _log.error("worker_not_started", worker=number, error=str(error))
             self._rest()
@@ -373,24 +379,19 @@ class Fleet:
 
     def _forget(self, worker: WorkerProcess) -> None:
         for slot in self.slots:
-            slot.worker = None if slot.worker is worker else slot.worker
-        for place in (self._old, self._idle, *(slot.elders for slot in self.slots)):
+            if worker in (slot.worker, *slot.elders):
+                slot.remove(worker)
+                self._vacancies.note_end(slot, worker.answered_at)
+        for place in (self._old, self._idle):
             if worker in place:
                 place.remove(worker)
 
     def _lose(self, slot: Slot) -> float:
         """In how many seconds the slot gets its next worker."""
         now = self._loop.time()
-        slot.worker, slot.exits, slot.restarts = None, remember_exit(slot.exits, now), slot.restarts + 1
+        slot.exits, slot.restarts = remember_exit(slot.exits, now), slot.restarts + 1
         slot.due_at = start_at(slot.exits, now)
         if slot.due_at - now > limits.VACANT_S and not slot.elders and self.serving():
-            self._vacate(slot)
+            self._vacancies.vacate(slot)
         self._loop.call_at(slot.due_at, self._fill)
         return slot.due_at - now
-
-    def _vacate(self, slot: Slot) -> None:
-        """Closes its sockets: its share goes to the others."""
-        for each in slot.sets:
-            self._calls.forget(each.name)
-            each.close()
-        slot.sets = []

@@ -177,6 +177,8 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
     """How often control has read nothing for some seconds, since this process started."""
     control_stalled_at: float = 0.0
     """Unix seconds at which that was noticed last; 0: never."""
+    unserved: int = 0
+    """Places of workers where nobody accepts, not only for a moment."""
 
 
 Message = (

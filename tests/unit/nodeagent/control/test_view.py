@@ -56,6 +56,22 @@ def test_no_serving_worker_is_a_problem(tmp_path) -> None:
     run(scene)
 
 
+def test_places_that_stand_empty_are_a_problem(tmp_path) -> None:
+    """Not a worker that has just died: a spare takes its place at once."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            stats = supervisor_stats()
+            dead = type(stats.workers[0])(1, 0, 0.0, 1, "dead")
+            playing.supervisor.send(replace(stats, workers=[*stats.workers, dead]))
+            assert "stand empty" not in str((await told(playing, "workers", "dead"))["problems"])
+            playing.supervisor.send(replace(stats, unserved=1))
+            await told(playing, "problems", "1 of the workers' places stand empty")
+
+    run(scene)
+
+
 def test_a_sentry_that_is_missing_is_a_problem(tmp_path) -> None:
     async def scene() -> None:
         async with ControlScene(tmp_path) as playing:

@@ -132,7 +132,8 @@ def test_where_control_tells_no_policy_who_knows_none_takes_no_share_of_those_wh
     forgotten: list[str] = []
 
     async def script(scene: Scene) -> None:
-        scene.fleet._calls = replace(scene.fleet._calls, is_policy_told=lambda: False, forget=forgotten.append)
+        scene.fleet._calls = replace(scene.fleet._calls, is_policy_told=lambda: False)
+        scene.fleet._vacancies._forget = forgotten.append
         first, second = scene.fleet.serving()
         first.is_informed = True
         os.kill(second.pid, signal.SIGKILL)
@@ -334,8 +335,8 @@ def test_who_is_released_for_a_restart_accepts_no_more_and_its_sockets_are_kept(
 
     async def script(scene: Scene) -> None:
         fleet = scene.fleet
-        forgotten: list[ListenerSet] = []
-        fleet._calls = replace(fleet._calls, forget=forgotten.append)
+        forgotten: list[str] = []
+        fleet._vacancies._forget = forgotten.append
         serving, now = fleet.serving(), asyncio.get_running_loop().time()
         await fleet.leave()
         fleet.release()
