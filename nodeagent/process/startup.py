@@ -216,7 +216,8 @@ def _bind(parts: Parts, stack: AsyncExitStack) -> None:
         check_ports_are_free(parts.families)
     stack.callback(_close_slots, parts)
     for slot in parts.slots:
-        _complete(parts, slot)
+        if slot.sets or not parts.has_inherited:  # one that is new beside others gets sockets together with a worker: nobody is to wait there for it
+            _complete(parts, slot)
 
 
 def _complete(parts: Parts, slot: Slot) -> None:

@@ -5,15 +5,17 @@ host1 is broken, as in test_faults_sentry.
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
 from nodeagent import limits
 from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
-from tests.e2e.test_faults_sentry import HOST, Site, all_in_time, hanging, stop
+from tests.e2e.support.settings import edit_config
+from tests.e2e.test_faults_sentry import GOOD, HOST, Site, all_in_time, hanging, stop
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.timeout(600)
@@ -44,6 +46,29 @@ def lines(site: Site, event: str) -> int:
     return len(look.log_lines(site.lab, HOST, event))
 
 
+@contextmanager
+def hanging_controls(site: Site) -> Iterator[list[int]]:
+    """Each process of control that is started meanwhile hangs at once, until the end; which."""
+    before, hung, is_over = site.part("control"), list[int](), threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.005):
+            with suppress(OSError):  # one that is just ending
+                for pid in set(site.part("control")) - {*before, *hung}:
+                    os.kill(pid, signal.SIGSTOP)
+                    hung.append(pid)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield hung
+    finally:
+        is_over.set()
+        thread.join()
+        with hanging(site, hung):
+            pass
+
+
 def test_a_place_that_a_hung_spawner_cannot_fill_keeps_nobody_waiting(site: Site) -> None:
     """The other serves its share, `status` and `check` say so, and the spawner is replaced."""
     ended, spawner, hung = one_and_the_spare(site), site.part("spawner"), lines(site, "spawner_hung")
@@ -66,4 +91,20 @@ def test_nor_does_one_whose_worker_hangs_with_the_spare_and_the_spawner(site: Si
         stop(stopped)
         eventually(lambda: lines(site, "place_left") > left, 10 * limits.LEFT_S, "its sockets leave")
     one_and_the_spare(site)
+    site.wait_served()
+
+
+def test_nor_does_one_that_is_new_after_a_reload_whose_control_hangs(site: Site) -> None:
+    """Nobody who could serve there hears policy; those of before serve all."""
+    edit_config(site.lab, HOST, {GOOD: "workers = 4"})
+    born = lines(site, "worker_started")
+    try:
+        with hanging_controls(site) as hung, all_in_time(site, "a reload with more workers, control hangs"):
+            os.kill(site.supervisor(), signal.SIGHUP)
+            eventually(lambda: hung, 10 * limits.SETTLE_S, "the next control")
+            eventually(lambda: lines(site, "worker_started") >= born + 4 + limits.SPARES, 10 * limits.START_S, "workers of the next generation")
+    finally:
+        edit_config(site.lab, HOST, {"workers = 4": GOOD})
+    eventually(lambda: len(by_state(site, "serving")) == 4, 60, "all places are served")
+    site.lab.reload_agent(HOST)
     site.wait_served()

@@ -94,6 +94,21 @@ def test_a_worker_takes_so_many_sets_and_no_more(held: int, closed: int) -> None
     assert [line["event"] for line in log] == ["listeners_closed"] * closed == ["listeners_closed"] * len(forgotten)
 
 
+@pytest.mark.parametrize(("inherited", "bound"), [(0, [1, 1, 1]), (2, [1, 1, 0])])
+def test_a_place_that_is_new_beside_others_has_no_sockets_before_it_has_a_worker(
+    monkeypatch: pytest.MonkeyPatch, inherited: int, bound: list[int]
+) -> None:
+    """The others serve, and are sent what would wait there. At a first start nobody comes, and a port that is taken is told at once."""
+    monkeypatch.setattr(startup, "inherited_slots", lambda _: [Slot([ListenerSet(f"listeners-{number}", ())]) for number in range(inherited)])
+    monkeypatch.setattr(startup, "usable_families", lambda: (4,))
+    monkeypatch.setattr(startup, "check_ports_are_free", lambda _: None)
+    monkeypatch.setattr(startup, "complete_set", lambda each, _: each)
+    notifier = SimpleNamespace(forget=lambda _: None)
+    parts: Any = SimpleNamespace(config=parse_config(TEXT.format(3), "test"), notifier=notifier, store=lambda _: None)
+    startup._bind(parts, AsyncExitStack())
+    assert [len(slot.sets) for slot in parts.slots] == bound
+
+
 CONFIG = parse_config(TEXT.format(1) + '[service.web]\nfail = "open"\n', "test")
 STRICT = parse_config(TEXT.format(1) + '[service.web]\nfail = "open"\nmode = "strict"\n', "test")
 CAPTURED = Capture(("10.0.0.2",), (80,), exceptions=Exceptions("closed", (("10.0.0.2", 80),), (80,)))
