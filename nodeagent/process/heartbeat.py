@@ -83,7 +83,7 @@ class Heartbeat:
         self, loop: asyncio.AbstractEventLoop, fleet: Fleet, on_beat: Callable[[float], None], on_alive: Callable[[], None],
         is_control_mute: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        """`on_beat`: new connections will be served; for so long somebody who serves has not answered.
+        """`on_beat`: new connections will be served; for so long somebody who serves has not answered, or nobody serves yet.
 
         `on_alive`: this process does what it should, also in a drain.
 
@@ -98,6 +98,8 @@ class Heartbeat:
         self._last_at = loop.time()
         self._resumed_at = float("-inf")
         self._served_at = float("-inf")
+        self._held_at: float | None = None
+        """Since when whoever comes waits for those who will serve."""
         self._is_withheld = False
         self.is_draining = False
 
@@ -147,8 +149,9 @@ class Heartbeat:
             if math.isinf(workers[number].killed_at):
                 _log.error("worker_hung", worker=number, pid=workers[number].pid, state=str(workers[number].state))
             workers[number].kill()
-        if (self._fleet.is_holding or (verdict.is_beating and not verdict.are_ignorant)) and not self.is_draining:
-            self._on_beat(verdict.unheard_s)
+        self._held_at = (self._held_at or now) if self._fleet.is_holding else None
+        if (self._held_at or (verdict.is_beating and not verdict.are_ignorant)) and not self.is_draining:
+            self._on_beat(now - self._held_at if self._held_at else verdict.unheard_s)
         if verdict.is_beating:
             self._served_at = now
 

@@ -107,6 +107,7 @@ class Supervisor:
     def _beat(self, unheard_s: float) -> None:
         """Once somebody serves, nobody needs a sentry of before."""
         parts = self._parts
+        parts.sentry.is_holding = parts.fleet.is_holding
         parts.guard.beat(unheard_s=unheard_s)
         if parts.fleet.serving():
             parts.sentry.relieve(parts.kin)

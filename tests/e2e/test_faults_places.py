@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 
 from nodeagent import limits
+from nodeagent.lab import layout
 from tests.e2e.conftest import MakeLab
 from tests.e2e.support import look
 from tests.e2e.support.settings import edit_config
@@ -107,4 +108,18 @@ def test_nor_does_one_that_is_new_after_a_reload_whose_control_hangs(site: Site)
         edit_config(site.lab, HOST, {"workers = 4": GOOD})
     eventually(lambda: len(by_state(site, "serving")) == 4, 60, "all places are served")
     site.lab.reload_agent(HOST)
+    site.wait_served()
+
+
+def test_nobody_waits_for_long_for_an_agent_whose_control_hangs_in_its_start(site: Site) -> None:
+    """All were killed, the sentry too; the next agent beats until its workers hear policy, and its own sentry looks after who waits."""
+    with hanging_controls(site) as hung, all_in_time(site, "all are killed, the next control hangs"):
+        ended = site.ended()
+        for pid in site.lab.pids(HOST, layout.AGENT):
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not site.lab.pids(HOST, layout.AGENT), look.WITHIN_S, "all are gone")
+        site.run_another()
+        eventually(lambda: hung, look.WITHIN_S, "control hangs")
+        eventually(lambda: site.ended() > ended, 10 * limits.ALIVE_S, "the sentry tells how many it ended")
+    one_and_the_spare(site)
     site.wait_served()

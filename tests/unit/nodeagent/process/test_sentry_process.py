@@ -190,8 +190,11 @@ def test_a_beat_that_is_over_is_none_that_is_let_fall_on_purpose(lives_s: float 
     async def scene() -> None:
         sentry = SentryProcess(asyncio.get_running_loop(), {})
         sentry.beat(lives_s)
-        assert (sentry._until <= time.monotonic()) is is_over
-        assert math.isinf(sentry._until) is (lives_s is None)
+        assert (sentry._word.until <= time.monotonic()) is is_over
+        assert math.isinf(sentry._word.until) is (lives_s is None)
+        sentry.is_holding = True
+        sentry.beat(lives_s)
+        assert sentry._word.is_holding is (lives_s is not None)
 
     run(scene)
 

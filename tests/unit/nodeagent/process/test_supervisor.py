@@ -324,7 +324,7 @@ def test_control_knows_who_serves_before_the_manager_hears_that_all_do() -> None
 
     async def scene() -> None:
         facts = [WorkerFacts(0, 4001, 0.0, 0, "serving")]
-        fleet = SimpleNamespace(changed=asyncio.Event(), are_all_serving=lambda: True, slots=[0], facts=lambda: facts, serving=list, is_holding=False)
+        fleet = SimpleNamespace(changed=asyncio.Event(), are_all_serving=lambda: True, slots=[0], facts=lambda: facts, unserved=0)
         guard = SimpleNamespace(is_standing=True, condition="active", detail="", repairs=0, bypassed=0, beat=lambda: None)
         control = SimpleNamespace(tell=lambda stats: told.append(stats.workers), hearing=Hearing(float))
         supervisor = supervisor_of(fleet=fleet, guard=guard, control=control, units=(), generation=1, started_at=0.0, configured_at=0.0)
@@ -355,7 +355,7 @@ class Restarted:
             fleet = SimpleNamespace(
                 leave=lambda: self.note("nobody is born"), release=lambda: say("workers are released"), living=list, has_unsent=False,
                 drain=lambda *_: self.note("drain"), are_all_serving=lambda: False, changed=asyncio.Event(), facts=list,
-                is_holding=False,
+                is_holding=False, unserved=0,
             )  # fmt: skip
             control = SimpleNamespace(stop=lambda: self.note("control ends"), tell=lambda _: None, is_mute=False, hearing=Hearing(float))
             guard = SimpleNamespace(beat=lambda: say("beat"), stop_beat=lambda: say("no beat"), settle=lambda: self.note("rules are whole"), condition="off", detail="")
