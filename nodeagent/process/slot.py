@@ -22,7 +22,7 @@ class Slot:
     exits: tuple[float, ...] = ()
     restarts: int = 0
     due_at: float = 0.0
-    """When it may have its next worker."""
+    """When somebody may be born for it, and may open sockets there where it has none."""
     unserved_at: float = math.inf
     """Of the loop's clock: since when nobody serves it; infinity: somebody does."""
 

@@ -225,17 +225,22 @@ class Fleet:
         if not self._is_wanted:
             return
         now = self._loop.time() + _GRAIN_S
-        needy = [slot for slot in self.slots if slot.worker is None and slot.due_at <= now]
-        for slot in list(needy):
-            if (worker := self._try_candidate(slot)) and self._place(worker, slot):
-                needy.remove(slot)
-        while len(self._idle) < len(needy) + limits.SPARES and self._birth_at <= now and self._bear():
+        for slot in self.slots:
+            if slot.worker is None and (slot.sets or slot.due_at <= now) and (worker := self._try_candidate(slot)):
+                self._place(worker, slot)
+        empty = [slot for slot in self.slots if slot.worker is None]
+        while len(self._idle) < self._number_wanted(empty, now) and self._birth_at <= now and self._bear():
             pass
-        is_nobody_born = self._birth_at - now > limits.VACANT_S and self.serving()
-        for slot in needy:  # where nobody can fill it for long, the others get its share
+        for slot in empty:  # where nobody can fill it for long, the others get its share
+            is_nobody_born = max(self._birth_at, slot.due_at) - now > limits.VACANT_S and self.serving()
             if not slot.elders and (is_nobody_born or self._is_knowledge_rare()):
                 self._vacancies.vacate(slot)
         self._vacancies.leave(self.slots)
+
+    def _number_wanted(self, empty: list[Slot], now: float) -> int:
+        """Of workers without a slot. Who ends again and again is replaced by a spare at once, so it is spares that come later and later."""
+        spares = limits.SPARES if all(slot.due_at <= now for slot in self.slots) else 0
+        return sum(slot.due_at <= now for slot in empty) + spares
 
     def _is_knowledge_rare(self) -> bool:
         """Whether some with sockets know policy, and nobody else will hear it for now: who does not would refuse what they serve.
@@ -261,8 +266,8 @@ class Fleet:
         ready = sorted((each for each in self._idle if each.state == State.STANDBY and math.isinf(each.killed_at)), key=lambda each: not each.is_informed)
         return next((each for each in ready if each.is_informed or not is_demanding), None)
 
-    def _place(self, worker: WorkerProcess, slot: Slot) -> bool:
-        """Gives the worker the slot's sockets; whether there are any."""
+    def _place(self, worker: WorkerProcess, slot: Slot) -> None:
+        """Gives the worker the slot's sockets, if there are any."""
         try:
             if not slot.sets:
                 slot.sets = [bind_set((each.name for slot in self.slots for each in slot.sets), self._families)]
@@ -273,10 +278,9 @@ class Fleet:
             _log.error("listeners_failed", worker=worker.number, error=str(error))
             slot.due_at = self._loop.time() + limits.VACANT_S
             self._loop.call_at(slot.due_at, self._fill)
-            return False
-        self._idle.remove(worker)
-        slot.worker = worker
-        return True
+        else:
+            self._idle.remove(worker)
+            slot.worker = worker
 
     def _bear(self) -> bool:
         """Orders one more worker; whether that could be done."""
@@ -387,11 +391,9 @@ class Fleet:
                 place.remove(worker)
 
     def _lose(self, slot: Slot) -> float:
-        """In how many seconds the slot gets its next worker."""
+        """In how many seconds the slot may have somebody who is born for it."""
         now = self._loop.time()
         slot.exits, slot.restarts = remember_exit(slot.exits, now), slot.restarts + 1
         slot.due_at = start_at(slot.exits, now)
-        if slot.due_at - now > limits.VACANT_S and not slot.elders and self.serving():
-            self._vacancies.vacate(slot)
         self._loop.call_at(slot.due_at, self._fill)
         return slot.due_at - now

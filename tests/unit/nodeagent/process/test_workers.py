@@ -99,6 +99,33 @@ def test_a_worker_that_is_killed_is_replaced_by_the_spare_and_the_other_is_not_t
     play(script)
 
 
+def test_a_spare_takes_a_place_at_once_however_often_somebody_died_there_and_births_become_rare() -> None:
+    """One that ends there again and again costs one birth each time; once no spare is left the others get the share. Their own ends are no part of it."""
+
+    async def script(scene: Scene) -> None:
+        fleet, loop = scene.fleet, asyncio.get_running_loop()
+        slot, other = fleet.slots
+        assert slot.worker
+        assert other.worker
+        slot.exits = (loop.time(),) * limits.RESTARTS_REMEMBERED
+        spare = fleet._idle[0]
+        os.kill(slot.worker.pid, signal.SIGKILL)
+        await until(lambda: slot.worker is spare and fleet.are_all_serving(), "it serves there")
+        assert slot.due_at - loop.time() > limits.VACANT_S
+        assert fleet._idle == []
+        os.kill(spare.pid, signal.SIGKILL)
+        await until(lambda: not slot.sets, "its share is the others'")
+        assert (slot.worker, fleet._idle) == (None, [])
+        killed = other.worker
+        os.kill(killed.pid, signal.SIGKILL)
+        await until(lambda: other.worker not in (None, killed) and other.is_served, "a birth for the other")
+        assert other.sets == [EMPTY]
+        assert (slot.worker, fleet._idle) == (None, [])
+        assert slot.due_at > loop.time()
+
+    play(script)
+
+
 def test_who_the_kernel_holds_is_replaced_and_holds_up_neither_beat_nor_reload() -> None:
     """The others are alive, says the heartbeat, once its place is another's; it ends when the kernel lets go."""
     beats: list[list[int]] = []
