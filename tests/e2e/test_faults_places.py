@@ -81,8 +81,8 @@ def test_a_place_that_a_hung_spawner_cannot_fill_keeps_nobody_waiting(site: Site
             eventually(lambda: "stand empty" in site.lab.exec(HOST, "nodeagent", "status").stdout, look.WITHIN_S, "`status` tells")
             assert "stand empty" in site.lab.exec(HOST, "nodeagent", "check").stdout
             eventually(lambda: lines(site, "spawner_hung") > hung, 10 * limits.START_S, "it is replaced")
-    one_and_the_spare(site)
     site.wait_served()
+    one_and_the_spare(site)
 
 
 def test_nor_does_one_whose_worker_hangs_with_the_spare_and_the_spawner(site: Site) -> None:
@@ -91,8 +91,8 @@ def test_nor_does_one_whose_worker_hangs_with_the_spare_and_the_spawner(site: Si
     with hanging(site, stopped), all_in_time(site, "a worker, the spare and the spawner hang"):
         stop(stopped)
         eventually(lambda: lines(site, "place_left") > left, 10 * limits.LEFT_S, "its sockets leave")
-    one_and_the_spare(site)
     site.wait_served()
+    one_and_the_spare(site)
 
 
 def test_nor_does_one_that_is_new_after_a_reload_whose_control_hangs(site: Site) -> None:
@@ -106,6 +106,7 @@ def test_nor_does_one_that_is_new_after_a_reload_whose_control_hangs(site: Site)
             eventually(lambda: lines(site, "worker_started") >= born + 4 + limits.SPARES, 10 * limits.START_S, "workers of the next generation")
     finally:
         edit_config(site.lab, HOST, {"workers = 4": GOOD})
+    site.wait_served()
     eventually(lambda: len(by_state(site, "serving")) == 4, 60, "all places are served")
     site.lab.reload_agent(HOST)
     site.wait_served()
@@ -121,5 +122,5 @@ def test_nobody_waits_for_long_for_an_agent_whose_control_hangs_in_its_start(sit
         site.run_another()
         eventually(lambda: hung, look.WITHIN_S, "control hangs")
         eventually(lambda: site.ended() > ended, 10 * limits.ALIVE_S, "the sentry tells how many it ended")
-    one_and_the_spare(site)
     site.wait_served()
+    one_and_the_spare(site)
