@@ -94,8 +94,7 @@ class Fleet:
         self._birth_at = 0.0
         self._patient_until = 0.0
         """Until then, those who wait in the queues wait for somebody who will not refuse them for want of knowledge."""
-        self._is_resumed = False
-        self._is_wanted = True
+        self._is_resumed, self._is_wanted = False, True
 
     def inherit(self, passed: PassedWorker) -> WorkerProcess:
         """A worker of an earlier generation, which is known from now on."""
@@ -222,9 +221,11 @@ class Fleet:
 
     def _fill(self) -> None:
         """Whoever could serve gets a slot that needs a worker; as many are born as slots will need, and a spare."""
-        if not self._is_wanted:
-            return
-        now = self._loop.time() + _GRAIN_S
+        if self._is_wanted:
+            self._fill_slots(self._loop.time() + _GRAIN_S)
+        self._vacancies.leave(self.slots)
+
+    def _fill_slots(self, now: float) -> None:
         for slot in self.slots:
             if slot.worker is None and (slot.sets or slot.due_at <= now) and (worker := self._try_candidate(slot)):
                 self._place(worker, slot)
@@ -235,7 +236,6 @@ class Fleet:
             is_nobody_born = max(self._birth_at, slot.due_at) - now > limits.VACANT_S and self.serving()
             if not slot.elders and (is_nobody_born or self._is_knowledge_rare()):
                 self._vacancies.vacate(slot)
-        self._vacancies.leave(self.slots)
 
     def _number_wanted(self, empty: list[Slot], now: float) -> int:
         """Of workers without a slot. Who ends again and again is replaced by a spare at once, so it is spares that come later and later."""

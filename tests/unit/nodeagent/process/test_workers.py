@@ -357,6 +357,23 @@ def test_a_report_of_a_worker_that_was_given_up_and_is_gone_is_no_error() -> Non
     run(script)
 
 
+def test_a_place_that_nobody_serves_leaves_also_while_a_successor_is_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is born then, and whatever hangs may hold that up."""
+    monkeypatch.setattr(limits, "LEFT_S", 0.2)
+
+    async def script(scene: Scene) -> None:
+        fleet = scene.fleet
+        await fleet.leave()
+        assert fleet.slots[0].worker
+        os.kill(fleet.slots[0].worker.pid, signal.SIGKILL)
+        await until(lambda: not fleet.slots[0].sets, "it leaves the group")
+        assert fleet.slots[1].sets == [EMPTY]
+        fleet.stay()
+        await until(fleet.are_all_serving, "all is as before")
+
+    play(script)
+
+
 def test_who_is_released_for_a_restart_accepts_no_more_and_its_sockets_are_kept() -> None:
     """For a successor's workers; nobody is born in its place, and it has as long as after a reload."""
 
