@@ -96,6 +96,7 @@ RESTART_MAX_S = 30.0
 RESTART_RESET_S = 60.0  # that it must live for the doubling to start anew
 RESTARTS_REMEMBERED = 16  # exits in a row: 0.1 s doubled so often is far beyond RESTART_MAX_S
 START_S = 15.0  # a worker that could not serve by then is replaced
+SPAWN_MAX_S = 240.0  # a spawner is given START_S to answer an order, and up to this where one after another was too slow, as with a cold disk
 OPEN_S = 5.0  # so is one that does not accept from the sockets that it was given by then: that takes milliseconds
 SENTRY_AHEAD_S = 0.5  # before five seconds are over in which nobody was heard the sentry ends who waits: as many are promised to callers
 SENTRY_PATIENCE_S = 1.0  # so long it has seen them wait then: a worker that lives accepts in milliseconds, on a busy host in some hundred

@@ -38,6 +38,8 @@ class SpawnerProcess:
         self._restart_timer: asyncio.TimerHandle | None = None
         self._unanswered: dict[int, asyncio.TimerHandle] = {}
         """By the serials of orders: what ends it, should it not have reported then."""
+        self._patience_s = limits.START_S
+        """How long an order may wait: each that is ended for it doubles what the next one gets, as the host may be too slow."""
 
     @property
     def pid(self) -> int:
@@ -86,12 +88,13 @@ class SpawnerProcess:
         except OSError as error:
             _log.warning("spawn_failed", worker=spawn.number, error=str(error))
             return False
-        self._unanswered[spawn.serial] = self._loop.call_later(limits.START_S, self._give_up)
+        self._unanswered[spawn.serial] = self._loop.call_later(self._patience_s, self._give_up)
         return True
 
     def _give_up(self) -> None:
         """Whoever waits for workers would wait for ever. Those that live go on without it."""
-        _log.error("spawner_hung", pid=self.pid, why=f"it has left an order unanswered for {limits.START_S:g} s")
+        _log.error("spawner_hung", pid=self.pid, why=f"it has left an order unanswered for {self._patience_s:g} s")
+        self._patience_s = min(2 * self._patience_s, limits.SPAWN_MAX_S)
         self._kill()
 
     def _kill(self) -> None:
@@ -122,6 +125,7 @@ class SpawnerProcess:
                     case Spawned(serial=serial):
                         if timer := self._unanswered.pop(serial, None):
                             timer.cancel()
+                        self._patience_s = limits.START_S
                         self._on_spawned(received.order, received.descriptors[0])
                     case Exited(pid=pid, code=code):
                         self._on_exited(pid, code)

@@ -115,14 +115,14 @@ def test_a_spawner_that_dies_is_started_again_and_its_workers_live_on() -> None:
     play(script)
 
 
-def test_one_that_hangs_is_replaced_and_one_that_answers_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_hangs_is_replaced_and_one_that_answers_is_not() -> None:
     """Whoever waits for a worker would wait for ever."""
 
     async def script(scene: Scene) -> None:
         ends = scene.order(1)
         await until(lambda: scene.spawned, "the first worker")
         assert scene.spawner._unanswered == {}
-        monkeypatch.setattr(limits, "START_S", 0.2)
+        scene.spawner._patience_s = 0.2
         first = scene.spawner.pid
         os.kill(first, signal.SIGSTOP)
         with capture_logs() as log:
@@ -130,8 +130,23 @@ def test_one_that_hangs_is_replaced_and_one_that_answers_is_not(monkeypatch: pyt
             await until(lambda: scene.lost == 1, "a new spawner")
         assert [line["event"] for line in log] == ["spawner_hung", "spawner_exited"]
         assert scene.spawner.pid not in (0, first)
-        for end in (*ends, *more):
+        assert scene.spawner._patience_s == 0.4, "the host may be too slow"
+        again = scene.order(3)
+        await until(lambda: len(scene.spawned) == 2, "another worker")
+        assert scene.spawner._patience_s == limits.START_S
+        for end in (*ends, *more, *again):
             end.close()
+
+    play(script)
+
+
+def test_what_an_order_may_wait_for_ends_somewhere() -> None:
+    """Half an hour would be as good as never."""
+
+    async def script(scene: Scene) -> None:
+        for _ in range(10):
+            scene.spawner._give_up()
+        assert scene.spawner._patience_s == limits.SPAWN_MAX_S
 
     play(script)
 
