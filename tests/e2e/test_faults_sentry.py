@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,15 @@ class Site:
         """How many callers sentries have ended so far."""
         log = self.place.log(layout.AGENT).read_text().splitlines()  # a refused file's line is no JSON
         return sum(json.loads(line)["number"] for line in log if '"event":"unaccepted_ended"' in line)
+
+    def supervisor_part(self) -> dict[str, Any]:
+        """What `status` says of the supervisor."""
+        part: dict[str, Any] = look.status(self.lab, HOST)["supervisor"]
+        return part
+
+    def stalls(self) -> int:
+        """How often supervisors have seen so far that control reads nothing. It is not there to be asked then."""
+        return self.place.log(layout.AGENT).read_text().count('"event":"control_stalled"')
 
 
 @pytest.fixture(scope="module")
@@ -210,10 +220,11 @@ def test_workers_hang_and_nobody_can_take_their_places(site: Site, also: str) ->
 
 def test_who_knows_no_policy_takes_nothing_from_who_does(site: Site) -> None:
     """While control hangs, and workers and then the spare end, one is left that knows."""
-    control, left = site.part("control"), site.named("nodeagent-w")
+    control, left, stalls = site.part("control"), site.named("nodeagent-w"), site.stalls()
+    told, began = site.supervisor_part()["control_stalls"], time.time()
     with hanging(site, control):
         stop(control)
-        time.sleep((limits.CONTROL_MUTE_TURNS + 2) * limits.STATS_S)
+        eventually(lambda: site.stalls() > stalls, 10 * limits.HUNG_S, "its supervisor knows")
         for pid in left[:2]:
             os.kill(pid, signal.SIGKILL)
             eventually(lambda gone=pid: gone not in site.named("nodeagent-w"), look.WITHIN_S, "its end")
@@ -221,6 +232,7 @@ def test_who_knows_no_policy_takes_nothing_from_who_does(site: Site) -> None:
         for _ in range(TRIES):
             assert site.answers() == {"app"}
     site.wait_served()
+    eventually(lambda: (part := site.supervisor_part())["control_stalls"] > told and part["control_stalled_at"] > began, look.WITHIN_S, "`status` tells")
 
 
 @contextmanager
