@@ -19,7 +19,7 @@ from nodeagent.process.handover import Inheritance, replace_self
 from nodeagent.process.heartbeat import Heartbeat
 from nodeagent.process.inherited import value_to_pass
 from nodeagent.process.notify import take_stored
-from nodeagent.process.orphans import end_orphans, end_remains, find_orphans
+from nodeagent.process.orphans import age_s, end_orphans, end_remains, find_orphans
 from nodeagent.process.reload import Command, ReloadRefused, check_fixed, check_successor, own_command
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.starts import is_counting
@@ -101,7 +101,7 @@ class Supervisor:
         self._refusal = ""
         """The last one's reason."""
         self._is_checking = False
-        self._heartbeat = Heartbeat(parts.loop, parts.fleet, self._beat, parts.notifier.alive, lambda: parts.control.is_mute)
+        self._heartbeat = Heartbeat(parts.loop, parts.fleet, self._beat, parts.notifier.alive, lambda: parts.control.is_mute, age_s(os.getpid()))
         self._complaint = Seldom(parts.loop.time)
 
     def _beat(self, unheard_s: float) -> None:
