@@ -139,7 +139,7 @@ def test_other_names_make_another_token_and_end_the_one_before(mesh: Mesh) -> No
 
 def test_a_stopped_host_is_nobodys_to_expect_and_comes_back(mesh: Mesh) -> None:
     """It is not in the catalog meanwhile, so others call it as one that never had an agent."""
-    nodes = "curl -sS --fail --cacert {0}/tls-ca.pem https://{1}:8501/v1/catalog/nodes --header \"X-Consul-Token: $(cat {0}/management.token)\""
+    nodes = 'curl -sS --fail --cacert {0}/tls-ca.pem https://{1}:8501/v1/catalog/nodes --header "X-Consul-Token: $(cat {0}/management.token)"'
     ask = nodes.format("/var/lib/nodeagent-catalog", mesh.hosts["host1"].address)
     for state, is_known in (("stopped", False), ("stopped", False), ("present", True)):
         played = mesh.controller.play("site", "--limit", "web", "-e", f"nodeagent_state={state}")
