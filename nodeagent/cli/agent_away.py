@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nodeagent import limits
-from nodeagent.cli.agent_silent import parts_of, serves_nobody, who_is_silent
+from nodeagent.cli.agent_silent import Part, parts_of, serves_nobody, who_is_silent
 from nodeagent.config import Config, load_config
 from nodeagent.control.report import LOGS
 from nodeagent.errors import ConfigError
@@ -26,13 +26,16 @@ class Away(NamedTuple):
     what: str
     cure: str
     """Empty: none is known."""
+    is_settling: bool = False
+    """It starts, or is just replacing itself: it will answer soon, and nothing is to be done."""
 
 
 def explain(where: str, error: Exception, config_path: Path) -> Away:
     """From what `error`, the answer of the socket at `where`, and this host tell."""
     config = _try_config(config_path)
     here = words_at(config.intercept.cgroup_root if config else "")
-    return Away(*map(here, _explain(where, error, config_path, config)))
+    away = _explain(where, error, config_path, config)
+    return away._replace(what=here(away.what), cure=here(away.cure))
 
 
 def is_silence(error: Exception) -> bool:
@@ -52,8 +55,8 @@ def _explain(where: str, error: Exception, config_path: Path, config: Config | N
     absent = f"no agent at {where}" if isinstance(error, FileNotFoundError) else f"nobody listens at {where}"
     if config and where != config.admin.socket:
         return Away(absent, f"{config_path} says {config.admin.socket}: name that with --socket, or leave --socket and NODEAGENT_SOCKET out")
-    if _try_supervisor(where):
-        return Away(f"{absent}: the agent is starting, or just replacing itself (a reload)", f"ask again; {LOGS}")
+    if supervisor := _try_supervisor(where):
+        return _settling(absent, parts_of(supervisor), config)
     captures = _try_captures()
     ended = "" if isinstance(error, FileNotFoundError) else ": the agent has ended"
     return Away(f"{absent}{ended}{_meanwhile(config, captures)}", _cure(config, has_rules=captures is True))
@@ -75,6 +78,13 @@ def _silent(where: str, how: str, config: Config | None) -> Away:
     goes_on = "; meanwhile calls go on by what its workers know" if parts else ""
     again = "ask again: a control that hangs is replaced after half a minute, or later where one after another has hung"
     return Away(f"{what}{f': {who}' if who else ''}{goes_on}", f"{again}; else: systemctl restart nodeagent; {LOGS}")
+
+
+def _settling(absent: str, parts: tuple[Part, ...], config: Config | None) -> Away:
+    """Its supervisor is there: nobody answers for a moment, unless that one stands still."""
+    if serves_nobody(parts):
+        return Away(f"{absent}: {who_is_silent(parts)}{_meanwhile(config, _try_captures())}", f"end the hang: systemctl restart nodeagent; {LOGS}")
+    return Away(f"{absent}: the agent is starting, or just replacing itself (a reload)", f"ask again; {LOGS}", is_settling=True)
 
 
 def _words(error: Exception) -> str:

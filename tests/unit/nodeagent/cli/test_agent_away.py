@@ -45,7 +45,7 @@ class Host:
         (self._path / "nodeagent.service").touch()
 
     def says(self, error: Exception = ENDED) -> tuple[str, str]:
-        return explain(self.socket, error, self.config)
+        return explain(self.socket, error, self.config)[:2]
 
 
 @pytest.fixture
@@ -97,23 +97,26 @@ def test_what_is_not_installed_is_not_started(host: Host) -> None:
 def test_a_socket_that_is_not_the_configured_one_is_the_mistake(host: Host) -> None:
     host.configure()
     other = f"{host.socket}.other"
-    assert explain(other, NONE, host.config) == (
+    assert explain(other, NONE, host.config)[:2] == (
         f"no agent at {other}", f"{host.config} says {host.socket}: name that with --socket, or leave --socket and NODEAGENT_SOCKET out"
     )  # fmt: skip
 
 
-def test_an_agent_that_is_just_away_is_waited_for(host: Host) -> None:
-    """It holds its directory: nothing is to be started, and nothing is refused."""
+def test_an_agent_that_is_just_away_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds its directory: nothing is to be started, and nothing is refused. One whose supervisor stands still is not."""
     host.configure()
     held = os.open(Path(host.socket).parent, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
     try:
-        what, cure = host.says()
+        what, cure, is_settling = explain(host.socket, ENDED, host.config)
+        monkeypatch.setattr(module, "parts_of", lambda _: (Part("the supervisor", 7, is_stopped=True),))
+        stopped = explain(host.socket, ENDED, host.config)
     finally:
         os.close(held)
     assert what == f"nobody listens at {host.socket}: the agent is starting, or just replacing itself (a reload)"
-    assert cure.startswith("ask again")
+    assert (cure.startswith("ask again"), is_settling) == (True, True)
     assert "has ended" in host.says()[0]
+    assert (stopped.is_settling, stopped.cure.startswith("end the hang: systemctl restart nodeagent")) == (False, True)
 
 
 def test_interception_that_is_off_captures_nothing(host: Host) -> None:
