@@ -10,6 +10,7 @@ import pytest
 from nodeagent.cli import agent_away as module
 from nodeagent.cli.agent_away import explain
 from nodeagent.cli.agent_silent import Part
+from nodeagent.cli.agent_unit import Unit
 from nodeagent.lab import layout
 from redirect.errors import RedirectError
 
@@ -28,6 +29,7 @@ class Host:
         (path / "run").mkdir()
         monkeypatch.setattr(module, "_UNIT_DIRECTORIES", (path,))
         monkeypatch.setattr(layout, "BASE", path / "labs")
+        self.has_unit(Unit())
         self.has_rules(captures=True)
 
     def has_rules(self, *, captures: bool | None) -> None:
@@ -37,6 +39,9 @@ class Host:
             return ("nft",) if captures else ()
 
         self._monkeypatch.setattr(module, "capturing_backends", backends)
+
+    def has_unit(self, unit: Unit) -> None:
+        self._monkeypatch.setattr(module, "look_at", lambda name: {"nodeagent.service": unit}[name])
 
     def configure(self, fail: str = "closed", cgroup_root: str = "") -> None:
         self.config.write_text(HOST.format(self.socket, fail, cgroup_root))
@@ -163,3 +168,23 @@ def test_one_whose_control_alone_is_silent_goes_on_serving(host: Host, monkeypat
     assert cure.startswith("ask again: ")
     monkeypatch.setattr(module, "parts_of", lambda _: ())
     assert host.says(TimeoutError())[0] == f"the agent at {host.socket} did not answer within 5 s"
+
+
+def test_one_that_systemd_has_given_up_wants_more_than_a_start(host: Host) -> None:
+    """`systemctl start` alone is refused for up to a minute (`StartLimitIntervalSec=`)."""
+    host.configure()
+    host.install_unit()
+    host.has_unit(Unit(has_failed=True))
+    for error in (ENDED, NONE):
+        what, cure = host.says(error)
+        assert "the agent ended again and again, and systemd starts it no more; meanwhile" in what
+        assert cure == "mend what it says: journalctl -u nodeagent -n 50; then: systemctl reset-failed nodeagent && systemctl start nodeagent"
+    host.configure(cgroup_root="nodeagent-lab/lab/host1")
+    assert host.says()[1] == "start it: nodeagent lab agent host1 start"
+
+
+def test_one_that_was_disabled_is_said_to_be(host: Host) -> None:
+    host.configure()
+    host.install_unit()
+    host.has_unit(Unit(is_disabled=True))
+    assert host.says()[1].startswith("it is disabled; to have it run again: systemctl enable --now nodeagent-intercept nodeagent; where")
