@@ -96,6 +96,7 @@ RESTART_MAX_S = 30.0
 RESTART_RESET_S = 60.0  # that it must live for the doubling to start anew
 RESTARTS_REMEMBERED = 16  # exits in a row: 0.1 s doubled so often is far beyond RESTART_MAX_S
 START_S = 15.0  # a worker that could not serve by then is replaced
+SPAWN_MAX_S = 240.0  # a spawner is given START_S to answer an order, and up to this where one after another was too slow, as with a cold disk
 OPEN_S = 5.0  # so is one that does not accept from the sockets that it was given by then: that takes milliseconds
 SENTRY_AHEAD_S = 0.5  # before five seconds are over in which nobody was heard the sentry ends who waits: as many are promised to callers
 SENTRY_PATIENCE_S = 1.0  # so long it has seen them wait then: a worker that lives accepts in milliseconds, on a busy host in some hundred
@@ -109,6 +110,9 @@ HUNG_S = 3.5  # and is replaced: whoever waits in its queue is answered within 5
 DRAIN_HUNG_S = 30.0  # one that only finishes what it carries gets more: nobody new waits for it, and a kill cuts it all
 UNSERVED_S = 20.0  # for so long not all that serve have answered, though START_S is over: the supervisor feeds its watchdog no more
 EXIT_CODE_S = 0.02  # what a spawner gets to tell why a worker ended, before the worker is replaced without knowing
+LEFT_S = 4.5  # one that nobody serves leaves it as well, counted from when who served it was heard last: whoever waits there waits under five
+# seconds, and HUNG_S, LATE_BEAT_S and the birth of a successor, some 0.3 s, are less
+LEFT_GRACE_S = 0.4  # but not while others, who serve, have just begun, or its worker was given the sockets just now: each takes milliseconds
 VACANT_S = 1.0  # a slot that stays empty for longer leaves the listening group: its share goes to the others
 CUT_S = 5.0  # control and spawner get this to end after SIGTERM before they are killed
 KILLED_S = 1.0  # SIGKILL ends a process within milliseconds: one that lives after this is held in the kernel, and runs no line of ours any more

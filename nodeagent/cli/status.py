@@ -33,7 +33,7 @@ def screen(answer: Status, at: float) -> list[str]:
     head = f"{answer.host} ({answer.datacenter})  nodeagent {answer.version}  mode {answer.mode}  {verdict}"
     rows = [
         ["supervisor", _supervisor(answer, at)],
-        ["control", f"pid {answer.control_pid}, up {duration(max(at - answer.control_started_at, 0))}"],
+        ["control", _control(answer, at)],
         ["workers", _workers(answer.workers)],
         *(["generation", _generation(part, at)] for part in answer.generations if len(answer.generations) > 1),
         ["interception", _interception(answer.interception)],
@@ -51,6 +51,13 @@ def _supervisor(answer: Status, at: float) -> str:
         return "not heard yet"
     silent = f", silent for {duration(part.heard_s)}" if part.heard_s > 5 else ""
     return f"pid {part.pid}, up {duration(max(at - part.started_at, 0))}{silent}"
+
+
+def _control(answer: Status, at: float) -> str:
+    part, text = answer.supervisor, f"pid {answer.control_pid}, up {duration(max(at - answer.control_started_at, 0))}"
+    if part is None or not part.control_stalls:
+        return text
+    return f"{text}; hung or too busy to hear {part.control_stalls} times, last {duration(max(at - part.control_stalled_at, 0))} ago"
 
 
 def _workers(workers: list[WorkerPart]) -> str:

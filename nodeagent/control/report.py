@@ -44,6 +44,10 @@ class SupervisorPart(msgspec.Struct, kw_only=True):
     """Why the last time."""
     configured_at: float = 0.0
     """Unix seconds since which its configuration is in force: a file that was written later is not."""
+    control_stalls: int = 0
+    """How often it has seen control hang, or too busy to read for some seconds: no changes are heard then, and nobody answers here."""
+    control_stalled_at: float = 0.0
+    """Unix seconds at which it saw that last; 0: never."""
 
 
 class WorkerPart(msgspec.Struct, kw_only=True):

@@ -141,6 +141,9 @@ class View:
         for link in self.workers.links:
             if link.stats and link.stats.used_up:
                 yield f"worker {link.number} has used up its {link.stats.used_up} descriptors and refuses calls: raise LimitNOFILE="
+        yield from self._supervisor_problems()
+
+    def _supervisor_problems(self) -> Iterator[str]:
         stats = self.supervisor.stats
         if self.is_supervisor_silent:
             yield f"the supervisor is silent: new connections get what `fail` says; where no watchdog ends it, systemctl restart nodeagent; {LOGS}"
@@ -154,6 +157,8 @@ class View:
             yield f"no sentry watches, and who calls as all of the agent hangs will wait: {stats.sentry_trouble}; {LOGS}"
         if not self.is_anybody_serving:
             yield f"no worker is serving; {LOGS}"
+        elif stats.unserved:
+            yield f"{stats.unserved} of the workers' places stand empty, and the others serve their share; {LOGS}"
 
     def _warnings(self) -> Iterator[str]:
         yield from self.follower.alarms()
@@ -227,6 +232,7 @@ class View:
         return SupervisorPart(
             pid=stats.pid, version=stats.version, started_at=stats.started_at, heard_s=heard_s, generation=stats.generation,
             reloads_refused=stats.reloads_refused, reload_refused=stats.reload_refused, configured_at=stats.configured_at,
+            control_stalls=stats.control_stalls, control_stalled_at=stats.control_stalled_at,
         )  # fmt: skip
 
     def _interception(self) -> InterceptionPart:

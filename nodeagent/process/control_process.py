@@ -24,6 +24,7 @@ from nodeagent.process.capture import Capture, check_capture
 from nodeagent.process.channel import PASSING
 from nodeagent.process.child import START_ERRORS, Process, closing_memory, start_program, watch_program
 from nodeagent.process.handover import is_sealed
+from nodeagent.process.hearing import Hearing
 from nodeagent.process.restart import remember_exit, start_at
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.worker_process import State, WorkerProcess
@@ -70,9 +71,8 @@ class ControlProcess:
         self._handover: socket.socket | None = None
         self._frames = FrameReader(limits.CONTROL_FRAME_BYTES)
         self._unsent = b""
-        self._has_spoken = False
-        self._deaf_turns = 0
-        self._patience = limits.CONTROL_DEAF_TURNS
+        self._has_spoken = self._has_policy = False
+        self.hearing = Hearing(loop.time)
         self._await_until = loop.time() + limits.RESUME_MAX_S
         """Until then the first one may let workers hear policy; when it has spoken that takes moments."""
         self._late: set[WorkerProcess] = set()
@@ -93,8 +93,13 @@ class ControlProcess:
 
     @property
     def is_mute(self) -> bool:
-        """Whether workers hear nothing of it now: it does not run, starts, or reads nothing. Busy for long is as good as hung."""
-        return not self._has_spoken or self._deaf_turns >= limits.CONTROL_MUTE_TURNS
+        """Whether workers hear nothing of it now: it does not run, starts, or reads nothing."""
+        return not self._has_spoken or self.hearing.is_deaf
+
+    @property
+    def tells_policy(self) -> bool:
+        """Whether workers that know no policy hear it in moments: it has some, and is not mute."""
+        return self._has_policy and not self.is_mute
 
     def start(self) -> None:
         """Starts it, unless it runs, and gives it a channel to every worker that lives.
@@ -163,18 +168,13 @@ class ControlProcess:
     def tell(self, stats: SupervisorStats) -> None:
         """Sends the figures; those that do not fit into the channel are left out, the next ones say it all.
 
-        One that has read none for long hears no denies either, and is replaced. Turns are counted, not seconds: after a stop of the
-        whole machine nobody is judged. Each such end doubles what the next one gets, as the host may be too slow; each turn in which
-        all was read takes one back.
+        One that has read none for long hears no denies either, and is replaced.
         """
         if self._channel is None:
             return
-        if _count_unread(self._channel):
-            self._deaf_turns += 1
-        else:
-            self._deaf_turns, self._patience = 0, max(self._patience - 1, limits.CONTROL_DEAF_TURNS)
-        if self._deaf_turns > self._patience:
-            self._patience = min(2 * self._patience, limits.CONTROL_DEAF_TURNS_MAX)
+        self.hearing.note(self.pid, has_read=not _count_unread(self._channel), has_spoken=self._has_spoken)
+        if self.hearing.is_lost:
+            self.hearing.give_up()
             self._replace("hangs: it has read nothing for long")
             return
         frame = self._unsent or encode_frame(stats)
@@ -226,7 +226,7 @@ class ControlProcess:
         else:
             self._await_until = min(self._await_until, self._loop.time() + limits.RESUME_S)
             self._on_capture(_capture_in(message))
-        self._has_spoken = True
+        self._has_spoken, self._has_policy = True, not isinstance(message, NoSnapshot)
 
     def _receive_keys(self) -> None:
         """Takes the newest keys that wait, then none for KEYS_GAP_S: each are work for the service manager, too."""
@@ -288,7 +288,8 @@ class ControlProcess:
             self._loop.remove_reader(self._handover)
             self._handover.close()
         self._channel = self._handover = None
-        self._has_spoken, self._deaf_turns = False, 0
+        self._has_spoken = self._has_policy = False
+        self.hearing.begin()
 
     def _end(self, code: int | None) -> None:
         self._receive_keys()

@@ -35,12 +35,12 @@ class Guard:
 
     def __init__(
         self, settings: Settings | None, stays_closed: Callable[[str], bool] = lambda _: False,
-        on_beat: Callable[[float], None] = lambda _: None,
+        on_beat: Callable[[float | None], None] = lambda _: None,
     ) -> None:  # fmt: skip
         """`settings`: None where interception is switched off; then nothing here touches the kernel, but `remove`.
 
         stays_closed: whether a unit may never bypass a dead agent. on_beat: told of each beat for how long it would hold, had it been
-        when those who serve were last heard; 0: none is to hold any more.
+        when those who serve were last heard; None: none is to hold any more.
         """
         self._rules: Condition = "off"
         self._why = _OFF
@@ -176,7 +176,7 @@ class Guard:
 
     def stop_beat(self) -> None:
         """New connections are refused or let by from now on, as configured."""
-        self._on_beat(0)
+        self._on_beat(None)
         self._try("stop_beat", lambda elements: elements.stop_beat())
 
     async def check(self) -> None:

@@ -21,11 +21,12 @@ class Pulse(NamedTuple):
     state: State
     born_at: float
     answered_at: float
+    """When it was asked what it answered last: since then it was not heard."""
     told_at: float
     """When it was given sockets, where it was."""
     killed_at: float = float("inf")
     is_informed: bool = True
-    """Whether it has heard policy."""
+    """Whether it has a snapshot and, beside it, keys, or has waited SVID_WAIT_S for these: READY, number 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Verdict:
     unheard_s: float = 0.0
     """For so long one of those that serve has not answered."""
     are_ignorant: bool = False
-    """Those that serve refuse all, for none has heard policy, and nobody is there to tell it."""
+    """Those that serve refuse all, for none is informed, and nobody is there who would tell it policy or keys."""
 
 
 def judge(pulses: Sequence[Pulse], now: float, resumed_at: float = float("-inf"), *, is_control_mute: bool = False) -> Verdict:
@@ -56,7 +57,7 @@ def judge(pulses: Sequence[Pulse], now: float, resumed_at: float = float("-inf")
     unheard_s = max((now - pulse.answered_at for pulse in serving), default=0.0)
     held = tuple(pulse.number for pulse in pulses if now - max(pulse.killed_at, resumed_at) >= limits.KILLED_S)
     hung = tuple(pulse.number for pulse in pulses if _is_hung(pulse, now, resumed_at))
-    are_ignorant = is_control_mute and not any(pulse.is_informed for pulse in serving)
+    are_ignorant = bool(serving) and is_control_mute and not any(pulse.is_informed for pulse in serving)
     return Verdict(bool(serving) and unheard_s <= limits.ANSWER_S, hung, held, unheard_s, are_ignorant)
 
 
@@ -82,7 +83,7 @@ class Heartbeat:
         self, loop: asyncio.AbstractEventLoop, fleet: Fleet, on_beat: Callable[[float], None], on_alive: Callable[[], None],
         is_control_mute: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        """`on_beat`: new connections will be served; for so long somebody who serves has not answered.
+        """`on_beat`: new connections will be served; for so long somebody who serves has not answered, or nobody serves yet.
 
         `on_alive`: this process does what it should, also in a drain.
 
@@ -94,26 +95,33 @@ class Heartbeat:
         self._on_beat = on_beat
         self._on_alive = on_alive
         self._is_control_mute = is_control_mute
-        self._number = 0
         self._last_at = loop.time()
         self._resumed_at = float("-inf")
         self._served_at = float("-inf")
+        self._held_at: float | None = None
+        """Since when whoever comes waits for those who will serve."""
         self._is_withheld = False
         self.is_draining = False
 
     async def run(self) -> None:
         """Beats until cancelled."""
         while True:
-            self.ask()
-            await asyncio.sleep(limits.HEAR_S)
-            self.tick()
+            await self.turn()
             await asyncio.sleep((limits.LATE_BEAT_S if self._is_late() else limits.BEAT_S) - limits.HEAR_S)
 
-    def ask(self) -> None:
-        """Every worker, whether its loop turns."""
-        self._number += 1
+    async def turn(self) -> None:
+        """One beat by what workers answer now: where this process was kept from its turn meanwhile, it asks once more."""
+        asked_at = self._loop.time()
+        await self._ask()
+        if self._loop.time() - asked_at > limits.BEAT_S:
+            await self._ask()
+        self.tick()
+
+    async def _ask(self) -> None:
+        """Every worker, whether its loop turns; and hears."""
         for worker in self._fleet.living():
-            worker.ping(self._number & 0xFFFFFFFF)
+            worker.ping()
+        await asyncio.sleep(limits.HEAR_S)
 
     def _is_late(self) -> bool:
         """Whether somebody who serves has not answered the last question, nor the one before."""
@@ -121,7 +129,7 @@ class Heartbeat:
         return any(self._loop.time() - worker.answered_at > 2 * limits.BEAT_S for worker in serving)
 
     def tick(self) -> None:
-        """One beat. After a pause of this very process (a stopped machine, a busy one) the workers' time begins anew."""
+        """One beat by what was heard. After a pause of this very process (a stopped machine, a busy one) the workers' time begins anew."""
         now = self._loop.time()
         if now - self._last_at > 2 * limits.BEAT_S:
             self._resumed_at = now
@@ -141,8 +149,9 @@ class Heartbeat:
             if math.isinf(workers[number].killed_at):
                 _log.error("worker_hung", worker=number, pid=workers[number].pid, state=str(workers[number].state))
             workers[number].kill()
-        if (self._fleet.is_holding or (verdict.is_beating and not verdict.are_ignorant)) and not self.is_draining:
-            self._on_beat(verdict.unheard_s)
+        self._held_at = (self._held_at or now) if self._fleet.is_holding else None
+        if (self._held_at or (verdict.is_beating and not verdict.are_ignorant)) and not self.is_draining:
+            self._on_beat(now - self._held_at if self._held_at else verdict.unheard_s)
         if verdict.is_beating:
             self._served_at = now
 

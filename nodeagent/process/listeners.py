@@ -50,6 +50,12 @@ class ListenerSet:
         for listener in self.sockets:
             listener.sock.close()
 
+    def shut(self) -> None:
+        """They listen no more, whoever has copies: what waits is reset."""
+        for listener in self.sockets:
+            with suppress(OSError):
+                listener.sock.shutdown(socket.SHUT_RD)
+
 
 def usable_families() -> tuple[Family, ...]:
     """4, and 6 where this host has IPv6 on its loopback."""

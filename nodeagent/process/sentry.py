@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from nodeagent import limits
 from nodeagent.process import privileges
@@ -24,11 +25,22 @@ from nodeagent.process.unaccepted import Unaccepted, can_end, end, find_unaccept
 from redirect.errors import RedirectError
 from redirect.sockets import read_rows
 
-BEAT = struct.Struct("=d")
-"""What it is told: until when the switch holds, of the monotonic clock, as counted from when those who serve were last heard.
+BEAT = struct.Struct("=d?")
+"""What it is told: a Word."""
 
-Infinity: nobody beats any more, and that is meant.
-"""
+
+class Word(NamedTuple):
+    """One beat."""
+
+    until: float
+    """Until when the switch holds, of the monotonic clock, as counted from when those who serve were last heard.
+
+    Infinity: nobody beats any more, and that is meant.
+    """
+    is_holding: bool
+    """Nobody serves yet, and who comes waits for those who will: it is counted from when that began, and who waits may do so for longer."""
+
+
 LEAVE = -math.inf
 """The last word of a supervisor that leaves on purpose. Where the channel ends without it, the sentry goes on alone."""
 WATCHES = b"w"
@@ -48,13 +60,13 @@ def main(arguments: list[str]) -> None:
         if not is_able:
             say("warning", "sentry_unable", why="the kernel was built without CONFIG_INET_DIAG_DESTROY",
                 effect="should all of the agent hang at once, who called just before waits for the service manager's watchdog")  # fmt: skip
-            while read_word(beats) not in (None, LEAVE):
+            while (word := read_word(beats)) and word.until != LEAVE:
                 pass
             return
         Sentry(beats, lambda each: end(diag, each)).serve()
 
 
-def read_word(beats: socket.socket, flags: int = 0) -> float | None:
+def read_word(beats: socket.socket, flags: int = 0) -> Word | None:
     """The supervisor's next word; None: it is gone.
 
     Raises:
@@ -65,7 +77,7 @@ def read_word(beats: socket.socket, flags: int = 0) -> float | None:
             data = beats.recv(BEAT.size, flags)
         except ConnectionResetError:  # it has not read WATCHES; what it said before it went comes after this
             continue
-        return BEAT.unpack(data)[0] if data else None
+        return Word(*BEAT.unpack(data)) if data else None
 
 
 class Sentry:
@@ -80,6 +92,7 @@ class Sentry:
         self._look_at = math.inf
         self._holds_until = 0.0
         """What it was told last; 0: nothing that would end."""
+        self._is_holding = False
         self._ends_at = math.inf
         """When it ends by itself: it is alone then."""
         self._missed_s = 0.0
@@ -110,31 +123,39 @@ class Sentry:
 
     @property
     def _patience_s(self) -> float:
-        return limits.SENTRY_ALONE_PATIENCE_S if self._is_alone else limits.SENTRY_PATIENCE_S
+        return limits.SENTRY_ALONE_PATIENCE_S if self._is_alone or self._is_holding else limits.SENTRY_PATIENCE_S
 
     def _hear(self) -> bool:
         """Whether to go on. The supervisor's last word counts."""
         self._tell()
         try:
             while (word := read_word(self._beats, socket.MSG_DONTWAIT)) is not None:
-                if word == LEAVE:
+                if word.until == LEAVE:
                     return False
                 self._heed(word)
         except BlockingIOError:
             return True
+        more_s = limits.SENTRY_ALONE_PATIENCE_S - self._patience_s
         self._look_at = time.monotonic()
         self._ends_at = self._look_at + limits.SENTRY_ALONE_S
-        more_s = limits.SENTRY_ALONE_PATIENCE_S - limits.SENTRY_PATIENCE_S
         self._seen = {each: since - more_s for each, since in self._seen.items()}
-        if self._holds_until:
+        if self._holds_until and not self._is_holding:
             missed_s = self._look_at - (self._holds_until - limits.ALIVE_S) - limits.BEAT_S
             # Also where the supervisor alone hung: a worker that lives gets the time in which it accepts.
             self._missed_s = min(max(0.0, missed_s), more_s)
         return True
 
-    def _heed(self, until: float) -> None:
-        self._look_at = until - limits.SENTRY_AHEAD_S - limits.SENTRY_PATIENCE_S
-        self._holds_until = until if until < math.inf else 0.0
+    def _heed(self, word: Word) -> None:
+        now, was_holding, self._is_holding = time.monotonic(), self._is_holding, word.is_holding
+        if word.is_holding:
+            self._holds_until = now + limits.ALIVE_S
+            if was_holding:  # nobody was served since: who waits, waits on
+                return
+            self._look_at, missed_s = now, now - (word.until - limits.ALIVE_S)
+            self._missed_s = min(max(0.0, missed_s), limits.SENTRY_ALONE_PATIENCE_S - limits.SENTRY_PATIENCE_S)
+        else:
+            self._holds_until = word.until if word.until < math.inf else 0.0
+            self._look_at, self._missed_s = word.until - limits.SENTRY_AHEAD_S - limits.SENTRY_PATIENCE_S, 0.0
         self._seen, self._failure = {}, ""
 
     def _look(self) -> None:

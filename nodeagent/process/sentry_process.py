@@ -14,7 +14,7 @@ from nodeagent.observe.log import open_log
 from nodeagent.process.child import START_ERRORS, Process, start_program, watch_program
 from nodeagent.process.orphans import Kin, end_sentries
 from nodeagent.process.restart import remember_exit, start_at
-from nodeagent.process.sentry import BEAT, LEAVE
+from nodeagent.process.sentry import BEAT, LEAVE, Word
 
 _log = open_log()
 
@@ -29,7 +29,7 @@ class SentryProcess:
     def __init__(self, loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]) -> None:
         self._loop = loop
         self._environ = without_token(environ)
-        self._until = math.inf
+        self._word = Word(math.inf, is_holding=False)
         self._exits: tuple[float, ...] = ()
         self._why = ""
         """It ended the last time, or could not be started."""
@@ -40,6 +40,8 @@ class SentryProcess:
         self.is_watching = False
         """Whether it has said so."""
         self._has_relieved = False
+        self.is_holding = False
+        """Whether nobody serves yet, and who comes waits for those who will: said with each beat, which is counted from when that began."""
 
     @property
     def pid(self) -> int:
@@ -61,15 +63,15 @@ class SentryProcess:
             _log.error("sentry_not_started", error=str(error))
             self._start_again(None, f"it cannot be started: {error}")
         else:
-            self._say(self._until)
+            self._say(self._word)
 
-    def beat(self, lives_s: float) -> None:
+    def beat(self, lives_s: float | None) -> None:
         """For so long the dead-man switch would hold, had it been told when those who serve were last heard.
 
-        0: it is let fall, and what waits in the queues is for others.
+        None: it is let fall, and what waits in the queues is for others.
         """
-        self._until = time.monotonic() + lives_s if lives_s else math.inf
-        self._say(self._until)
+        self._word = Word(math.inf, is_holding=False) if lives_s is None else Word(time.monotonic() + lives_s, self.is_holding)
+        self._say(self._word)
 
     def relieve(self, kin: Kin) -> None:
         """Once ours watches it ends those that went on alone, of a supervisor or program of before."""
@@ -81,7 +83,7 @@ class SentryProcess:
 
     def leave(self) -> None:
         """It ends by itself, and is not started again."""
-        self._say(LEAVE)
+        self._say(Word(LEAVE, is_holding=False))
         self.release()
 
     def release(self) -> None:
@@ -118,11 +120,11 @@ class SentryProcess:
         with suppress(OSError):
             self.is_watching = bool(self._beats.recv(1, socket.MSG_DONTWAIT))
 
-    def _say(self, word: float) -> None:
+    def _say(self, word: Word) -> None:
         if self._beats is None:
             return
         try:
-            self._beats.send(BEAT.pack(word), socket.MSG_DONTWAIT)
+            self._beats.send(BEAT.pack(*word), socket.MSG_DONTWAIT)
         except OSError as error:  # it ended, and the next one will be told; or hears nothing any more
             if isinstance(error, BlockingIOError) and self._process:
                 self._process.signal(signal.SIGKILL)

@@ -1,6 +1,7 @@
 """A worker's place, with the listening sockets that outlive whoever stands there."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +22,19 @@ class Slot:
     exits: tuple[float, ...] = ()
     restarts: int = 0
     due_at: float = 0.0
-    """When it may have its next worker."""
+    """When somebody may be born for it, and may open sockets there where it has none."""
+    unserved_at: float = math.inf
+    """Of the loop's clock: since when nobody serves it; infinity: somebody does."""
+
+    @property
+    def is_served(self) -> bool:
+        """Whether somebody accepts from its sockets."""
+        return any(worker and worker.state == State.SERVING for worker in (self.worker, *self.elders))
+
+    def remove(self, worker: WorkerProcess) -> None:
+        """It has gone, whichever it was."""
+        self.worker = None if self.worker is worker else self.worker
+        self.elders = [each for each in self.elders if each is not worker]
 
 
 def merge(slots: Sequence[Slot], count: int) -> list[Slot]:

@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+from nodeagent import limits
 from nodeagent.consul_environ import without_token
 from nodeagent.errors import FrameError
 from nodeagent.observe.log import open_log
@@ -35,6 +36,10 @@ class SpawnerProcess:
         self._orders: socket.socket | None = None
         self._is_wanted = True
         self._restart_timer: asyncio.TimerHandle | None = None
+        self._unanswered: dict[int, asyncio.TimerHandle] = {}
+        """By the serials of orders: what ends it, should it not have reported then."""
+        self._patience_s = limits.START_S
+        """How long an order may wait: each that is ended for it doubles what the next one gets, as the host may be too slow."""
 
     @property
     def pid(self) -> int:
@@ -66,7 +71,7 @@ class SpawnerProcess:
             with theirs, closing_memory("nodeagent-setup", encode_setup(self._setup)) as memory:
                 fds = (theirs.fileno(), memory)
                 pid = start_program("nodeagent.process.spawner", [*map(str, fds)], fds, self._environ)
-            self._process = watch_program(self._loop, pid, self._end)
+            self._process = watch_program(self._loop, pid, lambda code: self._note_end(pid, code))
         except BaseException:
             ours.close()
             raise
@@ -83,7 +88,29 @@ class SpawnerProcess:
         except OSError as error:
             _log.warning("spawn_failed", worker=spawn.number, error=str(error))
             return False
+        self._unanswered[spawn.serial] = self._loop.call_later(self._patience_s, self._give_up)
         return True
+
+    def _give_up(self) -> None:
+        """Whoever waits for workers would wait for ever. Those that live go on without it."""
+        _log.error("spawner_hung", pid=self.pid, why=f"it has left an order unanswered for {self._patience_s:g} s")
+        self._patience_s = min(2 * self._patience_s, limits.SPAWN_MAX_S)
+        self._kill()
+
+    def _kill(self) -> None:
+        """Nothing is lost with it, and SIGTERM does not end one that is stopped. Its end, which follows, starts another."""
+        if self._process:
+            self._process.signal(signal.SIGKILL)
+            self._loop.call_later(limits.KILLED_S, self._leave, self._process)
+        self._close()
+
+    def _leave(self, process: Process) -> None:
+        """It runs no line of ours any more, and another may be started beside it."""
+        if process is self._process and not process.ended.is_set():
+            _log.error("process_left", program="spawner", pid=process.pid, why="SIGKILL does not end it: the kernel holds it",
+                       effect="another is started")  # fmt: skip
+            self._process = None
+            self._end(None)
 
     def revive(self) -> None:
         """Starts it again after a stop."""
@@ -104,7 +131,10 @@ class SpawnerProcess:
         try:
             while (received := receive_order(self._orders)) is not None:
                 match received.order:
-                    case Spawned():
+                    case Spawned(serial=serial):
+                        if timer := self._unanswered.pop(serial, None):
+                            timer.cancel()
+                        self._patience_s = limits.START_S
                         self._on_spawned(received.order, received.descriptors[0])
                     case Exited(pid=pid, code=code):
                         self._on_exited(pid, code)
@@ -112,15 +142,20 @@ class SpawnerProcess:
             return
         except (FrameError, OSError) as error:
             _log.error("spawner_confused", error=str(error))
-        if self._process:  # it closed its end, or cannot be understood: its end, which follows, starts another
-            self._process.signal(signal.SIGTERM)
-        self._close()
+        self._kill()  # it closed its end, or cannot be understood
 
     def _close(self) -> None:
+        for timer in self._unanswered.values():
+            timer.cancel()
+        self._unanswered.clear()
         if self._orders is not None:
             self._loop.remove_reader(self._orders)
             self._orders.close()
             self._orders = None
+
+    def _note_end(self, pid: int, code: int | None) -> None:
+        if self._process and self._process.pid == pid:
+            self._end(code)
 
     def _end(self, code: int | None) -> None:
         self._close()

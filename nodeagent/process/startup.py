@@ -216,7 +216,8 @@ def _bind(parts: Parts, stack: AsyncExitStack) -> None:
         check_ports_are_free(parts.families)
     stack.callback(_close_slots, parts)
     for slot in parts.slots:
-        _complete(parts, slot)
+        if slot.sets or not parts.has_inherited:  # one that is new beside others gets sockets together with a worker: nobody is to wait there for it
+            _complete(parts, slot)
 
 
 def _complete(parts: Parts, slot: Slot) -> None:
@@ -292,7 +293,7 @@ def _make_fleet(parts: Parts, _stack: AsyncExitStack) -> None:
         hand_over=lambda worker: parts.control.hand_over(worker),  # noqa: PLW0108 - made by a later step
         wall_clock=wall_clock,
         is_policy_awaited=lambda: parts.control.is_awaited,
-        is_control_mute=lambda: parts.control.is_mute,
+        is_policy_told=lambda: parts.control.tells_policy,
         store=parts.store,
         keep=parts.notifier.store if parts.notifier.is_there else None,
         forget=parts.notifier.forget,

@@ -23,7 +23,7 @@ from nodeagent.process.orphans import end_orphans, end_remains, find_orphans
 from nodeagent.process.reload import Command, ReloadRefused, check_fixed, check_successor, own_command
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.starts import is_counting
-from nodeagent.process.startup import Parts, start
+from nodeagent.process.startup import Parts, start, wall_clock
 from nodeagent.wire.frames import SupervisorStats
 
 _log = open_log()
@@ -107,6 +107,7 @@ class Supervisor:
     def _beat(self, unheard_s: float) -> None:
         """Once somebody serves, nobody needs a sentry of before."""
         parts = self._parts
+        parts.sentry.is_holding = parts.fleet.is_holding
         parts.guard.beat(unheard_s=unheard_s)
         if parts.fleet.serving():
             parts.sentry.relieve(parts.kin)
@@ -258,7 +259,7 @@ class Supervisor:
         while not fleet.are_all_serving() or not guard.is_standing:
             fleet.changed.clear()
             await fleet.changed.wait()
-        self._heartbeat.tick()
+        await self._heartbeat.turn()
         self._parts.control.tell(self._stats())  # first: whoever waited for READY asks control for `status` next
         _log.info("supervisor_ready", workers=len(fleet.slots), interception=guard.condition, version=__version__,
                   generation=self._parts.generation)  # fmt: skip
@@ -320,7 +321,7 @@ class Supervisor:
             await asyncio.sleep(limits.STATS_S)
 
     def _stats(self) -> SupervisorStats:
-        parts = self._parts
+        parts, hearing = self._parts, self._parts.control.hearing
         return SupervisorStats(
             pid=os.getpid(),
             version=__version__,
@@ -336,6 +337,9 @@ class Supervisor:
             reload_refused=self._refusal,
             bypassed=parts.guard.bypassed,
             sentry_trouble=parts.sentry.trouble,
+            unserved=parts.fleet.unserved,
+            control_stalls=hearing.stalls,
+            control_stalled_at=wall_clock() - parts.loop.time() + hearing.stalled_at if hearing.stalls else 0.0,
         )
 
 

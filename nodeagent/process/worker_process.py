@@ -135,7 +135,7 @@ class WorkerProcess:
         self.drain_until = 0.0
         """Of the loop's clock: when what it still carries is closed; 0: that is not set."""
         self.born_at = self.answered_at = self.told_at = loop.time()
-        """Of the loop's clock; `told_at`: when it was given sockets, once it was."""
+        """Of the loop's clock; `answered_at`: when it was asked what it answered last; `told_at`: when it was given sockets, once it was."""
         self.for_control: socket.socket | None = None
         """Control's end of the worker's other channel, until it is handed over."""
         self._lifeline = passed.lifeline if passed else ""
@@ -236,9 +236,9 @@ class WorkerProcess:
         self._lifeline = name
         self._channel.send(requests.encode_beat(requests.LIFELINE), [theirs])
 
-    def ping(self, number: int) -> None:
+    def ping(self) -> None:
         """Asks whether its loop turns."""
-        self._channel.send(requests.encode_beat(requests.PING, number))
+        self._channel.send(requests.encode_ping(self._loop.time()))
 
     def tell_unit(self, mark: int, unit: str) -> None:
         """Connections with `mark` are this unit's."""
@@ -342,8 +342,8 @@ class WorkerProcess:
         self._channel.send(requests.encode_answer(answer))
 
     def _note_pong(self, data: bytes) -> None:
-        requests.decode_beat(data)
-        self.answered_at = self._loop.time()
+        """It counts from the question: it may have waited here while this process had no turn, and the worker hung."""
+        self.answered_at = max(self.answered_at, requests.decode_pong(data, self._loop.time()))
 
     def _note_ready(self, data: bytes) -> None:
         self._expect_once(data)
@@ -354,8 +354,7 @@ class WorkerProcess:
     def _note_serving(self, data: bytes) -> None:
         self._expect_once(data)
         self._move(Event.ACCEPT)
-        self.answered_at = self._loop.time()
-        _log.info("worker_ready", worker=self.number, pid=self.pid, seconds=round(self.answered_at - self.born_at, 3))
+        _log.info("worker_ready", worker=self.number, pid=self.pid, seconds=round(self._loop.time() - self.born_at, 3))
         self._calls.on_ready(self)
 
     def _note_drained(self, data: bytes) -> None:

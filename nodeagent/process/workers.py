@@ -6,6 +6,7 @@ generation, which drains from then on. One more than there are slots waits as a 
 
 import asyncio
 import itertools
+import math
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,7 @@ from nodeagent.process.orders import Spawn, Spawned, SpawnerSetup
 from nodeagent.process.restart import remember_exit, start_at
 from nodeagent.process.slot import Slot, describe
 from nodeagent.process.spawner_process import SpawnerProcess
+from nodeagent.process.vacancy import Vacancies
 from nodeagent.process.worker_process import FindOwner, Origin, State, WorkerCalls, WorkerProcess
 from nodeagent.wire.frames import WorkerFacts
 from nodeagent.wire.requests import Family
@@ -42,8 +44,8 @@ class FleetCalls:
     wall_clock: Callable[[], float]
     is_policy_awaited: Callable[[], bool] = lambda: False
     """Whether control may yet tell workers what it knows."""
-    is_control_mute: Callable[[], bool] = lambda: False
-    """Whether it tells nobody anything now."""
+    is_policy_told: Callable[[], bool] = lambda: True
+    """Whether it has some, and tells it now."""
     store: Callable[[ListenerSet], None] = lambda _: None
     """Has the service manager keep a set."""
     keep: Keep | None = None
@@ -84,14 +86,15 @@ class Fleet:
         self._calls = calls
         self._worker_calls = WorkerCalls(calls.find_owner, self._note_ready, calls.hand_over, self._note_end, calls.keep, calls.forget)
         self.spawner = SpawnerProcess(loop, setup, environ, self._note_spawned, self._note_exited, self._order_again)
-        self._serial = lineage.last_serial
+        self._vacancies = Vacancies(loop, self._fill, calls.forget)
+        self.last_serial = lineage.last_serial
+        """Of the last order."""
         self._exits: tuple[float, ...] = ()
         """Of workers that ended before they had a slot."""
         self._birth_at = 0.0
         self._patient_until = 0.0
         """Until then, those who wait in the queues wait for somebody who will not refuse them for want of knowledge."""
-        self._is_resumed = False
-        self._is_wanted = True
+        self._is_resumed, self._is_wanted = False, True
 
     def inherit(self, passed: PassedWorker) -> WorkerProcess:
         """A worker of an earlier generation, which is known from now on."""
@@ -182,9 +185,9 @@ class Fleet:
         self._fill()
 
     @property
-    def last_serial(self) -> int:
-        """Of the last order."""
-        return self._serial
+    def unserved(self) -> int:
+        """Slots without anybody who accepts, for longer than it takes to replace somebody."""
+        return self._vacancies.number(self.slots)
 
     async def drain(self, grace_s: float, cut: asyncio.Event) -> None:
         """Lets open connections end, then ends the workers: after `grace_s`, or when `cut` is set."""
@@ -192,7 +195,7 @@ class Fleet:
         for worker in self.living():
             worker.drain()
         for slot in self.slots:
-            self._vacate(slot)
+            self._vacancies.vacate(slot)
         try:
             async with asyncio.timeout(grace_s):
                 await self._until_gone(cut)
@@ -218,24 +221,34 @@ class Fleet:
 
     def _fill(self) -> None:
         """Whoever could serve gets a slot that needs a worker; as many are born as slots will need, and a spare."""
-        if not self._is_wanted:
-            return
-        now = self._loop.time() + _GRAIN_S
-        needy = [slot for slot in self.slots if slot.worker is None and slot.due_at <= now]
-        for slot in list(needy):
-            if (worker := self._try_candidate(slot)) and self._place(worker, slot):
-                needy.remove(slot)
-        while len(self._idle) < len(needy) + limits.SPARES and self._birth_at <= now and self._bear():
+        if self._is_wanted:
+            self._fill_slots(self._loop.time() + _GRAIN_S)
+        self._vacancies.leave(self.slots)
+
+    def _fill_slots(self, now: float) -> None:
+        for slot in self.slots:
+            if slot.worker is None and (slot.sets or slot.due_at <= now) and (worker := self._try_candidate(slot)):
+                self._place(worker, slot)
+        empty = [slot for slot in self.slots if slot.worker is None]
+        while len(self._idle) < self._number_wanted(empty, now) and self._birth_at <= now and self._bear():
             pass
-        is_nobody_born = self._birth_at - now > limits.VACANT_S and self.serving()
-        for slot in needy:  # where nobody can fill it for long, the others get its share
+        for slot in empty:  # where nobody can fill it for long, the others get its share
+            is_nobody_born = max(self._birth_at, slot.due_at) - now > limits.VACANT_S and self.serving()
             if not slot.elders and (is_nobody_born or self._is_knowledge_rare()):
-                self._vacate(slot)
+                self._vacancies.vacate(slot)
+
+    def _number_wanted(self, empty: list[Slot], now: float) -> int:
+        """Of workers without a slot. Who ends again and again is replaced by a spare at once, so it is spares that come later and later."""
+        spares = limits.SPARES if all(slot.due_at <= now for slot in self.slots) else 0
+        return sum(slot.due_at <= now for slot in empty) + spares
 
     def _is_knowledge_rare(self) -> bool:
-        """Whether some with sockets know policy, and nobody else will hear it for now: who does not would refuse what they serve."""
-        is_known = any(slot.worker and slot.worker.is_informed for slot in self.slots)
-        return is_known and not self._is_patient() and self._calls.is_control_mute()
+        """Whether some with sockets know policy, and nobody else will hear it for now: who does not would refuse what they serve.
+
+        Who hears it says so, which fills what was left empty.
+        """
+        is_known = any(each.is_informed for slot in self.slots for each in (slot.worker, *slot.elders) if each)
+        return is_known and not self._is_patient() and not self._calls.is_policy_told()
 
     def _is_patient(self) -> bool:
         return self._loop.time() + _GRAIN_S < self._patient_until or self._calls.is_policy_awaited()
@@ -250,24 +263,24 @@ class Fleet:
     def _try_candidate(self, slot: Slot) -> WorkerProcess | None:
         """A worker for the slot. Where somebody accepts already, only one that decides as well."""
         is_demanding = self._is_patient() or any(elder.is_informed for elder in slot.elders) or self._is_knowledge_rare()
-        ready = sorted((each for each in self._idle if each.state == State.STANDBY), key=lambda each: not each.is_informed)
+        ready = sorted((each for each in self._idle if each.state == State.STANDBY and math.isinf(each.killed_at)), key=lambda each: not each.is_informed)
         return next((each for each in ready if each.is_informed or not is_demanding), None)
 
-    def _place(self, worker: WorkerProcess, slot: Slot) -> bool:
-        """Gives the worker the slot's sockets; whether there are any."""
+    def _place(self, worker: WorkerProcess, slot: Slot) -> None:
+        """Gives the worker the slot's sockets, if there are any."""
         try:
             if not slot.sets:
                 slot.sets = [bind_set((each.name for slot in self.slots for each in slot.sets), self._families)]
                 self._calls.store(slot.sets[0])
+                slot.unserved_at = self._loop.time()
             worker.listen([listener for each in slot.sets for listener in each.sockets])
         except (ConfigError, OSError) as error:
             _log.error("listeners_failed", worker=worker.number, error=str(error))
             slot.due_at = self._loop.time() + limits.VACANT_S
             self._loop.call_at(slot.due_at, self._fill)
-            return False
-        self._idle.remove(worker)
-        slot.worker = worker
-        return True
+        else:
+            self._idle.remove(worker)
+            slot.worker = worker
 
     def _bear(self) -> bool:
         """Orders one more worker; whether that could be done."""
@@ -275,9 +288,9 @@ class Fleet:
         number = next(number for number in itertools.count() if number not in used)
         generation, version = self.lineage.generation, self.lineage.version
         origin = Origin(generation, version, self._calls.wall_clock())
-        self._serial += 1
+        self.last_serial += 1
         try:
-            worker = WorkerProcess(self._loop, number, self._serial, self._worker_calls, origin)
+            worker = WorkerProcess(self._loop, number, self.last_serial, self._worker_calls, origin)
         except OSError as error:
             _log.error("worker_not_started", worker=number, error=str(error))
             self._rest()
@@ -370,24 +383,17 @@ class Fleet:
 
     def _forget(self, worker: WorkerProcess) -> None:
         for slot in self.slots:
-            slot.worker = None if slot.worker is worker else slot.worker
-        for place in (self._old, self._idle, *(slot.elders for slot in self.slots)):
+            if worker in (slot.worker, *slot.elders):
+                slot.remove(worker)
+                self._vacancies.note_end(slot, worker.answered_at)
+        for place in (self._old, self._idle):
             if worker in place:
                 place.remove(worker)
 
     def _lose(self, slot: Slot) -> float:
-        """In how many seconds the slot gets its next worker."""
+        """In how many seconds the slot may have somebody who is born for it."""
         now = self._loop.time()
-        slot.worker, slot.exits, slot.restarts = None, remember_exit(slot.exits, now), slot.restarts + 1
+        slot.exits, slot.restarts = remember_exit(slot.exits, now), slot.restarts + 1
         slot.due_at = start_at(slot.exits, now)
-        if slot.due_at - now > limits.VACANT_S and not slot.elders and self.serving():
-            self._vacate(slot)
         self._loop.call_at(slot.due_at, self._fill)
         return slot.due_at - now
-
-    def _vacate(self, slot: Slot) -> None:
-        """Closes its sockets: its share goes to the others."""
-        for each in slot.sets:
-            self._calls.forget(each.name)
-            each.close()
-        slot.sets = []

@@ -173,6 +173,12 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
     """Connections that went around the agent while it was dead, as counted since this process started."""
     sentry_trouble: str = ""
     """Why no sentry watches; empty: one does."""
+    control_stalls: int = 0
+    """How often control has read nothing for some seconds, since this process started."""
+    control_stalled_at: float = 0.0
+    """Unix seconds at which that was noticed last; 0: never."""
+    unserved: int = 0
+    """Places of workers where nobody accepts, not only for a moment."""
 
 
 Message = (

@@ -17,8 +17,11 @@ Family = Literal[4, 6]
 WANT_SOCKETS = 1
 WANT_OWNER = 2
 PONG = 3
+"""A beat: the answer to PING, with its number."""
 READY = 4
-"""A beat: it could serve. Number 1: and decides as well as those that serve; 0: it has no snapshot or no keys yet."""
+"""A beat: it could serve. Number 1: and decides as well as those that serve; 0: it has no snapshot yet, or waits for keys.
+
+Number 1 follows a snapshot when there are keys, too, or SVID_WAIT_S later: where there are none, it would wait for ever."""
 DRAINED = 5
 RENEW = 6
 """A beat: this worker has no channel to control. The answer is a CONTROL, soon if not at once."""
@@ -32,6 +35,9 @@ In whole seconds of the monotonic clock, as nobody knows when it is heard."""
 SOCKETS = 17
 OWNER = 18
 PING = 19
+"""A beat. Number: the millisecond of the monotonic clock at which it was asked, without what is beyond 32 bits (49 days).
+
+An answer may be heard by another supervisor than asked, and long after it was given: it tells nothing of the time in between."""
 UNIT = 20
 DRAIN = 21
 """A beat: no new connections. Number: seconds until those that are left are closed; 0: that is told later."""
@@ -55,6 +61,7 @@ _OWNER = struct.Struct("=BIBi")  # kind, number, FOUND and KNOWS_UNIT, uid; then
 _FOUND, _KNOWS_UNIT = 1, 2
 _UNIT = struct.Struct("=BI")  # kind, mark; then the unit's name
 _BEAT = struct.Struct("=BI")  # kind, number
+_NUMBER_MAX = 0xFFFFFFFF
 
 
 class OwnerQuestion(NamedTuple):
@@ -158,6 +165,21 @@ def decode_beat(data: bytes) -> int:
     """The number in a beat."""
     number: int = _unpack(_BEAT, data)[1]
     return number
+
+
+def encode_ping(now: float) -> bytes:
+    """PING, asked `now`."""
+    return _BEAT.pack(PING, _milliseconds(now) & _NUMBER_MAX)
+
+
+def decode_pong(data: bytes, now: float) -> float:
+    """When that was asked which PONG answers; from a worker that makes numbers up, some instant before `now`."""
+    age_ms = (_milliseconds(now) - decode_beat(data)) & _NUMBER_MAX
+    return (_milliseconds(now) - age_ms) / 1000
+
+
+def _milliseconds(instant: float) -> int:
+    return round(instant * 1000)
 
 
 def _name(unit: str) -> bytes:

@@ -111,5 +111,5 @@ def worker_stats(pid: int = 4001, generation: int = 1, connections: int = 0) -> 
 
 def supervisor_stats(interception: str = "active", **facts) -> SupervisorStats:
     workers = facts.get("workers", [WorkerFacts(0, 4001, 0.0, 0, "serving")])
-    trouble = facts.get("sentry_trouble", "")
-    return SupervisorStats(4000, "0.1.0", 0.0, interception, facts.get("detail", ""), 0, 2, workers, sentry_trouble=trouble)
+    named = {name: facts[name] for name in ("sentry_trouble", "control_stalls", "control_stalled_at") if name in facts}
+    return SupervisorStats(4000, "0.1.0", 0.0, interception, facts.get("detail", ""), 0, 2, workers, **named)

@@ -22,12 +22,23 @@ def test_limits_that_depend_on_each_other_agree() -> None:
 def test_whoever_comes_while_the_switch_holds_is_ended_within_five_seconds() -> None:
     """The first, who comes right after those who serve were heard, and the last; and one late beat makes the sentry look at nothing.
 
-    A worker that hangs is replaced before.
+    A worker that hangs is replaced before. One that SIGKILL does not end is given up later, so who waits for it is ended, but
+    before the switch falls, which the last beat holds that came within ANSWER_S.
     """
     begins_s = limits.ALIVE_S - limits.SENTRY_AHEAD_S
-    assert limits.HUNG_S + limits.LATE_BEAT_S < begins_s < 5
+    killed_s = limits.HUNG_S + limits.LATE_BEAT_S
+    given_up_s = killed_s + limits.KILLED_S + limits.LATE_BEAT_S
+    assert killed_s < begins_s < 5
+    assert begins_s < killed_s + limits.KILLED_S
+    assert given_up_s + limits.LATE_BEAT_S < limits.ANSWER_S - limits.LATE_BEAT_S + limits.ALIVE_S
     assert limits.SENTRY_PATIENCE_S + 2 * limits.SENTRY_LOOK_S < 5
     assert begins_s - limits.SENTRY_PATIENCE_S >= 3 * limits.BEAT_S
+
+
+def test_whoever_waits_where_nobody_serves_while_others_do_is_reset_within_five_seconds() -> None:
+    """But not before a worker that hangs is replaced; and it is no place to call empty where a successor that was born in time serves."""
+    assert limits.HUNG_S + limits.LATE_BEAT_S + limits.HEAR_S < limits.LEFT_S
+    assert limits.LEFT_S + limits.LEFT_GRACE_S < 5
 
 
 def test_whoever_comes_without_a_supervisor_is_ended_within_five_seconds() -> None:

@@ -78,6 +78,11 @@ def test_saved_state_and_missing_certificates_are_said() -> None:
         assert part in text
 
 
+def test_that_control_did_not_hear_is_said() -> None:
+    part = replace(GOOD.supervisor, control_stalls=2, control_stalled_at=940.0)
+    assert screen(replace(GOOD, supervisor=part), 1000.0)[2] == "control       pid 2, up 1 min; hung or too busy to hear 2 times, last 1 min ago"
+
+
 def test_nobody_at_the_socket_is_exit_status_3(tmp_path) -> None:
     result = CliRunner().invoke(status, ["--socket", str(tmp_path / "none")])
     assert result.exit_code == 3

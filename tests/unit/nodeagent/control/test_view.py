@@ -56,6 +56,22 @@ def test_no_serving_worker_is_a_problem(tmp_path) -> None:
     run(scene)
 
 
+def test_places_that_stand_empty_are_a_problem(tmp_path) -> None:
+    """Not a worker that has just died: a spare takes its place at once."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            stats = supervisor_stats()
+            dead = type(stats.workers[0])(1, 0, 0.0, 1, "dead")
+            playing.supervisor.send(replace(stats, workers=[*stats.workers, dead]))
+            assert "stand empty" not in str((await told(playing, "workers", "dead"))["problems"])
+            playing.supervisor.send(replace(stats, unserved=1))
+            await told(playing, "problems", "1 of the workers' places stand empty")
+
+    run(scene)
+
+
 def test_a_sentry_that_is_missing_is_a_problem(tmp_path) -> None:
     async def scene() -> None:
         async with ControlScene(tmp_path) as playing:
@@ -63,6 +79,20 @@ def test_a_sentry_that_is_missing_is_a_problem(tmp_path) -> None:
             playing.supervisor.send(supervisor_stats(sentry_trouble="it ended with -9"))
             body = await told(playing, "problems", "no sentry watches")
             assert (body["healthy"], "it ended with -9" in str(body["problems"])) == (False, True)
+
+    run(scene)
+
+
+def test_that_control_did_not_hear_is_told_afterwards(tmp_path) -> None:
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await settled(playing)
+            playing.supervisor.send(supervisor_stats(control_stalls=2, control_stalled_at=17.5))
+            part = {"control_stalls": 0}
+            async with asyncio.timeout(30):
+                while not part["control_stalls"]:
+                    part = (await playing.get("/v1/status"))[1]["supervisor"] or part
+            assert (part["control_stalls"], part["control_stalled_at"]) == (2, 17.5)
 
     run(scene)
 

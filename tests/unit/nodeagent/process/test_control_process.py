@@ -354,9 +354,9 @@ def test_one_that_was_to_be_started_again_is_not_after_a_stop_and_never_beside_a
     play(script, start)
 
 
-@pytest.mark.parametrize("word", [NoSnapshot(), CaptureFrame([], [])])
-def test_control_is_mute_until_its_first_word_and_while_it_reads_nothing(word: Message) -> None:
-    """Also where it has no policy: that is heard of one that lives. Its successor begins as it did."""
+@pytest.mark.parametrize(("word", "has_policy"), [(NoSnapshot(), False), (CaptureFrame([], []), True)])
+def test_control_is_mute_until_its_first_word_and_while_it_reads_nothing(word: Message, *, has_policy: bool) -> None:
+    """Also where it has no policy, which it tells nobody then: that is heard of one that lives. Its successor begins as it did."""
     start = Start()
 
     async def script(control: ControlProcess) -> None:
@@ -365,11 +365,12 @@ def test_control_is_mute_until_its_first_word_and_while_it_reads_nothing(word: M
         assert control.is_mute
         start.say(word)
         await until(lambda: not control.is_mute, "the word is heard")
+        assert control.tells_policy is has_policy
         for _ in range(limits.CONTROL_MUTE_TURNS):  # in the first turn nothing is unread
             control.tell(FIGURES)
             assert not control.is_mute
         control.tell(FIGURES)
-        assert control.is_mute
+        assert (control.is_mute, control.tells_policy) == (True, False)
         os.read(start._channels[-1], 100_000)
         control.tell(FIGURES)
         assert not control.is_mute

@@ -28,13 +28,13 @@ from tests.support.nft_sets import NftSets
 
 def test_whoever_watches_hears_of_each_beat_for_how_long_it_holds() -> None:
     """And that none is to hold any more, when it is let fall on purpose."""
-    told: list[float] = []
+    told: list[float | None] = []
     guard = Guard(None, on_beat=told.append)
     guard.beat()
     guard.beat(unheard_s=2.5)
     guard.beat(limits.REPLACED_S)
     guard.stop_beat()
-    assert told == [limits.ALIVE_S, limits.ALIVE_S - 2.5, limits.REPLACED_S, 0]
+    assert told == [limits.ALIVE_S, limits.ALIVE_S - 2.5, limits.REPLACED_S, None]
 
 
 def test_switched_off_it_says_so_and_takes_everything() -> None:

@@ -11,8 +11,10 @@ from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.process.heartbeat import Heartbeat, Pulse, Verdict, judge
-from nodeagent.process.worker_process import State
+from nodeagent.process.worker_process import State, WorkerCalls, WorkerProcess
+from nodeagent.wire import requests
 from tests.support.loop import run, until
+from tests.support.worker_end import WorkerEnd
 
 NOW = 1000.0
 FRESH = NOW - 1.0
@@ -88,6 +90,17 @@ def test_workers_that_would_refuse_all_are_no_beat_and_feed_the_watchdog() -> No
     assert (beats, fed) == ([NOW + 3.0], [NOW + 1.0, NOW + 2.0, NOW + 3.0])
 
 
+@pytest.mark.parametrize("state", [State.STARTING, State.STANDBY, State.DRAINING])
+def test_where_nobody_serves_no_beat_is_withheld(state: State) -> None:
+    """At a first start control is mute, too, and in a drain; neither is an error."""
+    worker, beats = _Worker(NOW, state=state, is_informed=False), []
+    fleet = SimpleNamespace(living=lambda: [worker], is_holding=False)
+    heart = Heartbeat(cast("Any", _Clock()), cast("Any", fleet), beats.append, lambda: None, lambda: True)
+    with capture_logs() as logs:
+        heart.tick()
+    assert (beats, logs) == ([], [])
+
+
 def test_the_beat_stops_before_the_kernels_switch_would_and_replacement_comes_after() -> None:
     """The numbers fit together."""
     latest = limits.HUNG_S + limits.KILLED_S + 2 * limits.BEAT_S  # when one is given up that the kernel holds
@@ -122,7 +135,7 @@ class _Worker:
     def kill(self) -> None:
         self.kills += 1
 
-    def ping(self, _: int) -> None:
+    def ping(self) -> None:
         """It never answers."""
 
 
@@ -137,7 +150,7 @@ def test_a_beat_says_for_how_long_somebody_who_serves_was_not_heard(monkeypatch:
         loop = asyncio.get_running_loop()
         well, ill = (_Worker(loop.time(), number) for number in range(2))
 
-        def answer(_: int) -> None:
+        def answer() -> None:
             well.answered_at = loop.time()
             if len(told) < 2:
                 ill.answered_at = loop.time()
@@ -155,6 +168,16 @@ def test_a_beat_says_for_how_long_somebody_who_serves_was_not_heard(monkeypatch:
     assert told[2:] == sorted(told[2:])
     assert told[2] > limits.BEAT_S
     assert min(later - earlier for earlier, later in pairwise(asked)) < limits.BEAT_S
+
+
+def test_where_nobody_serves_yet_a_beat_says_since_when_whoever_comes_waits() -> None:
+    """Counted anew each time that begins: to say nothing of it would keep the sentry quiet for ever."""
+    clock, worker, beats = _Clock(), _Worker(NOW, state=State.STANDBY), []
+    fleet = SimpleNamespace(living=lambda: [worker], is_holding=True)
+    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), beats.append, lambda: None)
+    for clock.now, fleet.is_holding in ((NOW, True), (NOW + 1.0, True), (NOW + 9.0, True), (NOW + 10.0, False), (NOW + 11.0, True)):
+        heart.tick()
+    assert beats == [0.0, 1.0, 9.0, 0.0]
 
 
 @pytest.mark.parametrize("is_draining", [False, True])
@@ -195,6 +218,54 @@ def test_a_supervisor_that_was_kept_from_its_turn_beats_at_once_where_all_have_a
         worker.answered_at = clock.now
         heart.tick()
     assert beats == [NOW + 1.0, NOW + limits.ALIVE_S + 0.5]
+
+
+class _Far(WorkerEnd):
+    """A worker that serves, and its end of the channel. Owned by one test."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        calls = WorkerCalls(lambda *_: None, lambda _: None, lambda _: None, lambda *_: None)
+        self.worker = WorkerProcess(loop, 0, 1, calls)
+        assert self.worker.ends
+        self.sock = self.worker.ends.supervisor
+        self.sock.setblocking(False)
+        self.worker.state = State.SERVING
+
+    def answer(self) -> None:
+        """The question that came."""
+        heard = self.hear()
+        assert heard
+        self.say(requests.encode_beat(requests.PONG, requests.decode_beat(heard[0])))
+
+
+@pytest.mark.parametrize("kept_s", [0.0, limits.ANSWER_S + 0.5, 60.0])
+@pytest.mark.parametrize("lives_on", [True, False])
+def test_what_a_worker_said_before_its_supervisor_was_kept_from_its_turn_is_no_answer(kept_s: float, *, lives_on: bool) -> None:
+    """It may hang since. It is asked once more, so one that lives has its beat at once."""
+    beats: list[float] = []
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        far, clock = _Far(loop), loop.time
+        fleet = SimpleNamespace(living=lambda: [far.worker], is_holding=False)
+        heart = Heartbeat(loop, cast("Any", fleet), beats.append, lambda: None)
+
+        def answer_first() -> None:
+            far.answer()
+            loop.time = lambda: clock() + kept_s  # type: ignore[method-assign]
+            if lives_on:
+                loop.add_reader(far.sock, far.answer)
+            else:
+                loop.remove_reader(far.sock)
+
+        loop.add_reader(far.sock, answer_first)
+        await heart.turn()
+        loop.remove_reader(far.sock)
+        far.worker.finish(None)
+
+    run(scene)
+    assert len(beats) == (lives_on or not kept_s)
+    assert all(unheard_s < limits.BEAT_S for unheard_s in beats)
 
 
 def test_until_somebody_has_served_the_limit_for_starts_holds() -> None:

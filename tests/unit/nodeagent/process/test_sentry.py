@@ -37,7 +37,7 @@ class Scene:
 
     def beat(self, holds_s: float) -> None:
         """As the supervisor tells it."""
-        self.ours.send(BEAT.pack(time.monotonic() + holds_s))
+        self.ours.send(BEAT.pack(time.monotonic() + holds_s, False))
 
     def come(self, cookie: int) -> Unaccepted:
         """One more waits."""
@@ -46,7 +46,7 @@ class Scene:
         self.waiting[name] = found
         return name
 
-    def close(self, word: bytes = BEAT.pack(LEAVE)) -> None:
+    def close(self, word: bytes = BEAT.pack(LEAVE, False)) -> None:
         """The supervisor takes leave, or ends without it; and the sentry has ended."""
         if word:
             self.ours.send(word)
@@ -85,7 +85,8 @@ def lines(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 @contextmanager
 def clocked(
-    monkeypatch: pytest.MonkeyPatch, *, look_s: float = 0.0, holds_s: float = limits.SENTRY_AHEAD_S + limits.SENTRY_PATIENCE_S, ends: bool = False
+    monkeypatch: pytest.MonkeyPatch, *, look_s: float = 0.0, holds_s: float = limits.SENTRY_AHEAD_S + limits.SENTRY_PATIENCE_S, ends: bool = False,
+    is_holding: bool = False,
 ) -> Iterator[tuple[Sentry, SimpleNamespace, list[Unaccepted]]]:
     """A sentry that was told until when the switch holds, its clock, and whom it ended: somebody waits, and a look takes that long."""
     clock, ended = SimpleNamespace(now=1000.0), []
@@ -103,8 +104,8 @@ def clocked(
     sentry = Sentry(beats, end, look)
     monkeypatch.setattr(sentry_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     with beats, supervisor:
-        supervisor.send(BEAT.pack(clock.now + holds_s))
-        clock.end = supervisor.close
+        supervisor.send(BEAT.pack(clock.now + holds_s, is_holding))
+        clock.end, clock.tell = supervisor.close, supervisor.send
         if ends:
             clock.end()
         sentry._hear()
@@ -211,6 +212,37 @@ def test_whoever_came_as_workers_hung_waits_for_less_than_five_seconds(monkeypat
         assert 0 < clock.now - began < limits.ALIVE_S - 0.25
 
 
+def test_who_waits_before_anybody_serves_is_ended_as_without_a_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beats go on meanwhile, and change nothing: counted from when that began; one that says that somebody serves ends it."""
+    with clocked(monkeypatch, holds_s=limits.ALIVE_S - 0.25, is_holding=True) as (sentry, clock, ended):
+        began, beats_at = clock.now - 0.25, clock.now + limits.BEAT_S
+        while not ended:
+            clock.now = min(sentry._look_at, beats_at)
+            if clock.now == beats_at:
+                clock.tell(BEAT.pack(began + limits.ALIVE_S, True))
+                sentry._hear()
+                beats_at += limits.BEAT_S
+            else:
+                sentry._look()
+        assert clock.now - began == limits.SENTRY_ALONE_PATIENCE_S
+        clock.tell(BEAT.pack(clock.now + limits.ALIVE_S, False))
+        sentry._hear()
+        assert sentry._look_at == clock.now + limits.ALIVE_S - limits.SENTRY_AHEAD_S - limits.SENTRY_PATIENCE_S
+
+
+@pytest.mark.parametrize("held_s", [limits.BEAT_S, 60.0])
+def test_who_came_later_before_anybody_serves_has_its_time_also_when_the_supervisor_ends(monkeypatch: pytest.MonkeyPatch, held_s: float) -> None:
+    """One that was started later itself does not know who came when: to accept takes some hundred milliseconds."""
+    with clocked(monkeypatch, holds_s=limits.ALIVE_S - held_s, is_holding=True) as (sentry, clock, ended):
+        began = clock.now
+        clock.end()
+        sentry._hear()
+        while not ended:
+            clock.now = sentry._look_at
+            sentry._look()
+        assert clock.now - began == max(limits.SENTRY_ALONE_PATIENCE_S - held_s, limits.SENTRY_PATIENCE_S)
+
+
 def test_what_it_ended_is_told_when_the_supervisor_goes(scene: Scene, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The service manager has ended it."""
     monkeypatch.setattr(limits, "SENTRY_LOOK_S", 1000.0)
@@ -266,9 +298,9 @@ def test_words_are_heard_of_a_supervisor_that_ended_and_has_heard_none() -> None
     with theirs:
         with ours:
             theirs.send(WATCHES)
-            ours.send(BEAT.pack(1.0))
-            ours.send(BEAT.pack(LEAVE))
-        assert [read_word(theirs) for _ in range(3)] == [1.0, LEAVE, None]
+            ours.send(BEAT.pack(1.0, True))
+            ours.send(BEAT.pack(LEAVE, False))
+        assert [read_word(theirs) for _ in range(3)] == [(1.0, True), (LEAVE, False), None]
 
 
 def test_a_failure_is_told_once_and_it_goes_on(scene: Scene, capfd: pytest.CaptureFixture[str]) -> None:
@@ -316,7 +348,7 @@ def test_where_the_kernel_cannot_it_says_so_once_and_ends_with_the_supervisor(
         monkeypatch.setattr(sentry_module.privileges, name, lambda _: None)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
-        ours.send(BEAT.pack(0))
-        ours.send(BEAT.pack(1))
+        ours.send(BEAT.pack(0, False))
+        ours.send(BEAT.pack(1, False))
     main([str(theirs.detach())])
     assert [line["event"] for line in lines(capfd)] == ["sentry_unable"]

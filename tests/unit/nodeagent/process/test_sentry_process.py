@@ -2,9 +2,11 @@
 
 import asyncio
 import errno
+import math
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -98,7 +100,7 @@ def test_it_ends_by_itself_when_its_supervisor_takes_leave() -> None:
 
     async def script(sentry: SentryProcess) -> None:
         pid = sentry.pid
-        sentry.beat(0)
+        sentry.beat(None)
         sentry.leave()
         await until(lambda: sentry.pid == 0, "its end")
         assert sentry._exits == ()
@@ -179,6 +181,22 @@ def test_one_that_cannot_be_started_is_no_reason_to_fail_and_is_tried_again(monk
         await sentry.stop()
 
     run(whole)
+
+
+@pytest.mark.parametrize(("lives_s", "is_over"), [(limits.ALIVE_S, False), (0.0, True), (-1.0, True), (None, False)])
+def test_a_beat_that_is_over_is_none_that_is_let_fall_on_purpose(lives_s: float | None, *, is_over: bool) -> None:
+    """Those who serve may have been silent for just as long as the switch holds: then it is to look, and at once."""
+
+    async def scene() -> None:
+        sentry = SentryProcess(asyncio.get_running_loop(), {})
+        sentry.beat(lives_s)
+        assert (sentry._word.until <= time.monotonic()) is is_over
+        assert math.isinf(sentry._word.until) is (lives_s is None)
+        sentry.is_holding = True
+        sentry.beat(lives_s)
+        assert sentry._word.is_holding is (lives_s is not None)
+
+    run(scene)
 
 
 def test_the_sentry_never_sees_the_catalogs_token(monkeypatch: pytest.MonkeyPatch) -> None:

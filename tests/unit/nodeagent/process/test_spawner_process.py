@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from nodeagent import limits
 from nodeagent.config import parse_config
+from nodeagent.errors import FrameError
 from nodeagent.process import spawner_process
 from nodeagent.process.orders import Spawn, Spawned, SpawnerSetup
 from nodeagent.process.spawner_process import SpawnerProcess
+from tests.support.held import held
 from tests.support.loop import run, until
 
 CONFIG = parse_config('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:8501"\n', "test")
@@ -108,6 +112,86 @@ def test_a_spawner_that_dies_is_started_again_and_its_workers_live_on() -> None:
             end.close()
         await until(lambda: scene.exited == [(scene.spawned[1].pid, 0)], "its end")
         await until(lambda: not is_alive(first), "the end of the first")
+
+    play(script)
+
+
+def test_one_that_hangs_is_replaced_and_one_that_answers_is_not() -> None:
+    """Whoever waits for a worker would wait for ever."""
+
+    async def script(scene: Scene) -> None:
+        ends = scene.order(1)
+        await until(lambda: scene.spawned, "the first worker")
+        assert scene.spawner._unanswered == {}
+        scene.spawner._patience_s = 0.2
+        first = scene.spawner.pid
+        os.kill(first, signal.SIGSTOP)
+        with capture_logs() as log:
+            more = scene.order(2)
+            await until(lambda: scene.lost == 1, "a new spawner")
+        assert [line["event"] for line in log] == ["spawner_hung", "spawner_exited"]
+        assert scene.spawner.pid not in (0, first)
+        assert scene.spawner._patience_s == 0.4, "the host may be too slow"
+        again = scene.order(3)
+        await until(lambda: len(scene.spawned) == 2, "another worker")
+        assert scene.spawner._patience_s == limits.START_S
+        for end in (*ends, *more, *again):
+            end.close()
+
+    play(script)
+
+
+def test_one_that_the_kernel_holds_is_left_and_its_end_is_no_end_of_the_next() -> None:
+    """By a disk that hangs, say."""
+
+    async def script(scene: Scene) -> None:
+        first = scene.order(1)
+        await until(lambda: scene.spawned, "the first worker")
+        old = scene.spawner._process
+        assert old
+        with held(old.pid), capture_logs() as log:
+            scene.spawner._give_up()
+            await until(lambda: scene.lost == 1, "another beside it")
+            assert scene.spawner.pid not in (0, old.pid)
+            assert not old.ended.is_set()
+            assert [line["event"] for line in log] == ["spawner_hung", "process_left", "spawner_exited"]
+        await until(old.ended.is_set, "its end")
+        second = scene.order(2)
+        await until(lambda: len(scene.spawned) == 2, "a worker of the other")
+        assert scene.lost == 1
+        for end in (*first, *second):
+            end.close()
+
+    play(script)
+
+
+def test_what_an_order_may_wait_for_ends_somewhere() -> None:
+    """Half an hour would be as good as never."""
+
+    async def script(scene: Scene) -> None:
+        for _ in range(10):
+            scene.spawner._give_up()
+        assert scene.spawner._patience_s == limits.SPAWN_MAX_S
+
+    play(script)
+
+
+def test_one_that_cannot_be_understood_is_replaced_also_where_it_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM would wait for it to go on."""
+
+    def fail(_orders: socket.socket) -> None:
+        raise FrameError("x")
+
+    async def script(scene: Scene) -> None:
+        ends = scene.order(1)
+        await until(lambda: scene.spawned, "the first worker")
+        os.kill(scene.spawner.pid, signal.SIGSTOP)
+        with monkeypatch.context() as patch:
+            patch.setattr(spawner_process, "receive_order", fail)
+            scene.spawner._receive()
+        await until(lambda: scene.lost == 1, "a new spawner")
+        for end in ends:
+            end.close()
 
     play(script)
 

@@ -27,6 +27,21 @@ from redirect.elements import Exceptions
 TEXT = '[host]\nname = "h"\naddresses = ["10.0.0.1"]\nworkers = {}\n[catalog]\naddress = "https://c:8501"\n'
 
 
+def test_the_fleet_asks_the_control_that_there_is_whether_policy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made by a later step. One that has no policy tells none, though it is not mute."""
+    monkeypatch.setattr(startup, "inherited_start", lambda *_: "b")
+    made: list[Any] = []
+    monkeypatch.setattr(startup, "Fleet", lambda *arguments: made.append(arguments[4]))
+    parts = SimpleNamespace(
+        config=parse_config(TEXT.format(0), "test"), users=SimpleNamespace(worker=(1, 1)), owners=SimpleNamespace(find=None),
+        notifier=SimpleNamespace(is_there=False, forget=None), store=None, passed=None, generation=1, last_serial=0, loop=None,
+        families=(), environ={},
+    )  # fmt: skip
+    startup._make_fleet(cast("Any", parts), AsyncExitStack())
+    parts.control = SimpleNamespace(tells_policy=False, is_mute=False, is_awaited=True)
+    assert (made[0].is_policy_told(), made[0].is_policy_awaited()) == (False, True)
+
+
 @pytest.mark.parametrize(("setting", "cores", "count"), [(0, 1, 1), (0, 2, 2), (0, 64, 4), (3, 1, 3), (8, 2, 8)])
 def test_there_is_a_worker_per_core_and_at_most_four_unless_told_otherwise(setting: int, cores: int, count: int) -> None:
     """More cores belong to the applications."""
@@ -77,6 +92,21 @@ def test_a_worker_takes_so_many_sets_and_no_more(held: int, closed: int) -> None
         startup._complete(parts, slot)
     assert len(slot.sets) == limits.SETS_PER_WORKER
     assert [line["event"] for line in log] == ["listeners_closed"] * closed == ["listeners_closed"] * len(forgotten)
+
+
+@pytest.mark.parametrize(("inherited", "bound"), [(0, [1, 1, 1]), (2, [1, 1, 0])])
+def test_a_place_that_is_new_beside_others_has_no_sockets_before_it_has_a_worker(
+    monkeypatch: pytest.MonkeyPatch, inherited: int, bound: list[int]
+) -> None:
+    """The others serve, and are sent what would wait there. At a first start nobody comes, and a port that is taken is told at once."""
+    monkeypatch.setattr(startup, "inherited_slots", lambda _: [Slot([ListenerSet(f"listeners-{number}", ())]) for number in range(inherited)])
+    monkeypatch.setattr(startup, "usable_families", lambda: (4,))
+    monkeypatch.setattr(startup, "check_ports_are_free", lambda _: None)
+    monkeypatch.setattr(startup, "complete_set", lambda each, _: each)
+    notifier = SimpleNamespace(forget=lambda _: None)
+    parts: Any = SimpleNamespace(config=parse_config(TEXT.format(3), "test"), notifier=notifier, store=lambda _: None)
+    startup._bind(parts, AsyncExitStack())
+    assert [len(slot.sets) for slot in parts.slots] == bound
 
 
 CONFIG = parse_config(TEXT.format(1) + '[service.web]\nfail = "open"\n', "test")

@@ -20,6 +20,7 @@ from nodeagent.process import supervisor as supervisor_module
 from nodeagent.process.capture import Capture
 from nodeagent.process.guard import Guard
 from nodeagent.process.handover import Handover, PassedMarks
+from nodeagent.process.hearing import Hearing
 from nodeagent.process.notify import Notifier
 from nodeagent.process.orders import SpawnerSetup
 from nodeagent.process.privileges import User
@@ -323,12 +324,12 @@ def test_control_knows_who_serves_before_the_manager_hears_that_all_do() -> None
 
     async def scene() -> None:
         facts = [WorkerFacts(0, 4001, 0.0, 0, "serving")]
-        fleet = SimpleNamespace(changed=asyncio.Event(), are_all_serving=lambda: True, slots=[0], facts=lambda: facts, serving=list, is_holding=False)
+        fleet = SimpleNamespace(changed=asyncio.Event(), are_all_serving=lambda: True, slots=[0], facts=lambda: facts, unserved=0)
         guard = SimpleNamespace(is_standing=True, condition="active", detail="", repairs=0, bypassed=0, beat=lambda: None)
-        control = SimpleNamespace(tell=lambda stats: told.append(stats.workers))
+        control = SimpleNamespace(tell=lambda stats: told.append(stats.workers), hearing=Hearing(float))
         supervisor = supervisor_of(fleet=fleet, guard=guard, control=control, units=(), generation=1, started_at=0.0, configured_at=0.0)
         supervisor._parts.notifier = cast("Any", SimpleNamespace(ready=told.append))
-        supervisor._heartbeat = cast("Any", SimpleNamespace(tick=lambda: told.append("beat")))
+        supervisor._heartbeat = cast("Any", SimpleNamespace(turn=lambda: asyncio.sleep(0, told.append("beat"))))
         await supervisor._announce()
         assert told == ["beat", facts, "1 workers, interception active"]
 
@@ -354,9 +355,9 @@ class Restarted:
             fleet = SimpleNamespace(
                 leave=lambda: self.note("nobody is born"), release=lambda: say("workers are released"), living=list, has_unsent=False,
                 drain=lambda *_: self.note("drain"), are_all_serving=lambda: False, changed=asyncio.Event(), facts=list,
-                is_holding=False,
+                is_holding=False, unserved=0,
             )  # fmt: skip
-            control = SimpleNamespace(stop=lambda: self.note("control ends"), tell=lambda _: None, is_mute=False)
+            control = SimpleNamespace(stop=lambda: self.note("control ends"), tell=lambda _: None, is_mute=False, hearing=Hearing(float))
             guard = SimpleNamespace(beat=lambda: say("beat"), stop_beat=lambda: say("no beat"), settle=lambda: self.note("rules are whole"), condition="off", detail="")
             config = parse_config(TEXT.format("/tmp"), "test")
             supervisor = supervisor_of(fleet=fleet, control=control, guard=guard, owners=self.owners, config=config)

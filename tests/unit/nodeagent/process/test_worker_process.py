@@ -87,7 +87,7 @@ def test_it_serves_once_it_is_ready_was_given_sockets_and_says_so() -> None:
         assert scene.worker.state == State.OPENING
         scene.say(requests.encode_beat(requests.SERVING))
         await until(lambda: scene.worker.state == State.SERVING, "serving")
-        assert scene.ready == 3
+        assert (scene.ready, scene.worker.answered_at) == (3, scene.worker.told_at)
 
     play(script)
 
@@ -168,9 +168,8 @@ def test_an_orphan_gets_no_more_time_than_it_had_nor_than_it_is_given(told_s: fl
         scene.worker.drain(60)
         now = asyncio.get_running_loop().time()
         scene.say(requests.encode_beat(requests.ORPHANED, int(max(0, min(now + told_s, 2**32 - 1)))))
-        scene.say(requests.encode_beat(requests.PONG))
-        scene.worker.answered_at = 0.0
-        await until(lambda: scene.worker.answered_at, "both are heard")
+        scene.say(requests.encode_beat(requests.RENEW))
+        await until(lambda: scene.renewed, "both are heard")
         assert kept_s - 1 < scene.worker.drain_until - now < kept_s + 5
         assert scene.worker._end
 
@@ -213,16 +212,19 @@ def no_descriptor(*_: object) -> Any:
     raise OSError(errno.EMFILE, "Too many open files")
 
 
-def test_a_pong_is_remembered() -> None:
-    """Which the heartbeat judges by."""
+def test_an_answer_counts_from_its_question() -> None:
+    """The heartbeat judges by it: an answer may have waited here while the worker hung. An older one changes nothing."""
 
     async def script(scene: Scene) -> None:
-        scene.worker.ping(5)
-        heard = await until(scene.hear, "the ping")
-        assert heard[0] == requests.encode_beat(requests.PING, 5)
-        scene.worker.answered_at = 0.0
-        scene.say(requests.encode_beat(requests.PONG, 5))
-        await until(lambda: scene.worker.answered_at > 0.0, "the pong")
+        now = asyncio.get_running_loop().time()
+        scene.worker.ping()
+        assert (await until(scene.hear, "the ping"))[0] == requests.encode_ping(now)
+        scene.worker.answered_at = now - 20
+        for ping in (requests.encode_ping(now - 5), requests.encode_ping(now - 9)):
+            scene.say(requests.encode_beat(requests.PONG, requests.decode_beat(ping)))
+        scene.say(requests.encode_beat(requests.RENEW))
+        await until(lambda: scene.renewed, "all is heard")
+        assert scene.worker.answered_at == pytest.approx(now - 5, abs=0.001)
 
     play(script)
 

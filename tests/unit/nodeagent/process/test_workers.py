@@ -99,6 +99,33 @@ def test_a_worker_that_is_killed_is_replaced_by_the_spare_and_the_other_is_not_t
     play(script)
 
 
+def test_a_spare_takes_a_place_at_once_however_often_somebody_died_there_and_births_become_rare() -> None:
+    """One that ends there again and again costs one birth each time; once no spare is left the others get the share. Their own ends are no part of it."""
+
+    async def script(scene: Scene) -> None:
+        fleet, loop = scene.fleet, asyncio.get_running_loop()
+        slot, other = fleet.slots
+        assert slot.worker
+        assert other.worker
+        slot.exits = (loop.time(),) * limits.RESTARTS_REMEMBERED
+        spare = fleet._idle[0]
+        os.kill(slot.worker.pid, signal.SIGKILL)
+        await until(lambda: slot.worker is spare and fleet.are_all_serving(), "it serves there")
+        assert slot.due_at - loop.time() > limits.VACANT_S
+        assert fleet._idle == []
+        os.kill(spare.pid, signal.SIGKILL)
+        await until(lambda: not slot.sets, "its share is the others'")
+        assert (slot.worker, fleet._idle) == (None, [])
+        killed = other.worker
+        os.kill(killed.pid, signal.SIGKILL)
+        await until(lambda: other.worker not in (None, killed) and other.is_served, "a birth for the other")
+        assert other.sets == [EMPTY]
+        assert (slot.worker, fleet._idle) == (None, [])
+        assert slot.due_at > loop.time()
+
+    play(script)
+
+
 def test_who_the_kernel_holds_is_replaced_and_holds_up_neither_beat_nor_reload() -> None:
     """The others are alive, says the heartbeat, once its place is another's; it ends when the kernel lets go."""
     beats: list[list[int]] = []
@@ -107,7 +134,7 @@ def test_who_the_kernel_holds_is_replaced_and_holds_up_neither_beat_nor_reload()
         loop = asyncio.get_running_loop()
         began = loop.time()
         for worker in scene.fleet.living():
-            worker.ping(0)
+            worker.ping()
         await until(lambda: all(worker.answered_at >= began for worker in scene.fleet.living()), "the first answers")
         before, spare = scene.pids(), scene.fleet._idle[0].pid
         beating = asyncio.create_task(Heartbeat(loop, scene.fleet, lambda _: beats.append(scene.pids()), lambda: None).run())
@@ -126,13 +153,14 @@ def test_who_the_kernel_holds_is_replaced_and_holds_up_neither_beat_nor_reload()
     play(script)
 
 
-def test_where_control_is_mute_who_knows_no_policy_takes_no_share_of_those_who_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_control_tells_no_policy_who_knows_none_takes_no_share_of_those_who_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would refuse it. The others get it; where none of them is left, somebody is better than nobody."""
     monkeypatch.setattr(limits, "RESUME_S", 0.0)
     forgotten: list[str] = []
 
     async def script(scene: Scene) -> None:
-        scene.fleet._calls = replace(scene.fleet._calls, is_control_mute=lambda: True, forget=forgotten.append)
+        scene.fleet._calls = replace(scene.fleet._calls, is_policy_told=lambda: False)
+        scene.fleet._vacancies._forget = forgotten.append
         first, second = scene.fleet.serving()
         first.is_informed = True
         os.kill(second.pid, signal.SIGKILL)
@@ -158,7 +186,7 @@ def test_of_two_that_could_serve_the_one_that_knows_policy_does(monkeypatch: pyt
 
     async def script(scene: Scene) -> None:
         await until(lambda: [each.state for each in scene.fleet._idle] == [State.STANDBY] * 2, "two spares")
-        scene.fleet._calls = replace(scene.fleet._calls, is_control_mute=lambda: True)
+        scene.fleet._calls = replace(scene.fleet._calls, is_policy_told=lambda: False)
         ignorant, informed = scene.fleet._idle
         informed.is_informed = True
         assert scene.fleet._try_candidate(scene.fleet.slots[0]) is informed
@@ -167,6 +195,25 @@ def test_of_two_that_could_serve_the_one_that_knows_policy_does(monkeypatch: pyt
             patch.setattr(scene.fleet, "_idle", [ignorant])
             patch.setattr(informed, "state", State.OPENING)
             assert scene.fleet._try_candidate(scene.fleet.slots[1]) is None, "it would refuse what the other serves"
+
+    play(script)
+
+
+def test_nor_does_it_take_a_place_that_is_new_beside_one_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a reload with more workers: who serves there knows policy, and has no successor yet."""
+    monkeypatch.setattr(limits, "RESUME_S", 0.0)
+
+    async def script(scene: Scene) -> None:
+        old, new = scene.fleet.slots
+        elder, spare = old.worker, scene.fleet._idle[0]
+        assert elder
+        elder.is_informed = True
+        with monkeypatch.context() as patch:
+            patch.setattr(old, "elders", [elder])
+            patch.setattr(old, "worker", None)
+            assert scene.fleet._try_candidate(new) is spare, "control tells it soon"
+            scene.fleet._calls = replace(scene.fleet._calls, is_policy_told=lambda: False)
+            assert scene.fleet._try_candidate(new) is None
 
     play(script)
 
@@ -310,13 +357,30 @@ def test_a_report_of_a_worker_that_was_given_up_and_is_gone_is_no_error() -> Non
     run(script)
 
 
+def test_a_place_that_nobody_serves_leaves_also_while_a_successor_is_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is born then, and whatever hangs may hold that up."""
+    monkeypatch.setattr(limits, "LEFT_S", 0.2)
+
+    async def script(scene: Scene) -> None:
+        fleet = scene.fleet
+        await fleet.leave()
+        assert fleet.slots[0].worker
+        os.kill(fleet.slots[0].worker.pid, signal.SIGKILL)
+        await until(lambda: not fleet.slots[0].sets, "it leaves the group")
+        assert fleet.slots[1].sets == [EMPTY]
+        fleet.stay()
+        await until(fleet.are_all_serving, "all is as before")
+
+    play(script)
+
+
 def test_who_is_released_for_a_restart_accepts_no_more_and_its_sockets_are_kept() -> None:
     """For a successor's workers; nobody is born in its place, and it has as long as after a reload."""
 
     async def script(scene: Scene) -> None:
         fleet = scene.fleet
-        forgotten: list[ListenerSet] = []
-        fleet._calls = replace(fleet._calls, forget=forgotten.append)
+        forgotten: list[str] = []
+        fleet._vacancies._forget = forgotten.append
         serving, now = fleet.serving(), asyncio.get_running_loop().time()
         await fleet.leave()
         fleet.release()

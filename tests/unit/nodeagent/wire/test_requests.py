@@ -57,6 +57,20 @@ def test_families_and_beats_survive() -> None:
     assert 7 == requests.decode_beat(requests.encode_beat(requests.PING, 7))
 
 
+@pytest.mark.parametrize("asked_at", [0.0, 12.3456, 4_294_967.0, 2**32 / 1000 - 0.0004, 2**32 / 1000, 1e9 + 0.25])
+@pytest.mark.parametrize("later_s", [0.0, 0.0004, 0.001, 17.5, 40 * 86_400.0])
+def test_an_answer_tells_when_it_was_asked_for(asked_at: float, later_s: float) -> None:
+    """To a millisecond, by the clock of whoever asked, over 49 days."""
+    number = requests.decode_beat(requests.encode_ping(asked_at))
+    assert requests.decode_pong(requests.encode_beat(requests.PONG, number), asked_at + later_s) == pytest.approx(asked_at, abs=0.001)
+
+
+@pytest.mark.parametrize("number", [0, 1, 41_999, 42_001, 2**32 - 1])
+def test_an_answer_that_was_made_up_is_none_of_the_future(number: int) -> None:
+    """A worker can make itself older by it, and nothing else."""
+    assert requests.decode_pong(requests.encode_beat(requests.PONG, number), 42.0) <= 42.0
+
+
 DECODERS = [requests.decode_family, requests.decode_question, requests.decode_answer, requests.decode_unit, requests.decode_beat]
 
 
