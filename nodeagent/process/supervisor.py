@@ -138,6 +138,7 @@ class Supervisor:
                 self._refused += 1
                 self._refusal = f"a defect: {error!r}" if is_defect else str(error) or type(error).__name__
                 _log.error("reload_refused", why=self._refusal, effect="all goes on as before", exc_info=is_defect)
+                self._parts.notifier.says(f"reload refused, all goes on as before: {self._refusal}")  # `systemctl reload` has ended well long ago
 
     async def _check(self) -> bytes:
         if is_counting():
