@@ -123,7 +123,7 @@ def stop_agent(host: Host, say: Say) -> bool:
     if supervisor is not None:
         os.kill(supervisor, signal.SIGTERM)
     if is_running(host) and not cgroup.wait_empty(unit, limits.LAB_SAY_S):
-        say(f"still waiting: the agent on {host.name} drains; its open connections get {limits.DRAIN_S:g} s")
+        say(f"still waiting: the agent on {host.name} drains; what is still open gets up to {limits.DRAIN_S:g} s")
         cgroup.wait_empty(unit, limits.DRAIN_S + limits.LAB_STOP_S - limits.LAB_SAY_S)
     cgroup.destroy(unit)
     return was_running
