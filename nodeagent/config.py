@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from nodeagent import consul_environ, limits
+from nodeagent.closed_files import closed_to_root
 from nodeagent.errors import ConfigError, ConfigMissing
 from nodeagent.model.address import Ip, canonical_ip, parse_address, special_kind
 from nodeagent.model.service import HOST_NAME_PATTERN, NAME_PATTERN, Mode, is_service_name, name_complaint
@@ -193,6 +194,8 @@ def read_text(path: Path) -> str:
             data = file.read(limits.CONFIG_BYTES + 1)
     except OSError as error:
         kind = ConfigMissing if isinstance(error, FileNotFoundError) else ConfigError
+        if isinstance(error, PermissionError) and os.geteuid() == 0 and (closed := closed_to_root(path)):
+            raise ConfigError(f"{path}: cannot be read by root as the service has it, without CAP_DAC_OVERRIDE: {closed.what}; {closed.cure}") from error
         raise kind(f"{path}: cannot be read: {error.strerror}; is it the file that was meant? (run: --config FILE)") from error
     if len(data) > limits.CONFIG_BYTES:
         raise ConfigError(f"{path}: has more than {limits.CONFIG_BYTES} bytes, and is no configuration")
