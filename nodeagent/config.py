@@ -335,7 +335,7 @@ def _admin_complaints(config: Config) -> Iterator[str]:
 def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
     match = re.fullmatch(r"(https?)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})/?", catalog.address)
     if not match or not 1 <= int(match[3]) <= 65535:
-        yield f"catalog.address: {catalog.address!r} is not https://host:port"
+        yield f"catalog.address: {_without_secrets(catalog.address)!r} is not https://host:port"
         return
     host = match[2].strip("[]")
     if not re.search(r"[A-Za-z-][^.]*\.?$", host) or ":" in host:  # no name ends in a number
@@ -343,6 +343,13 @@ def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
         yield from _kind_complaints("catalog.address", (host,), _ip_of, _NO_PEER, "give the address of the catalog's host")
     if match[1] == "http" and not catalog.plain_http_ok and match[2] not in ("127.0.0.1", "localhost", "[::1]"):
         yield "catalog.address: plain http is accepted towards loopback only; use https:// and catalog.ca_file"
+
+
+def _without_secrets(address: str) -> str:
+    """A URL without what may be a password or token in it: these words go to logs."""
+    scheme = address[: address.find("://") + 3] if "://" in address else ""
+    user, at, place = address.removeprefix(scheme).rpartition("@")
+    return f"{scheme}{'…' if user else ''}{at}{re.sub(r'[?#].*', '?…', place, flags=re.DOTALL)}"
 
 
 def _bad_values(key: str, values: Iterable[str], parse: object, what: str) -> Iterator[str]:
