@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from nodeagent import consul_environ, limits
+from nodeagent.closed_files import closed_to_root
 from nodeagent.errors import ConfigError, ConfigMissing
 from nodeagent.model.address import Ip, canonical_ip, parse_address, special_kind
 from nodeagent.model.service import HOST_NAME_PATTERN, NAME_PATTERN, Mode, is_service_name, name_complaint
@@ -193,6 +194,8 @@ def read_text(path: Path) -> str:
             data = file.read(limits.CONFIG_BYTES + 1)
     except OSError as error:
         kind = ConfigMissing if isinstance(error, FileNotFoundError) else ConfigError
+        if isinstance(error, PermissionError) and os.geteuid() == 0 and (closed := closed_to_root(path)):
+            raise ConfigError(f"{path}: cannot be read by root as the service has it, without CAP_DAC_OVERRIDE: {closed.what}; {closed.cure}") from error
         raise kind(f"{path}: cannot be read: {error.strerror}; is it the file that was meant? (run: --config FILE)") from error
     if len(data) > limits.CONFIG_BYTES:
         raise ConfigError(f"{path}: has more than {limits.CONFIG_BYTES} bytes, and is no configuration")
@@ -332,7 +335,7 @@ def _admin_complaints(config: Config) -> Iterator[str]:
 def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
     match = re.fullmatch(r"(https?)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})/?", catalog.address)
     if not match or not 1 <= int(match[3]) <= 65535:
-        yield f"catalog.address: {catalog.address!r} is not https://host:port"
+        yield f"catalog.address: {_without_secrets(catalog.address)!r} is not https://host:port"
         return
     host = match[2].strip("[]")
     if not re.search(r"[A-Za-z-][^.]*\.?$", host) or ":" in host:  # no name ends in a number
@@ -340,6 +343,13 @@ def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
         yield from _kind_complaints("catalog.address", (host,), _ip_of, _NO_PEER, "give the address of the catalog's host")
     if match[1] == "http" and not catalog.plain_http_ok and match[2] not in ("127.0.0.1", "localhost", "[::1]"):
         yield "catalog.address: plain http is accepted towards loopback only; use https:// and catalog.ca_file"
+
+
+def _without_secrets(address: str) -> str:
+    """A URL without what may be a password or token in it: these words go to logs."""
+    scheme = address[: address.find("://") + 3] if "://" in address else ""
+    user, at, place = address.removeprefix(scheme).rpartition("@")
+    return f"{scheme}{'…' if user else ''}{at}{re.sub(r'[?#].*', '?…', place, flags=re.DOTALL)}"
 
 
 def _bad_values(key: str, values: Iterable[str], parse: object, what: str) -> Iterator[str]:

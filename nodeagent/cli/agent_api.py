@@ -83,15 +83,18 @@ def words_here(config: Path = DEFAULT_PATH) -> Callable[[str], str]:
 
 
 def ask(
-    path: str, kind: type[Answer], *, socket_path: str | None, query: dict[str, str] | None = None, config: Path = DEFAULT_PATH
-) -> Answer:
+    path: str, kind: type[Answer], *, socket_path: str | None, query: dict[str, str] | None = None, config: Path = DEFAULT_PATH,
+    patience_s: float = 0.0,
+) -> Answer:  # fmt: skip
     """The agent's answer to GET `path`. config: the agent's, which says where its socket is unless that is given.
+
+    patience_s: of its silence; 0: as usual.
 
     Raises:
         AgentUnreachableError, AgentSilentError: it does not answer; says why and what to do.
         AgentRefusesError: it answered with an error, or is closed to the caller.
     """
-    return _exchange("GET", path + (f"?{urlencode(query)}" if query else ""), None, kind, socket_path, config)
+    return _exchange(path + (f"?{urlencode(query)}" if query else ""), None, kind, socket_path, config, patience_s)
 
 
 def tell(path: str, wish: msgspec.Struct, kind: type[Answer], *, socket_path: str | None) -> Answer:
@@ -100,16 +103,17 @@ def tell(path: str, wish: msgspec.Struct, kind: type[Answer], *, socket_path: st
     Raises:
         AgentUnreachableError, AgentSilentError, AgentRefusesError: as `ask`.
     """
-    return _exchange("POST", path, msgspec.json.encode(wish), kind, socket_path)
+    return _exchange(path, msgspec.json.encode(wish), kind, socket_path)
 
 
 def _exchange(
-    method: str, target: str, wish: bytes | None, kind: type[Answer], socket_path: str | None, config: Path = DEFAULT_PATH
+    target: str, wish: bytes | None, kind: type[Answer], socket_path: str | None, config: Path = DEFAULT_PATH, patience_s: float = 0.0
 ) -> Answer:
+    """POST where there is a wish."""
     where = find_socket(socket_path, config)
     try:
         with waiting(f"the agent at {where}"):
-            status, body = unix_http.request(where, method, target, wish)
+            status, body = unix_http.request(where, "GET" if wish is None else "POST", target, wish, timeout_s=patience_s)
     except PermissionError as error:
         raise AgentRefusesError(f"{where} is closed to uid {os.geteuid()}; use sudo, or join the socket's group") from error
     except (OSError, http.client.HTTPException) as error:

@@ -120,8 +120,18 @@ def _meanwhile(config: Config | None, captures: bool | None) -> str:  # noqa: FB
         return "; its rules are left, and still refuse new mesh connections of this host, or let them by" if captures else ""
     where = "" if captures else ", where its rules are installed"
     if config.intercept.fail == "closed":
-        return f'; meanwhile new mesh connections of this host are reset{where} (fail = "closed")'
-    return f'; meanwhile new mesh connections of this host go in clear{where}, but none to a strict service (fail = "open")'
+        return f'; meanwhile new mesh connections of this host are reset{where} (fail = "closed"){_but(config)}'
+    return f'; meanwhile new mesh connections of this host go in clear{where}, but none to a strict service (fail = "open"){_but(config)}'
+
+
+def _but(config: Config) -> str:
+    """The services that have a `fail` of their own."""
+    names = ", ".join(sorted(name for name, table in config.service.items() if table.fail not in (None, config.intercept.fail)))
+    if not names:
+        return ""
+    if config.intercept.fail == "closed":
+        return f'; calls to {names} go in clear, unless strict (fail = "open" there)'
+    return f'; calls of and to {names} are reset (fail = "closed" there)'
 
 
 def _try_unit(config: Config | None) -> Unit | None:

@@ -35,7 +35,7 @@ class CheckReport(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersi
 
     api_version: str = API_VERSION
     ok: bool
-    """Nothing has failed."""
+    """The exit status is 0: nothing has failed, and the agent could be asked."""
     pre: bool
     findings: list[Finding]
 
@@ -68,8 +68,9 @@ def check(*, pre: bool, wait_s: float | None, config_path: Path, output: str, so
             break
         click.echo(f"{len(failed)} failed, {left_s:.0f} s left: {printable(failed[0].found)}", err=True)
         time.sleep(min(_AGAIN_S, left_s))
-    _show(findings, output, is_pre=pre)
-    raise SystemExit(_status(facts, is_failed=bool(failed), is_waiting=wait_s is not None))
+    status = _status(facts, is_failed=bool(failed), is_waiting=wait_s is not None)
+    _show(findings, output, is_pre=pre, is_ok=not status)
+    raise SystemExit(status)
 
 
 def screen(findings: Sequence[Finding]) -> list[str]:
@@ -108,15 +109,15 @@ def _sum(findings: Sequence[Finding]) -> str:
     return f"{levels.count('ok')} well, {levels.count('warning')} to look at, {levels.count('failed')} failed"
 
 
-def report_json(findings: Sequence[Finding], *, is_pre: bool) -> bytes:
-    """The report for programs."""
-    is_ok = all(finding.level != "failed" for finding in findings)
+def report_json(findings: Sequence[Finding], *, is_pre: bool, is_ok: bool = True) -> bytes:
+    """The report for programs. is_ok: as far as the findings do not tell."""
+    is_ok = is_ok and all(finding.level != "failed" for finding in findings)
     return msgspec.json.format(msgspec.json.encode(CheckReport(ok=is_ok, pre=is_pre, findings=list(findings))), indent=2)
 
 
-def _show(findings: Sequence[Finding], output: str, *, is_pre: bool) -> None:
+def _show(findings: Sequence[Finding], output: str, *, is_pre: bool, is_ok: bool) -> None:
     if output == "json":
-        click.echo(report_json(findings, is_pre=is_pre))
+        click.echo(report_json(findings, is_pre=is_pre, is_ok=is_ok))
         return
     for line in screen(findings):
         click.echo(line, color=False if "NO_COLOR" in os.environ else None)

@@ -7,6 +7,7 @@ import click
 
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import output_option, printable, show_json, warn
+from nodeagent.closed_files import closed_to_root
 from nodeagent.config import DEFAULT_PATH, find_faults, read_text
 from nodeagent.consul_environ import scopes_in
 from nodeagent.control.report import API_VERSION
@@ -29,6 +30,8 @@ def validate(path: Path, output: str) -> None:
     faults = find_faults(read_text(path), os.environ)
     for scope in () if faults else scopes_in(os.environ):
         warn(scope)
+    if os.geteuid() == 0 and (closed := closed_to_root(path)):
+        warn(f"the agent cannot read it, as root has no CAP_DAC_OVERRIDE in the service: {closed.what}; {closed.cure}")
     if output == "json":
         show_json({"apiVersion": API_VERSION, "file": str(path), "valid": not faults, "faults": list(faults)})
     elif not faults:

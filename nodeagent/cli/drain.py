@@ -15,6 +15,7 @@ from nodeagent.cli.render import instant, output_option, show_json
 from nodeagent.cli.seconds import Seconds
 from nodeagent.config import load_config
 from nodeagent.control.report import API_VERSION, ConnectionsAnswer
+from nodeagent.errors import CatalogTimeout
 from nodeagent.model.outcome import ConnectionRow
 
 _LOOK_S = 1.0
@@ -23,7 +24,7 @@ _INBOUND = ("tunnel", "plaintext")
 
 @click.command()
 @click.option("--reason", default="", metavar="TEXT", help="Shown in the catalog.")
-@click.option("--wait", "wait_s", type=Seconds(0, 86_400), metavar="SECONDS", help="Wait until no connection from another host is open.")
+@click.option("--wait", "wait_s", type=Seconds(0, 86_400), metavar="SECONDS", help="Once drained, wait until no connection from another host is open.")
 @token_option
 @config_option
 @output_option
@@ -36,8 +37,9 @@ def drain(
     Nothing is cut, services of this host go on calling, and whoever calls this host by its address is answered. It holds
     over restarts, until: nodeagent undrain.
 
-    Exit status: 0 done, 3 catalog or agent cannot be asked and nothing was changed, 5 connections are open when --wait is over, or
-    catalog or agent is silent and nothing was changed.
+    Exit status: 0 done; 3 catalog or agent cannot be asked, and nothing was changed; 5 the host is drained, and connections are open when
+    --wait is over, or the agent does not tell; or, without "drained", with --wait the agent was silent for 5 s, and nothing was changed, or
+    the catalog for 15 s, which may do it yet.
     """
     where = find_socket(socket_path, config_path)
     if wait_s is not None:
@@ -93,7 +95,10 @@ def summary(rows: list[ConnectionRow], more: str = "") -> str:
 
 def _maintain(config_path: Path, token_file: Path | None, *, enable: str, reason: str) -> None:
     node = load_config(config_path).host.name
-    open_host(config_path, token_file).ask("PUT", "/v1/agent/maintenance", enable=enable, reason=reason, node=node)
+    try:
+        open_host(config_path, token_file).ask("PUT", "/v1/agent/maintenance", enable=enable, reason=reason, node=node)
+    except CatalogTimeout as error:
+        raise CatalogTimeout(f"{error} It was told, and may do it yet: say it again when it answers") from error
 
 
 def _show(host: str, *, drained: bool, left: _Left | None) -> None:
@@ -105,7 +110,7 @@ def _show(host: str, *, drained: bool, left: _Left | None) -> None:
 def _wait(where: str, config_path: Path, wait_s: float) -> _Left:
     """What is still open at the end, which comes early where nothing is."""
     end, told = time.monotonic() + wait_s, ""
-    while (left := _look_again(where, config_path)).words and (left_s := end - time.monotonic()) > 0:
+    while (left := _look_again(where, config_path, end - time.monotonic())).words and (left_s := end - time.monotonic()) > 0:
         if left.words != told:
             told = left.words
             click.echo(f"{told}; {left_s:.0f} s left", err=True)
@@ -113,16 +118,17 @@ def _wait(where: str, config_path: Path, wait_s: float) -> _Left:
     return left
 
 
-def _look_again(where: str, config_path: Path) -> _Left:
+def _look_again(where: str, config_path: Path, left_s: float) -> _Left:
     """As `_look`; an agent that answers no more is replacing itself, or whoever waits is told so at the end."""
     try:
-        return _look(where, config_path)
+        return _look(where, config_path, max(_LOOK_S, min(limits.API_ANSWER_S, left_s)))
     except AgentUnreachableError:
         return _Left(None, "the agent does not tell its connections")
 
 
-def _look(where: str, config_path: Path) -> _Left:
-    answer = ask("/v1/connections", ConnectionsAnswer, socket_path=where, query={"limit": str(limits.API_ROWS_MAX)}, config=config_path)
+def _look(where: str, config_path: Path, patience_s: float = 0.0) -> _Left:
+    query = {"limit": str(limits.API_ROWS_MAX)}
+    answer = ask("/v1/connections", ConnectionsAnswer, socket_path=where, query=query, config=config_path, patience_s=patience_s)
     rows, looked_at = inbound(answer.connections), f"{len(answer.connections)} of {answer.total} connections were looked at"
     is_cut = answer.total > len(answer.connections)
     if rows:

@@ -10,7 +10,7 @@ from nodeagent.config import DEFAULT_PATH, load_config
 
 @click.command()
 @click.option(
-    "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_PATH, show_default=True, metavar="PATH"
+    "--config", "config_path", type=click.Path(path_type=Path, readable=False), default=DEFAULT_PATH, show_default=True, metavar="PATH"
 )
 @click.option("--check", "check_fd", type=int, hidden=True, help="Only check; the configuration goes to this descriptor.")
 def run(config_path: Path, check_fd: int | None) -> None:

@@ -48,6 +48,15 @@ class SupervisorHandle:
         self.close()
 
 
+def try_program(pid: int, proc: Path = _PROC) -> Path | None:
+    """The file by which an agent was started, and is again when it is reloaded; None: it is not known."""
+    try:
+        words = (proc / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return None
+    return next((path for word in words if word.startswith("/") and (path := Path(word)).name == "nodeagent"), None)
+
+
 def _is_supervisor(process: Path) -> bool:
     """By what the kernel says: who owns the directory is no proof, as that of an untraceable process is root's."""
     try:

@@ -16,8 +16,8 @@ from nodeagent import limits
 from nodeagent.cli import completion
 from nodeagent.cli.agent_api import ask, socket_option
 from nodeagent.cli.render import output_option, show_json, show_table
-from nodeagent.cli.supervisor_process import SupervisorHandle
-from nodeagent.cli.versions import ROOT, Versions, alone, choose, read_versions, switch
+from nodeagent.cli.supervisor_process import SupervisorHandle, try_program
+from nodeagent.cli.versions import ROOT, NotInstalledError, Versions, alone, choose, forget, read_versions, switch
 from nodeagent.control.generations import Reloaded, judge_back, judge_reload
 from nodeagent.control.report import API_VERSION, Status
 from nodeagent.errors import ConfigError
@@ -74,13 +74,17 @@ def _upgrade(versions: Versions, version: str, socket_path: str | None, *, back:
     before = ask("/v1/status", Status, socket_path=socket_path)
     facts = {"apiVersion": API_VERSION, "version": chosen, "changed": False, "current": versions.current, "running": before.version}
     if chosen == versions.current and chosen == before.version:
+        if back:
+            raise NotInstalledError(f"it is not known which version ran before: {chosen} runs already")
         return _Told(f"{chosen} runs already", facts)
+    if before.supervisor and (program := try_program(before.supervisor.pid)) and not program.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(f"the agent was started as {program}, not as {root}/bin/nodeagent: to switch that changes nothing of it, and was not done")
     if not yes:
         return _Told(f"would switch {root}/current from {versions.current or 'nothing'} to {chosen}, and reload; --yes does it", facts)
     if before.supervisor is None:
         raise ConfigError("the agent's control process has not heard of its supervisor; nothing was switched, try again")
     with SupervisorHandle(before.supervisor.pid) as supervisor, _Interrupts() as interrupts:
-        _take(_Upgrade(versions, chosen, before, supervisor, socket_path, interrupts))
+        _try(_Upgrade(versions, chosen, before, supervisor, socket_path, interrupts))
     done = {"changed": True, "current": chosen, "running": chosen}
     return _Told(f"{chosen} serves; connections of before live on, see: nodeagent status", facts | done)
 
@@ -125,6 +129,18 @@ class _Upgrade:
         return next((each for each in known if each in self.versions.installed and each != self.chosen), "")
 
 
+def _try(this: _Upgrade) -> None:
+    """The way back is known before anything is switched: who is killed (SIGKILL) half way, leaves it. Raises as `_take`."""
+    if this.back:
+        _remember(this, this.back)
+    try:
+        _take(this)
+    except BaseException:
+        if this.back and read_versions(this.versions.root).current != this.chosen:
+            _remember(this, this.versions.previous)
+        raise
+
+
 def _take(this: _Upgrade) -> None:
     """Raises ClickException: it could not be done; says what runs, or what starts next."""
     root, chosen = this.versions.root, this.chosen
@@ -135,25 +151,26 @@ def _take(this: _Upgrade) -> None:
     except BaseException as error:  # whatever it was: what was begun is taken back
         raise click.ClickException(f"{chosen} was not taken: {str(error) or type(error).__name__}; {_turn_back(this)}") from error
     if outcome.state == "done":
-        _remember(this)
-    elif not this.back:
+        return
+    if not this.back:
         raise click.ClickException(f"{chosen} does not serve: {outcome.why}; no version is known to go back to")
-    elif outcome.state == "refused":
+    if outcome.state == "refused":
         switch(root, "current", this.back)
         raise click.ClickException(f"{chosen} was not taken: {outcome.why}; {_try_running(this.socket_path) or this.before.version} serves")
-    elif this.interrupts.name:
+    if this.interrupts.name:
         raise click.ClickException(f"{chosen} was not taken: {outcome.why}; {_turn_back(this)}")
-    else:
-        _come_back(this, outcome.why)
+    _come_back(this, outcome.why)
 
 
-def _remember(this: _Upgrade) -> None:
-    """For `--back`. The upgrade itself is done, whatever becomes of this."""
-    if this.back:
-        try:
-            switch(this.versions.root, "previous", this.back)
-        except ConfigError as error:
-            click.echo(f"Warning: {error}; for the way back: nodeagent upgrade {this.back} --yes", err=True)
+def _remember(this: _Upgrade, version: str) -> None:
+    """For `--back`; empty: none. What is upgraded does not depend on it."""
+    try:
+        if version:
+            switch(this.versions.root, "previous", version)
+        else:
+            forget(this.versions.root, "previous")
+    except ConfigError as error:
+        click.echo(f"Warning: {error}; for the way back: nodeagent upgrade {this.back} --yes", err=True)
 
 
 def _come_back(this: _Upgrade, why: str) -> None:
@@ -178,7 +195,7 @@ def _turn_back(this: _Upgrade) -> str:
 
 def _judge_forth(this: _Upgrade, now: Status | None, why_silent: str) -> Reloaded:
     so_far = judge_reload(this.before, now, why_silent)
-    return judge_version(so_far, now.version, this.chosen) if now else so_far
+    return judge_version(so_far, now.version, this.chosen, this.versions.root) if now else so_far
 
 
 def _follow(this: _Upgrade, judge: Callable[[Status | None, str], Reloaded]) -> Reloaded:
@@ -202,10 +219,10 @@ def _look(socket_path: str | None, judge: Callable[[Status | None, str], Reloade
     return judge(now, "")
 
 
-def judge_version(so_far: Reloaded, running: str, version: str) -> Reloaded:
+def judge_version(so_far: Reloaded, running: str, version: str, root: Path) -> Reloaded:
     """A reload that is done, of which another version came, is refused: the agent was not started by the link."""
     if so_far.state == "done" and running != version:
-        return Reloaded("refused", f"the agent became {running}: it was not started as {ROOT}/bin/nodeagent")
+        return Reloaded("refused", f"the agent became {running}: it was not started as {root}/bin/nodeagent")
     return so_far
 
 

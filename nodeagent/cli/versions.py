@@ -85,6 +85,18 @@ def switch(root: Path, name: str, version: str) -> None:
         raise ConfigError(f"{root / name} cannot be switched to {version}: {error.strerror}") from error
 
 
+def forget(root: Path, name: str) -> None:
+    """There is no link `name` any more.
+
+    Raises:
+        ConfigError: it cannot be removed.
+    """
+    try:
+        (root / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{root / name} cannot be removed: {error.strerror}") from error
+
+
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
     """Nobody else switches versions meanwhile. The lock's file stays, and is root's alone: whoever may open it could hold it.

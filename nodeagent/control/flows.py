@@ -39,6 +39,8 @@ class FlowBook:
         self._clients: Counter[str] = Counter()
         """Clients of clear text that are told apart, by the address that they called."""
         self._is_saved = True
+        self.complaint = ""
+        """Why the file is not as the book is; empty: it will be."""
 
     def counts(self, within_s: float = limits.FLOW_AGE_S) -> dict[Flow, FlowCount]:
         """Flows that were seen within so many seconds, the latest last."""
@@ -111,6 +113,9 @@ class FlowBook:
         except OSError as error:
             self._is_saved = False
             _log.error("flows_not_saved", path=str(self._path), error=str(error))
+            self.complaint = f"{self._path}: who called whom could not be saved ({error.strerror}): after a restart `enforce` knows less"
+        else:
+            self.complaint = ""
 
 
 def flow_of(row: ConnectionRow) -> Flow | None:

@@ -62,6 +62,8 @@ def explain(error: Exception) -> str:
     """Why nobody answered, with the cure."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return why_unaccepted(error)
+    if isinstance(error, TimeoutError):
+        return "no answer in time; does it hang, or is the way to it filtered?"
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there; is the catalog running?"
     return f"{error or type(error).__name__}"

@@ -44,6 +44,11 @@ class Ledger:
         why = self._sink.error or "it is not written as fast as connections end"
         return f"{self._sink.dropped} lines of the connection log are lost: {why}"
 
+    @property
+    def unsaved(self) -> str:
+        """What is wrong with the file of who called whom; empty while nothing is."""
+        return self._flows.complaint
+
     def take(self, records: Records) -> None:
         """A worker's report."""
         at = datetime.fromtimestamp(self._now(), tz=UTC).isoformat().replace("+00:00", "Z")

@@ -166,6 +166,8 @@ class View:
             yield self.follower.rewind_alarm
         yield from one_line(self.config.catalog.address, self._catalog_complaints(), self.follower.why_lost)
         yield from (why for step, why in sorted(self.publisher.errors.items()) if step != "compile")
+        if self.ledger.unsaved:
+            yield self.ledger.unsaved
         if self.publisher.source == "saved":
             yield "decisions are made by the saved snapshot: the catalog was not heard since the agent started"
         for keeper in self.identity.keepers.values():

@@ -88,7 +88,8 @@ def _judge_file(file: FileState) -> Verdict:
     if file.mode & 0o022:
         return fail(f"{name} can be changed by others (mode {file.mode:04o})", f"chmod go-w {file.path}")
     if not file.is_readable:
-        return fail(f"{name} cannot be read by {file.reader}", f"chown {file.reader} {file.path}; chmod u+r {file.path}")
+        why = f"(mode {file.mode:04o}, of {file.owner})"
+        return fail(f"{name} cannot be read by {file.reader} as the agent runs {why}", f"chown {file.reader} {file.path}; chmod u+rX {file.path}")
     return well(f"{name} (mode {file.mode:04o}, of {file.owner})")
 
 

@@ -23,18 +23,20 @@ from nodeagent.lab.state import Holder, try_start_time
 _FD_STORE = (sys.executable, "-P", "-m", "nodeagent.lab.fd_store")
 _APPLY = ("intercept", "apply", "--config", CONFIG)
 _STORE = "fd-store"
-_SUPERVISOR, _SENTRY = "nodeagent", "nodeagent-sentr"
+_SUPERVISOR, _SENTRY, _WORKERS = "nodeagent", "nodeagent-sentr", "nodeagent-w"
 
 
 def start_agent(host: Host, holder: Holder) -> int:
     """Puts the host's rules in place and starts its agent, without what an earlier one has stored; does not wait for its health.
 
-    Where in its log it begins.
+    Where workers of one whose supervisor is gone finish what they carry, with what that has stored: as systemd does. Where in its log it begins.
 
     Raises:
         LabError: it runs already, or the rules were refused; with the program's words.
     """
     unit = host.unit_cgroup(layout.AGENT)
+    if is_running(host) and is_left(host):
+        return _run(host, holder)
     if is_running(host):
         raise LabError(f"the agent on {host.name} runs already; use `{layout.agent_command(host.lab, host.name, 'restart')}`")
     cgroup.make_afresh(unit)
@@ -84,7 +86,7 @@ def wait_healthy(hosts: Iterable[Host], say: Say, began: int = 0) -> None:
     deadline, progress = time.monotonic() + limits.LAB_START_S, Progress(say)
     for host in hosts:
         while (complaint := try_complaint(host)) is not None:
-            ended = not is_running(host)
+            ended = is_left(host)
             if ended or time.monotonic() > deadline:
                 what = "ended" if ended else f"is not healthy after {limits.LAB_START_S:g} s: {complaint}"
                 log = enter.tail(host.log(layout.AGENT), limits.LAB_LOG_LINES, began)
@@ -96,6 +98,12 @@ def wait_healthy(hosts: Iterable[Host], say: Say, began: int = 0) -> None:
 def is_running(host: Host) -> bool:
     """Whether any of the agent's processes lives, but for a sentry that looks after callers of one that is gone."""
     return any(_name(pid) not in ("", _SENTRY) for pid in cgroup.pids(host.unit_cgroup(layout.AGENT)))
+
+
+def is_left(host: Host) -> bool:
+    """Whether nobody lives but whom a supervisor that is gone leaves: workers that finish what they carry, and a sentry."""
+    names = (_name(pid) for pid in cgroup.pids(host.unit_cgroup(layout.AGENT)))
+    return all(name in ("", _SENTRY) or name.startswith(_WORKERS) for name in names)
 
 
 def try_supervisor(host: Host) -> int | None:
@@ -123,7 +131,7 @@ def stop_agent(host: Host, say: Say) -> bool:
     if supervisor is not None:
         os.kill(supervisor, signal.SIGTERM)
     if is_running(host) and not cgroup.wait_empty(unit, limits.LAB_SAY_S):
-        say(f"still waiting: the agent on {host.name} drains; its open connections get {limits.DRAIN_S:g} s")
+        say(f"still waiting: the agent on {host.name} drains; what is still open gets up to {limits.DRAIN_S:g} s")
         cgroup.wait_empty(unit, limits.DRAIN_S + limits.LAB_STOP_S - limits.LAB_SAY_S)
     cgroup.destroy(unit)
     return was_running

@@ -1,5 +1,6 @@
 """The machine: configuration, programs, users, files, room, ports, memory, descriptors."""
 
+import dataclasses
 import importlib
 import importlib.util
 import os
@@ -16,6 +17,7 @@ from typing import Literal
 import msgspec
 
 import nodeagent
+from nodeagent.closed_files import closed_to_root
 from nodeagent.config import agent_ports
 from nodeagent.consul_environ import FROM_ENVIRONMENT
 from nodeagent.control.report import Status
@@ -124,7 +126,7 @@ def files(scope: Scope) -> tuple[FileState, ...] | None:
     settings, root = scope.settings, User(0, 0)
     control = resolve_user(settings.host.control_user, "host.control_user")
     wanted = [
-        file_state(str(scope.config_path), "the configuration", root),
+        config_state(scope.config_path),
         *token_states(settings.catalog.token_file, control),
         file_state(OPERATOR_TOKEN, "the operator's token", root, is_secret=True, is_needed=False),
     ]
@@ -207,6 +209,15 @@ def file_state(path: str, what: str, reader: User, *, is_secret: bool = False, i
         path, what, status.st_mode & 0o7777, _name_of(status.st_uid), is_secret=is_secret, is_needed=is_needed,
         is_readable=may_read, is_foreign=status.st_uid not in (0, reader.uid), reader=name,
     )  # fmt: skip
+
+
+def config_state(path: Path) -> FileState:
+    """That of the directory on the way to it where the agent's root, which has no capability for that, cannot enter it."""
+    closed, root = closed_to_root(path), User(0, 0)
+    if closed is None:
+        return file_state(str(path), "the configuration", root)
+    what = "the configuration" if closed.place == path else "on the way to the configuration,"
+    return dataclasses.replace(file_state(str(closed.place), what, root), is_readable=False)
 
 
 def _silence(scope: Scope) -> Silence:

@@ -13,7 +13,7 @@ _LIST = r"""\[[^\[\]]{0,4000}\]"""
 _VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'[^']*'|["']?(?:(?:Bearer|Basic)\s{1,8})?[^\s,;}\]"']+)"""
 _NAMES = r"(?:token|secret|passw(?:or)?d|passphrase|pwd|(?:api|private|client)[_-]?key|credential)[\w-]{0,40}"
 # Bounded, and never begun by what may be long: the time that they take grows with the text, and not with its square.
-_NAMED = re.compile(rf"""({_NAMES}["']?\s{{0,8}}[:=]\s{{0,8}})({_LIST}|\[?\s{{0,8}}{_VALUE})""", re.IGNORECASE)
+_NAMED = re.compile(rf"""({_NAMES}["']?\s{{0,8}}[:=]\s{{0,8}})(?!\s{{0,8}}no such setting\b)({_LIST}|\[?\s{{0,8}}{_VALUE})""", re.IGNORECASE)
 _OPTION = re.compile(rf"""((?:(?<![\w-])--|\bX-)[\w-]{{0,40}}{_NAMES}\s{{1,8}})({_VALUE})""", re.IGNORECASE)
 _HEADER = re.compile(r"""((?:authorization|cookie)["']?\s{0,8}[:=]\s{0,8})("(?:[^"\\]|\\.)*"|'[^']*'|[^\r\n]+)""", re.IGNORECASE)
 _IN_URL = re.compile(r"""(\b[a-z][a-z0-9+.-]{0,20}://)[^/\s"']+@""", re.IGNORECASE)

@@ -99,6 +99,11 @@ class SentryProcess:
         if self._process:
             await self._process.end("sentry")
 
+    def dismiss(self, kin: Kin) -> None:
+        """The agent ends, and nobody is left who would wait for it: so do those that went on alone, as after a reload of just before."""
+        if ended := end_sentries(kin, self.pid):
+            _log.info("sentries_dismissed", pids=ended)
+
     def _launch(self) -> None:
         """Raises one of START_ERRORS; nothing is left open then."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -242,6 +242,7 @@ class Supervisor:
         await self._parts.fleet.drain(grace_s, self._signals.cut)
         await self._outlast_orphans(until)
         await asyncio.gather(self._parts.guard.settle(), self._parts.control.stop(), self._parts.sentry.stop())
+        self._parts.sentry.dismiss(self._parts.kin)
         await self._parts.key_file.settle()
 
     async def _outlast_orphans(self, until: float) -> None:

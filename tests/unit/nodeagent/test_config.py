@@ -102,6 +102,19 @@ def test_the_catalog_is_reached_over_tls_or_on_loopback(address: str) -> None:
         parse(text=MINIMAL.replace("https://10.0.0.250:8501", address))
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://user:canary@c:8501", "https://…@c:8501"), ("user:canary@c:8501", "…@c:8501"), ("https://u:canary://x@y@c:8501", "https://…@c:8501"),
+        ("https://c:8501/?token=canary", "https://c:8501/?…"), ("https://c:8501#canary\ncanary", "https://c:8501?…"), ("c:8501", "c:8501"), ("", ""),
+    ],
+)  # fmt: skip
+def test_what_may_be_a_password_is_not_repeated(address: str, shown: str) -> None:
+    """These words go to terminals and logs."""
+    (fault,) = find_faults(MINIMAL.replace('"https://10.0.0.250:8501"', repr(address)))
+    assert fault == f"catalog.address: {shown!r} is not https://host:port"
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8500", "http://[::1]:8500", "http://localhost:8500", "https://consul.example:8501/"])
 def test_plain_http_is_for_loopback(address: str) -> None:
     """Nobody else listens there."""

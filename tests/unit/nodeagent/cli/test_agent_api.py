@@ -89,7 +89,7 @@ def test_a_socket_without_a_listener_says_that_the_agent_has_ended(tmp_path) -> 
 def test_a_socket_that_is_closed_to_the_caller_is_exit_status_1(tmp_path, monkeypatch) -> None:
     """The agent is there: whoever watches it must not take this for an outage."""
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(unix_http, "request", refuse)  # the tests are root, to whom nothing is closed

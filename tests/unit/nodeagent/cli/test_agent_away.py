@@ -78,6 +78,20 @@ def test_an_agent_that_was_stopped_is_started_and_till_then_the_rules_go_by_fail
     assert host.says(NONE)[0] == f"no agent at {host.socket}; meanwhile {meanwhile}"
 
 
+@pytest.mark.parametrize(
+    ("fail", "own", "says"),
+    [
+        ("closed", "open", '(fail = "closed"); calls to a, echo go in clear, unless strict (fail = "open" there)'),
+        ("open", "closed", '(fail = "open"); calls of and to a, echo are reset (fail = "closed" there)'), ("open", "open", '(fail = "open")'),
+    ],
+)  # fmt: skip
+def test_a_service_of_another_fail_is_named(host: Host, fail: str, own: str, says: str) -> None:
+    host.configure(fail)
+    with host.config.open("a") as file:
+        file.write(f'[service.echo]\nfail = "{own}"\n[service.a]\nfail = "{own}"\n[service.b]\nfail = "{fail}"\n[service.c]\nmode = "observe"\n')
+    assert host.says()[0].endswith(says)
+
+
 @pytest.mark.parametrize(("lab", "cure"), [("lab", "host1 start"), ("mine", "--name mine host1 start")])
 def test_in_a_lab_the_very_command_is_named(host: Host, lab: str, cure: str) -> None:
     host.configure(cgroup_root=f"nodeagent-lab/{lab}/host1")

@@ -83,6 +83,14 @@ def test_programs_get_json_with_a_version() -> None:
         "findings": [{"group": "host", "name": "memory", "level": "warning", "found": "short", "cure": "free some"}],
     }  # fmt: skip
     assert json.loads(report_json([Finding("host", "x", *fail("a", "b"))], is_pre=False))["ok"] is False
+    assert json.loads(report_json([], is_pre=False, is_ok=False))["ok"] is False
+
+
+def test_who_may_not_ask_the_agent_is_not_told_that_all_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ok` and the exit status say the same."""
+    monkeypatch.setattr(module, "gather", lambda *_: Facts(agent=Blind("closed to uid 7")))
+    done = CliRunner().invoke(check, ["-o", "json", "--config", str(tmp_path / "none.toml"), "--socket", str(tmp_path / "sock")])
+    assert (done.exit_code, json.loads(done.stdout)["ok"]) == (3, False)
 
 
 def test_a_scope_without_file_and_agent_says_why(tmp_path: Path) -> None:

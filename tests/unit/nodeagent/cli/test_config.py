@@ -1,6 +1,7 @@
 """`nodeagent config validate`."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,18 @@ def test_a_file_is_judged_before_it_is_used(tmp_path: Path, text: str | None, st
         path.write_text(text)
     shown = CliRunner().invoke(main, ["config", "validate", str(path)])
     assert (status, True, True) == (shown.exit_code, said in shown.output, str(path) in shown.output)
+
+
+def test_a_file_that_the_agent_cannot_read_is_a_warning_to_root(tmp_path: Path) -> None:
+    """As a candidate it is valid all the same."""
+    path = tmp_path / "nodeagent.toml"
+    path.write_text(GOOD)
+    os.chown(path, 64901, 64901)
+    path.chmod(0o600)
+    shown = CliRunner().invoke(main, ["config", "validate", str(path)])
+    assert (shown.exit_code, shown.stdout) == (0, f"{path}: valid\n")
+    closed = f"{path} (of uid 64901, mode 0600); chown root {path}; chmod u+r {path}"
+    assert shown.stderr == f"warning: the agent cannot read it, as root has no CAP_DAC_OVERRIDE in the service: {closed}\n"
 
 
 def test_without_a_file_the_agent_s_own_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Draining, at the command line."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -11,8 +12,9 @@ from nodeagent.cli import drain as module
 from nodeagent.cli.agent_api import AgentSilentError, AgentUnreachableError
 from nodeagent.cli.catalog_api import Client
 from nodeagent.cli.drain import drain, inbound, summary, undrain
+from nodeagent.cli.main import main
 from nodeagent.control.report import ConnectionsAnswer
-from nodeagent.errors import CatalogUnreachable
+from nodeagent.errors import CatalogTimeout, CatalogUnreachable
 from nodeagent.model.outcome import ConnectionRow
 
 Asked = list[tuple[str, str, dict[str, str]]]
@@ -105,6 +107,38 @@ def test_an_agent_that_replaces_itself_meanwhile_is_waited_for(host: list[str], 
     done = CliRunner().invoke(drain, [*host, "--wait", "60"])
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "no connection from another host is open")
     assert "the agent does not tell its connections; " in done.stderr
+
+
+def test_a_silent_agent_costs_no_more_than_the_wait(host: list[str], asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look has what is left of it, and at least what a busy agent needs; only the first, before anything is changed, its usual time."""
+    seen: list[float] = []
+
+    def ask(*_: object, patience_s: float, **__: object) -> ConnectionsAnswer:
+        seen.append(patience_s)
+        if len(seen) > 1:
+            raise AgentSilentError("late")
+        return answer(row("tunnel"))
+
+    monkeypatch.setattr(module, "ask", ask)
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+    assert CliRunner().invoke(drain, [*host, "--wait", "0.05"]).exit_code == 5
+    assert (seen[0], 0.01 < seen[1] <= 0.05, min(seen[1:])) == (0, True, 0.01)
+    assert all(later <= sooner for sooner, later in pairwise(seen[1:]))
+    seen.clear()
+    CliRunner().invoke(drain, [*host, "--wait", "0"])
+    assert seen == [0, 0.01]
+
+
+def test_a_catalog_that_is_silent_may_do_it_yet(host: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was told, so nobody can say that nothing was changed."""
+
+    def ask(*_: object, **__: object) -> None:
+        raise CatalogTimeout("http://127.0.0.1:1: no answer in time; is the way to the catalog filtered?")
+
+    monkeypatch.setattr(Client, "ask", ask)
+    done = CliRunner().invoke(main, ["drain", *host])
+    assert (done.exit_code, done.stdout) == (5, "")
+    assert "is the way to the catalog filtered? It was told, and may do it yet: say it again when it answers" in done.stderr
 
 
 def test_waiting_in_vain_is_a_timeout_and_the_host_stays_drained(host: list[str], asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:

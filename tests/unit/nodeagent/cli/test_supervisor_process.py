@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.cli.supervisor_process import SupervisorHandle
+from nodeagent.cli.supervisor_process import SupervisorHandle, try_program
 from nodeagent.errors import ConfigError
 
 
@@ -68,3 +68,12 @@ def test_its_own_process_is_none() -> None:
     with pytest.raises(ConfigError):
         SupervisorHandle(os.getpid())
     assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
+def test_the_program_by_which_an_agent_was_started_is_known(tmp_path: Path) -> None:
+    """Behind its interpreter; who is gone, or is no agent, has none."""
+    assert try_program(7, tmp_path) is None
+    for words, program in (("/v/bin/python\0/opt/x/bin/nodeagent\0run\0", Path("/opt/x/bin/nodeagent")), ("sleep\0", None), ("", None)):
+        (tmp_path / "7").mkdir(exist_ok=True)
+        (tmp_path / "7" / "cmdline").write_text(words)
+        assert try_program(7, tmp_path) == program

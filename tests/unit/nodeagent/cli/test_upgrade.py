@@ -16,7 +16,7 @@ from nodeagent import limits
 from nodeagent.cli import upgrade as upgrade_module
 from nodeagent.cli.main import main
 from nodeagent.cli.upgrade import judge_version
-from nodeagent.cli.versions import switch
+from nodeagent.cli.versions import ROOT, switch
 from nodeagent.control.generations import Reloaded
 from nodeagent.control.report import Status
 from nodeagent.errors import ConfigError
@@ -53,10 +53,10 @@ def test_without_an_agent_or_a_version_nothing_is_switched(root: Path, version: 
 
 def test_an_agent_that_was_not_started_by_the_link_is_found_out() -> None:
     """It reloads well, and is what it was."""
-    assert judge_version(Reloaded("done"), "1.0", "2.0").state == "refused"
+    assert judge_version(Reloaded("done"), "1.0", "2.0", ROOT).state == "refused"
     for so_far in (Reloaded("waiting", "x"), Reloaded("refused", "y")):
-        assert judge_version(so_far, "1.0", "2.0") == so_far
-    assert judge_version(Reloaded("done"), "2.0", "2.0") == Reloaded("done")
+        assert judge_version(so_far, "1.0", "2.0", ROOT) == so_far
+    assert judge_version(Reloaded("done"), "2.0", "2.0", ROOT) == Reloaded("done")
 
 
 class Host:
@@ -186,6 +186,38 @@ def test_one_that_was_killed_half_way_is_told_and_can_be_done_again(root: Path, 
     assert host.listed() == ["1.0 ran before", "2.0 current, runs"]
 
 
+@pytest.mark.parametrize("runs", ["1.0", "2.0"])
+def test_one_that_is_killed_leaves_the_way_back(runs: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the agent took it or not. 2.0 ran before, so the link to what ran before says the wrong one until it is switched."""
+    switch(root, "previous", "2.0")
+    seen: list[str] = []
+
+    def answer(host: Host) -> Status:
+        if host.reloads == ["2.0"]:
+            seen.extend((root / name).readlink().name for name in ("current", "previous"))
+        return status_of(generation=1 + len(host.reloads), version=f"{1 + len(host.reloads)}.0")
+
+    Host(monkeypatch, root, answer).upgrade()
+    assert seen[:2] == ["2.0", "1.0"]
+    host = Host(monkeypatch, root, lambda host: status_of(generation=1 + len(host.reloads), version="1.0" if host.reloads else runs))
+    done = CliRunner().invoke(main, ["upgrade", "--back", "--yes", "--root", str(root)])
+    assert (done.exit_code, host.reloads, host.current) == (0, ["1.0"], "1.0"), done.output
+
+
+def test_what_ran_before_is_as_it_was_when_nothing_is_taken(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known or not; and where both links lead to what runs, the way back is not known, which is no success."""
+    for before in ("", "2.0"):
+        if before:
+            switch(root, "previous", before)
+        host = Host(monkeypatch, root, lambda host: status_of(generation=1, version="1.0", refused=len(host.reloads)))
+        assert (host.upgrade().exit_code, host.current) == (1, "1.0")
+        assert (root / "previous").is_symlink() is bool(before)
+    assert (root / "previous").readlink().name == "2.0"
+    switch(root, "previous", "1.0")
+    done = CliRunner().invoke(main, ["upgrade", "--back", "--yes", "--root", str(root)])
+    assert (done.exit_code, done.output.strip()) == (4, "Error: it is not known which version ran before: 1.0 runs already")
+
+
 def test_a_version_that_never_ran_is_no_way_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upgrade to 1.5 was killed, one to 2.0 is refused: back to what runs."""
     program = root / "versions/1.5/bin/nodeagent"
@@ -215,7 +247,7 @@ def test_an_agent_that_became_a_third_version_is_told_as_such(root: Path, monkey
     host = Host(monkeypatch, root, lambda host: status_of(generation=1 + len(host.reloads), version="3.0" if host.reloads else "1.0"))
     done = host.upgrade()
     assert (done.exit_code, host.current) == (1, "1.0")
-    assert "2.0 was not taken: the agent became 3.0: it was not started as /opt/nodeagent/bin/nodeagent; 3.0 serves" in done.output
+    assert f"2.0 was not taken: the agent became 3.0: it was not started as {root}/bin/nodeagent; 3.0 serves" in done.output
 
 
 def test_a_version_that_is_refused_costs_no_reload_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +258,19 @@ def test_a_version_that_is_refused_costs_no_reload_back(root: Path, monkeypatch:
     assert "2.0 was not taken: a typo; 1.0 serves" in done.output
 
 
+@pytest.mark.parametrize("more", [(), ("--yes",)])
+def test_an_agent_that_was_started_from_elsewhere_is_not_for_this_root(more: tuple[str, ...], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also before anything is done. A link into the root is from there."""
+    host = Host(monkeypatch, root, lambda _: status_of(generation=1, version="1.0"))
+    monkeypatch.setattr(upgrade_module, "try_program", lambda pid: Path("/x/bin/nodeagent") if pid == 7 else None)
+    done = CliRunner().invoke(main, ["upgrade", "2.0", *more, "--root", str(root)])
+    assert (done.exit_code, host.reloads, host.current) == (1, [], "1.0")
+    assert f"the agent was started as /x/bin/nodeagent, not as {root}/bin/nodeagent" in done.output
+    (root / "link").symlink_to(root / "versions/1.0/bin/nodeagent")
+    monkeypatch.setattr(upgrade_module, "try_program", lambda _: root / "link")
+    assert "would switch" in CliRunner().invoke(main, ["upgrade", "2.0", "--root", str(root)]).output
+
+
 def test_two_at_once_are_one_and_a_refusal(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which says who is at it. Looking is free, and the lock is no longer than the upgrade."""
     others: list[Any] = []
@@ -233,7 +278,7 @@ def test_two_at_once_are_one_and_a_refusal(root: Path, monkeypatch: pytest.Monke
     def answer(host: Host) -> Status:
         if host.reloads and not others:
             others.extend([host.upgrade(), CliRunner().invoke(main, ["upgrade", "--back", "--yes", "--root", str(root)])])
-            assert host.listed()[0] == "1.0"
+            assert host.listed()[0] == "1.0 ran before"
             assert "would switch" in CliRunner().invoke(main, ["upgrade", "1.0", "--root", str(root)]).output
         return status_of(generation=1 + len(host.reloads), version=f"{1 + len(host.reloads)}.0")
 

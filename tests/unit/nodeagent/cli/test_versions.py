@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.cli.versions import NotInstalledError, Versions, age_key, choose, read_versions, switch
+from nodeagent.cli.versions import NotInstalledError, Versions, age_key, choose, forget, read_versions, switch
 from nodeagent.errors import ConfigError
 
 
@@ -36,6 +36,17 @@ def test_a_link_is_replaced_in_one_step_and_leads_there(tmp_path: Path) -> None:
         switch(tmp_path, "current", version)
         assert (tmp_path / "current").resolve() == tmp_path / "versions" / version
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["current", "versions"]
+
+
+def test_a_link_that_is_forgotten_is_none(tmp_path: Path) -> None:
+    """Twice, too; a directory of that name is nobody's link."""
+    switch(tmp_path, "previous", "1.0")
+    for _ in range(2):
+        forget(tmp_path, "previous")
+        assert not (tmp_path / "previous").is_symlink()
+    (tmp_path / "previous").mkdir()
+    with pytest.raises(ConfigError, match="previous cannot be removed: Is a directory"):
+        forget(tmp_path, "previous")
 
 
 def test_the_newest_is_chosen_unless_another_is_asked_for() -> None:

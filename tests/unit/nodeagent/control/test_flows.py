@@ -128,9 +128,10 @@ def test_a_full_disk_is_said_and_costs_only_the_file(tmp_path: Path) -> None:
     flows.extend([row()])
     flows._write(flows._unsaved())
     assert flows.counts()
+    assert flows.complaint == f"{tmp_path}/missing/flows: who called whom could not be saved (No such file or directory): after a restart `enforce` knows less"
     (tmp_path / "missing").mkdir()
     flows._write(flows._unsaved())
-    assert flows._unsaved() == b""
+    assert (flows._unsaved(), flows.complaint) == (b"", "")
     assert (tmp_path / "missing" / "flows").exists()
 
 

@@ -35,6 +35,7 @@ def test_failures_to_connect_name_the_cure() -> None:
         wrong.verify_code = code
         assert "is this host's clock right (timedatectl)?" in explain(wrong)
     assert "is the catalog running?" in explain(ConnectionRefusedError())
+    assert explain(TimeoutError("_ssl.c:975: The handshake operation timed out")) == "no answer in time; does it hang, or is the way to it filtered?"
     assert explain(OSError("odd")) == "odd"
 
 

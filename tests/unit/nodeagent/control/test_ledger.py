@@ -55,6 +55,13 @@ def test_a_file_gets_every_connection_and_the_journal_the_refusals(tmp_path: Pat
     assert book.complaint == ""
 
 
+def test_flows_that_cannot_be_saved_are_known(tmp_path: Path) -> None:
+    """For `status`."""
+    flows = FlowBook(tmp_path / "none" / "flows", float)
+    flows._write(b"x")
+    assert Ledger(Metrics("1"), flows, None, float).unsaved == flows.complaint != ""
+
+
 def test_where_both_end_in_the_journal_nothing_is_written_twice(tmp_path: Path, journal: Lines) -> None:
     """Standard output and standard error of a service go to one place."""
     path = tmp_path / "stdout"

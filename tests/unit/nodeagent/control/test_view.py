@@ -72,6 +72,16 @@ def test_places_that_stand_empty_are_a_problem(tmp_path) -> None:
     run(scene)
 
 
+def test_flows_that_could_not_be_saved_are_a_warning(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("nodeagent.control.ledger.Ledger.unsaved", "/x/flows: could not be saved")
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await told(playing, "warnings", "/x/flows: could not be saved")
+
+    run(scene)
+
+
 def test_a_sentry_that_is_missing_is_a_problem(tmp_path) -> None:
     async def scene() -> None:
         async with ControlScene(tmp_path) as playing:

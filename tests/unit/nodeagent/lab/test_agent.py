@@ -27,6 +27,33 @@ def test_what_needs_an_agent_says_how_to_start_one(act) -> None:
     assert str(caught.value) == "no agent runs on host1; start it: nodeagent lab agent --name no-such-lab host1 start"
 
 
+@pytest.mark.parametrize(
+    ("names", "running", "left", "does"),
+    [
+        ((), False, True, "rules"), (("nodeagent-sentr",), False, True, "rules"), (("nodeagent-w1", "nodeagent-sentr", "nodeagent-w12", ""), True, True, "runs"),
+        (("nodeagent", "nodeagent-w1"), True, False, "runs already"), (("python3", "nodeagent-w1"), True, False, "runs already"),
+    ],
+)  # fmt: skip
+def test_workers_that_finish_what_they_carry_are_no_agent_that_runs(
+    names: tuple[str, ...], does: str, monkeypatch: pytest.MonkeyPatch, *, running: bool, left: bool
+) -> None:
+    """Their supervisor is gone: `start` starts the next, as systemd would. Rules are put in place where nobody lives."""
+    (host,) = layout.hosts_of("no-such-lab", 99, 1)
+    done: list[str] = []
+    monkeypatch.setattr(agent.cgroup, "pids", lambda _: range(len(names)))
+    monkeypatch.setattr(agent, "_name", lambda pid: names[pid])
+    monkeypatch.setattr(agent, "_run", lambda *_: done.append("runs") or 7)
+    monkeypatch.setattr(agent.cgroup, "make_afresh", lambda _: done.append("rules"))
+    monkeypatch.setattr(agent, "_keep_descriptors", lambda _: None)
+    monkeypatch.setattr(agent.enter, "in_cgroup", lambda *_: [])
+    monkeypatch.setattr(agent.enter, "run_tool", lambda *_, **__: "")
+    try:
+        assert agent.start_agent(host, Holder(1, 1)) == 7
+    except LabError as error:
+        done.append("runs already" if "runs already" in str(error) else str(error))
+    assert (agent.is_running(host), agent.is_left(host), done[0]) == (running, left, does)
+
+
 def test_an_agent_that_ended_is_told_by_what_it_said_since_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by what the one before said."""
     (host,) = layout.hosts_of("no-such-lab", 99, 1)

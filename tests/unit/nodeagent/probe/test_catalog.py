@@ -55,7 +55,7 @@ def test_a_catalog_that_does_not_answer_says_why() -> None:
 def test_a_catalog_that_stalls_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """After CHECK_ANSWER_S."""
     monkeypatch.setattr(limits, "CHECK_ANSWER_S", 0.1)
-    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(CatalogUnreachable, match="timed out"):
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(CatalogUnreachable, match="no answer in time; does it hang"):
         catalog.reply(scope(f"http://127.0.0.1:{server.getsockname()[1]}"), "/v1/x")
 
 

@@ -102,6 +102,19 @@ def test_the_files_of_a_host(tmp_path: Path) -> None:
     assert host.files(scope(is_pre=True)) is None
 
 
+def test_a_configuration_that_the_agent_cannot_read_is_told(tmp_path: Path) -> None:
+    """It is root, without CAP_DAC_OVERRIDE; of a directory that it cannot enter, it is that which is told."""
+    (etc := tmp_path / "etc").mkdir()
+    (path := etc / "nodeagent.toml").touch(mode=0o600)
+    assert host.config_state(path) == host.file_state(str(path), "the configuration", User(0, 0))
+    path.chmod(0o060)
+    seen = host.config_state(path)
+    assert (seen.path, seen.what, seen.mode, seen.is_readable) == (str(path), "the configuration", 0o060, False)
+    etc.chmod(0o660)
+    seen = host.config_state(path)
+    assert (seen.path, seen.what, seen.is_readable) == (str(etc), "on the way to the configuration,", False)
+
+
 def test_the_state_directory(tmp_path: Path) -> None:
     """Its owner and its room; whether root may keep keys there; missing."""
     os.chown(tmp_path, 64901, 64901)

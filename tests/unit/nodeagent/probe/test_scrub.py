@@ -31,6 +31,7 @@ def test_a_secret_is_masked_wherever_it_stands(text: str) -> None:
     [
         '"token_file": "/etc/nodeagent/node.token"', "token: ", "the token speaks for web", "spiffe://3f2a.consul/ns/default/dc/dc1/svc/web",
         "http://10.0.0.1:8500/v1/kv", '"token": null', "token_file = /etc/x", "http://10.0.0.1/a@b", "tokens: []", "an intention of shop@host1",
+        "catalog.token: no such setting; did you mean token_file?",
     ],
 )  # fmt: skip
 def test_what_tells_something_stays(text: str) -> None:

@@ -161,6 +161,26 @@ def test_those_that_went_on_alone_are_relieved_once_it_watches(tmp_path: Path) -
     play(script)
 
 
+def test_those_that_went_on_alone_end_with_the_agent_though_ours_never_watched(tmp_path: Path) -> None:
+    """A stop in the middle of a reload: the next program's own sentry has only just been started."""
+    kin = Kin(tmp_path, 64901, 64902)
+
+    async def script(sentry: SentryProcess) -> None:
+        left = SentryProcess(asyncio.get_running_loop(), dict(os.environ))
+        left.start()
+        await until(lambda: left.is_watching, "it watches")
+        left.beat(1000)  # else it has nothing to do where nobody listens, and ends by itself
+        left.release()
+        (tmp_path / "cgroup.procs").write_text(f"{left.pid}\n{os.getpid()}")
+        with capture_logs() as log:
+            await sentry.stop()
+            sentry.dismiss(kin)
+            await until(lambda: not left.pid, "its end")
+        assert "sentries_dismissed" in [line["event"] for line in log]
+
+    play(script)
+
+
 def test_one_that_cannot_be_started_is_no_reason_to_fail_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process, no memory, no descriptor: that passes."""
     start, failures = sentry_process.start_program, [subprocess.SubprocessError("x"), OSError(errno.EAGAIN, "x")]

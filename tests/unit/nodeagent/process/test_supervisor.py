@@ -359,8 +359,9 @@ class Restarted:
             )  # fmt: skip
             control = SimpleNamespace(stop=lambda: self.note("control ends"), tell=lambda _: None, is_mute=False, hearing=Hearing(float))
             guard = SimpleNamespace(beat=lambda: say("beat"), stop_beat=lambda: say("no beat"), settle=lambda: self.note("rules are whole"), condition="off", detail="")
-            config = parse_config(TEXT.format("/tmp"), "test")
-            supervisor = supervisor_of(fleet=fleet, control=control, guard=guard, owners=self.owners, config=config)
+            sentry = SimpleNamespace(stop=lambda: asyncio.sleep(0), dismiss=lambda kin: say(f"{kin} sentries end"), trouble="")
+            facts = {"sentry": sentry, "kin": "all", "config": parse_config(TEXT.format("/tmp"), "test"), "owners": self.owners}
+            supervisor = supervisor_of(fleet=fleet, control=control, guard=guard, **facts)
             supervisor._outlast_orphans = lambda _: self.note("orphans end")  # type: ignore[method-assign]
             supervisor._tell = supervisor._watch = lambda: self.note("")  # type: ignore[method-assign]
             for number in numbers:
@@ -382,10 +383,9 @@ def test_a_restart_leaves_workers_and_sockets_and_says_one_more_beat(numbers: tu
 
 
 def test_a_stop_drains_and_leaves_nobody() -> None:
-    """New connections are refused first."""
-    restarted = Restarted()
-    restarted.serve(signal.SIGTERM)
-    assert restarted.told == ["no beat", "drain", "orphans end", "rules are whole", "control ends"]
+    """New connections are refused first. A sentry of before a reload goes, too."""
+    (restarted := Restarted()).serve(signal.SIGTERM)
+    assert restarted.told == ["no beat", "drain", "orphans end", "rules are whole", "control ends", "all sentries end"]
 
 
 @pytest.mark.parametrize(("generations", "is_serving", "expected"), [((3, 3), True, True), ((3, 2), True, False), ((3, 3), False, False)])
