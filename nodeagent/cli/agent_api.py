@@ -31,10 +31,12 @@ class AgentUnreachableError(click.ClickException):
 
     exit_code = EXIT_UNREACHABLE
 
-    def __init__(self, what: str, cure: str = "") -> None:
+    def __init__(self, what: str, cure: str = "", *, is_settling: bool = False) -> None:
+        """is_settling: it will soon: it starts, or is just replacing itself."""
         super().__init__(f"{what}; {cure}" if cure else what)
         self.what = what
         self.cure = cure
+        self.is_settling = is_settling
 
 
 class AgentSilentError(AgentUnreachableError):
@@ -118,7 +120,8 @@ def _exchange(
         from nodeagent.cli.agent_away import explain, is_silence  # noqa: PLC0415 - imports that an answer can do without
 
         refusal = AgentSilentError if is_silence(error) else AgentUnreachableError
-        raise refusal(*explain(where, error, config)) from error
+        away = explain(where, error, config)
+        raise refusal(away.what, away.cure, is_settling=away.is_settling) from error
     return parse_answer(status, body, kind)
 
 

@@ -1,10 +1,12 @@
 """What it means on this host that no agent answers: what connections do meanwhile, and the command that helps. Changes nothing."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 from nodeagent import limits
-from nodeagent.cli.agent_silent import parts_of, serves_nobody, who_is_silent
+from nodeagent.cli.agent_silent import Part, parts_of, serves_nobody, who_is_silent
+from nodeagent.cli.agent_unit import Unit, look_at
 from nodeagent.config import Config, load_config
 from nodeagent.control.report import LOGS
 from nodeagent.errors import ConfigError
@@ -26,13 +28,16 @@ class Away(NamedTuple):
     what: str
     cure: str
     """Empty: none is known."""
+    is_settling: bool = False
+    """It starts, or is just replacing itself: it will answer soon, and nothing is to be done."""
 
 
 def explain(where: str, error: Exception, config_path: Path) -> Away:
     """From what `error`, the answer of the socket at `where`, and this host tell."""
     config = _try_config(config_path)
     here = words_at(config.intercept.cgroup_root if config else "")
-    return Away(*map(here, _explain(where, error, config_path, config)))
+    away = _explain(where, error, config_path, config)
+    return away._replace(what=here(away.what), cure=here(away.cure))
 
 
 def is_silence(error: Exception) -> bool:
@@ -52,11 +57,13 @@ def _explain(where: str, error: Exception, config_path: Path, config: Config | N
     absent = f"no agent at {where}" if isinstance(error, FileNotFoundError) else f"nobody listens at {where}"
     if config and where != config.admin.socket:
         return Away(absent, f"{config_path} says {config.admin.socket}: name that with --socket, or leave --socket and NODEAGENT_SOCKET out")
-    if _try_supervisor(where):
-        return Away(f"{absent}: the agent is starting, or just replacing itself (a reload)", f"ask again; {LOGS}")
-    captures = _try_captures()
+    if supervisor := _try_supervisor(where):
+        return _settling(absent, parts_of(supervisor), config)
+    captures, unit = _try_captures(), _try_unit(config)
     ended = "" if isinstance(error, FileNotFoundError) else ": the agent has ended"
-    return Away(f"{absent}{ended}{_meanwhile(config, captures)}", _cure(config, has_rules=captures is True))
+    if unit and unit.has_failed:
+        ended = ": the agent ended again and again, and systemd starts it no more"
+    return Away(f"{absent}{ended}{_meanwhile(config, captures)}", _cure(config, unit, has_rules=captures is True))
 
 
 def _try_config(path: Path) -> Config | None:
@@ -75,6 +82,13 @@ def _silent(where: str, how: str, config: Config | None) -> Away:
     goes_on = "; meanwhile calls go on by what its workers know" if parts else ""
     again = "ask again: a control that hangs is replaced after half a minute, or later where one after another has hung"
     return Away(f"{what}{f': {who}' if who else ''}{goes_on}", f"{again}; else: systemctl restart nodeagent; {LOGS}")
+
+
+def _settling(absent: str, parts: tuple[Part, ...], config: Config | None) -> Away:
+    """Its supervisor is there: nobody answers for a moment, unless that one stands still."""
+    if serves_nobody(parts):
+        return Away(f"{absent}: {who_is_silent(parts)}{_meanwhile(config, _try_captures())}", f"end the hang: systemctl restart nodeagent; {LOGS}")
+    return Away(f"{absent}: the agent is starting, or just replacing itself (a reload)", f"ask again; {LOGS}", is_settling=True)
 
 
 def _words(error: Exception) -> str:
@@ -120,11 +134,21 @@ def _but(config: Config) -> str:
     return f'; calls of and to {names} are reset (fail = "closed" there)'
 
 
-def _cure(config: Config | None, *, has_rules: bool) -> str:
+def _try_unit(config: Config | None) -> Unit | None:
+    """The agent's; None: systemd has none, or another, as in a lab."""
+    if config and place_of(config.intercept.cgroup_root):
+        return None
+    return look_at(_UNIT) if any(os.access(directory / _UNIT, os.F_OK) for directory in _UNIT_DIRECTORIES) else None
+
+
+def _cure(config: Config | None, unit: Unit | None, *, has_rules: bool) -> str:
     if config and (place := place_of(config.intercept.cgroup_root)):
         return f"start it: {layout.agent_command(*place, 'start')}"
-    if any((directory / _UNIT).exists() for directory in _UNIT_DIRECTORIES):
-        return "start it: systemctl start nodeagent; where it ends again: journalctl -u nodeagent -n 50"
+    if unit and unit.has_failed:
+        return "mend what it says: journalctl -u nodeagent -n 50; then: systemctl reset-failed nodeagent && systemctl start nodeagent"
+    if unit:
+        again = "it is disabled; to have it run again: systemctl enable --now nodeagent-intercept nodeagent"
+        return f"{again if unit.is_disabled else 'start it: systemctl start nodeagent'}; where it ends again: journalctl -u nodeagent -n 50"
     cures = [f"{_UNIT} is not installed here: install it (docs/install.md), then: systemctl start nodeagent"]
     if has_rules:
         cures.append("or take its rules away: nodeagent intercept remove")

@@ -15,6 +15,7 @@ from nodeagent import limits
 from nodeagent.cli import completion
 from nodeagent.cli.catalog_data import data_option
 from nodeagent.cli.catalog_snapshot import snapshot
+from nodeagent.cli.places import is_taken
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
 from nodeagent.cli.seconds import Seconds
 from nodeagent.embedded.access import ANY_SERVICE, parse_claimable
@@ -166,7 +167,7 @@ def token() -> None:
 def create(data: Path, /, out: Path | None, *, force: bool, **asked: Any) -> None:
     """Make a token and show its secret, this once."""
     kind = token_kind(**asked)
-    if out and out.exists() and not force:
+    if out and is_taken(out) and not force:
         raise CatalogError(f"--out {out}: is there already, so no token was made; --force replaces it")
 
     def make(change: Change) -> NewToken:

@@ -17,6 +17,8 @@ from nodeagent.control.json_http import exchange
 from nodeagent.errors import CatalogError
 
 OPERATOR_TOKEN = Path("/etc/nodeagent/operator.token")
+OPERATOR_CONFIG = Path("/etc/nodeagent-catalog/operator.toml")
+"""What the Ansible role `catalog` leaves on the catalog's host for commands that are given there."""
 _ANSWER_S = 15.0
 
 config_option = click.option(
@@ -33,11 +35,12 @@ token_option = click.option(
 class Client:
     """A connection to the catalog for one command. Never shown: its repr names the address alone."""
 
-    def __init__(self, table: CatalogTable, token: str, *, is_own: bool = False) -> None:
-        """is_own: the token is this host's, because none was named."""
+    def __init__(self, table: CatalogTable, token: str, *, is_own: bool = False, config_path: Path = DEFAULT_PATH) -> None:
+        """is_own: the token is this host's, because none was named. config_path: where `table` was read."""
         self._table = table
         self._token = token
         self._is_own = is_own
+        self._config_path = config_path
 
     def __repr__(self) -> str:
         return f"Client({self._table.address!r})"
@@ -60,9 +63,16 @@ class Client:
         if "answered 401 " not in error and "answered 403 " not in error:
             return ""
         if self._is_own:
-            return f" This host's own was sent, {self._table.token_file}; an operator's is used where it is named: --token-file {OPERATOR_TOKEN}"
+            return f" This host's own was sent, {self._table.token_file}; an operator's is used where it is named: {self._way(OPERATOR_TOKEN)}"
         sent = "" if self._token else f" None was sent: neither {OPERATOR_TOKEN} nor {self._table.token_file} can be read; try sudo."
-        return f"{sent} An operator's token goes into {OPERATOR_TOKEN}, or is named with --token-file"
+        return f"{sent} An operator's token is needed: {self._way()}"
+
+    def _way(self, token: Path | None = None) -> str:
+        """How to name an operator's token. token: where one may be, of whom another was sent."""
+        if self._config_path != OPERATOR_CONFIG and os.access(OPERATOR_CONFIG, os.F_OK):
+            return f"on this host, the catalog's: sudo, and --config {OPERATOR_CONFIG}"
+        named = f"--token-file {token}" if token else f"it goes into {OPERATOR_TOKEN}, or is named with --token-file"
+        return f"{named}; the embedded catalog's is management.token in its directory, another: nodeagent catalog token create --management"
 
     def _open(self) -> http.client.HTTPConnection:
         parts = urlsplit(self._table.address)
@@ -81,7 +91,7 @@ class Client:
 def open_operator(config_path: Path, token_file: Path | None) -> Client:
     """A client that speaks as the operator: the first token that is there."""
     config = load_config(config_path)
-    return Client(config.catalog, find_token(config, token_file, _environ_of(config)))
+    return Client(config.catalog, find_token(config, token_file, _environ_of(config)), config_path=config_path)
 
 
 def open_host(config_path: Path, token_file: Path | None) -> Client:
@@ -89,8 +99,8 @@ def open_host(config_path: Path, token_file: Path | None) -> Client:
     config = load_config(config_path)
     own, environ = config.catalog.token_file, _environ_of(config)
     given = token_file is not None or "CONSUL_HTTP_TOKEN" in environ or "CONSUL_HTTP_TOKEN_FILE" in environ
-    is_own = bool(own) and not given and Path(own).exists()
-    return Client(config.catalog, find_token(config, Path(own) if is_own else token_file, environ), is_own=is_own)
+    is_own = bool(own) and not given and os.access(own, os.F_OK)
+    return Client(config.catalog, find_token(config, Path(own) if is_own else token_file, environ), is_own=is_own, config_path=config_path)
 
 
 def find_token(
@@ -109,7 +119,7 @@ def find_token(
         return environ["CONSUL_HTTP_TOKEN"].strip()
     own = config.catalog.token_file
     for path in (operator, Path(own)) if own else (operator,):
-        if path.exists() and os.access(path, os.R_OK):
+        if os.access(path, os.R_OK):
             return _read(path)
     return ""
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from nodeagent.cli.catalog_data import data_option
+from nodeagent.cli.places import is_taken
 from nodeagent.cli.render import headers_option, instant, now, output_option, show_json, show_table
 from nodeagent.embedded.archive import COUNTED, About, counts_of, read_about, save, unpack
 from nodeagent.embedded.database import open_database
@@ -35,7 +36,7 @@ def snapshot() -> None:
 @click.pass_obj
 def save_(data: Path, file: Path, *, force: bool) -> None:
     """Write the catalog as it is at one moment to FILE. Beside a running server, which goes on."""
-    if file.exists() and not force:
+    if is_taken(file) and not force:
         raise CatalogError(f"{file}: is there already; --force replaces it")
     _check_own(data)
     with closing(open_catalog(data)) as connection:

@@ -141,16 +141,17 @@ def read_scope(config_path: Path, socket_path: str | None, *, is_pre: bool) -> S
     def ask_agent(path: str, kind: type[Any]) -> Any:
         return ask(path, kind, socket_path=where, config=config_path)
 
-    status, agent_error, agent_cure, is_agent_closed, is_agent_silent = None, "", "", False, False
+    status, agent_error, agent_cure, is_agent_closed, is_agent_silent, is_settling = None, "", "", False, False, False
     try:
         status = ask_agent("/v1/status", Status)
     except AgentUnreachableError as failure:
-        agent_error, agent_cure, is_agent_silent = failure.what, failure.cure, isinstance(failure, AgentSilentError)
+        agent_error, agent_cure, is_settling = failure.what, failure.cure, failure.is_settling
+        is_agent_silent = isinstance(failure, AgentSilentError)
     except click.ClickException as failure:
         agent_error, is_agent_closed = failure.message, isinstance(failure.__cause__, PermissionError)
     return Scope(
         config_path, config, error, is_pre, agent_error, status, ask_agent, now, is_agent_closed=is_agent_closed, agent_cure=agent_cure,
-        is_agent_silent=is_agent_silent, socket_path=socket_path or "", is_config_closed=is_config_closed,
+        is_agent_silent=is_agent_silent, is_agent_settling=is_settling, socket_path=socket_path or "", is_config_closed=is_config_closed,
     )  # fmt: skip
 
 

@@ -51,6 +51,9 @@ EXIT_OF: dict[type[Exception], int] = {
 }  # fmt: skip
 """Where it is not EXIT_FAILED."""
 
+_OF_PLACES = (errno.EACCES, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EROFS)
+"""What is wrong with a path, and not with this program, whichever step of it looked there."""
+
 
 class _Lazy(click.Group):
     """A group whose commands are imported when they are asked for: start-up is felt at every call."""
@@ -87,6 +90,9 @@ class _Lazy(click.Group):
             click.ClickException(str(error)).show()
             ctx.exit(EXIT_OF.get(type(error), EXIT_FAILED))
         except OSError as error:
+            if error.errno in _OF_PLACES and error.filename is not None:
+                click.ClickException(f"{error.filename}: {error.strerror}; is it the path that was meant? Else try sudo").show()
+                ctx.exit(EXIT_FAILED)
             if error.errno != errno.ENOSPC:
                 raise
             if error.filename is not None:

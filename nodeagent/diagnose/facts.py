@@ -1,7 +1,7 @@
 """What probes can learn of a host, as frozen values: no judgement is in them."""
 
 from dataclasses import dataclass
-from typing import TypeVar, Union
+from typing import Literal, TypeVar, Union
 
 Fact = TypeVar("Fact")
 
@@ -116,8 +116,8 @@ class PortUse:
     """It is the lab's store that keeps it."""
     is_unseen: bool = False
     """By a process that only root sees."""
-    is_unasked: bool = False
-    """Another socket was named than that of this host's agent."""
+    silence: Literal["hang", "unasked", "settling"] = "hang"
+    """Of an agent's process that answers nobody here: another socket was named; or it is being replaced, or starts."""
 
 
 @dataclass(frozen=True, slots=True)

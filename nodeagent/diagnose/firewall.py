@@ -7,6 +7,8 @@ from nodeagent.diagnose.finding import Verdict, fail, warn, well
 
 _OUT_PRIORITY, _PRE_PRIORITY = -101, -150
 """Where our rules redirect what leaves, and what arrives; as in redirect."""
+_GONE = "the interception rules are not there: nothing is captured, calls go in clear as without an agent"
+_START = "where the agent runs, it puts them back by itself; else, if it is to run: systemctl start nodeagent"
 _MANAGERS = {
     "firewalld": ("its reload leaves nodeagent's table alone", "allow tunnels, and ports of services to callers in clear: firewall-cmd --permanent --add-port=15008/tcp && firewall-cmd --reload"),
     "docker": ("containers are no workloads of the mesh; its port forwarding comes after nodeagent's rules", "register no service at a port that docker publishes"),
@@ -23,6 +25,8 @@ def judge_rules(rules: Rules) -> Iterator[Verdict]:
         yield warn(f"the table {name} bears nodeagent's name and is not one of its rules", f"nft delete table {name}")
     if not rules.is_enabled:
         yield _judge_disabled(rules)
+    elif rules.drift and not rules.is_capturing:
+        yield fail(_GONE, _START)  # and not a dozen times to apply them, which on a host without an agent would have them refuse calls
     else:
         yield from (fail(sentence, "nodeagent intercept apply") for sentence in rules.drift)
         if not rules.drift:

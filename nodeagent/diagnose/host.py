@@ -114,9 +114,12 @@ def judge_room(room: Room) -> Iterator[Verdict]:
 def judge_ports(ports: tuple[PortUse, ...]) -> Iterator[Verdict]:
     """Free, or held by this agent."""
     others = [use for use in ports if use.holder and not use.is_ours]
-    if unasked := _numbers(use for use in others if use.is_of_nodeagent and use.is_unasked):
+    agents = [use for use in others if use.is_of_nodeagent]
+    if unasked := _numbers(use for use in agents if use.silence == "unasked"):
         yield warn(f"ports {unasked} are held by an agent that was not asked: another socket is named", "leave --socket and NODEAGENT_SOCKET out, or name its own")
-    if hung := [use for use in others if use.is_of_nodeagent and not use.is_unasked]:
+    if settling := _numbers(use for use in agents if use.silence == "settling"):
+        yield warn(f"ports {settling} are held by an agent that starts, or is just replacing itself (a reload)", "ask again: nodeagent check --wait 30")
+    if hung := [use for use in agents if use.silence == "hang"]:
         where = ", ".join(f"{use.port} by {use.holder}" for use in hung)
         yield fail(f"nodeagent hangs: its own processes hold ports and do not answer ({where})", "systemctl restart nodeagent")
     if kept := _numbers(use for use in others if use.is_kept and not use.is_in_lab):

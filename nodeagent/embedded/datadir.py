@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pwd
 import sqlite3
 import stat
 from datetime import datetime
@@ -78,11 +79,19 @@ def check_directory(directory: Path) -> None:
         if status.st_uid != os.geteuid() and (each == real or status.st_uid != 0):
             raise CatalogError(
                 f"{each}: belongs to uid {status.st_uid}, who could exchange the catalog in {directory}: run this as that"
-                f" user, or keep the catalog below directories of root's"
+                f" user{_runuser(status.st_uid)}, or keep the catalog below directories of root's"
             )
         is_shared = status.st_mode & stat.S_ISVTX and each != real  # as /tmp: only owners rename there
         if status.st_mode & 0o022 and not is_shared:
             raise CatalogError(f"{each}: others may write there and exchange the catalog: run chmod go-w {each}")
+
+
+def _runuser(uid: int) -> str:
+    """The command for that, in brackets; empty for a user without a name."""
+    try:
+        return f" (runuser -u {pwd.getpwuid(uid).pw_name} -- nodeagent catalog …)"
+    except KeyError:
+        return ""
 
 
 def prepare_data(directory: Path, datacenter: str, now: datetime) -> Realm:

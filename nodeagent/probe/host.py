@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -50,6 +51,7 @@ _LIBRARIES = (
     "structlog", "uvloop",
 )  # fmt: skip
 _PROC = Path("/proc")
+Silence = Literal["hang", "unasked", "settling"]
 _ROOT, _PROGRAM = Path("/opt/nodeagent"), Path("bin/nodeagent")
 
 
@@ -160,7 +162,7 @@ def ports(scope: Scope) -> tuple[PortUse, ...] | None:
     """The agent's ports, and who holds them."""
     wanted = agent_ports(scope.config) if scope.config else (15001, 15006, 15008, 15020)
     ours, holders = _inodes_of(agent_pids(scope.status)), try_holders(wanted)
-    return tuple(_port_use(port, holders[port], ours, is_unasked=scope.is_elsewhere) for port in wanted)
+    return tuple(_port_use(port, holders[port], ours, silence=_silence(scope)) for port in wanted)
 
 
 def memory(_scope: Scope) -> Memory:
@@ -218,14 +220,21 @@ def config_state(path: Path) -> FileState:
     return dataclasses.replace(file_state(str(closed.place), what, root), is_readable=False)
 
 
-def _port_use(port: int, pid: int, ours: frozenset[str], *, is_unasked: bool) -> PortUse:
+def _silence(scope: Scope) -> Silence:
+    """What it means of an agent's process that it is not known as one of the agent's that answers."""
+    if scope.is_elsewhere:
+        return "unasked"
+    return "settling" if scope.is_agent_settling or scope.status else "hang"  # who has answered was replaced since
+
+
+def _port_use(port: int, pid: int, ours: frozenset[str], *, silence: Silence) -> PortUse:
     tables = [(_PROC / "net" / name) for name in ("tcp", "tcp6")]
     inodes = {inode for path in tables if path.exists() for inode in listening_inodes(path.read_text(encoding="ascii"), port)}
     if not inodes:
         return PortUse(port, "")
     return PortUse(
         port, describe_process(pid), is_ours=inodes <= ours, is_of_nodeagent=is_nodeagent(pid),
-        is_kept=is_systemd(pid) or is_lab_store(pid), is_in_lab=is_lab_store(pid), is_unseen=not pid and os.geteuid() != 0, is_unasked=is_unasked,
+        is_kept=is_systemd(pid) or is_lab_store(pid), is_in_lab=is_lab_store(pid), is_unseen=not pid and os.geteuid() != 0, silence=silence,
     )  # fmt: skip
 
 

@@ -31,6 +31,8 @@ class Scope:
     """What helps where it does not answer; empty: nothing is known."""
     is_agent_silent: bool = False
     """It is there, and does not answer in time."""
+    is_agent_settling: bool = False
+    """It does not answer because it starts, or is just replacing itself."""
     socket_path: str = ""
     """The agent's socket, where it was named and not configured."""
     is_config_closed: bool = False

@@ -81,11 +81,11 @@ class Heartbeat:
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, fleet: Fleet, on_beat: Callable[[float], None], on_alive: Callable[[], None],
-        is_control_mute: Callable[[], bool] = lambda: False,
+        is_control_mute: Callable[[], bool] = lambda: False, age_s: float = 0.0,
     ) -> None:  # fmt: skip
         """`on_beat`: new connections will be served; for so long somebody who serves has not answered, or nobody serves yet.
 
-        `on_alive`: this process does what it should, also in a drain.
+        `on_alive`: this process does what it should, also in a drain. `age_s`: for so long it lives.
 
         A worker that hangs is replaced, even where SIGKILL does not end it, and no reason to end this process; one that serves nobody
         though it replaces them is. Until it has served once, there is a limit for starts.
@@ -98,8 +98,8 @@ class Heartbeat:
         self._last_at = loop.time()
         self._resumed_at = float("-inf")
         self._served_at = float("-inf")
-        self._held_at: float | None = None
-        """Since when whoever comes waits for those who will serve."""
+        self._held_at: float | None = self._last_at - age_s
+        """Since when whoever comes waits for those who will serve: where they are not there at once, since this process began."""
         self._is_withheld = False
         self.is_draining = False
 

@@ -15,6 +15,7 @@ from nodeagent.process.channel import PASSING
 
 _log = open_log()
 _FIRST_FD = 3  # sd_listen_fds(3)
+_WORDS = 1024  # bytes of a status; systemd drops whole what is longer than 4096
 _OURS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID")
 
 
@@ -76,6 +77,8 @@ class Notifier:
         self._is_stopping = False
         self._state = ""
         """What we are, where the manager has not heard it yet."""
+        self._words = ""
+        """What is to be shown as our state, where the manager has not heard it yet."""
         self._unsent: dict[str, _Wanted] = {}
         """What the manager is still to be told, by name: the newest, as all before it would be undone by it."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -84,6 +87,13 @@ class Notifier:
         """Connections are served."""
         if not self._is_stopping:
             self._become(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
+
+    def says(self, status: str) -> None:
+        """In `systemctl status` there is this instead, until it is ready or stopping."""
+        if self._address and not self._is_stopping:
+            line = " ".join(status.split())  # a second line would be an order of its own
+            self._words = f"STATUS={line.encode(errors='replace')[:_WORDS].decode(errors='ignore')}"
+            self.flush()
 
     def stopping(self, status: str) -> None:
         """No new connections; it is never ready again."""
@@ -135,7 +145,7 @@ class Notifier:
     @property
     def has_unsent(self) -> bool:
         """Whether a slow manager has not heard yet what we are, or what it shall keep."""
-        return bool(self._unsent or self._state)
+        return bool(self._unsent or self._state or self._words)
 
     def close(self) -> None:
         """Gives the descriptors back."""
@@ -148,6 +158,8 @@ class Notifier:
         """Sends what waits; a manager that is slow gets the rest with the next beat."""
         if self._state and self._tell(self._state):
             self._state = ""
+        if self._words and not self._state and self._tell(self._words):
+            self._words = ""
         while self._unsent:
             name, wanted = next(iter(self._unsent.items()))
             if wanted.is_stale and not self._tell(f"FDSTOREREMOVE=1\nFDNAME={name}"):
@@ -158,7 +170,7 @@ class Notifier:
             _close(self._unsent.pop(name).descriptors)
 
     def _become(self, state: str) -> None:
-        self._state = state if self._address else ""
+        self._state, self._words = state if self._address else "", ""
         self.flush()
 
     def _want(self, name: str, wanted: "_Wanted") -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,11 @@ def born_tick(pid: int) -> int:
     """When that process was born, in ticks; 0: it is gone (proc(5), field 22 of stat, the 20th after the name)."""
     rest = _read(_PROC / str(pid) / "stat").rpartition(b")")[2].split()
     return int(rest[19]) if len(rest) > 19 else 0
+
+
+def age_s(pid: int) -> float:
+    """For how long that process lives."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - born_tick(pid) / os.sysconf("SC_CLK_TCK")
 
 
 def _fields(directory: Path) -> dict[str, str]:

@@ -71,7 +71,7 @@ class SpawnerProcess:
             with theirs, closing_memory("nodeagent-setup", encode_setup(self._setup)) as memory:
                 fds = (theirs.fileno(), memory)
                 pid = start_program("nodeagent.process.spawner", [*map(str, fds)], fds, self._environ)
-            self._process = watch_program(self._loop, pid, self._end)
+            self._process = watch_program(self._loop, pid, lambda code: self._note_end(pid, code))
         except BaseException:
             ours.close()
             raise
@@ -101,7 +101,16 @@ class SpawnerProcess:
         """Nothing is lost with it, and SIGTERM does not end one that is stopped. Its end, which follows, starts another."""
         if self._process:
             self._process.signal(signal.SIGKILL)
+            self._loop.call_later(limits.KILLED_S, self._leave, self._process)
         self._close()
+
+    def _leave(self, process: Process) -> None:
+        """It runs no line of ours any more, and another may be started beside it."""
+        if process is self._process and not process.ended.is_set():
+            _log.error("process_left", program="spawner", pid=process.pid, why="SIGKILL does not end it: the kernel holds it",
+                       effect="another is started")  # fmt: skip
+            self._process = None
+            self._end(None)
 
     def revive(self) -> None:
         """Starts it again after a stop."""
@@ -143,6 +152,10 @@ class SpawnerProcess:
             self._loop.remove_reader(self._orders)
             self._orders.close()
             self._orders = None
+
+    def _note_end(self, pid: int, code: int | None) -> None:
+        if self._process and self._process.pid == pid:
+            self._end(code)
 
     def _end(self, code: int | None) -> None:
         self._close()

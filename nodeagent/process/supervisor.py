@@ -19,7 +19,7 @@ from nodeagent.process.handover import Inheritance, replace_self
 from nodeagent.process.heartbeat import Heartbeat
 from nodeagent.process.inherited import value_to_pass
 from nodeagent.process.notify import take_stored
-from nodeagent.process.orphans import end_orphans, end_remains, find_orphans
+from nodeagent.process.orphans import age_s, end_orphans, end_remains, find_orphans
 from nodeagent.process.reload import Command, ReloadRefused, check_fixed, check_successor, own_command
 from nodeagent.process.seldom import Seldom
 from nodeagent.process.starts import is_counting
@@ -101,7 +101,7 @@ class Supervisor:
         self._refusal = ""
         """The last one's reason."""
         self._is_checking = False
-        self._heartbeat = Heartbeat(parts.loop, parts.fleet, self._beat, parts.notifier.alive, lambda: parts.control.is_mute)
+        self._heartbeat = Heartbeat(parts.loop, parts.fleet, self._beat, parts.notifier.alive, lambda: parts.control.is_mute, age_s(os.getpid()))
         self._complaint = Seldom(parts.loop.time)
 
     def _beat(self, unheard_s: float) -> None:
@@ -138,6 +138,7 @@ class Supervisor:
                 self._refused += 1
                 self._refusal = f"a defect: {error!r}" if is_defect else str(error) or type(error).__name__
                 _log.error("reload_refused", why=self._refusal, effect="all goes on as before", exc_info=is_defect)
+                self._parts.notifier.says(f"reload refused, all goes on as before: {self._refusal}")  # `systemctl reload` has ended well long ago
 
     async def _check(self) -> bytes:
         if is_counting():

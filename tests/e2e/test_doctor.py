@@ -233,11 +233,12 @@ def test_without_an_agent_the_rest_is_looked_at_all_the_same(lab: Lab) -> None:
             gone = the(findings, "agent", "failed", "the agent has ended; meanwhile nothing is captured")
             assert gone["cure"] == f"start it: nodeagent lab agent --name {lab.name} host1 start"
             the(findings, "ports", "failed", "port 15006 is held by process ")
-            cure = the(findings, "rules", "failed", "table inet nodeagent is missing")["cure"]
+            cure = the(findings, "rules", "failed", "the interception rules are not there: nothing is captured")["cure"]
+            assert cure.endswith(f"if it is to run: nodeagent lab agent --name {lab.name} host1 start")
             assert check(lab, "host1", "--pre")[0] == FAILED
         assert check(lab, "host1", "--pre")[0] == 0
         assert check(lab, "host1", "--wait", "1")[0] == TIMEOUT
-        shell(lab, cure)
+        shell(lab, "nodeagent intercept apply")
         assert not [f for f in check(lab)[1] if f["group"] == "firewall" and f["level"] == "failed"]
     finally:
         lab.start_agent("host1")

@@ -122,5 +122,6 @@ def test_nobody_waits_for_long_for_an_agent_whose_control_hangs_in_its_start(sit
         site.run_another()
         eventually(lambda: hung, look.WITHIN_S, "control hangs")
         eventually(lambda: site.ended() > ended, 10 * limits.ALIVE_S, "the sentry tells how many it ended")
+    eventually(lambda: site.answers() == {"app"}, 60, "who has heard policy makes a beat")
     site.wait_served()
     one_and_the_spare(site)

@@ -356,7 +356,7 @@ class TestBeginningAndEnd:
         host.run(["nft", "delete", "table", "inet", "nodeagent"])
         wait_until(lambda: host.events("interception_repaired"), "it is repaired")
         assert "nodeagent.service" in units_in_kernel(host)
-        assert "tcp" in host.run(["nft", "list", "set", "inet", "nodeagent", "alive"])
+        wait_until(lambda: "tcp" in host.run(["nft", "list", "set", "inet", "nodeagent", "alive"]), "the beat after that")
 
 
 class Load:

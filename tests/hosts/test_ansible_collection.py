@@ -1,44 +1,18 @@
 """The collection as a text: linted, its variables listed once, its version the project's."""
 
 import json
-import os
 import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from nodeagent import __version__
 from nodeagent.model.service import NAME_PATTERN
+from tests.hosts.support.collection import ANSIBLE, HERE, ROLES, read, run
 from tests.hosts.support.image import ROOT
 
 pytestmark = pytest.mark.timeout(300)  # ansible-lint takes 20 s on an idle machine
-
-ANSIBLE = ROOT / "ansible"
-BIN = ROOT / ".venv/bin"
-HERE = ("-e", f"ansible_python_interpreter={sys.executable}", "-e", "ansible_become=false")
-"""This machine as a host, as whoever runs the test."""
-ROLES = ("package", "agent", "catalog")
-
-
-def read(path: str) -> dict:
-    return yaml.safe_load((ANSIBLE / path).read_text())
-
-
-def run(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """In the collection's directory, which Ansible finds by its name; nothing of the user's counts."""
-    place = home / "collections/ansible_collections/nodeagent"
-    place.mkdir(parents=True, exist_ok=True)
-    if not (place / "mesh").exists():
-        (place / "mesh").symlink_to(ANSIBLE)
-    environment = {
-        "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "NO_COLOR": "1",
-        "ANSIBLE_COLLECTIONS_PATH": str(home / "collections"), "ANSIBLE_HOME": str(home / ".ansible"),
-    }  # fmt: skip
-    return subprocess.run(command, cwd=ANSIBLE, env=environment, text=True, capture_output=True, check=False, timeout=250)
-
 
 def test_ansible_lint_in_production_has_nothing_to_say(tmp_path: Path) -> None:
     """Its strictest profile; what is skipped has its reason in the file."""

@@ -79,6 +79,7 @@ def test_check_mode_on_a_virgin_host_tells_and_does_nothing(mesh: Mesh) -> None:
         assert mesh.installed.changed(name) - mesh.checked.changed(name) <= TOLD_OTHERWISE
         assert f"{name}: the agent would be started, now and at boot" in mesh.checked.said
     assert "host1: the catalog would be started, now and at boot" in mesh.checked.said
+    assert "is said on host1, as root: nodeagent intention allow" in mesh.installed.said
 
 
 def test_the_timers_curl_reaches_nginx_only_when_it_may(mesh: Mesh) -> None:
@@ -134,3 +135,26 @@ def test_other_names_make_another_token_and_end_the_one_before(mesh: Mesh) -> No
     listed = mesh.hosts["host1"].run("runuser -u nodeagent-catalog -- /opt/nodeagent/bin/nodeagent catalog token list -o json").stdout
     names = [token["ServiceIdentities"] for token in json.loads(listed)["tokens"] if token["NodeIdentities"] == [{"NodeName": "shop"}]]
     assert [[{"ServiceName": "cart"}]] == names
+
+
+def test_a_stopped_host_is_nobodys_to_expect_and_comes_back(mesh: Mesh) -> None:
+    """It is not in the catalog meanwhile, so others call it as one that never had an agent."""
+    nodes = 'curl -sS --fail --cacert {0}/tls-ca.pem https://{1}:8501/v1/catalog/nodes --header "X-Consul-Token: $(cat {0}/management.token)"'
+    ask = nodes.format("/var/lib/nodeagent-catalog", mesh.hosts["host1"].address)
+    for state, is_known in (("stopped", False), ("stopped", False), ("present", True)):
+        played = mesh.controller.play("site", "--limit", "web", "-e", f"nodeagent_state={state}")
+        known = {row["Node"] for row in json.loads(mesh.hosts["host1"].run(ask).stdout)}
+        assert ("shop" in known, "web" in known) == (True, is_known)
+        assert "stays in the catalog" not in played.said
+    assert mesh.controller.play("site", "--limit", "web").count("web", "changed") == 0
+
+
+def test_an_agent_that_systemd_has_given_up_starts_once_its_file_is_mended(mesh: Mesh) -> None:
+    """At once: systemd by itself refuses for a minute, as it does on the host."""
+    shop = mesh.hosts["shop"]
+    shop.enter("sed", "--in-place", "s/^\\[host\\]$/[host]\\nwrokers = 2/", "/etc/nodeagent/nodeagent.toml")
+    shop.enter("systemctl", "restart", "--no-block", "nodeagent.service")
+    eventually(lambda: shop.show("nodeagent.service", "ActiveState") == "failed", 60, "systemd gives it up")
+    assert shop.enter("systemctl", "start", "nodeagent.service").returncode == 1
+    mesh.controller.play("site", "--limit", "shop", "--tags", "nodeagent_configure,nodeagent_run,nodeagent_verify")
+    assert shop.show("nodeagent.service", "ActiveState") == "active"

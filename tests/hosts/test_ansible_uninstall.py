@@ -63,7 +63,7 @@ def test_nothing_is_left_but_the_state_and_with_purge_not_even_that(host: Host, 
     assert [] == [line for line in differences(there, traces(host)) if not line.startswith("rules: ")]  # those count, and beat
     assert host.show("nodeagent.service", "ActiveState") == "active"
     assert {*ANNOUNCED} - would == set()
-    controller.play("uninstall")
+    controller.play("uninstall", "-e", "nodeagent_purge=false")
     left = differences(before, traces(host))
     assert [] == [line for line in left if "/var/lib/nodeagent" not in line and not line.startswith("packages: ")]
     assert host.enter("stat", "--format=%a %U", "/var/lib/nodeagent-catalog").stdout == "700 root\n"
@@ -74,7 +74,7 @@ def test_nothing_is_left_but_the_state_and_with_purge_not_even_that(host: Host, 
     (tmp_path / "alone.yml").write_text(AGENT_ALONE)
     controller.play(str(tmp_path / "alone.yml"))  # the packages stay for the catalog
     controller.play("site")  # and an agent that comes back finds its directories
-    controller.play("uninstall", "-e", '{"nodeagent_purge": true}')
+    assert "alone: its token is gone from the host, and still good" in controller.play("uninstall", "-e", "nodeagent_purge=true").said
     assert [] == differences(before, traces(host))
     assert controller.play("uninstall", "-e", '{"nodeagent_purge": true}').count("alone", "changed") == 0
 
@@ -82,7 +82,7 @@ def test_nothing_is_left_but_the_state_and_with_purge_not_even_that(host: Host, 
 def test_the_first_day_touches_no_connection(host: Host, controller: Controller) -> None:
     """Installed and running, and not one rule in the kernel; nor after it is stopped again."""
     rules = traces(host)["rules"]
-    controller.play("site", "-e", '{"nodeagent_intercept": false}')
+    controller.play("site", "-e", "nodeagent_intercept=false")
     assert host.show("nodeagent.service", "ActiveState") == "active"
     assert rules == traces(host)["rules"]
     controller.play("site", "-e", '{"nodeagent_state": "stopped"}')

@@ -167,5 +167,7 @@ def test_a_version_that_never_serves_stops_at_the_first_host(mesh: Mesh) -> None
     assert f"web did not take {BROKEN} and is back at" in said
     assert "workers of the generation before still accept connections" in said
     assert before == mesh.versions()
+    assert f"What was installed of {BROKEN} is removed." in said
+    assert BROKEN not in mesh.web.enter("/opt/nodeagent/bin/nodeagent", "upgrade", "--list").stdout
     assert f"nodeagent-{BROKEN}" not in mesh.shop.enter("dpkg-query", "--show", "nodeagent*").stdout
     mesh.goes_on()

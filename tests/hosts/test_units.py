@@ -130,7 +130,10 @@ def test_who_calls_as_all_but_its_sentry_hang_is_reset(whole: Mesh, host: Host) 
 
 
 def test_a_file_that_no_supervisor_starts_with_keeps_no_caller_waiting(whole: Mesh, host: Host) -> None:
-    """It crashes, and systemd gives it up: who calls meanwhile is reset in time; its sentry ends once systemd keeps no listener."""
+    """It crashes, and systemd gives it up: who calls meanwhile is reset in time; its sentry ends once systemd keeps no listener.
+
+    Mended, it starts by what `status` says, where a start alone is refused.
+    """
     other, config, before = whole.other(host), host.path("/etc/nodeagent/nodeagent.toml"), sentries_of(host)
     good = config.read_text()
     config.write_text(f"nonsense\n{good}")
@@ -142,12 +145,28 @@ def test_a_file_that_no_supervisor_starts_with_keeps_no_caller_waiting(whole: Me
         host.wait_for(lambda: processes_of(host) == [], "nobody", 60)
     finally:
         config.write_text(good)
-        host.enter("systemctl", "reset-failed", "nodeagent")
-        host.enter("systemctl", "start", "nodeagent")
+        refused = host.enter("systemctl", "start", "nodeagent")
+        said = host.run("nodeagent status", check=False)
+        host.run(cure := "systemctl reset-failed nodeagent && systemctl start nodeagent")
+    assert (refused.returncode, said.returncode, said.stderr.strip().endswith(f"; then: {cure}")) == (1, 3, True), said.stderr
     wait_meshed(host)
     host.wait_for(lambda: len(sentries_of(host)) == 1, "a sentry")
     assert sentries_of(host) != before
     assert call(host, other) == f"from {other.name}\n"
+
+
+def test_a_reload_that_is_refused_is_shown_by_systemd(host: Host) -> None:
+    """Which is told that it was asked for, and no more; until one is not refused."""
+    config = host.path("/etc/nodeagent/nodeagent.toml")
+    good = config.read_text()
+    config.write_text(f"nonsense\n{good}")
+    try:
+        assert host.enter("systemctl", "reload", "nodeagent").returncode == 0
+        host.wait_for(lambda: host.show("nodeagent", "StatusText").startswith("reload refused, all goes on as before: "), "the refusal")
+    finally:
+        config.write_text(good)
+    host.enter("systemctl", "reload", "nodeagent")
+    host.wait_for(lambda: host.show("nodeagent", "StatusText") == "2 workers, interception active", "the next program")
 
 
 def sentries_of(host: Host) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from nodeagent.cli import agent_away as module
 from nodeagent.cli.agent_away import explain
 from nodeagent.cli.agent_silent import Part
+from nodeagent.cli.agent_unit import Unit
 from nodeagent.lab import layout
 from redirect.errors import RedirectError
 
@@ -28,6 +29,7 @@ class Host:
         (path / "run").mkdir()
         monkeypatch.setattr(module, "_UNIT_DIRECTORIES", (path,))
         monkeypatch.setattr(layout, "BASE", path / "labs")
+        self.has_unit(Unit())
         self.has_rules(captures=True)
 
     def has_rules(self, *, captures: bool | None) -> None:
@@ -38,6 +40,9 @@ class Host:
 
         self._monkeypatch.setattr(module, "capturing_backends", backends)
 
+    def has_unit(self, unit: Unit) -> None:
+        self._monkeypatch.setattr(module, "look_at", lambda name: {"nodeagent.service": unit}[name])
+
     def configure(self, fail: str = "closed", cgroup_root: str = "") -> None:
         self.config.write_text(HOST.format(self.socket, fail, cgroup_root))
 
@@ -45,7 +50,7 @@ class Host:
         (self._path / "nodeagent.service").touch()
 
     def says(self, error: Exception = ENDED) -> tuple[str, str]:
-        return explain(self.socket, error, self.config)
+        return explain(self.socket, error, self.config)[:2]
 
 
 @pytest.fixture
@@ -111,23 +116,26 @@ def test_what_is_not_installed_is_not_started(host: Host) -> None:
 def test_a_socket_that_is_not_the_configured_one_is_the_mistake(host: Host) -> None:
     host.configure()
     other = f"{host.socket}.other"
-    assert explain(other, NONE, host.config) == (
+    assert explain(other, NONE, host.config)[:2] == (
         f"no agent at {other}", f"{host.config} says {host.socket}: name that with --socket, or leave --socket and NODEAGENT_SOCKET out"
     )  # fmt: skip
 
 
-def test_an_agent_that_is_just_away_is_waited_for(host: Host) -> None:
-    """It holds its directory: nothing is to be started, and nothing is refused."""
+def test_an_agent_that_is_just_away_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds its directory: nothing is to be started, and nothing is refused. One whose supervisor stands still is not."""
     host.configure()
     held = os.open(Path(host.socket).parent, os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
     try:
-        what, cure = host.says()
+        what, cure, is_settling = explain(host.socket, ENDED, host.config)
+        monkeypatch.setattr(module, "parts_of", lambda _: (Part("the supervisor", 7, is_stopped=True),))
+        stopped = explain(host.socket, ENDED, host.config)
     finally:
         os.close(held)
     assert what == f"nobody listens at {host.socket}: the agent is starting, or just replacing itself (a reload)"
-    assert cure.startswith("ask again")
+    assert (cure.startswith("ask again"), is_settling) == (True, True)
     assert "has ended" in host.says()[0]
+    assert (stopped.is_settling, stopped.cure.startswith("end the hang: systemctl restart nodeagent")) == (False, True)
 
 
 def test_interception_that_is_off_captures_nothing(host: Host) -> None:
@@ -174,3 +182,23 @@ def test_one_whose_control_alone_is_silent_goes_on_serving(host: Host, monkeypat
     assert cure.startswith("ask again: ")
     monkeypatch.setattr(module, "parts_of", lambda _: ())
     assert host.says(TimeoutError())[0] == f"the agent at {host.socket} did not answer within 5 s"
+
+
+def test_one_that_systemd_has_given_up_wants_more_than_a_start(host: Host) -> None:
+    """`systemctl start` alone is refused for up to a minute (`StartLimitIntervalSec=`)."""
+    host.configure()
+    host.install_unit()
+    host.has_unit(Unit(has_failed=True))
+    for error in (ENDED, NONE):
+        what, cure = host.says(error)
+        assert "the agent ended again and again, and systemd starts it no more; meanwhile" in what
+        assert cure == "mend what it says: journalctl -u nodeagent -n 50; then: systemctl reset-failed nodeagent && systemctl start nodeagent"
+    host.configure(cgroup_root="nodeagent-lab/lab/host1")
+    assert host.says()[1] == "start it: nodeagent lab agent host1 start"
+
+
+def test_one_that_was_disabled_is_said_to_be(host: Host) -> None:
+    host.configure()
+    host.install_unit()
+    host.has_unit(Unit(is_disabled=True))
+    assert host.says()[1].startswith("it is disabled; to have it run again: systemctl enable --now nodeagent-intercept nodeagent; where")

@@ -2,18 +2,21 @@
 
 import asyncio
 import socket
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
 from nodeagent import limits
+from nodeagent.cli import catalog_api
 from nodeagent.cli.catalog_api import Client, find_token, open_host, open_operator, segment
 from nodeagent.config import CatalogTable, Config
 from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable
 from tests.support.loop import run
 from tests.support.mesh import config
 from tests.support.scripted_catalog import ScriptedCatalog
+from tests.support.stranger import open_to_all, stranger
 
 CANARY = "canary-token-90be"
 
@@ -80,7 +83,7 @@ def test_whose_token_was_refused_is_told(tmp_path) -> None:
     async def scene() -> None:
         async with ScriptedCatalog() as peer:
             peer.scripts["/v1/config"] = script
-            for is_own, cure in ((True, "This host's own was sent"), (False, "An operator's token goes into")):
+            for is_own, cure in ((True, "This host's own was sent"), (False, "An operator's token is needed: it goes into")):
                 client = Client(CatalogTable(peer.address), CANARY, is_own=is_own)
                 with pytest.raises(CatalogError, match=cure):
                     await asyncio.to_thread(client.ask, "PUT", "/v1/config", {})
@@ -156,3 +159,31 @@ def test_a_token_of_another_catalog_is_not_sent_to_this_one(tmp_path, monkeypatc
     said = capsys.readouterr().err
     assert "the environment's CONSUL_NAMESPACE cannot be followed" in said
     assert said.count("the environment's token is not sent") == 1
+
+
+def test_where_the_role_left_a_way_for_operators_it_is_named(tmp_path, monkeypatch) -> None:
+    """On the catalog's host, and not to who goes it already; elsewhere, where a token comes from."""
+    operator = tmp_path / "operator.toml"
+    monkeypatch.setattr(catalog_api, "OPERATOR_CONFIG", operator)
+
+    def said(*, is_own: bool, config_path: Path) -> str:
+        return Client(CatalogTable("https://c:1"), CANARY, is_own=is_own, config_path=config_path)._cure("the catalog answered 403 to x")
+
+    here = tmp_path / "nodeagent.toml"
+    for is_own in (False, True):
+        assert "nodeagent catalog token create --management" in said(is_own=is_own, config_path=here)
+        operator.touch()
+        assert said(is_own=is_own, config_path=here).endswith(f"on this host, the catalog's: sudo, and --config {operator}")
+        assert str(operator) not in said(is_own=is_own, config_path=operator)
+        operator.unlink()
+
+
+def test_tokens_in_a_closed_directory_are_as_if_they_were_not_there() -> None:
+    """To whoever is not root: the catalog is asked without one, and its refusal tells to try sudo."""
+    with open_to_all() as place:
+        closed, config_file = place / "closed", place / "nodeagent.toml"
+        closed.mkdir(0o700)
+        config_file.write_text(f'[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "http://127.0.0.1:1"\ntoken_file = "{closed}/node.token"\n')
+        for asked in (("intention", "list"), ("service", "list"), ("drain",)):
+            done = stranger(*asked, "--config", str(config_file))
+            assert (done.returncode, done.stderr) == (3, "Error: http://127.0.0.1:1: nobody listens there; is the catalog running?\n")

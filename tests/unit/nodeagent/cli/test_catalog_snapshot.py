@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from nodeagent.cli.main import main
 from nodeagent.embedded.database import commit, open_database
 from nodeagent.embedded.datadir import DATABASE, lock_data, prepare_data
 from nodeagent.embedded.values import put_value, read_value
+from tests.support.stranger import UID, open_to_all, stranger
 
 
 @pytest.fixture
@@ -154,3 +156,17 @@ def test_the_directory_may_stand_behind_the_command_as_with_token(data, tmp_path
 def test_where_no_catalog_is_that_is_said_with_a_cure(tmp_path):
     done = CliRunner().invoke(main, ["catalog", "--data", str(tmp_path / "none"), "snapshot", "save", str(tmp_path / "one")])
     assert (done.exit_code, "there is no catalog here; start one with: nodeagent catalog --data" in done.stderr) == (1, True)
+
+
+def test_a_place_that_is_closed_to_this_user_is_a_sentence(data):
+    """`runuser` as the catalog's user, and a file of root's: for snapshots and for secrets."""
+    with open_to_all() as place:
+        own, closed = place / "own", place / "closed"
+        closed.mkdir(mode=0o700)
+        shutil.copytree(data, own)
+        for each in (own, *own.iterdir()):
+            os.chown(each, UID, UID)
+        for argv in (("snapshot", "save"), ("token", "create", "--read", "--out")):
+            done = stranger("catalog", "--data", str(own), *argv, f"{closed}/one")
+            assert (done.returncode, done.stderr) == (1, f"Error: {closed}/one: Permission denied; name a place where uid {UID} may write\n")
+            assert stranger("catalog", "--data", str(own), *argv, f"{own}/{argv[0]}").returncode == 0

@@ -1,5 +1,6 @@
 """The doctor at the command line."""
 
+import fcntl
 import json
 import os
 import socket
@@ -178,3 +179,15 @@ def test_an_agent_that_is_silent_is_told_from_one_that_is_not_there(tmp_path: Pa
         scope = read_scope(tmp_path / "none.toml", str(tmp_path / "sock"), is_pre=False)
     assert (scope.is_agent_silent, "restart nodeagent" in scope.agent_cure) == (True, True)
     assert read_scope(tmp_path / "none.toml", str(tmp_path / "none"), is_pre=False).is_agent_silent is False
+
+
+def test_an_agent_that_is_replacing_itself_is_told_from_one_that_hangs(tmp_path: Path) -> None:
+    """It holds the directory of its socket: nothing is to be restarted."""
+    held = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        scope = read_scope(tmp_path / "none.toml", str(tmp_path / "sock"), is_pre=False)
+    finally:
+        os.close(held)
+    assert (scope.is_agent_settling, scope.agent_cure.startswith("ask again")) == (True, True)
+    assert read_scope(tmp_path / "none.toml", str(tmp_path / "sock"), is_pre=False).is_agent_settling is False

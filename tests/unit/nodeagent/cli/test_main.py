@@ -112,3 +112,19 @@ def test_output_that_cannot_be_written_is_one_sentence() -> None:
         command = [sys.executable, "-m", "nodeagent", "lab", "status", "-o", "json"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "Error: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EROFS])
+def test_a_path_that_cannot_be_used_is_a_sentence_wherever_that_is_noticed(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """What has no path is a defect, and shown as one."""
+    error = OSError(number, "no", "/root/x")
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("tests.support.commands.broken", click.Command("broken", callback=fail))
+    monkeypatch.setitem(COMMANDS, "broken", "tests.support.commands:broken")
+    shown = CliRunner().invoke(main, ["broken"])
+    assert (cli.EXIT_FAILED, "Error: /root/x: no; is it the path that was meant? Else try sudo\n") == (shown.exit_code, shown.output)
+    error = OSError(number, "no")
+    assert CliRunner().invoke(main, ["broken"]).exception is error

@@ -18,7 +18,8 @@ def test_our_places_are_those_of_the_plan() -> None:
     [
         (Rules(), ["ok"]),
         (Rules(backends=("nft",)), ["ok"]),
-        (Rules(backends=("nft",), drift=("table inet nodeagent is missing", "policy rule: missing")), ["failed", "failed"]),
+        (Rules(backends=("nft",), is_capturing=True, drift=("set units: missing", "policy rule: missing")), ["failed", "failed"]),
+        (Rules(backends=("nft",), drift=("table inet nodeagent is missing", "policy rule: missing")), ["failed"]),
         (Rules(backends=("nft", "iptables")), ["failed", "ok"]),
         (Rules(twins=("inet nodeagent_twin_1",)), ["warning", "ok"]),
         (Rules(is_enabled=False), ["warning"]),
@@ -59,3 +60,10 @@ def test_each_manager_has_its_advice() -> None:
     names = tuple(sorted(firewall._MANAGERS))
     assert [level for level, _, _ in shown(firewall.judge_managers(Managers(names)))] == ["warning"] * 4
     assert only(firewall.judge_managers(Managers()))[0] == "ok"
+
+
+def test_where_no_rule_is_left_an_agent_is_wanted_and_not_its_rules_alone() -> None:
+    """As on a host where it was stopped on purpose: rules without an agent refuse calls."""
+    found = only(firewall.judge_rules(Rules(drift=("table inet nodeagent is missing", "policy rule: missing"))))
+    assert (found[0], "nothing is captured" in found[1], "intercept apply" in found[2]) == ("failed", True, False)
+    assert found[2].endswith("systemctl start nodeagent")

@@ -119,7 +119,7 @@ def test_a_port_that_somebody_else_holds() -> None:
 
 def test_an_agent_that_was_not_asked_does_not_hang() -> None:
     """Nobody is told to restart it."""
-    held = [PortUse(port, "process 7 (nodeagent)", is_of_nodeagent=True, is_unasked=True) for port in (15001, 15006)]
+    held = [PortUse(port, "process 7 (nodeagent)", is_of_nodeagent=True, silence="unasked") for port in (15001, 15006)]
     level, text, cure = only(host.judge_ports((*held,)))
     assert (level, text) == ("warning", "ports 15001, 15006 are held by an agent that was not asked: another socket is named")
     assert "restart" not in cure
@@ -179,3 +179,11 @@ def test_ports_that_a_labs_store_keeps_are_no_hung_agents() -> None:
     assert only(host.judge_ports((kept,))) == (
         "warning", "ports 15001 are held by the lab's store of descriptors, for an agent that is to start again", "systemctl restart nodeagent"
     )  # fmt: skip
+
+
+def test_an_agent_that_is_replacing_itself_does_not_hang() -> None:
+    """A restart would cut short what loses nothing."""
+    held = [PortUse(port, "process 7 (nodeagent)", is_of_nodeagent=True, silence="settling") for port in (15001, 15006)]
+    level, text, cure = only(host.judge_ports((*held,)))
+    assert (level, text) == ("warning", "ports 15001, 15006 are held by an agent that starts, or is just replacing itself (a reload)")
+    assert cure == "ask again: nodeagent check --wait 30"

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 from datetime import UTC, datetime
 
 import pytest
@@ -93,7 +94,10 @@ def test_a_directory_that_others_may_write_is_refused_with_the_cure(tmp_path, mo
 def test_a_directory_of_somebody_else_is_refused(tmp_path):
     (tmp_path / "data").mkdir(mode=0o700)
     os.chown(tmp_path / "data", 64_901, 64_901)
-    with pytest.raises(CatalogError, match="data: belongs to uid 64901"):
+    with pytest.raises(CatalogError, match=r"data: belongs to uid 64901.* run this as that user, or keep"):
+        check_directory(tmp_path / "data")
+    os.chown(tmp_path / "data", 1, 1)
+    with pytest.raises(CatalogError, match=rf"run this as that user \(runuser -u {pwd.getpwuid(1).pw_name} -- nodeagent catalog …\), or"):
         check_directory(tmp_path / "data")
 
 

@@ -188,3 +188,15 @@ def test_a_port_whose_holder_only_root_sees(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_token_in_the_environment_is_no_file() -> None:
     assert [file.what for file in host.files(scope(more='token_file = "env:CONSUL_HTTP_TOKEN"\n')) or ()] == ["the configuration", "the operator's token"]
+
+
+def test_an_agents_process_that_is_not_known_is_not_at_once_said_to_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a reload nobody answers, or who did has been replaced since."""
+    monkeypatch.setattr(host, "is_nodeagent", lambda _pid: True)
+    ended = msgspec.structs.replace(STATUS, control_pid=2**22 + 1, supervisor=None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        more = f'[admin]\nmetrics = "127.0.0.1:{port}"\n'
+        for changes, silence in (({}, "hang"), ({"is_agent_settling": True}, "settling"), ({"status": ended}, "settling"), ({"socket_path": "/x"}, "unasked")):
+            (held,) = [use for use in host.ports(scope(more=more, **changes)) or () if use.port == port]
+            assert (held.is_of_nodeagent, held.is_ours, held.silence) == (True, False, silence)

@@ -171,13 +171,13 @@ def test_a_beat_says_for_how_long_somebody_who_serves_was_not_heard(monkeypatch:
 
 
 def test_where_nobody_serves_yet_a_beat_says_since_when_whoever_comes_waits() -> None:
-    """Counted anew each time that begins: to say nothing of it would keep the sentry quiet for ever."""
+    """From when this process began, or each time that begins anew: to say nothing of it would keep the sentry quiet for ever."""
     clock, worker, beats = _Clock(), _Worker(NOW, state=State.STANDBY), []
     fleet = SimpleNamespace(living=lambda: [worker], is_holding=True)
-    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), beats.append, lambda: None)
+    heart = Heartbeat(cast("Any", clock), cast("Any", fleet), beats.append, lambda: None, age_s=1.5)
     for clock.now, fleet.is_holding in ((NOW, True), (NOW + 1.0, True), (NOW + 9.0, True), (NOW + 10.0, False), (NOW + 11.0, True)):
         heart.tick()
-    assert beats == [0.0, 1.0, 9.0, 0.0]
+    assert beats == [1.5, 2.5, 10.5, 0.0]
 
 
 @pytest.mark.parametrize("is_draining", [False, True])

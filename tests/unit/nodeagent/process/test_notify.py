@@ -208,3 +208,58 @@ def test_without_descriptors_for_copies_the_manager_keeps_what_it_has(tmp_path: 
         with pytest.raises(BlockingIOError):
             ear.recv(4096)
         notifier.close()
+
+
+def test_a_state_in_words_is_one_line_that_the_manager_takes(tmp_path: Path) -> None:
+    """Of a refused reload anything may be quoted: it gives no order, and is not too long to be heard. It ends with the next state."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(path)
+        notifier = Notifier({"NOTIFY_SOCKET": path}, os.getpid())
+        notifier.says("refused: bad\nMAINPID=1\nit is \udcff")
+        assert ear.recv(8192) == b"STATUS=refused: bad MAINPID=1 it is ?"
+        notifier.says("\u00e4" * 5000)
+        assert ear.recv(8192).decode() == f"STATUS={'ä' * 512}"
+        notifier.stopping("draining")
+        notifier.says("refused")
+        notifier.close()
+        assert ear.recv(8192) == b"STOPPING=1\nSTATUS=draining"
+        ear.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            ear.recv(8192)
+
+
+def test_a_state_in_words_takes_the_place_of_no_other(tmp_path: Path) -> None:
+    """A manager that is slow hears READY first; what was said before a newer state is not said any more."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as ear:
+        ear.bind(path)
+        notifier = Notifier({"NOTIFY_SOCKET": path}, os.getpid())
+        fill(notifier)
+        notifier.ready("2 workers")
+        notifier.says("refused")
+        assert notifier.has_unsent
+        drain(ear)
+        notifier.flush()
+        assert ear.recv(8192).startswith(b"READY=1\n")
+        assert ear.recv(8192) == b"STATUS=refused"
+        fill(notifier)
+        notifier.says("refused again")
+        notifier.ready("3 workers")
+        drain(ear)
+        notifier.flush()
+        assert ear.recv(8192).startswith(b"READY=1\nSTATUS=3 workers")
+        assert not notifier.has_unsent
+        notifier.close()
+
+
+def fill(notifier: Notifier) -> None:
+    """Its manager's queue."""
+    while notifier._tell("x"):
+        pass
+
+
+def drain(ear: socket.socket) -> None:
+    """The manager hears all that waits."""
+    while _try_recv(ear):
+        pass

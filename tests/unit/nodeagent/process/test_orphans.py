@@ -7,7 +7,16 @@ import sys
 import time
 from pathlib import Path
 
-from nodeagent.process.orphans import Kin, end_orphans, end_remains, end_sentries, end_surplus, find_orphans, is_orphan
+from nodeagent.process.orphans import (
+    Kin,
+    age_s,
+    end_orphans,
+    end_remains,
+    end_sentries,
+    end_surplus,
+    find_orphans,
+    is_orphan,
+)
 
 UID, CONTROL = 64902, 64901
 
@@ -122,3 +131,10 @@ def test_a_child_of_ours_may_be_a_worker_that_is_being_born(tmp_path: Path) -> N
     finally:
         child.kill()
         child.wait()
+
+
+def test_for_how_long_a_process_lives() -> None:
+    """Of this one and a younger one."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        assert 0 <= age_s(child.pid) < age_s(os.getpid())
+        child.kill()

@@ -18,6 +18,7 @@ from nodeagent.errors import FrameError
 from nodeagent.process import spawner_process
 from nodeagent.process.orders import Spawn, Spawned, SpawnerSetup
 from nodeagent.process.spawner_process import SpawnerProcess
+from tests.support.held import held
 from tests.support.loop import run, until
 
 CONFIG = parse_config('[host]\nname = "h"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "https://c:8501"\n', "test")
@@ -135,6 +136,30 @@ def test_one_that_hangs_is_replaced_and_one_that_answers_is_not() -> None:
         await until(lambda: len(scene.spawned) == 2, "another worker")
         assert scene.spawner._patience_s == limits.START_S
         for end in (*ends, *more, *again):
+            end.close()
+
+    play(script)
+
+
+def test_one_that_the_kernel_holds_is_left_and_its_end_is_no_end_of_the_next() -> None:
+    """By a disk that hangs, say."""
+
+    async def script(scene: Scene) -> None:
+        first = scene.order(1)
+        await until(lambda: scene.spawned, "the first worker")
+        old = scene.spawner._process
+        assert old
+        with held(old.pid), capture_logs() as log:
+            scene.spawner._give_up()
+            await until(lambda: scene.lost == 1, "another beside it")
+            assert scene.spawner.pid not in (0, old.pid)
+            assert not old.ended.is_set()
+            assert [line["event"] for line in log] == ["spawner_hung", "process_left", "spawner_exited"]
+        await until(old.ended.is_set, "its end")
+        second = scene.order(2)
+        await until(lambda: len(scene.spawned) == 2, "a worker of the other")
+        assert scene.lost == 1
+        for end in (*first, *second):
             end.close()
 
     play(script)

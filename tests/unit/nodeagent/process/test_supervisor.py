@@ -298,7 +298,6 @@ def test_what_a_program_starts_that_checks_itself_is_not_taken_for_remains(monke
 
 
 def test_a_refusal_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are counted; one reason is kept."""
 
     async def hang(*_: object) -> bytes:
         raise TimeoutError
@@ -306,13 +305,14 @@ def test_a_refusal_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(supervisor_module, "check_successor", hang)
 
     async def scene() -> None:
-        fleet = SimpleNamespace(are_all_serving=lambda: True, changed=asyncio.Event())
+        said, fleet = list[str](), SimpleNamespace(are_all_serving=lambda: True, changed=asyncio.Event())
         supervisor = supervisor_of(fleet=fleet, environ={})
+        monkeypatch.setattr(supervisor._parts.notifier, "says", said.append)
         reloads = asyncio.create_task(supervisor._follow_reloads())
         for count in (1, 2):
             supervisor._signals.reload.set()
             await until(lambda count=count: supervisor._refused == count, "refused")
-        assert supervisor._refusal == "TimeoutError"
+        assert (supervisor._refusal, set(said)) == ("TimeoutError", {"reload refused, all goes on as before: TimeoutError"})
         reloads.cancel()
 
     run(scene)
