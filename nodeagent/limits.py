@@ -236,6 +236,7 @@ BLOCKING_PER_TOKEN = 1024  # blocking queries open at the embedded catalog for o
 CHECK_S = 20.0  # for all looks together, side by side; what is not known by then is told as such
 CHECK_ANSWER_S = 5.0  # of the catalog to one question
 CHECK_PEER_S = 3.0  # of a peer: a handshake takes milliseconds
+CHECK_SOCKETS = 500_000  # of each family that one check counts: some seconds; a host with more is near its other limits
 CHECK_PEERS = 32  # peers that one check shakes hands with: each logs it, and every host of a large mesh is checked
 BUNDLE_PART_BYTES = 4 * 1024 * 1024  # one of twenty parts of a support archive, before it is compressed
 STATE_ROOM_BYTES = 16 * 1024 * 1024  # a snapshot of 10,000 services is 5 MB, and is written beside the old one

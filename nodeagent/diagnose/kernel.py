@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from nodeagent import limits
-from nodeagent.diagnose.facts import Backlog, Cgroups, Conntrack, Ephemeral, Expressions, Identification, Release
 from nodeagent.diagnose.finding import Verdict, fail, warn, well
+from nodeagent.diagnose.kernel_facts import Backlog, Cgroups, Conntrack, Ephemeral, Expressions, Identification, Release
 
 _OLDEST = (5, 10)
 _NEARLY_FULL, _FULL = 0.8, 0.95
@@ -65,7 +65,8 @@ def judge_conntrack(table: Conntrack) -> Iterator[Verdict]:
 
 
 def judge_ephemeral(ports: Ephemeral) -> Iterator[Verdict]:
-    """Clients' ports must leave alone those from which the agent calls applications, and those where it listens."""
+    """Clients' ports must leave alone those from which the agent calls applications, and those where it listens; and be enough."""
+    yield from _judge_use(ports)
     first, last = limits.UPSTREAM_PORTS
     text = f"clients get ports {ports.first} to {ports.last}"
     cure = f'sysctl -w net.ipv4.ip_local_port_range="{last + 1} {max(ports.last, 60999)}"'
@@ -76,6 +77,16 @@ def judge_ephemeral(ports: Ephemeral) -> Iterator[Verdict]:
     if own:
         yield warn(f"{text}, the agent's own {', '.join(map(str, own))} among them: a client may hold one when the agent starts", cure)
     yield warn(f"{text}: the agent calls applications from {first} to {last}, and a call may meet a client's port", cure)
+
+
+def _judge_use(ports: Ephemeral) -> Iterator[Verdict]:
+    """Each connection from one address to one other, also one that has just ended, has a port of its own."""
+    room = ports.last - ports.first + 1 - sum(max(0, min(b, ports.last) - max(a, ports.first) + 1) for a, b in ports.reserved)
+    if ports.used < _NEARLY_FULL * room:
+        return
+    text = f"{ports.used} of the {room} ports that clients get are in use towards {ports.used_to}"
+    judge = fail if ports.used >= _FULL * room else warn
+    yield judge(f"{text}: without one a new connection there fails", "keep connections open, or add addresses to call; see: ss -tan")
 
 
 _AGENT_PORTS = (limits.OUTBOUND_PORT, limits.INBOUND_PORT, limits.TUNNEL_PORT, limits.METRICS_PORT)

@@ -1,6 +1,6 @@
 """Judgements on routing: source checks and addresses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from nodeagent.diagnose.facts import Addresses, ReversePath
 from nodeagent.diagnose.finding import Verdict, fail, warn, well
@@ -13,14 +13,19 @@ def judge_reverse_path(paths: tuple[ReversePath, ...]) -> Iterator[Verdict]:
     """Strict source checks drop what arrives by another way than answers leave."""
     strict = [path for path in paths if path.rp_filter == _STRICT]
     if not strict:
-        yield well("no interface checks sources strictly")
+        marked = [path.interface for path in paths if path.src_valid_mark]
+        yield well(f"no interface checks sources strictly{f'; {_named(marked)}: by mark (src_valid_mark), which does no harm' if marked else ''}")
         return
-    names = ", ".join(path.interface for path in strict[:_NAMED]) + (f" and {len(strict) - _NAMED} more" if strict[_NAMED:] else "")
+    names = _named([path.interface for path in strict])
     mark = ", by the route of a packet's mark: src_valid_mark" if any(path.src_valid_mark for path in strict) else ""
     yield warn(
         f"{names}: sources are checked strictly (rp_filter = 1{mark}); a peer is not heard whose packets arrive by another interface than answers leave by",
         "sysctl -w net.ipv4.conf.all.rp_filter=2",  # the greater of it and an interface's own counts
     )
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if names[_NAMED:] else "")
 
 
 def judge_addresses(addresses: Addresses) -> Iterator[Verdict]:

@@ -1,12 +1,18 @@
 """The kernel: features by trying them, tables and queues by their counters."""
 
+import ipaddress
 import platform
 import re
+import struct
 import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
+from nodeagent import limits
 from nodeagent.config import parse_config
-from nodeagent.diagnose.facts import (
+from nodeagent.diagnose.kernel_facts import (
     Backlog,
     Cgroups,
     Conntrack,
@@ -25,7 +31,10 @@ from redirect.errors import RedirectError
 from redirect.libnftables import LibraryMissing, Nft
 
 _SYS = Path("/proc/sys")
-_NETSTAT = Path("/proc/net/netstat")
+_PROC_NET = Path("/proc/net")
+_NETSTAT = _PROC_NET / "netstat"
+Ends = tuple[str, int, str, int]
+"""Of a connection: address and port here, address and port there."""
 _LOOK_S = 1.0  # between two looks at a counter
 _TRIED = {
     "tproxy": "type filter hook prerouting priority -150; meta l4proto tcp tproxy ip to 127.0.0.1:15006",
@@ -87,10 +96,11 @@ def conntrack(_scope: Scope) -> Conntrack | None:
 
 
 def ephemeral(_scope: Scope) -> Ephemeral:
-    """Which ports clients get."""
+    """Which ports clients get, and how many of them are in use where most are."""
     first, last = (_SYS / "net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
     reserved = (_SYS / "net/ipv4/ip_local_reserved_ports").read_text(encoding="ascii")
-    return Ephemeral(int(first), int(last), parse_ranges(reserved))
+    used, to = most_used(client_ends(), int(first), int(last))
+    return Ephemeral(int(first), int(last), parse_ranges(reserved), used, to)
 
 
 def backlog(_scope: Scope) -> Backlog:
@@ -98,6 +108,39 @@ def backlog(_scope: Scope) -> Backlog:
     before = overflows_in(_NETSTAT.read_text(encoding="ascii"))
     time.sleep(_LOOK_S)
     return Backlog(preflight.backlog_limit(), before, overflows_in(_NETSTAT.read_text(encoding="ascii")) - before)
+
+
+def client_ends() -> Iterator[Ends]:
+    """The ends of all connections in this network, those included that have just ended.
+
+    As the kernel lists them: hexadecimal, in the machine's byte order.
+    """
+    for name in ("tcp", "tcp6"):
+        path = _PROC_NET / name
+        if path.exists():  # a kernel without IPv6 has one of them
+            with path.open(encoding="ascii") as rows:
+                yield from islice((parse_ends(row) for row in islice(rows, 1, None)), limits.CHECK_SOCKETS)
+
+
+def parse_ends(row: str) -> Ends:
+    """`  0: 0100007F:1F90 0200000A:0050 01 …` → ("0100007F", 8080, "0200000A", 80)."""
+    (here, port), (there, to) = (cell.split(":") for cell in row.split()[1:3])
+    return here, int(port, 16), there, int(to, 16)
+
+
+def most_used(ends: Iterable[Ends], first: int, last: int) -> tuple[int, str]:
+    """How many ports of the range go from one address to one other address and port, where most do; and which that is."""
+    counts = Counter((here, there, to) for here, port, there, to in ends if to and first <= port <= last)
+    ((_, there, to), count), = counts.most_common(1) or ((("", "", 0), 0),)
+    return count, f"{address_of(there)}:{to}" if count else ""
+
+
+def address_of(text: str) -> str:
+    """`0100007F` → 127.0.0.1; 32 digits → IPv6, in brackets: words of four bytes in the machine's order."""
+    words = struct.pack(f"={len(text) // 8}I", *(int(text[at : at + 8], 16) for at in range(0, len(text), 8)))
+    ip = ipaddress.ip_address(words)
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return str(mapped or ip) if mapped or ip.version == 4 else f"[{ip}]"
 
 
 def parse_release(text: str) -> Release:

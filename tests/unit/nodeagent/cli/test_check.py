@@ -16,9 +16,10 @@ from msgspec.structs import replace
 from nodeagent import limits
 from nodeagent.cli import check as module
 from nodeagent.cli.check import check, read_scope, report_json, screen
-from nodeagent.diagnose.facts import AgentState, Blind, Facts, Memory, PortUse, Release
+from nodeagent.diagnose.facts import AgentState, Blind, Facts, Memory, PortUse
 from nodeagent.diagnose.finding import Finding, fail, warn, well
 from nodeagent.diagnose.judge import judge
+from nodeagent.diagnose.kernel_facts import Release
 from nodeagent.probe import host as host_probe
 from tests.support.status_of import status_of
 

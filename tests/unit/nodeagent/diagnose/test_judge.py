@@ -2,9 +2,10 @@
 
 import dataclasses
 
-from nodeagent.diagnose.facts import Blind, Facts, Memory, Release
+from nodeagent.diagnose.facts import Blind, Facts, Memory
 from nodeagent.diagnose.finding import Finding
 from nodeagent.diagnose.judge import CHECKS, judge
+from nodeagent.diagnose.kernel_facts import Release
 
 
 def test_every_fact_is_judged_once_in_the_order_of_the_report() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.diagnose import kernel
-from nodeagent.diagnose.facts import Backlog, Cgroups, Conntrack, Ephemeral, Expressions, Identification, Release
+from nodeagent.diagnose.kernel_facts import Backlog, Cgroups, Conntrack, Ephemeral, Expressions, Identification, Release
 from tests.unit.nodeagent.diagnose.verdicts import only, shown
 
 
@@ -65,6 +65,16 @@ def test_client_ports(ports: Ephemeral, levels: list[str]) -> None:
     found = shown(kernel.judge_ephemeral(ports))
     assert [level for level, _, _ in found] == levels
     assert all('"32768 60999"' in cure for level, _, cure in found if level != "ok")
+
+
+@pytest.mark.parametrize(("used", "level"), [(0, "ok"), (22_584, "ok"), (22_586, "warning"), (26_821, "failed")])
+def test_client_ports_that_run_out(used: int, level: str) -> None:
+    """Towards one place: another has all of them still."""
+    found = shown(kernel.judge_ephemeral(Ephemeral(32_768, 60_999, (), used, "10.0.0.9:5432")))
+    assert found[0][0] == level
+    assert level == "ok" or f"{used} of the 28232 ports that clients get are in use towards 10.0.0.9:5432" in found[0][1]
+    (first, *_) = shown(kernel.judge_ephemeral(Ephemeral(32_768, 60_999, ((40_000, 60_999),), 7_000, "10.0.0.9:5432")))
+    assert "7000 of the 7232 ports" in first[1], "reserved ones are given to nobody"
 
 
 def test_queues() -> None:

@@ -13,6 +13,8 @@ def test_strict_source_checks_are_told_once() -> None:
     assert cure == "sysctl -w net.ipv4.conf.all.rp_filter=2"
     assert "and 96 more" in only(routing.judge_reverse_path(tuple(ReversePath(f"veth{n}", 1) for n in range(100))))[1]
     assert only(routing.judge_reverse_path((ReversePath("eth1", 2), ReversePath("eth3", 0))))[0] == "ok"
+    marked = only(routing.judge_reverse_path((ReversePath("eth1", 2, src_valid_mark=True), ReversePath("eth3", 0))))
+    assert (marked[0], "eth1: by mark (src_valid_mark)" in marked[1]) == ("ok", True)
 
 
 def test_an_address_that_the_host_has_not() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.probe import kernel
 from redirect.libnftables import Nft
 from tests.unit.nodeagent.probe.scene import scope
@@ -47,6 +48,35 @@ def test_figures_of_this_machine() -> None:
     assert 0 <= table.count <= table.most
     assert 0 < ports.first < ports.last < 65_536
     assert backlog.most > 0
+
+
+def test_where_most_ports_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real connections, in both families, also when they have just ended; and no more than CHECK_SOCKETS of each family."""
+    first, last = 1024, 65_535
+    for address in ("127.0.0.1", "::1"):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.create_server((address, 0), family=family) as server:
+            port = server.getsockname()[1]
+            clients = [socket.create_connection((address, port)) for _ in range(3)]
+            ends = [each for each in kernel.client_ends() if each[3] == port]
+            shown = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+            assert kernel.most_used(ends, first, last) == (3, shown)
+            for client in clients:
+                client.close()
+            ended = [each for each in kernel.client_ends() if each[3] == port]
+            assert kernel.most_used(ended, first, last)[0] == 3
+    monkeypatch.setattr(limits, "CHECK_SOCKETS", 0)
+    assert list(kernel.client_ends()) == []
+    assert kernel.most_used([], first, last) == (0, "")
+
+
+def test_ends_are_read_as_the_kernel_writes_them() -> None:
+    """Mapped addresses are IPv4's; listeners call nobody."""
+    assert kernel.parse_ends("  0: 0100007F:1F90 0200000A:0050 01 00000000:00000000") == ("0100007F", 8080, "0200000A", 80)
+    assert kernel.address_of("0200000A") == "10.0.0.2"
+    assert kernel.address_of("0000000000000000FFFF00000200000A") == "10.0.0.2"
+    assert kernel.address_of("000077FD000000000000000001000000") == "[fd77::1]"
+    assert kernel.most_used([("0100007F", 40_000, "00000000", 0)], 1024, 65_535) == (0, "")
 
 
 def test_a_queue_that_overflows_while_we_look(monkeypatch: pytest.MonkeyPatch) -> None:
