@@ -33,6 +33,7 @@ FILES = {
     "/var/lib/nodeagent": "What the agent keeps over a restart; keys only where identity.persist says so.",
 }
 ENVIRONMENT = {
+    "NODEAGENT_CONSUL": "Consul's program for `lab up --catalog consul`, where it is not the consul in PATH.",
     "NODEAGENT_SOCKET": "The agent's socket, as with --socket.",
     "NODEAGENT_LAB": "Which lab, as with --name of nodeagent lab.",
     "CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE": "The token for commands that ask the catalog, or a file that holds it.",

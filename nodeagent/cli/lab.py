@@ -19,7 +19,8 @@ from nodeagent.control.report import API_VERSION
 from nodeagent.lab import enter, teardown
 from nodeagent.lab import status as statuses
 from nodeagent.lab.build import Plan
-from nodeagent.lab.catalog import UNIT as CATALOG
+from nodeagent.lab.catalogs import catalog_of
+from nodeagent.lab.consul import find_program
 from nodeagent.lab.errors import CatalogAway, CatalogSilent, LabError, NoLabName, NotInLab
 from nodeagent.lab.lab import Lab
 from nodeagent.lab.layout import AGENT, DEFAULT_NAME, HUB, Host, checked_name
@@ -132,10 +133,16 @@ def lab() -> None:
     help="Worker processes of each agent; 0: one per core, at most four.",
 )
 @click.option("--backend", default="auto", show_default=True, type=click.Choice(["auto", "nft", "iptables"]))
+@click.option(
+    "--catalog", default="embedded", show_default=True, type=click.Choice(["embedded", "consul"]),
+    help="`nodeagent catalog` in the hub; or a real Consul: its server in the hub, its agent on each host.",
+)  # fmt: skip
+@click.option("--consul", default="", envvar="NODEAGENT_CONSUL", show_envvar=True, help="Its program, where it is not the `consul` in PATH.")
 @click.option("--agents/--no-agents", default=True, help="Whether agents are started; else: nodeagent lab agent HOST start.")
 def up(**plan: Any) -> None:
     """Makes the hosts and starts the catalog and the agents."""
     _make_terminable()
+    plan["consul"] = find_program(plan["consul"]) if plan.pop("catalog") == "consul" else ""
     made, name = Lab.up(Plan(**plan), _say), plan["name"]
     state = made.state
     option = "" if name == DEFAULT_NAME else f" --name {name}"
@@ -265,7 +272,7 @@ def catalog_(name: str, action: str, follow: bool, lines: int) -> None:  # noqa:
     """
     chosen = Lab(name, _say)
     if action == "logs":
-        _show_log(chosen.host(HUB).log(CATALOG), lines, follow=follow)
+        _show_log(chosen.host(HUB).log(catalog_of(chosen.state).unit), lines, follow=follow)
     verbs: dict[str, tuple[Callable[[], None], ...]] = {
         "start": (chosen.start_catalog,), "stop": (chosen.stop_catalog,), "kill": (chosen.kill_catalog,),
         "restart": (chosen.stop_catalog, chosen.start_catalog),

@@ -5,10 +5,10 @@ import shutil
 import msgspec
 
 from nodeagent.config import Backend
-from nodeagent.lab import agent, catalog, holder, layout, settings, teardown
+from nodeagent.lab import agent, holder, layout, settings, teardown
 from nodeagent.lab import state as states
+from nodeagent.lab.catalogs import catalog_of
 from nodeagent.lab.errors import LabError
-from nodeagent.lab.layout import Host
 from nodeagent.lab.progress import Say
 from nodeagent.lab.state import LabState
 from nodeagent.model.service import Mode
@@ -30,6 +30,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Whether agents are started. A host without one is in the catalog as a host that takes no tunnels."""
     backend: Backend = "auto"
     """What gets the rules of each host."""
+    consul: str = ""
+    """The program of a real Consul that is to be the catalog; empty: the embedded one is."""
 
 
 def bring_up(plan: Plan, say: Say) -> None:
@@ -66,7 +68,7 @@ def _claim(plan: Plan) -> LabState:
                 f"see `nodeagent lab status`, remove it with `nodeagent lab down --name {plan.name}`"
             )
         subnet = layout.free_subnet(plan.name, states.taken_subnets())
-        state = LabState(plan.name, subnet, plan.hosts, plan.mode, plan.workers, backend=plan.backend)
+        state = LabState(plan.name, subnet, plan.hosts, plan.mode, plan.workers, backend=plan.backend, consul=plan.consul)
         layout.lab_directory(plan.name).mkdir(mode=0o700)
         states.save_state(state)
         states.make_mount_points()
@@ -77,10 +79,11 @@ def _build(state: LabState, plan: Plan, say: Say) -> None:
     count = f"{plan.hosts} host{'s' if plan.hosts > 1 else ''}"
     say(f"network: {count}, {state.members[0].ipv4} and {state.members[0].ipv6} and up, on one bridge")
     state = _start_holders(state)
-    say(f"catalog: {layout.catalog_url(state.hub)}")
-    catalog.start_catalog(state.hub, state.holder(state.hub))
+    chosen = catalog_of(state)
+    say(f"catalog: {chosen.place}")
+    chosen.start(say)
     for host in state.members:
-        _introduce(state, host)
+        settings.write_host(state, host, chosen.introduce(host, say))
     if plan.agents:
         say(f"agents: one on each host, mode {plan.mode}; waiting until they are healthy")
         for host in state.members:
@@ -98,11 +101,3 @@ def _start_holders(state: LabState) -> LabState:
     state = msgspec.structs.replace(state, holders=holders)
     states.save_state(state)
     return state
-
-
-def _introduce(state: LabState, host: Host) -> None:
-    """Gives the host its tokens and files, and the catalog the host."""
-    hub, hub_holder = state.hub, state.holder(state.hub)
-    operator_token, node_token = catalog.management_token(hub), catalog.create_token(hub, hub_holder, host)
-    settings.write_host(state, host, node_token=node_token, operator_token=operator_token, ca_pem=catalog.ca_pem(hub))
-    catalog.call(hub, hub_holder, node_token, "PUT", "/v1/catalog/register", catalog.node_entry(host))

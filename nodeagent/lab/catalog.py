@@ -45,9 +45,9 @@ def start_catalog(hub: Host, holder: Holder, *options: str, say: Say = lambda _:
     _wait_answering(hub, holder, Progress(say))
 
 
-def stop_catalog(hub: Host, say: Say) -> None:
+def stop_catalog(hub: Host, say: Say, unit_name: str = UNIT) -> None:
     """SIGTERM, and SIGKILL to what is left after a while; its data stay."""
-    unit = hub.unit_cgroup(UNIT)
+    unit = hub.unit_cgroup(unit_name)
     if not cgroup.terminate(unit, limits.LAB_SAY_S):
         say("still waiting: the catalog ends")
         cgroup.wait_empty(unit, limits.LAB_STOP_S - limits.LAB_SAY_S)

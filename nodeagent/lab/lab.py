@@ -13,6 +13,7 @@ from nodeagent.errors import ConfigError
 from nodeagent.lab import agent, catalog, cgroup, enter, layout, service
 from nodeagent.lab import state as states
 from nodeagent.lab.build import Plan, bring_up
+from nodeagent.lab.catalogs import catalog_of
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import DEFAULT_NAME, Host
 from nodeagent.lab.progress import Say
@@ -135,9 +136,10 @@ class Lab:
         service.stop_service(place, name, self._say)
         self._remember(host, name, None)
         token = self.node_token(host)
-        is_registered = name in self.catalog("GET", "/v1/agent/services", token=token)
+        chosen = catalog_of(self.state)
+        is_registered = name in chosen.ask("GET", "/v1/agent/services", token=token, at=place)
         if is_registered:
-            self.catalog("PUT", f"/v1/agent/service/deregister/{name}", token=token)
+            chosen.ask("PUT", f"/v1/agent/service/deregister/{name}", token=token, at=place)
         return is_known or is_registered
 
     def register(
@@ -148,7 +150,7 @@ class Lab:
         if protocol:
             self.catalog("PUT", "/v1/config", catalog.protocol_entry(name, protocol))
         entry = catalog.service_entry(place, name, port, addresses or (place.ipv4, place.ipv6))
-        self.catalog("PUT", "/v1/agent/service/register", entry, token=self.node_token(host))
+        catalog_of(self.state).ask("PUT", "/v1/agent/service/register", entry, token=self.node_token(host), at=place)
         wait_known(self.state, place, name, self._say)
 
     def catalog(self, method: str, path: str, body: object = None, *, token: str = "") -> Any:
@@ -157,9 +159,7 @@ class Lab:
         Raises:
             LabError: it refuses or does not answer.
         """
-        state = self.state
-        token = token or catalog.management_token(state.hub)
-        return catalog.call(state.hub, state.holder(state.hub), token, method, path, body)
+        return catalog_of(self.state).ask(method, path, body, token=token)
 
     def node_token(self, host: str) -> str:
         """The token of a host's agent."""
@@ -197,16 +197,15 @@ class Lab:
 
     def start_catalog(self) -> None:
         """Starts the catalog with the data it has and returns when it answers."""
-        state = self.state
-        catalog.start_catalog(state.hub, state.holder(state.hub), say=self._say)
+        catalog_of(self.state).start(self._say)
 
     def stop_catalog(self) -> None:
         """Stops the catalog; agents go on with what they know."""
-        catalog.stop_catalog(self.state.hub, self._say)
+        catalog_of(self.state).stop(self._say)
 
     def kill_catalog(self) -> None:
         """Kills the catalog."""
-        catalog.kill_catalog(self.state.hub)
+        catalog_of(self.state).kill()
 
     def pids(self, host: str, service_name: str) -> tuple[int, ...]:
         """The processes of a service of a host; of the agent, for `nodeagent`."""

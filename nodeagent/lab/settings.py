@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from nodeagent.lab import layout
+from nodeagent.lab.catalogs import Introduction
 from nodeagent.lab.layout import Host
 from nodeagent.lab.state import LabState
 
@@ -20,10 +21,9 @@ control_user = {control}
 worker_user = {worker}
 
 [catalog]
-address = "{catalog}"
+address = "{known.address}"
 token_file = "/etc/nodeagent/node.token"
-ca_file = "/etc/nodeagent/catalog-ca.pem"
-
+{pin}
 [intercept]
 backend = "{state.backend}"
 cgroup_root = "{host.cgroup}"
@@ -33,10 +33,10 @@ units = "any"
 """
 
 
-def host_toml(state: LabState, host: Host) -> str:
+def host_toml(state: LabState, host: Host, known: Introduction) -> str:
     """The host's nodeagent.toml."""
-    catalog = layout.catalog_url(state.hub)
-    return _TOML.format(host=host, state=state, catalog=catalog, control=layout.CONTROL_UID, worker=layout.WORKER_UID)
+    pin = 'ca_file = "/etc/nodeagent/catalog-ca.pem"\n' if known.ca_pem else ""
+    return _TOML.format(host=host, state=state, known=known, pin=pin, control=layout.CONTROL_UID, worker=layout.WORKER_UID)
 
 
 def make_directories(host: Host) -> None:
@@ -60,13 +60,14 @@ def make_hub_directories(hub: Host) -> None:
     (hub.directory / "log").mkdir(parents=True)
 
 
-def write_host(state: LabState, host: Host, *, node_token: str, operator_token: str, ca_pem: str) -> None:
+def write_host(state: LabState, host: Host, known: Introduction) -> None:
     """Everything an agent and an operator need on the host; each token is readable by its user alone."""
     etc = host.own("etc")
-    _write(etc / "nodeagent.toml", host_toml(state, host), mode=0o644)
-    _write(etc / "catalog-ca.pem", ca_pem, mode=0o644)
-    _write(etc / "node.token", node_token + "\n", mode=0o400, owner=layout.CONTROL_UID)
-    _write(etc / "operator.token", operator_token + "\n", mode=0o600)
+    _write(etc / "nodeagent.toml", host_toml(state, host, known), mode=0o644)
+    if known.ca_pem:
+        _write(etc / "catalog-ca.pem", known.ca_pem, mode=0o644)
+    _write(etc / "node.token", known.node_token + "\n", mode=0o400, owner=layout.CONTROL_UID)
+    _write(etc / "operator.token", known.operator_token + "\n", mode=0o600)
 
 
 def _write(path: Path, text: str, *, mode: int, owner: int = 0) -> None:

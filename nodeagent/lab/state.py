@@ -50,6 +50,8 @@ class LabState(msgspec.Struct, frozen=True):
     services: dict[str, dict[str, ServiceState]] = {}
     """By host name and service name."""
     backend: Backend = "auto"
+    consul: str = ""
+    """The program of a real Consul that is the catalog; empty: the embedded one is."""
 
     @property
     def hub(self) -> Host:

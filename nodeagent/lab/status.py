@@ -4,8 +4,9 @@ from typing import Literal
 
 import msgspec
 
-from nodeagent.lab import agent, catalog, cgroup, layout, service, teardown
+from nodeagent.lab import agent, cgroup, service, teardown
 from nodeagent.lab import state as states
+from nodeagent.lab.catalogs import catalog_of
 from nodeagent.lab.errors import LabError
 from nodeagent.lab.layout import Host
 from nodeagent.lab.state import LabState
@@ -62,8 +63,9 @@ def read_status(name: str) -> LabStatus:
         hosts = tuple(_host(state, host) for host in state.members)
     except LabError as error:
         return LabStatus(name, broken=str(error))
-    running = cgroup.is_populated(state.hub.unit_cgroup(catalog.UNIT))
-    return LabStatus(name, "", state.mode, layout.catalog_url(state.hub), running, hosts)
+    chosen = catalog_of(state)
+    running = cgroup.is_populated(state.hub.unit_cgroup(chosen.unit))
+    return LabStatus(name, "", state.mode, chosen.place, running, hosts)
 
 
 def _host(state: LabState, host: Host) -> HostStatus:

@@ -11,6 +11,7 @@ import pytest
 
 from nodeagent.lab.lab import Lab
 from nodeagent.lab.teardown import take_down
+from tests.e2e.support.consul import binary
 from tests.e2e.support.remains import remains_of
 
 DEMO = Path(__file__).parents[2] / "script" / "demo"
@@ -41,6 +42,20 @@ def test_help_is_true_and_changes_nothing(name: str) -> None:
     assert "script/bootstrap installs" in done.stdout
     assert "set -eu" not in done.stdout
     assert demo(name, "--keeep").returncode == 2
+    assert remains_of(name) == []
+
+
+def test_the_story_holds_with_a_real_consul(name: str) -> None:
+    """The intention is made by Consul's own command, and the certificates are of its CA."""
+    binary()
+    done = demo(name, "--catalog", "consul")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = iter(done.stdout.splitlines())
+    for expected in (
+        "lab up --hosts 2 --catalog consul", "denied: no intention allows shop -> web", "intention create", "HTTP status 200",
+        "TLS records: ", "in clear: never", "unidentified", "healthy", "Nothing is left",
+    ):  # fmt: skip
+        assert any(expected in line for line in told), f"{expected!r} is missing or out of order:\n{done.stdout}"
     assert remains_of(name) == []
 
 
