@@ -36,13 +36,24 @@ class Vacancies:
         waiting = [slot for slot in slots if slot.sets and not slot.is_served] if self._served_at < math.inf else []
         for slot in waiting:
             if self._due_at(slot) <= now:
-                _log.warning("place_left", unserved_s=round(now - slot.unserved_at, 3), why="nobody accepts there, and others serve",
-                             effect="who waits there is reset; new connections go to the others")  # fmt: skip
-                self._end(slot)
+                self.end(slot)
         self._wake_at(min((self._due_at(slot) for slot in waiting if slot.sets), default=math.inf))
 
+    def end(self, slot: Slot) -> None:
+        """It leaves the group. Who was given the sockets and does not accept, or is held by the kernel, has copies: shut down, these are of no use either."""
+        if not slot.sets:
+            return
+        _log.warning("place_left", unserved_s=round(max(0.0, self._loop.time() - slot.unserved_at), 3), why="nobody accepts there, and others serve",
+                     effect="who waits there is reset; new connections go to the others")  # fmt: skip
+        for worker in (slot.worker, *slot.elders):
+            if worker and worker.state == State.OPENING:
+                worker.kill()
+        for each in slot.sets:
+            each.shut()
+        self.vacate(slot)
+
     def vacate(self, slot: Slot) -> None:
-        """Closes its sockets: its share goes to the others."""
+        """Closes our copies of its sockets; whoever has others goes on with them."""
         for each in slot.sets:
             self._forget(each.name)
             each.close()
@@ -61,15 +72,6 @@ class Vacancies:
         """Who has just begun to serve, and who was just given the sockets, gets a moment: others may follow, or it accepts."""
         began_at = max(self._served_at, slot.worker.told_at if slot.worker else -math.inf)
         return max(slot.unserved_at + limits.LEFT_S, began_at + limits.LEFT_GRACE_S)
-
-    def _end(self, slot: Slot) -> None:
-        """Who was given the sockets and does not accept, or is held by the kernel, has copies: shut down, these are of no use either."""
-        for worker in (slot.worker, *slot.elders):
-            if worker and worker.state == State.OPENING:
-                worker.kill()
-        for each in slot.sets:
-            each.shut()
-        self.vacate(slot)
 
     def _wake_at(self, at: float) -> None:
         if self._timer:

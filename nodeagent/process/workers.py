@@ -235,7 +235,7 @@ class Fleet:
         for slot in empty:  # where nobody can fill it for long, the others get its share
             is_nobody_born = max(self._birth_at, slot.due_at) - now > limits.VACANT_S and self.serving()
             if not slot.elders and (is_nobody_born or self._is_knowledge_rare()):
-                self._vacancies.vacate(slot)
+                self._vacancies.end(slot)
 
     def _number_wanted(self, empty: list[Slot], now: float) -> int:
         """Of workers without a slot. Who ends again and again is replaced by a spare at once, so it is spares that come later and later."""
