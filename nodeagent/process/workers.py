@@ -51,6 +51,7 @@ class FleetCalls:
     keep: Keep | None = None
     """The same of any descriptors; None: there is no service manager."""
     forget: Callable[[str], None] = lambda _: None
+    has_sentry_held: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Fleet:
         self._calls = calls
         self._worker_calls = WorkerCalls(calls.find_owner, self._note_ready, calls.hand_over, self._note_end, calls.keep, calls.forget)
         self.spawner = SpawnerProcess(loop, setup, environ, self._note_spawned, self._note_exited, self._order_again)
-        self._vacancies = Vacancies(loop, self._fill, calls.forget)
+        self._vacancies = Vacancies(loop, self._fill, calls.forget, calls.has_sentry_held)
         self.last_serial = lineage.last_serial
         """Of the last order."""
         self._exits: tuple[float, ...] = ()
