@@ -113,6 +113,7 @@ EXIT_CODE_S = 0.02  # what a spawner gets to tell why a worker ended, before the
 LEFT_S = 4.5  # one that nobody serves leaves it as well, counted from when who served it was heard last: whoever waits there waits under five
 # seconds, and HUNG_S, LATE_BEAT_S and the birth of a successor, some 0.3 s, are less
 LEFT_GRACE_S = 0.4  # but not while others, who serve, have just begun, or its worker was given the sockets just now: each takes milliseconds
+LEFT_HELD_S = 0.9  # and where nobody served for long: a sentry has ended who waited for SENTRY_ALONE_PATIENCE_S and a look by then
 VACANT_S = 1.0  # a slot that stays empty for longer leaves the listening group: its share goes to the others
 CUT_S = 5.0  # control and spawner get this to end after SIGTERM before they are killed
 KILLED_S = 1.0  # SIGKILL ends a process within milliseconds: one that lives after this is held in the kernel, and runs no line of ours any more
