@@ -271,6 +271,36 @@ def test_an_agent_that_was_started_from_elsewhere_is_not_for_this_root(more: tup
     assert "would switch" in CliRunner().invoke(main, ["upgrade", "2.0", "--root", str(root)]).output
 
 
+@pytest.mark.parametrize("more", [(), ("--yes",)])
+def test_nothing_is_told_of_a_process_that_is_no_supervisor(more: tuple[str, ...], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number is told by an unprivileged process, and its command line is whatever somebody wants to be shown."""
+
+    def refuse(pid: int) -> None:
+        raise ConfigError(f"process {pid} is not root's")
+
+    host = Host(monkeypatch, root, lambda _: status_of(generation=1, version="1.0"))
+    monkeypatch.setattr(upgrade_module, "SupervisorHandle", refuse)
+    monkeypatch.setattr(upgrade_module, "try_program", lambda _: Path("/secret/nodeagent"))
+    done = CliRunner().invoke(main, ["upgrade", "2.0", *more, "--root", str(root)])
+    assert (done.exit_code, done.output, host.current) == (1, "Error: process 7 is not root's\n", "1.0")
+
+
+def test_what_an_agent_says_commands_no_terminal(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is waited for, and afterwards."""
+    monkeypatch.setattr(limits, "UPGRADE_S", 0.2)
+    monkeypatch.setattr(limits, "LAB_SAY_S", 0.0)
+
+    def answer(host: Host) -> Status:
+        if host.reloads:
+            raise ClickException("a\x1b]0;x\x07")
+        return status_of(generation=1, version="1.0")
+
+    done = Host(monkeypatch, root, answer).upgrade()
+    assert "still waiting: a?]0;x?\n" in done.output
+    assert "2.0 does not serve: not within 0.2 s: a?]0;x?; 1.0 is" in done.output
+    assert "\x1b" not in done.output
+
+
 def test_two_at_once_are_one_and_a_refusal(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which says who is at it. Looking is free, and the lock is no longer than the upgrade."""
     others: list[Any] = []
