@@ -70,8 +70,9 @@ class _Told(NamedTuple):
 
 def _upgrade(versions: Versions, version: str, socket_path: str | None, *, back: bool, yes: bool) -> _Told:
     """Looked at only now, as another upgrade may have ended just before."""
-    chosen, root = choose(versions, version, back=back), versions.root
+    chosen, root = "" if back else choose(versions, version, back=False), versions.root
     before = ask("/v1/status", Status, socket_path=socket_path)
+    chosen = chosen or choose(versions, version, back=back, running=before.version)
     facts = {"apiVersion": API_VERSION, "version": chosen, "changed": False, "current": versions.current, "running": before.version}
     if chosen == versions.current and chosen == before.version:
         if back:
@@ -138,9 +139,7 @@ class _Upgrade:
 
 
 def _try(this: _Upgrade) -> None:
-    """The way back is known before anything is switched: who is killed (SIGKILL) half way, leaves it. Raises as `_take`."""
-    if this.back:
-        _remember(this, this.back)
+    """Raises as `_take`."""
     try:
         _take(this)
     except BaseException:
@@ -153,6 +152,8 @@ def _take(this: _Upgrade) -> None:
     """Raises ClickException: it could not be done; says what runs, or what starts next."""
     root, chosen = this.versions.root, this.chosen
     switch(root, "current", chosen)
+    if this.back:
+        _remember(this, this.back)  # only now: who is killed (SIGKILL) between the two leaves what runs, and so the way back
     try:
         this.supervisor.reload()
         outcome = _follow(this, lambda now, silent: _judge_forth(this, now, silent))

@@ -204,6 +204,37 @@ def test_one_that_is_killed_leaves_the_way_back(runs: str, root: Path, monkeypat
     assert (done.exit_code, host.reloads, host.current) == (0, ["1.0"], "1.0"), done.output
 
 
+@pytest.mark.parametrize("back", [True, False])
+@pytest.mark.parametrize("name", ["current", "previous"])
+def test_one_that_is_killed_at_either_link_leaves_the_way_back(
+    name: str, root: Path, monkeypatch: pytest.MonkeyPatch, *, back: bool
+) -> None:
+    """`--back` leads to what runs where that is not what starts next, else to what ran before."""
+    runs, other = ("2.0", "1.0") if back else ("1.0", "2.0")
+    switch(root, "current", runs)
+    switch(root, "previous", other)
+
+    class Killed(BaseException):
+        """As by SIGKILL: nothing is taken back."""
+
+    def kill(root: Path, link: str, version: str) -> None:
+        if link != name:
+            switch(root, link, version)
+            return
+        monkeypatch.setattr(upgrade_module, "switch", lambda *_: None)
+        monkeypatch.setattr(upgrade_module, "forget", lambda *_: None)
+        raise Killed
+
+    host = Host(monkeypatch, root, lambda _: status_of(generation=1, version=runs))
+    monkeypatch.setattr(upgrade_module, "switch", kill)
+    with pytest.raises(Killed):
+        CliRunner().invoke(main, ["upgrade", *(["--back"] if back else [other]), "--yes", "--root", str(root)])
+    is_half_way, to = host.current == other, runs if host.current == other else other
+    assert (is_half_way, host.reloads) == (name == "previous", [])
+    done = CliRunner().invoke(main, ["upgrade", "--back", "--root", str(root)])
+    assert (done.exit_code, f"from {host.current} to {to}, and reload" in done.output) == (0, True), done.output
+
+
 def test_what_ran_before_is_as_it_was_when_nothing_is_taken(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Known or not; and where both links lead to what runs, the way back is not known, which is no success."""
     for before in ("", "2.0"):
