@@ -35,6 +35,8 @@ class Look(NamedTuple):
 
     status: Status
     output: str
+    is_late: bool = False
+    """There was no answer in time."""
 
 
 class Verdict(NamedTuple):

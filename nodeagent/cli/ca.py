@@ -9,7 +9,17 @@ import click
 
 from nodeagent import limits
 from nodeagent.cli.catalog_api import config_option, open_operator, token_option
-from nodeagent.cli.render import duration, headers_option, instant, now, output_option, show_json, show_table, warn
+from nodeagent.cli.render import (
+    duration,
+    headers_option,
+    instant,
+    now,
+    output_option,
+    printable,
+    show_json,
+    show_table,
+    warn,
+)
 from nodeagent.errors import CatalogError
 from nodeagent.lab.progress import Progress
 
@@ -90,7 +100,7 @@ def rotate(  # noqa: PLR0913 - click hands over one argument for each option
 
 def wait_told(look: Callable[[], dict[str, Any]], state: dict[str, Any]) -> dict[str, Any]:
     """The state once every host was told of the last step, or CA_TOLD_S have passed. look: asks for it anew."""
-    deadline, progress = time.monotonic() + limits.CA_TOLD_S, Progress(lambda what: click.echo(f"  · {what}", err=True))
+    deadline, progress = time.monotonic() + limits.CA_TOLD_S, Progress(lambda what: click.echo(f"  · {printable(what)}", err=True))
     while state["unaware"] and time.monotonic() < deadline:
         progress.waits_for(f"not told yet: {', '.join(state['unaware'])}")
         time.sleep(limits.CA_LOOK_S)

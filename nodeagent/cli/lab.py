@@ -13,8 +13,8 @@ import msgspec
 from click.core import ParameterSource
 
 from nodeagent import limits
-from nodeagent.cli.main import EXIT_FAILED, EXIT_NOT_FOUND, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE
-from nodeagent.cli.render import output_option, show_json, show_table
+from nodeagent.cli.main import EXIT_FAILED, EXIT_NOT_FOUND, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, shown
+from nodeagent.cli.render import output_option, printable, show_json, show_table
 from nodeagent.control.report import API_VERSION
 from nodeagent.lab import enter, teardown
 from nodeagent.lab import status as statuses
@@ -44,7 +44,7 @@ class _Command(click.Command):
         try:
             return super().invoke(ctx)
         except LabError as error:
-            click.ClickException(str(error)).show()
+            click.ClickException(shown(str(error))).show()
             ctx.exit(_EXIT_OF.get(type(error), EXIT_FAILED))
 
 
@@ -342,7 +342,7 @@ def _command(ctx: click.Context) -> tuple[str, ...]:
 
 def _say(what: str) -> None:
     with suppress(OSError):  # nobody listens any more, or the disk is full: the lab is made, or removed, all the same
-        click.echo(f"  · {what}", err=True)
+        click.echo(f"  · {printable(what)}", err=True)
 
 
 def _make_terminable() -> None:

@@ -84,22 +84,34 @@ class _Lazy(click.Group):
             return super().invoke(ctx)
         except PolicyError as error:
             for fault in error.faults:
-                click.ClickException(fault).show()
+                click.ClickException(shown(fault)).show()
             ctx.exit(EXIT_FAILED)
+        except click.UsageError:  # it quotes the command line alone, and click shows it with the usage
+            raise
+        except click.ClickException as error:
+            click.ClickException(shown(error.format_message())).show()
+            ctx.exit(error.exit_code)
         except (ConfigError, CatalogError, AgentError) as error:
-            click.ClickException(str(error)).show()
+            click.ClickException(shown(str(error))).show()
             ctx.exit(EXIT_OF.get(type(error), EXIT_FAILED))
         except OSError as error:
             if error.errno in _OF_PLACES and error.filename is not None:
-                click.ClickException(f"{error.filename}: {error.strerror}; is it the path that was meant? Else try sudo").show()
+                click.ClickException(shown(f"{error.filename}: {error.strerror}; is it the path that was meant? Else try sudo")).show()
                 ctx.exit(EXIT_FAILED)
             if error.errno != errno.ENOSPC:
                 raise
             if error.filename is not None:
-                click.ClickException(f"{error.filename}: {error.strerror}: make room on that disk").show()
+                click.ClickException(shown(f"{error.filename}: {error.strerror}: make room on that disk")).show()
                 ctx.exit(EXIT_FAILED)
             click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
             os._exit(EXIT_FAILED)  # leaving in order would try to write the rest
+
+
+def shown(text: str) -> str:
+    """Line for line without what a terminal would obey: it may be an agent's, a catalog's or a file's."""
+    from nodeagent.cli.render import printable  # noqa: PLC0415 - imports that a command which ends well may do without
+
+    return "\n".join(map(printable, text.split("\n")))
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

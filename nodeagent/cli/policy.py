@@ -285,8 +285,8 @@ def _finish(store: PolicyStore, steps: Sequence[Step], doubts: Sequence[str], ou
         failed = any(step.result in FAILED for step in steps)
     else:
         done = carry_out(store, steps, find_actor(store))
-        _tell_of_trails(store)
         show_done(done, doubts, output)
+        _tell_of_trails(store)
         failed = any(each.result in FAILED for each in done)
     if failed:
         raise SystemExit(EXIT_FAILED)

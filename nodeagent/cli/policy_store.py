@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -231,18 +232,19 @@ def change_of(before: Stored | None, after: Entry | None, at: float, by: Actor) 
 
 def _parts(keys: Sequence[str], prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
     """What to ask for to be told of all keys, of so many at once: prefixes, and keys that are the beginning of others."""
-    if len(keys) <= limits.POLICY_TRAILS_ASKED:
-        if keys:
-            yield prefix, {"recurse": "true"}
-        return
-    together: dict[str, list[str]] = {}
-    for key in keys:
-        together.setdefault(key[: len(prefix) + 1], []).append(key)
-    for longer, some in together.items():
-        if longer == prefix:
-            yield prefix, {}
-        else:
-            yield from _parts(some, longer)
+    waiting = [(prefix, keys)]
+    while waiting:
+        beginning, some = waiting.pop()
+        if len(some) <= limits.POLICY_TRAILS_ASKED:
+            if some:
+                yield beginning, {"recurse": "true"}
+            continue
+        common, together = os.path.commonprefix(some), dict[str, list[str]]()  # noqa: RUF071 - of keys, letter by letter
+        for key in some:
+            together.setdefault(key[: len(common) + 1], []).append(key)
+        if together.pop(common, None):
+            yield common, {}
+        waiting.extend(together.items())
 
 
 def _by_name(found: Iterable[Stored]) -> list[Stored]:

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from nodeagent import limits
 from nodeagent.cli import completion
 from nodeagent.cli.agent_api import ask, socket_option
-from nodeagent.cli.render import output_option, show_json, show_table
+from nodeagent.cli.render import output_option, printable, show_json, show_table
 from nodeagent.cli.supervisor_process import SupervisorHandle, try_program
 from nodeagent.cli.versions import ROOT, NotInstalledError, Versions, alone, choose, forget, read_versions, switch
 from nodeagent.control.generations import Reloaded, judge_back, judge_reload
@@ -70,23 +70,32 @@ class _Told(NamedTuple):
 
 def _upgrade(versions: Versions, version: str, socket_path: str | None, *, back: bool, yes: bool) -> _Told:
     """Looked at only now, as another upgrade may have ended just before."""
-    chosen, root = choose(versions, version, back=back), versions.root
+    chosen, root = "" if back else choose(versions, version, back=False), versions.root
     before = ask("/v1/status", Status, socket_path=socket_path)
+    chosen = chosen or choose(versions, version, back=back, running=before.version)
     facts = {"apiVersion": API_VERSION, "version": chosen, "changed": False, "current": versions.current, "running": before.version}
     if chosen == versions.current and chosen == before.version:
         if back:
             raise NotInstalledError(f"it is not known which version ran before: {chosen} runs already")
         return _Told(f"{chosen} runs already", facts)
-    if before.supervisor and (program := try_program(before.supervisor.pid)) and not program.resolve().is_relative_to(root.resolve()):
-        raise ConfigError(f"the agent was started as {program}, not as {root}/bin/nodeagent: to switch that changes nothing of it, and was not done")
-    if not yes:
-        return _Told(f"would switch {root}/current from {versions.current or 'nothing'} to {chosen}, and reload; --yes does it", facts)
+    would = _Told(f"would switch {root}/current from {versions.current or 'nothing'} to {chosen}, and reload; --yes does it", facts)
     if before.supervisor is None:
+        if not yes:
+            return would
         raise ConfigError("the agent's control process has not heard of its supervisor; nothing was switched, try again")
     with SupervisorHandle(before.supervisor.pid) as supervisor, _Interrupts() as interrupts:
+        _check_program(before.supervisor.pid, root)
+        if not yes:
+            return would
         _try(_Upgrade(versions, chosen, before, supervisor, socket_path, interrupts))
     done = {"changed": True, "current": chosen, "running": chosen}
     return _Told(f"{chosen} serves; connections of before live on, see: nodeagent status", facts | done)
+
+
+def _check_program(pid: int, root: Path) -> None:
+    """Of a supervisor that was looked at: nobody else's command line is shown. Raises ConfigError: it was started from elsewhere."""
+    if (program := try_program(pid)) and not program.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(f"the agent was started as {program}, not as {root}/bin/nodeagent: to switch that changes nothing of it, and was not done")
 
 
 class _Interrupts:
@@ -130,9 +139,7 @@ class _Upgrade:
 
 
 def _try(this: _Upgrade) -> None:
-    """The way back is known before anything is switched: who is killed (SIGKILL) half way, leaves it. Raises as `_take`."""
-    if this.back:
-        _remember(this, this.back)
+    """Raises as `_take`."""
     try:
         _take(this)
     except BaseException:
@@ -145,6 +152,8 @@ def _take(this: _Upgrade) -> None:
     """Raises ClickException: it could not be done; says what runs, or what starts next."""
     root, chosen = this.versions.root, this.chosen
     switch(root, "current", chosen)
+    if this.back:
+        _remember(this, this.back)  # only now: who is killed (SIGKILL) between the two leaves what runs, and so the way back
     try:
         this.supervisor.reload()
         outcome = _follow(this, lambda now, silent: _judge_forth(this, now, silent))
@@ -175,7 +184,7 @@ def _remember(this: _Upgrade, version: str) -> None:
 
 def _come_back(this: _Upgrade, why: str) -> None:
     """Raises ClickException: in any case; says whether the version of before could be seen to serve."""
-    click.echo(f"{this.chosen} does not serve: {why}; {_turn_back(this)}", err=True)
+    click.echo(printable(f"{this.chosen} does not serve: {why}; {_turn_back(this)}"), err=True)
     outcome = _follow(this, lambda now, silent: judge_back(now, this.back, silent))
     is_back = f"{this.back} serves" if outcome.state == "done" else f"that {this.back} serves again could not be seen: {outcome.why}"
     raise click.ClickException(f"{this.chosen} was not taken: {why}; {is_back}")
@@ -200,7 +209,7 @@ def _judge_forth(this: _Upgrade, now: Status | None, why_silent: str) -> Reloade
 
 def _follow(this: _Upgrade, judge: Callable[[Status | None, str], Reloaded]) -> Reloaded:
     """What becomes of a reload; still `waiting` after UPGRADE_S, or an interrupt."""
-    deadline, progress = time.monotonic() + limits.UPGRADE_S, Progress(lambda what: click.echo(f"  · {what}", err=True))
+    deadline, progress = time.monotonic() + limits.UPGRADE_S, Progress(lambda what: click.echo(f"  · {printable(what)}", err=True))
     while (so_far := _look(this.socket_path, judge)).state == "waiting":
         if this.interrupts.name:
             return Reloaded("waiting", f"interrupted by {this.interrupts.name}")
@@ -245,4 +254,4 @@ def _show(versions: Versions, running: str, output: str) -> None:
     words = {"current": "current", "running": "runs", "previous": "ran before"}
     show_table(["VERSION", ""], [[each, ", ".join(words[fact] for fact in row if row[fact])] for each, row in rows.items()])
     if running and running != versions.current:
-        click.echo(f"{running} runs, {versions.current or 'none'} starts next: an upgrade is under way, or was killed: run it again")
+        click.echo(printable(f"{running} runs, {versions.current or 'none'} starts next: an upgrade is under way, or was killed: run it again"))

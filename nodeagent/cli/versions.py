@@ -55,13 +55,17 @@ def read_versions(root: Path = ROOT) -> Versions:
     return Versions(root, tuple(sorted(found, key=age_key)), _target(root / "current"), _target(root / "previous"))
 
 
-def choose(versions: Versions, wanted: str, *, back: bool) -> str:
+def choose(versions: Versions, wanted: str, *, back: bool, running: str = "") -> str:
     """The version to switch to: that which was asked for, the one before, or the newest.
+
+    running: where it is not what starts next, an upgrade was killed half way, and the way back is to it.
 
     Raises:
         NotInstalledError: there is none.
     """
-    chosen = versions.previous if back else wanted or (versions.installed or ("",))[-1]
+    is_half_way = versions.current not in ("", running) and running in versions.installed
+    before = running if is_half_way else versions.previous
+    chosen = before if back else wanted or (versions.installed or ("",))[-1]
     if not chosen:
         raise NotInstalledError("it is not known which version ran before" if back else f"none is in {versions.root}/versions")
     if chosen not in versions.installed:

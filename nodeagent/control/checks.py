@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from nodeagent import limits
-from nodeagent.catalog.duties import Duty, Look, Status, Verdict, judge, parse_duties
+from nodeagent.catalog.duties import Duty, Look, Verdict, judge, parse_duties
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, service_path
 from nodeagent.control.look import Looker
 from nodeagent.control.watch import Watch
@@ -32,6 +33,7 @@ class Checks:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(limits.CHECK_LOOKS)
+        self._late_room = asyncio.Semaphore(limits.CHECK_LATE_LOOKS)
         self._looker = Looker()
 
     @property
@@ -83,30 +85,39 @@ class Checks:
     async def _keep_looking(self, check_id: str) -> None:
         """Looks at one application for as long as it is to be looked at; the first time soon, not at all of them at once."""
         duty = self._duties[check_id]
-        verdict, told = Verdict(duty.status), Look("critical", "")
+        verdict, room, told = Verdict(duty.status), self._room, _Told()
         await asyncio.sleep(self._draw() * min(duty.interval_s, limits.CHECK_SPREAD_S))
-        while True:
-            duty = self._duties[check_id]
-            async with self._room:
+        while next_duty := self._duties.get(check_id):
+            duty = next_duty
+            async with room:
                 look = await self._looker.look(duty)
+            room = self._late_room if look.is_late else self._room
             verdict = judge(verdict, look, duty)
-            word = Look(verdict.status, look.output)
-            if word != told or duty.status != word.status:
-                told = word if await self._tell(check_id, word) else Look("critical", "")
+            await self._tell(duty, Look(verdict.status, look.output), told)
             await asyncio.sleep(max(duty.interval_s, limits.CHECK_INTERVAL_MIN_S) * (0.95 + self._draw() / 10))
 
-    async def _tell(self, check_id: str, word: Look) -> bool:
-        """Whether the catalog knows now; a look later it is told again."""
+    async def _tell(self, duty: Duty, word: Look, told: "_Told") -> None:
+        """Tells the catalog a new status at once, other words now and then; what did not arrive is told after the next look."""
+        now = asyncio.get_running_loop().time()
+        is_news = told.word is None or told.word.status != word.status or duty.status != word.status
+        if not is_news and (told.word == word or now - told.at < limits.CHECK_OUTPUT_S):
+            return
         try:
-            await self._catalog.put(service_path(_UPDATE, check_id), {"Status": word.status, "Output": word.output})
+            await self._catalog.put(service_path(_UPDATE, duty.check_id), {"Status": word.status, "Output": word.output})
         except CatalogError as error:
-            _log.warning("check_not_told", check=check_id, status=word.status, error=str(error))
-            return False
-        _note(check_id, word, self._duties.get(check_id))
-        return True
+            if told.word is not None or not told.is_refused:  # once for each time that it does not arrive
+                _log.warning("check_not_told", check=duty.check_id, status=word.status, error=str(error))
+            told.word, told.is_refused = None, True
+            return
+        told.word, told.at, told.is_refused = word, now, False
+        if duty.status != word.status:
+            _log.info("check_changed", check=duty.check_id, status=word.status, output=word.output[:200])
 
 
-def _note(check_id: str, word: Look, duty: Duty | None) -> None:
-    was: Status | None = duty.status if duty else None
-    if was != word.status:
-        _log.info("check_changed", check=check_id, status=word.status, output=word.output[:200])
+@dataclass(slots=True)
+class _Told:
+    """What the catalog was told last of one check. Owned by the task that looks."""
+
+    word: Look | None = None
+    at: float = 0.0
+    is_refused: bool = False

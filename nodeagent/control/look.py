@@ -46,9 +46,9 @@ class Looker:
             async with asyncio.timeout(duty.timeout_s):
                 return await (self._look_at_port(duty) if duty.type == "tcp" else self._look_at_page(duty))
         except TimeoutError:
-            return Look("critical", f"{duty.type} {duty.target}: no answer within {duty.timeout_s:g} s")
+            return Look("critical", f"{duty.type} {_shown(duty)}: no answer within {duty.timeout_s:g} s", is_late=True)
         except (OSError, aiohttp.ClientError, ValueError) as error:
-            return Look("critical", f"{duty.type} {duty.target}: {error or type(error).__name__}")
+            return Look("critical", f"{duty.type} {_shown(duty)}: {error or type(error).__name__}")
 
     async def close(self) -> None:
         """Ends its connections."""
@@ -80,10 +80,15 @@ class Looker:
         async with session.request(
             duty.method, duty.target, headers=headers, allow_redirects=False, ssl=not duty.tls_skip_verify
         ) as response:  # fmt: skip
-            said = (await response.content.read(limits.CHECK_OUTPUT_CHARS)).decode("utf-8", "replace")
-            output = f"HTTP {duty.method} {duty.target}: {response.status} {response.reason} Output: {said}"
+            said = (await response.content.read(limits.CHECK_OUTPUT_BYTES)).decode("utf-8", "replace")
+            output = f"HTTP {duty.method} {_shown(duty)}: {response.status} {response.reason} Output: {said}"
         status: Status = "passing" if response.status in _WELL else "warning" if response.status == _TOO_MANY else "critical"
-        return Look(status, output[: limits.CHECK_OUTPUT_CHARS])
+        return Look(status, output[: limits.CHECK_OUTPUT_BYTES])
+
+
+def _shown(duty: Duty) -> str:
+    """Without the query, in which there may be a secret: anybody may read what is told."""
+    return duty.target.partition("?")[0]
 
 
 def _open_session() -> aiohttp.ClientSession:

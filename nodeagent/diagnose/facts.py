@@ -84,6 +84,10 @@ class FileState:
     is_foreign: bool = False
     """Its owner is neither root nor the user who needs it."""
     reader: str = "root"
+    closed: str = ""
+    """The place that keeps the agent's root from it, with owner and mode; empty: none does."""
+    cure: str = ""
+    """Of `closed`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,10 @@ def judge_users(complaint: str) -> Iterator[Verdict]:
 def judge_files(files: tuple[FileState, ...]) -> Iterator[Verdict]:
     """Secrets closed to others, everything readable for who needs it, nothing writable by strangers."""
     for file in files:
-        yield _judge_file(file)
+        if file.closed:  # nothing else of it: a directory on the way may well be somebody's own
+            yield fail(f"{file.what} {file.closed} cannot be read by {file.reader} as the agent runs", file.cure)
+        else:
+            yield _judge_file(file)
 
 
 def _judge_file(file: FileState) -> Verdict:

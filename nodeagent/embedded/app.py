@@ -81,7 +81,7 @@ def _responder(server: Server, route: Route) -> Callable[[web.Request], Awaitabl
         try:
             secret = secret_of(request.headers)
             caller = NOBODY if route.is_open else authenticate(server, secret)
-            if route.method != "GET":
+            if route.method != "GET" and route.is_paced:
                 server.pace.take(caller.accessor, asyncio.get_running_loop().time())
             query = check_query(list(request.query.items()), route, server.realm.datacenter, secret)
             repeated = {name: tuple(request.query.getall(name)) for name in REPEATABLE if name in query}

@@ -1,15 +1,17 @@
 """Who must say in time that it is well: when each was heard last, and what becomes of those that were not."""
 
 import asyncio
-import functools
 from collections.abc import Iterable
 from typing import NamedTuple, NoReturn
+
+import msgspec
 
 from nodeagent import limits
 from nodeagent.embedded.checks import note, read_check, read_timed
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import StorageFailed
 from nodeagent.embedded.store import Store
+from nodeagent.observe.log import open_log
 
 Key = tuple[str, str]
 """Host and CheckID."""
@@ -32,7 +34,9 @@ class Beats:
     def __init__(self) -> None:
         self._heard: dict[Key, float] = {}
         self._told: dict[Key, float] = {}
-        self._looked_at = 0.0
+        self._ticked_at = 0.0
+        self.ending: set[Key] = set()
+        """Of which it is just being written that nothing was heard."""
 
     def hear(self, node: str, check_id: str, now_s: float) -> None:
         """Somebody said how that check is."""
@@ -46,16 +50,26 @@ class Beats:
         self._told[node, check_id] = now_s
         return True
 
-    def due(self, timed: Iterable[Timed], now_s: float) -> list[Timed]:
-        """Those of which nothing was heard in their time. timed: all that are not critical yet.
+    def tick(self, now_s: float) -> None:
+        """This process runs. Time in which it did not counts for nobody: what was said meanwhile has not been read yet."""
+        lost_s = now_s - self._ticked_at if self._ticked_at else 0.0
+        self._ticked_at = now_s
+        if lost_s > limits.CHECK_STALL_S:
+            self._heard = {key: at + lost_s for key, at in self._heard.items()}
 
-        Time in which this process itself did not run counts for nobody: what was said meanwhile has not been read yet.
-        """
-        gap_s = now_s - self._looked_at
-        lost_s = gap_s if self._looked_at and gap_s > limits.CHECK_STALL_S else 0.0
-        self._looked_at = now_s
+    def is_ending(self, node: str, check_id: str) -> bool:
+        """Whether it is just being written that nothing was heard of it: whoever says something now has the last word."""
+        return (node, check_id) in self.ending
+
+    def heard_since(self, row: Timed, since_s: float) -> bool:
+        """Whether something was said of it after that time."""
+        return self._heard.get((row.node, row.id), since_s) > since_s
+
+    def due(self, timed: Iterable[Timed], now_s: float) -> list[Timed]:
+        """Those of which nothing was heard in their time. timed: all that are not critical yet."""
+        self.tick(now_s)
         rows = list(timed)
-        self._heard = {(row.node, row.id): self._heard.get((row.node, row.id), now_s) + lost_s for row in rows}
+        self._heard = {(row.node, row.id): self._heard.get((row.node, row.id), now_s) for row in rows}
         self._told = {key: at for key, at in self._told.items() if now_s - at < limits.CHECK_OUTPUT_S}
         return [row for row in rows if now_s - self._heard[row.node, row.id] > row.ttl_s]
 
@@ -63,19 +77,48 @@ class Beats:
 async def expire(store: Store, beats: Beats) -> NoReturn:
     """Makes those critical that did not say in time that they are well, until it is cancelled."""
     now = asyncio.get_running_loop().time
+    ticking = asyncio.create_task(_tick(beats))
+    try:
+        while True:
+            await asyncio.sleep(limits.CHECK_EXPIRY_S)
+            try:
+                rows = await store.read_aside(_NOBODY, read_timed)
+                await _end(store, beats, beats.due((Timed(*row) for row in rows), now()), now())
+            except StorageFailed:
+                continue  # whoever writes is told; here it is tried again
+            except Exception:  # noqa: BLE001 - without this one nobody's time would end any more: logged and tried again
+                open_log().error("checks_not_expired", exc_info=True)
+    finally:
+        ticking.cancel()
+
+
+async def _tick(beats: Beats) -> NoReturn:
+    """By a clock of its own: the disk, or a long list, may hold up an expiry while beats are heard."""
+    now = asyncio.get_running_loop().time
     while True:
+        beats.tick(now())
         await asyncio.sleep(limits.CHECK_EXPIRY_S)
-        try:
-            rows = await store.read_aside(_NOBODY, read_timed)
-            due = beats.due((Timed(*row) for row in rows), now())
-            if due:
-                await store.write(functools.partial(_expire, due=due))
-        except StorageFailed:
-            continue  # whoever writes is told; here it is tried again
 
 
-def _expire(change: Change, due: list[Timed]) -> None:
+async def _end(store: Store, beats: Beats, due: list[Timed], now_s: float) -> None:
+    if not due:
+        return
+    beats.ending = {(row.node, row.id) for row in due}
+    try:
+        await store.write(lambda change: _write(change, beats, due, now_s))
+    finally:
+        beats.ending = set()
+
+
+def _write(change: Change, beats: Beats, due: list[Timed], now_s: float) -> None:
     for row in due:
-        known = read_check(change.connection, row.node, row.id)
+        if beats.heard_since(row, now_s):
+            continue
+        try:
+            known = read_check(change.connection, row.node, row.id)
+        except msgspec.MsgspecError as error:  # of a restored file; the others' time ends all the same
+            open_log().error("check_unreadable", node=row.node, check=row.id, error=str(error))
+            beats.hear(row.node, row.id, now_s)
+            continue
         if known is not None and known.row.ttl_s:
             note(change, known, "critical", f"nothing was heard of it for {known.row.ttl_s:g} s, its TTL")

@@ -160,20 +160,24 @@ def parse_told(checks: list[Any], node: str, service_id: str) -> tuple[Registere
         check_id = asked.check_id or asked.name or (f"service:{of}" if of else "")
         if not check_id:
             raise BadRequest("Check.CheckID: give it one")
+        _check_id(check_id, "Check.")
         row = CheckRow(node=str(node), id=check_id, name=asked.name or check_id, service_id=of, notes=asked.notes)
         made.append(Registered(row, asked.status, cut(asked.output)))
     return _distinct(made)
 
 
 def cut(output: str) -> str:
-    """As much of what a check said as is kept."""
-    return output[: limits.CHECK_OUTPUT_CHARS]
+    """As much of what a check said as is kept: as bytes of an answer, which has those of every instance."""
+    while (size := len(msgspec.json.encode(output)) - 2) > limits.CHECK_OUTPUT_BYTES:  # without its quotes
+        output = output[: limits.CHECK_OUTPUT_BYTES * len(output) // size]
+    return output
 
 
 def _registered(asked: _Check, node: str, service_id: str, default: str, name: str = "", where: str = "") -> Registered:
     check_id = asked.check_id or asked.id or default or asked.name
     if not check_id:
         raise BadRequest(f"{where}Name: give the check a name")
+    _check_id(check_id, where)
     if not asked.disable_redirects:
         raise Missing(f"{where}DisableRedirects: a check follows no redirect here: leave it out")
     kind = _kind(asked, where)
@@ -182,6 +186,13 @@ def _registered(asked: _Check, node: str, service_id: str, default: str, name: s
         kind=kind, passes=asked.success_before_passing, fails=asked.failures_before_critical, **_how(asked, kind, where),
     )  # fmt: skip
     return Registered(row, asked.status or "critical")
+
+
+def _check_id(check_id: str, where: str) -> None:
+    try:
+        msgspec.convert(check_id, Key)
+    except msgspec.ValidationError:
+        raise BadRequest(f"{where}CheckID: a name that is no ID: give one of up to 128 characters of ASCII") from None
 
 
 def _kind(asked: _Check, where: str) -> Kind:

@@ -12,7 +12,7 @@ from nodeagent.embedded.access import Caller, RegisterService, WriteNode, check_
 from nodeagent.embedded.check import CheckRow, Registered, Status
 from nodeagent.embedded.claims import as_stored, ips_of
 from nodeagent.embedded.database import Change
-from nodeagent.embedded.refusal import BadRequest, NotFound, TooLarge
+from nodeagent.embedded.refusal import BadRequest, Forbidden, NotFound, TooLarge
 from nodeagent.embedded.registration import ServiceRow
 from nodeagent.embedded.registrations import (
     CHECKS,
@@ -47,14 +47,14 @@ def put_checks(change: Change, caller: Caller, asked: Iterable[Registered]) -> N
     """Stores checks; one that is there as it is keeps how it is, so that whoever registers again disturbs nothing.
 
     Raises:
-        Forbidden: not the caller's to register.
+        Forbidden: not the caller's to register, or its ID is another's.
         BadRequest: its host or service is not registered, or it looks at another host than its own.
         TooLarge: the host has its share of them.
     """
     caller = as_stored(change, caller)
     for each in asked:
         _check_place(change, caller, each.row)
-        _put(change, each)
+        _put(change, caller, each)
 
 
 def keep_checks(change: Change, service: ServiceRow, kept: Iterable[Registered]) -> None:
@@ -98,13 +98,16 @@ def note(change: Change, known: Health, status: Status, output: str) -> None:
 
 
 def entitled(connection: sqlite3.Connection, caller: Caller, node: str, check_id: str) -> Health:
-    """The check, if it is the caller's. Whose it is says its service, which only the table knows.
+    """The check, if it is the caller's: a host's token is for all of its own, as its agent looks at them.
+
+    Whose it is otherwise says its service, which only the table knows.
 
     Raises:
         NotFound, Forbidden: as `remove_check`.
     """
     known = read_check(connection, node, check_id)
-    check_access(caller, RegisterService(node, known.service.name) if known and known.service else WriteNode(node))
+    service = known.service if known is not None and caller.kind != "node" else None
+    check_access(caller, RegisterService(node, service.name) if service else WriteNode(node))
     if known is None:
         raise NotFound(f"{node} has no check with the ID {check_id!r}: give the CheckID, such as service:web")
     return known
@@ -159,11 +162,13 @@ def _check_place(change: Change, caller: Caller, row: CheckRow) -> None:
     if row.service_id and service is None:
         raise BadRequest(f"{row.node} has no service with the ID {row.service_id!r}: register it first")
     check_access(caller, RegisterService(row.node, service.value.name) if service else WriteNode(row.node))
+    if row.kind in ("tcp", "http") and caller.kind == "service":
+        raise Forbidden(f"{caller} may not have the agent of {row.node} look at something: that takes the token of that host; use a TTL")
     if row.ip and not row.ip.startswith("127.") and row.ip != "::1" and row.ip not in ips_of(change.connection, row.node):
         raise BadRequest(f"{row.ip} is no address of {row.node}: its agent looks at its own host only")
 
 
-def _put(change: Change, asked: Registered) -> None:
+def _put(change: Change, caller: Caller, asked: Registered) -> None:
     known = read_check(change.connection, asked.row.node, asked.row.id)
     is_told = not asked.row.kind
     if known is not None and known.row == asked.row and (not is_told or (known.status, known.output) == (asked.status, asked.output)):
@@ -171,10 +176,11 @@ def _put(change: Change, asked: Registered) -> None:
     body = msgspec.json.encode(asked.row)
     if len(body) > limits.CATALOG_ROW_BYTES:
         raise TooLarge(f"{asked.row.id}: {len(body)} bytes of texts and headers, more than {limits.CATALOG_ROW_BYTES}")
-    if known is None:
+    is_moved = known is not None and known.row.service_id != asked.row.service_id
+    if known is None or is_moved:
         _check_share(change, asked.row)
-    if known is not None and known.row.service_id != asked.row.service_id:
-        _delete(change, known)
+    if known is not None and is_moved:  # its ID would become another's
+        _delete(change, entitled(change.connection, caller, asked.row.node, asked.row.id))
     is_same = known is not None and not is_told and known.row == msgspec.structs.replace(asked.row, name=known.row.name, notes=known.row.notes)
     status, output = (known.status, known.output) if known and is_same else (asked.status, asked.output)
     change.connection.execute(

@@ -85,12 +85,11 @@ async def checks(ask: Ask) -> Answer:
 async def of_service(ask: Ask) -> Watch:
     """GET /v1/health/checks/:name: the checks of a service's instances, not of their hosts."""
     ask.check(ReadMesh())
-    name, choose, is_meant = ask.path["name"], await chosen(ask, CHECK), on_nodes(ask)
+    name, choose = ask.path["name"], await chosen(ask, CHECK)
 
     def read(connection: sqlite3.Connection) -> Answer:
-        hosts = {stored.value.name for stored in read_nodes(connection) if is_meant(stored.value)}
         found = [each for (_, instance), rows in read_checks_for(connection, name).items() if instance for each in rows]
-        return Answer(choose([check_json(each) for each in found if each.row.node in hosts]))
+        return Answer(choose([check_json(each) for each in _on_meant(ask, connection, found)]))
 
     return watch((service_topic(name),), read, is_list=True)
 
@@ -98,14 +97,13 @@ async def of_service(ask: Ask) -> Watch:
 async def in_state(ask: Ask) -> Watch:
     """GET /v1/health/state/:state: all checks that are so."""
     ask.check(ReadMesh())
-    state, choose, is_meant = ask.path["state"], await chosen(ask, CHECK), on_nodes(ask)
+    state, choose = ask.path["state"], await chosen(ask, CHECK)
     if state not in _STATES:
         raise BadRequest(f"{state[:40]!r} is no state: use {', '.join(_STATES)}")
 
     def read(connection: sqlite3.Connection) -> Answer:
-        hosts = {stored.value.name for stored in read_nodes(connection) if is_meant(stored.value)}
-        found = [each for each in read_checks(connection) if state in ("any", each.status) and each.row.node in hosts]
-        return Answer(choose([check_json(each) for each in found]))
+        found = [each for each in read_checks(connection) if state in ("any", each.status)]
+        return Answer(choose([check_json(each) for each in _on_meant(ask, connection, found)]))
 
     return watch((CHECKS,), read, is_list=True)
 
@@ -121,14 +119,25 @@ async def duties(ask: Ask) -> Watch:
     return watch((node_topic(name),), read, is_list=True)
 
 
+def _on_meant(ask: Ask, connection: sqlite3.Connection, found: list[Health]) -> list[Health]:
+    """Those on hosts that `?node-meta=` asks for."""
+    if not ask.all("node-meta"):
+        return found
+    is_meant = on_nodes(ask)
+    hosts = {stored.value.name for stored in read_nodes(connection) if is_meant(stored.value)}
+    return [each for each in found if each.row.node in hosts]
+
+
 async def _say(ask: Ask, status: Status, output: str, by: Literal["ttl", "looked at"]) -> Answer:
     """Notes how a check is; who only says once more that all is as it was costs no write, and wakes nobody."""
     name, check_id, words, now = node_of(ask), ask.path["id"], cut(output), asyncio.get_running_loop().time()
     known = ask.server.store.read(lambda c: entitled(c, ask.caller, name, check_id))
     _check_teller(known, by)
-    ask.server.beats.hear(name, check_id, now)
-    is_news = known.status != status or (known.output != words and ask.server.beats.may_tell(name, check_id, now))
-    if is_news:
+    beats = ask.server.beats
+    beats.hear(name, check_id, now)
+    is_news = known.status != status or (known.output != words and beats.may_tell(name, check_id, now))
+    if is_news or beats.is_ending(name, check_id):
+        ask.server.pace.take(ask.caller.accessor, now)
         await ask.server.store.write(lambda change: tell(change, ask.caller, name, check_id, status, words))
     return Answer(b"")
 

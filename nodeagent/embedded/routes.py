@@ -26,6 +26,8 @@ class Route(NamedTuple):
     """What may stand in its query besides what may always."""
     is_open: bool = False
     """Answers without a token."""
+    is_paced: bool = True
+    """Counts as a write of its token. What mostly writes nothing says so itself, where it does."""
 
 
 ALWAYS = ("dc", "ns", "partition", "pretty", "stale", "consistent", "cached")
@@ -45,10 +47,10 @@ ROUTES = (
     Route("GET", "/v1/agent/checks", checks_api.checks, ("node", "filter")),
     Route("PUT", "/v1/agent/check/register", checks_api.register, ("node",)),
     Route("PUT", "/v1/agent/check/deregister/{id}", checks_api.deregister, ("node",)),
-    Route("PUT", "/v1/agent/check/pass/{id}", checks_api.passing, ("node", "note")),
-    Route("PUT", "/v1/agent/check/warn/{id}", checks_api.warning, ("node", "note")),
-    Route("PUT", "/v1/agent/check/fail/{id}", checks_api.failing, ("node", "note")),
-    Route("PUT", "/v1/agent/check/update/{id}", checks_api.update, ("node",)),
+    Route("PUT", "/v1/agent/check/pass/{id}", checks_api.passing, ("node", "note"), is_paced=False),
+    Route("PUT", "/v1/agent/check/warn/{id}", checks_api.warning, ("node", "note"), is_paced=False),
+    Route("PUT", "/v1/agent/check/fail/{id}", checks_api.failing, ("node", "note"), is_paced=False),
+    Route("PUT", "/v1/agent/check/update/{id}", checks_api.update, ("node",), is_paced=False),
     Route("PUT", "/v1/agent/maintenance", agent_api.maintain, ("node", "enable", "reason")),
     Route("PUT", "/v1/catalog/register", catalog_api.register),
     Route("PUT", "/v1/catalog/deregister", catalog_api.deregister),

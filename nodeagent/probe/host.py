@@ -217,7 +217,7 @@ def config_state(path: Path) -> FileState:
     if closed is None:
         return file_state(str(path), "the configuration", root)
     what = "the configuration" if closed.place == path else "on the way to the configuration,"
-    return dataclasses.replace(file_state(str(closed.place), what, root), is_readable=False)
+    return dataclasses.replace(file_state(str(closed.place), what, root), is_readable=False, closed=closed.what, cure=closed.cure)
 
 
 def _silence(scope: Scope) -> Silence:

@@ -91,7 +91,7 @@ class Notifier:
     def says(self, status: str) -> None:
         """In `systemctl status` there is this instead, until it is ready or stopping."""
         if self._address and not self._is_stopping:
-            line = " ".join(status.split())  # a second line would be an order of its own
+            line = "".join(each if each.isprintable() else "?" for each in " ".join(status.split()))  # a second line would be an order of its own
             self._words = f"STATUS={line.encode(errors='replace')[:_WORDS].decode(errors='ignore')}"
             self.flush()
 

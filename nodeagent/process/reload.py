@@ -90,7 +90,7 @@ def _last_words(text: str) -> str:
     """In one line what a program said last; of a traceback, what was raised."""
     _, traceback, tail = text.rpartition("Traceback (most recent call last):\n")
     lines = (line for line in tail.splitlines() if not (traceback and line.startswith(" ")))
-    said = " ".join(" ".join(lines).split())
+    said = "".join(each if each.isprintable() else "?" for each in " ".join(" ".join(lines).split()))  # a key of the file may hold what a terminal obeys
     if len(said) <= _WORDS:
         return said
     return f"{said[:_WORDS]}…" if traceback else f"…{said[-_WORDS:]}"

@@ -123,8 +123,10 @@ class SpawnerProcess:
         if self._restart_timer:
             self._restart_timer.cancel()
         self._close()
-        if self._process:
-            await self._process.end("spawner")
+        if process := self._process:
+            await process.end("spawner")
+            if not process.ended.is_set():
+                self._process = None  # the kernel holds it; should this be revived, another is started beside it
 
     def _receive(self) -> None:
         assert self._orders is not None

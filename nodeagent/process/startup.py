@@ -297,6 +297,7 @@ def _make_fleet(parts: Parts, _stack: AsyncExitStack) -> None:
         store=parts.store,
         keep=parts.notifier.store if parts.notifier.is_there else None,
         forget=parts.notifier.forget,
+        has_sentry_held=lambda: parts.sentry.is_watching and parts.sentry.is_holding,
     )
     passed = parts.passed
     lineage = Lineage(parts.generation, __version__, parts.config.host.drain_max_s, parts.last_serial)

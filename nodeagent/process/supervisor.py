@@ -101,7 +101,8 @@ class Supervisor:
         self._refusal = ""
         """The last one's reason."""
         self._is_checking = False
-        self._heartbeat = Heartbeat(parts.loop, parts.fleet, self._beat, parts.notifier.alive, lambda: parts.control.is_mute, age_s(os.getpid()))
+        lives_s = 0.0 if parts.passed else age_s(os.getpid())  # a process keeps its age when it becomes another program
+        self._heartbeat = Heartbeat(parts.loop, parts.fleet, self._beat, parts.notifier.alive, lambda: parts.control.is_mute, lives_s)
         self._complaint = Seldom(parts.loop.time)
 
     def _beat(self, unheard_s: float) -> None:

@@ -51,6 +51,7 @@ class FleetCalls:
     keep: Keep | None = None
     """The same of any descriptors; None: there is no service manager."""
     forget: Callable[[str], None] = lambda _: None
+    has_sentry_held: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Fleet:
         self._calls = calls
         self._worker_calls = WorkerCalls(calls.find_owner, self._note_ready, calls.hand_over, self._note_end, calls.keep, calls.forget)
         self.spawner = SpawnerProcess(loop, setup, environ, self._note_spawned, self._note_exited, self._order_again)
-        self._vacancies = Vacancies(loop, self._fill, calls.forget)
+        self._vacancies = Vacancies(loop, self._fill, calls.forget, calls.has_sentry_held)
         self.last_serial = lineage.last_serial
         """Of the last order."""
         self._exits: tuple[float, ...] = ()
@@ -235,7 +236,7 @@ class Fleet:
         for slot in empty:  # where nobody can fill it for long, the others get its share
             is_nobody_born = max(self._birth_at, slot.due_at) - now > limits.VACANT_S and self.serving()
             if not slot.elders and (is_nobody_born or self._is_knowledge_rare()):
-                self._vacancies.vacate(slot)
+                self._vacancies.end(slot)
 
     def _number_wanted(self, empty: list[Slot], now: float) -> int:
         """Of workers without a slot. Who ends again and again is replaced by a spare at once, so it is spares that come later and later."""

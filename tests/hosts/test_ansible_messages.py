@@ -70,6 +70,19 @@ def test_a_stopped_host_leaves_the_catalog_where_it_comes_back_whole(
     assert says in said
 
 
+@pytest.mark.parametrize(("listed", "is_asked"), [('{"ID": "web"}, {"ID": "nodeagent"}', True), ("", False)])
+def test_a_host_that_is_stopped_already_leaves_the_catalog_while_it_is_there(tmp_path: Path, listed: str, *, is_asked: bool) -> None:
+    """A play before this one did not get that far, or the catalog was away; what is not there is asked for no more."""
+    (leave,) = tasks("roles/agent/tasks/run.yml", "Let nobody expect an agent here")
+    program = """[ "$2" != list ] || echo '{"services": [LISTED]}'""".replace("LISTED", listed)
+    given = {"nodeagent_state": "stopped", "_nodeagent_unit": {"stat": {"exists": True}}, "_nodeagent_run": {"changed": False}}
+    block = {"when": leave["when"], "block": tasks("roles/agent/tasks/stopped.yml")}
+    said, calls = play(tmp_path, block, programs={"nodeagent": program}, nodeagent_services=[{"name": "web", "port": 80}], **given)
+    assert calls == ["nodeagent service list -o json", *["nodeagent service deregister --host"] * is_asked]
+    assert f"changed={int(is_asked)} " in said
+    assert "stays in the catalog" not in said
+
+
 def test_a_host_that_stays_in_the_catalog_is_removed_by_what_is_printed(tmp_path: Path) -> None:
     """On the catalog's host, by a file that names the host that left: the command alone would take out the host where it runs."""
     template = {

@@ -39,6 +39,7 @@ def test_whoever_waits_where_nobody_serves_while_others_do_is_reset_within_five_
     """But not before a worker that hangs is replaced; and it is no place to call empty where a successor that was born in time serves."""
     assert limits.HUNG_S + limits.LATE_BEAT_S + limits.HEAR_S < limits.LEFT_S
     assert limits.LEFT_S + limits.LEFT_GRACE_S < 5
+    assert limits.SENTRY_ALONE_PATIENCE_S + limits.SENTRY_LOOK_S + limits.LEFT_HELD_S < 5
 
 
 def test_whoever_comes_without_a_supervisor_is_ended_within_five_seconds() -> None:

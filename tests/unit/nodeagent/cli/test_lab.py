@@ -78,7 +78,7 @@ def test_what_cannot_be_is_a_usage_error(arguments: list[str], word: str) -> Non
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(LabError("x"), 1), (NoLabName("x"), 2), (CatalogAway("x"), 3), (NotInLab("x"), 4), (CatalogSilent("x"), 5)],
+    [(LabError("x"), 1), (NoLabName("x"), 2), (CatalogAway("x"), 3), (NotInLab("x"), 4), (CatalogSilent("x"), 5), (LabError("\x9bx\n y"), 1)],
 )
 def test_each_kind_of_failure_has_its_exit_code(monkeypatch: pytest.MonkeyPatch, error: LabError, status: int) -> None:
     """As everywhere in nodeagent."""
@@ -88,7 +88,7 @@ def test_each_kind_of_failure_has_its_exit_code(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(Lab, "stop", fail)
     result = CliRunner().invoke(lab, ["stop", "host1", "web"])
-    assert (result.exit_code, result.output) == (status, "Error: x\n")
+    assert (result.exit_code, result.output) == (status, "Error: ?x\n y\n" if "y" in str(error) else "Error: x\n")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from nodeagent.errors import (
     ConfigMissing,
     Denied,
     NotInCatalog,
+    PolicyError,
 )
 
 
@@ -84,6 +85,19 @@ def test_each_kind_of_failure_has_its_exit_code(
     monkeypatch.setitem(COMMANDS, "broken", "tests.support.commands:broken")
     shown = CliRunner().invoke(main, ["broken"])
     assert (status, "Error: c\n") == (shown.exit_code, shown.output)
+
+
+@pytest.mark.parametrize("kind", [ConfigError, CatalogError, PolicyError, click.ClickException])
+def test_no_error_commands_the_terminal(monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
+    """Which may quote a file, a catalog or an agent; a log that it shows keeps its lines."""
+
+    def fail() -> None:
+        raise kind("x \x1b]0;y\x07\n  \x9bz")
+
+    monkeypatch.setattr("tests.support.commands.broken", click.Command("broken", callback=fail))
+    monkeypatch.setitem(COMMANDS, "broken", "tests.support.commands:broken")
+    shown = CliRunner().invoke(main, ["broken"])
+    assert (cli.EXIT_FAILED, "Error: x ?]0;y?\n  ?z\n") == (shown.exit_code, shown.output)
 
 
 def test_only_the_module_of_the_command_is_loaded() -> None:

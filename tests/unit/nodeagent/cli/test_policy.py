@@ -42,6 +42,17 @@ def test_apply_says_what_became_of_each_entry(ask):
     assert (again.exit_code, again.stdout) == (0, "service-router web: unchanged\n")
 
 
+def test_what_was_done_is_said_before_anything_else_can_fail(ask, monkeypatch):
+    """Removing old trails can take long, and be interrupted."""
+
+    def interrupt(_self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.PolicyStore, "prune_trails", interrupt)
+    done = ask(Shelf(), "apply", given=(HTTP,))
+    assert (done.exit_code, done.stdout) == (1, "service-defaults web: created\n")
+
+
 def test_apply_reads_yaml_from_standard_input(ask):
     shelf = Shelf()
     text = "kind: service-intentions\nname: web\nsources:\n- name: shop\n  action: allow\n---\nkind: mesh\n"

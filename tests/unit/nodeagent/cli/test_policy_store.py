@@ -241,6 +241,15 @@ def test_many_trails_are_read_a_part_after_another(monkeypatch):
     assert sorted(key for key, _, _ in store.read_trails("mesh")) == [Key("mesh", name) for name in names]
 
 
+@pytest.mark.parametrize("names", [[f"{'a' * 1000}{number}" for number in range(70)], ["a" * length for length in range(1, 1200)]])
+def test_names_that_begin_alike_are_read_as_any_others(names):
+    """However long what they have in common is, or each with all of the next."""
+    shelf = Shelf()
+    for name in names:
+        shelf.values[f"nodeagent/audit/fault/{name}"] = msgspec.json.encode(Trail((Change(1.0, ROOT, "created", "", "a"),))), 1
+    assert sorted(key.name for key, _, _ in PolicyStore(shelf).read_trails()) == sorted(names)
+
+
 def test_a_trail_that_somebody_wrote_to_meanwhile_stays(monkeypatch):
     monkeypatch.setattr(limits, "POLICY_TRAILS", 1)
     shelf = Shelf()

@@ -204,6 +204,37 @@ def test_one_that_is_killed_leaves_the_way_back(runs: str, root: Path, monkeypat
     assert (done.exit_code, host.reloads, host.current) == (0, ["1.0"], "1.0"), done.output
 
 
+@pytest.mark.parametrize("back", [True, False])
+@pytest.mark.parametrize("name", ["current", "previous"])
+def test_one_that_is_killed_at_either_link_leaves_the_way_back(
+    name: str, root: Path, monkeypatch: pytest.MonkeyPatch, *, back: bool
+) -> None:
+    """`--back` leads to what runs where that is not what starts next, else to what ran before."""
+    runs, other = ("2.0", "1.0") if back else ("1.0", "2.0")
+    switch(root, "current", runs)
+    switch(root, "previous", other)
+
+    class Killed(BaseException):
+        """As by SIGKILL: nothing is taken back."""
+
+    def kill(root: Path, link: str, version: str) -> None:
+        if link != name:
+            switch(root, link, version)
+            return
+        monkeypatch.setattr(upgrade_module, "switch", lambda *_: None)
+        monkeypatch.setattr(upgrade_module, "forget", lambda *_: None)
+        raise Killed
+
+    host = Host(monkeypatch, root, lambda _: status_of(generation=1, version=runs))
+    monkeypatch.setattr(upgrade_module, "switch", kill)
+    with pytest.raises(Killed):
+        CliRunner().invoke(main, ["upgrade", *(["--back"] if back else [other]), "--yes", "--root", str(root)])
+    is_half_way, to = host.current == other, runs if host.current == other else other
+    assert (is_half_way, host.reloads) == (name == "previous", [])
+    done = CliRunner().invoke(main, ["upgrade", "--back", "--root", str(root)])
+    assert (done.exit_code, f"from {host.current} to {to}, and reload" in done.output) == (0, True), done.output
+
+
 def test_what_ran_before_is_as_it_was_when_nothing_is_taken(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Known or not; and where both links lead to what runs, the way back is not known, which is no success."""
     for before in ("", "2.0"):
@@ -269,6 +300,36 @@ def test_an_agent_that_was_started_from_elsewhere_is_not_for_this_root(more: tup
     (root / "link").symlink_to(root / "versions/1.0/bin/nodeagent")
     monkeypatch.setattr(upgrade_module, "try_program", lambda _: root / "link")
     assert "would switch" in CliRunner().invoke(main, ["upgrade", "2.0", "--root", str(root)]).output
+
+
+@pytest.mark.parametrize("more", [(), ("--yes",)])
+def test_nothing_is_told_of_a_process_that_is_no_supervisor(more: tuple[str, ...], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number is told by an unprivileged process, and its command line is whatever somebody wants to be shown."""
+
+    def refuse(pid: int) -> None:
+        raise ConfigError(f"process {pid} is not root's")
+
+    host = Host(monkeypatch, root, lambda _: status_of(generation=1, version="1.0"))
+    monkeypatch.setattr(upgrade_module, "SupervisorHandle", refuse)
+    monkeypatch.setattr(upgrade_module, "try_program", lambda _: Path("/secret/nodeagent"))
+    done = CliRunner().invoke(main, ["upgrade", "2.0", *more, "--root", str(root)])
+    assert (done.exit_code, done.output, host.current) == (1, "Error: process 7 is not root's\n", "1.0")
+
+
+def test_what_an_agent_says_commands_no_terminal(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is waited for, and afterwards."""
+    monkeypatch.setattr(limits, "UPGRADE_S", 0.2)
+    monkeypatch.setattr(limits, "LAB_SAY_S", 0.0)
+
+    def answer(host: Host) -> Status:
+        if host.reloads:
+            raise ClickException("a\x1b]0;x\x07")
+        return status_of(generation=1, version="1.0")
+
+    done = Host(monkeypatch, root, answer).upgrade()
+    assert "still waiting: a?]0;x?\n" in done.output
+    assert "2.0 does not serve: not within 0.2 s: a?]0;x?; 1.0 is" in done.output
+    assert "\x1b" not in done.output
 
 
 def test_two_at_once_are_one_and_a_refusal(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

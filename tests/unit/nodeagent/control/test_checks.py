@@ -1,6 +1,7 @@
 """What an agent looks at for the catalog, against a catalog that says what a test wants."""
 
 import asyncio
+import collections
 import contextlib
 import itertools
 import socket
@@ -103,7 +104,7 @@ def test_a_word_that_did_not_arrive_is_said_with_the_next_look():
         scene.ask("c")
         with capture_logs() as logs:
             await until(lambda: scene.told() == [("c", "passing")], "told at last")
-        assert [entry["event"] for entry in logs].count("check_not_told") == 2
+        assert [entry["event"] for entry in logs].count("check_not_told") == 1
 
     played(script)
 
@@ -155,25 +156,63 @@ def test_garbage_is_a_complaint_and_what_was_known_goes_on():
     played(script)
 
 
-def test_applications_that_hang_hold_the_share_of_looks_and_no_more(monkeypatch):
-    monkeypatch.setattr(limits, "CHECK_LOOKS", 2)
+def test_no_more_looks_than_that_at_once_and_those_that_hang_keep_no_others_from_their_turn(monkeypatch):
+    monkeypatch.setattr(limits, "CHECK_LOOKS", 3)
+    monkeypatch.setattr(limits, "CHECK_LATE_LOOKS", 2)
     monkeypatch.setattr(limits, "CHECK_SPREAD_S", 0.0)
-    most, now = 0, 0
+    most, now, ended = 0, 0, asyncio.Event()
+    looks = collections.Counter()
 
-    async def look(_looker, _duty):
+    async def look(_looker, duty):
         nonlocal most, now
+        looks[duty.check_id] += 1
         now += 1
         most = max(most, now)
+        hangs = duty.check_id != "well"
+        if hangs and looks[duty.check_id] > 1:
+            await ended.wait()
         await asyncio.sleep(0.01)
         now -= 1
-        return Look("passing", "")
+        return Look("critical", "", is_late=True) if hangs else Look("passing", "")
 
     async def script(scene):
-        scene.ask(*"abcdef")
-        await until(lambda: {name for name, _ in scene.told()} == {*"abcdef"}, "all have had their turn")
-        assert most == 2
+        scene.ask(*"abcdef", "well")
+        await until(lambda: looks["well"] > 20, "it is looked at while others hang")
+        assert most <= 5
+        assert sum(count > 1 for name, count in looks.items() if name != "well") == 2
+        ended.set()
+        await until(lambda: min(looks.values()) > 2, "all have their turn")
 
     monkeypatch.setattr(Looker, "look", look)
+    played(script)
+
+
+def test_words_without_a_new_status_are_told_now_and_then(monkeypatch):
+    monkeypatch.setattr(limits, "CHECK_SPREAD_S", 0.0)
+    words = itertools.count()
+
+    async def look(_looker, _duty):
+        return Look("passing", str(next(words)))
+
+    async def script(scene):
+        scene.ask("c", Status="passing")
+        await until(lambda: next(words) > 50, "many looks")
+        assert len(scene.told()) == 1
+        monkeypatch.setattr(limits, "CHECK_OUTPUT_S", 0.0)
+        await until(lambda: len(scene.told()) > 3, "told again and again")
+
+    monkeypatch.setattr(Looker, "look", look)
+    played(script)
+
+
+def test_a_word_that_never_arrives_is_one_line_of_the_log():
+    async def script(scene):
+        scene.peer.scripts["/v1/agent/check/update/c"] = lambda _: web.Response(status=500)
+        scene.ask("c")
+        with capture_logs() as logs:
+            await until(lambda: [path for _, path, _ in scene.peer.asked].count("/v1/agent/check/update/c") > 5, "tried again")
+        assert [entry["event"] for entry in logs].count("check_not_told") == 1
+
     played(script)
 
 

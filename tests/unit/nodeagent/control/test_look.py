@@ -57,12 +57,18 @@ def test_method_and_headers_are_as_asked_and_localhost_is_this_host():
     assert found[0].output.endswith("GET k")
 
 
+def test_a_query_may_hold_a_secret_and_is_not_told():
+    found = looked(("http://127.0.0.1:{port}/404?token=s3cret", {}), ("http://127.0.0.1:1/?token=s3cret", {}))
+    assert [look.status for look in found] == ["critical", "critical"]
+    assert not [look for look in found if "s3cret" in look.output]
+
+
 def test_a_long_answer_is_cut():
     async def handler(_request):
         return web.Response(text="x" * 1_000_000)
 
     (look,) = looked(("http://127.0.0.1:{port}/", {}), handler=handler)
-    assert (look.status, len(look.output)) == ("passing", limits.CHECK_OUTPUT_CHARS)
+    assert (look.status, len(look.output)) == ("passing", limits.CHECK_OUTPUT_BYTES)
 
 
 def test_who_does_not_answer_in_time_is_critical():
@@ -70,7 +76,7 @@ def test_who_does_not_answer_in_time_is_critical():
         await asyncio.sleep(60)
 
     (look,) = looked(("http://127.0.0.1:{port}/", {"timeout_s": 0.05}), handler=handler)
-    assert look.status == "critical"
+    assert (look.status, look.is_late) == ("critical", True)
     assert "no answer within 0.05 s" in look.output
 
 

@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 
+import pytest
+from structlog.testing import capture_logs
+
 from nodeagent import limits
 from nodeagent.embedded import agent_api, catalog_api, checks_api
 from nodeagent.embedded.beats import Beats, Timed, expire
@@ -17,7 +20,7 @@ def due(beats, now_s, *rows):
 
 
 def steps(beats, begin_s, end_s, *rows):
-    """What is due at the end, looked at all the time."""
+    """What is due at the end, while this process runs all the time."""
     found = []
     at = begin_s
     while at <= end_s:
@@ -48,6 +51,15 @@ def test_time_in_which_the_catalog_itself_did_not_run_counts_for_nobody():
     assert steps(beats, 504.5, 510.5) == [WEB]
 
 
+def test_a_slow_disk_is_no_standstill():
+    """Beats are heard meanwhile, and time goes on."""
+    beats = Beats()
+    due(beats, 100.0)
+    for tenth in range(1000, 1111):
+        beats.tick(tenth / 10)
+    assert due(beats, 111.0) == [WEB]
+
+
 def test_what_is_gone_is_forgotten():
     beats = Beats()
     steps(beats, 100.0, 109.0)
@@ -62,12 +74,38 @@ def test_words_are_stored_now_and_then():
     assert beats.may_tell("h", "c", limits.CHECK_OUTPUT_S * 3)
 
 
-def test_the_silent_become_critical_and_a_full_disk_is_outlived(desk, monkeypatch):
+@pytest.fixture
+def expiring(desk, monkeypatch):
+    """Runs a script beside the expiry of a desk with `web`, whose TTL is 50 ms."""
     monkeypatch.setattr(limits, "CHECK_EXPIRY_S", 0.01)
     monkeypatch.setattr(limits, "CHECK_INTERVAL_MIN_S", 0.0)
     desk.call(catalog_api.register, HOST1, {"Node": "host1", "Address": "10.0.0.1"})
     desk.call(agent_api.register, HOST1, {"Name": "web", "Check": {"TTL": "50ms", "Status": "passing"}})
-    failures = [StorageFailed("full"), StorageFailed("full")]
+
+    def run(script):
+        async def scene():
+            task = asyncio.create_task(expire(desk.store, desk.server.beats))
+            try:
+                async with asyncio.timeout(20):
+                    return await script()
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+        return asyncio.run(scene())
+
+    return run
+
+
+async def critical(desk):
+    while not (rows := await desk.acall(checks_api.in_state, state="critical")):
+        await asyncio.sleep(0.01)
+    return rows
+
+
+def test_the_silent_become_critical_and_a_full_disk_and_a_defect_are_outlived(desk, expiring, monkeypatch):
+    failures = [StorageFailed("full"), RuntimeError("a defect"), StorageFailed("full")]
     write = desk.store.write
 
     async def failing(make):
@@ -75,17 +113,46 @@ def test_the_silent_become_critical_and_a_full_disk_is_outlived(desk, monkeypatc
             raise failures.pop()
         return await write(make)
 
-    async def script():
-        task = asyncio.create_task(expire(desk.store, desk.server.beats))
-        async with asyncio.timeout(10):
-            while not (rows := await desk.acall(checks_api.in_state, state="critical")):
-                await asyncio.sleep(0.01)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        return rows
-
     monkeypatch.setattr(desk.store, "write", failing)
-    ((row),) = asyncio.run(script())
+    (row,) = expiring(lambda: critical(desk))
     assert (row["CheckID"], row["Output"]) == ("service:web", "nothing was heard of it for 0.05 s, its TTL")
     assert failures == []
+
+
+def test_who_speaks_while_its_end_is_written_has_the_last_word(desk, expiring, monkeypatch):
+    write, begun, go = desk.store.write, asyncio.Event(), asyncio.Event()
+
+    async def slow(make):
+        if desk.server.beats.ending and not begun.is_set():
+            begun.set()
+            await go.wait()
+        return await write(make)
+
+    async def script():
+        await begun.wait()
+        telling = asyncio.create_task(desk.acall(checks_api.passing, HOST1, id="service:web"))
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr(limits, "CHECK_EXPIRY_S", 3600.0)
+        go.set()
+        await telling
+        await asyncio.sleep(0.1)
+        return await desk.acall(checks_api.in_state, state="any")
+
+    monkeypatch.setattr(desk.store, "write", slow)
+    (row,) = expiring(script)
+    assert row["Status"] == "passing"
+
+
+def test_a_row_that_cannot_be_read_keeps_no_other_from_its_end(desk, expiring):
+    def spoil(change):
+        change.connection.execute("INSERT INTO checks VALUES ('host1', 'a', NULL, x'00', 0.05, 'passing', '', 1, 1)")
+
+    asyncio.run(desk.store.write(spoil))
+    with capture_logs() as logs:
+        expiring(lambda: critical_of(desk, "service:web"))
+    assert "check_unreadable" in [entry["event"] for entry in logs]
+
+
+async def critical_of(desk, check_id):
+    while desk.store.read(lambda c: c.execute("SELECT status FROM checks WHERE id = ?", (check_id,)).fetchone()[0]) != "critical":
+        await asyncio.sleep(0.01)

@@ -1,5 +1,6 @@
 """Checks as clients register them."""
 
+import msgspec
 import pytest
 
 from nodeagent import limits
@@ -56,7 +57,7 @@ def test_what_is_no_url_of_this_host_is_refused(url):
         ({"Interval": f"{limits.CHECK_INTERVAL_MAX_S + 1:g}s"}, "to 24 h"), ({"Interval": "soon"}, "no duration"),
         ({"Timeout": f"{limits.CHECK_TIMEOUT_MAX_S + 1:g}s"}, "Timeout: at most 60 s"), ({"TTL": "1s"}, "give one of TTL, HTTP and TCP"),
         ({"HTTP": ""}, "give one of"), ({"Name": ""}, "give the check a name"), ({"Status": "fine"}, "Status"), ({"Nmae": "x"}, "Nmae"),
-        ({"Header": {"a b": ["x"]}}, "is no header"), ({"Header": {"a": ["x\r\ny: z"]}}, "is no header"), ({"Interval": True}, "Interval"),
+        ({"Name": "ü\0"}, "CheckID: a name that is no ID"), ({"Name": "x" * 200}, "CheckID"), ({"Header": {"a b": ["x"]}}, "is no header"), ({"Header": {"a": ["x\r\ny: z"]}}, "is no header"), ({"Interval": True}, "Interval"),
         ({"HTTP": "http://127.0.0.1/" + "x" * limits.CHECK_TEXT_CHARS}, "HTTP"),
     ],
 )  # fmt: skip
@@ -95,7 +96,11 @@ def test_one_check_or_several_or_both_stand_in_a_registration():
 def test_what_is_told_stands_as_it_is_told():
     (told,) = parse_told([{"Node": "h", "CheckID": "c", "Status": "warning", "Output": "x" * 9999}], "h", "web")
     assert (told.row.service_id, told.row.kind, told.status, told.output) == ("web", "", "warning", cut("x" * 9999))
-    assert len(told.output) == limits.CHECK_OUTPUT_CHARS
+    assert len(told.output) == limits.CHECK_OUTPUT_BYTES
+    for text in ("\x01" * 9999, "ü" * 9999, '"' * 600, "a" * 511):
+        assert len(msgspec.json.encode(cut(text))) - 2 <= limits.CHECK_OUTPUT_BYTES
+        assert text.startswith(cut(text))
+    assert cut("a" * 511) == "a" * 511
     assert [each.row.id for each in parse_told([{"Status": "passing"}], "h", "web")] == ["service:web"]
     with pytest.raises(BadRequest, match="the registration is of h"):
         parse_told([{"Node": "other", "CheckID": "c"}], "h", "")

@@ -163,3 +163,45 @@ def test_those_that_are_replaced_go(filled):
     assert states(filled) == [{"new": "critical", "service:web": "critical"}]
     filled.call(agent_api.register, HOST1, body, query={"replace-existing-checks": "true"})
     assert states(filled) == [{"new": "critical"}]
+
+
+def test_a_services_token_takes_no_check_of_another_and_sends_no_agent_anywhere(filled):
+    mine = Caller("mal", "service", services=("mal",), addresses=("10.0.0.0/8",))
+    filled.add(mine)
+    filled.call(checks_api.register, HOST1, {"Name": "disk", **TTL})
+    filled.call(agent_api.register, mine, {"Name": "mal", "Port": 81}, query={"node": "host1"})
+    for name in ("service:web", "disk"):
+        with pytest.raises(Forbidden, match="token for mal"):
+            filled.call(checks_api.register, mine, {"Name": name, "ServiceID": "mal", **TTL}, query={"node": "host1"})
+        body = {"Node": "host1", "SkipNodeUpdate": True, "Check": {"CheckID": name, "ServiceID": "mal", "Status": "passing"}}
+        with pytest.raises(Forbidden, match="token for mal"):
+            filled.call(catalog_api.register, mine, body)
+    for look in (PORT, {"HTTP": "http://127.0.0.1:9200/_all", "Interval": "1s"}):
+        with pytest.raises(Forbidden, match="may not have the agent of host1 look at something"):
+            filled.call(checks_api.register, mine, {"Name": "x", "ServiceID": "mal", **look}, query={"node": "host1"})
+    assert states(filled) == [{"disk": "critical", "service:web": "critical"}]
+
+
+def test_a_hosts_token_tells_and_removes_whatever_its_agent_looks_at(filled):
+    filled.call(agent_api.register, body={"Name": "other", "Port": 82, "Check": PORT}, query={"node": "host1"})
+    filled.call(checks_api.update, HOST1, {"Status": "passing"}, id="service:other")
+    assert states(filled, "other") == [{"service:other": "passing"}]
+
+
+def test_a_beat_that_changes_nothing_is_no_write_of_its_token(filled, monkeypatch):
+    filled.call(checks_api.passing, HOST1, id="service:web")
+    taken = []
+    monkeypatch.setattr(filled.server.pace, "take", lambda accessor, _now: taken.append(accessor))
+    filled.call(checks_api.passing, HOST1, id="service:web")
+    assert taken == []
+    filled.call(checks_api.failing, HOST1, id="service:web")
+    assert taken == [HOST1.accessor]
+
+
+def test_a_check_that_moves_needs_room_where_it_goes(filled):
+    filled.call(agent_api.register, HOST1, {"Name": "shop", "Port": 81})
+    for number in range(limits.CHECKS_PER_SERVICE):
+        filled.call(checks_api.register, HOST1, {"Name": f"n{number}", "ServiceID": "shop", **TTL})
+    with pytest.raises(TooLarge, match="shop has 16 checks"):
+        filled.call(checks_api.register, HOST1, {"Name": "service:web", "ServiceID": "shop", **TTL})
+    assert states(filled) == [{"service:web": "critical"}]

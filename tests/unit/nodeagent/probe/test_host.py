@@ -10,6 +10,7 @@ import pytest
 
 from nodeagent.control.report import CatalogPart, IdentityPart, InterceptionPart, Status, SupervisorPart
 from nodeagent.diagnose.facts import AgentState, ConfigFile, StartLink
+from nodeagent.diagnose.host import judge_files
 from nodeagent.probe import host
 from nodeagent.process.privileges import User
 from tests.unit.nodeagent.probe.scene import scope
@@ -113,6 +114,11 @@ def test_a_configuration_that_the_agent_cannot_read_is_told(tmp_path: Path) -> N
     etc.chmod(0o660)
     seen = host.config_state(path)
     assert (seen.path, seen.what, seen.is_readable) == (str(etc), "on the way to the configuration,", False)
+    os.chown(etc, 64907, 64907)
+    etc.chmod(0o700)
+    (found,) = judge_files((host.config_state(path),))
+    assert (found.level, found.cure) == ("failed", f"chmod o+x {etc}")
+    assert found.found == f"on the way to the configuration, {etc} (of uid 64907, mode 0700) cannot be read by root as the agent runs"
 
 
 def test_the_state_directory(tmp_path: Path) -> None:

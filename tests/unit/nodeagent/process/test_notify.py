@@ -218,6 +218,8 @@ def test_a_state_in_words_is_one_line_that_the_manager_takes(tmp_path: Path) -> 
         notifier = Notifier({"NOTIFY_SOCKET": path}, os.getpid())
         notifier.says("refused: bad\nMAINPID=1\nit is \udcff")
         assert ear.recv(8192) == b"STATUS=refused: bad MAINPID=1 it is ?"
+        notifier.says("no such \x1b]0;key\x07 \x9bm")
+        assert ear.recv(8192) == b"STATUS=no such ?]0;key? ?m"
         notifier.says("\u00e4" * 5000)
         assert ear.recv(8192).decode() == f"STATUS={'ä' * 512}"
         notifier.stopping("draining")

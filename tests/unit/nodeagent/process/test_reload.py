@@ -38,7 +38,7 @@ def test_what_a_fit_program_has_read_is_its_answer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("body", "why"),
-    [("sys.exit('a typo in line 3')", "fit: a typo in line 3"), ("os.kill(os.getpid(), 9)", "it ended with status -9")],
+    [("sys.exit('a typo in line 3')", "fit: a typo in line 3"), ("sys.exit('\x1b]0;x\x07')", r"fit: \?\]0;x\?$"), ("os.kill(os.getpid(), 9)", "it ended with status -9")],
 )
 def test_an_unfit_program_is_refused_with_its_own_words(tmp_path: Path, body: str, why: str) -> None:
     """Or with how it ended."""

@@ -165,6 +165,29 @@ def test_one_that_the_kernel_holds_is_left_and_its_end_is_no_end_of_the_next() -
     play(script)
 
 
+def test_one_that_the_kernel_held_at_a_stop_holds_up_no_revival(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload that is refused after the stop."""
+    monkeypatch.setattr(limits, "CUT_S", 0.1)
+    monkeypatch.setattr(limits, "KILLED_S", 0.1)
+
+    async def script(scene: Scene) -> None:
+        old = scene.spawner._process
+        assert old
+        with held(old.pid):
+            await scene.spawner.stop()
+            assert scene.spawner.pid == 0
+            scene.spawner.revive()
+            assert scene.spawner.pid not in (0, old.pid)
+            ends = scene.order(1)
+            await until(lambda: scene.spawned, "a worker")
+        await until(old.ended.is_set, "its end")
+        assert scene.spawner.is_running
+        for end in ends:
+            end.close()
+
+    play(script)
+
+
 def test_what_an_order_may_wait_for_ends_somewhere() -> None:
     """Half an hour would be as good as never."""
 

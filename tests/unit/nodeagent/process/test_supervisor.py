@@ -106,7 +106,7 @@ def supervisor_of(**facts: Any) -> Supervisor:
     loop = asyncio.get_running_loop()
     fleet = SimpleNamespace(changed=asyncio.Event(), are_all_serving=lambda: False, has_unsent=False)
     key_file = sentry = SimpleNamespace(pid=0, settle=lambda: asyncio.sleep(0), stop=lambda: asyncio.sleep(0), trouble="")
-    known: Any = {"fleet": fleet, "guard": Guard(None), "sentry": sentry, "notifier": Notifier({}, 1), "key_file": key_file, **facts}
+    known: Any = {"passed": None, "fleet": fleet, "guard": Guard(None), "sentry": sentry, "notifier": Notifier({}, 1), "key_file": key_file, **facts}
     known["notifier"].close()
     return Supervisor(cast("Parts", SimpleNamespace(loop=loop, **known)), Signals(loop), own_command())
 
@@ -265,12 +265,9 @@ def test_a_reload_is_refused_while_rules_are_being_repaired_and_nothing_is_stopp
     """The repair would end half done."""
     told: list[str] = []
 
-    async def settle() -> bool:
-        return False
-
     async def scene() -> None:
         fleet = SimpleNamespace(stay=lambda: told.append("stays"), living=list)
-        guard = SimpleNamespace(beat=None, settle=settle, resume=lambda: told.append("checks"))
+        guard = SimpleNamespace(beat=None, settle=lambda: asyncio.sleep(0, result=False), resume=lambda: told.append("checks"))
         control = SimpleNamespace(revive=lambda: told.append("revived"))
         with pytest.raises(ReloadRefused, match="still being compared or repaired after 15 s"):
             await supervisor_of(fleet=fleet, control=control, guard=guard, generation=1)._hand_on(b"")
@@ -287,22 +284,15 @@ def test_what_a_program_starts_that_checks_itself_is_not_taken_for_remains(monke
     async def scene() -> None:
         control = fleet = SimpleNamespace(pid=0, living=list, spawner=SimpleNamespace(pid=0))
         supervisor = supervisor_of(control=control, fleet=fleet, kin=None)
-        supervisor._is_checking = True
-        supervisor._end_remains()
-        assert looks == []
-        supervisor._is_checking = False
-        supervisor._end_remains()
-        assert looks == [True]
+        for supervisor._is_checking, expected in ((True, []), (False, [True])):
+            supervisor._end_remains()
+            assert looks == expected
 
     run(scene)
 
 
 def test_a_refusal_without_words_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-
-    async def hang(*_: object) -> bytes:
-        raise TimeoutError
-
-    monkeypatch.setattr(supervisor_module, "check_successor", hang)
+    monkeypatch.setattr(supervisor_module, "check_successor", lambda *_: asyncio.wait_for(asyncio.Event().wait(), 0))
 
     async def scene() -> None:
         said, fleet = list[str](), SimpleNamespace(are_all_serving=lambda: True, changed=asyncio.Event())
@@ -396,5 +386,15 @@ def test_what_connections_need_is_touched_once_nobody_of_before_is_left(generati
         living = [SimpleNamespace(origin=Origin(generation)) for generation in generations]
         fleet = SimpleNamespace(are_all_serving=lambda: is_serving, living=lambda: living)
         assert supervisor_of(fleet=fleet, generation=3)._are_all_ours() is expected
+
+    run(scene)
+
+
+def test_who_waits_after_a_reload_has_not_done_so_for_as_long_as_the_process_lives() -> None:
+    """It keeps its age when it becomes another program."""
+
+    async def scene() -> None:
+        hearts = [supervisor_of(passed=passed)._heartbeat for passed in (None, object())]
+        assert [heart._held_at == heart._last_at for heart in hearts] == [False, True]
 
     run(scene)

@@ -22,9 +22,9 @@ class Scene:
     """Two slots, the first of which is served. Owned by one test."""
 
     def __init__(self) -> None:
-        self.now, self.wake_at, self.forgotten = NOW, math.inf, list[str]()
+        self.now, self.wake_at, self.forgotten, self.has_sentry_held = NOW, math.inf, list[str](), False
         loop = SimpleNamespace(time=lambda: self.now, call_at=self._call_at)
-        self.vacancies = Vacancies(cast("Any", loop), lambda: None, self.forgotten.append)
+        self.vacancies = Vacancies(cast("Any", loop), lambda: None, self.forgotten.append, lambda: self.has_sentry_held)
         self.slots = [Slot([ListenerSet("listeners-0", ())], worker=worker(State.SERVING)), Slot([ListenerSet("listeners-1", ())])]
 
     def _call_at(self, at: float, _call: object) -> Any:
@@ -90,6 +90,28 @@ def test_where_nobody_serves_none_leaves_and_whoever_follows_the_first_has_a_mom
     assert scene.look()
     assert scene.wake_at == scene.now + limits.LEFT_GRACE_S
     assert not scene.look(limits.LEFT_GRACE_S)
+
+
+def test_after_a_hold_the_others_have_what_is_left_to_those_whom_the_sentry_let_wait() -> None:
+    """It is counted from the first who served, however late another was given the sockets; and once: later ends are told as ever."""
+    scene = Scene()
+    scene.slots[0].worker, scene.has_sentry_held = worker(State.OPENING), True
+    assert scene.look()
+    assert scene.look(60)
+    scene.slots[0].worker.state = State.SERVING
+    assert scene.look()
+    assert scene.wake_at == scene.now + limits.LEFT_HELD_S
+    scene.has_sentry_held = False
+    assert scene.look(limits.LEFT_HELD_S - 0.1)
+    scene.slots[1].worker = worker(State.OPENING, scene.now)
+    assert scene.look()
+    assert scene.wake_at == pytest.approx(scene.now + 0.1)
+    scene.slots[1].worker.state = State.SERVING
+    assert scene.look(60)
+    scene.slots[1].worker = worker(State.OPENING, scene.now)
+    scene.vacancies.note_end(scene.slots[1], scene.now - limits.LEFT_S)
+    scene.look()
+    assert scene.wake_at == scene.now + limits.LEFT_GRACE_S
 
 
 def test_who_was_given_the_sockets_just_now_has_a_moment_and_who_does_not_accept_is_ended() -> None:

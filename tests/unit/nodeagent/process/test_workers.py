@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import signal
+import socket
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from nodeagent import limits
 from nodeagent.config import parse_config
 from nodeagent.process import worker_process
 from nodeagent.process.heartbeat import Heartbeat
-from nodeagent.process.listeners import ListenerSet
+from nodeagent.process.listeners import ListenerSet, ListenerSocket
 from nodeagent.process.orders import Spawned, SpawnerSetup
 from nodeagent.process.slot import Slot
 from nodeagent.process.worker_process import State, WorkerProcess
@@ -163,8 +164,11 @@ def test_where_control_tells_no_policy_who_knows_none_takes_no_share_of_those_wh
         scene.fleet._vacancies._forget = forgotten.append
         first, second = scene.fleet.serving()
         first.is_informed = True
-        os.kill(second.pid, signal.SIGKILL)
-        await until(lambda: forgotten, "its sockets are closed")
+        with socket.create_server(("127.0.0.1", 0)) as listener, listener.dup() as copy:
+            scene.fleet.slots[1].sets = [ListenerSet("listeners-1", (ListenerSocket("outbound", 4, listener),))]
+            os.kill(second.pid, signal.SIGKILL)
+            await until(lambda: forgotten, "its sockets are closed")
+            assert not copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN), "the kernel sends nobody to one that is held, either"
         await until(lambda: [each.state for each in scene.fleet._idle] == [State.STANDBY] * 2, "one could serve, and one waits")
         scene.fleet._fill()
         assert scene.fleet.serving() == [first]
