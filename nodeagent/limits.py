@@ -185,6 +185,7 @@ FLOWS_SAVE_S = 60.0  # what a crash may cost of them
 CATALOG_CONNECT_S = 5.0
 CATALOG_READ_MARGIN_S = 15.0  # beyond wait + wait/16
 CATALOG_BODY_BYTES = 64 * 1024 * 1024
+CATALOG_LONG_BYTES = 1024 * 1024  # of an answer; one at a time is read beyond that, so that all together stay near CATALOG_BODY_BYTES
 CATALOG_BACKOFF_MIN_S = 0.2
 CATALOG_BACKOFF_MAX_S = 15.0
 CATALOG_RATE_PER_S = 1.0  # steady answers of one watch; bursts of CATALOG_BURST go through at once

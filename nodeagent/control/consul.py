@@ -99,6 +99,8 @@ class Catalog:
         self._rewinds = 0
         self._waiting: set[asyncio.Timeout] = set()
         """Of the questions that wait for news."""
+        self._long = asyncio.Lock()
+        """Held by the one answer that is read beyond CATALOG_LONG_BYTES: what a catalog can fill is one CATALOG_BODY_BYTES, not one for each question."""
         self.clock = CatalogClock(now)
         self.on_resolved: Callable[[tuple[str, ...]], None] = lambda _: None
         """Is told where the catalog's name leads, each time that it is looked up for a connection; an address is no name."""
@@ -171,7 +173,7 @@ class Catalog:
                 response = await self._send(method, path, params, body, waiting)
             self.clock.note(response.headers.get("Date", ""))
             async with response, asyncio.timeout(limits.CATALOG_READ_MARGIN_S):
-                answer = await _take(response, path, self._token.why_none)
+                answer = await _take(response, path, self._token.why_none, self._long)
         except (CatalogRefused, CatalogUnusable):
             self._succeed()  # it is there: what it says to one question says nothing about the others
             raise
@@ -266,21 +268,35 @@ def _open_socket(
     return sock
 
 
-async def _take(response: aiohttp.ClientResponse, path: str, lack: str) -> Answer:
+async def _take(response: aiohttp.ClientResponse, path: str, lack: str, long: asyncio.Lock) -> Answer:
     """The answer in a response, if it is one that may be believed; `lack` explains a refusal."""
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-        body += chunk
-        if len(body) > limits.CATALOG_BODY_BYTES:
-            raise CatalogUnusable(f"{path}: an answer of more than {limits.CATALOG_BODY_BYTES} bytes; refused")
+    chunks: list[bytes] = []  # a buffer that grows would be there twice, each time that it moves
+    if not await _fill(chunks, response, limits.CATALOG_LONG_BYTES):
+        async with long:
+            await _fill(chunks, response, limits.CATALOG_BODY_BYTES)
+    if sum(map(len, chunks)) > limits.CATALOG_BODY_BYTES:
+        chunks.clear()  # whoever holds the error while it rests holds this frame, too
+        raise CatalogUnusable(f"{path}: an answer of more than {limits.CATALOG_BODY_BYTES} bytes; refused")
+    body = b"".join(chunks)
     if response.status != 200:
-        said = "(an answer with a key)" if _KEY in body else bytes(body[:_SHOWN_CHARS]).decode("utf-8", "replace").strip()
+        said = "(an answer with a key)" if _KEY in body else body[:_SHOWN_CHARS].decode("utf-8", "replace").strip()
         cures = [cure for words, cure in _CURES.items() if words in said] + [lack]
         raise CatalogRefused("; ".join((f"the catalog answered {response.status} to {path}: {said}", *filter(None, cures))), response.status)
     if not path.startswith(_FROM_CACHE) and response.headers.get("X-Consul-KnownLeader", "").lower() == "false":
         raise CatalogRefused(f"{path}: the catalog has no leader; its answer may be old", 500)
     filtered = response.headers.get("X-Consul-Results-Filtered-By-ACLs", "").lower() == "true"
-    return Answer(bytes(body), response.headers.get("X-Consul-Index"), filtered)
+    return Answer(body, response.headers.get("X-Consul-Index"), filtered)
+
+
+async def _fill(chunks: list[bytes], response: aiohttp.ClientResponse, most: int) -> bool:
+    """Whether the answer came to its end; else there are more than `most` bytes of it."""
+    size = sum(map(len, chunks))
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > most:
+            return False
+    return True
 
 
 def _explain(error: Exception, table: CatalogTable) -> str:

@@ -24,7 +24,7 @@ BUSY = 0.2  # of a core
 MEMORY_KIB = (64 + 16) * 1024  # one answer of CATALOG_BODY_BYTES, and what an interpreter grows by anyway
 
 SPOILT = {
-    "garbage": warped.garbage, "half": warped.half, "truncated": warped.truncated, "null": warped.with_body(b"null"),
+    "garbage": warped.garbage, "half": warped.half, "truncated": warped.truncated,
     "html": warped.with_body(b"<html><h1>It works!</h1></html>", "text/html"), "deep": warped.with_body(b"[" * 100_000),
     "no json": warped.with_body(b"{'a': 1}"), "wrong shapes": warped.with_body(b'[{"Node":7,"Address":[],"Service":"x"}]'),
     "errors": warped.with_body(b"rpc error: no cluster leader", "text/plain", 500), "resets": warped.resetting, "slow": warped.slow,
@@ -141,9 +141,10 @@ def test_one_that_comes_and_goes_costs_little(scene: Scene) -> None:
         _check_pace(scene.look())
 
 
-def test_one_that_is_empty_all_at_once_is_not_believed(scene: Scene) -> None:
+@pytest.mark.parametrize("nothing", [b"[]", b"null"])
+def test_one_that_is_empty_all_at_once_is_not_believed(scene: Scene, nothing: bytes) -> None:
     """A catalog that does not show this host either was wiped, or knows our token no more."""
-    scene.between.warp = warped.emptied
+    scene.between.warp = warped.emptied(nothing)
     scene.allow("nobody")
     eventually(lambda: scene.known()[0] == ["nobody -> web (allow)"], BACK_S, "what it says of intentions counts")
     _check_pace(scene.look())

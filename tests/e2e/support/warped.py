@@ -158,7 +158,11 @@ def flapping(warped: Warped, handler: http.server.BaseHTTPRequestHandler, path: 
     (honest if int(time.monotonic()) // 2 % 2 else resetting)(warped, handler, path, told)
 
 
-def emptied(_warped: Warped, handler: http.server.BaseHTTPRequestHandler, path: str, told: Told) -> None:
+def emptied(nothing: bytes) -> Warp:
     """No host, no service, no instance; intentions as they are."""
-    is_list = path.startswith(("/v1/health/service/", "/v1/catalog/nodes"))
-    send(handler, told._replace(body=b"[]") if is_list else told._replace(body=b"{}") if path == "/v1/catalog/services" else told)
+
+    def warp(_warped: Warped, handler: http.server.BaseHTTPRequestHandler, path: str, told: Told) -> None:
+        is_list = path.startswith(("/v1/health/service/", "/v1/catalog/nodes"))
+        send(handler, told._replace(body=nothing) if is_list else told._replace(body=b"{}") if path == "/v1/catalog/services" else told)
+
+    return warp

@@ -305,3 +305,35 @@ def test_a_key_in_an_answer_is_in_no_message(status: int) -> None:
             assert "canary" not in said
 
     run(scene)
+
+
+def test_one_long_answer_is_read_at_a_time(monkeypatch) -> None:
+    """Else each question could fill the memory that is meant for all."""
+    monkeypatch.setattr(limits, "CATALOG_LONG_BYTES", 100)
+    go = asyncio.Event()
+
+    async def scene() -> None:
+        async def long(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await response.write(b"x" * 200)
+            await go.wait()
+            await response.write_eof()
+            return response
+
+        app = web.Application()
+        app.router.add_route("*", "/{rest:.*}", long)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with Catalog(CatalogTable(f"http://127.0.0.1:{runner.addresses[0][1]}", token_file=""), lambda: 1.0) as catalog:
+            tasks = [asyncio.create_task(catalog.read("/v1/catalog/nodes")) for _ in range(3)]
+            await until(catalog._long.locked, "one reads on")
+            await asyncio.sleep(0.1)
+            assert not any(task.done() for task in tasks)
+            go.set()
+            assert [len((await task).body) for task in tasks] == [200] * 3
+            assert not catalog._long.locked()
+        await runner.cleanup()
+
+    run(scene)
