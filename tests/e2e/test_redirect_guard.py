@@ -62,7 +62,7 @@ def test_rules_go_when_the_agent_has_been_stopped_and_not_before(lab: Lab) -> No
     before = repairs(lab, "host1")
     done = lab.exec("host1", "nodeagent", "intercept", "remove", "--now")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "nodeagent lab agent HOST stop" in done.stderr
+    assert f"nodeagent lab agent --name {lab.name} host1 stop" in done.stderr
     assert lab.exec("host1", "nodeagent", "intercept", "verify").returncode == 0
     assert has(lab, "host1", f"mesh4 {{ {lab.host('host2').ipv4} }}")
     assert repairs(lab, "host1") == before
