@@ -70,6 +70,30 @@ class HealthRow(msgspec.Struct, rename="pascal"):
     checks: list[CheckRow] | None = None
 
 
+class ListedService(ServiceRow, rename="pascal"):
+    """A registration among all of its machine's."""
+
+    service: str = ""
+    """The name."""
+    peer_name: str = ""
+
+
+class ListedCheck(CheckRow, rename="pascal", gc=False):
+    """A health check among all of its machine's."""
+
+    service_id: str = msgspec.field(default="", name="ServiceID")
+    """Empty: it is about the machine."""
+
+
+class ListedNode(NodeRow, rename="pascal"):
+    """A machine with what is registered there."""
+
+    services: list[ListedService] | None = None
+    checks: list[ListedCheck] | None = None
+    peer_name: str = ""
+    """Of another cluster, which this one was told of."""
+
+
 class SourceEntry(msgspec.Struct, rename="pascal"):
     """Who may or may not call, in a service-intentions entry."""
 

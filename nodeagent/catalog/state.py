@@ -1,7 +1,7 @@
 """What the catalog said, parsed: one function per answer of Consul's HTTP API, and the whole as CatalogState."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -37,9 +37,10 @@ MARKER_SERVICE = "nodeagent"
 DEFAULT_SCOPES = ("", "default", "*")
 """Namespaces and partitions that a mesh here is in: the one that there is, and what Consul's enterprise edition says of all."""
 
-_APPLICATIONS = ("", "typical")
-_CONSUL = "consul"  # Consul's servers register themselves: nobody's service, and never captured
-RESERVED_SERVICES = (MARKER_SERVICE, _CONSUL)
+APPLICATIONS = ("", "typical")
+"""Kinds of registrations that are no proxies or gateways of Consul's own mesh."""
+CONSUL = "consul"  # Consul's servers register themselves: nobody's service, and never captured
+RESERVED_SERVICES = (MARKER_SERVICE, CONSUL)
 """What agents take for something else than an application, wherever it is registered."""
 
 MAINTENANCE = ("_node_maintenance", "_service_maintenance:")
@@ -103,7 +104,7 @@ def parse_service_names(body: bytes) -> tuple[str, ...]:
     where = "/v1/catalog/services"
     names = decode(body, dict[str, list[str] | None], where) or {}
     within(len(names), limits.CATALOG_SERVICES, where)
-    return tuple(sorted(name for name in names if is_service_name(name) and name != _CONSUL))
+    return tuple(sorted(name for name in names if is_service_name(name) and name != CONSUL))
 
 
 def parse_unusable_names(body: bytes) -> tuple[str, ...]:
@@ -130,10 +131,14 @@ def parse_instances(service: str, body: bytes) -> tuple[InstanceRow, ...]:
     where = f"/v1/health/service/{service}"
     is_marker = service == MARKER_SERVICE
     rows = rows_of(body, HealthRow, where, limits.CATALOG_MARKERS if is_marker else limits.CATALOG_INSTANCES)
-    read = _try_marker_row if is_marker else _instance_row
-    found = (read(row, f"$[{n}]", where) for n, row in enumerate(rows) if row.service.kind in _APPLICATIONS)
-    parsed = (row for row in found if row is not None)
-    return tuple(sorted(parsed, key=lambda row: (row.instance.host, row.instance.id)))
+    read = _try_marker_row if is_marker else instance_row
+    found = (read(row, f"$[{n}]", where) for n, row in enumerate(rows) if row.service.kind in APPLICATIONS)
+    return in_order(row for row in found if row is not None)
+
+
+def in_order(rows: Iterable[InstanceRow]) -> tuple[InstanceRow, ...]:
+    """By host and id, whatever order they came in."""
+    return tuple(sorted(rows, key=lambda row: (row.instance.host, row.instance.id)))
 
 
 def parse_intentions(body: bytes) -> tuple[IntentionRow, ...]:
@@ -220,8 +225,12 @@ def _usable_ips(texts: Mapping[str, str], path: str, where: str) -> Iterator[str
             yield ip
 
 
-def _instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
-    """An instance and its machine."""
+def instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
+    """An instance and its machine; `path` is where it stands in the answer that messages call `where`.
+
+    Raises:
+        CatalogError: as `parse_hosts`.
+    """
     host = _host(row.node, f"{path}.Node", where)
     weights, checks = row.service.weights or Weights(), row.checks or ()
     weight = weights.warning if any(check.status == "warning" for check in checks) else weights.passing

@@ -110,7 +110,9 @@ class Control:
 
     def _take_records(self, records: Records) -> None:
         self.ledger.take(records)
-        self.identity.note_calls({row.source for row in records.rows if row.direction == "outbound"})
+        calls = [row for row in records.rows if row.direction == "outbound"]
+        self.identity.note_calls({row.source for row in calls})
+        self.follower.note_calls({row.destination for row in calls})
 
     def _hand_out(self, snapshot: Snapshot) -> None:
         self.workers.publish(snapshot)

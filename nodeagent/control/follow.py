@@ -1,10 +1,12 @@
 """The path of a change: watches hear it, pieces become a CatalogState, and whoever publishes is told."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from nodeagent import limits
+from nodeagent.catalog.inventory import INVENTORY
 from nodeagent.catalog.markers import claims_alarm, markers_of
 from nodeagent.catalog.state import (
     MARKER_SERVICE,
@@ -21,20 +23,24 @@ from nodeagent.control.announce import Announcer
 from nodeagent.control.checks import Checks
 from nodeagent.control.consul import Answer, Catalog, service_path
 from nodeagent.control.environment import Environment
-from nodeagent.control.hold_back import Admitted, HoldBack, Rows, is_suspicious
+from nodeagent.control.hold_back import HoldBack, Rows, is_suspicious
+from nodeagent.control.identity import named_services
 from nodeagent.control.intention_hold import IntentionHold
 from nodeagent.control.intentions import ENTRIES, IntentionSource
 from nodeagent.control.meshed import MeshedHosts
-from nodeagent.control.proof import service_doubt
+from nodeagent.control.proof import service_doubts
+from nodeagent.control.reach import Dialled, Reach
 from nodeagent.control.seen import Seen
+from nodeagent.control.together import Together, in_turns
 from nodeagent.control.watch import Apply, Held, Read, Rhythm, Watch
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 
 _NODES = "/v1/catalog/nodes"
 _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S, is_pulse=True)
+_LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
-_OTHER_WATCHES = 1  # the roots, which `identity` follows
+_OTHER_WATCHES = 6  # the five lists, and the roots, which `identity` follows
 _FILTERED = "the catalog left out what the token may not read; give it service:read and intentions:read; what was known before stays in force"
 
 _log = open_log()
@@ -66,14 +72,17 @@ class Follower:
         self._hold_back = HoldBack()
         self._intentions = IntentionSource(catalog)
         self._intention_hold = IntentionHold(catalog)
+        self._services_changed = asyncio.Event()
+        self._reach = Reach()
+        self._dialled = Dialled(env.elapsed)
+        self._together = Together(catalog, self.seen, self._services_changed.set)
         self._watches: dict[str, Watch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._services_changed = asyncio.Event()
 
     def complaints(self) -> tuple[str, ...]:
         """Why answers of the catalog are not taken, now."""
-        watches = {watch.complaint for watch in self._watches.values()} | {self.checks.complaint}
-        return tuple(sorted(filter(None, watches)))
+        asked = [watch for path, watch in self._watches.items() if self._together.is_served or path != INVENTORY]
+        return tuple(sorted(filter(None, {*(watch.complaint for watch in asked), self.checks.complaint})))
 
     @property
     def confirmed_at(self) -> float:
@@ -126,8 +135,9 @@ class Follower:
 
     def _is_given_up(self, service: str) -> bool:
         """Whether a service cannot be read, and something is saved for it to go on by."""
-        watch = self._watches.get(_health_path(service))
-        return service in self.seen.saved and watch is not None and bool(watch.error)
+        watch = self._watches.get(_health_path(service)) or self._watches.get(INVENTORY)
+        is_refused = service in self._together.names and service in self._together.listed.refused
+        return service in self.seen.saved and (is_refused or (watch is not None and bool(watch.error)))
 
     def alarms(self) -> tuple[str, ...]:
         """What is held back, in words."""
@@ -138,7 +148,7 @@ class Follower:
     def found(self) -> tuple[str, ...]:
         """What this catalog is, in words; nothing of the embedded one."""
         agent = "this host's Consul agent" if self._announcer.is_told_agent else ""
-        return tuple(filter(None, (agent, "intentions as rows" if self._intentions.is_legacy else "")))
+        return tuple(filter(None, (agent, "intentions as rows" if self._intentions.is_legacy else "", self._together.found())))
 
     @property
     def rewind_alarm(self) -> str:
@@ -166,20 +176,50 @@ class Follower:
     ) -> None:  # fmt: skip
         watch = Watch(self._catalog, path, apply, metrics=self._metrics, draw=self._draw, rhythm=rhythm)
         watch.read = read or watch.read
+        if path in self._tasks:
+            self._tasks[path].cancel()
         self._watches[path] = watch
         self._tasks[path] = group.create_task(watch.run(), name=path)
 
+    def note_calls(self, services: Iterable[str]) -> None:
+        """Workloads of this host call these: what becomes of them is told at once from now on."""
+        if self._dialled.note(services) and self._together.names:
+            self._services_changed.set()
+
     def _follow_services(self, group: asyncio.TaskGroup) -> None:
-        """One health watch for each service; those beyond CATALOG_WATCHES are read now and then instead."""
+        """One health watch for each service; of more than CATALOG_WATCHES for the nearest, and one for all others together."""
         self.seen.forget_unlisted()
-        wanted = {_health_path(name): name for name in self.seen.watched_names()}
-        for path in [p for p in self._watches if p.startswith("/v1/health/") and p not in wanted]:
+        names = self.seen.watched_names()
+        watched, before = self._nearest(names), self._together.names
+        self._together.names = beyond = frozenset(names) - watched
+        alone = self._together.alone()
+        self._stop_but({_health_path(name) for name in watched | alone} | ({INVENTORY} if beyond else set()))
+        if beyond and (INVENTORY not in self._watches or self._together.is_outdated(beyond - before, alone)):
+            self._start(group, INVENTORY, self._take_all, _LONG, self._together.read)
+        for name in filter((watched | alone).__contains__, names):
+            self._follow_service(group, name, None if name in watched else _POLLED)
+
+    def _nearest(self, names: tuple[str, ...]) -> frozenset[str]:
+        """Those that are watched."""
+        room = limits.CATALOG_WATCHES - _OTHER_WATCHES
+        if len(names) <= room:
+            return frozenset(names)
+        here = (name for name, rows in self.seen.instances.items() if self._is_here(name, rows))
+        return self._reach.nearest(
+            names, room - 1, spoken=frozenset((*here, *named_services(self._config))), dialled=self._dialled.recent(),
+            intentions=self.seen.intentions or (), watched=self.seen.instances.keys() - self._together.names,
+        )  # fmt: skip
+
+    def _follow_service(self, group: asyncio.TaskGroup, name: str, rhythm: Rhythm | None) -> None:
+        path = _health_path(name)
+        if path not in self._watches or self._watches[path].rhythm != (rhythm or Rhythm()):
+            self._start(group, path, self._taker(name), rhythm)
+
+    def _stop_but(self, wanted: set[str]) -> None:
+        """Ends the watches of services that are not wanted any more."""
+        for path in [path for path in self._watches if path.startswith(("/v1/health/", INVENTORY)) and path not in wanted]:
             self._tasks.pop(path).cancel()
             del self._watches[path]
-        for path, name in wanted.items():
-            if path not in self._watches:
-                is_polled = len(self._watches) >= limits.CATALOG_WATCHES - _OTHER_WATCHES
-                self._start(group, path, self._taker(name), _POLLED if is_polled else None)
 
     # --- what each answer means ------------------------------------------------------------------------------------
 
@@ -213,38 +253,69 @@ class Follower:
             raise Held(self._intention_hold.alarm)
 
     def _put_intentions(self) -> None:
-        if self.seen.intentions != self._intention_hold.rows:
+        if self.seen.intentions is not self._intention_hold.rows and self.seen.intentions != self._intention_hold.rows:
             self.seen.intentions = self._intention_hold.rows
+            self._services_changed.set()  # they say which are watched
             self.changed.set()
 
     def _taker(self, service: str) -> Apply:
         async def take(answer: Answer) -> None:
             rows = parse_instances(service, answer.body)
-            admitted = await self._admit(service, rows, is_filtered=answer.is_filtered)
-            unproven = await self._intention_hold.vouch(service, is_here=self._is_here(service, admitted.rows))
-            self.seen.instances[service] = admitted.rows
-            self.seen.held[service] = admitted.lost
-            self.held.pop(service, None)
-            if admitted.why:
-                self.held[service] = admitted.why
-            self._put_intentions()
-            self._services_changed.set()
-            self.changed.set()
+            doubts = await self._doubts({service: rows}, is_filtered=answer.is_filtered)
+            why = await self._put(service, rows, doubts.get(service, ""))
+            self._together.note_alone(service)
             if service == MARKER_SERVICE and self.seen.hosts is not None:
                 await self._announcer.check_markers(self.seen.hosts, rows)
-            if admitted.why or unproven:
-                raise Held(admitted.why or unproven)
+            if why:
+                raise Held(why)
 
         return take
 
-    async def _admit(self, service: str, rows: Rows, *, is_filtered: bool) -> Admitted:
-        """What is in force of an answer with a service's instances."""
-        before, doubt = self.seen.before(service), ""
-        if is_suspicious(before, rows):
-            doubt = _FILTERED if is_filtered else await service_doubt(self._catalog, service, self._config.host.name)
+    async def _take_all(self, answer: Answer) -> None:
+        listed, alone = await self._together.parse(answer)
+        complaints: list[str] = []
+        done: frozenset[str] = frozenset()
+        while left := self._together.names - done:  # those that a watch told of until now are among them, too
+            done |= left
+            news, odd = await self._together.news(listed, alone, left, self._is_here)
+            complaints += odd + await self._put_all(news, is_filtered=answer.is_filtered)
+        self._together.listed = listed
+        self._services_changed.set()
+        if why := next(filter(None, complaints), ""):
+            raise Held(why)
+
+    async def _put_all(self, news: Mapping[str, Rows], *, is_filtered: bool) -> list[str]:
+        """As `_put`, for each of them that is not watched by now."""
+        doubts = await self._doubts(news, is_filtered=is_filtered)
+        return [
+            await self._put(name, rows, doubts.get(name, ""))
+            async for name, rows in in_turns(news.items())
+            if name in self._together.names
+        ]
+
+    async def _doubts(self, answers: Mapping[str, Rows], *, is_filtered: bool) -> dict[str, str]:
+        """Why what these services lost is not proven, by service; of those that lost nothing, or not enough, there is nothing."""
+        suspects = [name for name, rows in answers.items() if is_suspicious(self.seen.before(name), rows)]
+        if is_filtered:
+            return dict.fromkeys(suspects, _FILTERED)
+        return await service_doubts(self._catalog, suspects, self._config.host.name)
+
+    async def _put(self, service: str, rows: Rows, doubt: str) -> str:
+        """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
+        before = self.seen.before(service)
         if not doubt and service not in self.seen.instances:  # what went while nobody was here is held for nobody
             before = ()
-        return self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed())
+        admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed())
+        unproven = await self._intention_hold.vouch(service, is_here=self._is_here(service, admitted.rows))
+        self.seen.instances[service] = admitted.rows
+        self.seen.held[service] = admitted.lost
+        self.held.pop(service, None)
+        if admitted.why:
+            self.held[service] = admitted.why
+        self._put_intentions()
+        self._services_changed.set()
+        self.changed.set()
+        return admitted.why or unproven
 
     def _is_here(self, service: str, rows: Rows) -> bool:
         """Whether this host judges callers of the service; nobody calls an agent by that name."""

@@ -32,9 +32,13 @@ def services_spoken_for(snapshot: Snapshot, config: Config) -> frozenset[str]:
     """The services whose certificates this host needs whether or not anybody called yet."""
     here = config.host.name
     registered = {s.name for s in snapshot.services.values() if any(i.host == here for i in s.instances)}
+    return frozenset(name for name in registered | named_services(config) if is_service_name(name))
+
+
+def named_services(config: Config) -> frozenset[str]:
+    """The services that this host's configuration has units speak as."""
     units = config.identity.units if isinstance(config.identity.units, tuple) else ()
-    named = {w.service for w in config.workload} | {unit.removesuffix(".service") for unit in units}
-    return frozenset(name for name in registered | named if is_service_name(name))
+    return frozenset({w.service for w in config.workload} | {unit.removesuffix(".service") for unit in units})
 
 
 class Identity:

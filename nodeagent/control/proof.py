@@ -97,15 +97,38 @@ async def service_doubt(catalog: Catalog, service: str, host: str) -> str:
     Raises:
         CatalogError: the catalog could not be asked.
     """
+    return (await service_doubts(catalog, (service,), host))[service]
+
+
+async def service_doubts(catalog: Catalog, services: Iterable[str], host: str) -> dict[str, str]:
+    """As `service_doubt`, for each of them.
+
+    Raises:
+        CatalogError: the catalog could not be asked.
+    """
+    named, doubts = tuple(services), dict[str, str]()
+    if len(named) > _AT_ONCE and await is_embedded(catalog):
+        doubts = dict.fromkeys(named, "")
+    else:
+        for start in range(0, len(named), _AT_ONCE):
+            some = named[start : start + _AT_ONCE]
+            doubts |= zip(some, await asyncio.gather(*(_chain_doubt(catalog, name) for name in some)), strict=True)
+    if "" not in doubts.values():
+        return doubts
+    hosts = parse_hosts((await catalog.read(_NODES)).body)
+    is_shown = any(each.name == host for each in hosts)
+    why = "" if is_shown else "the catalog does not show this host's own registration either"
+    return {name: doubt or why for name, doubt in doubts.items()}
+
+
+async def _chain_doubt(catalog: Catalog, service: str) -> str:
+    """Why the service may be one that this token is not shown."""
     try:
         await catalog.read(service_path(_CHAIN, service))
     except CatalogRefused as error:
         right = f'the token may not read the service (give it service "{service}" {{ policy = "read" }})'
-        if why := await _why_refused(catalog, error, right):
-            return why
-    hosts = parse_hosts((await catalog.read(_NODES)).body)
-    is_shown = any(each.name == host for each in hosts)
-    return "" if is_shown else "the catalog does not show this host's own registration either"
+        return await _why_refused(catalog, error, right)
+    return ""
 
 
 async def _match(catalog: Catalog, destination: str) -> Shown:

@@ -34,6 +34,8 @@ class Rhythm:
     wait_s: float = limits.CONSUL_WAIT_S
     poll_s: float = 0.0
     """0: blocking queries; else plain reads this far apart."""
+    rest_s: float = 0.0
+    """Between an answer, or one that is held, and the next blocking query: where answers are long, and something always changes."""
     backoff_max_s: float = limits.CATALOG_BACKOFF_MAX_S
     is_pulse: bool = False
     """After a failure it asks without waiting for a change: any answer shows that the catalog is back."""
@@ -49,6 +51,7 @@ class Watch:
         self.path = path
         self.read: Read = functools.partial(catalog.read, path)
         """How it asks; another one where it is not always the one path."""
+        self.rhythm = rhythm or Rhythm()
         self.error = ""
         """Why its last answer was not taken; empty while all is well."""
         self.is_forbidden = False
@@ -57,7 +60,6 @@ class Watch:
         self._apply = apply
         self._metrics = metrics
         self._draw = draw
-        self._rhythm = rhythm or Rhythm()
         self._bucket = Bucket()
         self._index = 0
         self._applied = b""
@@ -95,12 +97,12 @@ class Watch:
 
     async def _turn(self) -> None:
         """One query; what it says is applied if it says something new."""
-        is_news = self.is_forbidden or (self._rhythm.is_pulse and self._failures)  # that it is answered again
+        is_news = self.is_forbidden or (self.rhythm.is_pulse and self._failures)  # that it is answered again
         index = 0 if is_news else self._index
-        answer = await self.read(index, self._rhythm.wait_s)
+        answer = await self.read(index, self.rhythm.wait_s)
         if has_gone_back(self._index, answer.index):  # whatever becomes of the answer: the others wait in vain
             self._catalog.note_rewind(self.path, self._index, answer.index)
-        digest = hashlib.blake2b(answer.body, digest_size=16).digest()
+        digest = await _digest(answer.body)
         is_new = digest != self._applied
         if is_new:
             try:
@@ -113,9 +115,9 @@ class Watch:
         if self._was_broken:
             self._catalog.wake()
         self._failures, self.error, self._was_broken, self.is_forbidden = 0, "", False, False
-        self._index = 0 if self._rhythm.poll_s else next_index(self._index, answer.index)
-        if self._rhythm.poll_s:
-            await asyncio.sleep(self._rhythm.poll_s * (0.5 + self._draw()))
+        self._index = 0 if self.rhythm.poll_s else next_index(self._index, answer.index)
+        if pause_s := self.rhythm.poll_s or self.rhythm.rest_s:
+            await asyncio.sleep(pause_s * (0.5 + self._draw()))
 
     def _forget(self) -> None:
         """The next query is a full one, and its answer counts as new."""
@@ -137,4 +139,13 @@ class Watch:
         if at - self._complained_at >= limits.CATALOG_COMPLAIN_S:
             self._complained_at = at
             _log.warning("catalog_answer_not_taken", path=self.path, outcome=outcome, error=str(error))
-        await self._catalog.rest(backoff_s(self._failures, self._draw(), self._rhythm.backoff_max_s))
+        if isinstance(error, Held) and self.rhythm.rest_s:
+            await asyncio.sleep(self.rhythm.rest_s * (0.5 + self._draw()))
+        else:
+            await self._catalog.rest(backoff_s(self._failures, self._draw(), self.rhythm.backoff_max_s))
+
+
+async def _digest(body: bytes) -> bytes:
+    """What tells an answer from another; of a long one it takes milliseconds, which the loop does not wait."""
+    digest = functools.partial(hashlib.blake2b, body, digest_size=16)
+    return (await asyncio.to_thread(digest) if len(body) > limits.CATALOG_BODY_AT_ONCE_BYTES else digest()).digest()

@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
 from nodeagent.embedded.answers import Json, flat_json, health_json, node_json, service_json
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
@@ -17,6 +19,7 @@ from nodeagent.embedded.refusal import BadRequest
 from nodeagent.embedded.registration import NodeRow, ServiceRow, parse_registration, parse_removal
 from nodeagent.embedded.registrations import (
     NODES,
+    REGISTRATIONS,
     SERVICES,
     delete_node,
     node_topic,
@@ -133,6 +136,24 @@ async def node(ask: Ask) -> Watch:
 async def node_services(ask: Ask) -> Watch:
     """GET /v1/catalog/node-services/:node: a host with its services as a list."""
     return await _node(ask, by_id=False)
+
+
+async def inventory(ask: Ask) -> Watch:
+    """GET /v1/internal/ui/nodes: every host with its services and checks, as Consul makes it for its own pages."""
+    ask.check(ReadMesh())
+    datacenter = ask.server.realm.datacenter
+
+    def read(connection: sqlite3.Connection) -> Answer:
+        reasons, rows = read_reasons(connection), []
+        for stored in read_nodes(connection):
+            name = stored.value.name
+            services = [service_json(row) for row in read_services_of(connection, name)]
+            checks = checks_json(name, reasons) + [check_json(each) for each in read_checks_of(connection, name)]
+            row = {**node_json(stored, datacenter), "Services": services, "Checks": checks}
+            rows.append(msgspec.Raw(msgspec.json.encode(row)))  # a hundred thousand instances as objects would be 200 MB
+        return Answer(rows)
+
+    return watch((REGISTRATIONS,), read, is_list=True)
 
 
 async def datacenters(ask: Ask) -> Answer:

@@ -16,6 +16,7 @@ from nodeagent.embedded.refusal import BadRequest, Forbidden, NotFound, TooLarge
 from nodeagent.embedded.registration import ServiceRow
 from nodeagent.embedded.registrations import (
     CHECKS,
+    REGISTRATIONS,
     node_topic,
     read_node,
     read_service,
@@ -208,7 +209,7 @@ def _delete(change: Change, known: Health) -> None:
 def _touch(change: Change, row: CheckRow) -> None:
     """A check of the host is about all that runs there."""
     names = {stored.value.name for stored in read_services_of(change.connection, row.node) if row.service_id in ("", stored.value.id)}
-    change.touch(CHECKS, node_topic(row.node), *(service_topic(name) for name in sorted(names)))
+    change.touch(CHECKS, REGISTRATIONS, node_topic(row.node), *(service_topic(name) for name in sorted(names)))
 
 
 def _health(row: tuple[bytes, Status, str, int, int, bytes | None]) -> Health:

@@ -8,7 +8,7 @@ import msgspec
 
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import BadRequest, NotFound
-from nodeagent.embedded.registrations import node_topic, read_node, read_services_of, service_topic
+from nodeagent.embedded.registrations import REGISTRATIONS, node_topic, read_node, read_services_of, service_topic
 
 CHECK_ID = "_node_maintenance"
 """Consul's own name for it: every client of Consul's skips what has it."""
@@ -47,7 +47,7 @@ def maintain(change: Change, node: str, *, enable: bool, reason: str) -> None:
     else:
         change.connection.execute("DELETE FROM maintenance WHERE node = ?", (node,))
     services = {stored.value.name for stored in read_services_of(change.connection, node)}
-    change.touch(node_topic(node), *(service_topic(name) for name in services))
+    change.touch(REGISTRATIONS, node_topic(node), *(service_topic(name) for name in services))
 
 
 def read_reasons(connection: sqlite3.Connection) -> dict[str, str]:

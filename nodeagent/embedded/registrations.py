@@ -19,6 +19,8 @@ SERVICES = "services"
 """Topic of the list of names and tags: not of addresses."""
 CHECKS = "checks"
 """Topic of everybody's checks."""
+REGISTRATIONS = "registrations"
+"""Topic of all of it: hosts, their services and their checks."""
 
 
 def node_topic(node: str) -> str:
@@ -49,7 +51,7 @@ def put_node(change: Change, row: NodeRow) -> None:
         (row.name, body, index, index),
     )
     services = {stored.value.name for stored in read_services_of(change.connection, row.name)}
-    change.touch(NODES, node_topic(row.name), *(service_topic(name) for name in services))
+    change.touch(NODES, REGISTRATIONS, node_topic(row.name), *(service_topic(name) for name in services))
 
 
 def put_service(change: Change, row: ServiceRow) -> None:
@@ -74,7 +76,7 @@ def put_service(change: Change, row: ServiceRow) -> None:
         " DO UPDATE SET name = excluded.name, body = excluded.body, modify_index = excluded.modify_index",
         (row.node, row.id, row.name, body, index, index),
     )
-    change.touch(service_topic(row.name), node_topic(row.node))
+    change.touch(service_topic(row.name), node_topic(row.node), REGISTRATIONS)
     if known is None or (known.value.name, known.value.tags) != (row.name, row.tags):
         change.touch(SERVICES)
     if known is not None and known.value.name != row.name:
@@ -88,7 +90,7 @@ def delete_node(change: Change, node: str) -> bool:
     services = {stored.value.name for stored in read_services_of(change.connection, node)}
     _end_checks(change, "node = ?", node)
     change.connection.execute("DELETE FROM nodes WHERE name = ?", (node,))
-    change.touch(NODES)
+    change.touch(NODES, REGISTRATIONS)
     change.end(node_topic(node))
     for name in sorted(services):
         _end_or_touch(change, name)
@@ -105,7 +107,7 @@ def delete_service(change: Change, node: str, service_id: str) -> bool:
     _end_checks(change, "node = ? AND service = ?", node, service_id)
     change.connection.execute("DELETE FROM services WHERE node = ? AND id = ?", (node, service_id))
     change.connection.execute("DELETE FROM addresses WHERE node = ? AND service = ?", (node, service_id))
-    change.touch(node_topic(node), SERVICES)
+    change.touch(node_topic(node), SERVICES, REGISTRATIONS)
     _end_or_touch(change, known.value.name)
     return True
 

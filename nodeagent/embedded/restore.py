@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nodeagent.embedded.archive import About
 from nodeagent.embedded.database import EVERYTHING, Change, commit
+from nodeagent.embedded.registrations import REGISTRATIONS
 from nodeagent.errors import CatalogError
 
 _DATA = ("nodes", "addresses", "services", "maintenance", "checks", "entries", "kv")
@@ -68,5 +69,5 @@ def _mark_all(change: Change) -> None:
         run(f"UPDATE main.{table} SET modify_index = ?", (change.index,))  # noqa: S608
     topics = [row[0] for row in run("SELECT topic FROM main.topics UNION SELECT topic FROM snap.topics")]
     run("DELETE FROM main.topics")
-    kinds = {topic.removeprefix("gone:").partition(":")[0] for topic in topics} | {"kv"}
+    kinds = {topic.removeprefix("gone:").partition(":")[0] for topic in topics} | {"kv", REGISTRATIONS}
     change.touch(EVERYTHING, *(f"gone:{kind}" for kind in sorted(kinds)))

@@ -64,6 +64,7 @@ ROUTES = (
     Route("GET", "/v1/health/node/{node}", catalog_api.health_of_node, (*WAIT, "filter")),
     Route("GET", "/v1/health/checks/{name}", checks_api.of_service, (*WAIT, "node-meta", "filter")),
     Route("GET", "/v1/health/state/{state}", checks_api.in_state, (*WAIT, "node-meta", "filter")),
+    Route("GET", "/v1/internal/ui/nodes", catalog_api.inventory, WAIT),
     Route("PUT", "/v1/config", config_api.put, ("cas",)),
     Route("GET", "/v1/config/{kind}", config_api.every, WAIT),
     Route("GET", "/v1/config/{kind}/{name}", config_api.one, WAIT),

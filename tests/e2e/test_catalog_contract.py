@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from certs.bundle import TrustBundle
+from nodeagent.catalog.inventory import InventoryReader
+from nodeagent.catalog.state import parse_instances
 from tests.e2e.catalog_process import ANSWER_S, Process
 from tests.e2e.support import consul
 
@@ -117,6 +119,21 @@ def test_a_host_keeps_its_addresses_and_meta(catalog):
     assert found["TaggedAddresses"]["lan_ipv6"] == "fd77::3"
     catalog.ok("PUT", "/v1/catalog/deregister", {"Node": "host3"})
     assert "host3" not in {node["Node"] for node in catalog.ok("GET", "/v1/catalog/nodes")}
+
+
+def test_one_answer_has_all_hosts_with_what_their_own_answers_say(catalog, name):
+    """Agents take it for the services that are too many to be watched: what it says must be the same, and each change must end a wait."""
+    register(catalog, name, "host1", Address="10.9.9.9", Meta={"k": "v"}, Weights={"Passing": 3, "Warning": 1})
+    register(catalog, name, "host2", TaggedAddresses={"lan_ipv4": {"Address": "10.0.0.9", "Port": 81}})
+    told = catalog.get("/v1/internal/ui/nodes")
+    own = parse_instances(name, catalog.get(f"/v1/health/service/{name}").text.encode())
+    assert len(own) == 2
+    assert InventoryReader().read(told.text.encode()).instances[name] == own
+    asking = Asking(lambda: catalog.get(f"/v1/internal/ui/nodes?index={told.index}&wait=50s"))
+    register(catalog, name, "host1", port=8080)
+    assert asking.answer().index > told.index
+    later = InventoryReader().read(catalog.get("/v1/internal/ui/nodes").text.encode()).instances[name]
+    assert ([address.port for address in later[0].instance.addresses], later[1]) == ([8080], own[1])
 
 
 def test_an_instance_goes_and_the_other_stays(catalog, name):

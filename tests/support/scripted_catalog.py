@@ -18,6 +18,7 @@ SERVICES = "/v1/catalog/services"
 INTENTIONS = "/v1/config/service-intentions"
 ROOTS = "/v1/connect/ca/roots"
 SELF = "/v1/agent/self"
+INVENTORY = "/v1/internal/ui/nodes"
 
 Handler = Callable[[web.Request], web.StreamResponse | None]
 
@@ -37,6 +38,8 @@ class ScriptedCatalog:
         """(method, path, index) of each request."""
         self.written: list[tuple[str, Any]] = []
         self.svid_life = svid_life
+        self.has_inventory = False
+        """Whether it gives all services in one answer."""
         self._changed = asyncio.Event()
         for path, value in {
             NODES: [], SERVICES: {}, INTENTIONS: [], "/v1/config/service-defaults": [],
@@ -121,7 +124,7 @@ class ScriptedCatalog:
         wait_s = float(request.query.get("wait", "0s").rstrip("s") or 0)
         end = asyncio.get_running_loop().time() + wait_s
         while True:
-            index, value = self.values.get(request.path, (self.index, [] if "/health/" in request.path else None))
+            index, value = self._value(request.path)
             left = end - asyncio.get_running_loop().time()
             if asked < index or left <= 0:
                 if value is None:
@@ -133,6 +136,21 @@ class ScriptedCatalog:
                     await changed.wait()
             except TimeoutError:
                 continue
+
+
+    def _value(self, path: str) -> tuple[int, Any]:
+        if path == INVENTORY and self.has_inventory and path not in self.values:
+            return self.index, self._inventory()
+        return self.values.get(path, (self.index, [] if "/health/" in path else None))
+
+    def _inventory(self) -> list[dict[str, Any]]:
+        """All health answers as one."""
+        found: dict[str, dict[str, Any]] = {}
+        for row in (row for path, (_, rows) in self.values.items() if path.startswith("/v1/health/service/") for row in rows):
+            listed = found.setdefault(row["Node"]["Node"], {**row["Node"], "Services": [], "Checks": []})
+            listed["Services"].append(row["Service"])
+            listed["Checks"] += row["Checks"]
+        return list(found.values())
 
 
 def node(name: str, *addresses: str, marker: str = "15008;v1") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from nodeagent.catalog.bexpr import BadFilter
 from nodeagent.catalog.bexpr_rows import question
 from nodeagent.catalog.codec import decode_snapshot, encode_snapshot
 from nodeagent.catalog.compiler import capture_of, compile_snapshot, notes_of
+from nodeagent.catalog.inventory import InventoryReader
 from nodeagent.catalog.legacy_intentions import parse_legacy_intentions
 from nodeagent.catalog.state import CatalogState
 from nodeagent.control import json_http, pace
@@ -49,12 +50,21 @@ def catalog_answer(data: bytes) -> bool:
     return any((hosts, intentions, instances, *others))
 
 
+def _inventory(body: bytes) -> tuple[object, ...]:
+    """What it holds; the same again is the same."""
+    reader = InventoryReader()
+    read = reader.read(body)
+    assert reader.read(body) == read
+    return (*read.instances, *read.refused)
+
+
 _OTHERS = (
     parse_legacy_intentions,
     state.parse_service_names,
     state.parse_unusable_names,
     state.parse_service_defaults,
     state.parse_proxy_defaults,
+    _inventory,
     lambda body: json_http.parse_answer(200, body, "GET /v1/x"),
     lambda body: json_http.parse_answer(500, body, "GET /v1/x"),
 )

@@ -8,15 +8,19 @@ from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.catalog import compiler
+from nodeagent.config import CatalogTable
 from nodeagent.control import agent
 from nodeagent.control.agent import keep_running
+from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.wire.capture_file import NAME, decode_capture
-from nodeagent.wire.frames import CaptureFrame, WantSvid
+from nodeagent.wire.frames import CaptureFrame, Records, WantSvid
 from tests.support.control_scene import HOST2, ControlScene
 from tests.support.far_ends import ring_of, snapshot_of
 from tests.support.loop import run, until
+from tests.support.mesh import config
+from tests.support.rows import row
 from tests.support.scripted_catalog import ScriptedCatalog, instance
 
 
@@ -44,6 +48,13 @@ def test_where_the_catalog_s_name_leads_reaches_the_supervisor_and_the_disk(tmp_
             await until(lambda: (tmp_path / NAME).exists() and decode_capture((tmp_path / NAME).read_bytes()).catalog, "the file")
 
     run(scene)
+
+
+def test_what_is_called_from_here_is_followed_and_what_is_called_here_is_not_for_that() -> None:
+    env = Environment(lambda: 1000.0, lambda: 0.0, lambda: 1000.0)
+    control = agent.Control(config(), Catalog(CatalogTable("http://127.0.0.1:1"), env.now), env, None, None)
+    control._take_records(Records([row(1, destination="web"), row(2, destination="shop", direction="inbound")]))
+    assert control.follower._dialled.recent() == {"web"}
 
 
 def test_a_change_in_the_catalog_reaches_the_worker_and_the_supervisor(tmp_path) -> None:

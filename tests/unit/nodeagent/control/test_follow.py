@@ -13,7 +13,6 @@ from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Answer, Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
-from nodeagent.control.watch import Rhythm
 from nodeagent.errors import CatalogError
 from nodeagent.observe.metrics import Metrics
 from tests.support.loop import run, until
@@ -260,26 +259,6 @@ def test_a_registration_without_an_answer_blames_no_machine_alone() -> None:
             await scene.follower._take_hosts(CHANGED)
 
     alone(script)
-
-
-def test_services_beyond_the_number_of_watches_are_polled(monkeypatch) -> None:
-    monkeypatch.setattr(limits, "CATALOG_WATCHES", 6 + 2)  # six that are no service's
-    monkeypatch.setattr("nodeagent.control.follow._POLLED", Rhythm(poll_s=0.05))
-
-    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
-        for number in range(5):
-            peer.register(f"s{number}", instance(HOST2, f"s{number}", 80 + number))
-        await until(lambda: len(scene.services()) == 5, "all services")
-
-        def blocking() -> set[str]:
-            return {path for _, path, index in peer.asked if index and "/health/" in path}
-
-        await until(lambda: len(blocking()) == 2, "two blocking queries")
-        peer.set("/v1/health/service/s4", [])
-        await until(lambda: scene.services()["s4"] == 0, "the change of a polled one")
-        assert len(blocking()) == 2
-
-    played(script)
 
 
 def test_silence_of_the_catalog_is_a_loss_too() -> None:

@@ -14,6 +14,7 @@ from nodeagent.control.proof import (
     doubts_of,
     read_intentions_to,
     service_doubt,
+    service_doubts,
     unlisted,
 )
 from tests.support.loop import run, until
@@ -175,3 +176,29 @@ def test_a_service_that_the_token_may_not_read_any_more_is_kept_however_long_tha
         await until(lambda: scene.services() == {} and not scene.follower.alarms(), "the truth")
 
     played(script)
+
+
+def test_of_many_services_the_hosts_are_read_once_and_the_embedded_catalog_is_asked_who_it_is() -> None:
+    names = [f"s{number}" for number in range(20)]
+
+    async def script(peer: ScriptedCatalog, catalog: Catalog) -> None:
+        assert await service_doubts(catalog, names, "host1") == dict.fromkeys(names, "")
+        assert [path for _, path, _ in peer.asked] == [SELF, NODES]
+        assert "own registration" in (await service_doubts(catalog, names, "host2"))["s7"]
+        assert await service_doubts(catalog, (), "host1") == {}
+
+    with_client(script)
+
+
+def test_of_a_consul_each_of_many_services_is_proven_by_itself() -> None:
+    names = [f"s{number}" for number in range(20)]
+
+    async def script(peer: ScriptedCatalog, catalog: Catalog) -> None:
+        peer.set(SELF, CONSUL)
+        peer.scripts |= {f"/v1/discovery-chain/{name}": status(403 if name == "s7" else 200) for name in names}
+        doubts = await service_doubts(catalog, names, "host1")
+        assert {name for name, why in doubts.items() if why} == {"s7"}
+        assert 'service "s7"' in doubts["s7"]
+        assert sum(path == NODES for _, path, _ in peer.asked) == 1
+
+    with_client(script)

@@ -169,6 +169,22 @@ def test_polled_paths_are_read_without_an_index() -> None:
     played(script, rhythm=Rhythm(poll_s=0.05))
 
 
+def test_long_answers_are_waited_for_and_have_a_rest_after_them() -> None:
+    """Also where one is held, however often it was before: it is not asked for sooner, nor much later."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.indexes() == ["", "10"], "the blocking query")
+        loop = asyncio.get_running_loop()
+        scene.failures = [Held("held"), Held("held"), Held("held")]
+        began = loop.time()
+        scene.peer.set(NODES, [3])
+        await until(lambda: scene.applied == [b"[]", b"[3]"], "the change")
+        assert loop.time() - began >= 3 * 0.1  # rests of 0.1 s with this draw
+        await until(lambda: scene.indexes() == ["", "10", "", "", "", "11"], "the next blocking query")
+
+    played(script, rhythm=Rhythm(rest_s=0.1, backoff_max_s=3600.0))
+
+
 def test_a_catalog_that_is_well_again_wakes_all_who_rest() -> None:
     """As after an election: who failed last may rest for long, the pulse does not."""
 

@@ -40,6 +40,28 @@ def test_a_host_is_shown_with_its_services(filled):
     assert filled.call(catalog_api.node, node="nobody") is None
 
 
+def test_all_hosts_are_shown_with_their_services_and_checks_at_once(filled):
+    """Nothing that any of the other answers tells changes without an index of its own."""
+    read = catalog_api.inventory
+    hosts = filled.call(read)
+    assert [(host["Node"], [service["ID"] for service in host["Services"]], host["Checks"]) for host in hosts] == [
+        ("host1", ["web-1"], []), ("host2", ["db"], []),
+    ]  # fmt: skip
+    indexes = [filled.index(read)]
+    moved = {"Node": "host1", "SkipNodeUpdate": True, "Service": WEB | {"Port": 81}}
+    check = {"Node": "host1", "SkipNodeUpdate": True, "Check": {"Name": "disk", "Status": "critical"}}
+    for body in (moved, check, NODE1 | {"TaggedAddresses": {}}):
+        filled.call(catalog_api.register, HOST1, body)
+        indexes.append(filled.index(read))
+    filled.call(agent_api.maintain, HOST1, query={"enable": "true", "reason": "disk"})
+    indexes.append(filled.index(read))
+    filled.call(catalog_api.deregister, HOST1, {"Node": "host1", "ServiceID": "web-1"})
+    indexes.append(filled.index(read))
+    assert sorted({*indexes}) == indexes
+    host1, _ = filled.call(read)
+    assert (host1["Services"], [check["CheckID"] for check in host1["Checks"]]) == ([], ["_node_maintenance", "disk"])
+
+
 def test_a_service_alone_is_registered_on_a_known_host(filled):
     body = {"Node": "host1", "SkipNodeUpdate": True, "Service": {"Service": "shop"}}
     assert filled.call(catalog_api.register, HOST1, body) is True
