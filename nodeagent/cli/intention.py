@@ -1,6 +1,6 @@
 """`nodeagent intention`: who may call whom, written to the catalog."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,10 @@ import click
 
 from nodeagent.catalog.compiler import compile_snapshot
 from nodeagent.catalog.legacy_intentions import is_unknown_kind
-from nodeagent.catalog.state import CatalogState
+from nodeagent.catalog.state import CatalogState, IntentionRow
 from nodeagent.cli import completion
 from nodeagent.cli.catalog_api import Client, config_option, open_operator, segment, token_option
-from nodeagent.cli.legacy_intentions import ENTRIES, change_rows, fetch_rows
+from nodeagent.cli.legacy_intentions import ENTRIES, change_rows, fetch_all, fetch_rows
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table, warn
 from nodeagent.config import load_config
@@ -90,16 +90,17 @@ def delete(source: str, destination: str, config_path: Path, token_file: Path | 
 @token_option
 @config_option
 def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path | None) -> None:
-    """All intentions, the deciding ones first."""
-    rows = read_intentions(open_operator(config_path, token_file))
+    """All intentions, the deciding ones first.
+
+    Last are rows of Consul 1.8 that are not in force, as `nodeagent policy` has put an entry in their place.
+    """
+    found = fetch_all(open_operator(config_path, token_file))
+    rows, shadowed = _ranked(found.rows), _ranked(found.shadowed)
     if output == "json":
-        shown = [
-            {"source": r.source, "destination": r.destination, "action": r.action, "precedence": r.precedence}
-            for r in rows
-        ]
-        show_json({"apiVersion": "nodeagent/v1", "intentions": shown})
+        show_json({"apiVersion": "nodeagent/v1", "intentions": _listed(rows), "shadowed": _listed(shadowed)})
         return
-    cells = [(row.source, row.destination, row.action, str(row.precedence)) for row in rows]
+    cells: list[tuple[str, ...]] = [(row.source, row.destination, row.action, str(row.precedence)) for row in rows]
+    cells += [(row.source, row.destination, f"{row.action}, not in force", "-") for row in shadowed]
     show_table(("SOURCE", "DESTINATION", "ACTION", "PRECEDENCE"), cells, no_headers=no_headers)
 
 
@@ -132,8 +133,16 @@ def check(source: str, destination: str, *, output: str, config_path: Path, toke
 
 def read_intentions(client: Client) -> list[Intention]:
     """All intentions, by precedence, then by name."""
-    found = [Intention(row.source, row.destination, row.action) for row in fetch_rows(client)]
+    return _ranked(fetch_rows(client))
+
+
+def _ranked(rows: Iterable[IntentionRow]) -> list[Intention]:
+    found = [Intention(row.source, row.destination, row.action) for row in rows]
     return sorted(found, key=lambda row: (-row.precedence, row.destination, row.source))
+
+
+def _listed(rows: list[Intention]) -> list[dict[str, Any]]:
+    return [{"source": row.source, "destination": row.destination, "action": row.action, "precedence": row.precedence} for row in rows]
 
 
 def read_mesh(client: Client, config_path: Path) -> Snapshot:
@@ -271,10 +280,18 @@ def change(client: Client, destination: str, edit: Callable[[Entry | None], Entr
         except CatalogError as error:
             if not is_unknown_kind(str(error)):
                 raise
-            is_done = change_rows(client, destination, edit)
+            is_done = _change_elsewhere(client, destination, edit)
         if is_done:
             return
     raise CatalogError(f"the intentions of {destination} were changed by others {_TRIES} times; try again")
+
+
+def _change_elsewhere(client: Client, destination: str, edit: Callable[[Entry | None], Entry | None]) -> bool:
+    """As `_change_entry`, where the catalog keeps no entries: in the KV store where there is one, else in rows."""
+    from nodeagent.cli.kept_intentions import change_kept  # noqa: PLC0415 - RE2, which reading intentions does not need
+
+    is_done = change_kept(client, destination, edit)
+    return change_rows(client, destination, edit) if is_done is None else is_done
 
 
 def _change_entry(client: Client, destination: str, edit: Callable[[Entry | None], Entry | None]) -> bool:

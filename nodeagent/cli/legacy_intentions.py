@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS, KeptIntentions, overlaid, parse_kept, shadowed
 from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS, LegacyRow, is_unknown_kind, parse_legacy_intentions
 from nodeagent.catalog.state import IntentionRow, parse_intentions
 from nodeagent.cli.catalog_api import Client, segment
@@ -17,18 +18,44 @@ Entry = dict[str, Any]
 Edit = Callable[[Entry | None], Entry | None]
 
 
+class Found(NamedTuple):
+    """All intentions, wherever this catalog keeps them."""
+
+    rows: tuple[IntentionRow, ...]
+    shadowed: tuple[IntentionRow, ...] = ()
+    """Rows of which an entry in the KV store says otherwise: that is in force."""
+
+
 def fetch_rows(client: Client) -> tuple[IntentionRow, ...]:
-    """All intentions, wherever this catalog keeps them.
+    """Those in force.
 
     Raises:
-        CatalogError: it cannot be asked, or its answer not be read.
+        CatalogError: as `fetch_all`.
+    """
+    return fetch_all(client).rows
+
+
+def fetch_all(client: Client) -> Found:
+    """Those in force, and those that are not.
+
+    Raises:
+        CatalogError: the catalog cannot be asked, or its answer not be read.
     """
     try:
-        return parse_intentions(json.dumps(client.ask("GET", ENTRIES)).encode())
+        return Found(parse_intentions(json.dumps(client.ask("GET", ENTRIES)).encode()))
     except CatalogError as error:
         if not is_unknown_kind(str(error)):
             raise
-    return parse_legacy_intentions(json.dumps(client.ask("GET", LEGACY_INTENTIONS)).encode())
+    rows = parse_legacy_intentions(json.dumps(client.ask("GET", LEGACY_INTENTIONS)).encode())
+    kept = _fetch_kept(client).rows
+    return Found(overlaid(rows, kept), shadowed(rows, kept))
+
+
+def _fetch_kept(client: Client) -> KeptIntentions:
+    try:
+        return parse_kept(json.dumps(client.ask("GET", KEPT_INTENTIONS)).encode())
+    except NotInCatalog:
+        return KeptIntentions()
 
 
 def change_rows(client: Client, destination: str, edit: Edit) -> bool:

@@ -1,6 +1,6 @@
 """`nodeagent policy`: entries of every kind, from files into the catalog and back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import click
@@ -9,6 +9,7 @@ from nodeagent import limits
 from nodeagent.catalog.policy.audit import without_texts
 from nodeagent.catalog.policy.entries import INTENTIONS, KINDS, Entry, Key, find_kind, unacted
 from nodeagent.catalog.policy.references import reference_faults
+from nodeagent.catalog.state import IntentionRow
 from nodeagent.cli import completion
 from nodeagent.cli.catalog_api import config_option, open_operator, token_option
 from nodeagent.cli.main import EXIT_FAILED
@@ -150,6 +151,8 @@ def list_(*, kind: str | None, no_headers: bool, output: str, token_file: Path |
     store = PolicyStore(open_operator(config_path, token_file))
     found = store.read_kind(kind) if kind else list(store.read_all().values())
     show_list(found, store, output, no_headers=no_headers)
+    kept = {each.key.name for each in found if each.key.kind == INTENTIONS}
+    _warn(_told(store.rows_to(kept), kept, "not in force, as an entry stands in the place of all rows of its destination"))
 
 
 @policy.command()
@@ -258,12 +261,19 @@ def _warn(doubts: Sequence[str]) -> None:
 
 
 def _place_doubts(store: PolicyStore, steps: Sequence[Step]) -> list[str]:
-    """What is not in force because of where this catalog makes us keep it."""
-    found = [str(step.key) for step in steps if step.after and step.key.kind == INTENTIONS and store.is_in_kv(INTENTIONS)]
-    if not found:
-        return []
-    why = f"this Consul has no {INTENTIONS}, and agents do not read them in the KV store yet"
-    return [f"not in force: {why}; `nodeagent intention` writes the rows that it has: {', '.join(found)}"]
+    """What becomes of rows of intentions in a Consul that has no entries for them, by entries that come and go in the KV store."""
+    changed = [step for step in steps if step.key.kind == INTENTIONS and step.result != "unchanged"]
+    rows = store.rows_to({step.key.name for step in changed})
+    going = {step.key.name for step in changed if not step.after}
+    return [
+        *_told(rows, {step.key.name for step in changed} - going, "an entry stands in the place of all rows of its destination, so these are not in force"),
+        *_told(rows, going, "these rows are in force again, as no entry stands in their place"),
+    ]
+
+
+def _told(rows: Sequence[IntentionRow], destinations: Collection[str], says: str) -> list[str]:
+    named = [f"{row.source} -> {row.destination} ({row.action})" for row in rows if row.destination in destinations]
+    return [f"{says}: {', '.join(named)}"] if named else []
 
 
 def _tell_of_trails(store: PolicyStore) -> None:

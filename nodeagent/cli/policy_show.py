@@ -39,7 +39,7 @@ def show_entries(stored: Sequence[Stored], output: str) -> None:
 
 def show_list(stored: Sequence[Stored], store: PolicyStore, output: str, *, no_headers: bool) -> None:
     """A row for each entry."""
-    acted = {each.key: _acted_on(each, store) for each in stored}
+    acted = {each.key: _acted_on(each) for each in stored}
     if output == "json":
         rows = [{"kind": each.key.kind, "name": each.key.name, "index": each.index, "place": store.place(each.key.kind), "acted_on": acted[each.key]} for each in stored]
         show_json({**_API, "entries": rows})
@@ -48,10 +48,10 @@ def show_list(stored: Sequence[Stored], store: PolicyStore, output: str, *, no_h
     show_table(("KIND", "NAME", "INDEX", "KEPT IN", "ACTED ON"), cells, no_headers=no_headers)
 
 
-def _acted_on(stored: Stored, store: PolicyStore) -> str:
+def _acted_on(stored: Stored) -> str:
     if stored.entry is None:
         return "?"
-    return "no" if unacted_on(stored.entry.spec) or store.is_in_kv(stored.key.kind) else "yes"
+    return "no" if unacted_on(stored.entry.spec) else "yes"
 
 
 def show_plan(steps: Sequence[Step], doubts: Sequence[str], output: str) -> None:

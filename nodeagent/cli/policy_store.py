@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,9 +13,11 @@ from urllib.parse import quote
 import msgspec
 
 from nodeagent import limits
+from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS, parse_legacy_intentions
 from nodeagent.catalog.policy.audit import Act, Actor, Change, Trail, extended, parse_trail
-from nodeagent.catalog.policy.entries import KINDS, OWN_PREFIX, Entry, Key, read_entry
+from nodeagent.catalog.policy.entries import INTENTIONS, KINDS, OWN_PREFIX, Entry, Key, read_entry
 from nodeagent.catalog.policy.fitting import fold
+from nodeagent.catalog.state import IntentionRow
 from nodeagent.cli.catalog_api import Client, segment
 from nodeagent.errors import CatalogError, NotInCatalog, PolicyError
 
@@ -109,6 +111,13 @@ class PolicyStore:
         answer = self._ask("DELETE", self._config_path(key), cas=str(index))
         self.is_blind = self.is_blind or not isinstance(answer, bool)
         return answer is not False
+
+    def rows_to(self, destinations: Collection[str]) -> tuple[IntentionRow, ...]:
+        """The rows of these destinations in a Consul that has no entries for them; an entry in the KV store stands in their place."""
+        if not destinations or not self.is_in_kv(INTENTIONS):
+            return ()
+        rows = parse_legacy_intentions(json.dumps(self._ask("GET", LEGACY_INTENTIONS)).encode())
+        return tuple(row for row in rows if row.destination in destinations)
 
     def services(self) -> list[str]:
         """The services that the catalog knows."""

@@ -28,13 +28,14 @@ _FROM_CACHE = ("/v1/agent/", "/v1/connect/ca/roots")
 _CURES = {"Connect must be enabled": "set connect { enabled = true } on the Consul servers"}
 _KEY = b"PRIVATE KEY"
 """Connect's agent makes keys itself: what stands in such an answer is not for messages, whatever its status."""
+_KEYS = "/v1/kv/"
 _CHUNK_BYTES = 65_536
 _SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 200 of the catalog."""
+    """A 200 of the catalog; also where it says that there is no such key, which is `null` then."""
 
     body: bytes = field(repr=False)
     """May hold a key."""
@@ -278,7 +279,9 @@ async def _take(response: aiohttp.ClientResponse, path: str, lack: str, long: as
         chunks.clear()  # whoever holds the error while it rests holds this frame, too
         raise CatalogUnusable(f"{path}: an answer of more than {limits.CATALOG_BODY_BYTES} bytes; refused")
     body = b"".join(chunks)
-    if response.status != 200:
+    if response.status == 404 and path.startswith(_KEYS) and "X-Consul-Index" in response.headers:
+        body = b"null"
+    elif response.status != 200:
         said = "(an answer with a key)" if _KEY in body else body[:_SHOWN_CHARS].decode("utf-8", "replace").strip()
         cures = [cure for words, cure in _CURES.items() if words in said] + [lack]
         raise CatalogRefused("; ".join((f"the catalog answered {response.status} to {path}: {said}", *filter(None, cures))), response.status)

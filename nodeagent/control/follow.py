@@ -7,6 +7,7 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.catalog.inventory import INVENTORY
+from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS
 from nodeagent.catalog.markers import claims_alarm, markers_of
 from nodeagent.catalog.state import (
     MARKER_SERVICE,
@@ -142,7 +143,7 @@ class Follower:
     def alarms(self) -> tuple[str, ...]:
         """What is held back, in words."""
         said = filter(None, (self._filtered, self._intention_hold.alarm, claims_alarm(self.seen.refused)))
-        return (*said, *self.held.values(), *self.meshed.alarms(self._elapsed()))
+        return (*said, *self._intentions.alarms, *self.held.values(), *self.meshed.alarms(self._elapsed()))
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -169,6 +170,7 @@ class Follower:
             while True:
                 await self._services_changed.wait()
                 self._services_changed.clear()
+                self._follow_kept(group)
                 self._follow_services(group)
 
     def _start(
@@ -185,6 +187,15 @@ class Follower:
         """Workloads of this host call these: what becomes of them is told at once from now on."""
         if self._dialled.note(services) and self._together.names:
             self._services_changed.set()
+
+    def _follow_kept(self, group: asyncio.TaskGroup) -> None:
+        """The KV store's intentions, while the catalog keeps none as entries."""
+        if self._intentions.is_legacy and KEPT_INTENTIONS not in self._watches:
+            self._start(group, KEPT_INTENTIONS, self._take_kept)
+        elif not self._intentions.is_legacy and KEPT_INTENTIONS in self._watches:
+            self._tasks.pop(KEPT_INTENTIONS).cancel()
+            del self._watches[KEPT_INTENTIONS]
+            self._intentions.kept = None
 
     def _follow_services(self, group: asyncio.TaskGroup) -> None:
         """One health watch for each service; of more than CATALOG_WATCHES for the nearest, and one for all others together."""
@@ -243,11 +254,27 @@ class Follower:
         self.changed.set()
 
     async def _take_intentions(self, answer: Answer) -> None:
-        rows = self._intentions.parse(answer)
+        self._intentions.take(answer)
+        if self._intentions.is_legacy != (KEPT_INTENTIONS in self._watches):
+            self._services_changed.set()
         self._filtered = _FILTERED if answer.is_filtered else ""
         if self._filtered:  # a deny may be among what is missing: nothing of such an answer is safe to take
             raise Held(self._filtered)
-        await self._intention_hold.take(rows)
+        await self._settle_intentions()
+
+    async def _take_kept(self, answer: Answer) -> None:
+        if answer.is_filtered:
+            raise Held(_FILTERED)
+        await self._intentions.take_kept(answer)
+        await self._settle_intentions()
+
+    async def _settle_intentions(self) -> None:
+        """After each answer that intentions are in; nothing while another part of them was not heard yet."""
+        rows = self._intentions.in_force()
+        if rows is None:
+            return
+        kept = self._intentions.kept if self._intentions.is_legacy else None
+        await self._intention_hold.take(rows, None if kept is None else kept.rows.keys())
         self._put_intentions()
         if self._intention_hold.alarm:
             raise Held(self._intention_hold.alarm)

@@ -4,6 +4,7 @@
 2. The services of this host, whose callers this host judges, are asked for once each, whether or not anything is gone: what
    was never shown cannot be missed.
 3. While there is no proof the list may only deny more. A service of which nothing was known takes no calls.
+4. An entry of the KV store stands in the place of rows. Where one is gone its destination is asked for, whatever rows there are.
 """
 
 import asyncio
@@ -75,28 +76,33 @@ class IntentionHold:
         self._here: set[str] = set()
         self._proven: set[str] = set()
         self._doubts: dict[str, str] = {}
+        self._kept: frozenset[str] | None = None
+        """Destinations with an entry in the KV store, and those of which it is not proven that theirs is gone; None: entries there do not count."""
         self._turn = asyncio.Lock()  # two askers at once would forget each other's doubts
 
     def remember(self, rows: Rows) -> None:
         """Takes over what was in force before this process started."""
         self._saved = self._known = rows
 
-    async def take(self, rows: Rows) -> None:
+    async def take(self, rows: Rows, kept: Collection[str] | None = None) -> None:
         """After each answer with the list.
+
+        kept: destinations of which the KV store has an entry, which is in `rows`; None: entries there do not count.
 
         Raises:
             CatalogError: it is not taken, for the catalog could not be asked for proof.
         """
         async with self._turn:
             lost = lost_rows(self._known, rows)
-            suspects = asked_about(lost)
-            asked = dict.fromkeys((*suspects, *sorted(self._here - self._proven)))
+            suspects, gone = asked_about(lost), self._gone(rows, kept)
+            asked = dict.fromkeys((*suspects, *sorted(gone), *sorted(self._here - self._proven)))
             if not rows and not lost:
                 asked[ANYBODY] = None
             actions = actions_of(rows)
-            doubts = doubts_of(await read_intentions_to(self._catalog, asked), actions)
+            doubts = doubts_of(await read_intentions_to(self._catalog, asked, with_kept=kept is not None), actions)
             if why := next((doubts[name] for name in suspects if name in doubts), ""):  # then of those that were not asked for, too
                 doubts |= {row.destination: why for row in lost if row.destination not in asked}
+            self._kept = None if kept is None else frozenset(kept) | (gone & doubts.keys())
             self._actions = actions
             self._settle(rows, doubts)
 
@@ -114,7 +120,8 @@ class IntentionHold:
             if self.rows is None:  # the list, when it comes, asks for it
                 self._here.add(service)
                 return ""
-            shown = (await read_intentions_to(self._catalog, (service,))).get(service, Shown())
+            found = await read_intentions_to(self._catalog, (service,), with_kept=self._kept is not None)
+            shown = found.get(service, Shown())
             if shown.why_not and service not in self._here:
                 self._known = tuple(row for row in self._known if row.destination != service or self._is_vouched(row))
             self._here.add(service)
@@ -123,6 +130,17 @@ class IntentionHold:
                 doubts[service] = shown.why_not
             self._settle(self._completed(shown.rows), doubts)
             return shown.why_not
+
+    def _gone(self, rows: Rows, kept: Collection[str] | None) -> frozenset[str]:
+        """Destinations whose entry in the KV store is gone, or may be: of what was saved nobody knows any more where it stood."""
+        if kept is None:
+            return frozenset()
+        before = self._kept or frozenset()
+        if self.rows is None:
+            saved = {row.destination for row in self._saved}
+            other = set(self._saved) ^ {row for row in rows if row.destination in saved}
+            before |= {row.destination for row in other}
+        return before - frozenset(kept)
 
     def _completed(self, shown: Rows) -> Rows:
         """The list with what it lacks: it may be one of before the right was there, and come anew in minutes only."""

@@ -1,13 +1,20 @@
-"""Where this catalog keeps intentions, found out by asking."""
+"""Where this catalog keeps intentions, found out by asking.
 
+Where a server keeps no entries, entries for it are in the KV store, each in the place of the rows of its destination.
+"""
+
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
+from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS, KeptIntentions, overlaid, parse_kept, shadowed
 from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS, is_unknown_kind, parse_legacy_intentions
-from nodeagent.catalog.state import parse_intentions
+from nodeagent.catalog.state import IntentionRow, parse_intentions
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused
-from nodeagent.control.proof import NOT_SERVED, Rows, actions_of, unlisted
+from nodeagent.control.proof import FORBIDDEN, NOT_SERVED, Rows, actions_of, unlisted
 
 ENTRIES = "/v1/config/service-intentions"
+_NAMED = 3
 
 
 class IntentionSource:
@@ -15,6 +22,14 @@ class IntentionSource:
 
     def __init__(self, catalog: Catalog) -> None:
         self.is_legacy = False
+        self.kept: KeptIntentions | None = None
+        """What the KV store has; None: not heard. Counts while rows are read."""
+        self._unmoved = ""
+        """What the KV store has and the server's own entries have not, in words, while these are not taken for that."""
+        self._hidden = ""
+        """Which rows are not in force, in words, as of the last `in_force`."""
+        self._listed: Rows | None = None
+        self._has_looked = False
         self._catalog = catalog
 
     async def read(self, index: int, wait_s: float) -> Answer:
@@ -26,8 +41,9 @@ class IntentionSource:
             CatalogError: as Catalog.read.
         """
         entries = await self._read_entries(0 if self.is_legacy else index, wait_s)
-        if entries and self.is_legacy and not await self._has_moved(entries):
+        if entries and (self.is_legacy or not self._has_looked) and not await self._has_moved(entries):
             entries = None
+        self._has_looked = True
         is_legacy = entries is None
         is_other = is_legacy != self.is_legacy
         answer = entries or await self._catalog.read(LEGACY_INTENTIONS, 0 if is_other else index, wait_s)
@@ -44,14 +60,63 @@ class IntentionSource:
             raise
 
     async def _has_moved(self, entries: Answer) -> bool:
-        """Whether the rows are among the entries: while servers are upgraded one by one, some have none, or few."""
+        """Whether what rows and the KV store say is among the entries: while servers are upgraded one by one, some have none, or few.
+
+        A server upgrades its rows by itself, and nothing of the KV store.
+        """
+        kept = await self._read_kept()
+        self._unmoved = ""
+        if not (self.is_legacy or kept.rows):
+            return True
         try:
             rows = parse_legacy_intentions((await self._catalog.read(LEGACY_INTENTIONS)).body)
         except CatalogRefused as error:
             if error.status in NOT_SERVED:  # what is missing then is asked for by itself
                 return True
             raise
-        return not unlisted(rows, actions_of(parse_intentions(entries.body)))
+        lacking = unlisted(overlaid(rows, kept.rows), actions_of(parse_intentions(entries.body)))
+        self._unmoved = _unmoved([row for row in lacking if row.destination in kept.rows])
+        return not lacking
+
+    async def _read_kept(self) -> KeptIntentions:
+        """What the KV store has now; a server that always had entries need not show it."""
+        try:
+            return await asyncio.to_thread(parse_kept, (await self._catalog.read(KEPT_INTENTIONS)).body)
+        except CatalogRefused as error:
+            if self.is_legacy or error.status not in (*FORBIDDEN, *NOT_SERVED):
+                raise
+            return KeptIntentions()
+
+    def take(self, answer: Answer) -> None:
+        """Keeps what `read` gave last.
+
+        Raises:
+            CatalogError: as `parse`.
+        """
+        self._listed = self.parse(answer)
+
+    async def take_kept(self, answer: Answer) -> None:
+        """Keeps what the KV store has.
+
+        Raises:
+            CatalogError: it cannot be read.
+        """
+        self.kept = await asyncio.to_thread(parse_kept, answer.body, self.kept or KeptIntentions())
+
+    def in_force(self) -> Rows | None:
+        """All that counts; None where a part of it was not heard yet: what is there without the other may be wider."""
+        self._hidden = ""
+        if not self.is_legacy or self._listed is None:
+            return self._listed
+        if self.kept is None:
+            return None
+        self._hidden = _not_in_force(shadowed(self._listed, self.kept.rows))
+        return overlaid(self._listed, self.kept.rows)
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What is written and not in force, in words."""
+        return tuple(filter(None, (self._unmoved, self._hidden)))
 
     def parse(self, answer: Answer) -> Rows:
         """The rows in what `read` gave last.
@@ -60,3 +125,23 @@ class IntentionSource:
             CatalogError: they cannot be read.
         """
         return parse_legacy_intentions(answer.body) if self.is_legacy else parse_intentions(answer.body)
+
+
+def _unmoved(lacking: list[IntentionRow]) -> str:
+    if not lacking:
+        return ""
+    return (
+        f"the catalog has service-intentions as entries now, which lack what the KV store says: {_named(lacking)}; "
+        "that stays in force: apply the same files again, or remove it below nodeagent/config/service-intentions"
+    )
+
+
+def _not_in_force(rows: Rows) -> str:
+    if not rows:
+        return ""
+    return f"rows of intentions are not in force, as entries in the KV store say otherwise: {_named(rows)}; nodeagent intention list shows all of them"
+
+
+def _named(rows: Sequence[IntentionRow]) -> str:
+    named = ", ".join(f"{row.source} -> {row.destination} ({row.action})" for row in rows[:_NAMED])
+    return f"{named}, …" if len(rows) > _NAMED else named

@@ -2,8 +2,8 @@
 
 To a token that may not read, Consul 1.8 answers 200 and leaves rows out, one by one and without a word. Two questions it
 refuses: for the intentions of one destination (`match`, which shows all of them) and for a service's discovery chain. So only a
-200 of those proves something: an empty list, 403 and 404 are what a weaker token gets as well. The embedded catalog leaves
-nothing out: who may not read it is refused; it serves no chains.
+200 of those proves something: an empty list, 403 and 404 are what a weaker token gets as well. Of the KV store a list leaves
+out, too, and a single key is refused. The embedded catalog leaves nothing out: who may not read it is refused; it serves no chains.
 """
 
 import asyncio
@@ -12,10 +12,12 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from nodeagent import limits
+from nodeagent.catalog.kept_intentions import kept_path, overlaid, parse_kept
 from nodeagent.catalog.legacy_intentions import parse_match
 from nodeagent.catalog.state import IntentionRow, parse_hosts
 from nodeagent.control.agent_self import is_embedded
 from nodeagent.control.consul import Catalog, CatalogRefused, service_path
+from nodeagent.model.intention import ANY
 
 ANYBODY = "nodeagent-proof"
 """A name without rules of its own: who may read its intentions may read every service's that has none either."""
@@ -24,7 +26,7 @@ _MATCH = "/v1/connect/intentions/match?by=destination&name="
 _CHAIN = "/v1/discovery-chain/"
 _NODES = "/v1/catalog/nodes"
 NOT_SERVED = (404, 405, 501)
-_FORBIDDEN = (401, 403)
+FORBIDDEN = (401, 403)
 _AT_ONCE = 8
 
 Rows = tuple[IntentionRow, ...]
@@ -67,8 +69,10 @@ class Shown(NamedTuple):
     """Why that is not proven to be all."""
 
 
-async def read_intentions_to(catalog: Catalog, destinations: Iterable[str]) -> dict[str, Shown]:
+async def read_intentions_to(catalog: Catalog, destinations: Iterable[str], *, with_kept: bool = False) -> dict[str, Shown]:
     """By destination; of more than a few nothing of the embedded catalog, whose list is proof enough.
+
+    with_kept: entries in the KV store count, in the place of rows.
 
     Raises:
         CatalogError: the catalog could not be asked.
@@ -79,7 +83,7 @@ async def read_intentions_to(catalog: Catalog, destinations: Iterable[str]) -> d
         return shown
     for start in range(0, len(named), _AT_ONCE):
         some = named[start : start + _AT_ONCE]
-        shown |= zip(some, await asyncio.gather(*(_match(catalog, name) for name in some)), strict=True)
+        shown |= zip(some, await asyncio.gather(*(_shown(catalog, name, with_kept=with_kept) for name in some)), strict=True)
     return shown
 
 
@@ -131,6 +135,21 @@ async def _chain_doubt(catalog: Catalog, service: str) -> str:
     return ""
 
 
+async def _shown(catalog: Catalog, destination: str, *, with_kept: bool) -> Shown:
+    shown = await _match(catalog, destination)
+    if not with_kept or shown.why_not:
+        return shown
+    kept: dict[str, Rows] = {}
+    for name in dict.fromkeys((destination, ANY)):
+        try:
+            answer = await catalog.read(kept_path(name))
+        except CatalogRefused as error:
+            right = f'the token may not read what the KV store says of {name} (give it key_prefix "nodeagent/config/" {{ policy = "read" }})'
+            return Shown(why_not=await _why_refused(catalog, error, right))
+        kept |= (await asyncio.to_thread(parse_kept, answer.body)).rows
+    return Shown(overlaid(shown.rows, kept))
+
+
 async def _match(catalog: Catalog, destination: str) -> Shown:
     whom = "every service" if destination == ANYBODY else destination
     try:
@@ -150,7 +169,7 @@ def _why_unlike(destination: str, lacking: Rows) -> str:
 
 async def _why_refused(catalog: Catalog, error: CatalogRefused, forbidden: str) -> str:
     """Why nothing is proven by that refusal; a server that fails is none: it raises again. Empty: the embedded catalog's list is proof enough."""
-    if error.status in _FORBIDDEN:
+    if error.status in FORBIDDEN:
         return forbidden
     if error.status not in NOT_SERVED:
         raise error

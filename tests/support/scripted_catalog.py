@@ -19,6 +19,7 @@ INTENTIONS = "/v1/config/service-intentions"
 ROOTS = "/v1/connect/ca/roots"
 SELF = "/v1/agent/self"
 INVENTORY = "/v1/internal/ui/nodes"
+KEPT = "/v1/kv/nodeagent/config/service-intentions/"
 
 Handler = Callable[[web.Request], web.StreamResponse | None]
 
@@ -43,7 +44,7 @@ class ScriptedCatalog:
         self._changed = asyncio.Event()
         for path, value in {
             NODES: [], SERVICES: {}, INTENTIONS: [], "/v1/config/service-defaults": [],
-            "/v1/config/proxy-defaults": [], ROOTS: self.roots(), SELF: {"Config": {"NodeName": "", "Datacenter": "dc1"}},
+            "/v1/config/proxy-defaults": [], KEPT: None, ROOTS: self.roots(), SELF: {"Config": {"NodeName": "", "Datacenter": "dc1"}},
         }.items():  # fmt: skip
             self.values[path] = self.index, value
 
@@ -128,7 +129,8 @@ class ScriptedCatalog:
             left = end - asyncio.get_running_loop().time()
             if asked < index or left <= 0:
                 if value is None:
-                    return web.Response(status=404, text="not here")
+                    marks = {"X-Consul-Index": str(index)} if request.path.startswith("/v1/kv/") else {}
+                    return web.Response(status=404, text="not here", headers=marks)
                 return web.json_response(value, headers={"X-Consul-Index": str(index)})
             changed = self._changed
             try:

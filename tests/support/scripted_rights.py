@@ -1,9 +1,13 @@
 """A scripted catalog that is a Consul 1.8 with default deny: it leaves out what the token may not read, and refuses what 1.8.7 refuses."""
 
+import base64
+import json
+from typing import Any
+
 from aiohttp import web
 
 from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS
-from tests.support.scripted_catalog import INTENTIONS, SELF, ScriptedCatalog
+from tests.support.scripted_catalog import INTENTIONS, KEPT, SELF, ScriptedCatalog
 
 MATCH = "/v1/connect/intentions/match"
 CONSUL = {"Config": {"NodeName": "host1", "Datacenter": "dc1", "NodeID": "3a9b826f-5a67-d7a3-eac5-20a4924b64bc", "Version": "1.8.7"}}
@@ -25,13 +29,23 @@ def refuse(_request: web.Request) -> web.Response:
     return web.Response(status=403, text="Permission denied")
 
 
+def kept_row(name: str, said: Any) -> dict[str, str]:
+    """A row of the KV store with an entry of service-intentions."""
+    return {"Key": f"{KEPT.removeprefix('/v1/kv/')}{name}", "Value": base64.b64encode(json.dumps(said).encode()).decode()}
+
+
 class ScriptedRights:
-    """The rows that there are, and of whom the token may read them. Use `put` and `may_read`; who waits is answered."""
+    """The rows that there are, and of whom the token may read them. Use `put` and `may_read`; who waits is answered.
+
+    And the entries in the KV store, with `keep` and `may_read_keys`.
+    """
 
     def __init__(self, peer: ScriptedCatalog, *rows: str) -> None:
         self._peer = peer
         self._rows = [legacy_row(row) for row in rows]
         self._names: set[str] | None = None
+        self._kept: dict[str, Any] = {}
+        self._may_read_keys = True
         peer.set(SELF, CONSUL)
         peer.scripts |= {INTENTIONS: unknown_kind, MATCH: self._match}
         self._show()
@@ -51,6 +65,24 @@ class ScriptedRights:
         self._names = None
         if is_told:
             self._show()
+
+    def keep(self, name: str, *sources: str, **said: Any) -> None:
+        """Makes this the entry of a destination in the KV store: `shop allow`; with nothing at all it goes."""
+        listed = [dict(zip(("Name", "Action"), each.split(), strict=True)) for each in sources]
+        self._kept[name] = {"Sources": listed, **said} if sources or said else None
+        self._show_keys()
+
+    def may_read_keys(self, *, may: bool) -> None:
+        """`key_prefix "nodeagent/config/"`: without it a list is empty, and a single key refused."""
+        self._may_read_keys = may
+        self._show_keys()
+
+    def _show_keys(self) -> None:
+        rows = [kept_row(name, said) for name, said in self._kept.items() if said is not None]
+        self._peer.set(KEPT, rows if rows and self._may_read_keys else None)
+        for name in {*self._kept, "*", "web", "db"}:
+            self._peer.set(KEPT + name, [kept_row(name, self._kept[name])] if self._kept.get(name) is not None else None)
+            self._peer.scripts[KEPT + name] = lambda request: None if self._may_read_keys else refuse(request)
 
     def hide_service(self, name: str) -> None:
         """The right to read the service itself: its instances vanish, and so does its chain."""

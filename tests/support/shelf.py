@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Callable
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from nodeagent.cli.catalog_api import Client
 from nodeagent.config import CatalogTable
@@ -24,6 +24,8 @@ class Shelf(Client):
         self.asked: list[tuple[str, str, dict]] = []
         self.before: Callable[[str, str], None] = lambda _method, _path: None
         self.after_token = "acc-1"
+        self.rows: list[dict[str, str]] = []
+        """Of intentions, where it has no entries for them."""
         for entry in entries:
             self.put(entry)
 
@@ -40,9 +42,11 @@ class Shelf(Client):
             return {name: [] for name in self.names}
         if path == "/v1/acl/token/self":
             return {"AccessorID": self.after_token}
+        if path == "/v1/connect/intentions":
+            return self.rows
         if path.startswith("/v1/config"):
             return self._config(method, path.removeprefix("/v1/config").strip("/"), body, query)
-        return self._kv(method, unquote(path.removeprefix("/v1/kv/")), body, query)
+        return self._kv(method, unquote(path.removeprefix("/v1/kv/").partition("?")[0]), body, {**query, **dict(parse_qsl(path.partition("?")[2]))})
 
     def written(self, *, trails: bool = False) -> list[str]:
         """What was written, in order; trails only where they are wanted."""

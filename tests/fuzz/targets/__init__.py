@@ -17,7 +17,7 @@ TARGETS: dict[str, Target] = {
         wire.worker_requests, wire.capture_file,
         files.configuration, files.saved_catalog, files.saved_flows, files.saved_modes, files.snapshot, files.delta,
         files.intercept_record, files.handover, files.kept_keys,
-        catalog.catalog_answer, catalog.catalog_body, catalog.catalog_query, catalog.filter,
+        catalog.catalog_answer, catalog.kept_intentions, catalog.catalog_body, catalog.catalog_query, catalog.filter,
         kernel.netlink, kernel.conntrack, kernel.sock_diag, kernel.socket_listing, kernel.cgroup, kernel.mountinfo,
         kernel.nft_table,
         identity.spiffe_id, identity.server_name, identity.certificate, identity.signing_request, identity.roots,

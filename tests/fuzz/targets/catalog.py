@@ -1,5 +1,6 @@
 """The catalog's JSON from both sides: answers that an agent reads, and bodies that the embedded catalog is sent."""
 
+import base64
 import contextlib
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from nodeagent.catalog.bexpr_rows import question
 from nodeagent.catalog.codec import decode_snapshot, encode_snapshot
 from nodeagent.catalog.compiler import capture_of, compile_snapshot, notes_of
 from nodeagent.catalog.inventory import InventoryReader
+from nodeagent.catalog.kept_intentions import PREFIX, parse_kept
 from nodeagent.catalog.legacy_intentions import parse_legacy_intentions
 from nodeagent.catalog.state import CatalogState
 from nodeagent.control import json_http, pace
@@ -60,6 +62,7 @@ def _inventory(body: bytes) -> tuple[object, ...]:
 
 _OTHERS = (
     parse_legacy_intentions,
+    parse_kept,
     state.parse_service_names,
     state.parse_unusable_names,
     state.parse_service_defaults,
@@ -68,6 +71,14 @@ _OTHERS = (
     lambda body: json_http.parse_answer(200, body, "GET /v1/x"),
     lambda body: json_http.parse_answer(500, body, "GET /v1/x"),
 )
+
+
+def kept_intentions(data: bytes) -> bool:
+    """What a key of the KV store holds: an entry's rows, or a deny of its destination; of no other destination in any case."""
+    row = {"Key": f"{PREFIX}web", "Value": base64.b64encode(data).decode()}
+    rows = parse_kept(msgspec.json.encode([row])).rows["web"]
+    assert all(each.destination == "web" for each in rows)
+    return not any("not understood" in each.note for each in rows)
 
 
 def catalog_body(data: bytes) -> bool:

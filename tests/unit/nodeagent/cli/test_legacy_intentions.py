@@ -34,6 +34,8 @@ class Rows(Client):
     def ask(self, method: str, path: str, body: object = None, **query: str) -> object:
         if path.startswith("/v1/config"):
             raise CatalogError(UNKNOWN)
+        if path.startswith("/v1/kv/"):
+            raise NotInCatalog(path)
         if method == "GET":
             return [{"ID": id_} | row for id_, row in self.rows.items()]
         overtaking, self.overtaking = self.overtaking, lambda: None

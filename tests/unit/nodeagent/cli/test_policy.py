@@ -127,13 +127,18 @@ def test_list_tells_where_each_is_and_whether_agents_act_on_it(ask):
     assert told["entries"] == [{"kind": "fault", "name": "web", "index": shelf.values["nodeagent/config/fault/web"][1], "place": "nodeagent/config/fault", "acted_on": "no"}]
 
 
-def test_intentions_that_agents_do_not_read_are_said_not_to_be_in_force(ask):
-    """A deny that nobody enforces must not look like one."""
+def test_rows_that_an_entry_stands_in_the_place_of_are_named(ask):
+    """With Consul 1.8: when it comes, while it is there, and when it goes."""
     shelf = Shelf(kinds=OF_1_8)
-    done = ask(shelf, "apply", given=(ALLOW,))
-    assert (done.exit_code, "warning: not in force: this Consul has no service-intentions" in done.stderr) == (0, True)
-    assert ask(shelf, "list", "--no-headers").stdout.split()[-2:] == ["KV", "no"]
-    assert "not in force" not in ask(Shelf(), "apply", given=(ALLOW,)).stderr
+    assert "in force" not in ask(shelf, "apply", given=(ALLOW,)).stderr
+    assert ask(shelf, "list", "--no-headers").stdout.split()[-2:] == ["KV", "yes"]
+    shelf.rows = [{"SourceName": "api", "DestinationName": ALLOW["Name"], "Action": "allow"}, {"SourceName": "api", "DestinationName": "db", "Action": "deny"}]
+    row = f"api -> {ALLOW['Name']} (allow)"
+    assert f"not in force, as an entry stands in the place of all rows of its destination: {row}\n" in ask(shelf, "list").stderr
+    gone = ask(shelf, "delete", "service-intentions", ALLOW["Name"])
+    assert f"these rows are in force again, as no entry stands in their place: {row}\n" in gone.stderr
+    assert f"so these are not in force: {row}\n" in ask(shelf, "apply", given=(ALLOW,)).stderr
+    assert "in force" not in ask(Shelf(), "apply", given=(ALLOW,)).stderr
 
 
 def test_delete_is_by_name_or_by_file(ask):

@@ -1,20 +1,24 @@
-"""Where a catalog keeps intentions, against a scripted one."""
+"""Where a catalog keeps intentions, and what of that counts, against a scripted one."""
 
+import asyncio
 import contextlib
 
 import pytest
 from aiohttp import web
 
 from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS
+from nodeagent.catalog.state import CatalogState, IntentionRow
 from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Catalog, CatalogRefused
 from nodeagent.control.intentions import ENTRIES, IntentionSource
 from tests.support.loop import run, until
-from tests.support.scripted_catalog import ScriptedCatalog
-from tests.support.scripted_rights import unknown_kind
-from tests.unit.nodeagent.control.test_follow import Scene, played
+from tests.support.scripted_catalog import KEPT, ScriptedCatalog, instance
+from tests.support.scripted_rights import ScriptedRights, refuse, unknown_kind
+from tests.unit.nodeagent.control.test_follow import HOST1, Scene, alone, played
+from tests.unit.nodeagent.control.test_intention_hold import rows_of
 
 ALLOW = {"SourceName": "shop", "DestinationName": "web", "Action": "allow", "SourceNS": "default", "DestinationNS": "default"}
+RIGHT = 'give it key_prefix "nodeagent/config/" { policy = "read" }'
 
 
 def with_client(script) -> None:
@@ -124,3 +128,167 @@ def test_a_server_that_keeps_no_rows_any_more_has_entries(status: int, is_entrie
         assert source.is_legacy is not is_entries
 
     with_client(script)
+
+
+# --- entries in the KV store of a Consul that keeps rows ----------------------------------------------------------------
+
+
+def alarms(scene: Scene) -> str:
+    return "\n".join(scene.follower.alarms())
+
+
+def test_an_entry_stands_in_the_place_of_its_destinations_rows() -> None:
+    """And what it hides is named."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "api -> web allow", "shop -> web allow", "api -> db allow")
+        await until(lambda: len(rows_of(scene)) == 3, "the rows")
+        rights.keep("web", "shop allow")
+        await until(lambda: rows_of(scene) == ["api -> db allow", "shop -> web allow"], "the entry")
+        assert "rows of intentions are not in force, as entries in the KV store say otherwise: api -> web (allow)" in alarms(scene)
+        rights.keep("web")
+        await until(lambda: rows_of(scene) == ["api -> db allow", "api -> web allow", "shop -> web allow"], "the rows again")
+        assert alarms(scene) == ""
+
+    played(script)
+
+
+def test_an_entry_that_is_not_understood_denies_its_destination() -> None:
+    """It never makes way for rows, which may be wider."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "api -> web allow", "api -> db allow")
+        await until(lambda: len(rows_of(scene)) == 2, "the rows")
+        rights.keep("web", "api allow", Quota=7)
+        await until(lambda: rows_of(scene) == ["api -> db allow", "* -> web deny"], "the deny")
+
+    played(script)
+
+
+def test_rows_are_not_in_force_before_the_kv_store_was_heard() -> None:
+    """An agent that starts must not be open for as long as an answer takes, or fails."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "api -> web allow")
+        peer.scripts[KEPT] = lambda _: web.Response(status=500, text="slow")
+        await until(lambda: (LEGACY_INTENTIONS in {path for _, path, _ in peer.asked}) and scene.follower.complaints(), "the rows")
+        assert scene.follower.state() is None
+        del peer.scripts[KEPT]
+        rights.keep("web", "api deny")
+        await until(lambda: rows_of(scene) == ["api -> web deny"], "both")
+
+    played(script)
+
+
+def test_a_list_that_is_refused_is_a_problem_and_opens_nothing() -> None:
+    """As with enable_key_list_policy."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        ScriptedRights(peer, "api -> web allow")
+        peer.scripts[KEPT] = refuse
+        await until(lambda: "/v1/kv/nodeagent/config/service-intentions" in "".join(scene.follower.complaints()), "the complaint")
+        assert scene.follower.state() is None
+
+    played(script)
+
+
+def test_an_entry_that_vanishes_with_a_right_stays_in_force() -> None:
+    """Also where no row is lost by that: Consul 1.8 says 404 of the whole list, and that the store is empty looks the same."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "api -> web allow", "shop -> web deny", "api -> db allow")
+        rights.keep("web", "shop deny")
+        await until(lambda: rows_of(scene) == ["api -> db allow", "shop -> web deny"], "the entry")
+        rights.may_read_keys(may=False)
+        await until(lambda: RIGHT in alarms(scene), "the alarm")
+        for rows in ("api -> db deny", "api -> db allow"):  # news of others, again and again
+            rights.put("api -> web allow", "shop -> web deny", rows)
+            await until(lambda rows=rows: rows_of(scene) == [rows, "shop -> web deny"], "news of another destination")
+        assert RIGHT in alarms(scene)
+        rights.may_read_keys(may=True)
+        await until(lambda: RIGHT not in alarms(scene), "the right")
+        assert rows_of(scene) == ["api -> db allow", "shop -> web deny"]
+        rights.keep("web")
+        await until(lambda: "api -> web allow" in rows_of(scene), "an end that is proven")
+
+    played(script)
+
+
+def test_a_service_of_this_host_takes_no_calls_while_its_key_may_not_be_read() -> None:
+    """What was never shown cannot be missed: it is asked for once, whether or not anything is there."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "* -> db allow")
+        rights.keep("db", "api deny")
+        rights.may_read_keys(may=False)
+        peer.register("db", instance(HOST1, "db", 5432))
+        await until(lambda: rows_of(scene) == ["* -> db deny"], "nobody may call it")
+        await until(lambda: RIGHT in alarms(scene), "the alarm")
+        rights.may_read_keys(may=True)
+        await until(lambda: rows_of(scene) == ["api -> db deny"], "the truth")
+        await until(lambda: RIGHT not in alarms(scene), "no alarm any more")
+
+    played(script)
+
+
+@pytest.mark.parametrize("saved", [("shop -> db deny",), ("shop -> db deny", "cart -> db allow")])
+def test_a_restart_without_the_right_keeps_what_was_saved(saved: tuple[str, ...]) -> None:
+    """Also of a service whose instances cannot be read, which is asked for by nobody else."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "api -> db allow", "shop -> db allow")
+        rights.keep("db", "shop deny", "cart allow")
+        rights.may_read_keys(may=False)
+        rows = tuple(IntentionRow(source, name, "deny" if action == "deny" else "allow") for source, _, name, action in map(str.split, saved))
+        scene.follower.remember(CatalogState(intentions=rows))
+        task = asyncio.create_task(scene.follower.run())
+        await until(lambda: RIGHT in alarms(scene), "the alarm")
+        assert rows_of(scene) == sorted(saved)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    alone(script)
+
+
+def test_after_an_upgrade_of_the_server_the_kv_store_counts_until_the_entries_say_the_same() -> None:
+    """The server makes entries of its rows, and these may be wider."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "api -> web allow")
+        rights.keep("web", "shop allow")
+        await until(lambda: rows_of(scene) == ["shop -> web allow"], "the entry")
+        del peer.scripts[ENTRIES]
+        peer.allow("api -> web")
+        rights.put("api -> web allow")
+        await until(lambda: "the catalog has service-intentions as entries now, which lack" in alarms(scene), "the alarm")
+        assert rows_of(scene) == ["shop -> web allow"]
+        peer.allow("shop -> web")
+        rights.put("shop -> web allow")
+        await until(lambda: scene.follower.found == (), "the entries")
+        assert rows_of(scene) == ["shop -> web allow"]
+        await until(lambda: alarms(scene) == "", "no alarm any more")
+
+    played(script)
+
+
+def test_an_agent_that_starts_after_the_upgrade_sees_that_too() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "api -> web allow")
+        del peer.scripts[ENTRIES]
+        peer.allow("api -> web")
+        rights.keep("web", "shop allow")
+        await until(lambda: rows_of(scene) == ["shop -> web allow"], "the entry")
+
+    played(script)
+
+
+def test_a_newer_consul_need_not_let_the_kv_store_be_read() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        ScriptedRights(peer)
+        peer.scripts |= {KEPT: refuse}
+        del peer.scripts[ENTRIES]
+        peer.allow("shop -> web")
+        await until(lambda: rows_of(scene) == ["shop -> web allow"], "the entries")
+
+    played(script)
