@@ -41,7 +41,7 @@ _NODES = "/v1/catalog/nodes"
 _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S, is_pulse=True)
 _LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
-_OTHER_WATCHES = 6  # the five lists, and the roots, which `identity` follows
+_OTHER_WATCHES = 7  # the five lists, the KV store's intentions, and the roots, which `identity` follows
 _FILTERED = "the catalog left out what the token may not read; give it service:read and intentions:read; what was known before stays in force"
 
 _log = open_log()

@@ -31,6 +31,7 @@ node "{host}" {{ policy = "write" }}
 node_prefix "" {{ policy = "read" }}
 service_prefix "" {{ policy = "write" intentions = "read" }}
 operator = "read"
+key_prefix "nodeagent/config/" {{ policy = "read" }}
 """
 """Of a host's agents, Consul's and ours: README's, but for any service, as the lab's units name their services."""
 

@@ -124,6 +124,27 @@ def test_what_the_agent_answers_itself_needs_no_leader(path: str) -> None:
     run(scene)
 
 
+@pytest.mark.parametrize(
+    ("path", "marks", "is_taken"),
+    [("/v1/kv/a/", {"X-Consul-Index": "7"}, True), ("/v1/kv/a/", {}, False), (NODES, {"X-Consul-Index": "7"}, False),
+     ("/v1/kv/a/", {"X-Consul-Index": "7", "X-Consul-KnownLeader": "false"}, False)],
+)  # fmt: skip
+def test_no_such_key_is_an_answer_and_no_such_path_is_none(path: str, marks: dict[str, str], is_taken: bool) -> None:  # noqa: FBT001 - a table's column
+    """With the index at which one waits for it; without one it is a server that has no such store."""
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer) as catalog:
+            peer.scripts[path] = lambda _: web.Response(status=404, headers=marks)
+            if is_taken:
+                answer = await catalog.read(path + "?recurse=true")
+                assert (answer.body, answer.index) == (b"null", "7")
+            else:
+                with pytest.raises(CatalogRefused):
+                    await catalog.read(path)
+
+    run(scene)
+
+
 def test_filtered_answers_say_so() -> None:
     async def scene() -> None:
         async with ScriptedCatalog() as peer, client(peer) as catalog:

@@ -11,9 +11,10 @@ from nodeagent.catalog.state import CatalogState, IntentionRow
 from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Catalog, CatalogRefused
 from nodeagent.control.intentions import ENTRIES, IntentionSource
+from tests.support import newer_consul
 from tests.support.loop import run, until
-from tests.support.scripted_catalog import KEPT, ScriptedCatalog, instance
-from tests.support.scripted_rights import ScriptedRights, refuse, unknown_kind
+from tests.support.scripted_catalog import KEPT, NODES, ROOTS, SELF, SERVICES, ScriptedCatalog, instance
+from tests.support.scripted_rights import MATCH, ScriptedRights, refuse, unknown_kind
 from tests.unit.nodeagent.control.test_follow import HOST1, Scene, alone, played
 from tests.unit.nodeagent.control.test_intention_hold import rows_of
 
@@ -290,5 +291,37 @@ def test_a_newer_consul_need_not_let_the_kv_store_be_read() -> None:
         del peer.scripts[ENTRIES]
         peer.allow("shop -> web")
         await until(lambda: rows_of(scene) == ["shop -> web allow"], "the entries")
+
+    played(script)
+
+
+# --- a newer Consul, by what its documentation says --------------------------------------------------------------------
+
+
+def as_newer(peer: ScriptedCatalog) -> None:
+    """Makes the catalog one of a newer Consul, with every field."""
+    roots = peer.roots()
+    peer.set(ROOTS, {**roots, "Roots": [{**root, **newer_consul.ROOT_FIELDS} for root in roots["Roots"]]})
+    for path, value in {
+        NODES: newer_consul.NODES, "/v1/health/service/web": newer_consul.HEALTH, ENTRIES: newer_consul.INTENTIONS, SELF: newer_consul.SELF,
+        LEGACY_INTENTIONS: newer_consul.ROWS, "/v1/config/service-defaults": newer_consul.SERVICE_DEFAULTS,
+        "/v1/config/proxy-defaults": newer_consul.PROXY_DEFAULTS, SERVICES: newer_consul.SERVICES,
+    }.items():  # fmt: skip
+        peer.set(path, value)
+    peer.scripts |= {MATCH: lambda _: web.json_response({"web": newer_consul.ROWS})}
+
+
+def test_a_newer_consul_is_followed_as_it_documents_itself() -> None:
+    """Its own entries; virtual addresses, proxies and other meshes' sources are left out."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        as_newer(peer)
+        state = await until(lambda: (state := scene.follower.state()) and state.intentions and state.instances.get("web") and state, "the state")
+        assert rows_of(scene) == ["shop -> api deny", "* -> web deny", "cart -> web deny", "shop -> web allow"]
+        (row,) = state.instances["web"]
+        assert [str(address) for address in row.instance.addresses] == ["10.77.0.1:8000", "10.77.0.9:8000"]
+        assert (row.instance.weight, row.instance.healthy, row.host.addresses) == (10, True, ("10.77.0.1", "fd77::1"))
+        assert (state.protocols, state.default_protocol) == ({"web": "http"}, "http2")
+        assert "intentions as rows" not in scene.follower.found
 
     played(script)

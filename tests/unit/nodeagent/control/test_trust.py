@@ -16,6 +16,7 @@ from nodeagent.control.trust import DomainHold, parse_roots
 from nodeagent.errors import CatalogError
 from tests.support.identity_scene import Scene, played
 from tests.support.loop import until
+from tests.support.newer_consul import ROOT_FIELDS
 from tests.support.scripted_catalog import ROOTS
 
 DOMAIN = "11111111-2222-3333-4444-555555555555.consul"
@@ -34,6 +35,13 @@ def test_every_root_that_is_listed_is_believed() -> None:
     trust = parse_roots(answer(ONE, TWO))
     assert trust.bundle.roots_pem == (ONE, TWO)
     assert (trust.active_id, trust.ids) == ("r0", {"r0", "r1"})
+
+
+def test_a_root_of_a_newer_consul_is_one() -> None:
+    """With all that its documentation has beside the certificate."""
+    said = json.loads(answer(ONE))
+    said["Roots"] = [{**root, **ROOT_FIELDS} for root in said["Roots"]]
+    assert parse_roots(json.dumps(said).encode()).bundle.roots_pem == (ONE,)
 
 
 @pytest.mark.parametrize(
