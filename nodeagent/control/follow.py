@@ -270,6 +270,8 @@ class Follower:
 
     async def _settle_intentions(self) -> None:
         """After each answer that intentions are in; nothing while another part of them was not heard yet."""
+        if self._intention_hold.alarm:
+            await self._intentions.refresh()
         rows = self._intentions.in_force()
         if rows is None:
             return

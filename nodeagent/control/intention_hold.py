@@ -28,6 +28,7 @@ from nodeagent.control.proof import (
 from nodeagent.model.intention import ANY
 
 _SHOWN = 3
+_UNLISTED = "the KV store shows an entry where its key is asked for, and not in the list; was the right to read it given just now?"
 
 
 def lost_rows(before: Iterable[IntentionRow], rows: Rows) -> Rows:
@@ -99,7 +100,8 @@ class IntentionHold:
             if not rows and not lost:
                 asked[ANYBODY] = None
             actions = actions_of(rows)
-            doubts = doubts_of(await read_intentions_to(self._catalog, asked, with_kept=kept is not None), actions)
+            shown = await read_intentions_to(self._catalog, asked, with_kept=kept is not None)
+            doubts = {name: _UNLISTED for name, said in shown.items() if said.kept - frozenset(kept or ())} | doubts_of(shown, actions)
             if why := next((doubts[name] for name in suspects if name in doubts), ""):  # then of those that were not asked for, too
                 doubts |= {row.destination: why for row in lost if row.destination not in asked}
             self._kept = None if kept is None else frozenset(kept) | (gone & doubts.keys())
@@ -128,7 +130,9 @@ class IntentionHold:
             doubts = {name: why for name, why in self._doubts.items() if name != service}
             if shown.why_not:
                 doubts[service] = shown.why_not
-            self._settle(self._completed(shown.rows), doubts)
+            if self._kept is not None:
+                self._kept |= shown.kept
+            self._settle(self._completed(service, shown), doubts)
             return shown.why_not
 
     def _gone(self, rows: Rows, kept: Collection[str] | None) -> frozenset[str]:
@@ -142,9 +146,17 @@ class IntentionHold:
             before |= {row.destination for row in other}
         return before - frozenset(kept)
 
-    def _completed(self, shown: Rows) -> Rows:
-        """The list with what it lacks: it may be one of before the right was there, and come anew in minutes only."""
-        lacking = unlisted(shown, self._actions)
+    def _completed(self, service: str, shown: Shown) -> Rows:
+        """The list with what it lacks: it may be one of before the right was there, and come anew in minutes only.
+
+        And without the allows of rows in whose place there is an entry.
+        """
+        if shown.kept:
+            said, concerned = actions_of(shown.rows), (service, ANY)
+            kept = (row for row in self._listed if row.destination not in concerned or row.action == "deny" or (row.source, row.destination) in said)
+            self._listed = tuple(kept)
+            self._actions = actions_of(self._listed)
+        lacking = unlisted(shown.rows, self._actions)
         if lacking:
             self._listed = completed(self._listed, lacking)
             self._actions = actions_of(self._listed)

@@ -103,6 +103,16 @@ class IntentionSource:
         """
         self.kept = await asyncio.to_thread(parse_kept, answer.body, self.kept or KeptIntentions())
 
+    async def refresh(self) -> None:
+        """Reads what counts beside entries anew: what is doubted may have been shown by then, and a watch hears nothing of rights.
+
+        Raises:
+            CatalogError: as `read`.
+        """
+        if self.is_legacy and self.kept is not None:
+            self._listed = parse_legacy_intentions((await self._catalog.read(LEGACY_INTENTIONS)).body)
+            self.kept = await self._read_kept()
+
     def in_force(self) -> Rows | None:
         """All that counts; None where a part of it was not heard yet: what is there without the other may be wider."""
         self._hidden = ""

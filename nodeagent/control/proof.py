@@ -67,6 +67,8 @@ class Shown(NamedTuple):
     """All that can decide about a call to it."""
     why_not: str = ""
     """Why that is not proven to be all."""
+    kept: frozenset[str] = frozenset()
+    """Of which destinations the KV store has the entry that is in `rows`."""
 
 
 async def read_intentions_to(catalog: Catalog, destinations: Iterable[str], *, with_kept: bool = False) -> dict[str, Shown]:
@@ -147,7 +149,7 @@ async def _shown(catalog: Catalog, destination: str, *, with_kept: bool) -> Show
             right = f'the token may not read what the KV store says of {name} (give it key_prefix "nodeagent/config/" {{ policy = "read" }})'
             return Shown(why_not=await _why_refused(catalog, error, right))
         kept |= (await asyncio.to_thread(parse_kept, answer.body)).rows
-    return Shown(overlaid(shown.rows, kept))
+    return Shown(overlaid(shown.rows, kept), kept=frozenset(kept))
 
 
 async def _match(catalog: Catalog, destination: str) -> Shown:

@@ -7,6 +7,7 @@ import pytest
 from tests.e2e.test_consul_control import SYNC_S, consul, played  # noqa: F401 - consul: a fixture
 from tests.support.loop import until
 
+KEYS = ' key_prefix "nodeagent/config/" { policy = "read" }'
 TILL = {"Name": "till", "Port": 8081, "Address": "10.77.0.1"}
 
 
@@ -99,4 +100,4 @@ def test_a_service_of_this_host_takes_no_calls_until_its_intentions_may_be_read(
         scene.master.put("/v1/agent/service/deregister/till")
 
     rules = 'agent "host1" { policy = "read" } node_prefix "" { policy = "read" } service_prefix "" { policy = "read" intentions = "deny" }'
-    played(consul, tmp_path, script, rules=rules + ' service "web" { policy = "write" } service "nodeagent" { policy = "write" }')
+    played(consul, tmp_path, script, rules=rules + KEYS + ' service "web" { policy = "write" } service "nodeagent" { policy = "write" }')

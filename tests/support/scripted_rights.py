@@ -72,17 +72,23 @@ class ScriptedRights:
         self._kept[name] = {"Sources": listed, **said} if sources or said else None
         self._show_keys()
 
-    def may_read_keys(self, *, may: bool) -> None:
-        """`key_prefix "nodeagent/config/"`: without it a list is empty, and a single key refused."""
+    def may_read_keys(self, *, may: bool, is_told: bool = True) -> None:
+        """`key_prefix "nodeagent/config/"`: without it a list is empty, and a single key refused. is_told: as of `may_read_all`."""
         self._may_read_keys = may
-        self._show_keys()
+        if is_told:
+            self._show_keys()
+        else:
+            self._peer.values[KEPT] = self._peer.values[KEPT][0], self._kept_rows()
 
     def _show_keys(self) -> None:
-        rows = [kept_row(name, said) for name, said in self._kept.items() if said is not None]
-        self._peer.set(KEPT, rows if rows and self._may_read_keys else None)
+        self._peer.set(KEPT, self._kept_rows())
         for name in {*self._kept, "*", "web", "db"}:
             self._peer.set(KEPT + name, [kept_row(name, self._kept[name])] if self._kept.get(name) is not None else None)
             self._peer.scripts[KEPT + name] = lambda request: None if self._may_read_keys else refuse(request)
+
+    def _kept_rows(self) -> list[dict[str, str]] | None:
+        rows = [kept_row(name, said) for name, said in self._kept.items() if said is not None]
+        return rows if rows and self._may_read_keys else None
 
     def hide_service(self, name: str) -> None:
         """The right to read the service itself: its instances vanish, and so does its chain."""

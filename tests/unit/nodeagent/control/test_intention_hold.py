@@ -229,3 +229,22 @@ def test_a_question_that_fails_leaves_all_as_it_was() -> None:
         assert rows_of(scene) == ["shop -> web allow"]
 
     played(script)
+
+
+def test_rows_of_before_an_entry_was_shown_are_not_in_force_beside_it() -> None:
+    """The list may come anew in minutes only, and is not believed again before it has the entry, too."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "api -> db allow", "shop -> db deny")
+        rights.keep("db", "shop deny")
+        hold = IntentionHold(scene.catalog)
+        rows = (IntentionRow("api", "db", "allow"), IntentionRow("shop", "db", "deny"))
+        await hold.take(rows, ())
+        await hold.vouch("db", is_here=True)
+        assert said(hold.rows) == ["shop -> db deny"]
+        await hold.take(rows, ())
+        assert (said(hold.rows), "the KV store shows an entry" in hold.alarm) == (["shop -> db deny"], True)
+        await hold.take((IntentionRow("shop", "db", "deny"),), ("db",))
+        assert (said(hold.rows), hold.alarm) == (["shop -> db deny"], "")
+
+    alone(script)

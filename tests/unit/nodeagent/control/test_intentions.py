@@ -232,6 +232,26 @@ def test_a_service_of_this_host_takes_no_calls_while_its_key_may_not_be_read() -
     played(script)
 
 
+@pytest.mark.parametrize("entry", ["shop allow", "api deny", "shop deny"])
+def test_a_right_that_comes_needs_no_news_of_rows_or_keys(entry: str) -> None:
+    """A watch hears nothing of it: the entry that is shown by then counts, and not the rows of before."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "api -> db allow", "shop -> db deny", "api -> web allow")
+        rights.keep("db", entry)
+        rights.may_read_keys(may=False)
+        peer.register("db", instance(HOST1, "db", 5432))
+        await until(lambda: RIGHT in alarms(scene), "the alarm")
+        rights.may_read_keys(may=True, is_told=False)
+        await until(lambda: RIGHT not in alarms(scene), "the right")
+        source, action = entry.split()
+        for _ in range(2):
+            await until(lambda: rows_of(scene) == [f"{source} -> db {action}", "api -> web allow"], "the entry alone")
+            rights.put("api -> db allow", "shop -> db deny", "api -> web allow", "till -> db allow")
+
+    played(script)
+
+
 @pytest.mark.parametrize("saved", [("shop -> db deny",), ("shop -> db deny", "cart -> db allow")])
 def test_a_restart_without_the_right_keeps_what_was_saved(saved: tuple[str, ...]) -> None:
     """Also of a service whose instances cannot be read, which is asked for by nobody else."""
