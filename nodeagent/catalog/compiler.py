@@ -71,7 +71,7 @@ def compile_snapshot(state: CatalogState, config: Config, *, trust_domain: str, 
     claims = _claims(state, services, hosts, host_by_ip, config.host.name)
     return Snapshot(
         generation=generation,
-        mesh=mesh_of(config, trust_domain),
+        mesh=msgspec.structs.replace(mesh_of(config, trust_domain), is_late=state.is_late),
         services=services,
         hosts=hosts,
         wildcards=intentions.get(ANY, ()),

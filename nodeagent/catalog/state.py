@@ -82,6 +82,8 @@ class CatalogState(msgspec.Struct, frozen=True):
     """From service-defaults, by service name."""
     default_protocol: str = ""
     """From proxy-defaults; empty: not set there."""
+    is_late: bool = False
+    """Whether there are more services than are watched: of the others news comes now and then."""
 
 
 def parse_hosts(body: bytes) -> tuple[Host, ...]:

@@ -15,6 +15,7 @@ from nodeagent.control.clock import watch_clock
 from nodeagent.control.consul import Catalog
 from nodeagent.control.enforce import Enforcer
 from nodeagent.control.environment import Environment, real_environment
+from nodeagent.control.first_use import FirstUse
 from nodeagent.control.flows import FlowBook
 from nodeagent.control.follow import Follower
 from nodeagent.control.identity import Identity, services_spoken_for
@@ -54,6 +55,8 @@ class Control:
         self.supervisor = Supervisor(self.metrics, env.now, self.workers.note_living)
         self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
         self.follower = Follower(config, catalog, self.metrics, env)
+        self.first_use = FirstUse(catalog, self.follower, self.publisher.knows_host)
+        self.workers.on_want_host = self.first_use.ask
         self.identity = Identity(
             config, catalog, self.metrics, env,
             hand_out=self.workers.publish_keys, on_trust=self.follower.changed.set,
@@ -86,6 +89,7 @@ class Control:
                 self._publish()
             except Exception as error:  # noqa: BLE001 - a defect must not hide that what is in force is old
                 self.publisher.blame(error)
+            self.first_use.published.ring()
 
     def _publish(self) -> None:
         state, trust = self.follower.state(), self.identity.trust
@@ -166,6 +170,7 @@ def _parts(control: Control, config: Config, handover: socket.socket) -> dict[st
     parts: dict[str, Callable[[], Awaitable[object]]] = {
         "handover": lambda: control.workers.accept(handover),
         "follow": control.follower.run,
+        "first-use": control.first_use.run,
         "checks": control.follower.checks.run,
         "compile": control.compile,
         "save": control.publisher.save,

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
 import msgspec
 
@@ -24,11 +26,13 @@ from nodeagent.control.announce import Announcer
 from nodeagent.control.checks import Checks
 from nodeagent.control.consul import Answer, Catalog, service_path
 from nodeagent.control.environment import Environment
+from nodeagent.control.heard import Heard
 from nodeagent.control.hold_back import HoldBack, Rows, is_suspicious
 from nodeagent.control.identity import named_services
 from nodeagent.control.intention_hold import IntentionHold
 from nodeagent.control.intentions import ENTRIES, IntentionSource
 from nodeagent.control.meshed import MeshedHosts
+from nodeagent.control.own import OwnServices
 from nodeagent.control.proof import service_doubts
 from nodeagent.control.reach import Dialled, Reach
 from nodeagent.control.seen import Seen
@@ -74,11 +78,18 @@ class Follower:
         self._intentions = IntentionSource(catalog)
         self._intention_hold = IntentionHold(catalog)
         self._services_changed = asyncio.Event()
+        self._heard = Heard()
+        self._own = OwnServices(config.host.name, self._services_changed.set)
         self._reach = Reach()
         self._dialled = Dialled(env.elapsed)
         self._together = Together(catalog, self.seen, self._services_changed.set)
         self._watches: dict[str, Watch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def is_late(self) -> bool:
+        """Whether there are more services than are watched: of the others news comes now and then."""
+        return bool(self._together.names)
 
     def complaints(self) -> tuple[str, ...]:
         """Why answers of the catalog are not taken, now."""
@@ -124,7 +135,7 @@ class Follower:
             return None
         state = self.seen.state()
         is_sane = any(host.name == self._config.host.name for host in self.seen.hosts or ())
-        return msgspec.structs.replace(state, hosts=self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane))
+        return msgspec.structs.replace(state, hosts=self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane), is_late=self.is_late)
 
     def remember(self, state: CatalogState) -> None:
         """Takes over what was saved before this process started."""
@@ -188,14 +199,36 @@ class Follower:
         if self._dialled.note(services) and self._together.names:
             self._services_changed.set()
 
+    async def hear(self, services: frozenset[str], host: str, wanted: AbstractSet[int | str]) -> None:
+        """Returns when these, which the catalog shows on a host at ports or by names that are wanted, are known there; they count as called."""
+        self.note_calls(services)
+        to_watch = self._nearest(self.seen.watched_names())
+        self._services_changed.set()
+        for name in services - to_watch:
+            with suppress(Held):
+                await self._taker(name)(await self._catalog.read(_health_path(name)))
+        for name in services & to_watch:
+            while not (self.seen.has(name, host, wanted) or self._is_refused(name)):
+                await self._heard.rest(name)
+
+    def _is_refused(self, service: str) -> bool:
+        """Whether a watch was told nothing of it, or what cannot be taken."""
+        watch = self._watches.get(_health_path(service))
+        return watch is not None and bool(watch.error)
+
     def _follow_kept(self, group: asyncio.TaskGroup) -> None:
         """The KV store's intentions, while the catalog keeps none as entries."""
-        if self._intentions.is_legacy and KEPT_INTENTIONS not in self._watches:
-            self._start(group, KEPT_INTENTIONS, self._take_kept)
-        elif not self._intentions.is_legacy and KEPT_INTENTIONS in self._watches:
-            self._tasks.pop(KEPT_INTENTIONS).cancel()
-            del self._watches[KEPT_INTENTIONS]
+        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept)
+        if not self._intentions.is_legacy:
             self._intentions.kept = None
+
+    def _follow_while(self, is_wanted: bool, group: asyncio.TaskGroup, path: str, apply: Apply) -> None:  # noqa: FBT001 - what it is about
+        """A watch of that path, or none."""
+        if is_wanted and path not in self._watches:
+            self._start(group, path, apply)
+        elif not is_wanted and path in self._watches:
+            self._tasks.pop(path).cancel()
+            del self._watches[path]
 
     def _follow_services(self, group: asyncio.TaskGroup) -> None:
         """One health watch for each service; of more than CATALOG_WATCHES for the nearest, and one for all others together."""
@@ -203,6 +236,7 @@ class Follower:
         names = self.seen.watched_names()
         watched, before = self._nearest(names), self._together.names
         self._together.names = beyond = frozenset(names) - watched
+        self._follow_while(self.is_late, group, self._own.path, self._own.take)
         alone = self._together.alone()
         self._stop_but({_health_path(name) for name in watched | alone} | ({INVENTORY} if beyond else set()))
         if beyond and (INVENTORY not in self._watches or self._together.is_outdated(beyond - before, alone)):
@@ -217,7 +251,7 @@ class Follower:
             return frozenset(names)
         here = (name for name, rows in self.seen.instances.items() if self._is_here(name, rows))
         return self._reach.nearest(
-            names, room - 1, spoken=frozenset((*here, *named_services(self._config))), dialled=self._dialled.recent(),
+            names, room - 2, spoken=frozenset((*here, *self._own.names, *named_services(self._config))), dialled=self._dialled.recent(),
             intentions=self.seen.intentions or (), watched=self.seen.instances.keys() - self._together.names,
         )  # fmt: skip
 
@@ -292,6 +326,7 @@ class Follower:
             rows = parse_instances(service, answer.body)
             doubts = await self._doubts({service: rows}, is_filtered=answer.is_filtered)
             why = await self._put(service, rows, doubts.get(service, ""))
+            self._heard.note(service)
             self._together.note_alone(service)
             if service == MARKER_SERVICE and self.seen.hosts is not None:
                 await self._announcer.check_markers(self.seen.hosts, rows)

@@ -125,6 +125,8 @@ class Identity:
         Gives why there is none now; empty while it is on its way.
         """
         keeper = self.keepers.get(service)
+        if keeper is None and service in (self._needed or ()):
+            return ""  # since just now: its keeper is made in the next turn
         if keeper is None and (why := self._why_unwanted(service)):
             return self._refuse(service, why)
         self.note_calls((service,))

@@ -92,6 +92,10 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 - a defect must not hide that what is in force is old
             self.blame(error)
 
+    def knows_host(self, name: str) -> bool:
+        """Whether it is one of the mesh's, by what is in force."""
+        return self.snapshot is not None and name in self.snapshot.hosts
+
     def note_catalog(self, addresses: tuple[str, ...]) -> None:
         """Has kept where the catalog's name leads, for a start without a resolver."""
         if addresses != self._catalog:

@@ -1,5 +1,6 @@
 """What the catalog said last, piece by piece, until it is enough for a CatalogState."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from nodeagent.catalog.markers import Claim, with_markers
@@ -43,6 +44,11 @@ class Seen:
     def before(self, service: str) -> Rows:
         """What was known of a service's instances when its last answer came."""
         return self.instances[service] if service in self.instances else self.saved.get(service, ())
+
+    def has(self, service: str, host: str, wanted: AbstractSet[int | str]) -> bool:
+        """Whether an instance on that host is known, at one of these ports, or at any where the service's name is among them."""
+        rows = (row.instance for row in self.instances.get(service, ()) if row.instance.host == host)
+        return any(service in wanted or any(address.port in wanted for address in instance.addresses) for instance in rows)
 
     def state(self) -> CatalogState:
         """All of it as one value; what is missing counts as empty."""

@@ -19,11 +19,13 @@ from nodeagent.wire.frames import (
     AskConnections,
     Connections,
     DeltaFrame,
+    HostRead,
     KeysFrame,
     Message,
     Records,
     SnapshotFrame,
     SvidRefusal,
+    WantHost,
     WantSvid,
     WorkerStats,
 )
@@ -54,6 +56,8 @@ class Workers:
         self.links: list[Link] = []
         self.cut: str = ""
         """Why the last worker that was cut off was."""
+        self.on_want_host: Callable[[str, int | str, Callable[[], None]], None] = lambda _host, _wanted, answer: answer()
+        """Is told of which port of a host, or service there, a worker wants news, and what to call once they are in force."""
         self._unclear: list[Link] = []
         """Links that ended with connections open: their workers have died, or come back with another channel."""
         self._metrics = metrics
@@ -157,6 +161,8 @@ class Workers:
             case WantSvid(service):
                 if why := self._want_svid(service):
                     _channel_of(link).send(SvidRefusal(service, why))
+            case WantHost(host, wanted):
+                self.on_want_host(host, wanted, lambda: _channel_of(link).send(HostRead(host, wanted)))
             case _:
                 _channel_of(link).abort(f"it sent a {type(message).__name__}, which is not a worker's to send")
 

@@ -36,6 +36,8 @@ class Mesh(msgspec.Struct, frozen=True):
     fail_open: tuple[str, ...] = ()
     fail_closed: tuple[str, ...] = ()
     """Services for which something else is said."""
+    is_late: bool = False
+    """Whether there are services of which news comes now and then: at a port of a host with an agent somebody may be registered by now."""
 
     @property
     def unnamed_fail(self) -> Fail:

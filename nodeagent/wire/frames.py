@@ -48,6 +48,21 @@ class SvidRefusal(msgspec.Struct, tag="no_svid", frozen=True):
     why: str
 
 
+class WantHost(msgspec.Struct, tag="want_host", frozen=True):
+    """A worker has a call to a host with an agent of which it does not know all. The answer is a HostRead, after what follows from it."""
+
+    host: str
+    wanted: int | str
+    """A port at which it knows nobody, or a service that it does not know there."""
+
+
+class HostRead(msgspec.Struct, tag="host_read", frozen=True):
+    """What the catalog says of that is in force, or it could not be asked."""
+
+    host: str
+    wanted: int | str
+
+
 class AskConnections(msgspec.Struct, tag="ask_connections", frozen=True):
     """Control wants the open connections: the newest, or the one of an id."""
 
@@ -182,8 +197,8 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
 
 
 Message = (
-    SnapshotFrame | DeltaFrame | KeysFrame | WantSvid | SvidRefusal | AskConnections | Connections | Records | WorkerStats
-    | CaptureFrame | NoSnapshot | SupervisorStats
+    SnapshotFrame | DeltaFrame | KeysFrame | WantSvid | SvidRefusal | WantHost | HostRead | AskConnections | Connections | Records
+    | WorkerStats | CaptureFrame | NoSnapshot | SupervisorStats
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -9,13 +9,15 @@ from structlog.testing import capture_logs
 from nodeagent import limits
 from nodeagent.catalog import compiler
 from nodeagent.config import CatalogTable
-from nodeagent.control import agent
+from nodeagent.control import agent, follow
 from nodeagent.control.agent import keep_running
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
+from nodeagent.control.watch import Rhythm
+from nodeagent.model.address import Address
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.wire.capture_file import NAME, decode_capture
-from nodeagent.wire.frames import CaptureFrame, Records, WantSvid
+from nodeagent.wire.frames import CaptureFrame, DeltaFrame, HostRead, Records, WantHost, WantSvid
 from tests.support.control_scene import HOST2, ControlScene
 from tests.support.far_ends import ring_of, snapshot_of
 from tests.support.loop import run, until
@@ -76,6 +78,30 @@ def test_certificates_of_local_services_and_those_asked_for_reach_the_worker(tmp
             playing.worker.send(WantSvid("cron"))
             await until(lambda: len(ring_of(playing.worker).svids) == 2, "the one asked for")
             assert [svid.service for svid in ring_of(playing.worker).svids] == ["cron", "shop"]
+
+    run(scene)
+
+
+def test_the_first_call_to_a_new_instance_of_a_service_that_is_not_watched_knows_it(tmp_path, monkeypatch) -> None:
+    """The worker has it before the answer to its question; where all is watched it has no question."""
+    monkeypatch.setattr(limits, "CATALOG_WATCHES", follow._OTHER_WATCHES + 3)
+    monkeypatch.setattr(follow, "_LONG", Rhythm(rest_s=3600.0))
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: (found := snapshot_of(playing.worker)) and "web" in found.services, "the first snapshot")
+            assert not snapshot_of(playing.worker).mesh.is_late
+            playing.peer.has_inventory = True
+            playing.peer.register("zebra", instance(HOST2, "zebra", 81))
+            playing.peer.register("zebu", instance(HOST2, "zebu", 82))
+            await until(lambda: (found := snapshot_of(playing.worker)).mesh.is_late and "zebu" in found.services, "what is not watched")
+            path = "/v1/health/service/zebu"
+            playing.peer.values[path] = playing.peer.index, [*playing.peer.values[path][1], instance(HOST2, "zebu", 9001, "zebu-2")]
+            playing.worker.send(WantHost("host2", 9001))
+            await asyncio.to_thread(playing.worker.wait, HostRead)
+            until_then = playing.worker.messages[: playing.worker.messages.index(HostRead("host2", 9001))]
+            assert isinstance(until_then[-1], DeltaFrame)
+            assert Address("10.77.0.2", 9001) in snapshot_of(playing.worker).by_address
 
     run(scene)
 

@@ -38,7 +38,9 @@ class Scene:
 
 def test_each_change_is_handed_out_with_the_next_number(tmp_path) -> None:
     scene = Scene(tmp_path)
+    assert not scene.publisher.knows_host("host2")
     scene.publisher.publish(state(), DOMAIN)
+    assert (scene.publisher.knows_host("host2"), scene.publisher.knows_host("host9")) == (True, False)
     scene.publisher.publish(state("shop -> web allow"), DOMAIN)
     assert [snapshot.generation for snapshot in scene.out] == [1, 2]
     assert scene.out[1].services["web"].intentions != ()

@@ -82,3 +82,10 @@ def test_a_service_that_is_no_longer_listed_is_watched_while_it_has_instances() 
     assert seen.watched_names() == ("old", "web")
     seen.forget_unlisted()
     assert set(seen.instances) == {"old"}
+
+
+def test_who_is_known_on_a_host() -> None:
+    seen = Seen(instances={"web": (instance(HOST2, 80), instance(HOST1, 81))})
+    assert seen.has("web", "host2", {80})
+    assert seen.has("web", "host2", {9, "web"})
+    assert not any((seen.has("web", "host2", {81, "db"}), seen.has("web", "host3", {"web"}), seen.has("db", "host2", {80, "db"})))

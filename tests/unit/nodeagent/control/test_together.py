@@ -55,7 +55,7 @@ def register(peer: ScriptedCatalog, *names: str) -> None:
 
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    monkeypatch.setattr(limits, "CATALOG_WATCHES", follow._OTHER_WATCHES + WATCHED + 1)
+    monkeypatch.setattr(limits, "CATALOG_WATCHES", follow._OTHER_WATCHES + WATCHED + 2)  # the one answer's, and this host's
     monkeypatch.setattr(follow, "_POLLED", Rhythm(poll_s=0.05))
     monkeypatch.setattr(follow, "_LONG", Rhythm(rest_s=0.05, backoff_max_s=0.05))
 
@@ -84,6 +84,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_those_beyond_the_number_of_watches_are_read_in_one_answer(played) -> None:
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         assert scene.watched() == {"s0", "s1"}
+        assert scene.follower.state().is_late
         assert "3 services read in one answer, the others watched" in scene.follower.found
         peer.set("/v1/health/service/s4", [])
         await until(lambda: scene.services()["s4"] == 0, "the change of one that is not watched")
@@ -100,7 +101,9 @@ def test_as_many_as_can_be_watched_are(played) -> None:
         peer.set(SERVICES, {name: [] for name in ("s0", "s1", "s2")})
         await until(lambda: scene.watched() == {"s0", "s1", "s2"}, "a watch for each")
         assert INVENTORY not in scene.follower._watches
+        assert scene.follower._own.path not in scene.follower._watches
         assert scene.follower.found == ()
+        await until(lambda: (state := scene.follower.state()) and not state.is_late, "that nothing is late any more")
 
     played(script)
 
@@ -127,6 +130,18 @@ def test_this_host_s_own_services_are_watched_first(played) -> None:
         peer.register("s3", instance(HOST1, "s3", 80))
         peer.allow("s3 -> s2")
         await until(lambda: scene.watched() == {"s2", "s3"}, "its own, and what that may call")
+
+    played(script)
+
+
+def test_a_new_instance_here_is_known_at_once(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is called through this agent: its own row is watched."""
+    monkeypatch.setattr(follow, "_LONG", Rhythm(rest_s=3600.0))
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("s4", instance(HOST2, "s4", 84), instance(HOST1, "s4", 80))
+        await until(lambda: scene.services()["s4"] == 2, "its own")
+        assert "s4" in scene.watched()
 
     played(script)
 

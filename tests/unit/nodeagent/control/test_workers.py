@@ -15,7 +15,16 @@ from nodeagent.control.workers import Workers
 from nodeagent.model.identity import KeyRing
 from nodeagent.observe.log import configure_log
 from nodeagent.observe.metrics import Metrics
-from nodeagent.wire.frames import CaptureFrame, DeltaFrame, KeysFrame, Records, SnapshotFrame, WantSvid
+from nodeagent.wire.frames import (
+    CaptureFrame,
+    DeltaFrame,
+    HostRead,
+    KeysFrame,
+    Records,
+    SnapshotFrame,
+    WantHost,
+    WantSvid,
+)
 from tests.support.far_ends import FarEnd, hand_over, ring_of, snapshot_of, worker, worker_stats
 from tests.support.loop import run, until
 from tests.support.mesh import mesh
@@ -182,6 +191,30 @@ def test_figures_and_wishes_reach_those_who_care() -> None:
                 stats = playing.workers.links[0].stats
                 assert stats is not None
                 assert stats.connections == 7
+
+    run(scene)
+
+
+def test_who_asks_for_a_port_of_a_host_is_answered_after_what_follows_from_it() -> None:
+    """And at once where nobody reads ahead; a worker that is gone is not told."""
+
+    async def scene() -> None:
+        with worker() as end:
+            async with Scene() as playing:
+                await playing.join(end)
+                end.send(WantHost("host2", 80))
+                await until(lambda: end.messages == [HostRead("host2", 80)], "the answer")
+                answers = []
+                playing.workers.on_want_host = lambda host, port, answer: answers.append((host, port, answer))
+                end.send(WantHost("host3", 81))
+                await until(lambda: answers, "the question")
+                playing.workers.publish(mesh())
+                ((host, port, answer),) = answers
+                answer()
+                await until(lambda: len(end.messages) == 3, "the answer")
+                assert [type(each) for each in end.messages[1:]] == [SnapshotFrame, HostRead]
+                assert end.messages[2] == HostRead(host, port) == HostRead("host3", 81)
+            answer()
 
     run(scene)
 
