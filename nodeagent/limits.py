@@ -343,6 +343,9 @@ CHECK_LATE_LOOKS = 64  # of them at applications that did not answer in time bef
 CHECK_SPREAD_S = 1.0  # within which an agent that starts begins to look
 CHECKS_UNSERVED_S = 60.0  # a catalog that has no checks for agents, as Consul, is asked again: it may have been replaced
 CHECK_EXPIRY_S = 0.5  # how often the catalog looks for who did not say in time that it is well
+CHECK_BEAT_S = 20.0  # an agent that looks at something asks what to look at this often: so the catalog knows that somebody looks
+CHECK_SILENT_S = 40.0  # after such a question's wait: longer than an agent rests after failures, or is away while it is restarted
+CHECK_SILENT_LOOK_S = 5.0  # how often the catalog looks for agents that are silent
 CHECK_STALL_S = 2.0  # between two such looks: more means that the catalog itself was kept from its turn
 CHECK_OUTPUT_S = 300.0  # words that say nothing new of the status are stored this often, as Consul's check_update_interval
 FILTER_CHARS = 4096  # of `?filter=`

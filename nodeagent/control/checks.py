@@ -57,11 +57,14 @@ class Checks:
             await self._looker.close()
 
     async def _read(self, index: int, wait_s: float) -> Answer:
-        """As Catalog.read; a catalog that knows nothing of this has nothing to be looked at, and is asked seldom."""
+        """As Catalog.read; a catalog that knows nothing of this has nothing to be looked at, and is asked seldom.
+
+        Where there is something it is asked often: so it knows that somebody looks, and else calls what is looked at critical.
+        """
         if not self._is_served:
             await self._catalog.rest(limits.CHECKS_UNSERVED_S)
         try:
-            answer = await self._catalog.read(DUTIES, index, wait_s)
+            answer = await self._catalog.read(DUTIES, index, limits.CHECK_BEAT_S if self._duties else wait_s)
         except CatalogRefused as refused:
             if refused.status not in _NOT_SERVED:
                 raise

@@ -17,7 +17,8 @@ Key = tuple[str, str]
 """Host and CheckID."""
 
 
-_NOBODY = ""  # whose turn it is beside the loop: no token's
+NOBODY = ""  # whose turn it is beside the loop: no token's
+_JITTER = 17 / 16  # of a blocking query, which waits so much longer at most
 
 
 class Timed(NamedTuple):
@@ -34,6 +35,8 @@ class Beats:
     def __init__(self) -> None:
         self._heard: dict[Key, float] = {}
         self._told: dict[Key, float] = {}
+        self._agents: dict[str, float] = {}
+        """When a host's agent will have been silent for too long."""
         self._ticked_at = 0.0
         self.ending: set[Key] = set()
         """Of which it is just being written that nothing was heard."""
@@ -56,6 +59,7 @@ class Beats:
         self._ticked_at = now_s
         if lost_s > limits.CHECK_STALL_S:
             self._heard = {key: at + lost_s for key, at in self._heard.items()}
+            self._agents = {node: until + lost_s for node, until in self._agents.items()}
 
     def is_ending(self, node: str, check_id: str) -> bool:
         """Whether it is just being written that nothing was heard of it: whoever says something now has the last word."""
@@ -64,6 +68,25 @@ class Beats:
     def heard_since(self, row: Timed, since_s: float) -> bool:
         """Whether something was said of it after that time."""
         return self._heard.get((row.node, row.id), since_s) > since_s
+
+    def hear_agent(self, node: str, now_s: float, wait_s: float) -> None:
+        """The agent of that host asked what to look at. wait_s: it asks again when there is news, or after so long."""
+        self._agents[node] = now_s + wait_s * _JITTER + limits.CHECK_SILENT_S
+
+    def excuse(self, nodes: Iterable[str], now_s: float) -> None:
+        """What those were to look at is settled: they are silent again after their time, not at each look."""
+        for node in nodes:
+            if self.is_silent(node, now_s):
+                self.hear_agent(node, now_s, 0.0)
+
+    def is_silent(self, node: str, now_s: float) -> bool:
+        """Whether that host's agent, of which `silent` knows, was not heard in its time."""
+        return now_s > self._agents.get(node, now_s)
+
+    def silent(self, nodes: Iterable[str], now_s: float) -> list[str]:
+        """Those whose agents were not heard in their time. nodes: all where something is not critical that an agent may look at."""
+        self._agents = {node: self._agents.get(node, now_s + limits.CHECK_SILENT_S) for node in nodes}
+        return [node for node in self._agents if self.is_silent(node, now_s)]
 
     def due(self, timed: Iterable[Timed], now_s: float) -> list[Timed]:
         """Those of which nothing was heard in their time. timed: all that are not critical yet."""
@@ -82,7 +105,7 @@ async def expire(store: Store, beats: Beats) -> NoReturn:
         while True:
             await asyncio.sleep(limits.CHECK_EXPIRY_S)
             try:
-                rows = await store.read_aside(_NOBODY, read_timed)
+                rows = await store.read_aside(NOBODY, read_timed)
                 await _end(store, beats, beats.due((Timed(*row) for row in rows), now()), now())
             except StorageFailed:
                 continue  # whoever writes is told; here it is tried again

@@ -17,6 +17,7 @@ Status = Literal["passing", "warning", "critical"]
 Kind = Literal["", "ttl", "tcp", "http"]
 """Who tells how it is: whoever registered it; a process that says so in time; the host's agent, by looking."""
 
+LOOKED_AT = ("tcp", "http")
 METHODS = ("GET", "HEAD")
 """A check looks: with others, whoever may register one could have another host's agent change things there."""
 _TIMEOUT_S = 10.0  # Consul's default

@@ -9,7 +9,7 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.embedded.access import Caller, RegisterService, WriteNode, check_access
-from nodeagent.embedded.check import CheckRow, Registered, Status
+from nodeagent.embedded.check import LOOKED_AT, CheckRow, Registered, Status
 from nodeagent.embedded.claims import as_stored, ips_of
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import BadRequest, Forbidden, NotFound, TooLarge
@@ -119,6 +119,11 @@ def read_timed(connection: sqlite3.Connection) -> list[tuple[str, str, float]]:
     return connection.execute("SELECT node, id, ttl_s FROM checks WHERE ttl_s > 0 AND status != 'critical'").fetchall()
 
 
+def read_untimed(connection: sqlite3.Connection) -> list[str]:
+    """Hosts with something that is not critical, and needs nobody's word: an agent may look at it."""
+    return [node for (node,) in connection.execute("SELECT DISTINCT node FROM checks WHERE ttl_s = 0 AND status != 'critical'")]
+
+
 def read_check(connection: sqlite3.Connection, node: str, check_id: str) -> Health | None:
     """One check."""
     row = connection.execute(f"{_SELECT} WHERE c.node = ? AND c.id = ?", (node, check_id)).fetchone()
@@ -163,7 +168,7 @@ def _check_place(change: Change, caller: Caller, row: CheckRow) -> None:
     if row.service_id and service is None:
         raise BadRequest(f"{row.node} has no service with the ID {row.service_id!r}: register it first")
     check_access(caller, RegisterService(row.node, service.value.name) if service else WriteNode(row.node))
-    if row.kind in ("tcp", "http") and caller.kind == "service":
+    if row.kind in LOOKED_AT and caller.kind == "service":
         raise Forbidden(f"{caller} may not have the agent of {row.node} look at something: that takes the token of that host; use a TTL")
     if row.ip and not row.ip.startswith("127.") and row.ip != "::1" and row.ip not in ips_of(change.connection, row.node):
         raise BadRequest(f"{row.ip} is no address of {row.node}: its agent looks at its own host only")

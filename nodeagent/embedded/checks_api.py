@@ -8,9 +8,9 @@ import msgspec
 
 from nodeagent.embedded.access import ReadMesh, WriteNode
 from nodeagent.embedded.agent_api import node_of
-from nodeagent.embedded.asking import Answer, Ask, Watch, watch
+from nodeagent.embedded.asking import Answer, Ask, Watch, parse_wait, watch
 from nodeagent.embedded.body import shaped
-from nodeagent.embedded.check import Status, cut, parse_check
+from nodeagent.embedded.check import LOOKED_AT, Status, cut, parse_check
 from nodeagent.embedded.checks import (
     Health,
     check_json,
@@ -109,12 +109,15 @@ async def in_state(ask: Ask) -> Watch:
 
 
 async def duties(ask: Ask) -> Watch:
-    """GET /v1/nodeagent/checks: what the agent of a host is to look at, with all that it needs for that."""
+    """GET /v1/nodeagent/checks: what the agent of a host is to look at, with all that it needs for that. Who asks lives, and looks."""
     name = node_of(ask)
     ask.check(WriteNode(name))
+    if ask.caller.kind == "node":
+        wait_s = parse_wait(ask.query.get("wait", "")) if ask.number("index") else 0.0
+        ask.server.beats.hear_agent(name, asyncio.get_running_loop().time(), wait_s)
 
     def read(connection: sqlite3.Connection) -> Answer:
-        return Answer([_duty(each) for each in read_checks_of(connection, name) if each.row.kind in ("tcp", "http")])
+        return Answer([_duty(each) for each in read_checks_of(connection, name) if each.row.kind in LOOKED_AT])
 
     return watch((node_topic(name),), read, is_list=True)
 
@@ -148,7 +151,7 @@ def _check_teller(known: Health, by: str) -> None:
     Raises:
         BadRequest: else.
     """
-    is_looked_at = known.row.kind in ("tcp", "http")
+    is_looked_at = known.row.kind in LOOKED_AT
     if not known.row.kind or (is_looked_at and by == "ttl"):
         how = "the host's agent looks at it itself" if is_looked_at else "whoever registered it says so with /v1/catalog/register"
         raise BadRequest(f"{known.row.id} is no TTL check: {how}")

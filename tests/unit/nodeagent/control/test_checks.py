@@ -144,6 +144,26 @@ def test_a_catalog_that_is_replaced_by_one_that_has_them_is_heard():
     played(script)
 
 
+def test_an_agent_with_something_to_look_at_asks_often(monkeypatch):
+    """So the catalog knows that somebody looks; one without has nothing to say."""
+    monkeypatch.setattr(limits, "CHECK_BEAT_S", 7.0)
+
+    async def script(scene):
+        waits, read = [], scene.catalog.read
+
+        async def noted(path, index, wait_s):
+            waits.append(wait_s)
+            return await read(path, index, wait_s)
+
+        scene.catalog.read = noted
+        scene.ask()
+        await until(lambda: waits == [limits.CONSUL_WAIT_S] * len(waits) and len(waits) > 1, "nothing to look at")
+        scene.ask("c")
+        await until(lambda: waits[-1] == 7.0, "something")
+
+    played(script)
+
+
 def test_garbage_is_a_complaint_and_what_was_known_goes_on():
     async def script(scene):
         scene.ask("c")
