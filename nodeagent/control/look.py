@@ -1,7 +1,6 @@
 """One look at an application of this host: does it take a connection, does it answer well."""
 
 import asyncio
-import ipaddress
 import socket
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from nodeagent import limits
 from nodeagent.catalog.duties import Duty, Look, Status
+from nodeagent.control.own_address import check_own
 from nodeagent.model.address import parse_address
 
 _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
@@ -60,14 +60,18 @@ class Looker:
         error: OSError | None = None
         for ip in _LOOPBACK.values() if host == "localhost" else (str(parse_address(duty.target).ip),):
             try:
-                _check_here(ip)
+                check_own(ip)
                 _, writer = await asyncio.open_connection(ip, int(port))
             except OSError as failure:
                 error = error or failure
                 continue
+            is_itself = writer.get_extra_info("sockname") == writer.get_extra_info("peername")
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
+            if is_itself:  # nobody listens, and the kernel gave the call the very port that it was to reach
+                error = error or ConnectionRefusedError(f"{duty.target} refuses connections")
+                continue
             return Look("passing", f"TCP connect {duty.target}: Success")
         raise error or OSError("nothing to connect to")
 
@@ -75,7 +79,7 @@ class Looker:
         session = self._session = self._session or _open_session()
         host = urlsplit(duty.target).hostname or ""
         if host != "localhost":
-            _check_here(host)
+            check_own(host)
         headers = [(name, value) for name, values in duty.header.items() for value in values]
         async with session.request(
             duty.method, duty.target, headers=headers, allow_redirects=False, ssl=not duty.tls_skip_verify
@@ -92,18 +96,9 @@ def _shown(duty: Duty) -> str:
 
 
 def _open_session() -> aiohttp.ClientSession:
+    """What is sent and held is little, whatever an application answers: nothing is unpacked, and the status alone counts."""
     connector = aiohttp.TCPConnector(limit=limits.CHECK_LOOKS, force_close=True, resolver=_Here(), use_dns_cache=False)
-    timeout = aiohttp.ClientTimeout(total=None)
-    return aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-
-
-def _check_here(ip: str) -> None:
-    """Nothing, where `ip` is this host: what somebody registered must not make this agent call others.
-
-    Raises:
-        OSError: it is not, as nothing can be bound there.
-    """
-    address = ipaddress.ip_address(ip)
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.bind((ip, 0))
+    return aiohttp.ClientSession(
+        connector=connector, timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False,
+        auto_decompress=False, headers={"User-Agent": "nodeagent health check"}, skip_auto_headers=["Accept-Encoding"],
+    )  # fmt: skip

@@ -98,3 +98,22 @@ def test_who_does_not_say_that_it_is_well_is_not(lab: Lab) -> None:
     wait(lab, "beat", healthy=False)
     lab.catalog("PUT", "/v1/agent/check/pass/service:beat?node=host2")
     wait(lab, "beat", healthy=True)
+
+
+def test_an_address_that_others_have_is_not_looked_at_where_anything_may_be_bound(lab: Lab) -> None:
+    """As on hosts between which an address floats; the agent calls nobody else's."""
+    others = lab.host("host1").ipv4
+    lab.exec("host2", "sysctl", "-qw", "net.ipv4.ip_nonlocal_bind=1")
+    body = {"Name": "floating", "Port": WEB, "Address": others, "Check": {"TCP": f"{others}:{WEB}", "Interval": "1s", "Status": "passing"}}
+    try:
+        with Unit(lab, "host1", "web") as unit, Echo(unit.listen("0.0.0.0", WEB)):
+            lab.catalog("PUT", "/v1/agent/service/register?node=host2", body)
+            eventually(lambda: f"{others} is not this host's" in outputs(lab, "floating"), look.WITHIN_S, "it is not looked at")
+    finally:
+        lab.catalog("PUT", "/v1/agent/service/deregister/floating?node=host2")
+        lab.exec("host2", "sysctl", "-qw", "net.ipv4.ip_nonlocal_bind=0")
+
+
+def outputs(lab: Lab, name: str) -> str:
+    """What is told of a service's checks."""
+    return " ".join(check["Output"] for check in look.ask(lab, "host2", "service", "list")["checks"] if check["ServiceID"] == name)

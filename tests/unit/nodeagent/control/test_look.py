@@ -71,6 +71,35 @@ def test_a_long_answer_is_cut():
     assert (look.status, len(look.output)) == ("passing", limits.CHECK_OUTPUT_BYTES)
 
 
+def test_the_status_counts_however_the_answer_is_packed():
+    """Nothing is unpacked: what is small here may be large then."""
+    asked = {}
+
+    async def handler(request):
+        asked.update(request.headers)
+        return web.Response(body=b"packed", headers={"Content-Encoding": "br"})
+
+    (look,) = looked(("http://127.0.0.1:{port}/", {}), handler=handler)
+    assert (look.status, look.output.rpartition(" ")[2]) == ("passing", "packed")
+    assert asked["User-Agent"] == "nodeagent health check"
+    assert "Accept-Encoding" not in asked
+
+
+def test_a_call_that_reaches_itself_has_reached_nobody(monkeypatch):
+    """The kernel may give it the very port that nobody listens at."""
+    connect = asyncio.open_connection
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    async def script():
+        return await Looker().look(duty(f"127.0.0.1:{port}", "tcp"))
+
+    monkeypatch.setattr(asyncio, "open_connection", lambda ip, to: connect(ip, to, local_addr=(ip, to)))
+    look = run(script)
+    assert look.status == "critical"
+    assert "refuses connections" in look.output
+
+
 def test_who_does_not_answer_in_time_is_critical():
     async def handler(_request):
         await asyncio.sleep(60)
