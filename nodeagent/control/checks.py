@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nodeagent import limits
-from nodeagent.catalog.duties import Duty, Look, Verdict, judge, parse_duties
+from nodeagent.catalog.duties import Duty, Look, Verdict, judge, parse_duties, shortest_s
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, service_path
 from nodeagent.control.look import Looker
+from nodeagent.control.pace import Bucket
 from nodeagent.control.watch import Watch
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
@@ -34,12 +35,26 @@ class Checks:
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(limits.CHECK_LOOKS)
         self._late_room = asyncio.Semaphore(limits.CHECK_LATE_LOOKS)
+        self._tells = Bucket(limits.CHECK_TELLS_PER_S, limits.CHECK_TELLS_BURST)
         self._looker = Looker()
+        self._shortest_s = 0.0
+        """No check is looked at more often; 0: as each asks for."""
 
     @property
     def complaint(self) -> str:
         """Why what is to be looked at is not known; empty while it is."""
         return self._watch.complaint
+
+    @property
+    def stretched(self) -> str:
+        """That not all is looked at as often as was asked for, in words; empty: it is."""
+        if not self._shortest_s:
+            return ""
+        asked = sum(1 / duty.interval_s for duty in self._duties.values())
+        return (
+            f"{len(self._duties)} checks of this host ask for {asked:.0f} looks a second, and it makes {limits.CHECK_LOOKS_PER_S:g}: "
+            f"none is looked at more often than every {self._shortest_s:.1f} s; give them longer intervals"
+        )
 
     async def run(self) -> None:
         """Looks until it is cancelled; may be run again after a failure."""
@@ -75,21 +90,23 @@ class Checks:
 
     async def _take(self, answer: Answer) -> None:
         self._duties = {duty.check_id: duty for duty in parse_duties(answer.body)}
+        self._shortest_s = shortest_s(duty.interval_s for duty in self._duties.values())
         self._changed.set()
 
     def _follow(self, group: asyncio.TaskGroup) -> None:
         """One task for each check; a task looks up what it is to do before each look."""
         for check_id in [each for each in self._tasks if each not in self._duties]:
             self._tasks.pop(check_id).cancel()
-        for check_id in self._duties:
-            if check_id not in self._tasks:
-                self._tasks[check_id] = group.create_task(self._keep_looking(check_id), name=f"check {check_id}")
+        new = self._duties.keys() - self._tasks.keys()
+        spread_s = max(limits.CHECK_SPREAD_S, len(new) / limits.CHECK_LOOKS_PER_S)
+        for check_id in new:
+            self._tasks[check_id] = group.create_task(self._keep_looking(check_id, spread_s), name=f"check {check_id}")
 
-    async def _keep_looking(self, check_id: str) -> None:
-        """Looks at one application for as long as it is to be looked at; the first time soon, not at all of them at once."""
+    async def _keep_looking(self, check_id: str, spread_s: float) -> None:
+        """Looks at one application for as long as it is to be looked at; the first time within `spread_s`, not at all of them at once."""
         duty = self._duties[check_id]
         verdict, room, told = Verdict(duty.status), self._room, _Told()
-        await asyncio.sleep(self._draw() * min(duty.interval_s, limits.CHECK_SPREAD_S))
+        await asyncio.sleep(self._draw() * min(max(duty.interval_s, self._shortest_s), spread_s))
         while next_duty := self._duties.get(check_id):
             duty = next_duty
             async with room:
@@ -97,7 +114,7 @@ class Checks:
             room = self._late_room if look.is_late else self._room
             verdict = judge(verdict, look, duty)
             await self._tell(duty, Look(verdict.status, look.output), told)
-            await asyncio.sleep(max(duty.interval_s, limits.CHECK_INTERVAL_MIN_S) * (0.95 + self._draw() / 10))
+            await asyncio.sleep(max(duty.interval_s, self._shortest_s, limits.CHECK_INTERVAL_MIN_S) * (0.95 + self._draw() / 10))
 
     async def _tell(self, duty: Duty, word: Look, told: "_Told") -> None:
         """Tells the catalog a new status at once, other words now and then; what did not arrive is told after the next look."""
@@ -105,6 +122,8 @@ class Checks:
         is_news = told.word is None or told.word.status != word.status or duty.status != word.status
         if not is_news and (told.word == word or now - told.at < limits.CHECK_OUTPUT_S):
             return
+        if duty.status != word.status:  # a write; else the catalog has most likely nothing to store
+            await asyncio.sleep(self._tells.take(now))
         try:
             await self._catalog.put(service_path(_UPDATE, duty.check_id), {"Status": word.status, "Output": word.output})
         except CatalogError as error:

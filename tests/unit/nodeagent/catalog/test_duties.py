@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.catalog.duties import Duty, Look, Verdict, judge, parse_duties
+from nodeagent import limits
+from nodeagent.catalog.duties import Duty, Look, Verdict, judge, parse_duties, shortest_s
 from nodeagent.errors import CatalogError
 
 ROW = b'{"CheckID":"c","Type":"tcp","Target":"127.0.0.1:80","IntervalS":10.0,"TimeoutS":1.5,"TLSSkipVerify":true,"New":1}'
@@ -55,3 +56,25 @@ def test_the_last_looks_alike_decide(looks, passes, fails):
     assert statuses[-1] == "critical"
     statuses = played("critical", [*looks, *[WELL] * max(passes, 1)], passes=passes, fails=fails)
     assert statuses[-1] == "passing"
+
+
+def rate(intervals, least_s):
+    return sum(1 / max(each, least_s) for each in intervals)
+
+
+def test_those_that_ask_for_most_looks_wait_longer_and_the_others_do_not():
+    """A thousand each second and a hundred every 10 s are 1,010 looks a second."""
+    assert shortest_s([]) == 0.0
+    assert shortest_s([1.0] * int(limits.CHECK_LOOKS_PER_S)) == 0.0
+    assert shortest_s([10.0] * 1000) == 0.0
+    assert shortest_s([1.0] * 1000) == 1000 / limits.CHECK_LOOKS_PER_S
+    mixed = [1.0] * 1000 + [10.0] * 100
+    assert shortest_s(mixed) == pytest.approx(1000 / (limits.CHECK_LOOKS_PER_S - 10))
+
+
+@given(st.lists(st.floats(1.0, limits.CHECK_INTERVAL_MAX_S), max_size=3000))
+def test_all_looks_together_are_never_more_than_that(intervals):
+    least_s = shortest_s(intervals)
+    assert rate(intervals, least_s) <= limits.CHECK_LOOKS_PER_S * 1.000001
+    if least_s:
+        assert rate(intervals, least_s * 0.99) > limits.CHECK_LOOKS_PER_S, "and none waits longer than it must"

@@ -17,6 +17,7 @@ from nodeagent.control.checks import DUTIES, Checks
 from nodeagent.control.consul import Catalog
 from nodeagent.control.look import Looker
 from nodeagent.observe.metrics import Metrics
+from tests.support.control_scene import ControlScene
 from tests.support.loop import run, until
 from tests.support.scripted_catalog import ScriptedCatalog
 
@@ -247,3 +248,56 @@ def test_an_agent_that_starts_spreads_its_looks(monkeypatch):
         assert scene.told() == []
 
     played(script)
+
+
+def test_a_host_makes_so_many_looks_a_second_and_says_so(monkeypatch):
+    """However many are asked for: all are looked at, each as often."""
+    monkeypatch.setattr(limits, "CHECK_LOOKS_PER_S", 50.0)
+    looks, begun = collections.Counter(), []
+
+    async def look(_looker, duty):
+        looks[duty.check_id] += 1
+        begun.append(asyncio.get_running_loop().time())
+        return Look("passing", "")
+
+    async def script(scene):
+        chances = itertools.cycle(number / 20 for number in range(20))
+        scene.checks._draw = lambda: next(chances)
+        scene.ask(*map(str, range(100)), Status="passing")
+        await until(lambda: looks and min(looks[str(number)] for number in range(100)) >= 2, "all were looked at twice")
+        assert len(begun) / (begun[-1] - begun[0]) < 75
+        assert max(looks.values()) <= 4
+        assert scene.checks.stretched.startswith("100 checks of this host ask for 5000 looks a second, and it makes 50: none")
+        assert "more often than every 2.0 s" in scene.checks.stretched
+        scene.ask("0")
+        await until(lambda: not scene.checks.stretched, "one alone is looked at as it asks for")
+
+    monkeypatch.setattr(Looker, "look", look)
+    played(script)
+
+
+def test_new_statuses_are_told_at_a_pace_that_leaves_the_hosts_token_room(monkeypatch):
+    monkeypatch.setattr(limits, "CHECK_TELLS_PER_S", 4.0)
+    monkeypatch.setattr(limits, "CHECK_TELLS_BURST", 5)
+
+    async def script(scene):
+        scene.ask(*map(str, range(9)))
+        await until(lambda: len(scene.told()) >= 5, "at once")
+        await asyncio.sleep(0.4)
+        assert len(scene.told()) < 9
+        await until(lambda: len({name for name, _ in scene.told()}) == 9, "the rest in turn")
+
+    played(script)
+
+
+def test_status_says_that_intervals_are_longer_than_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "CHECK_LOOKS_PER_S", 0.5)
+    row = {"CheckID": "c", "Type": "tcp", "Target": "127.0.0.1:1", "IntervalS": 1.0, "TimeoutS": 1.0}
+
+    async def script():
+        async with ControlScene(tmp_path) as playing:
+            playing.peer.set(DUTIES, [row])
+            while not [line for line in (await playing.get("/v1/status"))[1]["warnings"] if "1 checks of this host ask for 1 looks a second" in line]:
+                await asyncio.sleep(0.02)
+
+    run(script)
