@@ -8,6 +8,7 @@ import msgspec
 
 from nodeagent.embedded.access import ReadMesh, WriteNode
 from nodeagent.embedded.agent_api import node_of
+from nodeagent.embedded.answers import Json
 from nodeagent.embedded.asking import Answer, Ask, Watch, parse_wait, watch
 from nodeagent.embedded.body import shaped
 from nodeagent.embedded.check import LOOKED_AT, Status, cut, parse_check
@@ -23,6 +24,7 @@ from nodeagent.embedded.checks import (
     tell,
 )
 from nodeagent.embedded.filters import CHECK, chosen, on_nodes
+from nodeagent.embedded.maintenance import checks_json, read_reasons
 from nodeagent.embedded.refusal import BadRequest
 from nodeagent.embedded.registrations import CHECKS, node_topic, read_nodes, service_topic
 
@@ -77,7 +79,8 @@ async def checks(ask: Ask) -> Answer:
     name, choose = node_of(ask), await chosen(ask, CHECK)
 
     def read(connection: sqlite3.Connection) -> dict[str, object]:
-        return {row["CheckID"]: row for row in choose([check_json(each) for each in read_checks_of(connection, name)])}
+        rows = checks_json(name, read_reasons(connection)) + [check_json(each) for each in read_checks_of(connection, name)]
+        return {row["CheckID"]: row for row in choose(rows)}
 
     return Answer(await ask.server.store.read_aside(ask.caller.accessor, read))
 
@@ -88,8 +91,8 @@ async def of_service(ask: Ask) -> Watch:
     name, choose = ask.path["name"], await chosen(ask, CHECK)
 
     def read(connection: sqlite3.Connection) -> Answer:
-        found = [each for (_, instance), rows in read_checks_for(connection, name).items() if instance for each in rows]
-        return Answer(choose([check_json(each) for each in _on_meant(ask, connection, found)]))
+        found = [check_json(each) for (_, instance), rows in read_checks_for(connection, name).items() if instance for each in rows]
+        return Answer(choose(_on_meant(ask, connection, found)))
 
     return watch((service_topic(name),), read, is_list=True)
 
@@ -102,8 +105,10 @@ async def in_state(ask: Ask) -> Watch:
         raise BadRequest(f"{state[:40]!r} is no state: use {', '.join(_STATES)}")
 
     def read(connection: sqlite3.Connection) -> Answer:
-        found = [each for each in read_checks(connection) if state in ("any", each.status)]
-        return Answer(choose([check_json(each) for each in _on_meant(ask, connection, found)]))
+        reasons = read_reasons(connection)
+        found = [check_json(each) for each in read_checks(connection) if state in ("any", each.status)]
+        found += [row for host in sorted(reasons) for row in checks_json(host, reasons) if state in ("any", row["Status"])]
+        return Answer(choose(_on_meant(ask, connection, found)))
 
     return watch((CHECKS,), read, is_list=True)
 
@@ -122,13 +127,13 @@ async def duties(ask: Ask) -> Watch:
     return watch((node_topic(name),), read, is_list=True)
 
 
-def _on_meant(ask: Ask, connection: sqlite3.Connection, found: list[Health]) -> list[Health]:
+def _on_meant(ask: Ask, connection: sqlite3.Connection, found: list[Json]) -> list[Json]:
     """Those on hosts that `?node-meta=` asks for."""
     if not ask.all("node-meta"):
         return found
     is_meant = on_nodes(ask)
     hosts = {stored.value.name for stored in read_nodes(connection) if is_meant(stored.value)}
-    return [each for each in found if each.row.node in hosts]
+    return [row for row in found if row["Node"] in hosts]
 
 
 async def _say(ask: Ask, status: Status, output: str, by: Literal["ttl", "looked at"]) -> Answer:

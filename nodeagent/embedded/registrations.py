@@ -89,6 +89,8 @@ def delete_node(change: Change, node: str) -> bool:
         return False
     services = {stored.value.name for stored in read_services_of(change.connection, node)}
     _end_checks(change, "node = ?", node)
+    if change.connection.execute("SELECT 1 FROM maintenance WHERE node = ?", (node,)).fetchone():
+        change.touch(CHECKS)  # it is shown among them
     change.connection.execute("DELETE FROM nodes WHERE name = ?", (node,))
     change.touch(NODES, REGISTRATIONS)
     change.end(node_topic(node))

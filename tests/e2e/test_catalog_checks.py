@@ -136,3 +136,27 @@ def test_a_check_may_be_told_with_the_registration_of_its_host(catalog, name):
 @pytest.mark.parametrize("body", [{"Name": "x"}, {"Name": "x", "HTTP": "http://127.0.0.1/"}, {"TTL": "1h"}, {"Name": "x", "TTL": "soon"}])
 def test_a_check_that_is_none_is_refused(catalog, body):
     assert catalog.put("/v1/agent/check/register?node=host1", body).status == 400
+
+
+def test_a_host_in_maintenance_is_among_all_that_are_critical(catalog):
+    def shown():
+        critical = [row["CheckID"] for row in catalog.ok("GET", "/v1/health/state/critical")]
+        return "_node_maintenance" in critical, "_node_maintenance" in catalog.ok("GET", "/v1/agent/checks?node=host1")
+
+    index = catalog.get("/v1/health/state/critical").index
+    catalog.ok("PUT", "/v1/agent/maintenance?node=host1&enable=true&reason=disk")
+    assert catalog.get(f"/v1/health/state/critical?index={index}&wait=20s").index > index
+    assert shown() == (True, True)
+    catalog.ok("PUT", "/v1/agent/maintenance?node=host1&enable=false")
+    end = time.monotonic() + SOON_S
+    while shown() != (False, False):
+        assert time.monotonic() < end
+
+
+def test_a_timeout_may_be_short_and_none_is_the_default(catalog, name):
+    register(catalog, name, None)
+    for said in ("250ms", "0s"):
+        body = {"Name": f"look-{name}", "ServiceID": name, "TCP": "127.0.0.1:1", "Interval": "10s", "Timeout": said}
+        catalog.ok("PUT", "/v1/agent/check/register?node=host1", body)
+    both = {"Name": f"both-{name}", "ServiceID": name, "TTL": "10s", "Interval": "10s"}
+    assert catalog.put("/v1/agent/check/register?node=host1", both).status == 400
