@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from nodeagent import limits
 from nodeagent.catalog.duties import Duty, Look, Verdict, judge, parse_duties, shortest_s
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, service_path
@@ -32,6 +34,8 @@ class Checks:
         self._is_served = True
         self._duties: dict[str, Duty] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._looked_at: dict[str, Duty] = {}
+        """What the tasks look at, but for its status."""
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(limits.CHECK_LOOKS)
         self._late_room = asyncio.Semaphore(limits.CHECK_LATE_LOOKS)
@@ -94,9 +98,11 @@ class Checks:
         self._changed.set()
 
     def _follow(self, group: asyncio.TaskGroup) -> None:
-        """One task for each check; a task looks up what it is to do before each look."""
-        for check_id in [each for each in self._tasks if each not in self._duties]:
+        """One task for each check. One that is to be looked at otherwise gets another: its next look may have been hours away."""
+        wanted = {check_id: msgspec.structs.replace(duty, status="critical") for check_id, duty in self._duties.items()}
+        for check_id in [each for each in self._tasks if self._looked_at[each] != wanted.get(each)]:
             self._tasks.pop(check_id).cancel()
+        self._looked_at = wanted
         new = self._duties.keys() - self._tasks.keys()
         spread_s = max(limits.CHECK_SPREAD_S, len(new) / limits.CHECK_LOOKS_PER_S)
         for check_id in new:

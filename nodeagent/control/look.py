@@ -48,7 +48,8 @@ class Looker:
         except TimeoutError:
             return Look("critical", f"{duty.type} {_shown(duty)}: no answer within {duty.timeout_s:g} s", is_late=True)
         except (OSError, aiohttp.ClientError, ValueError) as error:
-            return Look("critical", f"{duty.type} {_shown(duty)}: {error or type(error).__name__}")
+            why = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error  # else it speaks of TLS where there is none
+            return Look("critical", f"{duty.type} {_shown(duty)}: {why or type(error).__name__}")
 
     async def close(self) -> None:
         """Ends its connections."""

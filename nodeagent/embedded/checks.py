@@ -45,7 +45,7 @@ class Health(NamedTuple):
 
 
 def put_checks(change: Change, caller: Caller, asked: Iterable[Registered]) -> None:
-    """Stores checks; one that is there as it is keeps how it is, so that whoever registers again disturbs nothing.
+    """Stores checks; one that is there keeps how it is, so that whoever registers again disturbs nothing.
 
     Raises:
         Forbidden: not the caller's to register, or its ID is another's.
@@ -187,8 +187,8 @@ def _put(change: Change, caller: Caller, asked: Registered) -> None:
         _check_share(change, asked.row)
     if known is not None and is_moved:  # its ID would become another's
         _delete(change, entitled(change.connection, caller, asked.row.node, asked.row.id))
-    is_same = known is not None and not is_told and known.row == msgspec.structs.replace(asked.row, name=known.row.name, notes=known.row.notes)
-    status, output = (known.status, known.output) if known and is_same else (asked.status, asked.output)
+    is_kept = not (is_told or is_moved)  # as with Consul: who changes an interval takes no instance out until the next look
+    status, output = (known.status, known.output) if known and is_kept else (asked.status, asked.output)
     change.connection.execute(
         "INSERT INTO checks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (node, id) DO UPDATE SET body = excluded.body,"
         " ttl_s = excluded.ttl_s, status = excluded.status, output = excluded.output, modify_index = excluded.modify_index",

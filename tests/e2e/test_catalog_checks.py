@@ -87,6 +87,16 @@ def test_an_expiry_ends_a_blocking_query(catalog, name):
     assert [check["Status"] for check in answer.json[0]["Checks"] if check["ServiceID"]] == ["critical"]
 
 
+def test_a_check_that_is_changed_keeps_how_it_is(catalog, name):
+    """Whoever changes an interval takes no instance out."""
+    register(catalog, name, None, Checks=[{"TTL": "1h", "Status": "passing"}, {"TCP": "127.0.0.1:1", "Interval": "1h", "Status": "warning"}])
+    known = {f"service:{name}:1": "passing", f"service:{name}:2": "warning"}
+    until(catalog, name, known)
+    register(catalog, name, None, Checks=[{"TTL": "2h"}, {"TCP": "127.0.0.1:2", "Interval": "2h", "Status": "passing"}])
+    time.sleep(0.5)
+    assert states(catalog, name) == known
+
+
 def test_several_checks_of_a_service_are_numbered_and_the_worst_counts(catalog, name):
     register(catalog, name, None, Checks=[{"TTL": "1h", "Status": "passing"}, {"CheckID": f"own-{name}", "TTL": "1h", "Status": "warning"}])
     until(catalog, name, {f"service:{name}:1": "passing", f"own-{name}": "warning"})

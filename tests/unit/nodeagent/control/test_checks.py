@@ -125,6 +125,23 @@ def test_checks_come_and_go_and_change():
     played(script)
 
 
+def test_what_is_to_be_looked_at_otherwise_is_looked_at_soon():
+    """Not when its time of before is over."""
+
+    async def script(scene):
+        scene.ask("c", IntervalS=3600.0)
+        await until(lambda: scene.told() == [("c", "passing")], "the first look")
+        scene.listener.close()
+        scene.ask("c", IntervalS=3000.0, Status="passing")
+        await until(lambda: scene.told()[-1] == ("c", "critical"), "another look")
+        (task,) = scene.checks._tasks.values()
+        scene.ask("c", IntervalS=3000.0, Status="critical")
+        await asyncio.sleep(0.2)
+        assert list(scene.checks._tasks.values()) == [task], "how it is is none of that"
+
+    played(script)
+
+
 def test_a_catalog_without_checks_for_agents_is_asked_seldom_and_is_no_complaint(monkeypatch):
     monkeypatch.setattr(limits, "CHECKS_UNSERVED_S", 3600.0)
 

@@ -140,4 +140,6 @@ def test_a_closed_port_and_garbage_are_critical():
             await looker.close()
             server.close()
 
-    assert [look.status for look in run(script)] == ["critical"] * 3
+    looks = run(script)
+    assert [look.status for look in looks] == ["critical"] * 3
+    assert looks[1].output == f"http http://127.0.0.1:{closed}/: [Errno 111] Connect call failed ('127.0.0.1', {closed})"
