@@ -12,6 +12,9 @@ from nodeagent import limits
 from nodeagent.catalog.duties import Duty, Look, Status
 from nodeagent.control.own_address import check_own
 from nodeagent.model.address import parse_address
+from nodeagent.observe.log import open_log
+
+_log = open_log()
 
 _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 _WELL, _TOO_MANY = range(200, 300), 429
@@ -48,8 +51,10 @@ class Looker:
         except TimeoutError:
             return Look("critical", f"{duty.type} {_shown(duty)}: no answer within {duty.timeout_s:g} s", is_late=True)
         except (OSError, aiohttp.ClientError, ValueError) as error:
-            why = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error  # else it speaks of TLS where there is none
-            return Look("critical", f"{duty.type} {_shown(duty)}: {why or type(error).__name__}")
+            return Look("critical", _text(f"{duty.type} {_shown(duty)}: {_why(error, duty)}"))
+        except Exception as error:  # noqa: BLE001 - what one application answers must not end the looks at all others: logged
+            _log.error("look_failed", check=duty.check_id, exc_info=True)
+            return Look("critical", _text(f"{duty.type} {_shown(duty)}: the look itself failed: {type(error).__name__}"))
 
     async def close(self) -> None:
         """Ends its connections."""
@@ -88,12 +93,28 @@ class Looker:
             said = (await response.content.read(limits.CHECK_OUTPUT_BYTES)).decode("utf-8", "replace")
             output = f"HTTP {duty.method} {_shown(duty)}: {response.status} {response.reason} Output: {said}"
         status: Status = "passing" if response.status in _WELL else "warning" if response.status == _TOO_MANY else "critical"
-        return Look(status, output[: limits.CHECK_OUTPUT_BYTES])
+        return Look(status, _text(output))
 
 
 def _shown(duty: Duty) -> str:
     """Without the query, in which there may be a secret: anybody may read what is told."""
     return duty.target.partition("?")[0]
+
+
+def _why(error: Exception, duty: Duty) -> str:
+    """What went wrong, without the query, as above."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        error = ValueError(error.message)
+    if isinstance(error, aiohttp.ClientConnectorError):  # it speaks of TLS where there is none
+        error = error.os_error
+    query = duty.target.partition("?")[2]
+    text = str(error) or type(error).__name__
+    return text.replace(query, "…") if query else text
+
+
+def _text(said: str) -> str:
+    """As much as is told, without the halves of characters that aiohttp makes of bytes that are no text."""
+    return said[: limits.CHECK_OUTPUT_BYTES].encode("utf-8", "replace").decode()
 
 
 def _open_session() -> aiohttp.ClientSession:

@@ -3,8 +3,10 @@
 import asyncio
 import socket
 
+import msgspec
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.catalog.duties import Duty
@@ -61,6 +63,48 @@ def test_a_query_may_hold_a_secret_and_is_not_told():
     found = looked(("http://127.0.0.1:{port}/404?token=s3cret", {}), ("http://127.0.0.1:1/?token=s3cret", {}))
     assert [look.status for look in found] == ["critical", "critical"]
     assert not [look for look in found if "s3cret" in look.output]
+
+
+async def _raw(reply, path=""):
+    """What is looked at finds where these bytes are answered."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    looker = Looker()
+    try:
+        return await looker.look(duty(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{path}"))
+    finally:
+        await looker.close()
+        server.close()
+
+
+def test_an_answer_that_is_no_http_does_not_tell_the_query_either():
+    look = run(lambda: _raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", "?token=s3cret"))
+    assert look.status == "critical"
+    assert "Invalid character in chunk size" in look.output
+    assert "s3cret" not in look.output
+
+
+def test_a_reason_that_is_no_text_can_be_told():
+    """As of applications that speak Latin-1."""
+    look = run(lambda: _raw("HTTP/1.1 500 Ausgeschöpft\r\nContent-Length: 0\r\n\r\n".encode("latin-1")))
+    assert look.status == "critical"
+    assert b"500 Ausgesch?pft" in msgspec.json.encode(look.output)
+
+
+def test_a_defect_of_one_look_is_a_look_that_failed(monkeypatch):
+    async def fail(*_):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Looker, "_look_at_page", fail)
+    with capture_logs() as logs:
+        look = run(lambda: Looker().look(duty("http://127.0.0.1:1/")))
+    assert (look.status, look.output) == ("critical", "http http://127.0.0.1:1/: the look itself failed: RuntimeError")
+    assert [entry["event"] for entry in logs] == ["look_failed"]
 
 
 def test_a_long_answer_is_cut():
