@@ -18,9 +18,9 @@ from nodeagent.embedded.registrations import (
     CHECKS,
     REGISTRATIONS,
     node_topic,
+    read_names_of,
     read_node,
     read_service,
-    read_services_of,
     service_topic,
 )
 
@@ -61,8 +61,8 @@ def put_checks(change: Change, caller: Caller, asked: Iterable[Registered]) -> N
 def keep_checks(change: Change, service: ServiceRow, kept: Iterable[Registered]) -> None:
     """Removes the instance's checks but these."""
     ids = {each.row.id for each in kept}
-    for health in read_checks_of(change.connection, service.node):
-        if health.row.service_id == service.id and health.row.id not in ids:
+    for row in change.connection.execute(f"{_SELECT} WHERE c.node = ? AND c.service = ?", (service.node, service.id)).fetchall():
+        if (health := _health(row)).row.id not in ids:
             _delete(change, health)
 
 
@@ -213,8 +213,8 @@ def _delete(change: Change, known: Health) -> None:
 
 def _touch(change: Change, row: CheckRow) -> None:
     """A check of the host is about all that runs there."""
-    names = {stored.value.name for stored in read_services_of(change.connection, row.node) if row.service_id in ("", stored.value.id)}
-    change.touch(CHECKS, REGISTRATIONS, node_topic(row.node), *(service_topic(name) for name in sorted(names)))
+    names = read_names_of(change.connection, row.node, row.service_id)
+    change.touch(CHECKS, REGISTRATIONS, node_topic(row.node), *(service_topic(name) for name in names))
 
 
 def _health(row: tuple[bytes, Status, str, int, int, bytes | None]) -> Health:

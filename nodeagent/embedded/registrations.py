@@ -139,6 +139,13 @@ def read_services_of(connection: sqlite3.Connection, node: str) -> list[Stored[S
     return [_stored(row, ServiceRow) for row in connection.execute(sql, (node,))]
 
 
+def read_names_of(connection: sqlite3.Connection, node: str, service_id: str = "") -> list[str]:
+    """The names of what runs on one host, or of one instance there; no row is decoded for that."""
+    which, values = ("AND id = ?", (node, service_id)) if service_id else ("", (node,))
+    rows = connection.execute(f"SELECT DISTINCT name FROM services WHERE node = ? {which} ORDER BY name", values)  # noqa: S608 - our own words
+    return [name for (name,) in rows]
+
+
 def read_instances(connection: sqlite3.Connection, service: str) -> list[tuple[Stored[NodeRow], Stored[ServiceRow]]]:
     """All instances of one service with their hosts, by host and ID."""
     rows = connection.execute(

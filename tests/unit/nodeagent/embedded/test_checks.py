@@ -76,3 +76,17 @@ def test_a_check_that_is_too_large_is_refused(run):
     asked = parse_check({"Name": "big", "HTTP": "http://127.0.0.1/", "Interval": "1s", "Header": header, "ServiceID": "web"}, "host1")
     with pytest.raises(TooLarge, match=r"big: .* bytes of texts and headers, more than"):
         run(lambda change: put_checks(change, ROOT, [asked]))
+
+
+def test_a_change_of_one_check_reads_no_other_service_of_its_host(run, desk):
+    """A host has up to a thousand, and an agent that is silent ends all their checks at once."""
+
+    def spoil(change):
+        change.connection.execute("INSERT INTO services VALUES ('host1', 'odd', 'odd', x'00', 1, 1)")
+        change.connection.execute("INSERT INTO checks VALUES ('host1', 'odd', 'odd', x'00', 0, 'passing', '', 1, 1)")
+
+    run(spoil)
+    run(lambda change: tell(change, ROOT, "host1", "service:web", "passing", ""))
+    run(lambda change: tell(change, ROOT, "host1", "disk", "critical", ""))
+    run(lambda change: keep_checks(change, WEB, ()))
+    assert desk.store.read(lambda c: read_check(c, "host1", "service:web")) is None
