@@ -7,7 +7,7 @@ from typing import NamedTuple, NoReturn
 import msgspec
 
 from nodeagent import limits
-from nodeagent.embedded.checks import note, read_check, read_timed
+from nodeagent.embedded.checks import end, read_check, read_timed
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import StorageFailed
 from nodeagent.embedded.store import Store
@@ -144,4 +144,4 @@ def _write(change: Change, beats: Beats, due: list[Timed], now_s: float) -> None
             beats.hear(row.node, row.id, now_s)
             continue
         if known is not None and known.row.ttl_s:
-            note(change, known, "critical", f"nothing was heard of it for {known.row.ttl_s:g} s, its TTL")
+            end(change, known, f"nothing was heard of it for {known.row.ttl_s:g} s, its TTL")

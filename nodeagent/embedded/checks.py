@@ -9,7 +9,7 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.embedded.access import Caller, RegisterService, WriteNode, check_access
-from nodeagent.embedded.check import LOOKED_AT, CheckRow, Registered, Status
+from nodeagent.embedded.check import LOOKED_AT, CheckRow, Registered, Status, cut
 from nodeagent.embedded.claims import as_stored, ips_of
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import BadRequest, Forbidden, NotFound, TooLarge
@@ -96,6 +96,11 @@ def note(change: Change, known: Health, status: Status, output: str) -> None:
         (status, output, change.index, known.row.node, known.row.id),
     )
     _touch(change, known.row)
+
+
+def end(change: Change, known: Health, why: str) -> None:
+    """Makes a check critical of which nobody says how it is; what was said last stays readable, as with Consul."""
+    note(change, known, "critical", cut(f"{why}; before: {known.output}" if known.output else why))
 
 
 def entitled(connection: sqlite3.Connection, caller: Caller, node: str, check_id: str) -> Health:

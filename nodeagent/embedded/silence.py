@@ -10,7 +10,7 @@ import msgspec
 from nodeagent import limits
 from nodeagent.embedded.beats import NOBODY, Beats
 from nodeagent.embedded.check import LOOKED_AT
-from nodeagent.embedded.checks import note, read_checks_of, read_untimed
+from nodeagent.embedded.checks import end, read_checks_of, read_untimed
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import StorageFailed
 from nodeagent.embedded.store import Store
@@ -44,6 +44,6 @@ def _end(beats: Beats, nodes: Iterable[str], now: Callable[[], float], change: C
             continue
         ended = [each for each in rows if each.row.kind in LOOKED_AT and each.status != "critical"]
         for each in ended:
-            note(change, each, "critical", f"nobody looks: the agent of {node} was not heard any more")
+            end(change, each, f"nobody looks: the agent of {node} was not heard any more")
         if ended:
             open_log().warning("agent_silent", node=node, checks=len(ended))

@@ -9,6 +9,7 @@ from nodeagent.embedded.access import Caller
 from nodeagent.embedded.check import parse_check, parse_checks_of
 from nodeagent.embedded.checks import (
     check_json,
+    end,
     keep_checks,
     put_checks,
     read_check,
@@ -54,6 +55,18 @@ def test_only_those_that_are_well_wait_for_a_word(run, desk):
     assert desk.store.read(read_timed) == [("host1", "disk", 9.0)]
     run(lambda change: tell(change, ROOT, "host1", "disk", "critical", ""))
     assert desk.store.read(read_timed) == []
+
+
+def test_what_was_said_last_stays_readable_of_a_check_that_ends(run, desk):
+    def say(words):
+        run(lambda change: tell(change, ROOT, "host1", "disk", "passing", words))
+        run(lambda change: end(change, read_check(change.connection, "host1", "disk"), "nobody looks"))
+        health = desk.store.read(lambda c: read_check(c, "host1", "disk"))
+        return health.status, health.output
+
+    assert say("") == ("critical", "nobody looks")
+    assert say("98 % full") == ("critical", "nobody looks; before: 98 % full")
+    assert len(say("x" * limits.CHECK_OUTPUT_BYTES)[1]) == limits.CHECK_OUTPUT_BYTES
 
 
 def test_others_than_those_that_are_kept_go(run, desk):
