@@ -1,7 +1,9 @@
 """Who must say in time that it is well: when each was heard last, and what becomes of those that were not."""
 
 import asyncio
-from collections.abc import Iterable
+import functools
+import sqlite3
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, NoReturn
 
 import msgspec
@@ -65,9 +67,9 @@ class Beats:
         """Whether it is just being written that nothing was heard of it: whoever says something now has the last word."""
         return (node, check_id) in self.ending
 
-    def heard_since(self, row: Timed, since_s: float) -> bool:
+    def heard_since(self, key: Key, since_s: float) -> bool:
         """Whether something was said of it after that time."""
-        return self._heard.get((row.node, row.id), since_s) > since_s
+        return self._heard.get(key, since_s) > since_s
 
     def hear_agent(self, node: str, now_s: float, wait_s: float) -> None:
         """The agent of that host asked what to look at. wait_s: it asks again when there is news, or after so long."""
@@ -88,13 +90,41 @@ class Beats:
         self._agents = {node: self._agents.get(node, now_s + limits.CHECK_SILENT_S) for node in nodes}
         return [node for node in self._agents if self.is_silent(node, now_s)]
 
-    def due(self, timed: Iterable[Timed], now_s: float) -> list[Timed]:
-        """Those of which nothing was heard in their time. timed: all that are not critical yet."""
-        self.tick(now_s)
-        rows = list(timed)
-        self._heard = {(row.node, row.id): self._heard.get((row.node, row.id), now_s) for row in rows}
-        self._told = {key: at for key, at in self._told.items() if now_s - at < limits.CHECK_OUTPUT_S}
-        return [row for row in rows if now_s - self._heard[row.node, row.id] > row.ttl_s]
+    def heard(self) -> Mapping[Key, float]:
+        """When each was heard last, as it is now: for who looks beside the loop."""
+        return self._heard.copy()
+
+    def settle(self, found: "Found", at_s: float) -> None:
+        """Takes up what was found of the state at that time: who is new has the whole time from then on, who is gone is forgotten."""
+        for key in found.new:
+            self._heard.setdefault(key, at_s)
+        for key in found.gone:
+            if not self.heard_since(key, at_s):
+                self._heard.pop(key, None)
+        self._told = {key: at for key, at in self._told.items() if at_s - at < limits.CHECK_OUTPUT_S}
+
+
+class Found(NamedTuple):
+    """What a look at everybody's time found."""
+
+    due: list[Timed]
+    """Of these nothing was heard in their time."""
+    new: list[Key]
+    gone: set[Key]
+
+
+def find_due(timed: Iterable[tuple[str, str, float]], heard: Mapping[Key, float], at_s: float) -> Found:
+    """Whose time was over then. timed: host, CheckID and TTL of all that are not critical yet. Long, so it is done beside the loop."""
+    found = Found([], [], set(heard))
+    for row in timed:
+        key = row[:2]
+        found.gone.discard(key)
+        last = heard.get(key)
+        if last is None:
+            found.new.append(key)
+        elif at_s - last > row[2]:
+            found.due.append(Timed(*row))
+    return found
 
 
 async def expire(store: Store, beats: Beats) -> NoReturn:
@@ -105,14 +135,22 @@ async def expire(store: Store, beats: Beats) -> NoReturn:
         while True:
             await asyncio.sleep(limits.CHECK_EXPIRY_S)
             try:
-                rows = await store.read_aside(NOBODY, read_timed)
-                await _end(store, beats, beats.due((Timed(*row) for row in rows), now()), now())
+                at = now()
+                beats.tick(at)
+                heard = beats.heard()
+                found = await store.read_aside(NOBODY, functools.partial(_look, heard, at))
+                beats.settle(found, at)
+                await _end(store, beats, found.due, at)
             except StorageFailed:
                 continue  # whoever writes is told; here it is tried again
             except Exception:  # noqa: BLE001 - without this one nobody's time would end any more: logged and tried again
                 open_log().error("checks_not_expired", exc_info=True)
     finally:
         ticking.cancel()
+
+
+def _look(heard: Mapping[Key, float], at_s: float, connection: sqlite3.Connection) -> Found:
+    return find_due(read_timed(connection), heard, at_s)
 
 
 async def _tick(beats: Beats) -> NoReturn:
@@ -135,7 +173,7 @@ async def _end(store: Store, beats: Beats, due: list[Timed], now_s: float) -> No
 
 def _write(change: Change, beats: Beats, due: list[Timed], now_s: float) -> None:
     for row in due:
-        if beats.heard_since(row, now_s):
+        if beats.heard_since((row.node, row.id), now_s):
             continue
         try:
             known = read_check(change.connection, row.node, row.id)
