@@ -23,7 +23,9 @@ async def end_unseen(store: Store, beats: Beats) -> NoReturn:
     while True:
         await asyncio.sleep(limits.CHECK_SILENT_LOOK_S)
         try:
-            silent = beats.silent(await store.read_aside(NOBODY, read_untimed), now())
+            nodes = await store.read_aside(NOBODY, read_untimed)
+            beats.tick(now())
+            silent = beats.silent(nodes, now())
             if silent:
                 await store.write(functools.partial(_end, beats, silent, now))
                 beats.excuse(silent, now())

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 from structlog.testing import capture_logs
@@ -74,6 +75,21 @@ def test_who_asks_what_to_look_at_lives(desk, watched):
     alive, after = watched(script)
     assert alive == {"port": "passing", "page": "warning", "beat": "passing", "told": "passing"}
     assert after["page"] == "critical"
+
+
+def test_a_standstill_of_the_whole_catalog_ends_nobody(desk, watched, monkeypatch):
+    monkeypatch.setattr(limits, "CHECK_STALL_S", 0.1)
+    monkeypatch.setattr(limits, "CHECK_SILENT_S", 0.5)
+
+    async def script():
+        await asyncio.sleep(0.1)
+        for _ in range(3):
+            await desk.acall(checks_api.duties, HOST1)
+            time.sleep(0.8)  # noqa: ASYNC251 - the loop stands still
+            await asyncio.sleep(0.1)
+        return await states(desk)
+
+    assert watched(script)["port"] == "passing"
 
 
 def test_an_agent_that_comes_back_says_how_it_is(desk, watched):
