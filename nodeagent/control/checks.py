@@ -1,7 +1,7 @@
 """The checks that this host's agent looks at for the embedded catalog; a Consul agent does that itself."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -39,6 +39,8 @@ class Checks:
         self._changed = asyncio.Event()
         self._room = asyncio.Semaphore(limits.CHECK_LOOKS)
         self._late_room = asyncio.Semaphore(limits.CHECK_LATE_LOOKS)
+        self._waiting = 0
+        """Checks that wait for room."""
         self._tells = Bucket(limits.CHECK_TELLS_PER_S, limits.CHECK_TELLS_BURST)
         self._looker = Looker()
         self._shortest_s = 0.0
@@ -49,16 +51,16 @@ class Checks:
         """Why what is to be looked at is not known; empty while it is."""
         return self._watch.complaint
 
-    @property
-    def stretched(self) -> str:
-        """That not all is looked at as often as was asked for, in words; empty: it is."""
-        if not self._shortest_s:
-            return ""
-        asked = sum(1 / duty.interval_s for duty in self._duties.values())
-        return (
-            f"{len(self._duties)} checks of this host ask for {asked:.0f} looks a second, and it makes {limits.CHECK_LOOKS_PER_S:g}: "
-            f"none is looked at more often than every {self._shortest_s:.1f} s; give them longer intervals"
-        )
+    def notes(self) -> Iterator[str]:
+        """Why not all is looked at as often as was asked for, in words."""
+        if self._shortest_s:
+            asked = sum(1 / duty.interval_s for duty in self._duties.values())
+            yield (
+                f"{len(self._duties)} checks of this host ask for {asked:.0f} looks a second, and it makes {limits.CHECK_LOOKS_PER_S:g}: "
+                f"none is looked at more often than every {self._shortest_s:.1f} s; give them longer intervals"
+            )
+        if self._waiting:
+            yield f"{self._waiting} checks wait for their turn: too many applications of this host do not answer in time"
 
     async def run(self) -> None:
         """Looks until it is cancelled; may be run again after a failure."""
@@ -115,12 +117,23 @@ class Checks:
         await asyncio.sleep(self._draw() * min(max(duty.interval_s, self._shortest_s), spread_s))
         while next_duty := self._duties.get(check_id):
             duty = next_duty
-            async with room:
-                look = await self._looker.look(duty)
+            look = await self._look(duty, room)
             room = self._late_room if look.is_late else self._room
             verdict = judge(verdict, look, duty)
             await self._tell(duty, Look(verdict.status, look.output), told)
             await asyncio.sleep(max(duty.interval_s, self._shortest_s, limits.CHECK_INTERVAL_MIN_S) * (0.95 + self._draw() / 10))
+
+    async def _look(self, duty: Duty, room: asyncio.Semaphore) -> Look:
+        """One look, when there is room for it."""
+        self._waiting += 1
+        try:
+            await room.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            return await self._looker.look(duty)
+        finally:
+            room.release()
 
     async def _tell(self, duty: Duty, word: Look, told: "_Told") -> None:
         """Tells the catalog a new status at once, other words now and then; what did not arrive is told after the next look."""
