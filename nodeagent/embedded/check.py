@@ -196,6 +196,8 @@ def _check_id(check_id: str, where: str) -> None:
         msgspec.convert(check_id, Key)
     except msgspec.ValidationError:
         raise BadRequest(f"{where}CheckID: a name that is no ID: give one of up to 128 characters of ASCII") from None
+    if check_id in (".", ".."):
+        raise BadRequest(f"{where}CheckID: {check_id!r} is no ID: no path can end with it, so nobody could say how it is")
     if check_id == NODE_MAINTENANCE:
         raise BadRequest(f"{where}CheckID: {check_id} is the host's maintenance: PUT /v1/agent/maintenance")
 

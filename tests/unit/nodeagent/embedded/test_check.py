@@ -58,7 +58,8 @@ def test_what_is_no_url_of_this_host_is_refused(url):
         ({"Timeout": f"{limits.CHECK_TIMEOUT_MAX_S + 1:g}s"}, "Timeout: at most 60 s"), ({"Timeout": "-1s"}, "no duration"),
         ({"HTTP": "", "TTL": "9s"}, "Interval: of a TTL check there is none"), ({"TTL": "1s"}, "give one of TTL, HTTP and TCP"),
         ({"HTTP": ""}, "give one of"), ({"Name": ""}, "give the check a name"), ({"Status": "fine"}, "Status"), ({"Nmae": "x"}, "Nmae"),
-        ({"Name": "ü\0"}, "CheckID: a name that is no ID"), ({"Name": "x" * 200}, "CheckID"), ({"Header": {"a b": ["x"]}}, "is no header"), ({"Header": {"a": ["x\r\ny: z"]}}, "is no header"), ({"Interval": True}, "Interval"),
+        ({"Name": "ü\0"}, "CheckID: a name that is no ID"), ({"Name": "x" * 200}, "CheckID"), ({"CheckID": ".."}, "'..' is no ID"), ({"Name": "."}, "'.' is no ID"),
+         ({"Header": {"a b": ["x"]}}, "is no header"), ({"Header": {"a": ["x\r\ny: z"]}}, "is no header"), ({"Interval": True}, "Interval"),
         ({"HTTP": "http://127.0.0.1/" + "x" * limits.CHECK_TEXT_CHARS}, "HTTP"),
     ],
 )  # fmt: skip
