@@ -333,6 +333,7 @@ CATALOG_BODY_AT_ONCE_BYTES = 16 * 1024  # a body up to this is parsed in the loo
 CATALOG_WRITES_PER_S = 50.0  # of one token; each is an fsync, and a disk does some hundreds a second
 CATALOG_WRITES_BURST = 2500  # at once: a host that starts registers 1,000 services and asks for 1,000 certificates
 CHECKS_PER_SERVICE = 16  # of one instance, or of one host; usually there is one
+CHECK_DUTIES = 16_016  # that an agent takes: CHECKS_PER_SERVICE of CATALOG_SERVICES_PER_HOST and of the host itself
 CHECK_TEXT_CHARS = 1024  # a URL, a header, a note
 CHECK_OUTPUT_BYTES = 512  # of what the application said, as JSON: agents read the checks of 10,000 instances in one answer
 CHECK_INTERVAL_MIN_S = 1.0  # as Consul advises: more often is load, and no one acts faster

@@ -31,6 +31,9 @@ class Duty(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
     """As the catalog has it."""
 
 
+_Duties = Annotated[list[Duty], msgspec.Meta(max_length=limits.CHECK_DUTIES)]
+
+
 class Look(NamedTuple):
     """What one look found."""
 
@@ -57,7 +60,7 @@ def parse_duties(body: bytes) -> tuple[Duty, ...]:
         CatalogError: not such an answer.
     """
     try:
-        return tuple(msgspec.json.decode(body, type=list[Duty]))
+        return tuple(msgspec.json.decode(body, type=_Duties))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CatalogError(f"/v1/nodeagent/checks: {error}") from error
 

@@ -40,6 +40,21 @@ def test_an_answer_that_is_none_is_refused(body):
         parse_duties(body)
 
 
+def test_so_many_are_taken_as_a_host_may_have():
+    """Each is a task: of a catalog that says more nothing is taken."""
+    row = ROW.replace(b'"New":1', b'"New":2')
+    assert len(parse_duties(b"[" + b",".join([row] * limits.CHECK_DUTIES) + b"]")) == limits.CHECK_DUTIES
+    with pytest.raises(CatalogError, match="length <= 16016"):
+        parse_duties(b"[" + b",".join([row] * (limits.CHECK_DUTIES + 1)) + b"]")
+
+
+def test_a_consul_of_1_8_7_judged_these_answers_the_same():
+    """200, 429 and others, with SuccessBeforePassing 3 and FailuresBeforeCritical 2."""
+    looks = [ILL, WELL, WELL, ILL, WELL, WELL, WELL, ILL, WELL, ILL, ILL, SLOW, SLOW, WELL, ILL, ILL]
+    critical, passing = "critical", "passing"
+    assert played(critical, looks, passes=3, fails=2) == [critical] * 6 + [passing] * 4 + [critical] * 3 + [passing] * 2 + [critical]
+
+
 def test_the_first_look_decides_where_nothing_else_is_asked():
     assert played("critical", [WELL, ILL, SLOW, WELL]) == ["passing", "critical", "warning", "passing"]
 
