@@ -204,7 +204,7 @@ def _check_id(check_id: str, where: str) -> None:
 
 def _kind(asked: _Check, where: str) -> Kind:
     said: list[Kind] = []
-    if asked.ttl not in ("", 0):
+    if _duration(asked.ttl, f"{where}TTL"):
         said.append("ttl")
     if asked.tcp:
         said.append("tcp")
@@ -217,7 +217,7 @@ def _kind(asked: _Check, where: str) -> Kind:
 
 def _how(asked: _Check, kind: Kind, where: str) -> dict[str, Any]:
     if kind == "ttl":
-        if asked.interval not in ("", 0):
+        if _duration(asked.interval, f"{where}Interval"):
             raise BadRequest(f"{where}Interval: of a TTL check there is none, as nobody looks")
         return {"ttl_s": _seconds(asked.ttl, f"{where}TTL")}
     interval_s = _seconds(asked.interval, f"{where}Interval")

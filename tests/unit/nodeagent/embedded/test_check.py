@@ -101,6 +101,12 @@ def test_a_timeout_may_be_short_and_is_ten_seconds_where_none_is_given():
     assert {said: parse_check({**HTTP, "Timeout": said}, "h").row.timeout_s for said in given} == given
 
 
+def test_a_span_of_nothing_is_none():
+    """As clients write it that have a field for everything."""
+    assert parse_check({"Name": "beat", "TTL": "30s", "Interval": "0s", "Timeout": "0s"}, "h").row.kind == "ttl"
+    assert parse_check({**HTTP, "TTL": "0s"}, "h").row.kind == "http"
+
+
 def test_what_is_told_stands_as_it_is_told():
     (told,) = parse_told([{"Node": "h", "CheckID": "c", "Status": "warning", "Output": "x" * 9999}], "h", "web")
     assert (told.row.service_id, told.row.kind, told.status, told.output) == ("web", "", "warning", cut("x" * 9999))
