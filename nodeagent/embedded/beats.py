@@ -9,6 +9,7 @@ from typing import NamedTuple, NoReturn
 import msgspec
 
 from nodeagent import limits
+from nodeagent.embedded.check import Registered
 from nodeagent.embedded.checks import end, read_check, read_timed
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import StorageFailed
@@ -46,6 +47,12 @@ class Beats:
     def hear(self, node: str, check_id: str, now_s: float) -> None:
         """Somebody said how that check is."""
         self._heard[node, check_id] = now_s
+
+    def begin(self, asked: Iterable[Registered], now_s: float) -> None:
+        """These were registered, or once more: each has its whole time, as with Consul."""
+        for each in asked:
+            if each.row.ttl_s:
+                self.hear(each.row.node, each.row.id, now_s)
 
     def may_tell(self, node: str, check_id: str, now_s: float) -> bool:
         """Whether words that say nothing new of the status are stored: each time would wake whoever watches the service."""

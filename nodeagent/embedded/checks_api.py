@@ -42,6 +42,7 @@ async def register(ask: Ask) -> Answer:
     """PUT /v1/agent/check/register."""
     asked = parse_check(await ask.json(), node_of(ask))
     await ask.server.store.write(lambda change: put_checks(change, ask.caller, [asked]))
+    ask.server.beats.begin([asked], asyncio.get_running_loop().time())
     return Answer(b"")
 
 

@@ -78,6 +78,15 @@ def test_who_does_not_say_in_time_that_it_is_well_is_critical(catalog, name):
     until(catalog, name, {f"service:{name}": "critical"})
 
 
+def test_a_ttl_begins_anew_with_each_registration(catalog, name):
+    """Of a service, or of the check alone."""
+    for _ in range(5):
+        register(catalog, name, {"TTL": "2s", "Status": "passing"})
+        catalog.ok("PUT", "/v1/agent/check/register?node=host1", {"Name": f"own-{name}", "ServiceID": name, "TTL": "2s", "Status": "passing"})
+        time.sleep(0.8)
+    assert states(catalog, name) == {f"service:{name}": "passing", f"own-{name}": "passing"}
+
+
 def test_an_expiry_ends_a_blocking_query(catalog, name):
     register(catalog, name, {"TTL": "2s", "Status": "passing"})
     until(catalog, name, {f"service:{name}": "passing"})

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import time
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.embedded import agent_api, catalog_api, checks_api
 from nodeagent.embedded.beats import Beats, Timed, expire, find_due
+from nodeagent.embedded.check import parse_checks_of
 from nodeagent.embedded.refusal import StorageFailed
 from tests.unit.nodeagent.embedded.desk import HOST1
 
@@ -49,6 +51,16 @@ def test_a_word_gives_the_whole_time_again():
     beats.hear("host1", "service:web", 108.0)
     assert steps(beats, 109.0, 118.0) == []
     assert due(beats, 118.5) == [WEB]
+
+
+def test_a_registration_begins_its_time_anew_and_only_of_what_has_one():
+    beats = Beats()
+    steps(beats, 100.0, 108.0)
+    rows = parse_checks_of([{"TTL": "10s"}, {"CheckID": "port", "TCP": "127.0.0.1:1", "Interval": "1s"}], "host1", "web", "web")
+    (timed, _) = rows
+    beats.begin([msgspec.structs.replace(timed, row=msgspec.structs.replace(timed.row, id=WEB.id)), rows[1]], 108.0)
+    assert beats.heard() == {("host1", WEB.id): 108.0}
+    assert steps(beats, 109.0, 118.0) == []
 
 
 def test_time_in_which_the_catalog_itself_did_not_run_counts_for_nobody():
@@ -184,6 +196,9 @@ def test_a_row_that_cannot_be_read_keeps_no_other_from_its_end(desk, expiring):
         change.connection.execute("INSERT INTO checks VALUES ('host1', 'a', NULL, x'00', 0.05, 'passing', '', 1, 1)")
 
     asyncio.run(desk.store.write(spoil))
+    now = time.monotonic()
+    for check_id in ("a", "service:web"):  # both are due at once
+        desk.server.beats.hear("host1", check_id, now)
     with capture_logs() as logs:
         expiring(lambda: critical_of(desk, "service:web"))
     assert "check_unreadable" in [entry["event"] for entry in logs]
