@@ -1,5 +1,6 @@
 """/v1/agent: the host of the caller's token, as if an agent of Consul's ran there."""
 
+import asyncio
 import sqlite3
 
 from nodeagent import __version__
@@ -57,6 +58,7 @@ async def register(ask: Ask) -> Answer:
         return gone
 
     note_displaced(ask, await ask.server.store.write(make))
+    ask.server.beats.begin(checks, asyncio.get_running_loop().time())
     return Answer(b"")
 
 

@@ -25,6 +25,7 @@ from nodeagent.embedded.asking import Server
 from nodeagent.embedded.authority import Realm, read_listener_root
 from nodeagent.embedded.beats import expire
 from nodeagent.embedded.datadir import DATABASE, MANAGEMENT_TOKEN, TLS_CA, lock_data, prepare_data
+from nodeagent.embedded.silence import end_unseen
 from nodeagent.embedded.store import Store
 from nodeagent.embedded.tls import FileTls, OwnTls, ServerTls
 from nodeagent.errors import CatalogError
@@ -106,7 +107,8 @@ async def _serve(
     await runner.setup()
     try:
         await web.SockSite(runner, listener, ssl_context=tls.context if tls else None).start()
-        beside = [asyncio.create_task(store.hear_others()), asyncio.create_task(expire(store, server.beats))]
+        jobs = (store.hear_others(), expire(store, server.beats), end_unseen(store, server.beats))
+        beside = [asyncio.create_task(job) for job in jobs]
         announce(_ready_line(options, realm, address))
         await _until_stopped(stop, tls)
         for task in beside:

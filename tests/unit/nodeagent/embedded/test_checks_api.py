@@ -46,10 +46,15 @@ def test_words_that_say_nothing_new_of_the_status_wake_nobody_each_time(filled):
     assert filled.index(catalog_api.health, name="web") > index
 
 
-def test_a_changed_check_is_critical_again_until_it_is_told(filled):
-    filled.call(checks_api.passing, HOST1, id="service:web")
-    filled.call(agent_api.register, HOST1, {"Name": "web", "Port": 80, "Check": {"TTL": "60s"}})
-    assert states(filled) == [{"service:web": "critical"}]
+def test_a_changed_check_keeps_how_it_is_until_somebody_says_else(filled):
+    """Whoever changes a TTL or an interval takes no instance out."""
+    filled.call(checks_api.passing, HOST1, query={"note": "fine"}, id="service:web")
+    filled.call(agent_api.register, HOST1, {"Name": "web", "Port": 80, "Check": {"TTL": "60s", "Notes": "new"}})
+    assert states(filled) == [{"service:web": "passing"}]
+    (row,) = filled.call(checks_api.of_service, name="web")
+    assert (row["Output"], row["Notes"]) == ("fine", "new")
+    filled.call(checks_api.register, HOST1, {"Name": "service:web", "ServiceID": "web", **PORT})
+    assert states(filled) == [{"service:web": "passing"}], "the next look decides"
 
 
 def test_nobody_else_says_how_a_check_is(filled):
