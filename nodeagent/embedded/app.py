@@ -68,11 +68,19 @@ def check_query(pairs: list[tuple[str, str]], route: Route, datacenter: str, sec
     for name in query:
         if name not in ALWAYS and name not in route.params:
             raise Missing(f"the parameter ?{name[:80]}= of {route.method} {route.path} is not implemented")
+    _check_consistency(query)
     check_datacenter(query.get("dc", ""), datacenter)
     for name in ("ns", "partition"):
         if query.get(name, "") not in DEFAULT_NAMES:
             raise BadRequest(f"?{name}={query[name][:80]}: only the default one exists here")
     return query
+
+
+def _check_consistency(query: Mapping[str, str]) -> None:
+    """As in Consul; each alone changes nothing here."""
+    other = next((name for name in ("stale", "cached") if name in query), None)
+    if "consistent" in query and other is not None:
+        raise BadRequest(f"?{other} and ?consistent exclude each other")
 
 
 def _responder(server: Server, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:

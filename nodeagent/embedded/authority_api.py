@@ -49,7 +49,7 @@ async def roots(ask: Ask) -> Watch:
     ask.check(ReadMesh())
     if (index := ask.number("index")) is not None:  # without one somebody looks, who may be another than the agent
         ask.server.heard[ask.caller.accessor] = index
-    if ask.flag("pem"):
+    if ask.truth("pem", bare=False):
         return watch((ROOTS,), lambda c: Answer("".join(r.cert_pem for r in read_roots(c) if r.trusted).encode()))
     realm = ask.server.realm
     return watch((ROOTS,), lambda connection: _roots_answer(connection, realm.trust_domain), has_last_word=True)

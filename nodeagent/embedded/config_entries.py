@@ -60,9 +60,9 @@ def put_entry(change: Change, entry: Entry, cas: int | None = None, check: Check
 
 
 def delete_entry(change: Change, kind: str, name: str, cas: int | None = None, check: Check = check_nothing) -> bool:
-    """Removes an entry; whether `cas` allowed it. What is not there needs no removal. check: as for `put_entry`."""
+    """Removes an entry; whether `cas` allowed it, which of what is not there it does not. check: as for `put_entry`."""
     known = read_entry(change.connection, kind, name)
-    if not _fits(known, cas):
+    if not _fits(known, cas) or (known is None and cas is not None):
         return False
     if known is not None:
         check(change.connection, Key(kind, name), None)

@@ -8,8 +8,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.e2e.catalog_process import Client
+from tests.e2e.support.catalogs import Asking
 from tests.e2e.support.consul import Consul
-from tests.e2e.test_catalog_contract import Asking
 
 SYNC_S = 90.0  # anti-entropy of a change takes about a second; after one that failed, as in the first moments, the next comes up to 30 s later
 READER = 'node_prefix "" { policy = "read" } service_prefix "" { policy = "read" intentions = "deny" }'

@@ -220,14 +220,25 @@ def test_a_token_in_the_query_may_repeat_the_headers_alone():
             check_query([("token", "s")], route, "dc1", secret)
 
 
+def test_consistency_modes_that_exclude_each_other_are_refused():
+    """Each alone changes nothing."""
+    route = next(route for route in ROUTES if route.path == "/v1/catalog/nodes")
+    assert check_query([("stale", ""), ("cached", "")], route, "dc1")
+    for name in ("stale", "cached"):
+        with pytest.raises(BadRequest, match=rf"\?{name} and \?consistent exclude each other"):
+            check_query([("consistent", ""), (name, "")], route, "dc1")
+
+
 def test_every_tag_of_the_query_must_be_there(desk):
+    """In any case, as with Consul; an empty one nobody has."""
+
     async def talk(ask):
         for tags in (["a", "b"], ["b"]):
             service = {"Service": "web", "ID": tags[0], "Port": 80, "Tags": tags}
             body = json.dumps({"Node": "host1", "Address": "10.0.0.1", "Service": service})
             await ask("PUT", "/v1/catalog/register", data=body)
         for path in ("/v1/health/service/web", "/v1/catalog/service/web"):
-            counts = [len(json.loads((await ask("GET", f"{path}?{query}"))[2])) for query in ("tag=a&tag=b", "tag=b", "tag=")]
-            assert counts == [1, 2, 2]
+            counts = [len(json.loads((await ask("GET", f"{path}?{query}"))[2])) for query in ("tag=a&tag=b", "tag=B", "tag=")]
+            assert counts == [1, 2, 0]
 
     speak(desk, talk)
