@@ -54,12 +54,12 @@ async def register(ask: Ask) -> Answer:
 
 
 async def deregister(ask: Ask) -> Answer:
-    """PUT /v1/catalog/deregister: a host with all its services, or one service, or one check."""
+    """PUT /v1/catalog/deregister: a host with all its services, or one service, or one check; of both the service, as with Consul."""
     asked = parse_removal(without_token(await ask.json(), ask.secret), ask.server.realm.datacenter)
-    if asked.check_id:
-        await ask.server.store.write(lambda change: remove_check(change, ask.caller, asked.node, asked.check_id))
-    elif asked.service_id:
+    if asked.service_id:
         await ask.server.store.write(lambda change: remove_service(change, ask.caller, asked.node, asked.service_id))
+    elif asked.check_id:
+        await ask.server.store.write(lambda change: remove_check(change, ask.caller, asked.node, asked.check_id))
     else:
         ask.check(WriteNode(asked.node))
         await ask.server.store.write(lambda change: delete_node(change, asked.node))

@@ -119,6 +119,9 @@ WRITES = [
     ("PUT", "/v1/config?cas=0", {"Kind": "service-defaults", "Name": "w", "Protocol": "http"}, False),
     ("DELETE", "/v1/config/service-defaults/w", None, True),
     ("PUT", "/v1/catalog/register", {"Node": "wn", "Address": "10.0.0.9"}, True),
+    ("PUT", "/v1/catalog/register", {"Node": "wn", "SkipNodeUpdate": True, "Service": {"Service": "v", "ID": "v1", "Port": 1}}, True),
+    ("PUT", "/v1/catalog/deregister", {"Node": "wn", "ServiceID": "v1", "CheckID": "none"}, True),
+    ("PUT", "/v1/catalog/deregister", {"Node": "wn", "Datacenter": "dc2"}, REFUSED),
     ("PUT", "/v1/catalog/deregister", {"Node": "wn"}, True),
 ]  # fmt: skip
 """One after another."""
