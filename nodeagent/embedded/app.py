@@ -8,16 +8,13 @@ import msgspec
 from aiohttp import web
 
 from nodeagent import limits
-from nodeagent.embedded.access import Caller
+from nodeagent.embedded.access import NOBODY, Caller
 from nodeagent.embedded.asking import Answer, Ask, Found, Server, Watch, authenticate, encoded, find
 from nodeagent.embedded.body import DEFAULT_NAMES
 from nodeagent.embedded.refusal import BadRequest, Forbidden, Missing, Refusal, TooLarge
 from nodeagent.embedded.registration import check_datacenter
 from nodeagent.embedded.routes import ALWAYS, REPEATABLE, ROUTES, Route
 from nodeagent.observe.log import open_log
-
-NOBODY = Caller("", "node")
-"""Who asks without a token where none is needed; entitled to nothing."""
 
 _SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Server": "nodeagent"}
 """Values of the KV store are anybody's bytes, tokens must not rest in a cache, and versions are nobody's business."""
@@ -88,7 +85,7 @@ def _responder(server: Server, route: Route) -> Callable[[web.Request], Awaitabl
         caller = NOBODY
         try:
             secret = secret_of(request.headers)
-            caller = NOBODY if route.is_open else authenticate(server, secret)
+            caller = NOBODY if route.is_open or (route.is_public and not secret) else authenticate(server, secret)
             if route.method != "GET" and route.is_paced:
                 server.pace.take(caller.accessor, asyncio.get_running_loop().time())
             query = check_query(list(request.query.items()), route, server.realm.datacenter, secret)

@@ -241,6 +241,13 @@ def test_tokens_are_made_shown_and_removed(filled):
         assert client.get("/v1/acl/token/self", token=made["SecretID"]).status == 403
 
 
+@pytest.mark.parametrize("backend", ["embedded", "consul-deny"])
+def test_who_sends_no_token_is_told_what_is_public(filled, backend):
+    client = filled(backend)
+    paths = ("status/leader", "status/peers", "catalog/datacenters", "connect/ca/roots", "agent/connect/ca/roots", "agent/self")
+    assert [client.get(f"/v1/{path}", token="").status for path in paths] == [200] * 5 + [403]
+
+
 def test_every_endpoint_and_parameter_is_among_them():
     """Whoever adds one adds what is asked of both."""
     asked = [("GET", path) for path, _ in READS] + [(method, path) for method, path, _, _ in WRITES]

@@ -56,7 +56,7 @@ def test_pretty_is_indented(desk, query):
 
 @pytest.mark.parametrize("token", ["", "wrong"])
 @pytest.mark.parametrize(
-    "route", [route for route in ROUTES if not route.is_open], ids=lambda r: f"{r.method} {r.path}"
+    "route", [route for route in ROUTES if not (route.is_open or route.is_public)], ids=lambda r: f"{r.method} {r.path}"
 )
 def test_nobody_is_answered_without_a_token(desk, route, token):
     status, _, text = one(desk, route.method, re.sub(r"{.*?}", "x", route.path), token=token)
@@ -66,6 +66,13 @@ def test_nobody_is_answered_without_a_token(desk, route, token):
 
 def test_the_leader_is_told_to_anybody(desk):
     assert one(desk, "GET", "/v1/status/leader", token="")[0] == 200
+
+
+@pytest.mark.parametrize("path", [route.path for route in ROUTES if route.is_public])
+def test_what_is_public_is_refused_to_a_token_that_was_revoked(desk, path):
+    """Its holder must hear of it."""
+    statuses = [one(desk, "GET", f"{path}{query}", token=token)[0] for token, query in (("", ""), ("", "?index=1"), ("wrong", ""))]
+    assert statuses == [200, 403, 403]
 
 
 def test_a_bearer_token_is_a_token(desk):
