@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from nodeagent.embedded.claims import Holder, register_node, register_service, r
 from nodeagent.embedded.database import Change, Stored
 from nodeagent.embedded.filters import CHECK, FLAT, HEALTH, NODE, SERVICE, chosen, on_nodes
 from nodeagent.embedded.maintenance import checks_json, read_reasons
-from nodeagent.embedded.refusal import BadRequest
+from nodeagent.embedded.refusal import BadRequest, NotFound
 from nodeagent.embedded.registration import NodeRow, ServiceRow, parse_registration, parse_removal
 from nodeagent.embedded.registrations import (
     NODES,
@@ -59,7 +60,8 @@ async def deregister(ask: Ask) -> Answer:
     if asked.service_id:
         await ask.server.store.write(lambda change: remove_service(change, ask.caller, asked.node, asked.service_id))
     elif asked.check_id:
-        await ask.server.store.write(lambda change: remove_check(change, ask.caller, asked.node, asked.check_id))
+        with suppress(NotFound):  # what is not there needs no removal
+            await ask.server.store.write(lambda change: remove_check(change, ask.caller, asked.node, asked.check_id))
     else:
         ask.check(WriteNode(asked.node))
         await ask.server.store.write(lambda change: delete_node(change, asked.node))
@@ -213,7 +215,7 @@ async def _node(ask: Ask, *, by_id: bool) -> Watch:
     def read(connection: sqlite3.Connection) -> Answer:
         stored = read_node(connection, name)
         if stored is None:
-            return Answer(None if by_id else {"Node": None, "Services": []})
+            return Answer(None if by_id else {"Node": None, "Services": None})
         rows = choose([service_json(row) for row in read_services_of(connection, name)])
         shown = {row["ID"]: row for row in rows} if by_id else rows
         return Answer({"Node": node_json(stored, datacenter), "Services": shown})

@@ -76,7 +76,7 @@ def _below(ask: Ask, prefix: str) -> Watch:
             listed: list[object] = list(read_keys(connection, prefix, separator))
         else:
             listed = [_value_json(value) for value in read_values(connection, prefix)]
-        return Answer(listed) if listed else Answer(b"", 404)
+        return Answer(listed) if listed or (keys_only and not prefix) else Answer(b"", 404)  # as with Consul, there is always a root
 
     return Watch((prefix_topic(prefix),), found, lambda connection: prefix_index(connection, prefix), is_list=True)
 

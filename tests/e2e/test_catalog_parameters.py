@@ -87,6 +87,7 @@ READS = [
     ("/v1/kv/p/?keys&separator=/", ["p/1", "p/2", "p/a/"]),
     ("/v1/kv/p/?keys&separator=", ["p/1", "p/2", "p/a/3"]),
     ("/v1/kv/none?keys", REFUSED),
+    ("/v1/kv/none?recurse", REFUSED),
     ("/v1/kv/p/1?stale&consistent", REFUSED),
     ("/v1/health/service/p?cached&consistent", REFUSED),
     ("/v1/kv/p/1?dc=dc2", REFUSED),
@@ -121,6 +122,8 @@ WRITES = [
     ("PUT", "/v1/catalog/register", {"Node": "wn", "Address": "10.0.0.9"}, True),
     ("PUT", "/v1/catalog/register", {"Node": "wn", "SkipNodeUpdate": True, "Service": {"Service": "v", "ID": "v1", "Port": 1}}, True),
     ("PUT", "/v1/catalog/deregister", {"Node": "wn", "ServiceID": "v1", "CheckID": "none"}, True),
+    ("PUT", "/v1/catalog/register", {"Node": "wn", "SkipNodeUpdate": True, "Check": {"CheckID": "wc", "Name": "c", "Status": "passing", "ServiceID": ""}}, True),
+    *(("PUT", "/v1/catalog/deregister", {"Node": "wn", "CheckID": "wc"}, True) for _ in range(2)),
     ("PUT", "/v1/catalog/deregister", {"Node": "wn", "Datacenter": "dc2"}, REFUSED),
     ("PUT", "/v1/catalog/deregister", {"Node": "wn"}, True),
 ]  # fmt: skip
@@ -164,8 +167,9 @@ def shown(answer):
         return answer.text
     if body is None:
         return None
-    if isinstance(body, dict) and isinstance(body.get("Services"), list | dict):
-        body = list(body["Services"].values()) if isinstance(body["Services"], dict) else body["Services"]
+    if isinstance(body, dict) and "Services" in body:
+        services = body["Services"] or []
+        body = list(services.values()) if isinstance(services, dict) else services
     rows = [body] if isinstance(body, dict) and "Kind" in body else body if isinstance(body, list) else list(body)
     return sorted(name for name in map(name_of, rows) if name.startswith("p"))
 
@@ -239,6 +243,26 @@ def test_tokens_are_made_shown_and_removed(filled):
         assert made["AccessorID"] in [row["AccessorID"] for row in client.ok("GET", "/v1/acl/tokens")]
         assert client.ok("DELETE", f"/v1/acl/token/{made['AccessorID']}") is True
         assert client.get("/v1/acl/token/self", token=made["SecretID"]).status == 403
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_check_that_names_no_service_is_the_hosts(filled, backend):
+    """Also where it stands beside a service's registration: every service of the host fails with it."""
+    client = filled(backend)
+    client.ok("PUT", "/v1/catalog/register", {"Node": "un", "Address": "10.0.0.8", "Service": {"Service": "u", "ID": "u1", "Port": 1}})
+    beside = {"Service": {"Service": "v", "ID": "v1", "Port": 2}, "Check": {"CheckID": "uc", "Name": "c", "Status": "critical"}}
+    client.ok("PUT", "/v1/catalog/register", {"Node": "un", "SkipNodeUpdate": True, **beside})
+    (row,) = client.ok("GET", "/v1/health/service/u")
+    assert [(check["CheckID"], check["ServiceID"]) for check in row["Checks"]] == [("uc", "")]
+    assert client.ok("GET", "/v1/health/service/u?passing") == client.ok("GET", "/v1/health/checks/v") == []
+    client.ok("PUT", "/v1/catalog/deregister", {"Node": "un"})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_empty_store_has_a_root(backend, tmp_path):
+    """Its keys are none; to everything else there is nothing."""
+    with BACKENDS[backend](tmp_path) as client:
+        assert (client.get("/v1/kv/?keys").status, client.ok("GET", "/v1/kv/?keys"), client.get("/v1/kv/?recurse").status) == (200, [], 404)
 
 
 @pytest.mark.parametrize("backend", ["embedded", "consul-deny"])
