@@ -90,6 +90,7 @@ async def held(ask: Ask) -> Answer:
 
 
 def _roots_answer(connection: sqlite3.Connection, trust_domain: str) -> Answer:
+    """With what was revoked, whoever asks: an agent whose token file is empty must not take it for nothing."""
     return Answer(roots_json(read_roots(connection), trust_domain, [each.tag for each in read_revoked(connection)]))
 
 

@@ -139,7 +139,7 @@ def test_config_and_connect(root):
     assert len(intentions.list()) == 1
     assert intentions.delete("shop", "db")
     (shown,) = root.connect.ca.roots()["Roots"]
-    assert root.agent.connect.ca.roots()["Roots"] == [shown]
+    assert root.agent.connect.ca.roots()["Roots"] == [shown]  # it sends no token there
     assert shown["RootCert"].startswith("-----BEGIN CERTIFICATE-----")
 
 

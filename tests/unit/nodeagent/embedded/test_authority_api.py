@@ -86,7 +86,7 @@ def test_roots_as_a_file(desk):
 
 
 def test_the_roots_are_public_and_to_wait_for_them_is_not(desk):
-    """Who waits has a place, and is counted as one who has taken them in."""
+    """Who waits has a place, and is counted as one who has taken them in. What was revoked is told to an agent without a token, too."""
     assert desk.call(authority_api.roots, NOBODY) == desk.call(authority_api.roots, HOST1)
     with pytest.raises(Forbidden, match="to wait for the roots takes a token"):
         desk.call(authority_api.roots, NOBODY, query={"index": "1"})
