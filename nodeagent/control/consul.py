@@ -25,7 +25,9 @@ _log = open_log()
 
 _FROM_CACHE = ("/v1/agent/", "/v1/connect/ca/roots")
 """Answered by the agent itself: Consul 1.8 says of these that there is no leader while there is one. Without one they are refused."""
-_CURES = {"Connect must be enabled": "set connect { enabled = true } on the Consul servers"}
+CONNECT_OFF = "Connect must be enabled"
+"""A Consul's words of it: for roots, leaves and chains it answers nothing else then, with status 500."""
+_CURES = {CONNECT_OFF: "set connect { enabled = true } on the Consul servers"}
 _KEY = b"PRIVATE KEY"
 """Connect's agent makes keys itself: what stands in such an answer is not for messages, whatever its status."""
 _KEYS = "/v1/kv/"

@@ -16,7 +16,7 @@ from nodeagent.catalog.kept_intentions import kept_path, overlaid, parse_kept
 from nodeagent.catalog.legacy_intentions import parse_match
 from nodeagent.catalog.state import IntentionRow, parse_hosts
 from nodeagent.control.agent_self import is_embedded
-from nodeagent.control.consul import Catalog, CatalogRefused, service_path
+from nodeagent.control.consul import CONNECT_OFF, Catalog, CatalogRefused, service_path
 from nodeagent.model.intention import ANY
 
 ANYBODY = "nodeagent-proof"
@@ -132,6 +132,8 @@ async def _chain_doubt(catalog: Catalog, service: str) -> str:
     try:
         await catalog.read(service_path(_CHAIN, service))
     except CatalogRefused as error:
+        if CONNECT_OFF in str(error):  # no failure that passes: what came is to count meanwhile
+            return f"what would prove it is not served: {error}"
         right = f'the token may not read the service (give it service "{service}" {{ policy = "read" }})'
         return await _why_refused(catalog, error, right)
     return ""

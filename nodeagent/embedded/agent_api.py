@@ -48,7 +48,7 @@ async def register(ask: Ask) -> Answer:
     body, asked = take_checks(await ask.json())
     row = parse_agent_service(body, node_of(ask))
     ask.check(RegisterService(row.node, row.name))
-    checks, is_all = parse_checks_of(asked, row.node, row.id, row.name), ask.flag("replace-existing-checks")
+    checks, is_all = parse_checks_of(asked, row.node, row.id, row.name), ask.truth("replace-existing-checks", bare=True)
 
     def make(change: Change) -> list[Holder]:
         gone = register_service(change, ask.caller, row)

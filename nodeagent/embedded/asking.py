@@ -23,6 +23,7 @@ from nodeagent.embedded.tokens import find_caller
 
 T = TypeVar("T")
 
+_YES, _NO = ("1", "t", "T", "true", "True", "TRUE"), ("0", "f", "false")
 _WAIT_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -91,7 +92,7 @@ class Ask:
     @property
     def is_pretty(self) -> bool:
         """Whether a person reads the answer."""
-        return self.flag("pretty") or self.query.get("pretty") == ""
+        return self.query.get("pretty", "false").lower() not in ("false", "0")
 
     def check(self, act: Act) -> None:
         """Nothing, when the caller may do that.
@@ -119,13 +120,31 @@ class Ask:
         return await self.server.store.aside.run(self.caller.accessor, work)
 
     def all(self, name: str) -> frozenset[str]:
-        """Every value of a parameter that may stand in the query more than once, but empty ones."""
-        values = self.repeated.get(name, (self.query.get(name, ""),))
-        return frozenset(value for value in values if value)
+        """Every value of a parameter that may stand in the query more than once."""
+        return frozenset(self.repeated.get(name, (self.query[name],) if name in self.query else ()))
 
-    def flag(self, name: str) -> bool:
-        """Whether `?name` stands in the query, as Consul reads it: with any value but false."""
-        return self.query.get(name, "false").lower() not in ("false", "0")
+    def says(self, name: str) -> bool:
+        """Whether `?name` stands in the query, where Consul looks at nothing else.
+
+        Raises:
+            BadRequest: its value says no, and to Consul that would be a yes.
+        """
+        if self.query.get(name, "").lower() in _NO:
+            raise BadRequest(f"?{name}={self.query[name]} says yes to Consul, as any value does: leave it out")
+        return name in self.query
+
+    def truth(self, name: str, *, bare: bool) -> bool:
+        """Whether `?name=` says yes, in the words of Consul. bare: what it says without a value.
+
+        Raises:
+            BadRequest: in other words.
+        """
+        text = self.query.get(name, "false")
+        if text in _YES:
+            return True
+        if text and text.lower() not in _NO:
+            raise BadRequest(f"?{name}={text[:40]}: must be true or false")
+        return bare and not text
 
     def number(self, name: str) -> int | None:
         """The number in `?name=`; None: absent.

@@ -62,13 +62,16 @@ class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
         return "" if host in ("", "localhost") else host
 
 
+_KeyOrNone = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,128}\Z")]
+
+
 class _Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal", kw_only=True):
     id: Key | None = msgspec.field(name="ID", default=None)
     check_id: Key | None = msgspec.field(name="CheckID", default=None)
     name: _Text = ""
     notes: _Text = ""
     status: Status | Literal[""] = ""
-    service_id: Key | Literal[""] = msgspec.field(name="ServiceID", default="")
+    service_id: _KeyOrNone = msgspec.field(name="ServiceID", default="")
     ttl: Any = msgspec.field(name="TTL", default="")
     http: _Text = msgspec.field(name="HTTP", default="")
     tcp: _Text = msgspec.field(name="TCP", default="")
@@ -91,7 +94,7 @@ class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pas
     notes: _Text = ""
     output: str = ""
     status: Status | Literal[""] = ""
-    service_id: Key | Literal[""] = msgspec.field(name="ServiceID", default="")
+    service_id: _KeyOrNone = msgspec.field(name="ServiceID", default="")
     service_name: str = ""
     service_tags: tuple[str, ...] = ()
     type: str = ""
@@ -147,7 +150,9 @@ def parse_checks_of(checks: list[Any], node: str, service_id: str, service: str)
 
 
 def parse_told(checks: list[Any], node: str, service_id: str) -> tuple[Registered, ...]:
-    """The checks that stand in the registration of a host. service_id: of the service beside them; empty: none.
+    """The checks that stand in the registration of a host: its own where they name no service, as with Consul.
+
+    service_id: of the service beside them, by which one is called that has no name; empty: none.
 
     Raises:
         BadRequest, Missing: as `parse_check`.
@@ -159,12 +164,12 @@ def parse_told(checks: list[Any], node: str, service_id: str) -> tuple[Registere
         asked = shaped(each, _Told, ("Definition", "Namespace", "Partition", "PeerName"), "Check")
         if asked.node not in ("", node):
             raise BadRequest(f"Check.Node: {asked.node[:80]!r}, and the registration is of {node}")
-        of = asked.service_id or service_id
-        check_id = asked.check_id or asked.name or (f"service:{of}" if of else "")
+        named = asked.service_id or service_id
+        check_id = asked.check_id or asked.name or (f"service:{named}" if named else "")
         if not check_id:
             raise BadRequest("Check.CheckID: give it one")
         _check_id(check_id, "Check.")
-        row = CheckRow(node=str(node), id=check_id, name=asked.name or check_id, service_id=of, notes=asked.notes)
+        row = CheckRow(node=str(node), id=check_id, name=asked.name or check_id, service_id=asked.service_id, notes=asked.notes)
         made.append(Registered(row, asked.status or "critical", cut(asked.output)))
     return _distinct(made)
 

@@ -178,6 +178,26 @@ def test_a_service_that_the_token_may_not_read_any_more_is_kept_however_long_tha
     played(script)
 
 
+def test_a_service_that_moves_is_followed_while_connect_is_off() -> None:
+    """A Consul without Connect answers 500 for every chain: what went is kept, what came counts, and the cure is named."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        ScriptedRights(peer)
+        off = "Connect must be enabled in order to use this endpoint"
+        peer.scripts["/v1/discovery-chain/db"] = lambda _: web.Response(status=500, text=off)
+        peer.register("db", instance(HOST2, "db", 5432))
+        await until(lambda: scene.services() == {"db": 1}, "the service")
+        peer.set("/v1/health/service/db", [instance(HOST2, "db", 5433) | {"Service": {"Service": "db", "ID": "db-2", "Port": 5433}}])
+        await until(lambda: scene.services() == {"db": 2}, "the new one beside the old")
+        await until(lambda: any("db" in alarm for alarm in scene.follower.alarms()), "the alarm")
+        assert off in scene.follower.alarms()[0]
+        assert "connect { enabled = true }" in scene.follower.alarms()[0]
+        peer.scripts["/v1/discovery-chain/db"] = lambda _: web.json_response({"Chain": {}})
+        await until(lambda: scene.services() == {"db": 1} and not scene.follower.alarms(), "the truth")
+
+    played(script)
+
+
 def test_of_many_services_the_hosts_are_read_once_and_the_embedded_catalog_is_asked_who_it_is() -> None:
     names = [f"s{number}" for number in range(20)]
 

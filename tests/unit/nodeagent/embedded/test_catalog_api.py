@@ -145,3 +145,10 @@ def test_the_token_may_stand_in_a_body_once_more(desk):
 def test_who_asks_for_servers_and_datacenters_is_told_of_this_one(desk):
     assert desk.call(catalog_api.peers) == [desk.call(catalog_api.leader)]
     assert desk.call(catalog_api.datacenters) == ["dc1"]
+
+
+def test_of_a_service_and_a_check_the_service_goes(desk):
+    """As with Consul; it was the check."""
+    desk.call(catalog_api.register, body={"Node": "host1", "Address": "10.0.0.1", "Service": {"Service": "web", "ID": "w", "Port": 80}})
+    assert desk.call(catalog_api.deregister, body={"Node": "host1", "ServiceID": "w", "CheckID": "none"}) is True
+    assert desk.call(catalog_api.node, node="host1")["Services"] == {}

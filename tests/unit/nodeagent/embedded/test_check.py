@@ -109,7 +109,9 @@ def test_a_span_of_nothing_is_none():
 
 def test_what_is_told_stands_as_it_is_told():
     (told,) = parse_told([{"Node": "h", "CheckID": "c", "Status": "warning", "Output": "x" * 9999}], "h", "web")
-    assert (told.row.service_id, told.row.kind, told.status, told.output) == ("web", "", "warning", cut("x" * 9999))
+    assert (told.row.service_id, told.row.kind, told.status, told.output) == ("", "", "warning", cut("x" * 9999))
+    for named in ("web", ""):
+        assert parse_told([{"CheckID": "c", "ServiceID": named}], "h", "web")[0].row.service_id == named
     assert len(told.output) == limits.CHECK_OUTPUT_BYTES
     for text in ("\x01" * 9999, "ü" * 9999, '"' * 600, "a" * 511):
         assert len(msgspec.json.encode(cut(text))) - 2 <= limits.CHECK_OUTPUT_BYTES
