@@ -205,10 +205,18 @@ class Follower:
         self._together.names = beyond = frozenset(names) - watched
         alone = self._together.alone()
         self._stop_but({_health_path(name) for name in watched | alone} | ({INVENTORY} if beyond else set()))
-        if beyond and (INVENTORY not in self._watches or self._together.is_outdated(beyond - before, alone)):
-            self._start(group, INVENTORY, self._take_all, _LONG, self._together.read)
+        if beyond:
+            self._follow_all(group, is_outdated=self._together.is_outdated(beyond - before, alone))
         for name in filter((watched | alone).__contains__, names):
             self._follow_service(group, name, None if name in watched else _POLLED)
+
+    def _follow_all(self, group: asyncio.TaskGroup, *, is_outdated: bool) -> None:
+        """Whoever is being answered is not asked anew before: services that come one after another would keep all news away."""
+        watch = self._watches.get(INVENTORY)
+        if watch is None or (is_outdated and watch.is_waiting):
+            self._start(group, INVENTORY, self._take_all, _LONG, self._together.read)
+        elif is_outdated:
+            watch.hurry()
 
     def _nearest(self, names: tuple[str, ...]) -> frozenset[str]:
         """Those that are watched."""
@@ -292,7 +300,7 @@ class Follower:
             rows = parse_instances(service, answer.body)
             doubts = await self._doubts({service: rows}, is_filtered=answer.is_filtered)
             why = await self._put(service, rows, doubts.get(service, ""))
-            self._together.note_alone(service)
+            self._together.note_own(service, rows)
             if service == MARKER_SERVICE and self.seen.hosts is not None:
                 await self._announcer.check_markers(self.seen.hosts, rows)
             if why:
@@ -301,12 +309,12 @@ class Follower:
         return take
 
     async def _take_all(self, answer: Answer) -> None:
-        listed, alone = await self._together.parse(answer)
+        listed, own = await self._together.parse(answer)
         complaints: list[str] = []
         done: frozenset[str] = frozenset()
         while left := self._together.names - done:  # those that a watch told of until now are among them, too
             done |= left
-            news, odd = await self._together.news(listed, alone, left, self._is_here)
+            news, odd = await self._together.news(listed, own, left, self._is_here)
             complaints += odd + await self._put_all(news, is_filtered=answer.is_filtered)
         self._together.listed = listed
         self._services_changed.set()

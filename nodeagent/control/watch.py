@@ -1,6 +1,7 @@
 """One blocking query, kept going for ever: what its answers say is applied when it changed, failures back off."""
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 from collections.abc import Awaitable, Callable
@@ -56,6 +57,9 @@ class Watch:
         """Why its last answer was not taken; empty while all is well."""
         self.is_forbidden = False
         """Whether the catalog refused this host's token the last time."""
+        self.is_waiting = False
+        """Whether it waits for a change: an answer that is older than now is not on its way, then."""
+        self._hurried = asyncio.Event()
         self._catalog = catalog
         self._apply = apply
         self._metrics = metrics
@@ -79,6 +83,10 @@ class Watch:
         """
         return "" if self._unreached_at not in (_NEVER, self._catalog.answered_at) else self.error
 
+    def hurry(self) -> None:
+        """Once the answer that is on its way is applied, it asks anew, in full, and does not rest before."""
+        self._hurried.set()
+
     async def run(self) -> NoReturn:
         """Asks and applies until it is cancelled."""
         loop = asyncio.get_running_loop()
@@ -98,8 +106,15 @@ class Watch:
     async def _turn(self) -> None:
         """One query; what it says is applied if it says something new."""
         is_news = self.is_forbidden or (self.rhythm.is_pulse and self._failures)  # that it is answered again
+        if self._hurried.is_set():
+            self._hurried.clear()
+            self._forget()
         index = 0 if is_news else self._index
-        answer = await self.read(index, self.rhythm.wait_s)
+        self.is_waiting = index > 0
+        try:
+            answer = await self.read(index, self.rhythm.wait_s)
+        finally:
+            self.is_waiting = False
         if has_gone_back(self._index, answer.index):  # whatever becomes of the answer: the others wait in vain
             self._catalog.note_rewind(self.path, self._index, answer.index)
         digest = await _digest(answer.body)
@@ -117,7 +132,13 @@ class Watch:
         self._failures, self.error, self._was_broken, self.is_forbidden = 0, "", False, False
         self._index = 0 if self.rhythm.poll_s else next_index(self._index, answer.index)
         if pause_s := self.rhythm.poll_s or self.rhythm.rest_s:
-            await asyncio.sleep(pause_s * (0.5 + self._draw()))
+            await self._pause(pause_s)
+
+    async def _pause(self, seconds: float) -> None:
+        """Half as long to half as long again, that not all ask at once; or until it is hurried."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds * (0.5 + self._draw())):
+                await self._hurried.wait()
 
     def _forget(self) -> None:
         """The next query is a full one, and its answer counts as new."""
@@ -140,7 +161,7 @@ class Watch:
             self._complained_at = at
             _log.warning("catalog_answer_not_taken", path=self.path, outcome=outcome, error=str(error))
         if isinstance(error, Held) and self.rhythm.rest_s:
-            await asyncio.sleep(self.rhythm.rest_s * (0.5 + self._draw()))
+            await self._pause(self.rhythm.rest_s)
         else:
             await self._catalog.rest(backoff_s(self._failures, self._draw(), self.rhythm.backoff_max_s))
 

@@ -315,3 +315,21 @@ def test_a_catalog_that_was_away_may_have_been_replaced() -> None:
         await until(lambda: scene.applied[-1] == b"[7]", "what is there now")
 
     played(script)
+
+
+def test_who_is_hurried_does_not_rest_and_asks_in_full_once() -> None:
+    """Whether it rests after an answer, after one that is held, or is about to."""
+
+    async def script(scene: Scene) -> None:
+        for count, failures in enumerate(([], [Held("x")], []), start=1):
+            await until(lambda n=count: len(scene.indexes()) == n and not scene.watch.is_waiting, "an answer")
+            scene.failures += failures
+            scene.watch.hurry()
+        await until(lambda: len(scene.indexes()) == 4, "the last")
+        assert scene.indexes() == [""] * 4
+        scene.watch.rhythm = QUICK
+        scene.watch.hurry()
+        await until(lambda: scene.watch.is_waiting, "a question that waits")
+        assert scene.indexes()[-1] == "10"
+
+    played(script, rhythm=Rhythm(rest_s=3600.0))
