@@ -1,7 +1,6 @@
 """One blocking query, kept going for ever: what its answers say is applied when it changed, failures back off."""
 
 import asyncio
-import contextlib
 import functools
 import hashlib
 from collections.abc import Awaitable, Callable
@@ -135,10 +134,8 @@ class Watch:
             await self._pause(pause_s)
 
     async def _pause(self, seconds: float) -> None:
-        """Half as long to half as long again, that not all ask at once; or until it is hurried."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds * (0.5 + self._draw())):
-                await self._hurried.wait()
+        """Half as long to half as long again, that not all ask at once; or until it is hurried, as it is by a catalog that is back."""
+        await self._catalog.rest(seconds * (0.5 + self._draw()), self._hurried)
 
     def _forget(self) -> None:
         """The next query is a full one, and its answer counts as new."""

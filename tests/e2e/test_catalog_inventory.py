@@ -1,11 +1,17 @@
 """Agents read some services by one answer of all, and some by each one's own: both must say the same, of either catalog."""
 
+import contextlib
+import gzip
+import http.client
 import json
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.catalog.inventory import INVENTORY, InventoryReader
 from nodeagent.catalog.state import parse_instances, parse_service_names
+from nodeagent.control.gzipped import unpacked
+from tests.e2e.catalog_process import ANSWER_S
 from tests.e2e.support.consul import Consul
 from tests.e2e.test_catalog_contract import embedded
 
@@ -106,6 +112,20 @@ def test_names_in_other_letters_kinds_and_empty_addresses(real):
         "shop": 2, "proxy": 0, "native": 1, "gate": 0, "nameless": 1,
     }  # fmt: skip
     assert found["nameless"][0].addresses == ()
+
+
+def test_it_comes_compressed_and_says_the_same(catalog):
+    """It is ten times longer than all else that an agent reads."""
+    register(catalog, {"ID": "packed-1"})
+    host, _, port = catalog.address.rpartition(":")
+    kind = http.client.HTTPSConnection if catalog.tls else http.client.HTTPConnection
+    with contextlib.closing(kind(host, int(port), timeout=ANSWER_S, **({"context": catalog.tls} if catalog.tls else {}))) as connection:
+        connection.request("GET", INVENTORY, headers={"Accept-Encoding": "gzip", "X-Consul-Token": catalog.token})
+        answer = connection.getresponse()
+        body = answer.read()
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert json.loads(gzip.decompress(body)) == json.loads(catalog.get(INVENTORY).text)
+    assert b"".join(unpacked([body], limits.CATALOG_BODY_BYTES)) == gzip.decompress(body)
 
 
 def test_what_a_token_may_not_read_is_left_out_of_both(tmp_path):

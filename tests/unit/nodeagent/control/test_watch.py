@@ -15,7 +15,7 @@ from nodeagent.control.watch import Held, Rhythm, Watch
 from nodeagent.errors import CatalogError
 from nodeagent.observe.metrics import Metrics
 from tests.support.loop import run, until
-from tests.support.scripted_catalog import NODES, ScriptedCatalog
+from tests.support.scripted_catalog import NODES, SERVICES, ScriptedCatalog
 
 QUICK = Rhythm(backoff_max_s=0.05)
 
@@ -331,5 +331,23 @@ def test_who_is_hurried_does_not_rest_and_asks_in_full_once() -> None:
         scene.watch.hurry()
         await until(lambda: scene.watch.is_waiting, "a question that waits")
         assert scene.indexes()[-1] == "10"
+
+    played(script, rhythm=Rhythm(rest_s=3600.0))
+
+
+def test_who_rests_after_an_answer_asks_anew_when_a_catalog_is_back() -> None:
+    """In full: what changed meanwhile is not to wait for the end of that rest."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.applied, "an answer, before a long rest")
+        port = scene.peer.port
+        await scene.peer._site.stop()
+        await scene.catalog._forget_session()
+        with pytest.raises(CatalogError):
+            await scene.catalog.read(NODES)
+        await scene.peer.open(port)
+        scene.peer.set(NODES, [1])
+        await scene.catalog.read(SERVICES)
+        await until(lambda: scene.applied == [b"[]", b"[1]"], "the change")
 
     played(script, rhythm=Rhythm(rest_s=3600.0))
