@@ -105,7 +105,7 @@ async def _serve(
     runner = build_runner(server)
     await runner.setup()
     try:
-        await web.SockSite(runner, listener, ssl_context=tls.context if tls else None).start()
+        await web.SockSite(runner, listener, ssl_context=tls.context if tls else None, backlog=limits.ACCEPT_BACKLOG).start()
         beside = [asyncio.create_task(store.hear_others()), asyncio.create_task(expire(store, server.beats))]
         announce(_ready_line(options, realm, address))
         await _until_stopped(stop, tls)
