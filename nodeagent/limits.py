@@ -269,6 +269,7 @@ CATALOG_INSTANCES = 10_000  # of one service
 CATALOG_MARKERS = 20_000  # one of each host; in 64 MiB a row of Consul's with its checks may have 3 KiB
 CATALOG_INTENTIONS = 200_000  # sources of all entries together
 INTENTION_PROOFS = 20  # services whose intentions vanished at once that the catalog is asked for again, one by one
+SERVICE_PROOFS = 64  # services that vanished at once that Consul is asked for one by one, by a token that may not read every service
 CATALOG_NAME_CHARS = 253  # a DNS name's length; Consul's names are at most 128
 WEIGHT_MAX = 65_535  # as Consul
 DECODE_ROWS = 250  # services or index rows decoded before a worker's loop gets its turn: about 1 ms

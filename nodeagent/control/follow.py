@@ -335,7 +335,7 @@ class Follower:
         suspects = [name for name, rows in answers.items() if is_suspicious(self.seen.before(name), rows)]
         if is_filtered:
             return dict.fromkeys(suspects, _FILTERED)
-        return await service_doubts(self._catalog, suspects, self._config.host.name)
+        return await service_doubts(self._catalog, suspects, self._config.host.name, self._draw())
 
     async def _put(self, service: str, rows: Rows, doubt: str) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
