@@ -106,6 +106,8 @@ class Catalog:
         """Of the questions that wait for news."""
         self._long = asyncio.Lock()
         """Held by the one answer that is read beyond CATALOG_LONG_BYTES: what a catalog can fill is one CATALOG_BODY_BYTES, not one for each question."""
+        self.complained_at = -limits.CATALOG_COMPLAIN_S
+        """When it was logged last that it cannot be reached, by the loop's clock."""
         self.clock = CatalogClock(now)
         self.on_resolved: Callable[[tuple[str, ...]], None] = lambda _: None
         """Is told where the catalog's name leads, each time that it is looked up for a connection; an address is no name."""

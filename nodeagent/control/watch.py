@@ -72,7 +72,7 @@ class Watch:
         when it is well."""
         self._unreached_at = _NEVER
         """When the catalog had answered last, at the time of a failure to reach it."""
-        self._complained_at = -limits.CATALOG_COMPLAIN_S
+        self.complained_at = -limits.CATALOG_COMPLAIN_S
 
     @property
     def complaint(self) -> str:
@@ -154,8 +154,9 @@ class Watch:
         self.error = str(error)
         outcome = "held" if isinstance(error, Held) else "refused" if isinstance(error, CatalogRefused) else "failed"
         self._metrics.add("nodeagent_catalog_answers_total", 1, outcome)
-        if at - self._complained_at >= limits.CATALOG_COMPLAIN_S:
-            self._complained_at = at
+        who: Catalog | Watch = self._catalog if is_unreached else self  # all watches have that one complaint then
+        if at - who.complained_at >= limits.CATALOG_COMPLAIN_S:
+            who.complained_at = at
             _log.warning("catalog_answer_not_taken", path=self.path, outcome=outcome, error=str(error))
         if isinstance(error, Held) and self.rhythm.rest_s:
             await self._pause(self.rhythm.rest_s)

@@ -329,8 +329,8 @@ def test_who_is_hurried_does_not_rest_and_asks_in_full_once() -> None:
         assert scene.indexes() == [""] * 4
         scene.watch.rhythm = QUICK
         scene.watch.hurry()
-        await until(lambda: scene.watch.is_waiting, "a question that waits")
-        assert scene.indexes()[-1] == "10"
+        await until(lambda: scene.indexes()[-1] == "10", "a question that waits")
+        assert scene.watch.is_waiting
 
     played(script, rhythm=Rhythm(rest_s=3600.0))
 
@@ -351,3 +351,20 @@ def test_who_rests_after_an_answer_asks_anew_when_a_catalog_is_back() -> None:
         await until(lambda: scene.applied == [b"[]", b"[1]"], "the change")
 
     played(script, rhythm=Rhythm(rest_s=3600.0))
+
+
+def test_that_a_catalog_cannot_be_reached_is_logged_once_for_all_watches() -> None:
+    """There are up to CATALOG_WATCHES."""
+
+    async def script(scene: Scene) -> None:
+        watches = [Watch(scene.catalog, path, scene._apply, metrics=Metrics("1"), draw=lambda: 0.5, rhythm=QUICK) for path in (NODES, SERVICES)]
+        await scene.peer._site.stop()
+        await scene.catalog._forget_session()
+        with capture_logs() as logs:
+            tasks = [asyncio.create_task(watch.run()) for watch in watches]
+            await until(lambda: all(watch.error for watch in watches), "both fail")
+            for task in tasks:
+                task.cancel()
+        assert [line["event"] for line in logs].count("catalog_answer_not_taken") <= 1
+
+    played(script)
