@@ -146,7 +146,8 @@ async def measure(table: CatalogTable, address: str, fill: Fill, count: int) -> 
         follower = Follower(config(), catalog, Metrics("1"), env)
 
         async def until_at(port: int) -> None:
-            await _until(lambda: sum(_is_at(rows, port) for rows in follower.seen.instances.values()) == count)
+            known = follower.seen.instances
+            await _until(lambda: len(known) >= count and all(_is_at(rows, port) for rows in known.values()))
 
         task = asyncio.create_task(follower.run())
         await until_at(1000)
@@ -174,7 +175,7 @@ async def _until(fact: Callable[[], bool]) -> None:
 
 
 def _is_at(rows: tuple[Any, ...], port: int) -> bool:
-    return bool(rows) and all(address.port == port for row in rows for address in row.instance.addresses)
+    return all(address.port == port for row in rows for address in row.instance.addresses)
 
 
 def main() -> None:

@@ -75,6 +75,8 @@ class Follower:
         self._intention_hold = IntentionHold(catalog)
         self._services_changed = asyncio.Event()
         self._reach = Reach()
+        self._here: set[str] = set()
+        """Services that this host judges callers of."""
         self._dialled = Dialled(env.elapsed)
         self._together = Together(catalog, self.seen, self._services_changed.set)
         self._watches: dict[str, Watch] = {}
@@ -223,9 +225,8 @@ class Follower:
         room = limits.CATALOG_WATCHES - _OTHER_WATCHES
         if len(names) <= room:
             return frozenset(names)
-        here = (name for name, rows in self.seen.instances.items() if self._is_here(name, rows))
         return self._reach.nearest(
-            names, room - 1, spoken=frozenset((*here, *named_services(self._config))), dialled=self._dialled.recent(),
+            names, room - 1, spoken=frozenset((*self._here, *named_services(self._config))), dialled=self._dialled.recent(),
             intentions=self.seen.intentions or (), watched=self.seen.instances.keys() - self._together.names,
         )  # fmt: skip
 
@@ -309,12 +310,12 @@ class Follower:
         return take
 
     async def _take_all(self, answer: Answer) -> None:
-        listed, own = await self._together.parse(answer)
+        listed = await self._together.parse(answer)
         complaints: list[str] = []
         done: frozenset[str] = frozenset()
         while left := self._together.names - done:  # those that a watch told of until now are among them, too
             done |= left
-            news, odd = await self._together.news(listed, own, left, self._is_here)
+            news, odd = await self._together.news(listed, left, self._is_here)
             complaints += odd + await self._put_all(news, is_filtered=answer.is_filtered)
         self._together.listed = listed
         self._services_changed.set()
@@ -343,7 +344,9 @@ class Follower:
         if not doubt and service not in self.seen.instances:  # what went while nobody was here is held for nobody
             before = ()
         admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed())
-        unproven = await self._intention_hold.vouch(service, is_here=self._is_here(service, admitted.rows))
+        is_here = self._is_here(service, admitted.rows)
+        (self._here.add if is_here else self._here.discard)(service)
+        unproven = await self._intention_hold.vouch(service, is_here=is_here)
         self.seen.instances[service] = admitted.rows
         self.seen.held[service] = admitted.lost
         self.held.pop(service, None)

@@ -5,8 +5,7 @@ for each by itself, now and then.
 """
 
 import asyncio
-from collections import ChainMap
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import TypeVar
 
 from nodeagent import limits
@@ -39,7 +38,9 @@ class Together:
         self._asked: frozenset[str] = frozenset()
         """`names` when the last question was sent."""
         self._own: dict[str, Rows] = {}
-        """What services' own answers said since then."""
+        """What services' own answers said since then: it may be newer than the answer."""
+        self._is_behind = False
+        """Whether the answer said something else of one of them."""
 
     def found(self) -> str:
         """How they are read, in words; empty: there are none."""
@@ -56,14 +57,14 @@ class Together:
     def is_outdated(self, names: Iterable[str], alone: Collection[str]) -> bool:
         """Whether another answer is wanted at once.
 
-        The last one said something else of `names`, which were watched until now, than their own; or some are new, too many to be read
-        by themselves, and no question was sent since.
+        The last one may be older than a service's own, or said something else of `names`, which were watched until now, than theirs; or
+        some are new, too many to be read by themselves, and no question was sent since.
         """
         listed, heard = self.listed.instances, self._seen.instances
         if not listed:
             return False
         is_new = bool(self.names - heard.keys() - self._asked - frozenset(alone))
-        return is_new or any(listed.get(name, ()) != heard[name] for name in names if name in heard)
+        return self._is_behind or is_new or any(listed.get(name, ()) != heard[name] for name in names if name in heard)
 
     def note_own(self, service: str, rows: Rows) -> None:
         """So its own answer said."""
@@ -71,7 +72,7 @@ class Together:
 
     async def read(self, index: int, wait_s: float) -> Answer:
         """As Catalog.read, of the one answer."""
-        self._asked = self.names
+        self._asked, self._own, self._is_behind = self.names, {}, False
         try:
             answer = await self._catalog.read(INVENTORY, index, wait_s)
         except CatalogUnusable:
@@ -84,18 +85,16 @@ class Together:
         self._note_served(True)
         return answer
 
-    async def parse(self, answer: Answer) -> tuple[Inventory, Mapping[str, Rows]]:
-        """What is in an answer, and what services' own answers said since the last. In a thread, for it may be tens of megabytes.
+    async def parse(self, answer: Answer) -> Inventory:
+        """What is in an answer. In a thread, for it may be tens of megabytes.
 
         Raises:
             CatalogError: as InventoryReader.read.
         """
-        listed = await asyncio.to_thread(self._reader.read, answer.body)
-        own, self._own = self._own, {}
-        return listed, ChainMap(self._own, own)  # and what they say while this is taken in
+        return await asyncio.to_thread(self._reader.read, answer.body)
 
     async def news(
-        self, listed: Inventory, own: Mapping[str, Rows], names: frozenset[str], is_here: Callable[[str, Rows], bool]
+        self, listed: Inventory, names: frozenset[str], is_here: Callable[[str, Rows], bool]
     ) -> tuple[dict[str, Rows], list[str]]:  # fmt: skip
         """Of these services the rows from which anything follows, and what cannot be taken, in words.
 
@@ -106,8 +105,8 @@ class Together:
         complaints = [listed.refused[name] for name in sorted(names & listed.refused.keys())]
         async for name in in_turns(sorted(names - listed.refused.keys())):
             rows, heard = listed.instances.get(name, ()), self._seen.instances.get(name)
-            if own.get(name, rows) != rows:
-                complaints.append(f"{name}: the list of all and its own answer differ; asked again")
+            if self._own.get(name, rows) != rows:
+                self._is_behind = True
             elif heard is None and not rows and name not in self._asked:
                 continue
             elif rows != heard or self._seen.held.get(name) or is_here(name, rows):
