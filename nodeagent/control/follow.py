@@ -81,6 +81,8 @@ class Follower:
         self._heard = Heard()
         self._own = OwnServices(config.host.name, self._services_changed.set)
         self._reach = Reach()
+        self._here: set[str] = set()
+        """Services that this host judges callers of."""
         self._dialled = Dialled(env.elapsed)
         self._together = Together(catalog, self.seen, self._services_changed.set)
         self._watches: dict[str, Watch] = {}
@@ -239,19 +241,26 @@ class Follower:
         self._follow_while(self.is_late, group, self._own.path, self._own.take)
         alone = self._together.alone()
         self._stop_but({_health_path(name) for name in watched | alone} | ({INVENTORY} if beyond else set()))
-        if beyond and (INVENTORY not in self._watches or self._together.is_outdated(beyond - before, alone)):
-            self._start(group, INVENTORY, self._take_all, _LONG, self._together.read)
+        if beyond:
+            self._follow_all(group, is_outdated=self._together.is_outdated(beyond - before, alone))
         for name in filter((watched | alone).__contains__, names):
             self._follow_service(group, name, None if name in watched else _POLLED)
+
+    def _follow_all(self, group: asyncio.TaskGroup, *, is_outdated: bool) -> None:
+        """Whoever is being answered is not asked anew before: services that come one after another would keep all news away."""
+        watch = self._watches.get(INVENTORY)
+        if watch is None or (is_outdated and watch.is_waiting):
+            self._start(group, INVENTORY, self._take_all, _LONG, self._together.read)
+        elif is_outdated:
+            watch.hurry()
 
     def _nearest(self, names: tuple[str, ...]) -> frozenset[str]:
         """Those that are watched."""
         room = limits.CATALOG_WATCHES - _OTHER_WATCHES
         if len(names) <= room:
             return frozenset(names)
-        here = (name for name, rows in self.seen.instances.items() if self._is_here(name, rows))
         return self._reach.nearest(
-            names, room - 2, spoken=frozenset((*here, *self._own.names, *named_services(self._config))), dialled=self._dialled.recent(),
+            names, room - 2, spoken=frozenset((*self._here, *self._own.names, *named_services(self._config))), dialled=self._dialled.recent(),
             intentions=self.seen.intentions or (), watched=self.seen.instances.keys() - self._together.names,
         )  # fmt: skip
 
@@ -327,7 +336,7 @@ class Follower:
             doubts = await self._doubts({service: rows}, is_filtered=answer.is_filtered)
             why = await self._put(service, rows, doubts.get(service, ""))
             self._heard.note(service)
-            self._together.note_alone(service)
+            self._together.note_own(service, rows)
             if service == MARKER_SERVICE and self.seen.hosts is not None:
                 await self._announcer.check_markers(self.seen.hosts, rows)
             if why:
@@ -336,12 +345,12 @@ class Follower:
         return take
 
     async def _take_all(self, answer: Answer) -> None:
-        listed, alone = await self._together.parse(answer)
+        listed = await self._together.parse(answer)
         complaints: list[str] = []
         done: frozenset[str] = frozenset()
         while left := self._together.names - done:  # those that a watch told of until now are among them, too
             done |= left
-            news, odd = await self._together.news(listed, alone, left, self._is_here)
+            news, odd = await self._together.news(listed, left, self._is_here)
             complaints += odd + await self._put_all(news, is_filtered=answer.is_filtered)
         self._together.listed = listed
         self._services_changed.set()
@@ -362,7 +371,7 @@ class Follower:
         suspects = [name for name, rows in answers.items() if is_suspicious(self.seen.before(name), rows)]
         if is_filtered:
             return dict.fromkeys(suspects, _FILTERED)
-        return await service_doubts(self._catalog, suspects, self._config.host.name)
+        return await service_doubts(self._catalog, suspects, self._config.host.name, self._draw())
 
     async def _put(self, service: str, rows: Rows, doubt: str) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
@@ -370,7 +379,9 @@ class Follower:
         if not doubt and service not in self.seen.instances:  # what went while nobody was here is held for nobody
             before = ()
         admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed())
-        unproven = await self._intention_hold.vouch(service, is_here=self._is_here(service, admitted.rows))
+        is_here = self._is_here(service, admitted.rows)
+        (self._here.add if is_here else self._here.discard)(service)
+        unproven = await self._intention_hold.vouch(service, is_here=is_here)
         self.seen.instances[service] = admitted.rows
         self.seen.held[service] = admitted.lost
         self.held.pop(service, None)

@@ -1,6 +1,7 @@
 """What every request goes through: token, parameters, handler, answer; refusals as one sentence each."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -47,6 +48,12 @@ def secret_of(headers: Mapping[str, str]) -> str:
     return headers.get("X-Consul-Token", "") or (bearer.strip() if scheme.lower() == "bearer" else "")
 
 
+def accepts_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding names it, and does not refuse it."""
+    named = {name.strip(): value.replace(" ", "") for name, _, value in (part.partition(";") for part in header.lower().split(","))}
+    return "gzip" in named and not re.fullmatch(r"q=0(\.0*)?", named["gzip"])
+
+
 def check_query(pairs: list[tuple[str, str]], route: Route, datacenter: str, secret: str = "") -> dict[str, str]:
     """The parameters by name, the first where one stands twice; one that would be ignored is refused instead.
 
@@ -90,7 +97,8 @@ def _responder(server: Server, route: Route) -> Callable[[web.Request], Awaitabl
                 server.pace.take(caller.accessor, asyncio.get_running_loop().time())
             query = check_query(list(request.query.items()), route, server.realm.datacenter, secret)
             repeated = {name: tuple(request.query.getall(name)) for name in REPEATABLE if name in query}
-            ask = Ask(server, caller, secret, query, request.match_info, _body_of(request), repeated)
+            takes_gzip = accepts_gzip(request.headers.get("Accept-Encoding", ""))
+            ask = Ask(server, caller, secret, query, request.match_info, _body_of(request), repeated, takes_gzip)
             return await _handled(ask, route)
         except Refusal as refusal:
             _note(refusal, caller, request)
@@ -118,7 +126,8 @@ def _answered(answer: Answer, headers: Mapping[str, str], *, is_pretty: bool) ->
         kind = "application/json"
     else:
         kind = "application/octet-stream" if answer.status == 200 else "text/plain"
-    return web.Response(body=bytes(body), status=answer.status, content_type=kind, headers={**_SAFE, **headers})
+    encoding = {"Content-Encoding": answer.encoding} if answer.encoding else {}
+    return web.Response(body=bytes(body), status=answer.status, content_type=kind, headers={**_SAFE, **encoding, **headers})
 
 
 def _index_headers(found: Found) -> dict[str, str]:

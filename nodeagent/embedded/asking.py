@@ -4,7 +4,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from nodeagent.embedded.authority import Realm
 from nodeagent.embedded.beats import Beats
 from nodeagent.embedded.body import parse_object
 from nodeagent.embedded.database import index_of, newest_index
+from nodeagent.embedded.kept import Kept
 from nodeagent.embedded.pace import Pace
 from nodeagent.embedded.refusal import BadRequest, Forbidden
 from nodeagent.embedded.store import Store
@@ -33,6 +34,8 @@ class Answer:
 
     body: object
     status: int = 200
+    encoding: str = ""
+    """As in the header Content-Encoding; empty: as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class Server:
     now: Callable[[], datetime]
     draw: Callable[[], float]
     pace: Pace = field(default_factory=Pace)
+    kept: Kept = field(default_factory=Kept)
+    """The answer with all registrations."""
     beats: Beats = field(default_factory=Beats)
     heard: dict[str, int] = field(default_factory=dict)
     """Accessor -> index of the roots that an agent has taken in: it asks for what is newer than that."""
@@ -88,6 +93,7 @@ class Ask:
     body: Callable[[], Awaitable[bytes]]
     repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The values of those parameters that stand in the query more than once; the first one is in `query`."""
+    takes_gzip: bool = False
 
     @property
     def is_pretty(self) -> bool:
@@ -245,7 +251,7 @@ async def _read(ask: Ask, wanted: Watch) -> tuple[Found, int]:
     def read(connection: sqlite3.Connection) -> tuple[Found, int]:
         answer = wanted.read(connection)
         if wanted.is_list:
-            answer = Answer(encoded(answer.body, is_pretty=ask.is_pretty), answer.status)
+            answer = replace(answer, body=encoded(answer.body, is_pretty=ask.is_pretty))
         return Found(answer, max(wanted.index(connection), 1)), newest_index(connection)
 
     return await ask.server.store.read_aside(ask.caller.accessor, read) if wanted.is_list else ask.server.store.read(read)

@@ -9,12 +9,13 @@ import msgspec
 
 from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
 from nodeagent.embedded.answers import Json, flat_json, health_json, node_json, service_json
-from nodeagent.embedded.asking import Answer, Ask, Watch, watch
+from nodeagent.embedded.asking import Answer, Ask, Watch, encoded, watch
 from nodeagent.embedded.check import parse_told, take_checks
 from nodeagent.embedded.checks import check_json, put_checks, read_checks_for, read_checks_of, remove_check
 from nodeagent.embedded.claims import Holder, register_node, register_service, remove_service
-from nodeagent.embedded.database import Change, Stored
+from nodeagent.embedded.database import Change, Stored, index_of
 from nodeagent.embedded.filters import CHECK, FLAT, HEALTH, NODE, SERVICE, chosen, on_nodes
+from nodeagent.embedded.kept import unpacked
 from nodeagent.embedded.maintenance import checks_json, read_reasons
 from nodeagent.embedded.refusal import BadRequest, NotFound
 from nodeagent.embedded.registration import NodeRow, ServiceRow, parse_registration, parse_removal
@@ -146,16 +147,24 @@ async def inventory(ask: Ask) -> Watch:
     datacenter = ask.server.realm.datacenter
 
     def read(connection: sqlite3.Connection) -> Answer:
-        reasons, rows = read_reasons(connection), []
-        for stored in read_nodes(connection):
-            name = stored.value.name
-            services = [service_json(row) for row in read_services_of(connection, name)]
-            checks = checks_json(name, reasons) + [check_json(each) for each in read_checks_of(connection, name)]
-            row = {**node_json(stored, datacenter), "Services": services, "Checks": checks}
-            rows.append(msgspec.Raw(msgspec.json.encode(row)))  # a hundred thousand instances as objects would be 200 MB
-        return Answer(rows)
+        if ask.is_pretty:
+            return Answer(_everything(connection, datacenter))
+        index = index_of(connection, (REGISTRATIONS,))
+        packed = ask.server.kept.packed(index, lambda: bytes(encoded(_everything(connection, datacenter), is_pretty=False)))
+        return Answer(msgspec.Raw(packed), encoding="gzip") if ask.takes_gzip else Answer(msgspec.Raw(unpacked(packed)))
 
     return watch((REGISTRATIONS,), read, is_list=True)
+
+
+def _everything(connection: sqlite3.Connection, datacenter: str) -> list[msgspec.Raw]:
+    reasons, rows = read_reasons(connection), []
+    for stored in read_nodes(connection):
+        name = stored.value.name
+        services = [service_json(row) for row in read_services_of(connection, name)]
+        checks = checks_json(name, reasons) + [check_json(each) for each in read_checks_of(connection, name)]
+        row = {**node_json(stored, datacenter), "Services": services, "Checks": checks}
+        rows.append(msgspec.Raw(msgspec.json.encode(row)))  # a hundred thousand instances as objects would be 200 MB
+    return rows
 
 
 async def datacenters(ask: Ask) -> Answer:

@@ -106,7 +106,7 @@ async def _serve(
     runner = build_runner(server)
     await runner.setup()
     try:
-        await web.SockSite(runner, listener, ssl_context=tls.context if tls else None).start()
+        await web.SockSite(runner, listener, ssl_context=tls.context if tls else None, backlog=limits.ACCEPT_BACKLOG).start()
         jobs = (store.hear_others(), expire(store, server.beats), end_unseen(store, server.beats))
         beside = [asyncio.create_task(job) for job in jobs]
         announce(_ready_line(options, realm, address))

@@ -222,3 +222,25 @@ def test_of_a_consul_each_of_many_services_is_proven_by_itself() -> None:
         assert sum(path == NODES for _, path, _ in peer.asked) == 1
 
     with_client(script)
+
+
+@pytest.mark.parametrize(
+    ("host", "may_read_all", "draw", "asked", "proven"),
+    [("host1", True, 0.0, 12, 10), ("host1", False, 0.0, 6, 1), ("host1", False, 0.5, 6, 0), ("host1", False, 0.9, 6, 1), ("host2", True, 0.0, 1, 0)],
+)
+def test_of_very_many_a_few_are_asked_for_where_all_would_be_refused(host, may_read_all, draw, asked, proven, monkeypatch) -> None:
+    """Others each time: what is really gone goes then. Where this host is not shown either, nothing is."""
+    monkeypatch.setattr(limits, "SERVICE_PROOFS", 4)
+    names = [f"s{number}" for number in range(10)]
+
+    async def script(peer: ScriptedCatalog, catalog: Catalog) -> None:
+        peer.set(SELF, CONSUL)
+        for name in (*names, ANYBODY):
+            peer.scripts[f"/v1/discovery-chain/{name}"] = status(200 if name == "s2" or may_read_all else 403)
+        doubts = await service_doubts(catalog, names, host, draw)
+        assert sum(path != SELF for _, path, _ in peer.asked) == asked
+        assert sorted(doubts) == names
+        assert sum(not why for why in doubts.values()) == proven
+        assert ("are asked for at a time" in doubts["s4"]) is not may_read_all
+
+    with_client(script)

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from nodeagent import limits
+from nodeagent.catalog.inventory import Inventory
 from nodeagent.config import CatalogTable
 from nodeagent.control import follow
 from nodeagent.control.consul import Answer, Catalog
@@ -170,17 +171,67 @@ def test_a_new_service_is_read_at_once(played, monkeypatch: pytest.MonkeyPatch) 
     played(script)
 
 
-def test_an_answer_that_is_older_than_a_new_service_takes_nothing_away(played) -> None:
+def test_an_answer_that_may_be_older_than_a_service_s_own_takes_nothing_back(played) -> None:
+    """A sidecar, which has no instances by either, is nothing to ask again for; nor is what was said before the question."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        together, seen = scene.follower._together, scene.follower.seen
+        together.names |= {"s9", "t9"}
+        seen.instances |= {"s9": seen.instances["s4"], "t9": ()}
+        together.note_own("s9", seen.instances["s9"])
+        together.note_own("t9", ())
+        for is_doubted in (True, False):
+            news, complaints = await together.news(Inventory({}, {}), together.names, lambda *_: False)
+            assert ("s4" in news, "s9" in news, "t9" in news) == (True, not is_doubted, False)
+            assert (complaints, together.is_outdated((), ("s9", "t9"))) == ([], is_doubted)
+            await together.read(0, 0.0)
+
+    played(script)
+
+
+def test_an_answer_to_a_question_of_before_says_nothing_of_a_new_service(played) -> None:
+    """Else it counts as one without instances, and is not read by itself any more."""
+
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         together = scene.follower._together
         together.names |= {"s9"}
-        scene.follower.seen.instances["s9"] = scene.follower.seen.instances["s4"]
-        together.note_alone("s9")
-        for is_doubted in (True, False):
-            listed, alone = await together.parse(Answer(b"[]", None))
-            news, complaints = await together.news(listed, alone, together.names, lambda *_: False)
-            assert ("s4" in news, "s9" in news) == (True, not is_doubted)
-            assert any("asked again" in why for why in complaints) is is_doubted
+        assert "s9" not in (await together.news(Inventory({}, {}), together.names, lambda *_: False))[0]
+        await together.read(0, 0.0)
+        assert (await together.news(Inventory({}, {}), together.names, lambda *_: False))[0]["s9"] == ()
+
+    played(script)
+
+
+def test_services_that_come_one_after_another_do_not_keep_all_news_away(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that is being answered goes on; another one is asked after it."""
+    monkeypatch.setattr(limits, "CATALOG_ALONE", 0)
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        together, parse = scene.follower._together, scene.follower._together.parse
+        begun: list[int] = []
+
+        async def slowly(answer: Answer):
+            name = f"t{len(begun)}"
+            begun.append(scene.services()["s4"])
+            if len(begun) <= 3:  # before it is taken in there is another service
+                register(peer, name)
+                await until(lambda: name in together.names, "the next service")
+            return await parse(answer)
+
+        monkeypatch.setattr(together, "parse", slowly)
+        peer.set("/v1/health/service/s4", [])
+        await until(lambda: scene.services().get("t2"), "the last new service")
+        assert begun[:2] == [1, 0]
+
+    played(script)
+
+
+def test_what_cannot_be_taken_is_not_read_by_itself_either(played) -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("s9", instance(HOST2, "s9", 70_000))
+        await until(lambda: "s9" in scene.follower._together.listed.refused, "the answer")
+        await until(lambda: not any("s9" in path for path in scene.follower._watches), "the end of its own questions")
+        assert not scene.follower._together.is_outdated((), ())
 
     played(script)
 

@@ -49,6 +49,18 @@ def test_a_read_has_consuls_headers(desk):
     assert headers["Server"] == "nodeagent"
 
 
+@pytest.mark.parametrize(
+    ("header", "is_packed"),
+    [("gzip", True), ("br, GZIP;q=0.5", True), ("gzip; q=1.0", True), ("", False), ("identity", False), ("gzip;q=0", False), ("gzip; q = 0.00", False)],
+)
+def test_who_takes_it_gets_all_hosts_compressed(desk, header, is_packed):
+    """The client here unpacks it. No other answer is compressed: there a secret and what a caller may choose could stand together."""
+    status, headers, text = one(desk, "GET", "/v1/internal/ui/nodes", headers={"Accept-Encoding": header})
+    assert (status, json.loads(text)) == (200, [])
+    assert headers.get("Content-Encoding") == ("gzip" if is_packed else None)
+    assert "Content-Encoding" not in one(desk, "GET", "/v1/catalog/nodes", headers={"Accept-Encoding": header})[1]
+
+
 @pytest.mark.parametrize("query", ["pretty", "pretty=true"])
 def test_pretty_is_indented(desk, query):
     assert "\n    " in one(desk, "GET", f"/v1/connect/ca/roots?{query}")[2]
