@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 import msgspec
 
@@ -52,6 +53,9 @@ _FURTHER_TAG = re.compile(r"lan_ipv[46]_[0-9]{1,2}", re.ASCII)
 _MARKER_FORM = re.compile(r"([0-9]{1,5});v1(?:;.*)?", re.ASCII | re.DOTALL)
 
 
+Place = Literal["", "rows", "entries"]
+
+
 class InstanceRow(msgspec.Struct, frozen=True):
     """One row of a health answer: an instance, and its machine as that row shows it."""
 
@@ -82,6 +86,8 @@ class CatalogState(msgspec.Struct, frozen=True):
     """From service-defaults, by service name."""
     default_protocol: str = ""
     """From proxy-defaults; empty: not set there."""
+    intentions_in: Place = ""
+    """Where they were: the server's own entries, or rows with the KV store's entries in their place; empty: not known."""
 
 
 def parse_hosts(body: bytes) -> tuple[Host, ...]:

@@ -124,7 +124,8 @@ class Follower:
             return None
         state = self.seen.state()
         is_sane = any(host.name == self._config.host.name for host in self.seen.hosts or ())
-        return msgspec.structs.replace(state, hosts=self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane))
+        hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane)
+        return msgspec.structs.replace(state, hosts=hosts, intentions_in=self._intentions.place)
 
     def remember(self, state: CatalogState) -> None:
         """Takes over what was saved before this process started."""
@@ -132,6 +133,7 @@ class Follower:
         self.seen.saved = dict(state.instances)
         if markers := markers_of(state.hosts):
             self.seen.saved[MARKER_SERVICE] = markers
+        self._intentions.remember(state.intentions_in)
         self._intention_hold.remember(state.intentions)
 
     def _is_given_up(self, service: str) -> bool:
@@ -278,8 +280,8 @@ class Follower:
         kept = self._intentions.kept if self._intentions.is_legacy else None
         await self._intention_hold.take(rows, None if kept is None else kept.rows.keys())
         self._put_intentions()
-        if self._intention_hold.alarm:
-            raise Held(self._intention_hold.alarm)
+        if why := self._intention_hold.alarm or self._intentions.doubt:
+            raise Held(why)
 
     def _put_intentions(self) -> None:
         if self.seen.intentions is not self._intention_hold.rows and self.seen.intentions != self._intention_hold.rows:

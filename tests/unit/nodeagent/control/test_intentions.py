@@ -293,17 +293,6 @@ def test_after_an_upgrade_of_the_server_the_kv_store_counts_until_the_entries_sa
     played(script)
 
 
-def test_an_agent_that_starts_after_the_upgrade_sees_that_too() -> None:
-    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
-        rights = ScriptedRights(peer, "api -> web allow")
-        del peer.scripts[ENTRIES]
-        peer.allow("api -> web")
-        rights.keep("web", "shop allow")
-        await until(lambda: rows_of(scene) == ["shop -> web allow"], "the entry")
-
-    played(script)
-
-
 def test_a_newer_consul_need_not_let_the_kv_store_be_read() -> None:
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         ScriptedRights(peer)
