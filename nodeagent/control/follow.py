@@ -73,6 +73,8 @@ class Follower:
         self._hold_back = HoldBack()
         self._intentions = IntentionSource(catalog)
         self._intention_hold = IntentionHold(catalog)
+        self._intentions_turn = asyncio.Lock()
+        """Held while an answer is taken: what is read anew beside it must not be older than what another watch has taken meanwhile."""
         self._services_changed = asyncio.Event()
         self._reach = Reach()
         self._dialled = Dialled(env.elapsed)
@@ -256,18 +258,23 @@ class Follower:
         self.changed.set()
 
     async def _take_intentions(self, answer: Answer) -> None:
+        async with self._intentions_turn:
+            await self._take_list(answer)
+
+    async def _take_kept(self, answer: Answer) -> None:
+        async with self._intentions_turn:
+            if answer.is_filtered:
+                raise Held(_FILTERED)
+            await self._intentions.take_kept(answer)
+            await self._settle_intentions()
+
+    async def _take_list(self, answer: Answer) -> None:
         self._intentions.take(answer)
         if self._intentions.is_legacy != (KEPT_INTENTIONS in self._watches):
             self._services_changed.set()
         self._filtered = _FILTERED if answer.is_filtered else ""
         if self._filtered:  # a deny may be among what is missing: nothing of such an answer is safe to take
             raise Held(self._filtered)
-        await self._settle_intentions()
-
-    async def _take_kept(self, answer: Answer) -> None:
-        if answer.is_filtered:
-            raise Held(_FILTERED)
-        await self._intentions.take_kept(answer)
         await self._settle_intentions()
 
     async def _settle_intentions(self) -> None:

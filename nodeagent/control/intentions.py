@@ -6,20 +6,16 @@ there need not be who may write intentions.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
 from dataclasses import replace
-
-import msgspec
 
 from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS, KeptIntentions, overlaid, parse_kept, shadowed
 from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS, is_unknown_kind, parse_legacy_intentions
-from nodeagent.catalog.state import IntentionRow, Place, parse_intentions
+from nodeagent.catalog.state import Place, parse_intentions
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused
-from nodeagent.control.proof import FORBIDDEN, NOT_SERVED, Rows, actions_of, in_order, unlisted
-from nodeagent.model.intention import ANY
+from nodeagent.control.moved import left_over, not_in_force, shut, unmoved
+from nodeagent.control.proof import FORBIDDEN, NOT_SERVED, Rows, actions_of, unlisted
 
 ENTRIES = "/v1/config/service-intentions"
-_NAMED = 3
 
 
 class IntentionSource:
@@ -92,7 +88,7 @@ class IntentionSource:
                 return True
             raise
         lacking = unlisted(overlaid(rows, kept.rows), actions_of(parse_intentions(entries.body)))
-        self._unmoved = _unmoved([row for row in lacking if row.destination in kept.rows])
+        self._unmoved = unmoved(tuple(row for row in lacking if row.destination in kept.rows))
         return not lacking
 
     async def _look_beside(self, entries: Answer) -> None:
@@ -103,7 +99,7 @@ class IntentionSource:
         kept = await self._read_kept()
         lacking = unlisted(overlaid((), kept.rows), actions_of(parse_intentions(entries.body)))
         self._shut = frozenset(row.destination for row in lacking)
-        self._unmoved = _left_over(lacking)
+        self._unmoved = left_over(lacking)
         self._is_new = bool(self._shut)
 
     async def _read_kept(self) -> KeptIntentions:
@@ -148,7 +144,7 @@ class IntentionSource:
             return None if self._listed is None else shut(self._listed, self._shut)
         if self.kept is None:
             return None
-        self._hidden = _not_in_force(shadowed(self._listed, self.kept.rows))
+        self._hidden = not_in_force(shadowed(self._listed, self.kept.rows))
         return overlaid(self._listed, self.kept.rows)
 
     @property
@@ -168,41 +164,3 @@ class IntentionSource:
             CatalogError: they cannot be read.
         """
         return parse_legacy_intentions(answer.body) if self.is_legacy else parse_intentions(answer.body)
-
-
-def shut(rows: Rows, destinations: Collection[str]) -> Rows:
-    """`rows`, but of these destinations everything is a deny, and of whoever is not named, too."""
-    if not destinations:
-        return rows
-    denied = {(row.source, row.destination): msgspec.structs.replace(row, action="deny") for row in rows if row.destination in destinations}
-    denied |= {(ANY, name): IntentionRow(ANY, name, "deny") for name in destinations}
-    return in_order((*(row for row in rows if row.destination not in destinations), *denied.values()))
-
-
-def _left_over(lacking: Rows) -> str:
-    if not lacking:
-        return ""
-    return (
-        f"the KV store says what the catalog's service-intentions lack: {_named(lacking)}; these services take no calls here, as it is "
-        "not known which of the two is older: apply the same files again, or remove it below nodeagent/config/service-intentions"
-    )
-
-
-def _unmoved(lacking: list[IntentionRow]) -> str:
-    if not lacking:
-        return ""
-    return (
-        f"the catalog has service-intentions as entries now, which lack what the KV store says: {_named(lacking)}; "
-        "that stays in force: apply the same files again, or remove it below nodeagent/config/service-intentions"
-    )
-
-
-def _not_in_force(rows: Rows) -> str:
-    if not rows:
-        return ""
-    return f"rows of intentions are not in force, as entries in the KV store say otherwise: {_named(rows)}; nodeagent intention list shows all of them"
-
-
-def _named(rows: Sequence[IntentionRow]) -> str:
-    named = ", ".join(f"{row.source} -> {row.destination} ({row.action})" for row in rows[:_NAMED])
-    return f"{named}, …" if len(rows) > _NAMED else named

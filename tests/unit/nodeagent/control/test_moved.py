@@ -6,7 +6,8 @@ import contextlib
 import pytest
 
 from nodeagent.catalog.state import CatalogState, IntentionRow, Place
-from nodeagent.control.intentions import ENTRIES, shut
+from nodeagent.control.intentions import ENTRIES
+from nodeagent.control.moved import shut, unmoved
 from tests.support.loop import until
 from tests.support.scripted_catalog import ScriptedCatalog
 from tests.support.scripted_rights import ScriptedRights
@@ -58,6 +59,12 @@ def test_shut_destinations_take_no_calls() -> None:
     rows = (IntentionRow("*", "db", "allow"), IntentionRow("api", "web", "allow"), IntentionRow("cart", "web", "deny"))
     assert said(shut(rows, {"web", "till"})) == ["* -> db allow", "* -> till deny", "* -> web deny", "api -> web deny", "cart -> web deny"]
     assert shut(rows, ()) == rows
+
+
+def test_some_of_what_is_lacking_is_named() -> None:
+    rows = tuple(IntentionRow(f"s{n}", "web", "allow") for n in range(4))
+    assert "s0 -> web (allow), s1 -> web (allow), s2 -> web (allow), …" in unmoved(rows)
+    assert unmoved(()) == ""
 
 
 def test_what_counted_before_counts_on() -> None:
