@@ -66,7 +66,7 @@ def change_rows(client: Client, destination: str, edit: Edit) -> bool:
     Raises:
         CatalogError: refused.
     """
-    rows = {row.source_name: row for row in _rows(client) if row.destination_name == destination and row.is_of_this_mesh}
+    rows = {row.source_name: row for row in _rows(client) if row.destination_name.lower() == destination and row.is_of_this_mesh}
     after = edit(_entry(destination, rows.values()) if rows else None)
     wanted = {source["Name"]: source["Action"] for source in (after or {}).get("Sources", ())}
     try:

@@ -41,6 +41,7 @@ _NODES = "/v1/catalog/nodes"
 _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S, is_pulse=True)
 _LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
+_KEYS = Rhythm(may_go_back=True)
 _OTHER_WATCHES = 7  # the five lists, the KV store's intentions, and the roots, which `identity` follows
 _FILTERED = "the catalog left out what the token may not read; give it service:read and intentions:read; what was known before stays in force"
 
@@ -195,7 +196,7 @@ class Follower:
     def _follow_kept(self, group: asyncio.TaskGroup) -> None:
         """The KV store's intentions, while the catalog keeps none as entries."""
         if self._intentions.is_legacy and KEPT_INTENTIONS not in self._watches:
-            self._start(group, KEPT_INTENTIONS, self._take_kept)
+            self._start(group, KEPT_INTENTIONS, self._take_kept, _KEYS)
         elif not self._intentions.is_legacy and KEPT_INTENTIONS in self._watches:
             self._tasks.pop(KEPT_INTENTIONS).cancel()
             del self._watches[KEPT_INTENTIONS]
