@@ -24,7 +24,8 @@ from nodeagent.control.announce import Announcer
 from nodeagent.control.checks import Checks
 from nodeagent.control.consul import Answer, Catalog, service_path
 from nodeagent.control.environment import Environment
-from nodeagent.control.hold_back import HoldBack, Rows, is_suspicious
+from nodeagent.control.hidden import HiddenHosts
+from nodeagent.control.hold_back import HoldBack, Rows, is_suspicious, lost_rows
 from nodeagent.control.identity import named_services
 from nodeagent.control.intention_hold import IntentionHold
 from nodeagent.control.intentions import ENTRIES, IntentionSource
@@ -60,6 +61,7 @@ class Follower:
         self._filtered = ""
         """Of the list of intentions: that the catalog says itself that it is not all."""
         self.meshed = MeshedHosts()
+        self._hidden = HiddenHosts(catalog)
         self.checks = Checks(catalog, metrics, env.draw)
         """What this host looks at for the catalog; runs beside the follower."""
         self._config = config
@@ -74,8 +76,6 @@ class Follower:
         self._hold_back = HoldBack()
         self._intentions = IntentionSource(catalog)
         self._intention_hold = IntentionHold(catalog)
-        self._intentions_turn = asyncio.Lock()
-        """Held while an answer is taken: what is read anew beside it must not be older than what another watch has taken meanwhile."""
         self._services_changed = asyncio.Event()
         self._reach = Reach()
         self._dialled = Dialled(env.elapsed)
@@ -127,7 +127,7 @@ class Follower:
             return None
         state = self.seen.state()
         is_sane = any(host.name == self._config.host.name for host in self.seen.hosts or ())
-        hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane)
+        hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane, hidden=self._hidden.names)
         return msgspec.structs.replace(state, hosts=hosts, intentions_in=self._intentions.place)
 
     def remember(self, state: CatalogState) -> None:
@@ -167,7 +167,7 @@ class Follower:
         self._tasks.clear()
         self._services_changed.set()
         async with asyncio.TaskGroup() as group:
-            self._start(group, _NODES, self._take_hosts, _PULSE)
+            self._start(group, _NODES, self._take_hosts, _PULSE, self._read_hosts)
             self._start(group, "/v1/catalog/services", self._take_names)
             self._start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
             self._start(group, "/v1/config/service-defaults", self._take_protocols)
@@ -239,8 +239,18 @@ class Follower:
 
     # --- what each answer means ------------------------------------------------------------------------------------
 
+    async def _read_hosts(self, index: int, wait_s: float) -> Answer:
+        answer = await self._catalog.read(_NODES, index, wait_s)
+        if hidden := self._hidden.names:  # of the right to read them there is no news
+            await self._hidden.look(hidden)
+            self.changed.set()
+        return answer
+
     async def _take_hosts(self, answer: Answer) -> None:
-        self.seen.hosts = parse_hosts(answer.body)
+        hosts = parse_hosts(answer.body)
+        self._hidden.forget_shown({host.name for host in hosts})
+        await self._hidden.look(self.meshed.missing(hosts))
+        self.seen.hosts = hosts
         self.changed.set()
         await self._announcer.check_hosts(self.seen.hosts, self.seen.instances.get(MARKER_SERVICE, ()))
 
@@ -259,11 +269,11 @@ class Follower:
         self.changed.set()
 
     async def _take_intentions(self, answer: Answer) -> None:
-        async with self._intentions_turn:
+        async with self._intentions.turn:
             await self._take_list(answer)
 
     async def _take_kept(self, answer: Answer) -> None:
-        async with self._intentions_turn:
+        async with self._intentions.turn:
             if answer.is_filtered:
                 raise Held(_FILTERED)
             await self._intentions.take_kept(answer)
@@ -301,7 +311,8 @@ class Follower:
         async def take(answer: Answer) -> None:
             rows = parse_instances(service, answer.body)
             doubts = await self._doubts({service: rows}, is_filtered=answer.is_filtered)
-            why = await self._put(service, rows, doubts.get(service, ""))
+            hidden = await self._unseen({service: rows})
+            why = await self._put(service, rows, doubts.get(service, ""), hidden)
             self._together.note_alone(service)
             if service == MARKER_SERVICE and self.seen.hosts is not None:
                 await self._announcer.check_markers(self.seen.hosts, rows)
@@ -325,9 +336,9 @@ class Follower:
 
     async def _put_all(self, news: Mapping[str, Rows], *, is_filtered: bool) -> list[str]:
         """As `_put`, for each of them that is not watched by now."""
-        doubts = await self._doubts(news, is_filtered=is_filtered)
+        doubts, hidden = await self._doubts(news, is_filtered=is_filtered), await self._unseen(news)
         return [
-            await self._put(name, rows, doubts.get(name, ""))
+            await self._put(name, rows, doubts.get(name, ""), hidden)
             async for name, rows in in_turns(news.items())
             if name in self._together.names
         ]
@@ -339,12 +350,17 @@ class Follower:
             return dict.fromkeys(suspects, _FILTERED)
         return await service_doubts(self._catalog, suspects, self._config.host.name)
 
-    async def _put(self, service: str, rows: Rows, doubt: str) -> str:
+    async def _unseen(self, answers: Mapping[str, Rows]) -> frozenset[str]:
+        """Hosts from which these services lost an instance, as this token may not read them."""
+        lost = {row.instance.host for name, rows in answers.items() for row in lost_rows(self.seen.before(name), rows)}
+        return await self._hidden.look(lost)
+
+    async def _put(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str]) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
         before = self.seen.before(service)
         if not doubt and service not in self.seen.instances:  # what went while nobody was here is held for nobody
             before = ()
-        admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed())
+        admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed(), hidden=hidden)
         unproven = await self._intention_hold.vouch(service, is_here=self._is_here(service, admitted.rows))
         self.seen.instances[service] = admitted.rows
         self.seen.held[service] = admitted.lost

@@ -22,6 +22,8 @@ class IntentionSource:
     """Config entries, or rows of their own where the server keeps no such entries. Owned by one watch."""
 
     def __init__(self, catalog: Catalog) -> None:
+        self.turn = asyncio.Lock()
+        """Held while an answer is taken: what is read anew beside it must not be older than what another watch has taken meanwhile."""
         self.is_legacy = False
         self.kept: KeptIntentions | None = None
         """What the KV store has; None: not heard. Counts while rows are read."""
