@@ -11,13 +11,13 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.control.consul import Catalog, CatalogRefused
-from nodeagent.control.proof import NOT_SERVED
+from nodeagent.control.proof import FORBIDDEN, NOT_SERVED
 from nodeagent.errors import CatalogError
 
 AUTHORIZE = "/v1/internal/acl/authorize"
 _AT_ONCE = 64  # more Consul refuses
-_SILENT = ("ACL support disabled", "blocked by agent configuration")
-"""Whoever says so tells nothing of rights."""
+_NONE = "ACL not found"
+"""So Consul says that a token is none any more."""
 
 Resource = Literal["node", "intention"]
 
@@ -55,12 +55,12 @@ class TokenRights:
         try:
             rights = msgspec.json.decode(await self._catalog.post(AUTHORIZE, questions), type=list[_Right])
         except CatalogRefused as error:
-            if error.status in NOT_SERVED or any(words in str(error) for words in _SILENT):
-                self._silent_until = asyncio.get_running_loop().time() + limits.CATALOG_COMPLAIN_S
-                return set()
-            if error.status == 403:  # the token itself is none any more
+            if _NONE in str(error):
                 return set(names)
-            raise
+            if error.status not in (*FORBIDDEN, *NOT_SERVED):
+                raise
+            self._silent_until = asyncio.get_running_loop().time() + limits.CATALOG_COMPLAIN_S
+            return set()
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise CatalogError(f"{AUTHORIZE}: {error}") from error
         return set(names) - {right.segment for right in rights if right.allow}

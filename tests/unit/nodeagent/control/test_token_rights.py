@@ -35,7 +35,7 @@ def test_what_may_not_be_read_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("status", "text", "is_forbidden"),
-    [(401, "ACL support disabled", False), (501, "not served", False), (404, "", False), (403, "Endpoint is blocked by agent configuration", False),
+    [(401, "ACL support disabled", False), (501, "not served", False), (404, "", False), (403, "Endpoint is blocked by agent configuration", False), (403, "a proxy's", False),
      (403, "ACL not found", True)],
 )  # fmt: skip
 def test_a_catalog_that_tells_nothing_of_rights_forbids_nothing(status: int, text: str, *, is_forbidden: bool) -> None:
