@@ -24,7 +24,7 @@ from nodeagent.control.announce import Announcer
 from nodeagent.control.checks import Checks
 from nodeagent.control.consul import Answer, Catalog, service_path
 from nodeagent.control.environment import Environment
-from nodeagent.control.hidden import HiddenHosts
+from nodeagent.control.hidden import NODES, HiddenHosts
 from nodeagent.control.hold_back import HoldBack, Rows, is_suspicious, lost_rows
 from nodeagent.control.identity import named_services
 from nodeagent.control.intention_hold import IntentionHold
@@ -38,7 +38,6 @@ from nodeagent.control.watch import Apply, Held, Read, Rhythm, Watch
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 
-_NODES = "/v1/catalog/nodes"
 _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S, is_pulse=True)
 _LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
@@ -61,7 +60,7 @@ class Follower:
         self._filtered = ""
         """Of the list of intentions: that the catalog says itself that it is not all."""
         self.meshed = MeshedHosts()
-        self._hidden = HiddenHosts(catalog)
+        self._hidden = HiddenHosts(catalog, self.changed.set)
         self.checks = Checks(catalog, metrics, env.draw)
         """What this host looks at for the catalog; runs beside the follower."""
         self._config = config
@@ -112,7 +111,7 @@ class Follower:
     @property
     def pulse_error(self) -> str:
         """Why the list of hosts is not taken: a catalog that answers but refuses that is of no use."""
-        pulse = self._watches.get(_NODES)
+        pulse = self._watches.get(NODES)
         return pulse.complaint if pulse else ""
 
     def state(self) -> CatalogState | None:
@@ -167,7 +166,7 @@ class Follower:
         self._tasks.clear()
         self._services_changed.set()
         async with asyncio.TaskGroup() as group:
-            self._start(group, _NODES, self._take_hosts, _PULSE, self._read_hosts)
+            self._start(group, NODES, self._take_hosts, _PULSE, self._hidden.read)
             self._start(group, "/v1/catalog/services", self._take_names)
             self._start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
             self._start(group, "/v1/config/service-defaults", self._take_protocols)
@@ -238,13 +237,6 @@ class Follower:
             del self._watches[path]
 
     # --- what each answer means ------------------------------------------------------------------------------------
-
-    async def _read_hosts(self, index: int, wait_s: float) -> Answer:
-        answer = await self._catalog.read(_NODES, index, wait_s)
-        if hidden := self._hidden.names:  # of the right to read them there is no news
-            await self._hidden.look(hidden)
-            self.changed.set()
-        return answer
 
     async def _take_hosts(self, answer: Answer) -> None:
         hosts = parse_hosts(answer.body)
