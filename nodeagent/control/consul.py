@@ -143,6 +143,14 @@ class Catalog:
         body = msgspec.json.encode(value)
         return (await self._ask("PUT", path, {}, body, limits.CATALOG_READ_MARGIN_S)).body
 
+    async def post(self, path: str, value: object) -> bytes:
+        """The answer to a POST of `value` as JSON.
+
+        Raises:
+            CatalogError: as `read`.
+        """
+        return (await self._ask("POST", path, {}, msgspec.json.encode(value), limits.CATALOG_READ_MARGIN_S)).body
+
     def note_rewind(self, path: str, before: int, now: str | None) -> None:
         """An index has gone back: `status` says so for a while, and whoever waits for an index asks anew, as its path's did, too.
 

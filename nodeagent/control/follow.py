@@ -27,7 +27,8 @@ from nodeagent.control.checks import Checks
 from nodeagent.control.consul import Answer, Catalog, service_path
 from nodeagent.control.environment import Environment
 from nodeagent.control.heard import Heard
-from nodeagent.control.hold_back import HoldBack, Rows, is_suspicious
+from nodeagent.control.hidden import NODES, HiddenHosts
+from nodeagent.control.hold_back import HoldBack, Rows, is_suspicious, lost_rows
 from nodeagent.control.identity import named_services
 from nodeagent.control.intention_hold import IntentionHold
 from nodeagent.control.intentions import ENTRIES, IntentionSource
@@ -41,10 +42,10 @@ from nodeagent.control.watch import Apply, Held, Read, Rhythm, Watch
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 
-_NODES = "/v1/catalog/nodes"
 _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S, is_pulse=True)
 _LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
+_KEYS = Rhythm(may_go_back=True)
 _OTHER_WATCHES = 7  # the five lists, the KV store's intentions, and the roots, which `identity` follows
 _FILTERED = "the catalog left out what the token may not read; give it service:read and intentions:read; what was known before stays in force"
 
@@ -63,6 +64,7 @@ class Follower:
         self._filtered = ""
         """Of the list of intentions: that the catalog says itself that it is not all."""
         self.meshed = MeshedHosts()
+        self._hidden = HiddenHosts(catalog, self.changed.set)
         self.checks = Checks(catalog, metrics, env.draw)
         """What this host looks at for the catalog; runs beside the follower."""
         self._config = config
@@ -122,7 +124,7 @@ class Follower:
     @property
     def pulse_error(self) -> str:
         """Why the list of hosts is not taken: a catalog that answers but refuses that is of no use."""
-        pulse = self._watches.get(_NODES)
+        pulse = self._watches.get(NODES)
         return pulse.complaint if pulse else ""
 
     def state(self) -> CatalogState | None:
@@ -137,7 +139,8 @@ class Follower:
             return None
         state = self.seen.state()
         is_sane = any(host.name == self._config.host.name for host in self.seen.hosts or ())
-        return msgspec.structs.replace(state, hosts=self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane), is_late=self.is_late)
+        hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane, hidden=self._hidden.names)
+        return msgspec.structs.replace(state, hosts=hosts, is_late=self.is_late, intentions_in=self._intentions.place)
 
     def remember(self, state: CatalogState) -> None:
         """Takes over what was saved before this process started."""
@@ -145,6 +148,7 @@ class Follower:
         self.seen.saved = dict(state.instances)
         if markers := markers_of(state.hosts):
             self.seen.saved[MARKER_SERVICE] = markers
+        self._intentions.remember(state.intentions_in)
         self._intention_hold.remember(state.intentions)
 
     def _is_given_up(self, service: str) -> bool:
@@ -175,7 +179,7 @@ class Follower:
         self._tasks.clear()
         self._services_changed.set()
         async with asyncio.TaskGroup() as group:
-            self._start(group, _NODES, self._take_hosts, _PULSE)
+            self._start(group, NODES, self._take_hosts, _PULSE, self._hidden.read)
             self._start(group, "/v1/catalog/services", self._take_names)
             self._start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
             self._start(group, "/v1/config/service-defaults", self._take_protocols)
@@ -220,14 +224,14 @@ class Follower:
 
     def _follow_kept(self, group: asyncio.TaskGroup) -> None:
         """The KV store's intentions, while the catalog keeps none as entries."""
-        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept)
+        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, _KEYS)
         if not self._intentions.is_legacy:
             self._intentions.kept = None
 
-    def _follow_while(self, is_wanted: bool, group: asyncio.TaskGroup, path: str, apply: Apply) -> None:  # noqa: FBT001 - what it is about
+    def _follow_while(self, is_wanted: bool, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None) -> None:  # noqa: FBT001, E501, PLR0913
         """A watch of that path, or none."""
         if is_wanted and path not in self._watches:
-            self._start(group, path, apply)
+            self._start(group, path, apply, rhythm)
         elif not is_wanted and path in self._watches:
             self._tasks.pop(path).cancel()
             del self._watches[path]
@@ -278,7 +282,10 @@ class Follower:
     # --- what each answer means ------------------------------------------------------------------------------------
 
     async def _take_hosts(self, answer: Answer) -> None:
-        self.seen.hosts = parse_hosts(answer.body)
+        hosts = parse_hosts(answer.body)
+        self._hidden.forget_shown({host.name for host in hosts})
+        await self._hidden.look(self.meshed.missing(hosts))
+        self.seen.hosts = hosts
         self.changed.set()
         await self._announcer.check_hosts(self.seen.hosts, self.seen.instances.get(MARKER_SERVICE, ()))
 
@@ -297,18 +304,23 @@ class Follower:
         self.changed.set()
 
     async def _take_intentions(self, answer: Answer) -> None:
+        async with self._intentions.turn:
+            await self._take_list(answer)
+
+    async def _take_kept(self, answer: Answer) -> None:
+        async with self._intentions.turn:
+            if answer.is_filtered:
+                raise Held(_FILTERED)
+            await self._intentions.take_kept(answer)
+            await self._settle_intentions()
+
+    async def _take_list(self, answer: Answer) -> None:
         self._intentions.take(answer)
         if self._intentions.is_legacy != (KEPT_INTENTIONS in self._watches):
             self._services_changed.set()
         self._filtered = _FILTERED if answer.is_filtered else ""
         if self._filtered:  # a deny may be among what is missing: nothing of such an answer is safe to take
             raise Held(self._filtered)
-        await self._settle_intentions()
-
-    async def _take_kept(self, answer: Answer) -> None:
-        if answer.is_filtered:
-            raise Held(_FILTERED)
-        await self._intentions.take_kept(answer)
         await self._settle_intentions()
 
     async def _settle_intentions(self) -> None:
@@ -321,8 +333,8 @@ class Follower:
         kept = self._intentions.kept if self._intentions.is_legacy else None
         await self._intention_hold.take(rows, None if kept is None else kept.rows.keys())
         self._put_intentions()
-        if self._intention_hold.alarm:
-            raise Held(self._intention_hold.alarm)
+        if why := self._intention_hold.alarm or self._intentions.doubt:
+            raise Held(why)
 
     def _put_intentions(self) -> None:
         if self.seen.intentions is not self._intention_hold.rows and self.seen.intentions != self._intention_hold.rows:
@@ -334,7 +346,8 @@ class Follower:
         async def take(answer: Answer) -> None:
             rows = parse_instances(service, answer.body)
             doubts = await self._doubts({service: rows}, is_filtered=answer.is_filtered)
-            why = await self._put(service, rows, doubts.get(service, ""))
+            hidden = await self._unseen({service: rows})
+            why = await self._put(service, rows, doubts.get(service, ""), hidden)
             self._heard.note(service)
             self._together.note_own(service, rows)
             if service == MARKER_SERVICE and self.seen.hosts is not None:
@@ -359,9 +372,9 @@ class Follower:
 
     async def _put_all(self, news: Mapping[str, Rows], *, is_filtered: bool) -> list[str]:
         """As `_put`, for each of them that is not watched by now."""
-        doubts = await self._doubts(news, is_filtered=is_filtered)
+        doubts, hidden = await self._doubts(news, is_filtered=is_filtered), await self._unseen(news)
         return [
-            await self._put(name, rows, doubts.get(name, ""))
+            await self._put(name, rows, doubts.get(name, ""), hidden)
             async for name, rows in in_turns(news.items())
             if name in self._together.names
         ]
@@ -373,12 +386,17 @@ class Follower:
             return dict.fromkeys(suspects, _FILTERED)
         return await service_doubts(self._catalog, suspects, self._config.host.name, self._draw())
 
-    async def _put(self, service: str, rows: Rows, doubt: str) -> str:
+    async def _unseen(self, answers: Mapping[str, Rows]) -> frozenset[str]:
+        """Hosts from which these services lost an instance, as this token may not read them."""
+        lost = {row.instance.host for name, rows in answers.items() for row in lost_rows(self.seen.before(name), rows)}
+        return await self._hidden.look(lost)
+
+    async def _put(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str]) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
         before = self.seen.before(service)
         if not doubt and service not in self.seen.instances:  # what went while nobody was here is held for nobody
             before = ()
-        admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed())
+        admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed(), hidden=hidden)
         is_here = self._is_here(service, admitted.rows)
         (self._here.add if is_here else self._here.discard)(service)
         unproven = await self._intention_hold.vouch(service, is_here=is_here)

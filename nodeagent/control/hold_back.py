@@ -12,14 +12,17 @@ does one from which somebody took a service away on purpose. The answer alone do
 4. With the proof, a bigger service keeps what it lost for HOLD_BACK_S from then on. A caller that dials an instance which is really
    gone is refused by its host, as without the hold.
 
+5. Where the token may not read a host any more (`control/hidden`), what was there is kept, whatever else is gone.
+
 What is held is an alarm in `status` the whole time, and an address that another instance has taken meanwhile is let go.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from nodeagent import limits
 from nodeagent.catalog.state import InstanceRow
+from nodeagent.control.hidden import why_hidden
 
 Rows = tuple[InstanceRow, ...]
 
@@ -53,12 +56,18 @@ class HoldBack:
         self._at_least = at_least
         self._since: dict[str, float] = {}
 
-    def admit(self, service: str, before: Rows, answer: Rows, *, doubt: str, now: float) -> Admitted:
+    def admit(
+        self, service: str, before: Rows, answer: Rows, *, doubt: str, now: float, hidden: Collection[str] = ()
+    ) -> Admitted:  # fmt: skip
         """What is in force for `service`, where `before` was; the cases are those of this file's first lines.
 
-        doubt: why the answer is not proven; empty: it is, or needs no proof.
+        doubt: why the answer is not proven; empty: it is, or needs no proof. hidden: hosts that this token may not read.
         """
         lost = lost_rows(before, answer)
+        if unseen := tuple(row for row in lost if row.instance.host in hidden):  # 5)
+            rest = self.admit(service, _without(before, unseen), answer, doubt=doubt, now=now)
+            why = f"{service}: {len(unseen)} instances are shown no more; kept: {why_hidden({row.instance.host for row in unseen})}"
+            return Admitted(rest.rows + unseen, rest.lost + unseen, rest.why or why)
         if not is_suspicious(before, answer) or (not doubt and len(before) < self._at_least):  # 1) 3)
             self._since.pop(service, None)
             return Admitted(answer)

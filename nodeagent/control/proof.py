@@ -180,13 +180,17 @@ async def _shown(catalog: Catalog, destination: str, *, with_kept: bool) -> Show
     return Shown(overlaid(shown.rows, kept), kept=frozenset(kept))
 
 
-async def _match(catalog: Catalog, destination: str) -> Shown:
+def right_to(destination: str) -> str:
+    """In words: it is missing."""
     whom = "every service" if destination == ANYBODY else destination
+    return f'the token may not read the intentions of {whom} (give it intentions = "read")'
+
+
+async def _match(catalog: Catalog, destination: str) -> Shown:
     try:
         answer = await catalog.read(_MATCH + quote(destination, safe=""))
     except CatalogRefused as error:
-        right = f'the token may not read the intentions of {whom} (give it intentions = "read")'
-        return Shown(why_not=await _why_refused(catalog, error, right))
+        return Shown(why_not=await _why_refused(catalog, error, right_to(destination)))
     return Shown(parse_match(answer.body))
 
 

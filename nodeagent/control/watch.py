@@ -37,6 +37,8 @@ class Rhythm:
     rest_s: float = 0.0
     """Between an answer, or one that is held, and the next blocking query: where answers are long, and something always changes."""
     backoff_max_s: float = limits.CATALOG_BACKOFF_MAX_S
+    may_go_back: bool = False
+    """Its index goes back by itself: Consul forgets deleted keys after a quarter of an hour, and with them the highest index below a prefix."""
     is_pulse: bool = False
     """After a failure it asks without waiting for a change: any answer shows that the catalog is back."""
 
@@ -114,7 +116,7 @@ class Watch:
             answer = await self.read(index, self.rhythm.wait_s)
         finally:
             self.is_waiting = False
-        if has_gone_back(self._index, answer.index):  # whatever becomes of the answer: the others wait in vain
+        if has_gone_back(self._index, answer.index) and not self.rhythm.may_go_back:  # whatever becomes of the answer: the others wait in vain
             self._catalog.note_rewind(self.path, self._index, answer.index)
         digest = await _digest(answer.body)
         is_new = digest != self._applied

@@ -20,6 +20,7 @@ ROOTS = "/v1/connect/ca/roots"
 SELF = "/v1/agent/self"
 INVENTORY = "/v1/internal/ui/nodes"
 NODE = "/v1/catalog/node/"
+AUTHORIZE = "/v1/internal/acl/authorize"
 KEPT = "/v1/kv/nodeagent/config/service-intentions/"
 
 Handler = Callable[[web.Request], web.StreamResponse | None]
@@ -42,6 +43,8 @@ class ScriptedCatalog:
         self.svid_life = svid_life
         self.has_inventory = False
         """Whether it gives all services in one answer."""
+        self.authorize: Callable[[Any], web.StreamResponse] | None = None
+        """Answers what a token may do; None: that is not served."""
         self._changed = asyncio.Event()
         for path, value in {
             NODES: [], SERVICES: {}, INTENTIONS: [], "/v1/config/service-defaults": [],
@@ -101,6 +104,8 @@ class ScriptedCatalog:
         answer = script(request) if script else None
         if answer is not None:
             return answer
+        if request.path == AUTHORIZE and self.authorize:
+            return self.authorize(json.loads(await request.text()))
         if request.method == "PUT":
             return self._write(request.path, json.loads(await request.text()))
         return await self._read(request)

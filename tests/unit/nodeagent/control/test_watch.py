@@ -278,6 +278,19 @@ def test_two_watches_may_notice_it_at_once() -> None:
     played(script)
 
 
+def test_an_index_that_goes_back_by_itself_is_no_restored_snapshot() -> None:
+    """Below a prefix of the KV store Consul's does, once it has forgotten what was deleted: nobody else is asked to read all anew."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: "10" in scene.indexes(), "the blocking query")
+        scene.peer.scripts[NODES] = lambda _: web.json_response([], headers={"X-Consul-Index": "3"})
+        scene.peer.set(NODES, ["news, so that it asks again"])
+        await until(lambda: scene.indexes()[-1] == "3", "the next query")
+        assert scene.catalog.rewound == ""
+
+    played(script, rhythm=Rhythm(backoff_max_s=0.05, may_go_back=True))
+
+
 def test_an_index_that_went_back_is_noticed_though_the_answer_is_not_taken() -> None:
     """A restored snapshot has fewer instances: it is held back, and the other watches must not wait for its old index."""
 
