@@ -21,13 +21,18 @@ class MeshedHosts:
         self._meshed: dict[str, Host] = {}
         self._lost_at: dict[str, float] = {}
         self._is_sane = True
+        self._admitted: tuple[tuple[Host, ...], tuple[Host, ...]] | None = None
+        """The last hosts and what became of them, where none was lost."""
 
     def remember(self, hosts: Iterable[Host]) -> None:
         """Takes over what was known before a restart: what is not there any more is lost from now on."""
         self._meshed |= {host.name: host for host in hosts if host.tunnel_port}
+        self._admitted = None
 
     def admit(self, hosts: tuple[Host, ...], now: float, *, is_sane: bool = True) -> tuple[Host, ...]:
         """`hosts` as they are to be treated. is_sane: the catalog shows this host."""
+        if self._admitted and self._admitted[0] is hosts and self._is_sane == is_sane:
+            return self._admitted[1]
         self._is_sane = is_sane
         if not is_sane:
             self._lost_at = dict.fromkeys(self._lost_at, now)
@@ -43,7 +48,9 @@ class MeshedHosts:
             elif not taken & set(before.addresses):  # it is gone, and nobody has its addresses
                 listed[name] = before
         self._meshed |= {name: host for name, host in listed.items() if host.tunnel_port}
-        return tuple(listed.values())
+        admitted = tuple(listed.values())
+        self._admitted = None if self._lost_at else (hosts, admitted)
+        return admitted
 
     def alarms(self, now: float) -> tuple[str, ...]:
         """What is held, in words."""

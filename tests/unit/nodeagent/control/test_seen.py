@@ -1,5 +1,7 @@
 """The pieces of the catalog."""
 
+import pytest
+
 from nodeagent.catalog.markers import markers_of
 from nodeagent.catalog.state import MARKER_SERVICE
 from nodeagent.control.seen import Seen
@@ -82,3 +84,35 @@ def test_a_service_that_is_no_longer_listed_is_watched_while_it_has_instances() 
     assert seen.watched_names() == ("old", "web")
     seen.forget_unlisted()
     assert set(seen.instances) == {"old"}
+
+
+def test_what_is_held_is_let_go_of_and_comes_back() -> None:
+    """Each service is looked at while something is held, and once after that; then only those of which something was heard."""
+    seen, row, taker = heard(), instance(HOST2, 80), instance(HOST2, 80, id_="other")
+    seen.instances["web"], seen.held["web"] = (row,), (row,)
+    assert {"web": (row,)} == seen.state().instances
+    seen.instances["db"] = (taker,)
+    assert {"web": (), "db": (taker,)} == seen.state().instances
+    seen.held.clear()
+    before = seen.state()
+    assert {"web": (row,), "db": (taker,)} == before.instances
+    seen.instances["db"] = ()
+    del seen.instances["web"]
+    assert {"db": ()} == seen.state().instances
+    assert {"web": (row,), "db": (taker,)} == before.instances
+
+
+def test_a_write_that_would_not_be_noted_is_refused() -> None:
+    """Else what it changes would never come into force."""
+    with pytest.raises(TypeError, match="noted"):
+        heard().instances.update({"web": ()})
+
+
+def test_hosts_are_looked_at_when_something_was_heard_of_them() -> None:
+    """Most changes are of a service."""
+    seen = heard()
+    first = seen.state().hosts
+    seen.instances["web"] = (instance(HOST2, 80),)
+    assert seen.state().hosts is first
+    seen.hosts = (HOST2,)
+    assert (HOST2,) == seen.state().hosts
