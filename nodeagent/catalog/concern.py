@@ -6,7 +6,10 @@ from nodeagent.model.snapshot import Snapshot
 
 
 def concerns_host(old: Snapshot, new: Snapshot, delta: Delta) -> bool:
-    """Whether what the kernel captures or lets bypass, or who speaks from here, may differ. Quick, and says yes where unsure."""
+    """Whether what the kernel captures or lets bypass, or who speaks from here, may differ. Quick, and says yes where unsure.
+
+    old, new: under one configuration, which decides the same things.
+    """
     # 1) Whose an address is decides where it is captured; what holds for the host decides the rest.
     if delta.mesh or delta.owners or delta.ports:
         return True

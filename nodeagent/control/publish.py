@@ -107,6 +107,7 @@ class Publisher:
         What goes wrong is shown and tried again: the configuration holds from now on.
         """
         self._config = config
+        self._turns += 1
         if not self._compiled:
             return
         compiled, self._compiled, self._compilation = self._compiled, None, None
@@ -181,11 +182,14 @@ class Publisher:
         is_current = False
         while not is_current:
             self._turns = turn = self._turns + 1
+            before = self._compilation
             compilation, delta = yield from self._compile_steps(state, trust_domain)
             is_current = turn == self._turns
         is_news = self.snapshot is None or delta is not None
         if is_news:
-            self._put_into_force(compilation.snapshot, delta, heard_at, source)
+            old = self.snapshot if compilation is before else None  # under another configuration anything may differ
+            is_concerned = old is None or delta is None or concerns_host(old, compilation.snapshot, delta)
+            self._put_into_force(News(compilation.snapshot, delta, is_concerned), heard_at, source)
         self._compilation = compilation
         self._compiled, self.source, self.heard_at = (state, trust_domain), source, heard_at
         self.notes = compilation.notes
@@ -211,12 +215,11 @@ class Publisher:
         made.snapshot = self.snapshot
         return made, None
 
-    def _put_into_force(self, snapshot: Snapshot, delta: Delta | None, heard_at: float, source: str) -> None:
-        self._generation = snapshot.generation  # first: a number that some worker may have seen is not given again
-        is_host_concerned = delta is None or self.snapshot is None or concerns_host(self.snapshot, snapshot, delta)
-        self._hand_out(News(snapshot, delta, is_host_concerned))
-        self.snapshot = snapshot
-        if is_host_concerned:
+    def _put_into_force(self, news: News, heard_at: float, source: str) -> None:
+        self._generation = news.snapshot.generation  # first: a number that some worker may have seen is not given again
+        self._hand_out(news)
+        self.snapshot = snapshot = news.snapshot
+        if news.concerns_host:
             self._capture = snapshot
         self._metrics.set("nodeagent_snapshot_generation", snapshot.generation)
         self._metrics.set("nodeagent_snapshot_compiled_timestamp_seconds", heard_at)

@@ -239,6 +239,28 @@ def test_a_configuration_that_comes_between_two_steps_counts(tmp_path) -> None:
     assert ("permissive", len(large.instances)) == (scene.out[-1].mesh.mode, len(scene.out[-1].services))
 
 
+def test_a_configuration_that_comes_before_the_first_snapshot_counts(tmp_path) -> None:
+    """Nothing is in force that it could be put into."""
+    scene = Scene(tmp_path)
+    steps = scene.publisher.publish_steps(state(), DOMAIN)
+    next(steps)
+    scene.publisher.reconfigure(config(f'[admin]\nstate_dir = "{tmp_path}"\n', mode="permissive"))
+    for _ in steps:
+        pass
+    assert ["permissive"] == [snapshot.mesh.mode for snapshot in scene.out]
+
+
+def test_another_configuration_always_concerns_this_host(tmp_path) -> None:
+    """A service's mode decides whether its endpoints may bypass a dead agent, wherever they are."""
+    news: list[News] = []
+    text = f'[admin]\nstate_dir = "{tmp_path}"\n[intercept]\nfail = "open"\n'
+    publisher = Publisher(config(text, mode="permissive"), Metrics("1"), news.append, lambda: 1000.0)
+    publisher.publish(state(), DOMAIN)
+    publisher.reconfigure(config(text + '[service.web]\nmode = "strict"\n', mode="permissive"))
+    assert [True, True] == [each.concerns_host for each in news]
+    assert ["web"] == [service.name for service in news[1].delta.services]
+
+
 def test_who_is_told_hears_what_differs_and_whether_it_concerns_this_host(tmp_path) -> None:
     """Workers need the difference; the kernel's sets and certificates mostly nothing."""
     news: list[News] = []
