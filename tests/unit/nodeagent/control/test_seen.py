@@ -1,7 +1,12 @@
 """The pieces of the catalog."""
 
-import pytest
+from dataclasses import replace
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.catalog.buckets import Buckets
 from nodeagent.catalog.markers import markers_of
 from nodeagent.catalog.state import MARKER_SERVICE
 from nodeagent.control.seen import Seen
@@ -116,3 +121,30 @@ def test_hosts_are_looked_at_when_something_was_heard_of_them() -> None:
     assert seen.state().hosts is first
     seen.hosts = (HOST2,)
     assert (HOST2,) == seen.state().hosts
+
+
+NAMES = st.sampled_from(("web", "db", "cart", MARKER_SERVICE))
+STEPS = st.lists(st.tuples(st.sampled_from(("heard", "held", "saved", "gone", "forget")), NAMES, st.integers(0, 2)), max_size=12)
+
+
+@given(STEPS)
+def test_each_state_is_as_if_all_were_looked_at(steps: list[tuple[str, str, int]]) -> None:
+    """Whatever was heard, held, saved and forgotten before."""
+    seen = heard()
+    for what, name, count in steps:
+        rows = tuple(instance(HOST2, 80 + number, id_=f"{name}{number}") for number in range(count))
+        match what:
+            case "heard":
+                seen.instances[name] = rows
+            case "held":
+                seen.held[name] = seen.instances.get(name, ())[:count]
+            case "saved":
+                seen.saved = {**seen.saved, name: rows}
+            case "gone" if name in seen.instances:
+                del seen.instances[name]
+            case _:
+                seen.forget_unlisted()
+        said = seen.state()
+        fresh = replace(seen, instances=dict(seen.instances), _said=Buckets(), _marked=None, _is_cut=True)
+        assert (fresh.state().instances, fresh.hosts) == (said.instances, seen.hosts)
+        assert fresh.state().hosts == said.hosts
