@@ -282,6 +282,7 @@ INTENTION_PROOFS = 20  # services whose intentions vanished at once that the cat
 SERVICE_PROOFS = 64  # services that vanished at once that Consul is asked for one by one, by a token that may not read every service
 CATALOG_NAME_CHARS = 253  # a DNS name's length; Consul's names are at most 128
 WEIGHT_MAX = 65_535  # as Consul
+SWITCH_S = 0.001  # until a thread beside a loop gives it a turn; Python's own 5 ms come again with each time that the loop waits
 DECODE_ROWS = 250  # services or index rows decoded before a worker's loop gets its turn: about 1 ms
 
 # --- policy: what files and catalogs say of it ------------------------------------------------------------------------
@@ -338,7 +339,6 @@ CATALOG_LOOKS = 3  # such checks of one write, where more than that changed; at 
 CATALOG_SPEC_BYTES = 1024  # of one that is kept so, three times a usual one
 CATALOG_ROW_BYTES = 2048  # a host or service, five times a usual one: agents read 10,000 instances in one answer
 CATALOG_ASIDE = 2  # threads for what would hold up the loop: no token has more than one of them at a time
-CATALOG_SWITCH_S = 0.001  # until one of them gives the loop a turn; Python's own 5 ms would be some 50 for one answer
 CATALOG_COLLECT = 100  # of Python's smaller collections for a whole one, which holds up all threads: 40 ms in each list of 10,000 rows
 CATALOG_ASIDE_WAITING = 64  # requests of one token that wait for that, with bodies of ENTRY_BYTES
 BODY_ITEMS = 10_000  # in one list or object of a body but an entry's: ten times what any has

@@ -82,18 +82,21 @@ class HoldBack:
         return Admitted(answer + lost, lost, f"{what} for {self._hold_s - (now - since):.0f} s more")  # 4)
 
 
-def release_taken(instances: Mapping[str, Rows], held: Mapping[str, Rows]) -> dict[str, Rows]:
-    """`instances` without those held rows whose address a row that is not held has taken."""
+def release_taken(instances: dict[str, Rows], held: Mapping[str, Rows]) -> dict[str, Rows]:
+    """`instances`, which may be the very same, without those held rows whose address a row that is not held has taken."""
+    left = {service: set(map(id, rows)) for service, rows in held.items() if rows and service in instances}
+    wanted = {address for service in left for row in held[service] for address in row.instance.addresses}
+    if not wanted:
+        return instances
     taken = {
         address
         for service, rows in instances.items()
-        for row in _without(rows, held.get(service, ()))
+        for row in rows
         for address in row.instance.addresses
+        if address in wanted and id(row) not in left.get(service, ())
     }
-    return {
-        service: _without(rows, (row for row in held.get(service, ()) if taken & set(row.instance.addresses)))
-        for service, rows in instances.items()
-    }
+    released = {service: [row for row in held[service] if taken & set(row.instance.addresses)] for service in left}
+    return {**instances, **{service: _without(instances[service], gone) for service, gone in released.items()}}
 
 
 def _without(rows: Rows, gone: Iterable[InstanceRow]) -> Rows:

@@ -30,9 +30,7 @@ _log = open_log()
 
 def services_spoken_for(snapshot: Snapshot, config: Config) -> frozenset[str]:
     """The services whose certificates this host needs whether or not anybody called yet."""
-    here = config.host.name
-    registered = {s.name for s in snapshot.services.values() if any(i.host == here for i in s.instances)}
-    return frozenset(name for name in registered | named_services(config) if is_service_name(name))
+    return frozenset(name for name in snapshot.local_names() | named_services(config) if is_service_name(name))
 
 
 def named_services(config: Config) -> frozenset[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from nodeagent import limits
 from nodeagent.catalog.codec import encode_delta, encode_snapshot
-from nodeagent.catalog.diff import diff
+from nodeagent.catalog.diff import Delta
 from nodeagent.control.channel import Channel
 from nodeagent.model.identity import KeyRing
 from nodeagent.model.outcome import ConnectionRow
@@ -104,14 +104,14 @@ class Workers:
         for link in list(self.links):
             _channel_of(link).abort("control ends")
 
-    def publish(self, snapshot: Snapshot) -> None:
+    def publish(self, snapshot: Snapshot, delta: Delta | None) -> None:
         """Sends each worker what it needs to get to `snapshot`; each frame is encoded once."""
-        old, self._snapshot = self._snapshot, snapshot
-        delta = DeltaFrame(encode_delta(diff(old, snapshot))) if old else None
+        self._snapshot = snapshot
+        part = DeltaFrame(encode_delta(delta)) if delta else None
         whole: SnapshotFrame | None = None
         for link in list(self.links):
-            if delta and old and link.generation == old.generation:
-                _channel_of(link).send(delta)
+            if delta and part and link.generation == delta.base:
+                _channel_of(link).send(part)
             else:
                 whole = whole or SnapshotFrame(encode_snapshot(snapshot))
                 _channel_of(link).send(whole)

@@ -164,7 +164,7 @@ def _ready_line(options: Options, realm: Realm, address: Address) -> str:
 def _prepare_process() -> None:
     """Every blocking query holds a descriptor and a TLS buffer; aiohttp's tracebacks about malformed requests help nobody."""
     sslproto.SSLProtocol.max_size = limits.CATALOG_TLS_BUFFER_BYTES
-    sys.setswitchinterval(limits.CATALOG_SWITCH_S)
+    sys.setswitchinterval(limits.SWITCH_S)
     gc.freeze()  # what was imported stays, and need not be looked through
     gc.set_threshold(*gc.get_threshold()[:2], limits.CATALOG_COLLECT)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -18,8 +18,8 @@ from nodeagent.model.address import Address
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.wire.capture_file import NAME, decode_capture
 from nodeagent.wire.frames import CaptureFrame, DeltaFrame, HostRead, Records, WantHost, WantSvid
-from tests.support.control_scene import HOST2, ControlScene
-from tests.support.far_ends import ring_of, snapshot_of
+from tests.support.control_scene import HOST1, HOST2, ControlScene
+from tests.support.far_ends import FarEnd, ring_of, snapshot_of
 from tests.support.loop import run, until
 from tests.support.mesh import config
 from tests.support.rows import row
@@ -69,6 +69,25 @@ def test_a_change_in_the_catalog_reaches_the_worker_and_the_supervisor(tmp_path)
             await until(lambda: snapshot_of(playing.worker).services["web"].intentions, "the intention")
 
     run(scene)
+
+
+def test_the_kernel_hears_of_a_service_that_is_new_here_and_not_of_others(tmp_path) -> None:
+    """Which ports and addresses are captured is told when it may differ."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the first snapshot")
+            playing.peer.register("db", instance(HOST2, "db", 5432))
+            await until(lambda: "db" in snapshot_of(playing.worker).services, "another host's")
+            playing.peer.register("cart", instance(HOST1, "cart", 7000))
+            await until(lambda: 7000 in captured(playing.supervisor)[-1].ports, "this host's")
+            assert [[9000], [7000, 9000]] == [frame.ports for frame in captured(playing.supervisor)]
+
+    run(scene)
+
+
+def captured(end: FarEnd) -> list[CaptureFrame]:
+    return [message for message in end.messages if isinstance(message, CaptureFrame)]
 
 
 def test_certificates_of_local_services_and_those_asked_for_reach_the_worker(tmp_path) -> None:
@@ -141,7 +160,7 @@ def test_a_defect_while_a_change_is_handed_out_is_shown_and_the_change_is_tried_
         async with ControlScene(tmp_path) as playing:
             await until(lambda: snapshot_of(playing.worker), "the first snapshot")
             broken.append(1)
-            playing.peer.register("db", instance(HOST2, "db", 5432))
+            playing.peer.register("db", instance(HOST1, "db", 5432))
             async with asyncio.timeout(30):
                 while "a defect of ours" not in str((await playing.get("/v1/status"))[1]["problems"]):
                     await asyncio.sleep(0.02)

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from nodeagent import limits
+from nodeagent.catalog.diff import diff
 from nodeagent.control.workers import Workers
 from nodeagent.model.identity import KeyRing
 from nodeagent.observe.log import configure_log
@@ -73,10 +74,10 @@ def test_a_new_worker_gets_keys_and_snapshot_and_then_only_what_changes() -> Non
         with worker() as end:
             async with Scene() as playing:
                 first, second = mesh(generation=1), mesh("shop -> web allow", generation=2)
-                playing.workers.publish(first)
+                playing.workers.publish(first, None)
                 playing.workers.publish_keys(RING)
                 await playing.join(end)
-                playing.workers.publish(second)
+                playing.workers.publish(second, diff(first, second))
                 await until(lambda: len(end.messages) == 3, "three frames")
                 assert [type(m) for m in end.messages] == [KeysFrame, SnapshotFrame, DeltaFrame]
                 got = snapshot_of(end)
@@ -92,8 +93,9 @@ def test_a_worker_that_came_before_the_first_snapshot_gets_it_whole() -> None:
         with worker() as end:
             async with Scene() as playing:
                 await playing.join(end)
-                playing.workers.publish(mesh(generation=1))
-                playing.workers.publish(mesh("shop -> web allow", generation=2))
+                first, second = mesh(generation=1), mesh("shop -> web allow", generation=2)
+                playing.workers.publish(first, None)
+                playing.workers.publish(second, diff(first, second))
                 await until(lambda: len(end.messages) == 2, "two frames")
                 assert [type(m) for m in end.messages] == [SnapshotFrame, DeltaFrame]
 
