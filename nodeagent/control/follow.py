@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 
@@ -22,23 +23,24 @@ from nodeagent.catalog.state import (
     parse_unusable_names,
 )
 from nodeagent.config import Config
+from nodeagent.control.admission import FILTERED, Admission
 from nodeagent.control.announce import Announcer
 from nodeagent.control.checks import Checks
 from nodeagent.control.consul import Answer, Catalog, service_path
 from nodeagent.control.environment import Environment
 from nodeagent.control.heard import Heard
-from nodeagent.control.hidden import NODES, HiddenHosts
-from nodeagent.control.hold_back import HoldBack, Rows, is_suspicious, lost_rows
+from nodeagent.control.hidden import NODES
+from nodeagent.control.hold_back import Rows
 from nodeagent.control.identity import named_services
 from nodeagent.control.intention_hold import IntentionHold
 from nodeagent.control.intentions import ENTRIES, IntentionSource
 from nodeagent.control.meshed import MeshedHosts
 from nodeagent.control.own import OwnServices
-from nodeagent.control.proof import service_doubts
 from nodeagent.control.reach import Dialled, Reach
 from nodeagent.control.seen import Seen
 from nodeagent.control.together import Together, in_turns
-from nodeagent.control.watch import Apply, Held, Read, Rhythm, Watch
+from nodeagent.control.watch import Apply, Held, Rhythm, Watch
+from nodeagent.control.watches import Watches
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 
@@ -47,7 +49,6 @@ _LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
 _KEYS = Rhythm(may_go_back=True)
 _OTHER_WATCHES = 7  # the five lists, the KV store's intentions, and the roots, which `identity` follows
-_FILTERED = "the catalog left out what the token may not read; give it service:read and intentions:read; what was known before stays in force"
 
 _log = open_log()
 
@@ -59,24 +60,20 @@ class Follower:
         self.seen = Seen()
         self.changed = asyncio.Event()
         """Set when a piece changed; whoever compiles clears it."""
-        self.held: dict[str, str] = {}
-        """What is held back, by service, in words."""
         self._filtered = ""
         """Of the list of intentions: that the catalog says itself that it is not all."""
         self.meshed = MeshedHosts()
-        self._hidden = HiddenHosts(catalog, self.changed.set)
+        self._admission = Admission(catalog, self.seen, config.host.name, env, self.changed.set)
+        self.held = self._admission.held
         self.checks = Checks(catalog, metrics, env.draw)
         """What this host looks at for the catalog; runs beside the follower."""
         self._config = config
         self._catalog = catalog
-        self._metrics = metrics
         self._now = env.now
         self._elapsed = env.elapsed
-        self._draw = env.draw
         self._started_at = env.now()
         self._is_complete = False
         self._announcer = Announcer(config, catalog, env.elapsed)
-        self._hold_back = HoldBack()
         self._intentions = IntentionSource(catalog)
         self._intention_hold = IntentionHold(catalog)
         self._services_changed = asyncio.Event()
@@ -87,8 +84,7 @@ class Follower:
         """Services that this host judges callers of."""
         self._dialled = Dialled(env.elapsed)
         self._together = Together(catalog, self.seen, self._services_changed.set)
-        self._watches: dict[str, Watch] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._watches = Watches(partial(Watch, catalog, metrics=metrics, draw=env.draw))
 
     @property
     def is_late(self) -> bool:
@@ -139,7 +135,7 @@ class Follower:
             return None
         state = self.seen.state()
         is_sane = any(host.name == self._config.host.name for host in self.seen.hosts or ())
-        hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane, hidden=self._hidden.names)
+        hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane, hidden=self._admission.hidden.names)
         return msgspec.structs.replace(state, hosts=hosts, is_late=self.is_late, intentions_in=self._intentions.place)
 
     def remember(self, state: CatalogState) -> None:
@@ -175,30 +171,19 @@ class Follower:
 
     async def run(self) -> None:
         """Follows until it is cancelled; may be run again after a failure."""
-        self._watches.clear()
-        self._tasks.clear()
+        self._watches.forget()
         self._services_changed.set()
         async with asyncio.TaskGroup() as group:
-            self._start(group, NODES, self._take_hosts, _PULSE, self._hidden.read)
-            self._start(group, "/v1/catalog/services", self._take_names)
-            self._start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
-            self._start(group, "/v1/config/service-defaults", self._take_protocols)
-            self._start(group, "/v1/config/proxy-defaults", self._take_default_protocol)
+            self._watches.start(group, NODES, self._take_hosts, _PULSE, self._admission.hidden.read)
+            self._watches.start(group, "/v1/catalog/services", self._take_names)
+            self._watches.start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
+            self._watches.start(group, "/v1/config/service-defaults", self._take_protocols)
+            self._watches.start(group, "/v1/config/proxy-defaults", self._take_default_protocol)
             while True:
                 await self._services_changed.wait()
                 self._services_changed.clear()
                 self._follow_kept(group)
                 self._follow_services(group)
-
-    def _start(
-        self, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None, read: Read | None = None
-    ) -> None:  # fmt: skip
-        watch = Watch(self._catalog, path, apply, metrics=self._metrics, draw=self._draw, rhythm=rhythm)
-        watch.read = read or watch.read
-        if path in self._tasks:
-            self._tasks[path].cancel()
-        self._watches[path] = watch
-        self._tasks[path] = group.create_task(watch.run(), name=path)
 
     def note_calls(self, services: Iterable[str]) -> None:
         """Workloads of this host call these: what becomes of them is told at once from now on."""
@@ -228,13 +213,12 @@ class Follower:
         if not self._intentions.is_legacy:
             self._intentions.kept = None
 
-    def _follow_while(self, is_wanted: bool, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None) -> None:  # noqa: FBT001, E501, PLR0913
+    def _follow_while(self, is_wanted: bool, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None) -> None:  # noqa: FBT001 - what it is about
         """A watch of that path, or none."""
         if is_wanted and path not in self._watches:
-            self._start(group, path, apply, rhythm)
-        elif not is_wanted and path in self._watches:
-            self._tasks.pop(path).cancel()
-            del self._watches[path]
+            self._watches.start(group, path, apply, rhythm)
+        elif not is_wanted:
+            self._watches.stop(path)
 
     def _follow_services(self, group: asyncio.TaskGroup) -> None:
         """One health watch for each service; of more than CATALOG_WATCHES for the nearest, and one for all others together."""
@@ -254,7 +238,7 @@ class Follower:
         """Whoever is being answered is not asked anew before: services that come one after another would keep all news away."""
         watch = self._watches.get(INVENTORY)
         if watch is None or (is_outdated and watch.is_waiting):
-            self._start(group, INVENTORY, self._take_all, _LONG, self._together.read)
+            self._watches.start(group, INVENTORY, self._take_all, _LONG, self._together.read)
         elif is_outdated:
             watch.hurry()
 
@@ -271,20 +255,19 @@ class Follower:
     def _follow_service(self, group: asyncio.TaskGroup, name: str, rhythm: Rhythm | None) -> None:
         path = _health_path(name)
         if path not in self._watches or self._watches[path].rhythm != (rhythm or Rhythm()):
-            self._start(group, path, self._taker(name), rhythm)
+            self._watches.start(group, path, self._taker(name), rhythm)
 
     def _stop_but(self, wanted: set[str]) -> None:
         """Ends the watches of services that are not wanted any more."""
         for path in [path for path in self._watches if path.startswith(("/v1/health/", INVENTORY)) and path not in wanted]:
-            self._tasks.pop(path).cancel()
-            del self._watches[path]
+            self._watches.stop(path)
 
     # --- what each answer means ------------------------------------------------------------------------------------
 
     async def _take_hosts(self, answer: Answer) -> None:
         hosts = parse_hosts(answer.body)
-        self._hidden.forget_shown({host.name for host in hosts})
-        await self._hidden.look(self.meshed.missing(hosts))
+        self._admission.hidden.forget_shown({host.name for host in hosts})
+        await self._admission.hidden.look(self.meshed.missing(hosts))
         self.seen.hosts = hosts
         self.changed.set()
         await self._announcer.check_hosts(self.seen.hosts, self.seen.instances.get(MARKER_SERVICE, ()))
@@ -310,7 +293,7 @@ class Follower:
     async def _take_kept(self, answer: Answer) -> None:
         async with self._intentions.turn:
             if answer.is_filtered:
-                raise Held(_FILTERED)
+                raise Held(FILTERED)
             await self._intentions.take_kept(answer)
             await self._settle_intentions()
 
@@ -318,7 +301,7 @@ class Follower:
         self._intentions.take(answer)
         if self._intentions.is_legacy != (KEPT_INTENTIONS in self._watches):
             self._services_changed.set()
-        self._filtered = _FILTERED if answer.is_filtered else ""
+        self._filtered = FILTERED if answer.is_filtered else ""
         if self._filtered:  # a deny may be among what is missing: nothing of such an answer is safe to take
             raise Held(self._filtered)
         await self._settle_intentions()
@@ -345,8 +328,8 @@ class Follower:
     def _taker(self, service: str) -> Apply:
         async def take(answer: Answer) -> None:
             rows = parse_instances(service, answer.body)
-            doubts = await self._doubts({service: rows}, is_filtered=answer.is_filtered)
-            hidden = await self._unseen({service: rows})
+            doubts = await self._admission.doubts({service: rows}, is_filtered=answer.is_filtered)
+            hidden = await self._admission.unseen({service: rows})
             why = await self._put(service, rows, doubts.get(service, ""), hidden)
             self._heard.note(service)
             self._together.note_own(service, rows)
@@ -372,40 +355,21 @@ class Follower:
 
     async def _put_all(self, news: Mapping[str, Rows], *, is_filtered: bool) -> list[str]:
         """As `_put`, for each of them that is not watched by now."""
-        doubts, hidden = await self._doubts(news, is_filtered=is_filtered), await self._unseen(news)
+        doubts, hidden = await self._admission.doubts(news, is_filtered=is_filtered), await self._admission.unseen(news)
         return [
             await self._put(name, rows, doubts.get(name, ""), hidden)
             async for name, rows in in_turns(news.items())
             if name in self._together.names
         ]
 
-    async def _doubts(self, answers: Mapping[str, Rows], *, is_filtered: bool) -> dict[str, str]:
-        """Why what these services lost is not proven, by service; of those that lost nothing, or not enough, there is nothing."""
-        suspects = [name for name, rows in answers.items() if is_suspicious(self.seen.before(name), rows)]
-        if is_filtered:
-            return dict.fromkeys(suspects, _FILTERED)
-        return await service_doubts(self._catalog, suspects, self._config.host.name, self._draw())
-
-    async def _unseen(self, answers: Mapping[str, Rows]) -> frozenset[str]:
-        """Hosts from which these services lost an instance, as this token may not read them."""
-        lost = {row.instance.host for name, rows in answers.items() for row in lost_rows(self.seen.before(name), rows)}
-        return await self._hidden.look(lost)
-
     async def _put(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str]) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
-        before = self.seen.before(service)
-        if not doubt and service not in self.seen.instances:  # what went while nobody was here is held for nobody
-            before = ()
-        admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed(), hidden=hidden)
+        admitted = self._admission.judge(service, rows, doubt, hidden)
         is_here = self._is_here(service, admitted.rows)
         (self._here.add if is_here else self._here.discard)(service)
         unproven = await self._intention_hold.vouch(service, is_here=is_here)
         self._note_follows(service, admitted.rows)
-        self.seen.instances[service] = admitted.rows
-        self.seen.held[service] = admitted.lost
-        self.held.pop(service, None)
-        if admitted.why:
-            self.held[service] = admitted.why
+        self._admission.put(service, admitted)
         self._put_intentions()
         self.changed.set()
         return admitted.why or unproven

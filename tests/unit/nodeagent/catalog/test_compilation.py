@@ -1,5 +1,6 @@
 """What follows from a change is compiled by itself, and is what compiling everything would give."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +90,16 @@ def test_one_intention_compiles_its_destination_alone(compiled: list[str]) -> No
     then = large(20)
     finish(compilation.follow_steps(CatalogState(then.hosts, then.instances, (*then.intentions, intention("cart -> s3 deny"))), 2))
     assert ["s3"] == compiled
+
+
+def test_that_some_services_are_not_watched_any_more_is_told() -> None:
+    """And that all are; else workers ask on first use for ever, or never."""
+    compilation = made(large(5))
+    for generation, is_late in ((2, True), (3, False)):
+        delta = finish(compilation.follow_steps(msgspec.structs.replace(large(5), is_late=is_late), generation))
+        assert delta is not None
+        assert delta.mesh == compilation.snapshot.mesh
+        assert compilation.snapshot.mesh.is_late is is_late
 
 
 def test_what_changes_nothing_is_no_delta() -> None:

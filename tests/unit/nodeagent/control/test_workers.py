@@ -210,7 +210,7 @@ def test_who_asks_for_a_port_of_a_host_is_answered_after_what_follows_from_it() 
                 playing.workers.on_want_host = lambda host, port, answer: answers.append((host, port, answer))
                 end.send(WantHost("host3", 81))
                 await until(lambda: answers, "the question")
-                playing.workers.publish(mesh())
+                playing.workers.publish(mesh(), None)
                 ((host, port, answer),) = answers
                 answer()
                 await until(lambda: len(end.messages) == 3, "the answer")
