@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar, cast, get_args
 
 import msgspec
 
+from nodeagent.catalog.claims import Claim, claims_of, in_order
 from nodeagent.catalog.registrations import by_address, by_port, row_text
 from nodeagent.catalog.state import CatalogState, InstanceRow
 from nodeagent.config import Config, mesh_of
@@ -21,26 +22,6 @@ Key = TypeVar("Key")
 
 _Intentions = Mapping[str, tuple[Intention, ...]]
 """By destination."""
-
-
-class _Rank(NamedTuple):
-    """How good a claim to an address is: the smaller decides."""
-
-    is_foreign: bool
-    """The address belongs to another machine than the one where it was registered."""
-    is_elsewhere: bool
-    """It was registered on another host than this one."""
-    is_implied: bool
-    """The instance was registered at another address of its machine."""
-    is_unhealthy: bool
-
-
-class _Claim(NamedTuple):
-    """A registration's claim to an address. Equal ranks are decided by name."""
-
-    rank: _Rank
-    service: str
-    position: int
 
 
 class Capture(NamedTuple):
@@ -58,8 +39,9 @@ def compile_snapshot(state: CatalogState, config: Config, *, trust_domain: str, 
     """The mesh as decisions see it. The same state gives the same snapshot, in whatever order its rows came.
 
     Two registrations of one (address, port): the one decides that is on the machine which owns the address; then this
-    host's own, one at this very address, the healthy, the first by name. The others cannot be reached by that address,
-    neither as caller's agent nor as callee's, so that nobody gets access by registering his service over another.
+    host's own, one at this very address, the service that was registered first (`catalog/claims`), the first by name. The others
+    cannot be reached by that address, neither as caller's agent nor as callee's, so that nobody gets access by registering his
+    service over another.
 
     A machine with an agent is captured at a registered port whatever the address: so a registration at one of its
     addresses counts at all of them, and callers meet the agent there, too, instead of sending what it refuses in clear.
@@ -185,7 +167,7 @@ def _instances(rows: Iterable[InstanceRow], owners: Mapping[str, Host], own: str
 
 
 def _ordered(rows: Iterable[InstanceRow]) -> list[Instance]:
-    return sorted((row.instance for row in rows), key=lambda instance: (instance.host, instance.id))
+    return [row.instance for row in in_order(rows)]
 
 
 def _intentions(state: CatalogState) -> _Intentions:
@@ -202,43 +184,23 @@ def _deciding_first(intention: Intention) -> tuple[int, str, bool]:
 
 def _claims(
     state: CatalogState, services: Mapping[str, Service], hosts: Mapping[str, Host], owners: Mapping[str, Host], own: str
-) -> dict[Address, _Claim]:
+) -> dict[Address, Claim]:
     """The claim that decides, for each (address, port); see `compile_snapshot` for those that meet."""
-    best: dict[Address, _Claim] = {}
+    best: dict[Address, Claim] = {}
     for name, service in services.items():
-        registered = _ordered(state.instances.get(name, ()))
-        for position, (instance, usable) in enumerate(zip(registered, service.instances, strict=True)):
-            implied = _implied(instance, hosts[instance.host], owners, own)
-            for address in (*usable.addresses, *implied):
-                owner = owners.get(address.ip)
-                rank = _Rank(_is_foreign(owner, instance), instance.host != own, address in implied, not instance.healthy)
-                claim = _Claim(rank, name, position)
-                if address not in best or claim < best[address]:
-                    best[address] = claim
+        for address, claim in claims_of(service, state.instances.get(name, ()), hosts, owners, own).items():
+            best[address] = min(claim, best.get(address, claim))
     return best
 
 
-def _is_foreign(owner: Host | None, instance: Instance) -> bool:
-    return owner is not None and owner.name != instance.host
-
-
-def _implied(instance: Instance, host: Host, owners: Mapping[str, Host], own: str) -> list[Address]:
-    """Where else the agent of its machine takes the instance's ports: not those of addresses that are another machine's."""
-    if not (host.tunnel_port or host.name == own):
-        return []
-    ports = {port for ip, port in instance.addresses if ip in host.addresses or ip not in owners}
-    places = (Address(ip, port) for port in sorted(ports) for ip in host.addresses)
-    return [place for place in places if place not in instance.addresses]
-
-
-def _local_claims(claims: Mapping[Address, _Claim]) -> dict[int, _Claim]:
+def _local_claims(claims: Mapping[Address, Claim]) -> dict[int, Claim]:
     """Of the claims of this host's own instances, the one that decides for each port."""
-    best: dict[int, _Claim] = {}
+    best: dict[int, Claim] = {}
     for address, claim in claims.items():
-        if not (claim.rank.is_elsewhere or claim.rank.is_foreign):
+        if claim.is_local:
             best[address.port] = min(claim, best.get(address.port, claim))
     return best
 
 
-def _rows(claims: Mapping[Key, _Claim]) -> dict[str, str]:
+def _rows(claims: Mapping[Key, Claim]) -> dict[str, str]:
     return {str(key): row_text(claim.service, claim.position) for key, claim in claims.items()}

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from certs.spiffe import service_id
 from nodeagent import limits
+from nodeagent.catalog.claims import in_vain
 from nodeagent.config import Config
 from nodeagent.control.clock import watch_clock
 from nodeagent.control.consul import Answer, Catalog
@@ -29,9 +30,12 @@ _log = open_log()
 
 
 def services_spoken_for(snapshot: Snapshot, config: Config) -> frozenset[str]:
-    """The services whose certificates this host needs whether or not anybody called yet."""
+    """The services whose certificates this host needs whether or not anybody called yet.
+
+    Not those that claim another's port and nothing else: to ask for one would have its refusal say that a right is missing.
+    """
     here = config.host.name
-    registered = {s.name for s in snapshot.services.values() if any(i.host == here for i in s.instances)}
+    registered = {s.name for s in snapshot.services.values() if any(i.host == here for i in s.instances)} - in_vain(snapshot)
     return frozenset(name for name in registered | named_services(config) if is_service_name(name))
 
 

@@ -1,17 +1,26 @@
 """Whose an address is: which of two claims wins, and the table that remembers them.
 
 A host that could register any address would draw the traffic of others to itself. So a host's token may claim what the
-operator named when it was made, else what its first registration said; and what is named wins over what was merely first.
+operator named when it was made, else what its first registration said; and what is named wins over what was merely first. Whoever
+could register a service at another's port would have it called by that name: a token for services takes none that is held.
 """
 
 import sqlite3
+from collections.abc import Collection
 from typing import NamedTuple
 
 from nodeagent.embedded.access import Caller, RemoveService, check_access, title_of
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import Forbidden
 from nodeagent.embedded.registration import NodeRow, ServiceRow
-from nodeagent.embedded.registrations import delete_node, delete_service, put_node, put_service, read_service
+from nodeagent.embedded.registrations import (
+    delete_node,
+    delete_service,
+    put_node,
+    put_service,
+    read_service,
+    read_services_of,
+)
 from nodeagent.embedded.tokens import fix_addresses, read_token
 
 
@@ -49,7 +58,7 @@ def register_service(change: Change, caller: Caller, row: ServiceRow) -> list[Ho
     """Stores an instance with its addresses; gives the claims that had to go. Its host's own need no other title.
 
     Raises:
-        Forbidden, TooLarge: as `register_node`; or its ID is another's.
+        Forbidden, TooLarge: as `register_node`; or its ID, or its port, is another's.
         BadRequest: its host is not registered.
     """
     caller = as_stored(change, caller)
@@ -57,6 +66,8 @@ def register_service(change: Change, caller: Caller, row: ServiceRow) -> list[Ho
     if known is not None and known.value.name != row.name:  # its ID would become another's
         check_access(caller, RemoveService(row.node, known.value.name))
     own = _titles(change.connection, row.node)
+    if caller.kind == "service":
+        _check_ports(change.connection, caller, row, own)
     titles, gone = {}, []
     for ip in sorted(row.ips()):
         titles[ip] = own[ip] if ip in own else title_of(caller, ip, is_host=False)
@@ -121,6 +132,28 @@ def _settle(change: Change, caller: Caller, node: str, ip: str, title: int) -> l
         else:
             delete_node(change, holder.node)
     return weaker
+
+
+def _check_ports(connection: sqlite3.Connection, caller: Caller, row: ServiceRow, own: Collection[str]) -> None:
+    """Nothing, where no other service holds an address and port of the row; what the row had before, it may keep.
+
+    A token for services is for no host, so it takes no part of one from what runs there. own: the host's addresses.
+    """
+    registered = read_services_of(connection, row.node)
+    before = {place for stored in registered if stored.value.id == row.id for place in _places(stored.value, own)}
+    wanted = _places(row, own) - before
+    for other in (stored.value for stored in registered if stored.value.name != row.name and stored.value.id != row.id):
+        for ip, port in sorted(wanted & _places(other, own)):
+            raise Forbidden(
+                f"{caller} may not register {row.name} at {ip or row.node}:{port}: {other.name} (ID {other.id}) is registered there; "
+                f"if it is gone from there, deregister it first, else take another port"
+            )
+
+
+def _places(row: ServiceRow, own: Collection[str]) -> set[tuple[str, int]]:
+    """The addresses and ports of an instance; all addresses of its host are one, the empty, as its agent takes a port at each."""
+    at = {(row.address, row.port), *((tagged.address, tagged.port or row.port) for tagged in row.tagged.values())}
+    return {("" if ip in own else ip, port) for ip, port in at if port}
 
 
 def _titles(connection: sqlite3.Connection, node: str, service: str = "") -> dict[str, int]:

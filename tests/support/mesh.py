@@ -28,10 +28,12 @@ def config(extra: str = "", *, mode: str = "strict") -> Config:
     )
 
 
-def instance(host: Host, port: int, *, ips: tuple[str, ...] = (), healthy: bool = True, id_: str = "") -> InstanceRow:
-    """An instance at these addresses, or at all of the host's."""
+def instance(
+    host: Host, port: int, *, ips: tuple[str, ...] = (), healthy: bool = True, id_: str = "", since: int = 0
+) -> InstanceRow:  # fmt: skip
+    """An instance at these addresses, or at all of the host's; registered at the index `since`."""
     addresses = tuple(Address(ip, port) for ip in ips or host.addresses)
-    return InstanceRow(Instance(id_ or f"{host.name}-{port}", host.name, addresses, healthy=healthy), host)
+    return InstanceRow(Instance(id_ or f"{host.name}-{port}", host.name, addresses, healthy=healthy), host, registered_at=since)
 
 
 def intention(text: str) -> IntentionRow:

@@ -1,0 +1,126 @@
+"""Which registration decides at an (address, port) where several meet; pure.
+
+Of services that one host registers at one address and port the first that was registered keeps it, whatever health and names say:
+else whoever may register any service could take another's port, and with it the other's intentions. Callers' agents and the
+callee's go by the catalog's own count, so they come to the same.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from nodeagent.catalog.state import InstanceRow
+from nodeagent.model.address import Address
+from nodeagent.model.service import Host, Instance, Service
+from nodeagent.model.snapshot import Snapshot
+
+
+class Rank(NamedTuple):
+    """How good a claim to an address is by where it was made: the smaller decides."""
+
+    is_foreign: bool
+    """The address belongs to another machine than the one where it was registered."""
+    is_elsewhere: bool
+    """It was registered on another host than this one."""
+    is_implied: bool
+    """The instance was registered at another address of its machine."""
+
+
+class Claim(NamedTuple):
+    """A service's claim to an address: the smaller decides. Of registrations with one rank the first, then the first by name."""
+
+    rank: Rank
+    since: int
+    """The catalog's index when the service was first registered there, of what is registered now; 0: it does not say."""
+    service: str
+    is_unhealthy: bool
+    """Decides between instances of one service alone."""
+    position: int
+
+    @property
+    def is_local(self) -> bool:
+        """Whether an instance of this host claims what no other machine owns."""
+        return not (self.rank.is_elsewhere or self.rank.is_foreign)
+
+
+class Displaced(NamedTuple):
+    """A registration of this host that is not in force, since another of this host has its address and port."""
+
+    address: Address
+    service: str
+    holder: str
+
+
+def in_order(rows: Iterable[InstanceRow]) -> list[InstanceRow]:
+    """As a service has its instances: by host and id."""
+    return sorted(rows, key=lambda row: (row.instance.host, row.instance.id))
+
+
+def claims_of(
+    service: Service, rows: Iterable[InstanceRow], hosts: Mapping[str, Host], owners: Mapping[str, Host], own: str
+) -> dict[Address, Claim]:
+    """The service's own best claim to each address. rows: those that the service was made of."""
+    best: dict[Address, Claim] = {}
+    for position, (row, usable) in enumerate(zip(in_order(rows), service.instances, strict=True)):
+        instance = row.instance
+        implied = _implied(instance, hosts[instance.host], owners, own)
+        for address in (*usable.addresses, *implied):
+            rank = Rank(_is_foreign(owners.get(address.ip), instance), instance.host != own, address in implied)
+            claim = Claim(rank, row.registered_at, service.name, not instance.healthy, position)
+            best[address] = _joined(best[address], claim) if address in best else claim
+    return best
+
+
+def displaced_here(snapshot: Snapshot) -> tuple[Displaced, ...]:
+    """What this host's registrations claim in vain, by address: for who must put it right."""
+    here = snapshot.mesh.host
+    claims = (
+        Displaced(address, service.name, found.service.name)
+        for service in snapshot.services.values()
+        for instance in service.instances
+        if instance.host == here
+        for address in instance.addresses
+        if (found := snapshot.by_address.get(address)) and found.instance.host == here and found.service.name != service.name
+    )
+    return tuple(sorted(set(claims)))
+
+
+def in_vain(snapshot: Snapshot) -> frozenset[str]:
+    """The services that this host registers and of which it has nothing in force: nobody is to speak as one of them for that alone."""
+    here = snapshot.mesh.host
+    displaced = {(claim.service, claim.address) for claim in displaced_here(snapshot)}
+    names = {name for name, _ in displaced}
+    own = {name: [i for i in snapshot.services[name].instances if i.host == here] for name in names}
+    return frozenset(
+        name for name, instances in own.items()
+        if all(i.addresses and all((name, address) in displaced for address in i.addresses) for i in instances)
+    )  # fmt: skip
+
+
+def displaced_alarms(snapshot: Snapshot) -> tuple[str, ...]:
+    """In words, one sentence for each two services that claim the same port."""
+    here, ports = snapshot.mesh.host, {(claim.address.port, claim.holder, claim.service) for claim in displaced_here(snapshot)}
+    return tuple(
+        f"two services claim {here}:{port}: {holder} (registered first, in force) and {service} (no call gets there by that name); "
+        "deregister the one that is wrong"
+        for port, holder, service in sorted(ports)
+    )
+
+
+def _joined(one: Claim, other: Claim) -> Claim:
+    """Of two claims of one service: the better place, then the healthy instance; there since the earlier of both."""
+    better, worse = sorted((one, other), key=lambda claim: (claim.rank, claim.is_unhealthy, claim.position))
+    is_same = better.rank == worse.rank
+    return better._replace(since=min(better.since, worse.since)) if is_same else better
+
+
+def _is_foreign(owner: Host | None, instance: Instance) -> bool:
+    return owner is not None and owner.name != instance.host
+
+
+def _implied(instance: Instance, host: Host, owners: Mapping[str, Host], own: str) -> list[Address]:
+    """Where else the agent of its machine takes the instance's ports: not those of addresses that are another machine's."""
+    if not (host.tunnel_port or host.name == own):
+        return []
+    ports = {port for ip, port in instance.addresses if ip in host.addresses or ip not in owners}
+    places = (Address(ip, port) for port in sorted(ports) for ip in host.addresses)
+    return [place for place in places if place not in instance.addresses]

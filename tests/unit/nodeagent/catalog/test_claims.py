@@ -1,0 +1,108 @@
+"""Several services at one address and port of a host: nobody is called in another's place by registering there."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodeagent.catalog.claims import Displaced, displaced_alarms, displaced_here, in_vain
+from nodeagent.catalog.compiler import compile_snapshot
+from nodeagent.catalog.inventory import InventoryReader
+from nodeagent.catalog.state import CatalogState, InstanceRow, parse_instances
+from nodeagent.config import parse_config
+from nodeagent.model.address import Address
+from nodeagent.model.snapshot import Snapshot
+from tests.support.mesh import HOST1, HOST2, HOSTS, WEB, instance, mesh
+
+API = Address("10.77.0.2", 9090)
+VIRTUAL = ("10.99.0.9",)
+
+
+def seen_by(host: str, **services: tuple[InstanceRow, ...]) -> Snapshot:
+    """As an agent of host1 or host2 has it."""
+    ips = list(next(each for each in HOSTS if each.name == host).addresses)
+    own = parse_config(f'[host]\nname = "{host}"\naddresses = {ips}\n[catalog]\naddress = "https://10.9.9.9:1"\n', "t")
+    return compile_snapshot(CatalogState(HOSTS, services), own, trust_domain="td", generation=1)
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+@pytest.mark.parametrize("name", ["aaa", "zzz"])
+@pytest.mark.parametrize("healthy", [True, False])
+def test_the_first_registered_keeps_the_port_whatever_health_and_names_say(host: str, name: str, healthy: bool) -> None:  # noqa: FBT001
+    """For the caller's agent and the callee's."""
+    both = {"api": (instance(HOST2, 9090, healthy=healthy, since=20),), name: (instance(HOST2, 9090, id_=name, since=21),)}
+    assert "api" == seen_by(host, **both).by_address[API].service.name
+    assert {"api"} == {found.service.name for found in seen_by("host2", **both).local_by_port.values()}
+
+
+def test_a_service_is_there_since_its_first_instance_that_is() -> None:
+    """A new ID beside the old one, as in a change of versions, loses nothing; another address is another place."""
+    old, new = instance(HOST2, 9090, id_="old", healthy=False, since=5), instance(HOST2, 9090, id_="new", since=30)
+    aaa = (instance(HOST2, 9090, id_="aaa", since=10),)
+    found = seen_by("host1", api=(old, new), aaa=aaa).by_address[API]
+    assert ("api", "new") == (found.service.name, found.instance.id)
+    elsewhere = instance(HOST2, 9091, id_="old", since=5)
+    assert "aaa" == seen_by("host1", api=(elsewhere, new), aaa=aaa).by_address[API].service.name
+
+
+def test_of_one_service_at_a_virtual_address_the_healthy_instance_is_met() -> None:
+    """The address moves from host to host: that is no quarrel."""
+    one, two = instance(HOST2, 80, ips=VIRTUAL, since=1, healthy=False), instance(HOSTS[2], 80, ips=VIRTUAL, since=2)
+    assert "host3" == seen_by("host1", vip=(one, two)).by_address[Address(*VIRTUAL, 80)].instance.host
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
+@pytest.mark.parametrize("since", [0, 7])
+def test_where_the_catalog_does_not_say_who_was_first_the_name_decides(host: str, since: int) -> None:
+    """The same at both ends."""
+    both = {name: (instance(HOST2, 9090, healthy=name == "zzz", since=since),) for name in ("zzz", "aaa")}
+    assert "aaa" == seen_by(host, **both).by_address[API].service.name
+
+
+claims = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from((80, 81)), st.integers(0, 5), st.booleans()), max_size=6)
+
+
+@given(claims)
+def test_both_ends_come_to_the_same(rows: list[tuple[str, int, int, bool]]) -> None:
+    """Whatever is registered on host2."""
+    named = {
+        name: tuple(instance(HOST2, port, id_=str(n), since=since, healthy=healthy) for n, (one, port, since, healthy) in enumerate(rows) if one == name)
+        for name in "abc"
+    }  # fmt: skip
+    here, there = seen_by("host1", **named), seen_by("host2", **named)
+    assert here.by_address == there.by_address
+    assert {port: found.service.name for port, found in there.local_by_port.items()} == {
+        address.port: found.service.name for address, found in here.by_address.items()
+    }
+
+
+def test_the_index_comes_from_each_kind_of_answer() -> None:
+    """A service may be watched, or read with all others."""
+    service = b'{"ID":"api","Service":"api","Port":9090,"CreateIndex":17,"ModifyIndex":40}'
+    health = parse_instances("api", b'[{"Node":{"Node":"host2","Address":"10.77.0.2"},"Service":%s}]' % service)
+    listed = InventoryReader().read(b'[{"Node":"host2","Address":"10.77.0.2","Services":[%s]}]' % service).instances["api"]
+    assert [17, 17] == [row.registered_at for row in (*health, *listed)]
+
+
+def test_the_host_concerned_says_which_two_and_what_to_do() -> None:
+    """Only that one: whoever looks there can put it right."""
+    both = {"api": (instance(HOST2, 9090, since=1),), "aaa": (instance(HOST2, 9090, id_="aaa", since=2),)}
+    there = seen_by("host2", **both)
+    assert tuple(Displaced(Address(ip, 9090), "aaa", "api") for ip in HOST2.addresses) == displaced_here(there)
+    assert (
+        "two services claim host2:9090: api (registered first, in force) and aaa (no call gets there by that name); deregister the one that is wrong",
+    ) == displaced_alarms(there)
+    assert ((), ()) == (displaced_here(seen_by("host1", **both)), displaced_here(mesh()))
+
+
+def test_what_is_registered_in_vain_is_told_from_what_is_in_force_elsewhere() -> None:
+    """Of the second the host does speak; an instance without an address claims nothing."""
+    web, aaa = instance(HOST1, 80, since=1), instance(HOST1, 80, id_="aaa", since=2)
+    more = instance(HOST1, 81, id_="more", since=3)
+    nowhere = InstanceRow(web.instance.__class__("x", "host1", ()), HOST1)
+    for rows, expected in (((aaa,), {"aaa"}), ((aaa, more), set()), ((aaa, nowhere), set())):
+        assert expected == in_vain(seen_by("host1", web=(web,), aaa=rows))
+    both_at = dict(itertools.product(("web", "aaa"), [(instance(HOST2, 80),)]))
+    assert frozenset() == in_vain(seen_by("host1", **both_at))
+    assert WEB in seen_by("host1", **both_at).by_address
