@@ -17,6 +17,7 @@ from nodeagent.config import CatalogTable
 from nodeagent.control.bell import Bell
 from nodeagent.control.clock import CatalogClock
 from nodeagent.control.json_http import why_unaccepted
+from nodeagent.control.pace import has_gone_back, next_index
 from nodeagent.control.token import TokenFile
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
@@ -98,6 +99,8 @@ class Catalog:
         """What went back, in words."""
         self._rewound_at = 0.0
         self._rewinds = 0
+        self.indexes: dict[str, int] = {}
+        """The last index of each path that is watched: kept over outages, as what is there afterwards may be an older one."""
         self._waiting: set[asyncio.Timeout] = set()
         """Of the questions that wait for news."""
         self._long = asyncio.Lock()
@@ -135,6 +138,18 @@ class Catalog:
         body = msgspec.json.encode(value)
         return (await self._ask("PUT", path, {}, body, limits.CATALOG_READ_MARGIN_S)).body
 
+    def note_index(self, path: str, header: str | None) -> None:
+        """A path's index, with every answer: one that is lower than the last tells of another catalog than before."""
+        before = self.indexes.get(path, 0)
+        if has_gone_back(before, header):
+            self.note_rewind(path, before, header)
+        self.indexes[path] = next_index(0, header)
+
+    @property
+    def is_rewound(self) -> bool:
+        """Whether an index went back within REWIND_SHOWN_S."""
+        return bool(self.rewound) and self._now() - self._rewound_at < limits.REWIND_SHOWN_S
+
     def note_rewind(self, path: str, before: int, now: str | None) -> None:
         """An index has gone back: `status` says so for a while, and whoever waits for an index asks anew, as its path's did, too.
 
@@ -144,6 +159,7 @@ class Catalog:
             _log.warning("catalog_index_went_back", path=path, before=before, now=now)
         self._rewound_at = self._now()
         self._rewinds += 1
+        self.indexes.clear()  # of before: each would tell the same once more
         for waiting in self._waiting:
             if not waiting.expired():  # another watch has noted it in this very turn
                 waiting.reschedule(asyncio.get_running_loop().time())
@@ -152,7 +168,7 @@ class Catalog:
     @property
     def rewind_alarm(self) -> str:
         """What went back within REWIND_SHOWN_S; empty: nothing."""
-        if not self.rewound or self._now() - self._rewound_at >= limits.REWIND_SHOWN_S:
+        if not self.is_rewound:
             return ""
         at = datetime.fromtimestamp(self._rewound_at, UTC)
         return f"{self.rewound} at {at:%H:%M:%S} UTC: it was restored from a snapshot, or replaced; all was read anew, is it the right one?"

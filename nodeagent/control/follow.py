@@ -231,6 +231,7 @@ class Follower:
         for path in [path for path in self._watches if path.startswith(("/v1/health/", INVENTORY)) and path not in wanted]:
             self._tasks.pop(path).cancel()
             del self._watches[path]
+            self._catalog.indexes.pop(path, None)
 
     # --- what each answer means ------------------------------------------------------------------------------------
 
@@ -331,10 +332,10 @@ class Follower:
 
     async def _put(self, service: str, rows: Rows, doubt: str) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
-        before = self.seen.before(service)
-        if not doubt and service not in self.seen.instances:  # what went while nobody was here is held for nobody
+        before, is_rewound = self.seen.before(service), self._catalog.is_rewound
+        if not (doubt or is_rewound) and service not in self.seen.instances:  # what went while nobody was here is held for nobody
             before = ()
-        admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed())
+        admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed(), is_rewound=is_rewound)
         unproven = await self._intention_hold.vouch(service, is_here=self._is_here(service, admitted.rows))
         self.seen.instances[service] = admitted.rows
         self.seen.held[service] = admitted.lost

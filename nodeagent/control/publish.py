@@ -33,6 +33,8 @@ class Publisher:
         self.errors: dict[str, str] = {}
         """What went wrong, by step: `compile`, `save`, `saved`."""
         self.notes: tuple[str, ...] = ()
+        self.indexes: Callable[[], dict[str, int]] = dict
+        """Gives the catalog's, which are saved with what it said."""
         self._config = config
         self._metrics = metrics
         self._hand_out = hand_out
@@ -74,7 +76,7 @@ class Publisher:
             return
         self._settle()
         assert self.snapshot is not None
-        self._unsaved = LastGood(now, trust_domain, self.snapshot.generation, state)
+        self._unsaved = LastGood(now, trust_domain, self.snapshot.generation, state, self.indexes())
         self._to_save.set()
 
     def reconfigure(self, config: Config) -> None:

@@ -1,0 +1,69 @@
+"""A second service at a port of this host, in control between a scripted catalog and far ends: told, not believed, and no other alarm."""
+
+import asyncio
+
+from aiohttp import web
+
+from tests.support.control_scene import HOST1, ControlScene
+from tests.support.far_ends import snapshot_of
+from tests.support.loop import run, until
+from tests.support.scripted_catalog import ScriptedCatalog, instance
+
+API, SIGN = 9090, "/v1/nodeagent/sign"
+
+
+def told_at(index: int, service: str, *, status: str = "passing") -> dict:
+    """An instance at host1's API, as a catalog tells it that counts."""
+    row = instance(HOST1, service, API)
+    row["Service"] |= {"CreateIndex": index, "ModifyIndex": index}
+    return row | {"Checks": [{"CheckID": "c", "Status": status}]}
+
+
+def decider(playing: ControlScene) -> str:
+    """The service that has the port in the worker's snapshot."""
+    snapshot = snapshot_of(playing.worker)
+    return snapshot.local_by_port[API].service.name if snapshot and API in snapshot.local_by_port else ""
+
+
+async def status_with(playing: ControlScene, what: str) -> dict:
+    async with asyncio.timeout(30):
+        while True:
+            _, body = await playing.get("/v1/status")
+            if any(what in line for line in body["warnings"]):
+                return body
+            await asyncio.sleep(0.02)
+
+
+def test_a_second_service_at_a_port_is_a_warning_with_both_names_and_nothing_asks_for_its_certificate(tmp_path) -> None:
+    """The catalog's CA would refuse one for it, and whoever gave the token that right would have made the port its own."""
+
+    def refuse_strangers(request: web.Request) -> web.Response | None:
+        return web.Response(status=403, text="it speaks for api, shop") if len(asked_for(peer)) > len(ALLOWED) else None
+
+    peer = ScriptedCatalog()
+    peer.scripts[SIGN] = refuse_strangers
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path, peer=peer) as playing:
+            peer.register("api", told_at(50, "api", status="critical"))
+            await until(lambda: decider(playing) == "api", "the first")
+            peer.register("aaa", told_at(51, "aaa"))
+            said = "two services claim host1:9090: api (registered first, in force) and aaa"
+            body = await status_with(playing, said)
+            assert (decider(playing), body["problems"], body["healthy"]) == ("api", [], True)
+            _, certs = await playing.get("/v1/certs")
+            assert {"api", "shop"} == {each["service"] for each in certs["certificates"]}
+            peer.register("api")
+            await until(lambda: decider(playing) == "aaa", "the one that is left")
+            _, body = await playing.get("/v1/status")
+            assert not any("two services" in line for line in body["warnings"])
+
+    run(scene)
+
+
+ALLOWED = ("api", "shop")
+
+
+def asked_for(peer: ScriptedCatalog) -> list[str]:
+    """The requests for certificates so far."""
+    return [path for _, path, _ in peer.asked if path == SIGN]
