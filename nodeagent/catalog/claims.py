@@ -8,6 +8,8 @@ callee's go by the catalog's own count, so they come to the same.
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from nodeagent.catalog.state import InstanceRow
 from nodeagent.model.address import Address
 from nodeagent.model.service import Host, Instance, Service
@@ -53,6 +55,15 @@ class Displaced(NamedTuple):
 def in_order(rows: Iterable[InstanceRow]) -> list[InstanceRow]:
     """As a service has its instances: by host and id."""
     return sorted(rows, key=lambda row: (row.instance.host, row.instance.id))
+
+
+def since_moved(before: Iterable[InstanceRow], answer: Iterable[InstanceRow]) -> tuple[InstanceRow, ...]:
+    """The rows of an answer; one that has moved since the answer before is there since its last change, and keeps that.
+
+    Consul counts from the first registration of an id, wherever that was: a claim could be made early at a free port, and be moved.
+    """
+    known = {(row.instance.host, row.instance.id): row for row in before}
+    return tuple(_since(known.get((row.instance.host, row.instance.id)), row) for row in answer)
 
 
 def claims_of(
@@ -104,6 +115,18 @@ def displaced_alarms(snapshot: Snapshot) -> tuple[str, ...]:
         "deregister the one that is wrong"
         for port, holder, service in sorted(ports)
     )
+
+
+def _since(old: InstanceRow | None, row: InstanceRow) -> InstanceRow:
+    if old is None or row.said_at < old.said_at:  # new, or of a catalog that went back
+        return row
+    at = max(row.registered_at, old.registered_at if _places(row) <= _places(old) else row.said_at)
+    return row if at == row.registered_at else msgspec.structs.replace(row, registered_at=at)
+
+
+def _places(row: InstanceRow) -> set[tuple[str, int]]:
+    """Where it is registered; all addresses of its machine are one, the empty: they may change, and it has not moved."""
+    return {("" if ip in row.host.addresses else ip, port) for ip, port in row.instance.addresses}
 
 
 def _joined(one: Claim, other: Claim) -> Claim:

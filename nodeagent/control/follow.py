@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from nodeagent import limits
+from nodeagent.catalog.claims import since_moved
 from nodeagent.catalog.inventory import INVENTORY
 from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS
 from nodeagent.catalog.markers import claims_alarm, markers_of
@@ -333,6 +334,7 @@ class Follower:
     async def _put(self, service: str, rows: Rows, doubt: str) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
         before, is_rewound = self.seen.before(service), self._catalog.is_rewound
+        rows = since_moved(before, rows)
         if not (doubt or is_rewound) and service not in self.seen.instances:  # what went while nobody was here is held for nobody
             before = ()
         admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed(), is_rewound=is_rewound)

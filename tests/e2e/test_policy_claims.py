@@ -62,7 +62,7 @@ def test_a_token_for_services_takes_no_port_that_another_holds(lab: Lab, callers
     for unit in callers.values():
         address = lab.host("host2").ipv4
         assert call(unit, address, API, "x") in REFUSED
-        assert call(unit, address, WEB, "web") == "web"
+        assert call(unit, address, WEB, "web") == "app:web"
 
 
 @pytest.mark.parametrize("service", ["aaa", "zzz"])
@@ -81,7 +81,7 @@ def test_a_claim_that_gets_into_the_catalog_is_told_and_opens_nothing(
             eventually(lambda at=host: knows(lab, at, service), look.WITHIN_S, "the claim")
             for address in (lab.host("host2").ipv4, lab.host("host2").ipv6):
                 assert call(unit, address, API, "x") in REFUSED
-                assert call(unit, address, WEB, "web") == "web"
+                assert call(unit, address, WEB, "web") == "app:web"
         said = look.status(lab, "host2")
         assert (said["problems"], said["healthy"]) == ([], True)
         assert service not in {row["service"] for row in look.ask(lab, "host2", "certs")["certificates"]}
@@ -96,7 +96,7 @@ def test_a_port_of_web_s_stays_web_s(lab: Lab, callers: dict[str, Unit]) -> None
         eventually(lambda: is_told(lab, WEB, "web", "aab"), look.WITHIN_S, "the warning")
         for host, unit in callers.items():
             eventually(lambda at=host: knows(lab, at, "aab"), look.WITHIN_S, "the claim")
-            assert call(unit, lab.host("host2").ipv4, WEB, "web") == "web"
+            assert call(unit, lab.host("host2").ipv4, WEB, "web") == "app:web"
     finally:
         release(lab, "aab")
 

@@ -5,13 +5,15 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from nodeagent.catalog.claims import Displaced, displaced_alarms, displaced_here, in_vain
+from nodeagent.catalog.claims import Displaced, displaced_alarms, displaced_here, in_vain, since_moved
 from nodeagent.catalog.compiler import compile_snapshot
 from nodeagent.catalog.inventory import InventoryReader
 from nodeagent.catalog.state import CatalogState, InstanceRow, parse_instances
 from nodeagent.config import parse_config
 from nodeagent.model.address import Address
+from nodeagent.model.service import Host
 from nodeagent.model.snapshot import Snapshot
 from tests.support.mesh import HOST1, HOST2, HOSTS, WEB, instance, mesh
 
@@ -77,12 +79,39 @@ def test_both_ends_come_to_the_same(rows: list[tuple[str, int, int, bool]]) -> N
     }
 
 
+def told(port: int, created: int, changed: int, *, ips: tuple[str, ...] = (), host: Host = HOST2) -> InstanceRow:
+    """One row of an answer."""
+    return replace(instance(host, port, ips=ips, id_="x", since=created), said_at=changed)
+
+
+MORE = Host("host2", (*HOST2.addresses, "10.77.0.22"), 15008)
+MOVES = [
+    # what an instance was, what it is, and since when it is there
+    (told(7777, 5, 5), told(9090, 5, 40), 40),
+    (told(9090, 5, 5, ips=VIRTUAL), told(9090, 5, 40), 40),
+    (told(9090, 5, 5), told(9090, 5, 40), 5),
+    (told(9090, 5, 5), told(9090, 5, 40, ips=("10.77.0.2",)), 5),
+    (told(9090, 5, 5), told(9090, 5, 5, host=MORE), 5),
+    (replace(told(9090, 5, 40), registered_at=40), told(9090, 5, 40), 40),
+    (told(9090, 5, 5), told(9090, 50, 50), 50),
+    (replace(told(9090, 5, 40), registered_at=40), told(9090, 3, 4), 3),
+    (told(9090, 0, 0), told(9091, 0, 0), 0),
+]
+
+
+@pytest.mark.parametrize(("before", "now", "since"), MOVES)
+def test_an_instance_that_moves_is_where_it_goes_since_then(before: InstanceRow, now: InstanceRow, since: int) -> None:
+    """Its host's addresses may change; a word of a catalog that went back counts as it is."""
+    assert [since] == [row.registered_at for row in since_moved((before,), (now,))]
+    assert (now,) == since_moved((), (now,))
+
+
 def test_the_index_comes_from_each_kind_of_answer() -> None:
     """A service may be watched, or read with all others."""
     service = b'{"ID":"api","Service":"api","Port":9090,"CreateIndex":17,"ModifyIndex":40}'
     health = parse_instances("api", b'[{"Node":{"Node":"host2","Address":"10.77.0.2"},"Service":%s}]' % service)
     listed = InventoryReader().read(b'[{"Node":"host2","Address":"10.77.0.2","Services":[%s]}]' % service).instances["api"]
-    assert [17, 17] == [row.registered_at for row in (*health, *listed)]
+    assert [(17, 40)] * 2 == [(row.registered_at, row.said_at) for row in (*health, *listed)]
 
 
 def test_the_host_concerned_says_which_two_and_what_to_do() -> None:

@@ -12,10 +12,10 @@ from tests.support.scripted_catalog import ScriptedCatalog, instance
 API, SIGN = 9090, "/v1/nodeagent/sign"
 
 
-def told_at(index: int, service: str, *, status: str = "passing") -> dict:
+def told_at(index: int, service: str, *, status: str = "passing", changed: int = 0, port: int = API) -> dict:
     """An instance at host1's API, as a catalog tells it that counts."""
-    row = instance(HOST1, service, API)
-    row["Service"] |= {"CreateIndex": index, "ModifyIndex": index}
+    row = instance(HOST1, service, port)
+    row["Service"] |= {"CreateIndex": index, "ModifyIndex": changed or index}
     return row | {"Checks": [{"CheckID": "c", "Status": status}]}
 
 
@@ -57,6 +57,29 @@ def test_a_second_service_at_a_port_is_a_warning_with_both_names_and_nothing_ask
             await until(lambda: decider(playing) == "aaa", "the one that is left")
             _, body = await playing.get("/v1/status")
             assert not any("two services" in line for line in body["warnings"])
+
+    run(scene)
+
+
+def test_a_claim_that_was_made_early_elsewhere_and_moved_comes_second(tmp_path) -> None:
+    """Consul keeps its first index, also with a restart of the agent in between."""
+
+    async def scene() -> None:
+        peer = ScriptedCatalog()
+        async with ControlScene(tmp_path, peer=peer) as playing:
+            peer.register("aaa", told_at(40, "aaa", port=7777))
+            peer.register("api", told_at(50, "api"))
+            await until(lambda: decider(playing) == "api", "api")
+            peer.register("aaa", told_at(40, "aaa", changed=60))
+            await status_with(playing, "two services claim host1:9090: api (registered first, in force) and aaa")
+            await until(lambda: b"\xa3aaa" in (tmp_path / "snapshot").read_bytes(), "it is saved")
+        (tmp_path / "api.sock").unlink(missing_ok=True)
+        again = ScriptedCatalog()
+        again.ca, again.index = peer.ca, peer.index
+        again.values = dict(peer.values)
+        async with ControlScene(tmp_path, peer=again) as playing:
+            await status_with(playing, "two services claim host1:9090: api (registered first, in force) and aaa")
+            assert decider(playing) == "api"
 
     run(scene)
 
