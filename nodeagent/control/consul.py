@@ -16,8 +16,8 @@ from nodeagent import limits
 from nodeagent.config import CatalogTable
 from nodeagent.control.bell import Bell
 from nodeagent.control.clock import CatalogClock
+from nodeagent.control.indexes import Indexes
 from nodeagent.control.json_http import why_unaccepted
-from nodeagent.control.pace import has_gone_back, next_index
 from nodeagent.control.token import TokenFile
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
@@ -99,8 +99,7 @@ class Catalog:
         """What went back, in words."""
         self._rewound_at = 0.0
         self._rewinds = 0
-        self.indexes: dict[str, int] = {}
-        """The last index of each path that is watched: kept over outages, as what is there afterwards may be an older one."""
+        self.indexes = Indexes()
         self._waiting: set[asyncio.Timeout] = set()
         """Of the questions that wait for news."""
         self._long = asyncio.Lock()
@@ -140,10 +139,8 @@ class Catalog:
 
     def note_index(self, path: str, header: str | None) -> None:
         """A path's index, with every answer: one that is lower than the last tells of another catalog than before."""
-        before = self.indexes.get(path, 0)
-        if has_gone_back(before, header):
+        if before := self.indexes.note(path, header):
             self.note_rewind(path, before, header)
-        self.indexes[path] = next_index(0, header)
 
     @property
     def is_rewound(self) -> bool:
@@ -159,7 +156,6 @@ class Catalog:
             _log.warning("catalog_index_went_back", path=path, before=before, now=now)
         self._rewound_at = self._now()
         self._rewinds += 1
-        self.indexes.clear()  # of before: each would tell the same once more
         for waiting in self._waiting:
             if not waiting.expired():  # another watch has noted it in this very turn
                 waiting.reschedule(asyncio.get_running_loop().time())

@@ -232,7 +232,7 @@ class Follower:
         for path in [path for path in self._watches if path.startswith(("/v1/health/", INVENTORY)) and path not in wanted]:
             self._tasks.pop(path).cancel()
             del self._watches[path]
-            self._catalog.indexes.pop(path, None)
+            self._catalog.indexes.forget(path)
 
     # --- what each answer means ------------------------------------------------------------------------------------
 

@@ -118,7 +118,7 @@ def test_an_index_is_compared_with_the_last_of_its_own_path() -> None:
     catalog.note_index("/b", "3")  # it was told already
     catalog.note_index("/a", "9")
     assert "(/a)" in catalog.rewound
-    assert {"/a": 9, "/b": 3} == catalog.indexes
+    assert {"/a": 9, "/b": 3} == catalog.indexes.saved()
 
 
 @pytest.mark.parametrize("header", ["garbage", str(2**64), "0"])
