@@ -98,6 +98,8 @@ class Catalog:
         self.rewound = ""
         """What went back, in words."""
         self._rewound_at = 0.0
+        self._back_at: float | None = None
+        """Unix seconds since when it answers."""
         self._rewinds = 0
         self.indexes = Indexes()
         self._waiting: set[asyncio.Timeout] = set()
@@ -141,6 +143,11 @@ class Catalog:
         """A path's index, with every answer: one that is lower than the last tells of another catalog than before."""
         if before := self.indexes.note(path, header):
             self.note_rewind(path, before, header)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known if it is an older one than before it was away; or it was not told within CATALOG_SETTLE_S."""
+        return self.indexes.is_sure or (self._back_at is not None and self._now() - self._back_at >= limits.CATALOG_SETTLE_S)
 
     @property
     def is_rewound(self) -> bool:
@@ -238,6 +245,8 @@ class Catalog:
 
     def _succeed(self) -> None:
         self.answered_at, self.error = self._now(), ""
+        if self._back_at is None:
+            self._back_at = self.answered_at
         if self.failing_since is not None:
             self.failing_since = None
             self.wake()
@@ -245,7 +254,8 @@ class Catalog:
     async def _fail(self, error: Exception) -> None:
         self.error = _explain(error, self._table)
         if self.failing_since is None:
-            self.failing_since = self._now()
+            self.failing_since, self._back_at = self._now(), None
+            self.indexes.doubt()
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             await self._forget_session()  # the file with the CA may have been replaced: it is read with a new session
 

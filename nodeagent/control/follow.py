@@ -335,6 +335,8 @@ class Follower:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
         before, is_rewound = self.seen.before(service), self._catalog.is_rewound
         rows = since_moved(before, rows)
+        if is_suspicious(before, rows) and not self._catalog.is_settled:
+            return f"{service}: instances vanished while the catalog was away; kept until it is known whether it is an older one"
         if not (doubt or is_rewound) and service not in self.seen.instances:  # what went while nobody was here is held for nobody
             before = ()
         admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed(), is_rewound=is_rewound)

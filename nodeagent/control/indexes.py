@@ -12,6 +12,13 @@ class Indexes:
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
+        self._unsure: set[str] = set()
+        """The paths that were not answered since the catalog was away: any of them may yet show that it is an older one."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is known which catalog is there."""
+        return not self._unsure
 
     def note(self, path: str, header: str | None) -> int:
         """Keeps what came with an answer; gives the one before, where this one is lower, else 0.
@@ -20,14 +27,21 @@ class Indexes:
         """
         before = self._last.get(path, 0)
         gone_back = has_gone_back(before, header)
+        self._unsure.discard(path)
         if gone_back:
             self._last.clear()
+            self._unsure.clear()
         self._last[path] = next_index(0, header)
         return before if gone_back else 0
 
     def forget(self, path: str) -> None:
         """Nobody asks for it any more."""
         self._last.pop(path, None)
+        self._unsure.discard(path)
+
+    def doubt(self) -> None:
+        """The catalog is away: another may come back."""
+        self._unsure = set(self._last)
 
     def saved(self) -> dict[str, int]:
         """All of them, for the disk."""
@@ -36,3 +50,4 @@ class Indexes:
     def remember(self, saved: dict[str, int]) -> None:
         """Takes over what was heard before this process started."""
         self._last |= saved
+        self._unsure |= saved.keys()
