@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from nodeagent.catalog.buckets import buckets_of
+from nodeagent.catalog.claims import Claim, claims_of
 from nodeagent.catalog.compiler import Compiled, compile_steps, notes_of, odd_names, parts_of, port_rows
 from nodeagent.catalog.diff import Changes, Delta, differing, is_empty
-from nodeagent.catalog.parts import Claim, best_owners, claims_of, host_of, intentions_of, meshed_last, service_of
+from nodeagent.catalog.parts import best_owners, host_of, intentions_of, meshed_last, service_of
 from nodeagent.catalog.registrations import Rows, by_address, by_port, row_text, rows_of, service_in
 from nodeagent.catalog.state import CatalogState, IntentionRow
 from nodeagent.config import Config

@@ -17,8 +17,9 @@ def concerns_host(old: Snapshot, new: Snapshot, delta: Delta) -> bool:
     told_each = new.mesh.fail != "closed" or bool(new.mesh.fail_open)
     if delta.addresses and told_each:
         return True
-    # 3) An address that no machine owns is captured while something is registered there.
-    if any(ip_in(key) not in new.host_by_ip for key in delta.addresses):
+    # 3) An address that no machine owns is captured while something is registered there; who decides at this host's own speaks from here.
+    owners = (new.host_by_ip.get(ip_in(key)) for key in delta.addresses)
+    if any(owner is None or owner.name == new.mesh.host for owner in owners):
         return True
     # 4) What is registered here.
     names = (*(service.name for service in delta.services), *delta.removed)

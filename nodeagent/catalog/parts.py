@@ -3,13 +3,14 @@
 import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, cast, get_args
+from typing import cast, get_args
 
 import msgspec
 
+from nodeagent.catalog.claims import in_order
 from nodeagent.catalog.state import CatalogState, InstanceRow, IntentionRow
 from nodeagent.config import Config
-from nodeagent.model.address import Address, canonical_ip, special_kind
+from nodeagent.model.address import canonical_ip, special_kind
 from nodeagent.model.intention import Intention
 from nodeagent.model.service import Host, Instance, Mode, Protocol, Service
 
@@ -17,31 +18,6 @@ PROTOCOLS = frozenset(get_args(Protocol))
 
 Intentions = Mapping[str, tuple[Intention, ...]]
 """By destination."""
-
-
-class _Rank(NamedTuple):
-    """How good a claim to an address is: the smaller decides."""
-
-    is_foreign: bool
-    """The address belongs to another machine than the one where it was registered."""
-    is_elsewhere: bool
-    """It was registered on another host than this one."""
-    is_implied: bool
-    """The instance was registered at another address of its machine."""
-    is_unhealthy: bool
-
-
-class Claim(NamedTuple):
-    """A registration's claim to an address. Equal ranks are decided by name."""
-
-    rank: _Rank
-    service: str
-    position: int
-
-    @property
-    def is_local(self) -> bool:
-        """Whether an instance of this host claims what no other machine owns."""
-        return not (self.rank.is_elsewhere or self.rank.is_foreign)
 
 
 def host_of(listed: Host | None, seen: Host | None, config: Config) -> Host:
@@ -107,14 +83,10 @@ def _mode(config: Config, name: str) -> Mode | None:
 
 def _instances(rows: Iterable[InstanceRow], owners: Mapping[str, Host], own: str) -> Iterator[Instance]:
     """The instances in one order; those of other hosts without addresses that would mean this machine."""
-    for instance in _ordered(rows):
+    for instance in (row.instance for row in in_order(rows)):
         kept = tuple(a for a in instance.addresses if a.ip in owners or instance.host == own or _is_routable(a.ip))
         same = kept == instance.addresses
         yield instance if same else msgspec.structs.replace(instance, addresses=kept)
-
-
-def _ordered(rows: Iterable[InstanceRow]) -> list[Instance]:
-    return sorted((row.instance for row in rows), key=lambda instance: (instance.host, instance.id))
 
 
 def intentions_of(rows: Iterable[IntentionRow]) -> dict[str, tuple[Intention, ...]]:
@@ -127,32 +99,3 @@ def intentions_of(rows: Iterable[IntentionRow]) -> dict[str, tuple[Intention, ..
 
 def _deciding_first(intention: Intention) -> tuple[int, str, bool]:
     return (-intention.precedence, intention.source, intention.action == "allow")
-
-
-def claims_of(
-    service: Service, rows: Iterable[InstanceRow], hosts: Mapping[str, Host], owners: Mapping[str, Host], own: str
-) -> dict[Address, Claim]:
-    """The service's own best claim to each address. rows: those that the service was made of."""
-    best: dict[Address, Claim] = {}
-    for position, (instance, usable) in enumerate(zip(_ordered(rows), service.instances, strict=True)):
-        implied = _implied(instance, hosts[instance.host], owners, own)
-        for address in (*usable.addresses, *implied):
-            owner = owners.get(address.ip)
-            rank = _Rank(_is_foreign(owner, instance), instance.host != own, address in implied, not instance.healthy)
-            claim = Claim(rank, service.name, position)
-            if address not in best or claim < best[address]:
-                best[address] = claim
-    return best
-
-
-def _is_foreign(owner: Host | None, instance: Instance) -> bool:
-    return owner is not None and owner.name != instance.host
-
-
-def _implied(instance: Instance, host: Host, owners: Mapping[str, Host], own: str) -> list[Address]:
-    """Where else the agent of its machine takes the instance's ports: not those of addresses that are another machine's."""
-    if not (host.tunnel_port or host.name == own):
-        return []
-    ports = {port for ip, port in instance.addresses if ip in host.addresses or ip not in owners}
-    places = (Address(ip, port) for port in sorted(ports) for ip in host.addresses)
-    return [place for place in places if place not in instance.addresses]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from nodeagent.catalog.claims import since_moved
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.hidden import HiddenHosts
@@ -37,12 +38,20 @@ class Admission:
         lost = {row.instance.host for name, rows in answers.items() for row in lost_rows(self._seen.before(name), rows)}
         return await self.hidden.look(lost)
 
+    def unsettled(self, service: str, rows: Rows) -> str:
+        """Why nothing of an answer counts yet; empty: it does."""
+        if self._catalog.is_settled or not is_suspicious(self._seen.before(service), rows):
+            return ""
+        return f"{service}: instances vanished while the catalog was away; kept until it is known whether it is an older one"
+
     def judge(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str]) -> Admitted:
         """What is in force of an answer, of which `doubts` and `unseen` said that."""
-        before = self._seen.before(service)
-        if not doubt and service not in self._seen.instances:  # what went while nobody was here is held for nobody
+        before, is_rewound = self._seen.before(service), self._catalog.is_rewound
+        rows = since_moved(before, rows)
+        if not (doubt or is_rewound) and service not in self._seen.instances:  # what went while nobody was here is held for nobody
             before = ()
-        return self._hold_back.admit(service, before, rows, doubt=doubt, now=self._env.elapsed(), hidden=hidden)
+        now = self._env.elapsed()
+        return self._hold_back.admit(service, before, rows, doubt=doubt, now=now, hidden=hidden, is_rewound=is_rewound)
 
     def put(self, service: str, admitted: Admitted) -> None:
         """Notes what is in force, and what is held."""

@@ -18,6 +18,7 @@ from nodeagent.config import CatalogTable
 from nodeagent.control.bell import Bell
 from nodeagent.control.clock import CatalogClock
 from nodeagent.control.gzipped import BadGzip, unpacked
+from nodeagent.control.indexes import Indexes
 from nodeagent.control.json_http import why_unaccepted
 from nodeagent.control.token import TokenFile
 from nodeagent.errors import CatalogError
@@ -103,7 +104,10 @@ class Catalog:
         self.rewound = ""
         """What went back, in words."""
         self._rewound_at = 0.0
+        self._back_at: float | None = None
+        """Unix seconds since when it answers."""
         self._rewinds = 0
+        self.indexes = Indexes()
         self._waiting: set[asyncio.Timeout] = set()
         """Of the questions that wait for news."""
         self._long = asyncio.Lock()
@@ -150,6 +154,20 @@ class Catalog:
             CatalogError: as `read`.
         """
         return (await self._ask("POST", path, {}, msgspec.json.encode(value), limits.CATALOG_READ_MARGIN_S)).body
+    def note_index(self, path: str, header: str | None) -> None:
+        """A path's index, with every answer: one that is lower than the last tells of another catalog than before."""
+        if before := self.indexes.note(path, header):
+            self.note_rewind(path, before, header)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known if it is an older one than before it was away; or it was not told within CATALOG_SETTLE_S."""
+        return self.indexes.is_sure or (self._back_at is not None and self._now() - self._back_at >= limits.CATALOG_SETTLE_S)
+
+    @property
+    def is_rewound(self) -> bool:
+        """Whether an index went back within REWIND_SHOWN_S."""
+        return bool(self.rewound) and self._now() - self._rewound_at < limits.REWIND_SHOWN_S
 
     def note_rewind(self, path: str, before: int, now: str | None) -> None:
         """An index has gone back: `status` says so for a while, and whoever waits for an index asks anew, as its path's did, too.
@@ -168,7 +186,7 @@ class Catalog:
     @property
     def rewind_alarm(self) -> str:
         """What went back within REWIND_SHOWN_S; empty: nothing."""
-        if not self.rewound or self._now() - self._rewound_at >= limits.REWIND_SHOWN_S:
+        if not self.is_rewound:
             return ""
         at = datetime.fromtimestamp(self._rewound_at, UTC)
         return f"{self.rewound} at {at:%H:%M:%S} UTC: it was restored from a snapshot, or replaced; all was read anew, is it the right one?"
@@ -242,6 +260,8 @@ class Catalog:
 
     def _succeed(self) -> None:
         self.answered_at, self.error = self._now(), ""
+        if self._back_at is None:
+            self._back_at = self.answered_at
         if self.failing_since is not None:
             self.failing_since = None
             self.wake()
@@ -249,7 +269,8 @@ class Catalog:
     async def _fail(self, error: Exception) -> None:
         self.error = _explain(error, self._table)
         if self.failing_since is None:
-            self.failing_since = self._now()
+            self.failing_since, self._back_at = self._now(), None
+            self.indexes.doubt()
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             await self._forget_session()  # the file with the CA may have been replaced: it is read with a new session
 

@@ -261,6 +261,7 @@ class Follower:
         """Ends the watches of services that are not wanted any more."""
         for path in [path for path in self._watches if path.startswith(("/v1/health/", INVENTORY)) and path not in wanted]:
             self._watches.stop(path)
+            self._catalog.indexes.forget(path)
 
     # --- what each answer means ------------------------------------------------------------------------------------
 
@@ -364,6 +365,8 @@ class Follower:
 
     async def _put(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str]) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
+        if why := self._admission.unsettled(service, rows):
+            return why
         admitted = self._admission.judge(service, rows, doubt, hidden)
         is_here = self._is_here(service, admitted.rows)
         (self._here.add if is_here else self._here.discard)(service)

@@ -9,6 +9,7 @@ from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.control.clock import watch_clock
 from nodeagent.control.consul import Answer, Catalog
+from nodeagent.control.displaced import in_vain
 from nodeagent.control.environment import Environment
 from nodeagent.control.holdings import HeldCertificate, Holdings
 from nodeagent.control.issuer import Issuer
@@ -29,8 +30,12 @@ _log = open_log()
 
 
 def services_spoken_for(snapshot: Snapshot, config: Config) -> frozenset[str]:
-    """The services whose certificates this host needs whether or not anybody called yet."""
-    return frozenset(name for name in snapshot.local_names() | named_services(config) if is_service_name(name))
+    """The services whose certificates this host needs whether or not anybody called yet.
+
+    Not those that claim another's port and nothing else: to ask for one would have its refusal say that a right is missing.
+    """
+    registered = snapshot.local_names() - in_vain(snapshot)
+    return frozenset(name for name in registered | named_services(config) if is_service_name(name))
 
 
 def named_services(config: Config) -> frozenset[str]:

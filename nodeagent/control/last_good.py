@@ -30,6 +30,8 @@ class LastGood(msgspec.Struct, frozen=True):
     trust_domain: str
     generation: int
     state: CatalogState
+    indexes: dict[str, int] = {}
+    """Of the catalog, by path: that one which is there at the next start may be older."""
 
 
 class SpoiledError(Exception):

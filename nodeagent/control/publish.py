@@ -35,6 +35,9 @@ class News(NamedTuple):
 class Publisher:
     """The snapshot in force. Owned by control."""
 
+    is_behind = False
+    """A defect of ours kept the last change out of force: it is worth another try."""
+
     def __init__(
         self, config: Config, metrics: Metrics, hand_out: Callable[[News], None], now: Callable[[], float]
     ) -> None:  # fmt: skip
@@ -46,13 +49,13 @@ class Publisher:
         self.errors: dict[str, str] = {}
         """What went wrong, by step: `compile`, `save`, `saved`."""
         self.notes: tuple[str, ...] = ()
+        self.indexes: Callable[[], dict[str, int]] = dict
+        """Gives the catalog's, which are saved with what it said."""
         self._config = config
         self._metrics = metrics
         self._hand_out = hand_out
         self._now = now
         self._path = Path(config.admin.state_dir) / "snapshot"
-        self.is_behind = False
-        """A defect of ours kept the last change out of force: it is worth another try."""
         self._generation = 0
         self._compiled: tuple[CatalogState, str] | None = None
         self._compilation: Compilation | None = None
@@ -98,7 +101,7 @@ class Publisher:
         if not is_news and before == (state, trust_domain):
             return
         assert self.snapshot is not None
-        self._unsaved = LastGood(now, trust_domain, self.snapshot.generation, state)
+        self._unsaved = LastGood(now, trust_domain, self.snapshot.generation, state, self.indexes())
         self._to_save.set()
 
     def reconfigure(self, config: Config) -> None:

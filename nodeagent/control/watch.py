@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from nodeagent import limits
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, CatalogRewound
-from nodeagent.control.pace import Bucket, backoff_s, has_gone_back, next_index
+from nodeagent.control.pace import Bucket, backoff_s, next_index
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
@@ -116,8 +116,8 @@ class Watch:
             answer = await self.read(index, self.rhythm.wait_s)
         finally:
             self.is_waiting = False
-        if has_gone_back(self._index, answer.index) and not self.rhythm.may_go_back:  # whatever becomes of the answer: the others wait in vain
-            self._catalog.note_rewind(self.path, self._index, answer.index)
+        if not self.rhythm.may_go_back:  # whatever becomes of the answer: if it went back the others wait in vain
+            self._catalog.note_index(self.path, answer.index)
         digest = await _digest(answer.body)
         is_new = digest != self._applied
         if is_new:

@@ -1,9 +1,8 @@
 """One host, one service, its claims."""
 
-from nodeagent.catalog.parts import best_owners, claims_of, host_of, intentions_of, service_of
-from nodeagent.model.address import Address
+from nodeagent.catalog.parts import best_owners, host_of
 from nodeagent.model.service import Host
-from tests.support.mesh import HOST1, HOST2, HOST3, config, instance, intention, state
+from tests.support.mesh import HOST2, HOST3, config
 
 
 def test_a_machine_has_an_agent_where_either_answer_shows_one() -> None:
@@ -28,13 +27,3 @@ def test_the_meshed_one_owns_an_address_that_two_have() -> None:
     twin = Host("a", HOST2.addresses)
     assert HOST2 == best_owners((twin, HOST2), "host1")["10.77.0.2"]
     assert twin == best_owners((twin, HOST2), "a")["10.77.0.2"]
-
-
-def test_a_service_claims_its_addresses_and_those_of_its_machine() -> None:
-    """The agent there takes the port at each of them."""
-    rows = (instance(HOST2, 80, ips=("10.77.0.2",)),)
-    hosts, owners = {"host2": HOST2}, best_owners((HOST1, HOST2), "host1")
-    service = service_of("web", state(web=rows), config(), intentions_of([intention("* -> web allow")]), owners)
-    claims = claims_of(service, rows, hosts, owners, "host1")
-    assert {Address("10.77.0.2", 80): False, Address("fd77::2", 80): True} == {a: c.rank.is_implied for a, c in claims.items()}
-    assert not any(claim.is_local for claim in claims.values())
