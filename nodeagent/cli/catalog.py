@@ -13,7 +13,7 @@ import click
 
 from nodeagent import limits
 from nodeagent.cli import completion
-from nodeagent.cli.catalog_data import data_option
+from nodeagent.cli.catalog_data import DataDirectory, data_option
 from nodeagent.cli.catalog_snapshot import snapshot
 from nodeagent.cli.places import is_taken
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
@@ -76,7 +76,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.group(invoke_without_command=True)
 @click.option(
     "--data",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=DataDirectory(),
     default=DEFAULT_DATA,
     show_default=True,
     help="Directory with the database, the CA and the first token.",

@@ -12,9 +12,11 @@ import signal
 import socket
 import sys
 from asyncio import sslproto
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -62,12 +64,14 @@ async def serve_catalog(options: Options, announce: Callable[[str], None]) -> No
     _prepare_process()
     held = lock_data(options.data)
     try:
-        realm = prepare_data(options.data, options.datacenter, _now())
-        store = Store(options.data / DATABASE)
-        try:
-            await _serve(options, realm, store, announce, stop)
-        finally:
-            await store.close()
+        # The way in comes first: a start that cannot serve leaves no new CA behind.
+        with _way_in(options) as way:
+            realm = prepare_data(options.data, options.datacenter, _now())
+            store = Store(options.data / DATABASE)
+            try:
+                await _serve(options, realm, store, way, announce, stop)
+            finally:
+                await store.close()
     finally:
         os.close(held)
 
@@ -94,18 +98,32 @@ def names_of(options: Options) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*own, *options.names, *_LOOPBACK_NAMES)))
 
 
+class _Way(NamedTuple):
+    """How clients come in."""
+
+    listener: socket.socket
+    given: FileTls | None
+    """The operator's certificate, where there is one."""
+
+
+@contextmanager
+def _way_in(options: Options) -> Iterator[_Way]:
+    given = FileTls(*options.tls_files) if options.tls_files and not options.is_plain else None
+    with _listen(options.listen) as listener:
+        yield _Way(listener, given)
+
+
 async def _serve(
-    options: Options, realm: Realm, store: Store, announce: Callable[[str], None], stop: asyncio.Event
+    options: Options, realm: Realm, store: Store, way: _Way, announce: Callable[[str], None], stop: asyncio.Event
 ) -> None:
-    listener = _listen(options.listen)
-    address = Address(*listener.getsockname()[:2])
-    tls = _tls_of(options, store)
+    address = Address(*way.listener.getsockname()[:2])
+    tls = way.given or _own_tls(options, store)
     ttl = timedelta(seconds=options.leaf_ttl_s)
     server = Server(store, realm, str(address), ttl, _now, random.random)
     runner = build_runner(server)
     await runner.setup()
     try:
-        await web.SockSite(runner, listener, ssl_context=tls.context if tls else None).start()
+        await web.SockSite(runner, way.listener, ssl_context=tls.context if tls else None).start()
         beside = [asyncio.create_task(store.hear_others()), asyncio.create_task(expire(store, server.beats))]
         announce(_ready_line(options, realm, address))
         await _until_stopped(stop, tls)
@@ -136,11 +154,9 @@ def refresh_tls(tls: ServerTls | None, now: datetime) -> None:
         open_log().error("catalog_certificate_not_renewed", error=str(error))
 
 
-def _tls_of(options: Options, store: Store) -> ServerTls | None:
+def _own_tls(options: Options, store: Store) -> ServerTls | None:
     if options.is_plain:
         return None
-    if options.tls_files:
-        return FileTls(*options.tls_files)
     return OwnTls(store.read(read_listener_root), names_of(options), _now())
 
 

@@ -44,6 +44,48 @@ def test_later_starts_find_it_and_make_no_second_token(tmp_path):
     connection.close()
 
 
+@pytest.mark.parametrize("left", ["nothing", "an empty file", "tables alone"])
+def test_a_lost_database_is_not_taken_for_a_first_start(tmp_path, left):
+    """Another CA would be made over the files of the old one, and every host cut off."""
+    prepare_data(tmp_path, "dc1", NOW)
+    for each in tmp_path.glob(f"{DATABASE}*"):
+        each.unlink()
+    if left == "an empty file":
+        (tmp_path / DATABASE).touch()
+    elif left == "tables alone":  # a killed restore
+        open_database(tmp_path / DATABASE, create=True).close()
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    with pytest.raises(CatalogError, match=rf"is lost, and .*catalog --data {tmp_path} snapshot restore FILE --yes; or, .*move management.token and tls-ca.pem away"):
+        prepare_data(tmp_path, "dc1", NOW)
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def test_a_database_is_missed_without_its_token_too(tmp_path):
+    """Operators take that off the machine."""
+    prepare_data(tmp_path, "dc1", NOW)
+    (tmp_path / MANAGEMENT_TOKEN).unlink()
+    (tmp_path / DATABASE).unlink()
+    with pytest.raises(CatalogError, match=r"but tls-ca\.pem beside it"):
+        prepare_data(tmp_path, "dc1", NOW)
+
+
+def test_a_first_start_that_was_killed_is_made_good_by_the_next(tmp_path):
+    """Its token may be there already, for a catalog that is not."""
+    open_database(tmp_path / DATABASE, create=True).close()
+    (tmp_path / MANAGEMENT_TOKEN).write_text("of nobody")
+    prepare_data(tmp_path, "dc1", NOW)
+    connection = open_database(tmp_path / DATABASE)
+    assert find_caller(connection, (tmp_path / MANAGEMENT_TOKEN).read_text().strip()).kind == "management"
+    connection.close()
+
+
+def test_a_database_that_is_none_is_said_to_be(tmp_path):
+    prepare_data(tmp_path, "dc1", NOW)
+    (tmp_path / DATABASE).write_bytes(b"x" * 8192)
+    with pytest.raises(CatalogError, match="cannot be opened as a catalog"):
+        prepare_data(tmp_path, "dc1", NOW)
+
+
 def test_another_datacenter_is_refused(tmp_path):
     prepare_data(tmp_path, "dc1", NOW)
     with pytest.raises(CatalogError, match="is of datacenter dc1"):

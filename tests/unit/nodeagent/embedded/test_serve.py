@@ -1,6 +1,7 @@
 """The process's options; its life is tested whole in tests/e2e/test_catalog_contract.py."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -83,6 +84,17 @@ def test_a_serving_catalog_cannot_be_looked_into(tmp_path):
     argv = [sys.executable, "-c", PROBE, str(tmp_path / "data")]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout.split(), done.returncode) == (["0", str(limits.CATALOG_TLS_BUFFER_BYTES)], 0), done.stderr
+
+
+def test_a_start_that_cannot_serve_leaves_no_ca_behind(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = Options(data=tmp_path / "data", listen=Address(*other.getsockname()))
+        with pytest.raises(CatalogError, match="Address already in use"):
+            asyncio.run(serve.serve_catalog(taken, print))
+    files = Options(data=tmp_path / "data", listen=Address("127.0.0.1", 0), tls_files=(DATA, DATA))
+    with pytest.raises(CatalogError, match="/nowhere"):
+        asyncio.run(serve.serve_catalog(files, print))
+    assert [each.name for each in (tmp_path / "data").iterdir()] == ["catalog.lock"]
 
 
 def test_a_failed_renewal_is_said_and_survived(tmp_path, capsys):
