@@ -112,10 +112,13 @@ def apply(*, files: Sequence[str], dry_run: bool, output: str, token_file: Path 
 def delete(  # noqa: PLR0913 - click passes each option by name
     *, kind: str | None, name: str | None, files: Sequence[str], dry_run: bool, output: str, token_file: Path | None, config_path: Path
 ) -> None:
-    """Delete one entry by KIND and NAME, or all that the files name. What others still need is refused."""
+    """Delete one entry by KIND and NAME, or all that the files name. What others still need is refused.
+
+    A document with a ModifyIndex (as `get` shows it) deletes that very state: one that was changed since stays.
+    """
     if bool(kind and name) == bool(files):
         raise click.UsageError("give KIND and NAME, or --file")
-    keys = list(read_given(files)) if files else [Key(kind or "", name or "")]
+    keys = {key: each.entry.index for key, each in read_given(files).items()} if files else {Key(kind or "", name or ""): None}
     store = PolicyStore(open_operator(config_path, token_file))
     current = store.read_all()
     missing = [str(key) for key in keys if key not in current]

@@ -28,12 +28,15 @@ class Step:
     before: Stored | None
     after: Entry | None
     """None: it shall go."""
+    carried: int | None = None
+    """The index in the document by which it shall go, where that has one."""
 
     @property
     def index(self) -> int:
         """Of the state that is changed: the one that was read with the document, else now."""
-        if self.after is not None and self.after.index is not None:
-            return self.after.index
+        carried = self.after.index if self.after is not None else self.carried
+        if carried is not None:
+            return carried
         return self.before.index if self.before else 0
 
     @property
@@ -76,10 +79,13 @@ def plan_changes(given: Mapping[Key, Entry], current: Current) -> list[Step]:
     return [Step(key, current.get(key), given[key]) for key in in_order(list(given), specs, KINDS)]
 
 
-def plan_removal(keys: Sequence[Key], current: Current) -> list[Step]:
-    """The steps that remove entries: who refers to others goes first."""
-    order = in_order(keys, _specs(current), KINDS)
-    return [Step(key, current.get(key), None) for key in reversed(order)]
+def plan_removal(carried: Mapping[Key, int | None], current: Current) -> list[Step]:
+    """The steps that remove entries: who refers to others goes first.
+
+    carried: the index in the document of each, where it has one.
+    """
+    order = in_order(list(carried), _specs(current), KINDS)
+    return [Step(key, current.get(key), None, carried[key]) for key in reversed(order)]
 
 
 def check_plan(steps: Sequence[Step], current: Current, services: Sequence[str]) -> list[str]:

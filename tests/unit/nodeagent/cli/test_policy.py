@@ -248,3 +248,15 @@ def test_a_deletion_without_comparing_is_said(ask):
     told = "deletes an entry without comparing"
     assert told in ask(Shelf(HTTP, kinds=OF_1_8), "delete", "service-defaults", "web").stderr
     assert told not in ask(Shelf(HTTP), "delete", "service-defaults", "web").stderr
+
+
+def test_delete_by_file_is_of_the_state_that_its_document_is_of(ask):
+    """As apply: what somebody changed since it was read is not deleted unseen."""
+    shelf = Shelf(HTTP)
+    read = HTTP | {"ModifyIndex": shelf.index}
+    shelf.put(HTTP | {"Protocol": "grpc"})
+    assert ask(shelf, "delete", "--dry-run", given=(read,)).stdout.startswith("service-defaults web: conflict\n")
+    stale = ask(shelf, "delete", given=(read,))
+    assert (stale.exit_code, shelf.entries["service-defaults", "web"]["Protocol"]) == (1, "grpc")
+    assert f"of ModifyIndex {read['ModifyIndex']}, and the catalog has {shelf.index}" in stale.stderr
+    assert ask(shelf, "delete", given=(HTTP | {"ModifyIndex": shelf.index},)).stdout == "service-defaults web: deleted\n"
