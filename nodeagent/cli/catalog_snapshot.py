@@ -50,7 +50,7 @@ def save_(data: Path, file: Path, *, force: bool) -> None:
 @headers_option
 @output_option
 def inspect(file: Path, *, no_headers: bool, output: str) -> None:
-    """What FILE says of itself."""
+    """What FILE says of itself. Exit status 1 where its bytes are not those that were saved."""
     about = read_about(file)
     if output == "json":
         said = {name: getattr(about, name) for name in about.__struct_fields__}

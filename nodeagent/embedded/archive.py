@@ -16,8 +16,10 @@ import msgspec
 from nodeagent.embedded.database import open_database
 from nodeagent.errors import CatalogError
 
-_MAGIC = b"nodeagent catalog snapshot 1\n"
+_FORM = b"nodeagent catalog snapshot "
+_MAGIC = _FORM + b"1\n"
 _HEAD_BYTES = 64 * 1024
+_PART_BYTES = 1024 * 1024
 _SAID_CHARS = 200
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """A file system of sticks and shares: there the look before is all there is."""
@@ -71,12 +73,13 @@ def save(connection: sqlite3.Connection, directory: Path, path: Path, now: float
 
 
 def read_about(path: Path) -> About:
-    """What the file at `path` says of itself; only `unpack` looks whether it is whole.
+    """What the file at `path` says of itself, once all of it was read and found to be what was saved.
 
     Raises:
-        CatalogError: not a snapshot, or it cannot be read.
+        CatalogError: not a snapshot, cut off, changed, or it cannot be read.
     """
-    with _opened(path) as (_, about):
+    with _opened(path) as (file, about):
+        _check_bytes(path, about, *_measured(file))
         return about
 
 
@@ -135,14 +138,21 @@ def _write(fresh: Path, raw: Path, about: About) -> None:
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, About]]:
     try:
         with path.open("rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                raise CatalogError(f"{path}: is not a snapshot of a catalog")
+            _check_form(path, file.read(len(_MAGIC)))
             yield file, msgspec.json.decode(file.readline(_HEAD_BYTES), type=About)
     except msgspec.MsgspecError as error:  # its words may be the file's
         said = "".join(char if char.isprintable() else "?" for char in str(error)[:_SAID_CHARS])
         raise CatalogError(f"{path}: the snapshot's first lines are damaged: {said}") from error
     except OSError as error:
         raise CatalogError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _check_form(path: Path, first: bytes) -> None:
+    if first == _MAGIC:
+        return
+    if first.startswith(_FORM) and first[len(_FORM) :].strip().isdigit():
+        raise CatalogError(f"{path}: this snapshot is of a newer form: take the nodeagent that made it, or a later one")
+    raise CatalogError(f"{path}: is not a snapshot of a catalog")
 
 
 def _unpacked(path: Path, raw: Path) -> About:
@@ -159,8 +169,19 @@ def _copy_checked(file: BinaryIO, raw: Path, about: About, path: Path) -> None:
     with raw.open("xb") as made:
         shutil.copyfileobj(file, made)
     with raw.open("rb") as made:
-        digest = hashlib.file_digest(made, "sha256").hexdigest()
-    size = raw.stat().st_size
+        _check_bytes(path, about, *_measured(made))
+
+
+def _measured(file: BinaryIO) -> tuple[int, str]:
+    """How many bytes are left in `file`, and their digest; it may be a pipe."""
+    size, digest = 0, hashlib.sha256()
+    while part := file.read(_PART_BYTES):
+        size += len(part)
+        digest.update(part)
+    return size, digest.hexdigest()
+
+
+def _check_bytes(path: Path, about: About, size: int, digest: str) -> None:
     if size != about.size:
         raise CatalogError(f"{path}: the snapshot has {size} bytes instead of {about.size}: it was cut off, or joined to something")
     if digest != about.sha256:

@@ -100,6 +100,16 @@ def test_an_empty_directory_gets_everything_readable_by_its_owner_alone(data, tm
     assert prepare_data(into, "dc1", datetime.now(UTC)) == prepare_data(data, "dc1", datetime.now(UTC))
 
 
+def test_inspect_finds_what_a_restore_would_refuse(data, tmp_path):
+    """A backup that is looked at only when it is needed is none."""
+    run(data, "save", tmp_path / "one")
+    whole = (tmp_path / "one").read_bytes()
+    (tmp_path / "one").write_bytes(whole[:-1])
+    assert (run(data, "inspect", tmp_path / "one").exit_code, "was cut off" in run(data, "inspect", tmp_path / "one").stderr) == (1, True)
+    (tmp_path / "one").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "are not those that were saved" in run(data, "inspect", tmp_path / "one", "-o", "json").stderr
+
+
 @pytest.mark.parametrize("verb", ["inspect", "restore"])
 def test_what_is_no_snapshot_is_refused_in_a_sentence(data, tmp_path, verb):
     (tmp_path / "one").write_text("rubbish")

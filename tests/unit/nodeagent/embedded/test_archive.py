@@ -170,6 +170,9 @@ def damaged(path, change):
     [
         (lambda data: b"", "is not a snapshot"),
         (lambda data: b"SQLite format 3\0" + data, "is not a snapshot"),
+        (lambda data: data.replace(b"snapshot 1\n", b"snapshot 2\n", 1), "of a newer form: take the nodeagent that made it"),
+        (lambda data: data.replace(b"snapshot 1\n", b"snapshot 12\n", 1), "of a newer form"),
+        (lambda data: data.replace(b"snapshot 1\n", b"snapshot of\n", 1), "is not a snapshot"),
         (lambda data: data[:40], "first lines are damaged"),
         (lambda data: data.replace(b'"index"', b'"indes"', 1), "first lines are damaged"),
         (lambda data: data.replace(b'"index":', b'"index":-', 1), "first lines are damaged"),
@@ -186,6 +189,8 @@ def test_what_is_not_what_was_saved_is_refused(directory, connection, tmp_path, 
     save(connection, directory, tmp_path / "one", 5.0)
     with pytest.raises(CatalogError, match=sentence), unpack(damaged(tmp_path / "one", change), directory):
         pass
+    with pytest.raises(CatalogError, match=sentence):
+        read_about(tmp_path / "one")
     assert not list(directory.glob("restored*"))
 
 
