@@ -14,7 +14,15 @@ from nodeagent.cli.places import is_taken
 from nodeagent.cli.render import headers_option, instant, now, output_option, show_json, show_table
 from nodeagent.embedded.archive import COUNTED, About, counts_of, read_about, save, unpack
 from nodeagent.embedded.database import open_database
-from nodeagent.embedded.datadir import DATABASE, TLS_CA, Served, check_directory, lock_data, open_catalog
+from nodeagent.embedded.datadir import (
+    DATABASE,
+    MANAGEMENT_TOKEN,
+    TLS_CA,
+    Served,
+    check_directory,
+    lock_data,
+    open_catalog,
+)
 from nodeagent.embedded.refusal import Refusal
 from nodeagent.embedded.restore import is_whole, restore
 from nodeagent.errors import CatalogError
@@ -147,5 +155,6 @@ def _after(data: Path, about: About, *, whole: bool) -> str:
         return "tokens, CA and revocations are those of before"
     return (
         f"start it with --datacenter {about.datacenter}; it is the same CA as then ({data / TLS_CA} is written at the start). Tokens are"
-        f" those of {instant(about.taken_at)}: what was revoked since is to be revoked again"
+        f" those of {instant(about.taken_at)}: what was revoked since is to be revoked again. Who has no management token any more makes"
+        f" one: nodeagent catalog --data {data} token create --management --out {data / MANAGEMENT_TOKEN}"
     )

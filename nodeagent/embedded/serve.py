@@ -26,7 +26,8 @@ from nodeagent.embedded.app import build_runner
 from nodeagent.embedded.asking import Server
 from nodeagent.embedded.authority import Realm, read_listener_root
 from nodeagent.embedded.beats import expire
-from nodeagent.embedded.datadir import DATABASE, MANAGEMENT_TOKEN, TLS_CA, lock_data, prepare_data
+from nodeagent.embedded.datadir import DATABASE, TLS_CA, lock_data, prepare_data
+from nodeagent.embedded.kept_token import told_token
 from nodeagent.embedded.store import Store
 from nodeagent.embedded.tls import FileTls, OwnTls, ServerTls
 from nodeagent.errors import CatalogError
@@ -125,7 +126,7 @@ async def _serve(
     try:
         await web.SockSite(runner, way.listener, ssl_context=tls.context if tls else None).start()
         beside = [asyncio.create_task(store.hear_others()), asyncio.create_task(expire(store, server.beats))]
-        announce(_ready_line(options, realm, address))
+        announce(f"{_ready_line(options, realm, address)}; {store.read(lambda found: told_token(options.data, found))}")
         await _until_stopped(stop, tls)
         for task in beside:
             task.cancel()
@@ -171,8 +172,7 @@ def _listen(address: Address) -> socket.socket:
 def _ready_line(options: Options, realm: Realm, address: Address) -> str:
     scheme = "http" if options.is_plain else "https"
     pin = "" if options.is_plain or options.tls_files else f"; clients pin {options.data / TLS_CA}"
-    token = options.data / MANAGEMENT_TOKEN
-    return f"catalog ready on {scheme}://{address} (trust domain {realm.trust_domain}){pin}; management token {token}"
+    return f"catalog ready on {scheme}://{address} (trust domain {realm.trust_domain}){pin}"
 
 
 def _prepare_process() -> None:

@@ -96,6 +96,7 @@ def test_an_empty_directory_gets_everything_readable_by_its_owner_alone(data, tm
     assert (done.exit_code, value(into)) == (0, b"1")
     assert "start it with --datacenter dc1" in done.stderr
     assert "what was revoked since is to be revoked again" in done.stderr
+    assert f"token create --management --out {into}/management.token" in done.stderr
     assert [path.name for path in into.iterdir() if path.stat().st_mode & 0o077] == []
     assert prepare_data(into, "dc1", datetime.now(UTC)) == prepare_data(data, "dc1", datetime.now(UTC))
 
