@@ -24,7 +24,7 @@ from nodeagent.embedded.datadir import (
     open_catalog,
 )
 from nodeagent.embedded.refusal import Refusal
-from nodeagent.embedded.restore import is_whole, restore
+from nodeagent.embedded.restore import count_kept, is_whole, restore
 from nodeagent.errors import CatalogError
 
 SECRET = "It holds the CA's keys: who reads it can speak as every service of the mesh. Mode 0600; keep it as you would a key"  # noqa: S105 - no secret
@@ -76,12 +76,12 @@ def inspect(file: Path, *, no_headers: bool, output: str) -> None:
 def restore_(data: Path, file: Path, *, yes: bool) -> None:
     """Put FILE in the place of what the catalog holds: all of it or nothing, also beside a running server.
 
-    In a catalog of the same trust domain tokens, CA and revocations stay as they are, and the index goes on. An empty directory gets
+    In a catalog of the same trust domain tokens, CA, revocations and trails of policy stay as they are, and the index goes on. An empty directory gets
     everything, and the snapshot's index.
     """
     try:
         with _held(data) if yes or (data / DATABASE).exists() else _lent(data) as room, unpack(file, Path(room)) as (raw, about):
-            whole = _shown(data, about)
+            whole = _shown(data, raw, about)
             if not yes:
                 click.echo(f"nothing was changed; to do it: nodeagent catalog --data {data} snapshot restore {file} --yes", err=True)
                 return
@@ -119,13 +119,14 @@ def _lent(data: Path) -> Iterator[str]:
     yield str(data)
 
 
-def _shown(data: Path, about: About) -> bool:
+def _shown(data: Path, raw: Path, about: About) -> bool:
     """Shows what a restore would do; whether trust would come with it. Where there is no catalog, none is made."""
-    whole, before = True, dict.fromkeys(COUNTED, 0)
+    whole, before, kept = True, dict.fromkeys(COUNTED, 0), 0
     if (data / DATABASE).exists():
         with closing(open_database(data / DATABASE, create=True)) as connection:
             whole, before = is_whole(connection, about), counts_of(connection)
-    show_table(("WHAT", "NOW", "THEN"), _changes(before, about, whole=whole))
+            kept = count_kept(connection, raw)
+    show_table(("WHAT", "NOW", "THEN"), _changes(before, about, kept, whole=whole))
     click.echo(_told(about))
     return whole
 
@@ -138,9 +139,13 @@ def _check_own(data: Path) -> None:
         raise CatalogError(f"{data}: {error.strerror}") from error
 
 
-def _changes(before: dict[str, int], about: About, *, whole: bool) -> list[tuple[str, str, str]]:
-    stays = () if whole else ("tokens", "roots")
-    return [(name, str(before[name]), str(before[name] if name in stays else about.rows.get(name, 0))) for name in COUNTED]
+def _changes(before: dict[str, int], about: About, kept: int, *, whole: bool) -> list[tuple[str, str, str]]:
+    """kept: keys that stay although the snapshot has them not."""
+    then = {name: about.rows.get(name, 0) for name in COUNTED}
+    then["kv"] += kept
+    if not whole:
+        then |= {name: before[name] for name in ("tokens", "roots")}
+    return [(name, str(before[name]), str(then[name])) for name in COUNTED]
 
 
 def _told(about: About) -> str:
@@ -152,7 +157,10 @@ def _told(about: About) -> str:
 
 def _after(data: Path, about: About, *, whole: bool) -> str:
     if not whole:
-        return "tokens, CA and revocations are those of before"
+        return (
+            "tokens, CA, revocations and the trails of policy are those of before; what became of policy: nodeagent policy history, where"
+            " this restore is a change from elsewhere"
+        )
     return (
         f"start it with --datacenter {about.datacenter}; it is the same CA as then ({data / TLS_CA} is written at the start). Tokens are"
         f" those of {instant(about.taken_at)}: what was revoked since is to be revoked again. Who has no management token any more makes"

@@ -24,6 +24,7 @@ from nodeagent.embedded.database import (
     query,
     topics_since,
 )  # fmt: skip
+from nodeagent.embedded.noticed import Noticed
 from nodeagent.embedded.refusal import StorageFailed
 from nodeagent.embedded.watchers import Watchers
 from nodeagent.observe.log import open_log
@@ -47,7 +48,9 @@ class Store:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="catalog-writer")
         self._writes: set[asyncio.Task[object]] = set()
         self._broken = ""
+        self._opened_at = query(self._reader, newest_index)  # first: what comes between the two is heard
         self._version = data_version(self._writer)
+        self.noticed = Noticed(self._reader)
 
     def read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         """What `ask` finds.
@@ -84,7 +87,7 @@ class Store:
 
         Single KV keys are not among it: their changes are noted in their own rows, and the command line writes none.
         """
-        seen = 0
+        seen = self._opened_at
         while True:
             await asyncio.sleep(limits.CATALOG_OTHERS_S)
             with suppress(StorageFailed, sqlite3.Error):  # who asks for something is told; here it is tried again
@@ -95,9 +98,12 @@ class Store:
         newest = self.read(newest_index)
         if newest == seen:
             return seen
-        version = await asyncio.get_running_loop().run_in_executor(self._thread, data_version, self._writer)
+        in_thread = asyncio.get_running_loop().run_in_executor
+        version = await in_thread(self._thread, data_version, self._writer)
         if version != self._version:  # another connection than the writer's has committed
-            self.watchers.wake(self.read(lambda connection: topics_since(connection, seen)))
+            topics = self.read(lambda connection: topics_since(connection, seen))
+            self.watchers.wake(topics)
+            await in_thread(self._thread, query, self._writer, lambda connection: self.noticed.look(connection, topics))
             self._version = version  # not before: what could not be told is told by the next look
         return newest
 

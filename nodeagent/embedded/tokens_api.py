@@ -96,6 +96,7 @@ async def create(ask: Ask) -> Answer:
             description=asked.description,
         )
     )
+    ask.server.store.noticed.made(made.token, ask.caller.accessor)
     return Answer(token_json(made.token) | {"SecretID": made.secret})
 
 
@@ -124,6 +125,7 @@ async def delete(ask: Ask) -> Answer:
     accessor, now = ask.path["accessor"], ask.server.now().timestamp()
     if not await ask.server.store.write(lambda change: delete_token(change, accessor, now)):
         raise NotFound(f"there is no token with the accessor {accessor!r}")
+    ask.server.store.noticed.revoked(accessor, ask.caller.accessor)
     return Answer(body=True)
 
 

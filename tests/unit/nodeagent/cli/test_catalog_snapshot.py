@@ -29,9 +29,9 @@ def run(data, *argv):
     return CliRunner().invoke(main, ["catalog", "--data", str(data), "snapshot", *map(str, argv)])
 
 
-def put(data, value):
+def put(data, value, key="a"):
     with closing(open_database(data / DATABASE)) as connection:
-        commit(connection, lambda change: put_value(change, "a", value, 0))
+        commit(connection, lambda change: put_value(change, key, value, 0))
 
 
 def value(data):
@@ -69,12 +69,14 @@ def test_inspect_tells_what_there_is(data, tmp_path):
 def test_restore_shows_first_and_does_it_when_told(data, tmp_path):
     run(data, "save", tmp_path / "one")
     put(data, b"2")
+    put(data, b"", "nodeagent/audit/service-defaults/web")
     shown = run(data, "restore", tmp_path / "one")
     assert (shown.exit_code, value(data)) == (0, b"2")
+    assert "kv        2    2\n" in shown.stdout
     assert "nothing was changed" in shown.stderr
     done = run(data, "restore", tmp_path / "one", "--yes")
     assert (done.exit_code, value(data)) == (0, b"1")
-    assert "tokens, CA and revocations are those of before" in done.stderr
+    assert "tokens, CA, revocations and the trails of policy are those of before" in done.stderr
 
 
 def test_restore_works_beside_a_server_and_keeps_one_out_without(data, tmp_path):
