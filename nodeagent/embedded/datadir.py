@@ -11,10 +11,11 @@ from pathlib import Path
 
 from nodeagent.control.durable import replace_file
 from nodeagent.embedded.authority import Realm, found_realm, read_listener_root
-from nodeagent.embedded.database import Change, commit, open_database, query
+from nodeagent.embedded.database import Change, check_sound, commit, open_database, query
 from nodeagent.embedded.refusal import Refusal
 from nodeagent.embedded.tokens import create_token
 from nodeagent.errors import CatalogError
+from nodeagent.observe.log import open_log
 
 DATABASE = "catalog.db"
 MANAGEMENT_TOKEN = "management.token"  # noqa: S105 - a file's name
@@ -107,6 +108,8 @@ def prepare_data(directory: Path, datacenter: str, now: datetime) -> Realm:
         _check_not_lost(directory)
         connection = open_database(directory / DATABASE, create=True)
         try:
+            if not check_sound(connection, directory / DATABASE):
+                open_log().warning("catalog_not_checked", bytes=(directory / DATABASE).stat().st_size)
             realm, _ = commit(connection, lambda change: _prepare(change, directory, datacenter, now))
             root = query(connection, read_listener_root)
         finally:

@@ -28,6 +28,7 @@ from nodeagent.embedded.authority import Realm, read_listener_root
 from nodeagent.embedded.beats import expire
 from nodeagent.embedded.datadir import DATABASE, TLS_CA, lock_data, prepare_data
 from nodeagent.embedded.kept_token import told_token
+from nodeagent.embedded.refusal import Refusal
 from nodeagent.embedded.store import Store
 from nodeagent.embedded.tls import FileTls, OwnTls, ServerTls
 from nodeagent.errors import CatalogError
@@ -68,7 +69,7 @@ async def serve_catalog(options: Options, announce: Callable[[str], None]) -> No
         # The way in comes first: a start that cannot serve leaves no new CA behind.
         with _way_in(options) as way:
             realm = prepare_data(options.data, options.datacenter, _now())
-            store = Store(options.data / DATABASE)
+            store = _open_store(options.data / DATABASE)
             try:
                 await _serve(options, realm, store, way, announce, stop)
             finally:
@@ -153,6 +154,13 @@ def refresh_tls(tls: ServerTls | None, now: datetime) -> None:
             open_log().info("catalog_certificate_renewed")
     except CatalogError as error:
         open_log().error("catalog_certificate_not_renewed", error=str(error))
+
+
+def _open_store(path: Path) -> Store:
+    try:
+        return Store(path)
+    except Refusal as error:
+        raise CatalogError(f"{path}: {error}") from error
 
 
 def _own_tls(options: Options, store: Store) -> ServerTls | None:
