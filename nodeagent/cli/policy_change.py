@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from nodeagent.catalog.policy.audit import Actor
+from nodeagent.catalog.policy.doubts import reference_doubts
 from nodeagent.catalog.policy.entries import KINDS, Entry, Key, Spec, read_entry, unacted
-from nodeagent.catalog.policy.references import in_order, reference_doubts, reference_faults
+from nodeagent.catalog.policy.references import in_order, reference_faults
 from nodeagent.catalog.policy.texts import difference
 from nodeagent.cli.catalog_api import Client
 from nodeagent.cli.policy_store import PolicyStore, Stored, change_of
