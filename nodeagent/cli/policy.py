@@ -1,6 +1,7 @@
 """`nodeagent policy`: entries of every kind, from files into the catalog and back."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -95,10 +96,11 @@ def apply(*, files: Sequence[str], dry_run: bool, output: str, token_file: Path 
     Exit status: 0 all of it holds now, 1 something was refused or fails (what became of each entry is told), 3 the catalog is out of reach,
     5 it does not answer in time.
     """
-    given, store = read_given(files), PolicyStore(open_operator(config_path, token_file))
-    current = store.read_all()
-    steps = plan_changes(_entries(given), current)
-    doubts = check_plan(steps, current, store.services())
+    with _faults_told(output):
+        given, store = read_given(files), PolicyStore(open_operator(config_path, token_file))
+        current = store.read_all()
+        steps = plan_changes(_entries(given), current)
+        doubts = check_plan(steps, current, store.services())
     _finish(store, steps, doubts, output, dry_run=dry_run)
 
 
@@ -118,14 +120,16 @@ def delete(  # noqa: PLR0913 - click passes each option by name
     """
     if bool(kind and name) == bool(files):
         raise click.UsageError("give KIND and NAME, or --file")
-    keys = {key: each.entry.index for key, each in read_given(files).items()} if files else {Key(kind or "", name or ""): None}
+    with _faults_told(output):
+        keys = {key: each.entry.index for key, each in read_given(files).items()} if files else {Key(kind or "", name or ""): None}
     store = PolicyStore(open_operator(config_path, token_file))
     current = store.read_all()
     missing = [str(key) for key in keys if key not in current]
     if missing:
         raise NotInCatalog(f"there is no {', no '.join(missing)}; see: nodeagent policy list")
     steps = plan_removal(keys, current)
-    doubts = check_plan(steps, current, store.services())
+    with _faults_told(output):
+        doubts = check_plan(steps, current, store.services())
     _finish(store, steps, doubts, output, dry_run=dry_run)
 
 
@@ -169,12 +173,9 @@ def validate(*, files: Sequence[str], online: bool, output: str, token_file: Pat
 
     Without --online nobody is asked: circles and protocols are checked as far as the files speak of them.
     """
-    try:
+    with _faults_told(output):
         given = read_given(files)
         doubts = _check_online(given, config_path, token_file) if online else _check_offline(given)
-    except PolicyError as error:
-        show_faults(error.faults, output)
-        raise SystemExit(EXIT_FAILED) from None
     _warn(doubts)
     if output == "json":
         show_json({"apiVersion": "nodeagent/v1", "valid": True, "entries": len(given), "faults": [], "warnings": doubts})
@@ -195,9 +196,9 @@ def diff(*, files: Sequence[str], against: Sequence[str], output: str, token_fil
 
     Exit status: 0 it does not, 1 it does, or the files are not sound, 3 the catalog is out of reach, 5 it does not answer in time.
     """
-    given = read_given(files)
+    with _faults_told(output):
+        given, old = read_given(files), read_given(against) if against else {}
     if against:
-        old = read_given(against)
         pairs = [(key, old[key].entry.said if key in old else None, each.entry.said) for key, each in given.items()]
     else:
         store = PolicyStore(open_operator(config_path, token_file))
@@ -234,6 +235,16 @@ def history(  # noqa: PLR0913 - click passes each option by name
         current.pop(key, None)
     trails = {key: trail for key, trail in found.items() if trail is not None}
     show_history(trails, current, output, with_text=text, no_headers=no_headers)
+
+
+@contextmanager
+def _faults_told(output: str) -> Iterator[None]:
+    """What is wrong with files is the answer, in its form, and ends the command."""
+    try:
+        yield
+    except PolicyError as error:
+        show_faults(error.faults, output)
+        raise SystemExit(EXIT_FAILED) from None
 
 
 def _entries(given: dict[Key, Given]) -> dict[Key, Entry]:

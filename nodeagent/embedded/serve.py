@@ -23,6 +23,7 @@ from aiohttp import web
 
 from nodeagent import limits
 from nodeagent.embedded.app import build_runner
+from nodeagent.embedded.archive import sweep
 from nodeagent.embedded.asking import Server
 from nodeagent.embedded.authority import Realm, read_listener_root
 from nodeagent.embedded.beats import expire
@@ -68,6 +69,7 @@ async def serve_catalog(options: Options, announce: Callable[[str], None]) -> No
     try:
         # The way in comes first: a start that cannot serve leaves no new CA behind.
         with _way_in(options) as way:
+            sweep(options.data)
             realm = prepare_data(options.data, options.datacenter, _now())
             store = _open_store(options.data / DATABASE)
             try:

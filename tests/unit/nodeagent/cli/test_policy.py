@@ -260,3 +260,12 @@ def test_delete_by_file_is_of_the_state_that_its_document_is_of(ask):
     assert (stale.exit_code, shelf.entries["service-defaults", "web"]["Protocol"]) == (1, "grpc")
     assert f"of ModifyIndex {read['ModifyIndex']}, and the catalog has {shelf.index}" in stale.stderr
     assert ask(shelf, "delete", given=(HTTP | {"ModifyIndex": shelf.index},)).stdout == "service-defaults web: deleted\n"
+
+
+@pytest.mark.parametrize("verb", ["apply", "delete", "diff", "validate"])
+def test_programs_are_told_of_faults_as_an_answer(ask, verb):
+    """Not only by `validate`; nothing is written."""
+    shelf = Shelf(HTTP)
+    done = ask(shelf, verb, "-o", "json", given=(HTTP | {"Protokol": "grpc"},))
+    told = json.loads(done.stdout)
+    assert (done.exit_code, told["valid"], "did you mean Protocol?" in told["faults"][0], shelf.written()) == (1, False, True, [])

@@ -1,6 +1,7 @@
 """A catalog as one file: whole, of one moment, its owner's alone, and refused when it is not what was saved."""
 
 import errno
+import io
 import os
 import sqlite3
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.embedded import archive
-from nodeagent.embedded.archive import COUNTED, counts_of, read_about, save, unpack
+from nodeagent.embedded.archive import COUNTED, counts_of, pour, read_about, save, sweep, unpack
 from nodeagent.embedded.database import commit, open_database
 from nodeagent.embedded.datadir import DATABASE, prepare_data
 from nodeagent.embedded.values import put_value, read_value, read_values
@@ -252,3 +253,36 @@ def test_two_at_once_do_not_take_each_others_files(directory, connection, tmp_pa
                 again()
         assert raw.exists()
     save(connection, directory, tmp_path / "two", 5.0)
+
+
+def test_a_directory_without_room_is_named_and_not_the_file(directory, connection, tmp_path):
+    """The copy is made there, whichever disk the file is to be on."""
+    class Full:
+        def execute(self, *_):
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(CatalogError, match=rf"^{directory}: the catalog cannot be copied there, .*disk is full; make room on that disk"):
+        save(Full(), directory, tmp_path / "one", 5.0)
+
+
+def test_a_stream_that_ends_is_said(directory, connection):
+    class Closed(io.BytesIO):
+        def write(self, _data):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(CatalogError, match=r"cannot be written to standard output: .*Broken pipe"):
+        pour(connection, directory, Closed(), 5.0)
+    assert not list(directory.glob("saved*"))
+
+
+def test_what_a_killed_run_left_is_swept_away_unless_one_works_there(directory, connection, tmp_path):
+    """It holds the CA's keys."""
+    for name in ("saved.db", "restored.db", "restored.db-wal"):
+        (directory / name).write_text("keys")
+    sweep(directory)
+    assert [*directory.glob("saved*"), *directory.glob("restored*")] == []
+    save(connection, directory, tmp_path / "one", 5.0)
+    with unpack(tmp_path / "one", directory) as (raw, _):
+        sweep(directory)
+        assert raw.exists()
+    sweep(tmp_path / "nothing")
