@@ -34,7 +34,7 @@ from nodeagent.cli.policy_show import (
     show_plan,
 )
 from nodeagent.cli.policy_store import PolicyStore
-from nodeagent.cli.render import headers_option, output_option, show_json, warn
+from nodeagent.cli.render import counting, headers_option, output_option, show_json, warn
 from nodeagent.errors import CatalogError, NotInCatalog, PolicyError
 
 Command = Callable[..., None]
@@ -308,7 +308,7 @@ def _finish(store: PolicyStore, steps: Sequence[Step], doubts: Sequence[str], ou
         show_plan(steps, doubts, output)
         failed = any(step.result in FAILED for step in steps)
     else:
-        done = carry_out(store, steps, find_actor(store))
+        done = carry_out(store, steps, find_actor(store), counting(len(steps)))
         show_done(done, doubts, output)
         _tell_of_trails(store)
         failed = any(each.result in FAILED for each in done)

@@ -2,7 +2,7 @@
 
 import os
 import pwd
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -113,8 +113,8 @@ def check_plan(steps: Sequence[Step], current: Current, services: Sequence[str])
     ]
 
 
-def carry_out(store: PolicyStore, steps: Iterable[Step], actor: Actor) -> list[Done]:
-    """What became of each step.
+def carry_out(store: PolicyStore, steps: Iterable[Step], actor: Actor, tell: Callable[[int], None] = lambda _: None) -> list[Done]:
+    """What became of each step. tell: hears how many are done.
 
     Who is refused is tried again after the others, as long as that helps: a reference that is given up in the same breath
     stands in the way of what it leads to.
@@ -126,6 +126,7 @@ def carry_out(store: PolicyStore, steps: Iterable[Step], actor: Actor) -> list[D
         for number, step in enumerate(pending):
             try:
                 done.append(_do(store, step, actor))
+                tell(len(done))
             except (CatalogUnreachable, CatalogTimeout) as error:
                 rest = [*(each.step for each in refused), *pending[number + 1 :]]
                 told = "; it may have been written: nodeagent policy diff tells" if isinstance(error, CatalogTimeout) else ""

@@ -169,6 +169,12 @@ def test_a_step_shows_what_it_changes():
     assert step.difference[-2:] == ["-Protocol: http", "+Protocol: grpc"]
 
 
+def test_how_far_it_is_is_told():
+    told, store = [], PolicyStore(Shelf())
+    carry_out(store, planned(store, HTTP, API), find_actor(store), told.append)
+    assert told == [1, 2]
+
+
 def test_the_actor_is_who_runs_the_command(monkeypatch):
     monkeypatch.setenv("SUDO_USER", "alice")
     monkeypatch.setattr("os.getuid", lambda: 4_000_000)
