@@ -93,7 +93,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
     help="Directory with the database, the CA and the first token.",
 )
 @click.option(
-    "--listen", callback=_listen_address, default="127.0.0.1:8500", show_default=True, help="Where to answer."
+    "--listen", callback=_listen_address, default="127.0.0.1:8501", show_default=True, help="Where to answer."
 )
 @click.option("--datacenter", callback=_named, default="dc1", show_default=True, help="Part of every identity.")
 @click.option("--plain", is_flag=True, help="HTTP without TLS; on loopback addresses only.")

@@ -144,7 +144,12 @@ def get(*, kind: str, name: str | None, output: str, token_file: Path | None, co
     stored = store.read(Key(kind, name)) if name else None
     if name and stored is None:
         raise NotInCatalog(f"there is no {kind} {name}; see: nodeagent policy list {kind}")
-    show_entries([stored] if stored else store.read_kind(kind), output)
+    found = [stored] if stored else store.read_kind(kind)
+    garbage = [f"{store.place(kind)}/{each.key.name} in the KV store is no entry, nor any JSON object: write it anew, or delete it" for each in found if not each.body]
+    if stored and garbage:
+        raise CatalogError(garbage[0])
+    _warn(garbage)
+    show_entries([each for each in found if each.body], output)
 
 
 @policy.command("list")
@@ -158,6 +163,7 @@ def list_(*, kind: str | None, no_headers: bool, output: str, token_file: Path |
     store = PolicyStore(open_operator(config_path, token_file))
     found = store.read_kind(kind) if kind else list(store.read_all().values())
     show_list(found, store, output, no_headers=no_headers)
+    _warn([] if kind else [f"{key} in the KV store is of no kind that this version knows" for key in store.read_strays()])
     kept = {each.key.name for each in found if each.key.kind == INTENTIONS}
     _warn(_told(store.rows_to(kept), kept, "not in force, as an entry stands in the place of all rows of its destination"))
 

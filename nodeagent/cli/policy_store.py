@@ -85,6 +85,11 @@ class PolicyStore:
         except NotInCatalog:
             return None
 
+    def read_strays(self) -> list[str]:
+        """Keys among our entries in the KV store that are none: of a kind that this version does not know, or without a name."""
+        parts = ((key, *key.removeprefix(f"{OWN_PREFIX}/").partition("/")) for key in self._keys(f"{OWN_PREFIX}/"))
+        return [key for key, kind, _, name in parts if kind not in KINDS or not name]
+
     def write(self, entry: Entry, index: int) -> bool:
         """Whether the entry was written: it was not, if its index is not `index` any more; 0: there was none.
 

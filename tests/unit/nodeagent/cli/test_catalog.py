@@ -238,3 +238,10 @@ def test_programs_are_answered_in_json(data, tmp_path):
 def test_an_address_that_is_hardly_meant_is_said(data, address, said):
     done = run(data, "token", "create", "--node", "host1", "--service", "web", "--address", address)
     assert (done.exit_code, "warning: " in done.stderr, said in done.stderr) == (0, bool(said), True)
+
+
+def test_it_listens_by_default_where_its_unit_does():
+    """At 8500 a Consul agent may be, which speaks HTTP there."""
+    unit = (Path(__file__).parents[4] / "systemd" / "nodeagent-catalog.service").read_text()
+    listen, = (option for option in catalog.params if option.name == "listen")
+    assert f"LISTEN={listen.default}" in unit

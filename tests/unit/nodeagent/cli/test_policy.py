@@ -269,3 +269,17 @@ def test_programs_are_told_of_faults_as_an_answer(ask, verb):
     done = ask(shelf, verb, "-o", "json", given=(HTTP | {"Protokol": "grpc"},))
     told = json.loads(done.stdout)
     assert (done.exit_code, told["valid"], "did you mean Protocol?" in told["faults"][0], shelf.written()) == (1, False, True, [])
+
+
+def test_what_is_no_entry_in_the_kv_store_is_said_and_no_document(ask):
+    shelf = Shelf()
+    shelf.values = {
+        "nodeagent/config/mirror/zz": (b"\xff garbage", 5), "nodeagent/config/mirror/web": (b'{"Copies": [{"Service": "api"}]}', 6),
+        "nodeagent/config/newer/web": (b"{}", 7), "nodeagent/config/mirror": (b"", 8),
+    }  # fmt: skip
+    alone = ask(shelf, "get", "mirror", "zz")
+    assert (alone.exit_code, alone.stdout, "nodeagent/config/mirror/zz in the KV store is no entry" in alone.stderr) == (1, "", True)
+    every = ask(shelf, "get", "mirror")
+    assert (every.exit_code, every.stdout.count("ModifyIndex"), "mirror/zz in the KV store is no entry" in every.stderr) == (0, 1, True)
+    listed = ask(shelf, "list")
+    assert [f"nodeagent/config/{key} in the KV store is of no kind" in listed.stderr for key in ("newer/web", "mirror", "mirror/web")] == [True, True, False]
