@@ -5,7 +5,8 @@ domain: its tokens, its roots and its revocations stay, or a token that was take
 be believed again. Nor do trails of policy: what is undone shows in them as a change from elsewhere. An empty directory gets everything.
 
 The index goes on from the greater of both, and every row and topic gets it: whoever waits is answered, and no number means
-two things. Only an empty directory begins at the snapshot's, so there it goes back for clients, as Consul's does.
+two things. Only an empty directory begins at the snapshot's, so there it goes back for clients, as Consul's does: whatever was
+changed since has a lower number than who watched it knows, and so is noticed.
 """
 
 import sqlite3
@@ -76,7 +77,10 @@ def _replace(change: Change, about: About) -> bool:
     for table in (*_TRUST, *_DATA) if whole else _DATA:
         new = " WHERE key NOT IN (SELECT key FROM main.kv)" if table == "kv" else ""
         change.connection.execute(f"INSERT INTO main.{table} SELECT * FROM snap.{table}{new}")  # noqa: S608
-    _mark_all(change)
+    if whole:
+        change.connection.execute("INSERT INTO main.topics SELECT * FROM snap.topics")
+    else:
+        _mark_all(change)
     return whole
 
 

@@ -250,6 +250,17 @@ def test_a_deletion_without_comparing_is_said(ask):
     assert told not in ask(Shelf(HTTP), "delete", "service-defaults", "web").stderr
 
 
+def test_what_is_left_in_the_kv_store_after_an_upgrade_goes_with_the_next_apply(ask):
+    """Also where the entry itself says all that already, and where it is deleted."""
+    shelf = Shelf()
+    for command in ("apply", "apply", "delete"):
+        shelf.values["nodeagent/config/service-intentions/web"] = json.dumps(ALLOW).encode(), 5
+        done = ask(shelf, command, given=(ALLOW,))
+        assert (done.exit_code, "nodeagent/config/service-intentions/web" in shelf.values) == (0, False)
+        assert "warning: removed what the KV store had of entries from before" in done.stderr
+        assert "service-intentions web" in done.stderr
+
+
 def test_delete_by_file_is_of_the_state_that_its_document_is_of(ask):
     """As apply: what somebody changed since it was read is not deleted unseen."""
     shelf = Shelf(HTTP)

@@ -161,7 +161,7 @@ def test_a_token_without_the_right_to_read_markers_takes_none_away_by_a_restart(
         restarted(scene)
         Agent(peer).is_heard = False
         ScriptedRights(peer).hide_service("nodeagent")
-        await until(lambda: "nodeagent" in scene.follower.held, "the alarm")
+        await until(lambda: "nodeagent" in scene.follower.held and scene.follower.state(), "the alarm")
         assert 'give it service "nodeagent" { policy = "read" }' in scene.follower.held["nodeagent"]
         for _ in range(2):
             assert {name: port for name, (_, port) in hosts_of(scene).items()} == {"host1": 15008, "host2": 15008}
