@@ -259,3 +259,21 @@ def test_what_is_left_in_the_kv_store_after_an_upgrade_goes_with_the_next_apply(
         assert (done.exit_code, "nodeagent/config/service-intentions/web" in shelf.values) == (0, False)
         assert "warning: removed what the KV store had of entries from before" in done.stderr
         assert "service-intentions web" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("list",), ("list", "service-intentions"), ("get", "fault"), ("history",), ("delete", "fault", "web")])
+def test_nothing_told_to_a_token_that_may_not_read_is_an_error(ask, words):
+    shelf = Shelf(kinds=OF_1_8)
+    shelf.hidden = ("key",)
+    done = ask(shelf, *words)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "this token may not read nodeagent/" in done.stderr
+
+
+def test_what_may_be_left_out_is_a_warning(ask):
+    """Of rows that are shown, and of a state that a change was planned against."""
+    shelf = Shelf(HTTP)
+    shelf.hidden = ("intention",)
+    for words, given in (("list",), ()), (("history",), ()), (("apply", "--dry-run"), (API,)), (("validate", "--online"), (API,)):
+        done = ask(shelf, *words, given=given)
+        assert (done.exit_code, "this token may not read the intentions of every service" in done.stderr) == (0, True)
