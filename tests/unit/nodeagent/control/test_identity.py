@@ -163,6 +163,23 @@ def test_a_service_that_left_this_host_loses_its_certificate() -> None:
     played(script)
 
 
+def test_a_service_that_was_away_for_a_moment_has_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile the catalog may be another, whose CA signs for a trust domain that is not in force here yet."""
+
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset({"shop", "cart"}))
+        await until(lambda: scene.names() == ["cart", "shop"], "both")
+        for is_late in (False, True):
+            scene.identity.need(frozenset({"shop"}))
+            await until(lambda: scene.names() == ["shop"], "one")
+            monkeypatch.setattr(limits, "HOLD_BACK_S", 0.0 if is_late else 300.0)
+            scene.identity.need(frozenset({"shop", "cart"}))
+            await until(lambda: scene.names() == ["cart", "shop"], "both again")
+            assert scene.signed() == (3 if is_late else 2)
+
+    played(script)
+
+
 def test_new_roots_reach_the_workers_and_old_certificates_are_replaced() -> None:
     async def script(scene: Scene) -> None:
         scene.identity.need(frozenset({"shop"}))
