@@ -65,6 +65,12 @@ def judge_services(services: tuple[LocalService, ...]) -> Iterator[Verdict]:
             yield warn(f"{service.id} is registered at {service.addresses[0]}: other hosts would call themselves", f"nodeagent service register {service.id} --port {service.port}")
         elif not service.is_answering:
             yield _judge_unheard(service)
+        if service.looped:
+            yield warn(
+                f"Consul's agent looks at {service.id} by a mesh address, where the mesh takes its calls as a stranger's ({', '.join(service.looped)}): "
+                "that connects mean nothing, and in strict it is refused",
+                f"have such checks dial 127.0.0.1:{service.port}; what does not listen there says itself that it is well (ttl)",
+            )
     if answering := [s.id for s in services if s.is_answering and not s.is_loopback]:
         yield well(f"listening where the catalog says: {', '.join(answering)}")
     elif not services:

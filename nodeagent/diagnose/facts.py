@@ -249,6 +249,8 @@ class LocalService:
     is_answering: bool = True
     is_loopback: bool = False
     """It is registered at an address that other hosts take for their own."""
+    looped: tuple[str, ...] = ()
+    """Checks of Consul's agent that are captured on their way to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 import os
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from nodeagent.control.json_http import explain, parse_answer
 from nodeagent.diagnose.facts import CatalogLink, Clock, Enrolment, LocalService, TokenRights
 from nodeagent.errors import CatalogError, CatalogUnreachable, NotInCatalog
 from nodeagent.model.address import canonical_ip
+from nodeagent.probe.consul_checks import looped_checks
 from nodeagent.probe.listeners import heard_at, is_heard, read_listeners
 from nodeagent.probe.scope import Scope
 
@@ -79,8 +80,11 @@ def services(scope: Scope) -> tuple[LocalService, ...] | None:
     if scope.is_pre:
         return None
     rows, own = _own(scope).get("Services", {}), tuple(map(canonical_ip, scope.settings.host.addresses))
-    listeners = read_listeners()
-    return tuple(_local_service(row, own, listeners) for _, row in sorted(rows.items()) if row.get("Port") and row["Service"] not in _NO_SERVICES)
+    is_consul = MARKER_SERVICE in {row.get("Service") for row in rows.values()} and scope.settings.intercept.enabled
+    listeners, checks = read_listeners(), _checks(scope) if is_consul else []
+    there = (row for _, row in sorted(rows.items()) if row.get("Port") and row["Service"] not in _NO_SERVICES)
+    found = (_local_service(row, own, listeners) for row in there)
+    return tuple(replace(each, looped=looped_checks(checks, each.id, own, each.port)) for each in found)
 
 
 def clock(scope: Scope) -> Clock | None:
@@ -165,7 +169,7 @@ def enrolment_in(scope: Scope, answer: dict[str, Any]) -> Enrolment:
     return Enrolment(
         table.name, is_registered=bool(node), is_marked=tunnel_port_of(marker) == limits.TUNNEL_PORT,
         missing=tuple(sorted(wanted - said)) if node else (), surplus=tuple(sorted(said - wanted)) if node else (),
-        is_drained=bool(node) and _is_drained(scope, table.name),
+        is_drained=bool(node) and _is_drained(scope),
     )  # fmt: skip
 
 
@@ -178,9 +182,12 @@ def _own(scope: Scope) -> dict[str, Any]:
         return {}
 
 
-def _is_drained(scope: Scope, host: str) -> bool:
-    checks = read(scope, f"/v1/health/node/{quote(host, safe='')}") or []
-    return any(row.get("CheckID") == DRAINED for row in checks)
+def _is_drained(scope: Scope) -> bool:
+    return any(row.get("CheckID") == DRAINED for row in _checks(scope))
+
+
+def _checks(scope: Scope) -> list[dict[str, Any]]:
+    return read(scope, f"/v1/health/node/{quote(scope.settings.host.name, safe='')}") or []
 
 
 def _local_service(row: dict[str, Any], own: tuple[str, ...], listeners: frozenset[tuple[str, int]]) -> LocalService:

@@ -75,6 +75,14 @@ def test_a_service(service: LocalService, level: str, text: str) -> None:
     assert text in found[1]
 
 
+def test_a_check_that_goes_through_the_mesh_has_its_cure() -> None:
+    """It flaps, or is well whatever becomes of the service."""
+    found = list(catalog.judge_services((LocalService("web", ("10.0.0.1",), 80, looped=("service:web",)),)))
+    assert [level for level, *_ in found] == ["warning", "ok"]
+    assert "a stranger's (service:web)" in found[0].found
+    assert "dial 127.0.0.1:80" in found[0].cure
+
+
 def test_no_service() -> None:
     """That is well, too."""
     assert only(catalog.judge_services(())) == ("ok", "no service is registered here", "")

@@ -134,6 +134,16 @@ def test_services_are_held_against_listeners(there: Scripted) -> None:
     assert (found["none"].is_answering, found["none"].heard, found["none"].is_loopback) == (False, (), False)
 
 
+def test_checks_of_consuls_agent_that_are_captured_are_found(there: Scripted) -> None:
+    """Not those of our own agent, which is let through, as the embedded catalog's are."""
+    there.said["/v1/health/node/host1"] = (200, [{"CheckID": "c", "ServiceID": "web", "Type": "tcp", "Output": "TCP connect 127.0.0.1:9000: Success"}])
+    web = {"ID": "web", "Service": "web", "Address": "", "Port": 9000}
+    for agent, looped in ({"nodeagent": {"ID": "nodeagent", "Service": "nodeagent", "Port": 15008}}, ("c",)), ({}, ()):
+        there.said["/v1/catalog/node/host1"] = (200, {"Node": ROW, "Services": {"web": web, **agent}})
+        (found,) = catalog.services(scope(there.url)) or ()
+        assert found.looped == looped
+
+
 def test_a_host_that_the_catalog_does_not_know_has_no_services() -> None:
     """404 is an answer."""
     with scripted() as there:
