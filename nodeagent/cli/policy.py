@@ -8,6 +8,7 @@ import click
 from nodeagent import limits
 from nodeagent.catalog.policy.audit import without_texts
 from nodeagent.catalog.policy.entries import INTENTIONS, KINDS, Entry, Key, find_kind, unacted
+from nodeagent.catalog.policy.older import unknown_keys
 from nodeagent.catalog.policy.references import reference_faults
 from nodeagent.catalog.state import IntentionRow
 from nodeagent.cli import completion, rights
@@ -98,6 +99,7 @@ def apply(*, files: Sequence[str], dry_run: bool, output: str, token_file: Path 
     given, store = read_given(files), PolicyStore(open_operator(config_path, token_file))
     current = store.read_all()
     steps = plan_changes(_entries(given), current)
+    _check_keys(store, steps)
     doubts = [*check_plan(steps, current, store.services()), *_hidden(store)]
     _finish(store, steps, doubts, output, dry_run=dry_run)
 
@@ -255,7 +257,22 @@ def _check_offline(given: dict[Key, Given]) -> list[str]:
 def _check_online(given: dict[Key, Given], config_path: Path, token_file: Path | None) -> list[str]:
     store = PolicyStore(open_operator(config_path, token_file))
     current = store.read_all()
-    return [*check_plan(plan_changes(_entries(given), current), current, store.services()), *_hidden(store)]
+    steps = plan_changes(_entries(given), current)
+    _check_keys(store, steps)
+    return [*check_plan(steps, current, store.services()), *_hidden(store)]
+
+
+def _check_keys(store: PolicyStore, steps: Sequence[Step]) -> None:
+    """Whether the catalog knows all that is to be written; one that keeps no intentions as entries is a Consul before 1.9.
+
+    Raises:
+        PolicyError: each key that it refuses.
+    """
+    written = [step for step in steps if step.after and step.result != "unchanged" and not store.is_in_kv(step.key.kind)]
+    if written and store.is_in_kv(INTENTIONS):
+        faults = [f"{step.key}: {path}: Consul before 1.9 has no such key, and refuses the entry" for step in written for path in unknown_keys(step.key.kind, step.new or {})]
+        if faults:
+            raise PolicyError(*faults)
 
 
 def _hidden(store: PolicyStore) -> list[str]:

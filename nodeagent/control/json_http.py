@@ -70,5 +70,5 @@ def explain(error: Exception) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without what a terminal would obey: the far end chose these words."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    """In one line and without what a terminal would obey: the far end chose these words, and Consul lists several errors in lines."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))

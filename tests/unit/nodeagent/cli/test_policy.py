@@ -277,3 +277,13 @@ def test_what_may_be_left_out_is_a_warning(ask):
     for words, given in (("list",), ()), (("history",), ()), (("apply", "--dry-run"), (API,)), (("validate", "--online"), (API,)):
         done = ask(shelf, *words, given=given)
         assert (done.exit_code, "this token may not read the intentions of every service" in done.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("words", [("apply", "--dry-run"), ("apply",), ("validate", "--online")])
+def test_keys_that_an_old_consul_refuses_are_told_before_anything_is_written(ask, words):
+    router = ROUTER | {"Routes": [{"Destination": {"Service": "api", "RetryOn": ["reset"]}}]}
+    shelf = Shelf(HTTP, API, kinds=OF_1_8)
+    done = ask(shelf, *words, given=(router, ALLOW))
+    assert (done.exit_code, shelf.written(trails=True)) == (1, [])
+    assert "service-router web: Routes[0].Destination.RetryOn: Consul before 1.9 has no such key" in done.output
+    assert ask(Shelf(HTTP, API), *words, given=(router, ALLOW)).exit_code == 0

@@ -27,6 +27,12 @@ def test_the_catalogs_words_cannot_steer_a_terminal() -> None:
     assert str(caught.value).isprintable()
 
 
+def test_several_errors_are_one_line() -> None:
+    """As Consul lists them."""
+    with pytest.raises(CatalogError, match=r'failed: 2 errors occurred: \* invalid config key "A" \* invalid config key "B"$'):
+        parse_answer(400, b'failed: 2 errors occurred:\n\t* invalid config key "A"\n\t* invalid config key "B"\n\n', "PUT /v1/config")
+
+
 def test_failures_to_connect_name_the_cure() -> None:
     wrong = ssl.SSLCertVerificationError("x")
     wrong.verify_message = "self-signed"
