@@ -2,17 +2,17 @@
 
 import http.client
 import os
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import click
 
 from nodeagent import consul_environ
 from nodeagent.cli.render import waiting, warn
 from nodeagent.config import DEFAULT_PATH, CatalogTable, Config, load_config
+from nodeagent.control.catalog_tls import connection_to
 from nodeagent.control.json_http import exchange
 from nodeagent.errors import CatalogError
 
@@ -75,17 +75,7 @@ class Client:
         return f"{named}; the embedded catalog's is management.token in its directory, another: nodeagent catalog token create --management"
 
     def _open(self) -> http.client.HTTPConnection:
-        parts = urlsplit(self._table.address)
-        assert parts.hostname is not None
-        if parts.scheme == "http":
-            return http.client.HTTPConnection(parts.hostname, parts.port, timeout=_ANSWER_S)
-        try:
-            tls = ssl.create_default_context(cafile=self._table.ca_file or None)
-        except (OSError, ssl.SSLError) as error:
-            raise CatalogError(
-                f"catalog.ca_file {self._table.ca_file}: no certificate could be read: {error}"
-            ) from error
-        return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=_ANSWER_S, context=tls)
+        return connection_to(self._table, _ANSWER_S)
 
 
 def open_operator(config_path: Path, token_file: Path | None) -> Client:

@@ -16,6 +16,7 @@ from nodeagent import limits
 from nodeagent.catalog.state import MARKER, MARKER_SERVICE, is_lan_tag, tunnel_port_of
 from nodeagent.config import CatalogTable
 from nodeagent.consul_environ import FROM_ENVIRONMENT, TOKEN
+from nodeagent.control.catalog_tls import connection_to, tls_of
 from nodeagent.control.json_http import explain, parse_answer
 from nodeagent.diagnose.facts import CatalogLink, Clock, Enrolment, LocalService, TokenRights
 from nodeagent.errors import CatalogError, CatalogUnreachable, NotInCatalog
@@ -224,14 +225,10 @@ def _need_token(table: CatalogTable) -> None:
 
 
 def _open(table: CatalogTable, *, is_believed: bool) -> http.client.HTTPConnection:
-    parts = urlsplit(table.address)
-    host, port = parts.hostname or "", parts.port
-    if parts.scheme == "http":
-        return http.client.HTTPConnection(host, port, timeout=limits.CHECK_ANSWER_S)
     try:
-        tls = ssl.create_default_context(cafile=table.ca_file or None)
-    except (OSError, ssl.SSLError) as error:
-        raise CatalogUnreachable(f"catalog.ca_file {table.ca_file}: no certificate could be read: {error}") from error
-    if not is_believed:
-        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    return http.client.HTTPSConnection(host, port, timeout=limits.CHECK_ANSWER_S, context=tls)
+        tls = None if table.address.startswith("http:") else tls_of(table)
+        if tls and not is_believed:
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        return connection_to(table, limits.CHECK_ANSWER_S, tls)
+    except CatalogError as error:
+        raise CatalogUnreachable(str(error)) from error
