@@ -51,6 +51,8 @@ class ServiceRow(msgspec.Struct, rename="pascal"):
     tagged_addresses: dict[str, TaggedAt] | None = None
     meta: dict[str, str] | None = None
     weights: Weights | None = None
+    create_index: int = 0
+    """When this id was first registered on its machine, by the catalog's count; kept until it is deregistered."""
     modify_index: int = 0
     """When it was last changed, by the catalog's count; to be told the same again changes nothing."""
 

@@ -63,7 +63,9 @@ class InstanceRow(msgspec.Struct, frozen=True):
     instance: Instance
     host: Host
     said_at: int = 0
-    """Of an agent: the catalog's index when it last said something else than before."""
+    """The catalog's index when it last said something else than before."""
+    registered_at: int = 0
+    """The catalog's index when this instance was first registered, or when it was seen to have moved; 0: it did not say."""
 
 
 class IntentionRow(msgspec.Struct, frozen=True):
@@ -87,6 +89,8 @@ class CatalogState(msgspec.Struct, frozen=True):
     """From service-defaults, by service name."""
     default_protocol: str = ""
     """From proxy-defaults; empty: not set there."""
+    is_late: bool = False
+    """Whether there are more services than are watched: of the others news comes now and then."""
     intentions_in: Place = ""
     """Where they were: the server's own entries, or rows with the KV store's entries in their place; empty: not known."""
 
@@ -250,7 +254,7 @@ def instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
         healthy=weight > 0 and all(check.status != "critical" for check in checks),
         drained=any(check.check_id.startswith(MAINTENANCE) for check in checks),
     )
-    return InstanceRow(instance, host)
+    return InstanceRow(instance, host, row.service.modify_index, row.service.create_index)
 
 
 def _try_marker_row(row: HealthRow, path: str, where: str) -> InstanceRow | None:

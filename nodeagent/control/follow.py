@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from functools import partial
 
 import msgspec
 
@@ -20,31 +23,32 @@ from nodeagent.catalog.state import (
     parse_unusable_names,
 )
 from nodeagent.config import Config
+from nodeagent.control.admission import FILTERED, Admission
 from nodeagent.control.announce import Announcer
 from nodeagent.control.checks import Checks
 from nodeagent.control.consul import Answer, Catalog, service_path
 from nodeagent.control.environment import Environment
-from nodeagent.control.hidden import HiddenHosts
-from nodeagent.control.hold_back import HoldBack, Rows, is_suspicious, lost_rows
+from nodeagent.control.heard import Heard
+from nodeagent.control.hidden import NODES
+from nodeagent.control.hold_back import Rows
 from nodeagent.control.identity import named_services
 from nodeagent.control.intention_hold import IntentionHold
 from nodeagent.control.intentions import ENTRIES, IntentionSource
 from nodeagent.control.meshed import MeshedHosts
-from nodeagent.control.proof import service_doubts
+from nodeagent.control.own import OwnServices
 from nodeagent.control.reach import Dialled, Reach
 from nodeagent.control.seen import Seen
 from nodeagent.control.together import Together, in_turns
-from nodeagent.control.watch import Apply, Held, Read, Rhythm, Watch
+from nodeagent.control.watch import Apply, Held, Rhythm, Watch
+from nodeagent.control.watches import Watches
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
 
-_NODES = "/v1/catalog/nodes"
 _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S, is_pulse=True)
 _LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
 _KEYS = Rhythm(may_go_back=True)
 _OTHER_WATCHES = 7  # the five lists, the KV store's intentions, and the roots, which `identity` follows
-_FILTERED = "the catalog left out what the token may not read; give it service:read and intentions:read; what was known before stays in force"
 
 _log = open_log()
 
@@ -56,32 +60,36 @@ class Follower:
         self.seen = Seen()
         self.changed = asyncio.Event()
         """Set when a piece changed; whoever compiles clears it."""
-        self.held: dict[str, str] = {}
-        """What is held back, by service, in words."""
         self._filtered = ""
         """Of the list of intentions: that the catalog says itself that it is not all."""
         self.meshed = MeshedHosts()
-        self._hidden = HiddenHosts(catalog)
+        self._admission = Admission(catalog, self.seen, config.host.name, env, self.changed.set)
+        self.held = self._admission.held
         self.checks = Checks(catalog, metrics, env.draw)
         """What this host looks at for the catalog; runs beside the follower."""
         self._config = config
         self._catalog = catalog
-        self._metrics = metrics
         self._now = env.now
         self._elapsed = env.elapsed
-        self._draw = env.draw
         self._started_at = env.now()
         self._is_complete = False
         self._announcer = Announcer(config, catalog, env.elapsed)
-        self._hold_back = HoldBack()
         self._intentions = IntentionSource(catalog)
         self._intention_hold = IntentionHold(catalog)
         self._services_changed = asyncio.Event()
+        self._heard = Heard()
+        self._own = OwnServices(config.host.name, self._services_changed.set)
         self._reach = Reach()
+        self._here: set[str] = set()
+        """Services that this host judges callers of."""
         self._dialled = Dialled(env.elapsed)
         self._together = Together(catalog, self.seen, self._services_changed.set)
-        self._watches: dict[str, Watch] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._watches = Watches(partial(Watch, catalog, metrics=metrics, draw=env.draw))
+
+    @property
+    def is_late(self) -> bool:
+        """Whether there are more services than are watched: of the others news comes now and then."""
+        return bool(self._together.names)
 
     def complaints(self) -> tuple[str, ...]:
         """Why answers of the catalog are not taken, now."""
@@ -112,7 +120,7 @@ class Follower:
     @property
     def pulse_error(self) -> str:
         """Why the list of hosts is not taken: a catalog that answers but refuses that is of no use."""
-        pulse = self._watches.get(_NODES)
+        pulse = self._watches.get(NODES)
         return pulse.complaint if pulse else ""
 
     def state(self) -> CatalogState | None:
@@ -127,8 +135,8 @@ class Follower:
             return None
         state = self.seen.state()
         is_sane = any(host.name == self._config.host.name for host in self.seen.hosts or ())
-        hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane, hidden=self._hidden.names)
-        return msgspec.structs.replace(state, hosts=hosts, intentions_in=self._intentions.place)
+        hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane, hidden=self._admission.hidden.names)
+        return msgspec.structs.replace(state, hosts=hosts, is_late=self.is_late, intentions_in=self._intentions.place)
 
     def remember(self, state: CatalogState) -> None:
         """Takes over what was saved before this process started."""
@@ -163,44 +171,54 @@ class Follower:
 
     async def run(self) -> None:
         """Follows until it is cancelled; may be run again after a failure."""
-        self._watches.clear()
-        self._tasks.clear()
+        self._watches.forget()
         self._services_changed.set()
         async with asyncio.TaskGroup() as group:
-            self._start(group, _NODES, self._take_hosts, _PULSE, self._read_hosts)
-            self._start(group, "/v1/catalog/services", self._take_names)
-            self._start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
-            self._start(group, "/v1/config/service-defaults", self._take_protocols)
-            self._start(group, "/v1/config/proxy-defaults", self._take_default_protocol)
+            self._watches.start(group, NODES, self._take_hosts, _PULSE, self._admission.hidden.read)
+            self._watches.start(group, "/v1/catalog/services", self._take_names)
+            self._watches.start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
+            self._watches.start(group, "/v1/config/service-defaults", self._take_protocols)
+            self._watches.start(group, "/v1/config/proxy-defaults", self._take_default_protocol)
             while True:
                 await self._services_changed.wait()
                 self._services_changed.clear()
                 self._follow_kept(group)
                 self._follow_services(group)
 
-    def _start(
-        self, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None, read: Read | None = None
-    ) -> None:  # fmt: skip
-        watch = Watch(self._catalog, path, apply, metrics=self._metrics, draw=self._draw, rhythm=rhythm)
-        watch.read = read or watch.read
-        if path in self._tasks:
-            self._tasks[path].cancel()
-        self._watches[path] = watch
-        self._tasks[path] = group.create_task(watch.run(), name=path)
-
     def note_calls(self, services: Iterable[str]) -> None:
         """Workloads of this host call these: what becomes of them is told at once from now on."""
         if self._dialled.note(services) and self._together.names:
             self._services_changed.set()
 
+    async def hear(self, services: frozenset[str], host: str, wanted: AbstractSet[int | str]) -> None:
+        """Returns when these, which the catalog shows on a host at ports or by names that are wanted, are known there; they count as called."""
+        self.note_calls(services)
+        to_watch = self._nearest(self.seen.watched_names())
+        self._services_changed.set()
+        for name in services - to_watch:
+            with suppress(Held):
+                await self._taker(name)(await self._catalog.read(_health_path(name)))
+        for name in services & to_watch:
+            while not (self.seen.has(name, host, wanted) or self._is_refused(name)):
+                await self._heard.rest(name)
+
+    def _is_refused(self, service: str) -> bool:
+        """Whether a watch was told nothing of it, or what cannot be taken."""
+        watch = self._watches.get(_health_path(service))
+        return watch is not None and bool(watch.error)
+
     def _follow_kept(self, group: asyncio.TaskGroup) -> None:
         """The KV store's intentions, while the catalog keeps none as entries."""
-        if self._intentions.is_legacy and KEPT_INTENTIONS not in self._watches:
-            self._start(group, KEPT_INTENTIONS, self._take_kept, _KEYS)
-        elif not self._intentions.is_legacy and KEPT_INTENTIONS in self._watches:
-            self._tasks.pop(KEPT_INTENTIONS).cancel()
-            del self._watches[KEPT_INTENTIONS]
+        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, _KEYS)
+        if not self._intentions.is_legacy:
             self._intentions.kept = None
+
+    def _follow_while(self, is_wanted: bool, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None) -> None:  # noqa: FBT001 - what it is about
+        """A watch of that path, or none."""
+        if is_wanted and path not in self._watches:
+            self._watches.start(group, path, apply, rhythm)
+        elif not is_wanted:
+            self._watches.stop(path)
 
     def _follow_services(self, group: asyncio.TaskGroup) -> None:
         """One health watch for each service; of more than CATALOG_WATCHES for the nearest, and one for all others together."""
@@ -208,48 +226,49 @@ class Follower:
         names = self.seen.watched_names()
         watched, before = self._nearest(names), self._together.names
         self._together.names = beyond = frozenset(names) - watched
+        self._follow_while(self.is_late, group, self._own.path, self._own.take)
         alone = self._together.alone()
         self._stop_but({_health_path(name) for name in watched | alone} | ({INVENTORY} if beyond else set()))
-        if beyond and (INVENTORY not in self._watches or self._together.is_outdated(beyond - before, alone)):
-            self._start(group, INVENTORY, self._take_all, _LONG, self._together.read)
+        if beyond:
+            self._follow_all(group, is_outdated=self._together.is_outdated(beyond - before, alone))
         for name in filter((watched | alone).__contains__, names):
             self._follow_service(group, name, None if name in watched else _POLLED)
+
+    def _follow_all(self, group: asyncio.TaskGroup, *, is_outdated: bool) -> None:
+        """Whoever is being answered is not asked anew before: services that come one after another would keep all news away."""
+        watch = self._watches.get(INVENTORY)
+        if watch is None or (is_outdated and watch.is_waiting):
+            self._watches.start(group, INVENTORY, self._take_all, _LONG, self._together.read)
+        elif is_outdated:
+            watch.hurry()
 
     def _nearest(self, names: tuple[str, ...]) -> frozenset[str]:
         """Those that are watched."""
         room = limits.CATALOG_WATCHES - _OTHER_WATCHES
         if len(names) <= room:
             return frozenset(names)
-        here = (name for name, rows in self.seen.instances.items() if self._is_here(name, rows))
         return self._reach.nearest(
-            names, room - 1, spoken=frozenset((*here, *named_services(self._config))), dialled=self._dialled.recent(),
+            names, room - 2, spoken=frozenset((*self._here, *self._own.names, *named_services(self._config))), dialled=self._dialled.recent(),
             intentions=self.seen.intentions or (), watched=self.seen.instances.keys() - self._together.names,
         )  # fmt: skip
 
     def _follow_service(self, group: asyncio.TaskGroup, name: str, rhythm: Rhythm | None) -> None:
         path = _health_path(name)
         if path not in self._watches or self._watches[path].rhythm != (rhythm or Rhythm()):
-            self._start(group, path, self._taker(name), rhythm)
+            self._watches.start(group, path, self._taker(name), rhythm)
 
     def _stop_but(self, wanted: set[str]) -> None:
         """Ends the watches of services that are not wanted any more."""
         for path in [path for path in self._watches if path.startswith(("/v1/health/", INVENTORY)) and path not in wanted]:
-            self._tasks.pop(path).cancel()
-            del self._watches[path]
+            self._watches.stop(path)
+            self._catalog.indexes.forget(path)
 
     # --- what each answer means ------------------------------------------------------------------------------------
 
-    async def _read_hosts(self, index: int, wait_s: float) -> Answer:
-        answer = await self._catalog.read(_NODES, index, wait_s)
-        if hidden := self._hidden.names:  # of the right to read them there is no news
-            await self._hidden.look(hidden)
-            self.changed.set()
-        return answer
-
     async def _take_hosts(self, answer: Answer) -> None:
         hosts = parse_hosts(answer.body)
-        self._hidden.forget_shown({host.name for host in hosts})
-        await self._hidden.look(self.meshed.missing(hosts))
+        self._admission.hidden.forget_shown({host.name for host in hosts})
+        await self._admission.hidden.look(self.meshed.missing(hosts))
         self.seen.hosts = hosts
         self.changed.set()
         await self._announcer.check_hosts(self.seen.hosts, self.seen.instances.get(MARKER_SERVICE, ()))
@@ -275,7 +294,7 @@ class Follower:
     async def _take_kept(self, answer: Answer) -> None:
         async with self._intentions.turn:
             if answer.is_filtered:
-                raise Held(_FILTERED)
+                raise Held(FILTERED)
             await self._intentions.take_kept(answer)
             await self._settle_intentions()
 
@@ -283,7 +302,7 @@ class Follower:
         self._intentions.take(answer)
         if self._intentions.is_legacy != (KEPT_INTENTIONS in self._watches):
             self._services_changed.set()
-        self._filtered = _FILTERED if answer.is_filtered else ""
+        self._filtered = FILTERED if answer.is_filtered else ""
         if self._filtered:  # a deny may be among what is missing: nothing of such an answer is safe to take
             raise Held(self._filtered)
         await self._settle_intentions()
@@ -310,10 +329,11 @@ class Follower:
     def _taker(self, service: str) -> Apply:
         async def take(answer: Answer) -> None:
             rows = parse_instances(service, answer.body)
-            doubts = await self._doubts({service: rows}, is_filtered=answer.is_filtered)
-            hidden = await self._unseen({service: rows})
+            doubts = await self._admission.doubts({service: rows}, is_filtered=answer.is_filtered)
+            hidden = await self._admission.unseen({service: rows})
             why = await self._put(service, rows, doubts.get(service, ""), hidden)
-            self._together.note_alone(service)
+            self._heard.note(service)
+            self._together.note_own(service, rows)
             if service == MARKER_SERVICE and self.seen.hosts is not None:
                 await self._announcer.check_markers(self.seen.hosts, rows)
             if why:
@@ -322,12 +342,12 @@ class Follower:
         return take
 
     async def _take_all(self, answer: Answer) -> None:
-        listed, alone = await self._together.parse(answer)
+        listed = await self._together.parse(answer)
         complaints: list[str] = []
         done: frozenset[str] = frozenset()
         while left := self._together.names - done:  # those that a watch told of until now are among them, too
             done |= left
-            news, odd = await self._together.news(listed, alone, left, self._is_here)
+            news, odd = await self._together.news(listed, left, self._is_here)
             complaints += odd + await self._put_all(news, is_filtered=answer.is_filtered)
         self._together.listed = listed
         self._services_changed.set()
@@ -336,41 +356,33 @@ class Follower:
 
     async def _put_all(self, news: Mapping[str, Rows], *, is_filtered: bool) -> list[str]:
         """As `_put`, for each of them that is not watched by now."""
-        doubts, hidden = await self._doubts(news, is_filtered=is_filtered), await self._unseen(news)
+        doubts, hidden = await self._admission.doubts(news, is_filtered=is_filtered), await self._admission.unseen(news)
         return [
             await self._put(name, rows, doubts.get(name, ""), hidden)
             async for name, rows in in_turns(news.items())
             if name in self._together.names
         ]
 
-    async def _doubts(self, answers: Mapping[str, Rows], *, is_filtered: bool) -> dict[str, str]:
-        """Why what these services lost is not proven, by service; of those that lost nothing, or not enough, there is nothing."""
-        suspects = [name for name, rows in answers.items() if is_suspicious(self.seen.before(name), rows)]
-        if is_filtered:
-            return dict.fromkeys(suspects, _FILTERED)
-        return await service_doubts(self._catalog, suspects, self._config.host.name)
-
-    async def _unseen(self, answers: Mapping[str, Rows]) -> frozenset[str]:
-        """Hosts from which these services lost an instance, as this token may not read them."""
-        lost = {row.instance.host for name, rows in answers.items() for row in lost_rows(self.seen.before(name), rows)}
-        return await self._hidden.look(lost)
-
     async def _put(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str]) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
-        before = self.seen.before(service)
-        if not doubt and service not in self.seen.instances:  # what went while nobody was here is held for nobody
-            before = ()
-        admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed(), hidden=hidden)
-        unproven = await self._intention_hold.vouch(service, is_here=self._is_here(service, admitted.rows))
-        self.seen.instances[service] = admitted.rows
-        self.seen.held[service] = admitted.lost
-        self.held.pop(service, None)
-        if admitted.why:
-            self.held[service] = admitted.why
+        if why := self._admission.unsettled(service, rows):
+            return why
+        admitted = self._admission.judge(service, rows, doubt, hidden)
+        is_here = self._is_here(service, admitted.rows)
+        (self._here.add if is_here else self._here.discard)(service)
+        unproven = await self._intention_hold.vouch(service, is_here=is_here)
+        self._note_follows(service, admitted.rows)
+        self._admission.put(service, admitted)
         self._put_intentions()
-        self._services_changed.set()
         self.changed.set()
         return admitted.why or unproven
+
+    def _note_follows(self, service: str, rows: Rows) -> None:
+        """Has it looked at who is watched, which takes 20 ms for 10,000 services, where these rows may have a part in that."""
+        known = self.seen.instances.get(service)
+        is_own = service not in self._together.names and service not in self.seen.saved
+        if not is_own or known is None or bool(known) != bool(rows) or self._is_here(service, known) != self._is_here(service, rows):
+            self._services_changed.set()
 
     def _is_here(self, service: str, rows: Rows) -> bool:
         """Whether this host judges callers of the service; nobody calls an agent by that name."""

@@ -4,19 +4,36 @@ Consul leaves a host's row out, and all instances there, where the token lost th
 it is asked for the right.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
-from nodeagent.control.consul import Catalog
+from nodeagent.control.consul import Answer, Catalog
 from nodeagent.control.token_rights import TokenRights
+
+NODES = "/v1/catalog/nodes"
 
 
 class HiddenHosts:
     """Owned by the follower."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, on_change: Callable[[], None]) -> None:
+        """on_change: is told when hosts that were hidden were asked for again."""
         self.names: frozenset[str] = frozenset()
         """Those that were found to be hidden and not been asked for since."""
+        self._catalog = catalog
         self._rights = TokenRights(catalog)
+        self._on_change = on_change
+
+    async def read(self, index: int, wait_s: float) -> Answer:
+        """As Catalog.read, of the hosts. Those that are hidden are asked for each time: of the right to read them there is no news.
+
+        Raises:
+            CatalogError: as Catalog.read.
+        """
+        answer = await self._catalog.read(NODES, index, wait_s)
+        if self.names:
+            await self.look(self.names)
+            self._on_change()
+        return answer
 
     async def look(self, hosts: Iterable[str]) -> frozenset[str]:
         """Which of these, that are not shown, this token may not read.

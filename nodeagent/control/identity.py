@@ -10,6 +10,7 @@ from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.control.clock import watch_clock
 from nodeagent.control.consul import Answer, Catalog
+from nodeagent.control.displaced import in_vain
 from nodeagent.control.environment import Environment
 from nodeagent.control.holdings import HeldCertificate, Holdings
 from nodeagent.control.issuer import Issuer
@@ -30,9 +31,11 @@ _log = open_log()
 
 
 def services_spoken_for(snapshot: Snapshot, config: Config) -> frozenset[str]:
-    """The services whose certificates this host needs whether or not anybody called yet."""
-    here = config.host.name
-    registered = {s.name for s in snapshot.services.values() if any(i.host == here for i in s.instances)}
+    """The services whose certificates this host needs whether or not anybody called yet.
+
+    Not those that claim another's port and nothing else: to ask for one would have its refusal say that a right is missing.
+    """
+    registered = snapshot.local_names() - in_vain(snapshot)
     return frozenset(name for name in registered | named_services(config) if is_service_name(name))
 
 
@@ -128,6 +131,8 @@ class Identity:
         Gives why there is none now; empty while it is on its way.
         """
         keeper = self.keepers.get(service)
+        if keeper is None and service in (self._needed or ()):
+            return ""  # since just now: its keeper is made in the next turn
         if keeper is None and (why := self._why_unwanted(service)):
             return self._refuse(service, why)
         self.note_calls((service,))

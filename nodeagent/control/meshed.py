@@ -24,10 +24,13 @@ class MeshedHosts:
         self._lost_at: dict[str, float] = {}
         self._is_sane = True
         self._hidden: frozenset[str] = frozenset()
+        self._admitted: tuple[tuple[Host, ...], tuple[Host, ...]] | None = None
+        """The last hosts and what became of them, where none was lost."""
 
     def remember(self, hosts: Iterable[Host]) -> None:
         """Takes over what was known before a restart: what is not there any more is lost from now on."""
         self._meshed |= {host.name: host for host in hosts if host.tunnel_port}
+        self._admitted = None
 
     def missing(self, hosts: Iterable[Host]) -> frozenset[str]:
         """Those that are not among `hosts` any more."""
@@ -37,6 +40,8 @@ class MeshedHosts:
         self, hosts: tuple[Host, ...], now: float, *, is_sane: bool = True, hidden: frozenset[str] = frozenset()
     ) -> tuple[Host, ...]:  # fmt: skip
         """`hosts` as they are to be treated. is_sane: the catalog shows this host. hidden: those that this token may not read."""
+        if self._admitted and self._admitted[0] is hosts and (self._is_sane, self._hidden) == (is_sane, hidden):
+            return self._admitted[1]
         self._is_sane, self._hidden = is_sane, hidden
         self._lost_at |= dict.fromkeys(self._lost_at.keys() & hidden, now)
         if not is_sane:
@@ -53,7 +58,9 @@ class MeshedHosts:
             elif not taken & set(before.addresses):  # it is gone, and nobody has its addresses
                 listed[name] = before
         self._meshed |= {name: host for name, host in listed.items() if host.tunnel_port}
-        return tuple(listed.values())
+        admitted = tuple(listed.values())
+        self._admitted = None if self._lost_at else (hosts, admitted)
+        return admitted
 
     def alarms(self, now: float) -> tuple[str, ...]:
         """What is held, in words."""

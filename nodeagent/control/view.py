@@ -9,6 +9,7 @@ from certs.svid import Svid
 from nodeagent import __version__, limits
 from nodeagent.config import Config, why_never_captured
 from nodeagent.control.clock import clock_problem
+from nodeagent.control.displaced import displaced_alarms
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
 from nodeagent.control.generations import generations_of
@@ -173,6 +174,7 @@ class View:
         for keeper in self.identity.keepers.values():
             if keeper.svid and (keeper.error or _is_ending(keeper, self.env.now())):
                 yield f"the certificate of {keeper.service} was not renewed: {keeper.error or 'it ends soon'}"
+        yield from self.follower.checks.notes()
         yield from self._mode_warnings()
         yield from self._open_warnings()
         yield from self._worker_warnings()
@@ -204,6 +206,7 @@ class View:
         for port, (service, _) in sorted(snapshot.local_by_port.items()) if snapshot else ():
             if why := why_never_captured(self.config, port):
                 yield f"{service.name} is called past the agent, by anybody: {why}"
+        yield from displaced_alarms(snapshot) if snapshot else ()
         if drained := drained_here(snapshot):
             yield f"drained, so that balancers send no new work: {', '.join(drained)}; to end that: nodeagent undrain"
         metrics = self.config.admin.metrics

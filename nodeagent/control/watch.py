@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from nodeagent import limits
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, CatalogRewound
-from nodeagent.control.pace import Bucket, backoff_s, has_gone_back, next_index
+from nodeagent.control.pace import Bucket, backoff_s, next_index
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
@@ -58,6 +58,9 @@ class Watch:
         """Why its last answer was not taken; empty while all is well."""
         self.is_forbidden = False
         """Whether the catalog refused this host's token the last time."""
+        self.is_waiting = False
+        """Whether it waits for a change: an answer that is older than now is not on its way, then."""
+        self._hurried = asyncio.Event()
         self._catalog = catalog
         self._apply = apply
         self._metrics = metrics
@@ -71,7 +74,7 @@ class Watch:
         when it is well."""
         self._unreached_at = _NEVER
         """When the catalog had answered last, at the time of a failure to reach it."""
-        self._complained_at = -limits.CATALOG_COMPLAIN_S
+        self.complained_at = -limits.CATALOG_COMPLAIN_S
 
     @property
     def complaint(self) -> str:
@@ -80,6 +83,10 @@ class Watch:
         This one is asked again, and its answer may take minutes, as long as there is no news.
         """
         return "" if self._unreached_at not in (_NEVER, self._catalog.answered_at) else self.error
+
+    def hurry(self) -> None:
+        """Once the answer that is on its way is applied, it asks anew, in full, and does not rest before."""
+        self._hurried.set()
 
     async def run(self) -> NoReturn:
         """Asks and applies until it is cancelled."""
@@ -100,10 +107,17 @@ class Watch:
     async def _turn(self) -> None:
         """One query; what it says is applied if it says something new."""
         is_news = self.is_forbidden or (self.rhythm.is_pulse and self._failures)  # that it is answered again
+        if self._hurried.is_set():
+            self._hurried.clear()
+            self._forget()
         index = 0 if is_news else self._index
-        answer = await self.read(index, self.rhythm.wait_s)
-        if has_gone_back(self._index, answer.index) and not self.rhythm.may_go_back:  # whatever becomes of the answer: the others wait in vain
-            self._catalog.note_rewind(self.path, self._index, answer.index)
+        self.is_waiting = index > 0
+        try:
+            answer = await self.read(index, self.rhythm.wait_s)
+        finally:
+            self.is_waiting = False
+        if not self.rhythm.may_go_back:  # whatever becomes of the answer: if it went back the others wait in vain
+            self._catalog.note_index(self.path, answer.index)
         digest = await _digest(answer.body)
         is_new = digest != self._applied
         if is_new:
@@ -119,7 +133,11 @@ class Watch:
         self._failures, self.error, self._was_broken, self.is_forbidden = 0, "", False, False
         self._index = 0 if self.rhythm.poll_s else next_index(self._index, answer.index)
         if pause_s := self.rhythm.poll_s or self.rhythm.rest_s:
-            await asyncio.sleep(pause_s * (0.5 + self._draw()))
+            await self._pause(pause_s)
+
+    async def _pause(self, seconds: float) -> None:
+        """Half as long to half as long again, that not all ask at once; or until it is hurried, as it is by a catalog that is back."""
+        await self._catalog.rest(seconds * (0.5 + self._draw()), self._hurried)
 
     def _forget(self) -> None:
         """The next query is a full one, and its answer counts as new."""
@@ -138,11 +156,12 @@ class Watch:
         self.error = str(error)
         outcome = "held" if isinstance(error, Held) else "refused" if isinstance(error, CatalogRefused) else "failed"
         self._metrics.add("nodeagent_catalog_answers_total", 1, outcome)
-        if at - self._complained_at >= limits.CATALOG_COMPLAIN_S:
-            self._complained_at = at
+        who: Catalog | Watch = self._catalog if is_unreached else self  # all watches have that one complaint then
+        if at - who.complained_at >= limits.CATALOG_COMPLAIN_S:
+            who.complained_at = at
             _log.warning("catalog_answer_not_taken", path=self.path, outcome=outcome, error=str(error))
         if isinstance(error, Held) and self.rhythm.rest_s:
-            await asyncio.sleep(self.rhythm.rest_s * (0.5 + self._draw()))
+            await self._pause(self.rhythm.rest_s)
         else:
             await self._catalog.rest(backoff_s(self._failures, self._draw(), self.rhythm.backoff_max_s))
 

@@ -9,9 +9,16 @@ from typing import NamedTuple
 
 from nodeagent.embedded.access import Caller, RemoveService, check_access, title_of
 from nodeagent.embedded.database import Change
+from nodeagent.embedded.held_ports import check_ports
 from nodeagent.embedded.refusal import Forbidden
 from nodeagent.embedded.registration import NodeRow, ServiceRow
-from nodeagent.embedded.registrations import delete_node, delete_service, put_node, put_service, read_service
+from nodeagent.embedded.registrations import (
+    delete_node,
+    delete_service,
+    put_node,
+    put_service,
+    read_service,
+)
 from nodeagent.embedded.tokens import fix_addresses, read_token
 
 
@@ -49,7 +56,7 @@ def register_service(change: Change, caller: Caller, row: ServiceRow) -> list[Ho
     """Stores an instance with its addresses; gives the claims that had to go. Its host's own need no other title.
 
     Raises:
-        Forbidden, TooLarge: as `register_node`; or its ID is another's.
+        Forbidden, TooLarge: as `register_node`; or its ID, or its port, is another's.
         BadRequest: its host is not registered.
     """
     caller = as_stored(change, caller)
@@ -57,6 +64,8 @@ def register_service(change: Change, caller: Caller, row: ServiceRow) -> list[Ho
     if known is not None and known.value.name != row.name:  # its ID would become another's
         check_access(caller, RemoveService(row.node, known.value.name))
     own = _titles(change.connection, row.node)
+    if caller.kind == "service":
+        check_ports(change.connection, caller, row, own)
     titles, gone = {}, []
     for ip in sorted(row.ips()):
         titles[ip] = own[ip] if ip in own else title_of(caller, ip, is_host=False)

@@ -7,9 +7,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from nodeagent.control.consul import CONNECT_OFF
 from tests.e2e.catalog_process import Client
+from tests.e2e.support.catalogs import Asking
 from tests.e2e.support.consul import Consul
-from tests.e2e.test_catalog_contract import Asking
 
 SYNC_S = 90.0  # anti-entropy of a change takes about a second; after one that failed, as in the first moments, the next comes up to 30 s later
 READER = 'node_prefix "" { policy = "read" } service_prefix "" { policy = "read" intentions = "deny" }'
@@ -164,10 +165,15 @@ def test_roots_say_that_there_is_no_leader_while_there_is_one(client):
 
 
 def test_connect_that_is_off_is_named(tmp_path):
-    with Consul(tmp_path, connect={"enabled": False}) as running:
-        answer = running.client().get("/v1/agent/connect/ca/roots")
-        assert answer.status == 500
-        assert "Connect must be enabled" in answer.text
+    """Roots, leaves and chains, whoever asks; services and intentions are told as ever."""
+    with Consul(tmp_path, acl=True, connect={"enabled": False}) as running:
+        client, weak = running.client(), running.make_token("weak", 'node_prefix "" { policy = "read" }')
+        for path in ("agent/connect/ca/roots", "connect/ca/roots", "agent/connect/ca/leaf/web", "discovery-chain/web"):
+            for token in (None, weak):
+                answer = client.get(f"/v1/{path}", token=token)
+                assert (answer.status, CONNECT_OFF in answer.text) == (500, True), path
+        match = "/v1/connect/intentions/match?by=destination&name=web"
+        assert [client.get(match, token=token).status for token in (None, weak)] == [200, 403]
 
 
 def test_a_restart_without_its_data_goes_back_with_the_index_and_has_another_trust_domain(tmp_path):

@@ -28,10 +28,12 @@ def config(extra: str = "", *, mode: str = "strict") -> Config:
     )
 
 
-def instance(host: Host, port: int, *, ips: tuple[str, ...] = (), healthy: bool = True, id_: str = "") -> InstanceRow:
-    """An instance at these addresses, or at all of the host's."""
+def instance(
+    host: Host, port: int, *, ips: tuple[str, ...] = (), healthy: bool = True, id_: str = "", since: int = 0
+) -> InstanceRow:  # fmt: skip
+    """An instance at these addresses, or at all of the host's; registered at the index `since`."""
     addresses = tuple(Address(ip, port) for ip in ips or host.addresses)
-    return InstanceRow(Instance(id_ or f"{host.name}-{port}", host.name, addresses, healthy=healthy), host)
+    return InstanceRow(Instance(id_ or f"{host.name}-{port}", host.name, addresses, healthy=healthy), host, registered_at=since)
 
 
 def intention(text: str) -> IntentionRow:
@@ -58,3 +60,10 @@ def mesh(
     return compile_snapshot(
         state(*intentions, **services), config(extra, mode=mode), trust_domain="test.consul", generation=generation
     )
+
+
+def seen_by(host: str, **services: tuple[InstanceRow, ...]) -> Snapshot:
+    """As an agent of host1 or host2 has it."""
+    ips = list(next(each for each in HOSTS if each.name == host).addresses)
+    own = parse_config(f'[host]\nname = "{host}"\naddresses = {ips}\n[catalog]\naddress = "https://10.9.9.9:1"\n', "t")
+    return compile_snapshot(CatalogState(HOSTS, services), own, trust_domain="td", generation=1)

@@ -19,6 +19,7 @@ INTENTIONS = "/v1/config/service-intentions"
 ROOTS = "/v1/connect/ca/roots"
 SELF = "/v1/agent/self"
 INVENTORY = "/v1/internal/ui/nodes"
+NODE = "/v1/catalog/node/"
 AUTHORIZE = "/v1/internal/acl/authorize"
 KEPT = "/v1/kv/nodeagent/config/service-intentions/"
 
@@ -148,7 +149,14 @@ class ScriptedCatalog:
     def _value(self, path: str) -> tuple[int, Any]:
         if path == INVENTORY and self.has_inventory and path not in self.values:
             return self.index, self._inventory()
+        if path.startswith(NODE) and path not in self.values:
+            return self.index, self._registered(path.removeprefix(NODE))
         return self.values.get(path, (self.index, [] if "/health/" in path else None))
+
+    def _registered(self, host: str) -> dict[str, Any]:
+        """What health answers show of a host."""
+        listed = [row for row in self._inventory() if row["Node"] == host]
+        return {"Node": {"Node": host}, "Services": {each["ID"]: each for row in listed for each in row["Services"]}}
 
     def _inventory(self) -> list[dict[str, Any]]:
         """All health answers as one."""

@@ -3,6 +3,7 @@
 import itertools
 import random
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -80,7 +81,8 @@ MEETINGS = [
     # what else is registered at web's address, and who decides there
     ({"aaa": (instance(HOST2, 80),)}, "aaa"),
     ({"zzz": (instance(HOST2, 80),)}, "web"),
-    ({"aaa": (instance(HOST2, 80, healthy=False),)}, "web"),
+    ({"aaa": (instance(HOST2, 80, healthy=False),)}, "aaa"),
+    ({"aaa": (instance(HOST2, 80, since=9),), "web": (instance(HOST2, 80, healthy=False, since=8),)}, "web"),
     ({"aaa": (instance(HOST3, 80, ips=("10.77.0.2",)),)}, "web"),
     ({"aaa": (instance(HOST1, 80, ips=("10.77.0.2",)),)}, "web"),
     ({"aaa": (instance(HOST3, 80, ips=("10.77.0.2",)),), "web": (instance(HOST2, 80, healthy=False),)}, "web"),
@@ -89,7 +91,7 @@ MEETINGS = [
 
 @pytest.mark.parametrize(("others", "service"), MEETINGS)
 def test_two_claims_to_one_address_are_decided_in_one_way(others: dict, service: str) -> None:
-    """The owner of the address, then this host, then the healthy, then the name."""
+    """The owner of the address, then this host, then who came first, then the name; never by health."""
     assert service == mesh(**others).by_address[WEB].service.name
 
 
@@ -100,11 +102,13 @@ def test_an_address_that_several_machines_have_is_this_one_s() -> None:
     assert "zzz" == snapshot.by_address[Address("172.17.0.1", 99)].service.name
 
 
-def test_one_port_for_two_local_services_means_the_healthy_one_then_the_first() -> None:
+def test_one_port_for_two_local_services_means_the_one_that_was_registered_first() -> None:
     """At local addresses that are not registered exactly."""
     two = {"b": (instance(HOST1, 99, ips=("10.77.0.1",)),), "a": (instance(HOST1, 99, ips=("fd77::1",)),)}
     assert "a" == mesh(**two).local_by_port[99].service.name
     two["a"] = (instance(HOST1, 99, ips=("fd77::1",), healthy=False),)
+    assert "a" == mesh(**two).local_by_port[99].service.name
+    two["a"] = (instance(HOST1, 99, ips=("fd77::1",), since=1),)
     assert "b" == mesh(**two).local_by_port[99].service.name
 
 
@@ -286,3 +290,10 @@ def is_taken(snapshot: Snapshot, service: str, dst: OriginalDst) -> bool:
     with pytest.raises(AgentError, match=f"arrived at {service} "):
         decide_plaintext(snapshot, dst)
     return decide_stream(snapshot, "shop", service, dst).path == "local"
+
+
+def test_who_decides_knows_whether_news_may_be_late() -> None:
+    late = msgspec.structs.replace(state(), is_late=True)
+    snapshots = [compile_snapshot(each, config(), trust_domain="td", generation=1) for each in (state(), late)]
+    assert [snapshot.mesh.is_late for snapshot in snapshots] == [False, True]
+    assert snapshots[0].services == snapshots[1].services

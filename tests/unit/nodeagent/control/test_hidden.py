@@ -15,7 +15,7 @@ RIGHT = 'the token may not read the host (give it node "host2" { policy = "read"
 def with_hosts(script) -> None:
     async def scene() -> None:
         async with ScriptedCatalog() as peer, Catalog(CatalogTable(peer.address, token_file=""), lambda: 1000.0) as catalog:
-            await script(peer, HiddenHosts(catalog))
+            await script(peer, HiddenHosts(catalog, lambda: None))
 
     run(scene)
 

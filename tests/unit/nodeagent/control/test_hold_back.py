@@ -54,6 +54,16 @@ def test_the_last_of_one_or_two_instances_goes_at_once_when_the_catalog_proves_i
     assert (admitted.rows, admitted.why) == ((), "")
 
 
+@pytest.mark.parametrize("before", [ONE, PAIR])
+def test_a_small_service_that_an_older_catalog_does_not_know_is_kept_for_its_time(before) -> None:
+    """Nobody has stopped it: the catalog has forgotten it."""
+    hold = HoldBack(hold_s=300)
+    for now in (0, 299):
+        admitted = hold.admit("web", before, (), doubt="", now=now, is_rewound=True)
+        assert admitted.lost == before
+    assert hold.admit("web", before, (), doubt="", now=300, is_rewound=True).rows == ()
+
+
 def test_without_the_proof_even_a_single_instance_is_kept_however_long_that_takes() -> None:
     hold = HoldBack(hold_s=300)
     for now in (0, 299, 301, 10_000):

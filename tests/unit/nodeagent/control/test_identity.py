@@ -81,6 +81,18 @@ def test_a_service_that_the_configuration_does_not_name_is_not_asked_for(service
     played(script, config())
 
 
+def test_a_service_that_is_needed_since_just_now_is_not_refused() -> None:
+    """A peer may call it in the very moment in which it is registered."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.identity.trust, "the roots")
+        scene.identity.need(frozenset({"shop"}))
+        assert (scene.identity.ask("shop"), scene.identity.keepers) == ("", {})
+        await until(lambda: scene.names() == ["shop"], "its certificate")
+
+    played(script, config())
+
+
 def test_while_the_catalog_is_away_and_the_roots_are_unknown_nobody_waits() -> None:
     """After a restart without it: a call is refused with the reason, not after a while."""
 
@@ -159,23 +171,6 @@ def test_a_service_that_left_this_host_loses_its_certificate() -> None:
         scene.identity.need(frozenset({"shop"}))
         await until(lambda: scene.names() == ["shop"], "one")
         assert b'service="cart"' not in scene.metrics.render()
-
-    played(script)
-
-
-def test_a_service_that_was_away_for_a_moment_has_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Meanwhile the catalog may be another, whose CA signs for a trust domain that is not in force here yet."""
-
-    async def script(scene: Scene) -> None:
-        scene.identity.need(frozenset({"shop", "cart"}))
-        await until(lambda: scene.names() == ["cart", "shop"], "both")
-        for is_late in (False, True):
-            scene.identity.need(frozenset({"shop"}))
-            await until(lambda: scene.names() == ["shop"], "one")
-            monkeypatch.setattr(limits, "HOLD_BACK_S", 0.0 if is_late else 300.0)
-            scene.identity.need(frozenset({"shop", "cart"}))
-            await until(lambda: scene.names() == ["cart", "shop"], "both again")
-            assert scene.signed() == (3 if is_late else 2)
 
     played(script)
 

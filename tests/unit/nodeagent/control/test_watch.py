@@ -15,7 +15,7 @@ from nodeagent.control.watch import Held, Rhythm, Watch
 from nodeagent.errors import CatalogError
 from nodeagent.observe.metrics import Metrics
 from tests.support.loop import run, until
-from tests.support.scripted_catalog import NODES, ScriptedCatalog
+from tests.support.scripted_catalog import NODES, SERVICES, ScriptedCatalog
 
 QUICK = Rhythm(backoff_max_s=0.05)
 
@@ -329,5 +329,58 @@ def test_a_catalog_that_was_away_may_have_been_replaced() -> None:
         scene.peer.values[NODES] = (3, [7])
         await scene.peer.open(port)
         await until(lambda: scene.applied[-1] == b"[7]", "what is there now")
+
+    played(script)
+
+
+def test_who_is_hurried_does_not_rest_and_asks_in_full_once() -> None:
+    """Whether it rests after an answer, after one that is held, or is about to."""
+
+    async def script(scene: Scene) -> None:
+        for count, failures in enumerate(([], [Held("x")], []), start=1):
+            await until(lambda n=count: len(scene.indexes()) == n and not scene.watch.is_waiting, "an answer")
+            scene.failures += failures
+            scene.watch.hurry()
+        await until(lambda: len(scene.indexes()) == 4, "the last")
+        assert scene.indexes() == [""] * 4
+        scene.watch.rhythm = QUICK
+        scene.watch.hurry()
+        await until(lambda: scene.indexes()[-1] == "10", "a question that waits")
+        assert scene.watch.is_waiting
+
+    played(script, rhythm=Rhythm(rest_s=3600.0))
+
+
+def test_who_rests_after_an_answer_asks_anew_when_a_catalog_is_back() -> None:
+    """In full: what changed meanwhile is not to wait for the end of that rest."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.applied, "an answer, before a long rest")
+        port = scene.peer.port
+        await scene.peer._site.stop()
+        await scene.catalog._forget_session()
+        with pytest.raises(CatalogError):
+            await scene.catalog.read(NODES)
+        await scene.peer.open(port)
+        scene.peer.set(NODES, [1])
+        await scene.catalog.read(SERVICES)
+        await until(lambda: scene.applied == [b"[]", b"[1]"], "the change")
+
+    played(script, rhythm=Rhythm(rest_s=3600.0))
+
+
+def test_that_a_catalog_cannot_be_reached_is_logged_once_for_all_watches() -> None:
+    """There are up to CATALOG_WATCHES."""
+
+    async def script(scene: Scene) -> None:
+        watches = [Watch(scene.catalog, path, scene._apply, metrics=Metrics("1"), draw=lambda: 0.5, rhythm=QUICK) for path in (NODES, SERVICES)]
+        await scene.peer._site.stop()
+        await scene.catalog._forget_session()
+        with capture_logs() as logs:
+            tasks = [asyncio.create_task(watch.run()) for watch in watches]
+            await until(lambda: all(watch.error for watch in watches), "both fail")
+            for task in tasks:
+                task.cancel()
+        assert [line["event"] for line in logs].count("catalog_answer_not_taken") <= 1
 
     played(script)

@@ -1,0 +1,89 @@
+"""A token for services takes no port that another service holds: whoever got it would be called in its place."""
+
+import pytest
+
+from nodeagent.embedded.access import Caller
+from nodeagent.embedded.claims import register_node, register_service
+from nodeagent.embedded.database import commit, open_database
+from nodeagent.embedded.refusal import Forbidden
+from nodeagent.embedded.registration import NodeRow, ServiceRow, TaggedAddress
+from nodeagent.embedded.registrations import read_services_of
+from nodeagent.embedded.tokens import create_token
+
+ROOT = Caller("root", "management")
+VIRTUAL = "10.0.0.100"
+
+
+@pytest.fixture
+def connection(tmp_path):
+    """host2 at two addresses, with api on 9090 and, at a virtual address, on 9443."""
+    made = open_database(tmp_path / "catalog.db", create=True)
+    commit(made, lambda change: change.connection.execute("INSERT INTO state VALUES (1, 'td', 'dc1', 1)"))
+    commit(made, lambda change: register_node(change, ROOT, NodeRow("host2", "", "10.0.0.2", {"lan_ipv6": "fd00::2"})))
+    register(made, ROOT, ServiceRow("host2", "api", "api", 9090))
+    register(made, ROOT, ServiceRow("host2", "api-v", "api", 9443, VIRTUAL))
+    yield made
+    made.close()
+
+
+def register(connection, caller, row):
+    commit(connection, lambda change: register_service(change, caller, row))
+
+
+def token(connection, kind="service", **said):
+    usual = {"now": 0.0, "services": ("aaa",), "addresses": (VIRTUAL, "10.0.0.0/24")}
+    return commit(connection, lambda change: create_token(change, kind, **(usual | said)))[0].token.caller
+
+
+TAKEN = {
+    "the same port of the host": ServiceRow("host2", "aaa", "aaa", 9090),
+    "the host's other address": ServiceRow("host2", "aaa", "aaa", 9090, "fd00::2"),
+    "a tagged address with a port": ServiceRow("host2", "aaa", "aaa", 1, tagged={"lan": TaggedAddress("10.0.0.2", 9090)}),
+    "a tagged address with the instance's port": ServiceRow("host2", "aaa", "aaa", 9090, VIRTUAL, tagged={"lan": TaggedAddress("10.0.0.2")}),
+    "a virtual address": ServiceRow("host2", "aaa", "aaa", 9443, VIRTUAL),
+}
+
+
+@pytest.mark.parametrize("row", TAKEN.values(), ids=TAKEN)
+def test_a_port_that_another_service_holds_is_refused_with_both_names_and_a_cure(connection, row):
+    with pytest.raises(Forbidden, match=r"may not register aaa at .*: api \(ID api(-v)?\) is registered there; if it is gone .*, deregister it first"):
+        register(connection, token(connection), row)
+    assert [stored.value.name for stored in read_services_of(connection, "host2")] == ["api", "api"]
+
+
+def test_an_instance_does_not_move_to_such_a_port(connection):
+    caller = token(connection)
+    register(connection, caller, ServiceRow("host2", "aaa", "aaa", 7777))
+    with pytest.raises(Forbidden, match="at host2:9090"):
+        register(connection, caller, ServiceRow("host2", "aaa", "aaa", 9090))
+
+
+@pytest.mark.parametrize("row", [
+    ServiceRow("host2", "aaa", "aaa", 5432), ServiceRow("host2", "aaa", "aaa", 0), ServiceRow("host2", "aaa", "aaa", 9090, VIRTUAL),
+    ServiceRow("host2", "api-2", "api", 9090), ServiceRow("host2", "api", "api", 9090, tags=("new",)),
+])  # fmt: skip
+def test_a_port_that_is_free_or_the_service_s_own_is_not(connection, row):
+    """It is for its services wherever they run; another instance of the same service is called by the same name."""
+    register(connection, token(connection, services=("aaa", "api")), row)
+
+
+def test_who_was_first_may_say_so_again(connection):
+    """An application that registers itself time and again is not stopped by who came later."""
+    caller, row = token(connection), ServiceRow("host2", "aaa", "aaa", 7777)
+    register(connection, caller, row)
+    register(connection, ROOT, ServiceRow("host2", "late", "late", 7777))
+    register(connection, caller, row)
+    register(connection, caller, ServiceRow("host2", "aaa", "aaa", 7777, tags=("new",)))
+
+
+def test_a_token_of_two_services_may_rename_its_instance(connection):
+    caller = token(connection, services=("aaa", "bbb"))
+    register(connection, caller, ServiceRow("host2", "aaa", "aaa", 7777))
+    register(connection, caller, ServiceRow("host2", "aaa", "bbb", 7777))
+
+
+@pytest.mark.parametrize("caller", ["management", "node"])
+def test_who_speaks_for_the_host_may(connection, caller):
+    """The agents tell which of both is in force."""
+    chosen = ROOT if caller == "management" else token(connection, "node", node="host2", services=("*",), addresses=())
+    register(connection, chosen, ServiceRow("host2", "aaa", "aaa", 9090))
