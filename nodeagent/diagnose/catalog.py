@@ -9,7 +9,8 @@ from nodeagent.diagnose.finding import Verdict, fail, warn, well
 def judge_link(link: CatalogLink) -> Iterator[Verdict]:
     """Reachable, and nobody else."""
     if link.error:
-        yield fail(f"{link.address}: {link.error}", "systemctl status nodeagent-catalog on its host; see [catalog] in the file")
+        away = "systemctl status nodeagent-catalog on its host; see [catalog] in the file"
+        yield fail(f"{link.address}: {link.error}", "are Consul's servers up, and has this agent joined them? consul members" if link.is_headless else away)
     elif not link.is_tls and not link.is_loopback:
         yield fail(f"{link.address} is asked in clear: the token can be read on the wire", "use https:// and catalog.ca_file")
     elif link.is_tls and not link.is_pinned:
@@ -37,7 +38,8 @@ def _judge_services(token: TokenRights, make: str) -> Iterator[Verdict]:
     for service in token.unspoken:
         yield fail(f"{service} is registered here and the token does not speak for it: it gets no certificate", f"{make.replace('NAME', service)} (name the others, too)")
     if not token.unspoken:
-        yield well(f"the token is this host's; it speaks for {', '.join(token.services) or 'no service by name'}")
+        unnamed = "whom its policies name: see the certificates" if token.has_policies else "no service by name"
+        yield well(f"the token is this host's; it speaks for {', '.join(token.services) or unnamed}")
 
 
 def judge_enrolment(row: Enrolment) -> Iterator[Verdict]:

@@ -48,13 +48,15 @@ def link(scope: Scope) -> CatalogLink | None:
         return None
     table = scope.settings.catalog
     parts = urlsplit(table.address)
-    error = ""
+    is_headless = False
     try:
-        reply(scope, "/v1/status/leader")
+        answer = reply(scope, "/v1/status/leader")
+        is_headless = answer.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
+        error = f"it has no servers: {_said(answer)}" if is_headless else ""
     except CatalogError as failure:
         error = str(failure)
     return CatalogLink(
-        table.address, error, is_tls=parts.scheme == "https", is_pinned=bool(table.ca_file), is_loopback=_is_loopback(parts.hostname or "")
+        table.address, error, is_headless=is_headless, is_tls=parts.scheme == "https", is_pinned=bool(table.ca_file), is_loopback=_is_loopback(parts.hostname or "")
     )
 
 
@@ -66,8 +68,10 @@ def token(scope: Scope) -> TokenRights | None:
     host, answer = scope.settings.host.name, reply(scope, "/v1/acl/token/self")
     if answer.status == http.HTTPStatus.UNAUTHORIZED and b"ACL support disabled" in answer.body:
         return TokenRights(host, acls_off=True)
+    if answer.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:  # says nothing of the token
+        raise CatalogError(_said(answer))
     if answer.status != http.HTTPStatus.OK:
-        return TokenRights(host, error=f"the catalog answered {answer.status}: {answer.body[:200].decode('utf-8', 'replace').strip()}")
+        return TokenRights(host, error=_said(answer))
     return rights_in(host, json.loads(answer.body), [row["Service"] for row in _own(scope).get("Services", {}).values()])
 
 
@@ -155,7 +159,8 @@ def rights_in(host: str, said: dict[str, Any], registered: list[str]) -> TokenRi
     is_management = any(row.get("Name") == "global-management" for row in said.get("Policies") or ())
     is_told = bool(spoken) and _ANY not in spoken  # a token of policies says nothing of services by name
     unspoken = tuple(sorted(set(registered) - set(spoken))) if is_told else ()
-    return TokenRights(host, node=nodes[0] if nodes else "", is_management=is_management, services=spoken, unspoken=unspoken)
+    has_policies = bool(said.get("Policies") or said.get("Roles"))
+    return TokenRights(host, node=nodes[0] if nodes else "", is_management=is_management, services=spoken, unspoken=unspoken, has_policies=has_policies)
 
 
 def enrolment_in(scope: Scope, answer: dict[str, Any]) -> Enrolment:
@@ -199,6 +204,10 @@ def _local_service(row: dict[str, Any], own: tuple[str, ...], listeners: frozens
         is_answering=all(is_heard(listeners, ip, port) for ip in wanted),
         is_loopback=any(map(_is_loopback, wanted)),
     )  # fmt: skip
+
+
+def _said(answer: Reply) -> str:
+    return f"the catalog answered {answer.status}: {answer.body[:200].decode('utf-8', 'replace').strip()}"
 
 
 def _is_loopback(host: str) -> bool:

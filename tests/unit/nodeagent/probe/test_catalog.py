@@ -76,12 +76,24 @@ def test_what_a_token_may(there: Scripted) -> None:
     assert rights.acls_off
 
 
+def test_an_agent_that_lost_its_servers_says_nothing_of_the_token(there: Scripted) -> None:
+    """Another token would help nobody."""
+    lost = (500, "No known Consul servers")
+    there.said |= {"/v1/acl/token/self": lost, "/v1/status/leader": lost}
+    with pytest.raises(CatalogError, match="answered 500"):
+        catalog.token(scope(there.url))
+    link = catalog.link(scope(there.url))
+    assert link is not None
+    assert (link.is_headless, link.error) == (True, 'it has no servers: the catalog answered 500: "No known Consul servers"')
+
+
 def test_tokens_of_other_kinds() -> None:
     """Management; any service; policies of Consul's own, which say nothing of names."""
     assert rights_in("h", {"Policies": [{"Name": "global-management"}]}, ["db"]).is_management
     anything = rights_in("h", {"NodeIdentities": [{"NodeName": "h"}], "ServiceIdentities": [{"ServiceName": "*"}]}, ["db"])
     assert (anything.node, anything.unspoken) == ("h", ())
-    assert rights_in("h", {"Policies": [{"Name": "web-policy"}], "NodeIdentities": None}, ["db"]).unspoken == ()
+    policies = rights_in("h", {"Policies": [{"Name": "web-policy"}], "NodeIdentities": None}, ["db"])
+    assert (policies.unspoken, policies.has_policies) == ((), True)
 
 
 def test_the_hosts_row(there: Scripted) -> None:
