@@ -71,7 +71,7 @@ class View:
         return Status(
             host=table.name, datacenter=table.datacenter, mode=self.modes.config.host.mode, version=__version__,
             control_pid=os.getpid(), control_started_at=self.started_at,
-            healthy=not problems, problems=problems, warnings=list(self._warnings()),
+            healthy=not problems, problems=problems, warnings=list(dict.fromkeys(self._warnings())),
             supervisor=self._supervisor(), interception=self._interception(), workers=workers, generations=generations_of(workers),
             catalog=self._catalog(), identity=self._identity(),
         )  # fmt: skip
