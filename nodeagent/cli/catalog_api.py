@@ -56,12 +56,14 @@ class Client:
             with waiting(f"the catalog at {self._table.address}"):
                 return exchange(self._open(), self._token, method, target, body)
         except CatalogError as error:
-            raise type(error)(f"{self._table.address}: {error}{self._cure(str(error))}") from error
+            raise type(error)(f"{self._table.address}: {error}{self._cure(str(error), path, query)}") from error
 
-    def _cure(self, error: str) -> str:
-        """Which token to try, where the catalog did not like the one that was sent."""
+    def _cure(self, error: str, path: str = "", query: Mapping[str, str] | None = None) -> str:
+        """Which token to try, where the catalog did not like the one that was sent; of Consul's, which right it lacks."""
         if "answered 401 " not in error and "answered 403 " not in error:
             return ""
+        if "Permission denied" in error:  # Consul's words, and not the embedded catalog's
+            return f" It takes {_rule_for(path, query or {})}, by this token or by another that is named with --token-file"
         if self._is_own:
             return f" This host's own was sent, {self._table.token_file}; an operator's is used where it is named: {self._way(OPERATOR_TOKEN)}"
         sent = "" if self._token else f" None was sent: neither {OPERATOR_TOKEN} nor {self._table.token_file} can be read; try sudo."
@@ -126,6 +128,15 @@ def _environ_of(config: Config) -> Mapping[str, str]:
     if len(without) < len(environ):
         warn(f"the environment's token is not sent: CONSUL_HTTP_ADDR is another catalog than {address}, which the configuration names")
     return without
+
+
+def _rule_for(path: str, query: Mapping[str, str]) -> str:
+    """The rule of Consul's that lets a token do this."""
+    if path.startswith("/v1/agent/maintenance"):
+        return f'node "{query.get("node", "HOST")}" {{ policy = "write" }}'
+    if path.startswith("/v1/agent/service/"):
+        return 'service "NAME" { policy = "write" } of what is registered'
+    return "an operator's rights (docs/policy.md has the rules)"
 
 
 def segment(name: str) -> str:

@@ -22,6 +22,7 @@ from nodeagent.model.service import is_service_name, name_complaint
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.tables import suggest
 
+_RESERVED = {"consul": "Consul's servers", "nodeagent": "the hosts' agents"}
 _TRIES = 5  # of a read-change-write against other writers
 _MARKS = ("CreateIndex", "ModifyIndex", "Hash")
 
@@ -201,6 +202,8 @@ def doubts(known: Collection[str], source: str, destination: str) -> list[str]:
 
 
 def _warn_unknown(client: Client, source: str, destination: str) -> None:
+    if whose := _RESERVED.get(destination):
+        warn(f"{destination} is the name of {whose}, and of no service of the mesh: nobody is called by it")
     found = doubts(client.ask("GET", "/v1/catalog/services") or {}, source, destination)
     if found and not rights.lacking(client, [rights.SERVICES]):  # else it may know them well, and not show them
         for doubt in found:

@@ -350,7 +350,7 @@ def _instance_part(config: Config, snapshot: Snapshot, instance: Instance) -> In
     return InstancePart(
         id=instance.id, host=instance.host, addresses=[str(address) for address in instance.addresses],
         implied=[str(address) for address in implied_addresses(snapshot, instance)],
-        healthy=instance.healthy, drained=instance.drained, is_local=is_local, is_meshed=bool(host and host.tunnel_port),
+        healthy=instance.healthy, drained=instance.drained, weight=instance.weight, is_local=is_local, is_meshed=bool(host and host.tunnel_port),
         uncaptured=next(filter(None, whys), ""),
     )  # fmt: skip
 

@@ -238,6 +238,15 @@ def test_a_token_that_may_not_read_is_told_neither_denied_nor_nothing(monkeypatc
         assert f"this token may not read the intentions of {what}" in str(told.exception)
 
 
+@pytest.mark.parametrize(("destination", "is_odd"), [("consul", True), ("nodeagent", True), ("web", False)])
+def test_what_is_no_service_of_the_mesh_is_told(monkeypatch, destination: str, is_odd: object) -> None:
+    """The catalog has them, so that no typing error is seen."""
+    monkeypatch.setattr(module, "open_operator", lambda *_: Shelf(services=("web", "consul", "nodeagent")))
+    monkeypatch.setattr(module, "_show_in_force", lambda *_: None)
+    told = CliRunner().invoke(intention, ["allow", "consul", destination])
+    assert (told.exit_code, "of no service of the mesh" in told.stderr) == (0, is_odd)
+
+
 def test_a_service_that_the_token_may_not_see_is_not_called_unknown(monkeypatch, capsys) -> None:
     shelf = Shelf(services=())
     monkeypatch.setattr(module, "open_operator", lambda *_: shelf)
