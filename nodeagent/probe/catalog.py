@@ -18,7 +18,7 @@ from nodeagent.config import CatalogTable
 from nodeagent.consul_environ import FROM_ENVIRONMENT, TOKEN
 from nodeagent.control.catalog_tls import connection_to, tls_of
 from nodeagent.control.json_http import explain, parse_answer
-from nodeagent.diagnose.facts import CatalogLink, Clock, Enrolment, LocalService, TokenRights
+from nodeagent.diagnose.facts import CatalogLink, Clock, Enrolment, HealthCheck, LocalService, TokenRights
 from nodeagent.errors import CatalogError, CatalogUnreachable, NotInCatalog
 from nodeagent.model.address import canonical_ip
 from nodeagent.probe.consul_checks import looped_checks
@@ -90,6 +90,18 @@ def services(scope: Scope) -> tuple[LocalService, ...] | None:
     there = (row for _, row in sorted(rows.items()) if row.get("Port") and row["Service"] not in _NO_SERVICES)
     found = (_local_service(row, own, listeners) for row in there)
     return tuple(replace(each, looped=looped_checks(checks, each.id, own, each.port)) for each in found)
+
+
+def health(scope: Scope) -> tuple[HealthCheck, ...] | None:
+    """What the checks of this host say; that it is drained is told of elsewhere."""
+    if scope.is_pre:
+        return None
+    _need_token(scope.settings.catalog)
+    return tuple(
+        HealthCheck(str(row.get("CheckID") or ""), str(row.get("ServiceID") or ""), str(row.get("Status") or ""), str(row.get("Output") or ""))
+        for row in _checks(scope)
+        if row.get("CheckID") != DRAINED
+    )
 
 
 def clock(scope: Scope) -> Clock | None:
@@ -175,7 +187,7 @@ def enrolment_in(scope: Scope, answer: dict[str, Any]) -> Enrolment:
     return Enrolment(
         table.name, is_registered=bool(node), is_marked=tunnel_port_of(marker) == limits.TUNNEL_PORT,
         missing=tuple(sorted(wanted - said)) if node else (), surplus=tuple(sorted(said - wanted)) if node else (),
-        is_drained=bool(node) and _is_drained(scope),
+        is_drained=bool(node) and any(row.get("CheckID") == DRAINED for row in _checks(scope)),
     )  # fmt: skip
 
 
@@ -188,12 +200,8 @@ def _own(scope: Scope) -> dict[str, Any]:
         return {}
 
 
-def _is_drained(scope: Scope) -> bool:
-    return any(row.get("CheckID") == DRAINED for row in _checks(scope))
-
-
 def _checks(scope: Scope) -> list[dict[str, Any]]:
-    return read(scope, f"/v1/health/node/{quote(scope.settings.host.name, safe='')}") or []
+    return list(read(scope, f"/v1/health/node/{quote(scope.settings.host.name, safe='')}") or [])
 
 
 def _local_service(row: dict[str, Any], own: tuple[str, ...], listeners: frozenset[tuple[str, int]]) -> LocalService:
