@@ -102,3 +102,15 @@ def test_a_port_that_is_never_captured_is_refused_before_the_catalog_is_asked(tm
 )
 def test_bad_options_are_usage_errors(argv: list[str]) -> None:
     assert CliRunner().invoke(service, argv).exit_code == 2
+
+
+def test_a_host_that_the_token_may_not_see_has_not_nothing(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "nodeagent.toml"
+    path.write_text('[host]\nname = "host1"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "http://127.0.0.1:1"\n')
+
+    def answer(_self: Client, _method: str, path: str, body: object = None, **_query: str) -> object:
+        return [{**each, "Allow": each["Resource"] != "node"} for each in body] if isinstance(body, list) else None
+
+    monkeypatch.setattr(Client, "ask", answer)
+    result = CliRunner().invoke(main, ["service", "list", "--config", str(path)])
+    assert (result.exit_code, "this token may not read the node host1" in result.output) == (1, True)
