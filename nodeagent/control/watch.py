@@ -99,7 +99,9 @@ class Watch:
         """One query; what it says is applied if it says something new."""
         is_news = self.is_forbidden or (self.rhythm.is_pulse and self._failures)  # that it is answered again
         index = 0 if is_news else self._index
+        asked_at = asyncio.get_running_loop().time()
         answer = await self.read(index, self.rhythm.wait_s)
+        is_cut_short = index > 0 and answer.index == str(index) and asyncio.get_running_loop().time() - asked_at < self.rhythm.wait_s
         self._catalog.note_index(self.path, answer.index)  # whatever becomes of the answer: if it went back the others wait in vain
         digest = await _digest(answer.body)
         is_new = digest != self._applied
@@ -114,7 +116,8 @@ class Watch:
         if self._was_broken:
             self._catalog.wake()
         self._failures, self.error, self._was_broken, self.is_forbidden = 0, "", False, False
-        self._index = 0 if self.rhythm.poll_s else next_index(self._index, answer.index)
+        # Where its data are replaced Consul ends the wait with what it had before: to wait on would be for an index that is far away.
+        self._index = 0 if self.rhythm.poll_s or is_cut_short else next_index(self._index, answer.index)
         if pause_s := self.rhythm.poll_s or self.rhythm.rest_s:
             await asyncio.sleep(pause_s * (0.5 + self._draw()))
 

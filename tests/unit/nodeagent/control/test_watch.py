@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from nodeagent import limits
 from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Answer, Catalog
+from nodeagent.control.pace import Bucket
 from nodeagent.control.watch import Held, Rhythm, Watch
 from nodeagent.errors import CatalogError
 from nodeagent.observe.metrics import Metrics
@@ -315,3 +316,45 @@ def test_a_catalog_that_was_away_may_have_been_replaced() -> None:
         await until(lambda: scene.applied[-1] == b"[7]", "what is there now")
 
     played(script)
+
+
+def test_a_wait_that_ends_early_without_news_is_followed_by_a_full_question() -> None:
+    """So Consul ends all waits when a snapshot is restored: with what it had before, and an index that is far above those that come."""
+
+    async def script(scene: Scene) -> None:
+        def abandoned(request: web.Request) -> web.Response | None:
+            if not request.query.get("index"):
+                return None
+            scene.peer.scripts.clear()
+            scene.peer.values[NODES] = (3, ["restored"])
+            return web.json_response([], headers={"X-Consul-Index": "10"})
+
+        scene.peer.scripts[NODES] = abandoned
+        await until(lambda: scene.applied == [b"[]", b'["restored"]'], "what was restored")
+        assert scene.indexes()[:3] == ["", "10", ""]
+        assert "went back from 10 to 3" in scene.catalog.rewound
+
+    played(script)
+
+
+def test_a_catalog_that_ends_every_wait_at_once_is_asked_no_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In full and with the index by turns, at the pace of any other answers."""
+    taken: list[float] = []
+    monkeypatch.setattr(Bucket, "take", lambda _bucket, now: taken.append(now) or 0.01)
+
+    async def script(scene: Scene) -> None:
+        scene.peer.scripts[NODES] = lambda _: web.json_response([], headers={"X-Consul-Index": "10"})
+        await until(lambda: len(scene.indexes()) >= 6, "some questions")
+        assert scene.indexes()[:6] == ["", "10", "", "10", "", "10"]
+        assert len(taken) >= len(scene.indexes())
+        assert scene.applied == [b"[]"]
+
+    played(script)
+
+
+def test_a_wait_that_ends_in_its_time_is_followed_by_another() -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: len(scene.indexes()) >= 4, "some questions", 20)
+        assert scene.indexes()[:4] == ["", "10", "10", "10"]
+
+    played(script, rhythm=Rhythm(wait_s=1.0))
