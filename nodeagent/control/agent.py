@@ -60,6 +60,7 @@ class Control:
             config, catalog, self.metrics, env,
             hand_out=self.workers.publish_keys, on_trust=self.follower.changed.set,
         )  # fmt: skip
+        self.follower.losses.foreign.known = self._trust_domain
         self.now = env.now
         self.failing: dict[str, str] = {}
         """Parts that do not run, and why."""
@@ -95,8 +96,12 @@ class Control:
         if state is not None and trust is not None:
             self.publisher.publish(state, trust.bundle.trust_domain)
 
+    def _trust_domain(self) -> str:
+        """The one in force; empty: none yet."""
+        return self.identity.trust.bundle.trust_domain if self.identity.trust else ""
+
     async def _next_change(self) -> None:
-        look_again = self.follower.alarms() or self.publisher.is_behind
+        look_again = self.follower.losses.is_waiting or self.follower.alarms() or self.publisher.is_behind
         try:
             async with asyncio.timeout(_LOOK_AGAIN_S if look_again else None):
                 await self.follower.changed.wait()

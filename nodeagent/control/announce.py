@@ -36,6 +36,8 @@ class Announcer:
         self._elapsed = elapsed
         self._has_agent: bool | None = None
         """Whether the catalog is the local agent of a Consul; None: not asked yet."""
+        self._forgotten_at = -limits.HOLD_BACK_S
+        """When the catalog did not show this host at all, last."""
         self._registered_at = self._answered_at = self._told_at = -limits.CATALOG_COMPLAIN_S
 
     @property
@@ -43,13 +45,27 @@ class Announcer:
         """Whether the catalog is known to be this host's Consul agent."""
         return bool(self._has_agent)
 
+    async def has_agent(self) -> bool:
+        """Whether the catalog is this host's Consul agent.
+
+        Raises:
+            CatalogError: it could not be asked, or is another host's.
+        """
+        if self._has_agent is None:
+            self._has_agent = await self._find_agent()
+        return self._has_agent
+
+    @property
+    def why_forgotten(self) -> str:
+        """Why it proves nothing that the catalog shows this host: it does so by this agent's own word; empty: it may."""
+        left_s = limits.HOLD_BACK_S - (self._elapsed() - self._forgotten_at)
+        return f"the catalog had forgotten this host, which was registered anew; for {left_s:.0f} s more" if left_s > 0 else ""
+
     async def check_hosts(self, hosts: tuple[Host, ...], markers: tuple[InstanceRow, ...]) -> None:
         """After each answer with all hosts. A refusal is shown, and tried again with the next answer."""
         if is_registered(self._config, hosts) or is_marked(self._config, markers):
             return
-        if self._has_agent is None:
-            self._has_agent = await self._find_agent()
-        if self._has_agent:
+        if await self.has_agent():
             await self._tell_agent()
         else:
             await self._register(hosts)
@@ -58,9 +74,7 @@ class Announcer:
         """After each answer with all hosts' markers: what was lost, or changed, is told again. hosts: as they were heard last."""
         if self._has_agent is False or is_registered(self._config, hosts) or is_marked(self._config, rows):
             return
-        if self._has_agent is None:
-            self._has_agent = await self._find_agent()
-        if self._has_agent:
+        if await self.has_agent():
             await self._tell_agent()
 
     async def _find_agent(self) -> bool:
@@ -124,7 +138,9 @@ class Announcer:
         each other's for ever, and wake every host of the mesh each time.
         """
         name, now = self._config.host.name, self._elapsed()
-        if any(host.name == name for host in hosts) and now - self._registered_at < limits.CATALOG_COMPLAIN_S:
+        is_shown = any(host.name == name for host in hosts)
+        self._forgotten_at = self._forgotten_at if is_shown else now
+        if is_shown and now - self._registered_at < limits.CATALOG_COMPLAIN_S:
             is_answered = self._answered_at == self._registered_at
             somebody = "was changed by somebody; has another machine this name?"
             unsure = "differs: the last write of it got no answer, or another machine has this name"

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from nodeagent import limits
-from nodeagent.catalog.claims import since_moved
 from nodeagent.catalog.inventory import INVENTORY
 from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS
 from nodeagent.catalog.markers import claims_alarm, markers_of
@@ -25,12 +24,12 @@ from nodeagent.control.announce import Announcer
 from nodeagent.control.checks import Checks
 from nodeagent.control.consul import Answer, Catalog, service_path
 from nodeagent.control.environment import Environment
-from nodeagent.control.hold_back import HoldBack, Rows, is_suspicious
+from nodeagent.control.hold_back import Rows
 from nodeagent.control.identity import named_services
 from nodeagent.control.intention_hold import IntentionHold
 from nodeagent.control.intentions import ENTRIES, IntentionSource
+from nodeagent.control.losses import Losses
 from nodeagent.control.meshed import MeshedHosts
-from nodeagent.control.proof import service_doubts
 from nodeagent.control.reach import Dialled, Reach
 from nodeagent.control.seen import Seen
 from nodeagent.control.together import Together, in_turns
@@ -71,9 +70,9 @@ class Follower:
         self._started_at = env.now()
         self._is_complete = False
         self._announcer = Announcer(config, catalog, env.elapsed)
-        self._hold_back = HoldBack()
+        self.losses = Losses(catalog, self._announcer, self.seen, config.host.name, env.elapsed)
         self._intentions = IntentionSource(catalog)
-        self._intention_hold = IntentionHold(catalog)
+        self._intention_hold = IntentionHold(catalog, self.losses.foreign.why)
         self._services_changed = asyncio.Event()
         self._reach = Reach()
         self._dialled = Dialled(env.elapsed)
@@ -123,8 +122,11 @@ class Follower:
         self._is_complete = self._is_complete or all(map(self._is_given_up, self.seen.unheard()))
         if not self._is_complete:
             return None
+        is_shown = any(host.name == self._config.host.name for host in self.seen.hosts or ())
+        is_sane = is_shown and self._catalog.failing_since is None
+        if self.losses.let_go(is_sane=is_sane):
+            self._services_changed.set()
         state = self.seen.state()
-        is_sane = any(host.name == self._config.host.name for host in self.seen.hosts or ())
         return msgspec.structs.replace(state, hosts=self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane))
 
     def remember(self, state: CatalogState) -> None:
@@ -144,7 +146,7 @@ class Follower:
     def alarms(self) -> tuple[str, ...]:
         """What is held back, in words."""
         said = filter(None, (self._filtered, self._intention_hold.alarm, claims_alarm(self.seen.refused)))
-        return (*said, *self._intentions.alarms, *self.held.values(), *self.meshed.alarms(self._elapsed()))
+        return (*said, *self._intentions.alarms, *self.held.values(), *self.meshed.alarms(self._elapsed()), *self.losses.alarms())
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -247,11 +249,17 @@ class Follower:
         self._services_changed.set()
         self.changed.set()
 
+    async def _refuse_foreign(self) -> None:
+        if why := await self.losses.foreign.why():
+            raise Held(f"protocols stay as they were: {why}")
+
     async def _take_protocols(self, answer: Answer) -> None:
+        await self._refuse_foreign()
         self.seen.protocols = parse_service_defaults(answer.body)
         self.changed.set()
 
     async def _take_default_protocol(self, answer: Answer) -> None:
+        await self._refuse_foreign()
         self.seen.default_protocol = parse_proxy_defaults(answer.body)
         self.changed.set()
 
@@ -292,7 +300,7 @@ class Follower:
     def _taker(self, service: str) -> Apply:
         async def take(answer: Answer) -> None:
             rows = parse_instances(service, answer.body)
-            doubts = await self._doubts({service: rows}, is_filtered=answer.is_filtered)
+            doubts = await self.losses.doubts({service: rows}, _FILTERED if answer.is_filtered else "")
             why = await self._put(service, rows, doubts.get(service, ""))
             self._together.note_alone(service)
             if service == MARKER_SERVICE and self.seen.hosts is not None:
@@ -317,27 +325,16 @@ class Follower:
 
     async def _put_all(self, news: Mapping[str, Rows], *, is_filtered: bool) -> list[str]:
         """As `_put`, for each of them that is not watched by now."""
-        doubts = await self._doubts(news, is_filtered=is_filtered)
+        doubts = await self.losses.doubts(news, _FILTERED if is_filtered else "")
         return [
             await self._put(name, rows, doubts.get(name, ""))
             async for name, rows in in_turns(news.items())
             if name in self._together.names
         ]
 
-    async def _doubts(self, answers: Mapping[str, Rows], *, is_filtered: bool) -> dict[str, str]:
-        """Why what these services lost is not proven, by service; of those that lost nothing, or not enough, there is nothing."""
-        suspects = [name for name, rows in answers.items() if is_suspicious(self.seen.before(name), rows)]
-        if is_filtered:
-            return dict.fromkeys(suspects, _FILTERED)
-        return await service_doubts(self._catalog, suspects, self._config.host.name)
-
     async def _put(self, service: str, rows: Rows, doubt: str) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
-        before, is_rewound = self.seen.before(service), self._catalog.is_rewound
-        rows = since_moved(before, rows)
-        if not (doubt or is_rewound) and service not in self.seen.instances:  # what went while nobody was here is held for nobody
-            before = ()
-        admitted = self._hold_back.admit(service, before, rows, doubt=doubt, now=self._elapsed(), is_rewound=is_rewound)
+        admitted = await self.losses.admit(service, rows, doubt)
         unproven = await self._intention_hold.vouch(service, is_here=self._is_here(service, admitted.rows))
         self.seen.instances[service] = admitted.rows
         self.seen.held[service] = admitted.lost
