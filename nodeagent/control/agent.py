@@ -54,7 +54,7 @@ class Control:
         self.workers = Workers(self.metrics, want_svid=self._want_svid, on_records=self._take_records)
         self.supervisor = Supervisor(self.metrics, env.now, self.workers.note_living)
         self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
-        self.publisher.indexes = catalog.indexes.copy
+        self.publisher.indexes = catalog.indexes.saved
         self.follower = Follower(config, catalog, self.metrics, env)
         self.identity = Identity(
             config, catalog, self.metrics, env,
@@ -78,7 +78,7 @@ class Control:
         saved = self.publisher.restore()
         if saved:
             self.follower.remember(saved.state)
-            self._catalog.indexes |= saved.indexes
+            self._catalog.indexes.remember(saved.indexes)
 
     async def compile(self) -> None:
         """Compiles and publishes after each change, for ever; changes that come together go together."""

@@ -16,8 +16,8 @@ from nodeagent import limits
 from nodeagent.config import CatalogTable
 from nodeagent.control.bell import Bell
 from nodeagent.control.clock import CatalogClock
+from nodeagent.control.indexes import Indexes
 from nodeagent.control.json_http import why_unaccepted
-from nodeagent.control.pace import has_gone_back, next_index
 from nodeagent.control.token import TokenFile
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
@@ -98,9 +98,10 @@ class Catalog:
         self.rewound = ""
         """What went back, in words."""
         self._rewound_at = 0.0
+        self._back_at: float | None = None
+        """Unix seconds since when it answers."""
         self._rewinds = 0
-        self.indexes: dict[str, int] = {}
-        """The last index of each path that is watched: kept over outages, as what is there afterwards may be an older one."""
+        self.indexes = Indexes()
         self._waiting: set[asyncio.Timeout] = set()
         """Of the questions that wait for news."""
         self._long = asyncio.Lock()
@@ -140,10 +141,13 @@ class Catalog:
 
     def note_index(self, path: str, header: str | None) -> None:
         """A path's index, with every answer: one that is lower than the last tells of another catalog than before."""
-        before = self.indexes.get(path, 0)
-        if has_gone_back(before, header):
+        if before := self.indexes.note(path, header):
             self.note_rewind(path, before, header)
-        self.indexes[path] = next_index(0, header)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known if it is an older one than before it was away; or it was not told within CATALOG_SETTLE_S."""
+        return self.indexes.is_sure or (self._back_at is not None and self._now() - self._back_at >= limits.CATALOG_SETTLE_S)
 
     @property
     def is_rewound(self) -> bool:
@@ -159,7 +163,6 @@ class Catalog:
             _log.warning("catalog_index_went_back", path=path, before=before, now=now)
         self._rewound_at = self._now()
         self._rewinds += 1
-        self.indexes.clear()  # of before: each would tell the same once more
         for waiting in self._waiting:
             if not waiting.expired():  # another watch has noted it in this very turn
                 waiting.reschedule(asyncio.get_running_loop().time())
@@ -242,6 +245,8 @@ class Catalog:
 
     def _succeed(self) -> None:
         self.answered_at, self.error = self._now(), ""
+        if self._back_at is None:
+            self._back_at = self.answered_at
         if self.failing_since is not None:
             self.failing_since = None
             self.wake()
@@ -249,7 +254,8 @@ class Catalog:
     async def _fail(self, error: Exception) -> None:
         self.error = _explain(error, self._table)
         if self.failing_since is None:
-            self.failing_since = self._now()
+            self.failing_since, self._back_at = self._now(), None
+            self.indexes.doubt()
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             await self._forget_session()  # the file with the CA may have been replaced: it is read with a new session
 

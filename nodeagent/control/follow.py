@@ -234,7 +234,7 @@ class Follower:
         for path in [path for path in self._watches if path.startswith(("/v1/health/", INVENTORY)) and path not in wanted]:
             self._tasks.pop(path).cancel()
             del self._watches[path]
-            self._catalog.indexes.pop(path, None)
+            self._catalog.indexes.forget(path)
 
     # --- what each answer means ------------------------------------------------------------------------------------
 
@@ -334,6 +334,8 @@ class Follower:
 
     async def _put(self, service: str, rows: Rows, doubt: str) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
+        if why := self.losses.why_unsettled(service, rows):
+            return why
         admitted = await self.losses.admit(service, rows, doubt)
         unproven = await self._intention_hold.vouch(service, is_here=self._is_here(service, admitted.rows))
         self.seen.instances[service] = admitted.rows

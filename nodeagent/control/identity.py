@@ -6,10 +6,10 @@ from contextlib import suppress
 
 from certs.spiffe import service_id
 from nodeagent import limits
-from nodeagent.catalog.claims import in_vain
 from nodeagent.config import Config
 from nodeagent.control.clock import watch_clock
 from nodeagent.control.consul import Answer, Catalog
+from nodeagent.control.displaced import in_vain
 from nodeagent.control.environment import Environment
 from nodeagent.control.holdings import HeldCertificate, Holdings
 from nodeagent.control.issuer import Issuer

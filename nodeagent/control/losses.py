@@ -49,6 +49,12 @@ class Losses:
         before = there(self._seen.before(service))
         return is_suspicious(before, rows) or bool(self._forgotten.own(service, lost_rows(before, rows)))
 
+    def why_unsettled(self, service: str, answer: Rows) -> str:
+        """Why nothing is to be made of an answer yet; empty: it is to be admitted."""
+        if not self._is_suspect(service, answer) or self._catalog.is_settled:
+            return ""
+        return f"{service}: instances vanished while the catalog was away; kept until it is known whether it is an older one"
+
     async def admit(self, service: str, answer: Rows, doubt: str) -> Admitted:
         """What is in force after that answer. doubt: of `doubts`; empty: there is none.
 

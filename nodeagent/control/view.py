@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from certs.svid import Svid
 from nodeagent import __version__, limits
-from nodeagent.catalog.claims import displaced_alarms
 from nodeagent.config import Config, why_never_captured
 from nodeagent.control.clock import clock_problem
+from nodeagent.control.displaced import displaced_alarms
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
 from nodeagent.control.generations import generations_of

@@ -1,16 +1,15 @@
 """Whose an address is: which of two claims wins, and the table that remembers them.
 
 A host that could register any address would draw the traffic of others to itself. So a host's token may claim what the
-operator named when it was made, else what its first registration said; and what is named wins over what was merely first. Whoever
-could register a service at another's port would have it called by that name: a token for services takes none that is held.
+operator named when it was made, else what its first registration said; and what is named wins over what was merely first.
 """
 
 import sqlite3
-from collections.abc import Collection
 from typing import NamedTuple
 
 from nodeagent.embedded.access import Caller, RemoveService, check_access, title_of
 from nodeagent.embedded.database import Change
+from nodeagent.embedded.held_ports import check_ports
 from nodeagent.embedded.refusal import Forbidden
 from nodeagent.embedded.registration import NodeRow, ServiceRow
 from nodeagent.embedded.registrations import (
@@ -19,7 +18,6 @@ from nodeagent.embedded.registrations import (
     put_node,
     put_service,
     read_service,
-    read_services_of,
 )
 from nodeagent.embedded.tokens import fix_addresses, read_token
 
@@ -67,7 +65,7 @@ def register_service(change: Change, caller: Caller, row: ServiceRow) -> list[Ho
         check_access(caller, RemoveService(row.node, known.value.name))
     own = _titles(change.connection, row.node)
     if caller.kind == "service":
-        _check_ports(change.connection, caller, row, own)
+        check_ports(change.connection, caller, row, own)
     titles, gone = {}, []
     for ip in sorted(row.ips()):
         titles[ip] = own[ip] if ip in own else title_of(caller, ip, is_host=False)
@@ -132,28 +130,6 @@ def _settle(change: Change, caller: Caller, node: str, ip: str, title: int) -> l
         else:
             delete_node(change, holder.node)
     return weaker
-
-
-def _check_ports(connection: sqlite3.Connection, caller: Caller, row: ServiceRow, own: Collection[str]) -> None:
-    """Nothing, where no other service holds an address and port of the row; what the row had before, it may keep.
-
-    A token for services is for no host, so it takes no part of one from what runs there. own: the host's addresses.
-    """
-    registered = read_services_of(connection, row.node)
-    before = {place for stored in registered if stored.value.id == row.id for place in _places(stored.value, own)}
-    wanted = _places(row, own) - before
-    for other in (stored.value for stored in registered if stored.value.name != row.name and stored.value.id != row.id):
-        for ip, port in sorted(wanted & _places(other, own)):
-            raise Forbidden(
-                f"{caller} may not register {row.name} at {ip or row.node}:{port}: {other.name} (ID {other.id}) is registered there; "
-                f"if it is gone from there, deregister it first, else take another port"
-            )
-
-
-def _places(row: ServiceRow, own: Collection[str]) -> set[tuple[str, int]]:
-    """The addresses and ports of an instance; all addresses of its host are one, the empty, as its agent takes a port at each."""
-    at = {(row.address, row.port), *((tagged.address, tagged.port or row.port) for tagged in row.tagged.values())}
-    return {("" if ip in own else ip, port) for ip, port in at if port}
 
 
 def _titles(connection: sqlite3.Connection, node: str, service: str = "") -> dict[str, int]:

@@ -5,7 +5,8 @@ domain: its tokens, its roots and its revocations stay, or a token that was take
 be believed again. An empty directory gets everything.
 
 The index goes on from the greater of both, and every row and topic gets it: whoever waits is answered, and no number means
-two things. Only an empty directory begins at the snapshot's, so there it goes back for clients, as Consul's does.
+two things. Only an empty directory begins at the snapshot's, so there it goes back for clients, as Consul's does: whatever was
+changed since has a lower number than who watched it knows, and so is noticed.
 """
 
 import sqlite3
@@ -57,7 +58,10 @@ def _replace(change: Change, about: About) -> bool:
         change.connection.execute(f"DELETE FROM main.{table}")  # noqa: S608 - our own words, here and below
     for table in (*_TRUST, *_DATA) if whole else _DATA:
         change.connection.execute(f"INSERT INTO main.{table} SELECT * FROM snap.{table}")  # noqa: S608
-    _mark_all(change)
+    if whole:
+        change.connection.execute("INSERT INTO main.topics SELECT * FROM snap.topics")
+    else:
+        _mark_all(change)
     return whole
 
 

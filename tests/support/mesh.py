@@ -60,3 +60,10 @@ def mesh(
     return compile_snapshot(
         state(*intentions, **services), config(extra, mode=mode), trust_domain="test.consul", generation=generation
     )
+
+
+def seen_by(host: str, **services: tuple[InstanceRow, ...]) -> Snapshot:
+    """As an agent of host1 or host2 has it."""
+    ips = list(next(each for each in HOSTS if each.name == host).addresses)
+    own = parse_config(f'[host]\nname = "{host}"\naddresses = {ips}\n[catalog]\naddress = "https://10.9.9.9:1"\n', "t")
+    return compile_snapshot(CatalogState(HOSTS, services), own, trust_domain="td", generation=1)

@@ -1,31 +1,19 @@
 """Several services at one address and port of a host: nobody is called in another's place by registering there."""
 
-import itertools
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from nodeagent.catalog.claims import Displaced, displaced_alarms, displaced_here, in_vain, since_moved
-from nodeagent.catalog.compiler import compile_snapshot
+from nodeagent.catalog.claims import since_moved
 from nodeagent.catalog.inventory import InventoryReader
-from nodeagent.catalog.state import CatalogState, InstanceRow, parse_instances
-from nodeagent.config import parse_config
+from nodeagent.catalog.state import InstanceRow, parse_instances
 from nodeagent.model.address import Address
 from nodeagent.model.service import Host
-from nodeagent.model.snapshot import Snapshot
-from tests.support.mesh import HOST1, HOST2, HOSTS, WEB, instance, mesh
+from tests.support.mesh import HOST1, HOST2, HOSTS, instance, seen_by
 
 API = Address("10.77.0.2", 9090)
 VIRTUAL = ("10.99.0.9",)
-
-
-def seen_by(host: str, **services: tuple[InstanceRow, ...]) -> Snapshot:
-    """As an agent of host1 or host2 has it."""
-    ips = list(next(each for each in HOSTS if each.name == host).addresses)
-    own = parse_config(f'[host]\nname = "{host}"\naddresses = {ips}\n[catalog]\naddress = "https://10.9.9.9:1"\n', "t")
-    return compile_snapshot(CatalogState(HOSTS, services), own, trust_domain="td", generation=1)
 
 
 @pytest.mark.parametrize("host", ["host1", "host2"])
@@ -123,26 +111,3 @@ def test_the_index_comes_from_each_kind_of_answer() -> None:
     health = parse_instances("api", b'[{"Node":{"Node":"host2","Address":"10.77.0.2"},"Service":%s}]' % service)
     listed = InventoryReader().read(b'[{"Node":"host2","Address":"10.77.0.2","Services":[%s]}]' % service).instances["api"]
     assert [(17, 40)] * 2 == [(row.registered_at, row.said_at) for row in (*health, *listed)]
-
-
-def test_the_host_concerned_says_which_two_and_what_to_do() -> None:
-    """Only that one: whoever looks there can put it right."""
-    both = {"api": (instance(HOST2, 9090, since=1),), "aaa": (instance(HOST2, 9090, id_="aaa", since=2),)}
-    there = seen_by("host2", **both)
-    assert tuple(Displaced(Address(ip, 9090), "aaa", "api") for ip in HOST2.addresses) == displaced_here(there)
-    assert (
-        "two services claim host2:9090: api (registered first, in force) and aaa (no call gets there by that name); deregister the one that is wrong",
-    ) == displaced_alarms(there)
-    assert ((), ()) == (displaced_here(seen_by("host1", **both)), displaced_here(mesh()))
-
-
-def test_what_is_registered_in_vain_is_told_from_what_is_in_force_elsewhere() -> None:
-    """Of the second the host does speak; an instance without an address claims nothing."""
-    web, aaa = instance(HOST1, 80, since=1), instance(HOST1, 80, id_="aaa", since=2)
-    more = instance(HOST1, 81, id_="more", since=3)
-    nowhere = InstanceRow(web.instance.__class__("x", "host1", ()), HOST1)
-    for rows, expected in (((aaa,), {"aaa"}), ((aaa, more), set()), ((aaa, nowhere), set())):
-        assert expected == in_vain(seen_by("host1", web=(web,), aaa=rows))
-    both_at = dict(itertools.product(("web", "aaa"), [(instance(HOST2, 80),)]))
-    assert frozenset() == in_vain(seen_by("host1", **both_at))
-    assert WEB in seen_by("host1", **both_at).by_address

@@ -1,12 +1,18 @@
-"""A second service at a port of this host, in control between a scripted catalog and far ends: told, not believed, and no other alarm."""
+"""A second service at a port of this host, also in control between a scripted catalog and far ends: told, not believed, and no other alarm."""
 
 import asyncio
+import itertools
 
 from aiohttp import web
 
+from nodeagent.catalog.state import InstanceRow
+from nodeagent.control.displaced import Displaced, displaced_alarms, displaced_here, in_vain
+from nodeagent.model.address import Address
+from tests.support import mesh as plain
 from tests.support.control_scene import HOST1, ControlScene
 from tests.support.far_ends import snapshot_of
 from tests.support.loop import run, until
+from tests.support.mesh import HOST2, WEB, mesh, seen_by
 from tests.support.scripted_catalog import ScriptedCatalog, instance
 
 API, SIGN = 9090, "/v1/nodeagent/sign"
@@ -90,3 +96,26 @@ ALLOWED = ("api", "shop")
 def asked_for(peer: ScriptedCatalog) -> list[str]:
     """The requests for certificates so far."""
     return [path for _, path, _ in peer.asked if path == SIGN]
+
+
+def test_the_host_concerned_says_which_two_and_what_to_do() -> None:
+    """Only that one: whoever looks there can put it right."""
+    both = {"api": (plain.instance(HOST2, 9090, since=1),), "aaa": (plain.instance(HOST2, 9090, id_="aaa", since=2),)}
+    there = seen_by("host2", **both)
+    assert tuple(Displaced(Address(ip, 9090), "aaa", "api") for ip in HOST2.addresses) == displaced_here(there)
+    assert (
+        "two services claim host2:9090: api (registered first, in force) and aaa (no call gets there by that name); deregister the one that is wrong",
+    ) == displaced_alarms(there)
+    assert ((), ()) == (displaced_here(seen_by("host1", **both)), displaced_here(mesh()))
+
+
+def test_what_is_registered_in_vain_is_told_from_what_is_in_force_elsewhere() -> None:
+    """Of the second the host does speak; an instance without an address claims nothing."""
+    web, aaa = plain.instance(plain.HOST1, 80, since=1), plain.instance(plain.HOST1, 80, id_="aaa", since=2)
+    more = plain.instance(plain.HOST1, 81, id_="more", since=3)
+    nowhere = InstanceRow(web.instance.__class__("x", "host1", ()), plain.HOST1)
+    for rows, expected in (((aaa,), {"aaa"}), ((aaa, more), set()), ((aaa, nowhere), set())):
+        assert expected == in_vain(seen_by("host1", web=(web,), aaa=rows))
+    both_at = dict(itertools.product(("web", "aaa"), [(plain.instance(HOST2, 80),)]))
+    assert frozenset() == in_vain(seen_by("host1", **both_at))
+    assert WEB in seen_by("host1", **both_at).by_address

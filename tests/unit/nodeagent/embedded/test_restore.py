@@ -106,6 +106,23 @@ def test_an_empty_directory_gets_everything_and_the_index_of_then(filled, tmp_pa
     assert (into / "management.token").exists() is False
 
 
+def test_in_an_empty_directory_whatever_was_changed_since_has_a_lower_number(filled, tmp_path_factory):
+    """Also after one change: by that alone agents tell the older catalog."""
+    into = tmp_path_factory.mktemp("fresh")
+    snapshot(filled)
+    with connect(filled.directory) as connection:
+        saved = newest_index(connection)
+    filled.call(kv_api.put, body=b"x", key="later")
+    with connect(filled.directory) as connection:
+        assert newest_index(connection) == saved + 1
+    put_back(filled, into)
+    with connect(into) as connection:
+        assert newest_index(connection) == saved
+        topics = dict(connection.execute("SELECT topic, idx FROM topics"))
+        assert topics
+        assert max(topics.values()) <= saved
+
+
 def test_another_catalogs_snapshot_is_refused_and_nothing_changed(filled, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     prepare_data(other, "dc1", NOW)

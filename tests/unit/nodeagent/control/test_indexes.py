@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
+from aiohttp import web
 
 from nodeagent import limits
 from nodeagent.config import CatalogTable
@@ -14,7 +15,7 @@ from nodeagent.observe.metrics import Metrics
 from tests.support.control_scene import ControlScene
 from tests.support.loop import run, until
 from tests.support.mesh import config
-from tests.support.scripted_catalog import NODES, SERVICES, ScriptedCatalog, instance, node
+from tests.support.scripted_catalog import INTENTIONS, NODES, SERVICES, ScriptedCatalog, instance, node
 
 HOST1, HOST2 = node("host1", "10.77.0.1", "fd77::1"), node("host2", "10.77.0.2", "fd77::2")
 API = "/v1/health/service/api"
@@ -118,7 +119,63 @@ def test_an_index_is_compared_with_the_last_of_its_own_path() -> None:
     catalog.note_index("/b", "3")  # it was told already
     catalog.note_index("/a", "9")
     assert "(/a)" in catalog.rewound
-    assert {"/a": 9, "/b": 3} == catalog.indexes
+    assert {"/a": 9, "/b": 3} == catalog.indexes.saved()
+
+
+def test_which_catalog_is_there_is_known_when_every_path_was_answered_or_after_a_while() -> None:
+    """One of them may be refused from now on, and must not keep all that vanished for ever."""
+    now = 1000.0
+    catalog = Catalog(CatalogTable("http://127.0.0.1:1"), lambda: now)
+    for path in ("/a", "/b", "/c"):
+        catalog.note_index(path, "50")
+    assert catalog.is_settled
+    catalog.indexes.doubt()
+    catalog._succeed()
+    catalog.note_index("/a", "50")
+    catalog.indexes.forget("/b")
+    now += limits.CATALOG_SETTLE_S - 1
+    assert not catalog.is_settled
+    now += 1
+    assert catalog.is_settled
+    now = 1000.0
+    catalog.note_index("/c", "51")
+    assert catalog.is_settled
+    catalog.indexes.doubt()
+    catalog.note_index("/c", "7")
+    assert (catalog.is_settled, catalog.is_rewound) == (True, True)
+
+
+def test_what_vanished_waits_until_the_catalog_is_known() -> None:
+    """The answer that shows an older one may be another path's, and come later."""
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer:
+            playing = Scene(peer)
+            peer.set(NODES, [HOST1, HOST2])
+            peer.register("api", instance(HOST2, "api", 9090))
+            peer.set(INTENTIONS, [])
+            async with playing.catalog:
+                task = asyncio.create_task(playing.follower.run())
+                await until(lambda: playing.knows("api"), "the service")
+                port = await away(peer, playing.catalog)
+                before = peer.values[API][0]
+                peer.values[API] = before, []
+                late = asyncio.Event()
+                peer.scripts.clear()
+                peer.scripts[INTENTIONS] = lambda _: None if late.is_set() else web.Response(status=500, text="not yet")
+                peer.index = before
+                peer.values[INTENTIONS] = before, []
+                await peer.open(port)
+                await until(lambda: any("api: instances vanished" in line for line in playing.follower.complaints()), "it waits")
+                assert playing.knows("api")
+                late.set()
+                await until(lambda: any("api: 1 of 1 instances vanished" in line for line in playing.follower.alarms()), "the hold")
+                assert playing.knows("api")
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    run(scene)
 
 
 @pytest.mark.parametrize("header", ["garbage", str(2**64), "0"])

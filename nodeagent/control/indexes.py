@@ -1,0 +1,53 @@
+"""How far a catalog had counted: one that counts less than before is an older one, or another; pure.
+
+An embedded catalog's index goes back over an outage alone, so what was heard before it is kept; and saved beside the last good
+state, for an agent that starts when the other one is there.
+"""
+
+from nodeagent.control.pace import has_gone_back, next_index
+
+
+class Indexes:
+    """The last index of each path that is watched. Owned by the catalog's client."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+        self._unsure: set[str] = set()
+        """The paths that were not answered since the catalog was away: any of them may yet show that it is an older one."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is known which catalog is there."""
+        return not self._unsure
+
+    def note(self, path: str, header: str | None) -> int:
+        """Keeps what came with an answer; gives the one before, where this one is lower, else 0.
+
+        The others' are of before then, too: each would tell the same once more, and is forgotten.
+        """
+        before = self._last.get(path, 0)
+        gone_back = has_gone_back(before, header)
+        self._unsure.discard(path)
+        if gone_back:
+            self._last.clear()
+            self._unsure.clear()
+        self._last[path] = next_index(0, header)
+        return before if gone_back else 0
+
+    def forget(self, path: str) -> None:
+        """Nobody asks for it any more."""
+        self._last.pop(path, None)
+        self._unsure.discard(path)
+
+    def doubt(self) -> None:
+        """The catalog is away: another may come back."""
+        self._unsure = set(self._last)
+
+    def saved(self) -> dict[str, int]:
+        """All of them, for the disk."""
+        return dict(self._last)
+
+    def remember(self, saved: dict[str, int]) -> None:
+        """Takes over what was heard before this process started."""
+        self._last |= saved
+        self._unsure |= saved.keys()
