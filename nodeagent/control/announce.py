@@ -36,8 +36,10 @@ class Announcer:
         self._elapsed = elapsed
         self._has_agent: bool | None = None
         """Whether the catalog is the local agent of a Consul; None: not asked yet."""
+        self._was_shown = False
+        """Whether the catalog ever showed this host."""
         self._forgotten_at = -limits.HOLD_BACK_S
-        """When the catalog did not show this host at all, last."""
+        """When it did not any more, last."""
         self._registered_at = self._answered_at = self._told_at = -limits.CATALOG_COMPLAIN_S
 
     @property
@@ -63,12 +65,23 @@ class Announcer:
 
     async def check_hosts(self, hosts: tuple[Host, ...], markers: tuple[InstanceRow, ...]) -> None:
         """After each answer with all hosts. A refusal is shown, and tried again with the next answer."""
+        self._note_shown(hosts)
         if is_registered(self._config, hosts) or is_marked(self._config, markers):
             return
         if await self.has_agent():
             await self._tell_agent()
         else:
             await self._register(hosts)
+
+    def remember(self, hosts: tuple[Host, ...]) -> None:
+        """What the catalog showed before this process started."""
+        self._was_shown = any(host.name == self._config.host.name for host in hosts)
+
+    def _note_shown(self, hosts: tuple[Host, ...]) -> None:
+        is_shown = any(host.name == self._config.host.name for host in hosts)
+        if self._was_shown and not is_shown:
+            self._forgotten_at = self._elapsed()
+        self._was_shown = self._was_shown or is_shown
 
     async def check_markers(self, hosts: tuple[Host, ...], rows: tuple[InstanceRow, ...]) -> None:
         """After each answer with all hosts' markers: what was lost, or changed, is told again. hosts: as they were heard last."""
@@ -138,9 +151,7 @@ class Announcer:
         each other's for ever, and wake every host of the mesh each time.
         """
         name, now = self._config.host.name, self._elapsed()
-        is_shown = any(host.name == name for host in hosts)
-        self._forgotten_at = self._forgotten_at if is_shown else now
-        if is_shown and now - self._registered_at < limits.CATALOG_COMPLAIN_S:
+        if any(host.name == name for host in hosts) and now - self._registered_at < limits.CATALOG_COMPLAIN_S:
             is_answered = self._answered_at == self._registered_at
             somebody = "was changed by somebody; has another machine this name?"
             unsure = "differs: the last write of it got no answer, or another machine has this name"

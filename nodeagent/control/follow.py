@@ -132,6 +132,7 @@ class Follower:
     def remember(self, state: CatalogState) -> None:
         """Takes over what was saved before this process started."""
         self.meshed.remember(state.hosts)
+        self._announcer.remember(state.hosts)
         self.seen.saved = dict(state.instances)
         if markers := markers_of(state.hosts):
             self.seen.saved[MARKER_SERVICE] = markers

@@ -163,7 +163,7 @@ def test_a_token_without_the_right_to_read_markers_takes_none_away_by_a_restart(
         restarted(scene)
         Agent(peer).is_heard = False
         ScriptedRights(peer).hide_service("nodeagent")
-        await until(lambda: "nodeagent" in scene.follower.held, "the alarm")
+        await until(lambda: "nodeagent" in scene.follower.held and scene.follower.state(), "the alarm")
         assert 'give it service "nodeagent" { policy = "read" }' in scene.follower.held["nodeagent"]
         for _ in range(2):
             assert {name: port for name, (_, port) in hosts_of(scene).items()} == {"host1": 15008, "host2": 15008}
@@ -279,12 +279,18 @@ def test_an_answer_that_is_none_is_told() -> None:
 def test_a_host_that_the_catalog_does_not_show_was_forgotten_and_one_whose_row_differs_was_not() -> None:
     async def script(scene: Scene, _: ScriptedCatalog) -> None:
         announcer = Announcer(config(), scene.catalog, lambda: scene.elapsed)
-        assert announcer.why_forgotten == ""
+        await announcer.check_hosts((Host("host2", ("10.77.0.2",), 15008),), ())
+        assert announcer.why_forgotten == "", "it was never there"
+        scene.elapsed += limits.CATALOG_COMPLAIN_S
         await announcer.check_hosts((Host("host1", ("10.77.0.9",), 15008),), ())
         assert announcer.why_forgotten == ""
         await announcer.check_hosts((Host("host2", ("10.77.0.2",), 15008),), ())
         assert "the catalog had forgotten this host, which was registered anew; for 300 s more" in announcer.why_forgotten
         scene.elapsed += limits.HOLD_BACK_S
         assert announcer.why_forgotten == ""
+        successor = Announcer(config(), scene.catalog, lambda: scene.elapsed)
+        successor.remember((Host("host1", ("10.77.0.1",), 15008),))
+        await successor.check_hosts((), ())
+        assert "had forgotten this host" in successor.why_forgotten
 
     alone(script)

@@ -70,7 +70,6 @@ def test_a_service_of_this_host_that_is_deregistered_is_gone_at_once() -> None:
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         peer.register("shop", instance(HOST1, "shop", 9000))
         await until(lambda: scene.services() == {"shop": 1}, "the service")
-        scene.elapsed += limits.HOLD_BACK_S  # the first registration is long ago
         peer.set(GONE, [])
         peer.set(SERVICES, {})
         await until(lambda: scene.services() == {}, "its end")
@@ -85,7 +84,6 @@ def test_a_host_that_the_catalog_forgot_is_no_proof_of_what_it_registers_itself(
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         peer.register("shop", instance(HOST1, "shop", 9000))
         await until(lambda: scene.services() == {"shop": 1}, "the service")
-        scene.elapsed += limits.HOLD_BACK_S
         peer.set(NODES, [HOST2])
         await until(lambda: any(each["Node"] == "host1" for each in peer.values[NODES][1]), "the registration anew")
         peer.set(GONE, [])
