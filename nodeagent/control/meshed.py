@@ -5,9 +5,7 @@ may write to the catalog, must not take effect silently: the host stays meshed f
 alarm. While the catalog does not even show this host, nothing that it lost is believed, however long that takes.
 """
 
-from collections.abc import Iterable
-
-import msgspec
+from collections.abc import Collection, Iterable
 
 from nodeagent import limits
 from nodeagent.model.service import Host
@@ -32,16 +30,17 @@ class MeshedHosts:
         if not is_sane:
             self._lost_at = dict.fromkeys(self._lost_at, now)
         listed = {host.name: host for host in hosts}
-        taken = {ip for host in hosts for ip in host.addresses}
+        owner = {ip: host.name for host in hosts for ip in host.addresses}
         for name, before in list(self._meshed.items()):
+            left = {ip for ip in before.addresses if owner.get(ip, name) == name}
             if name in listed and listed[name].tunnel_port:
                 self._lost_at.pop(name, None)
             elif now - self._lost_at.setdefault(name, now) >= self._hold_s:
                 del self._meshed[name], self._lost_at[name]
-            elif name in listed:  # it is there without its marker
-                listed[name] = msgspec.structs.replace(listed[name], tunnel_port=before.tunnel_port)
-            elif not taken & set(before.addresses):  # it is gone, and nobody has its addresses
-                listed[name] = before
+            elif name in listed:  # it is there without its marker, which may have named further addresses
+                listed[name] = _at(before, left | set(listed[name].addresses))
+            elif left:  # it is gone, and nobody has these
+                listed[name] = _at(before, left)
         self._meshed |= {name: host for name, host in listed.items() if host.tunnel_port}
         return tuple(listed.values())
 
@@ -53,3 +52,7 @@ class MeshedHosts:
             for name, at in sorted(self._lost_at.items())
             if (left := self._hold_s - (now - at)) > 0
         )
+
+
+def _at(host: Host, ips: Collection[str]) -> Host:
+    return host if set(ips) == set(host.addresses) else Host(host.name, tuple(sorted(ips, key=lambda ip: (":" in ip, ip))), host.tunnel_port)

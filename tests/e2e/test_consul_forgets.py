@@ -100,6 +100,13 @@ def test_a_service_that_somebody_takes_out_of_the_catalog(site: Site, capture, c
         site.come_back()
 
 
+def test_a_mark_that_somebody_takes_out_of_the_catalog(site: Site, capture, canary: str) -> None:
+    """By which the catalog knows that an agent is there, and at which further addresses; the agent puts it back."""
+    with site.calling(capture(site.lab), canary):
+        site.operate("PUT", "/v1/catalog/deregister", {"Node": "host2", "ServiceID": "nodeagent"})
+        time.sleep(WATCHED_S)
+
+
 def test_a_server_that_lost_everything(site: Site, capture, canary: str) -> None:
     """Another cluster id, no services, no intentions: nothing of that is believed for five minutes."""
     with site.calling(capture(site.lab), canary):
