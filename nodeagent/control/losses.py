@@ -47,6 +47,8 @@ class Losses:
 
     def _is_suspect(self, service: str, rows: Rows) -> bool:
         before = there(self._seen.before(service))
+        if not before:  # of thousands that are heard for the first time
+            return False
         return is_suspicious(before, rows) or bool(self._forgotten.own(service, lost_rows(before, rows)))
 
     def why_unsettled(self, service: str, answer: Rows) -> str:
