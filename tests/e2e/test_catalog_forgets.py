@@ -40,4 +40,4 @@ def test_a_host_that_somebody_takes_out_of_the_catalog(site: Called, capture, ca
         eventually(lambda: "web: the catalog has forgotten that it runs on this host" in site.status("host2"), WITHIN_S, "the alarm")
         time.sleep(WATCHED_S)
         site.lab.register("host2", "web", 8080)
-        eventually(lambda: "has forgotten" not in site.status("host2"), WITHIN_S, "no alarm any more")
+        eventually(lambda: "web: the catalog has forgotten" not in site.status("host2"), WITHIN_S, "no alarm any more")
