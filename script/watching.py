@@ -8,6 +8,7 @@ prints how long the first whole state took, and what a minute (WATCHING_S second
 
 import asyncio
 import contextlib
+import gzip
 import json
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ from typing import Any
 
 from aiohttp import web
 
+from nodeagent.catalog.inventory import INVENTORY
 from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import real_environment
@@ -47,6 +49,7 @@ class _Made:
         ]
         self.changed_at: dict[str, int] = {}
         self.kept: dict[str, tuple[int, bytes]] = {}
+        self.packed = -1, b""
 
     def health(self, name: str) -> list[dict[str, Any]]:
         rows = self.rows[int(name.removeprefix("service-"))] if name.startswith("service-") else []
@@ -66,6 +69,12 @@ class _Made:
             self.kept[path] = self.changed(path), body
         return body
 
+    def everything(self, path: str) -> bytes:
+        """The same of all together, compressed."""
+        if self.packed[0] < self.index:
+            self.packed = self.index, gzip.compress(self.answer(path), 1)
+        return self.packed[1]
+
     def changed(self, path: str) -> int:
         return self.index if path.startswith("/v1/internal/") else self.changed_at.get(path, 10)
 
@@ -82,7 +91,7 @@ class _Made:
         said: dict[str, Callable[[], object]] = {
             "/v1/catalog/nodes": lambda: self.hosts,
             "/v1/catalog/services": lambda: {f"service-{number}": ["v1"] for number in range(len(self.rows))},
-            "/v1/internal/ui/nodes": self.inventory,
+            INVENTORY: self.inventory,
             "/v1/config/service-intentions": lambda: [_intention(number) for number in range(min(len(self.rows), 20))],
             "/v1/config/service-defaults": list,
             "/v1/config/proxy-defaults": list,
@@ -135,18 +144,21 @@ async def serve(services: int, pipe: Connection) -> None:
             async with changed, asyncio.timeout(float(request.query.get("wait", "0s").rstrip("s"))):
                 while seen and made.changed(request.path) <= seen:
                     await changed.wait()
-        body = made.answer(request.path) if request.method == "GET" else b"true"
+        is_packed = "gzip" in request.headers.get("Accept-Encoding", "") and request.path == INVENTORY
+        read = made.everything if is_packed else made.answer
+        body = read(request.path) if request.method == "GET" else b"true"
         counts["questions"] += 1
         counts["bytes"] += len(body)
-        counts["whole"] += request.path == "/v1/internal/ui/nodes"
-        return web.Response(body=body, status=404 if body == b"null" else 200, content_type="application/json", headers={"X-Consul-Index": str(made.changed(request.path))})
+        counts["whole"] += request.path == INVENTORY
+        headers = {"X-Consul-Index": str(made.changed(request.path))} | ({"Content-Encoding": "gzip"} if is_packed else {})
+        return web.Response(body=body, status=404 if body == b"null" else 200, content_type="application/json", headers=headers)
 
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.answer("/v1/internal/ui/nodes")
+    made.everything(INVENTORY)
     pipe.send(runner.addresses[0][1])
     for turn in range(1_000_000):
         async with changed:

@@ -162,10 +162,14 @@ def _compared(path: Sequence[str], match: Match, field: Field, meter: _Meter) ->
         case str():
             raise BadFilter(f"{'.'.join(match.path)}: no such field: there is nothing below a {field}")
         case _ if name in field:
-            inner, empty = _compared(rest, match, field[name], meter), _EMPTY.get(str(field[name]))
+            inner, empty = _compared(rest, match, field[name], meter), _empty(field[name])
             return lambda value: inner(value.get(name, empty))
         case _:
             raise BadFilter(f"{'.'.join(match.path)}: no such field; here is {', '.join(field)}")
+
+
+def _empty(field: Field) -> object:
+    return {} if isinstance(field, Mapping) else _EMPTY.get(str(field))
 
 
 def _leaf(match: Match, field: Field, meter: _Meter) -> _Ask:

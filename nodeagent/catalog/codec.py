@@ -7,7 +7,8 @@ from typing import TypeVar
 import msgspec
 
 from nodeagent import limits
-from nodeagent.catalog.diff import Changes, Delta, owners_of
+from nodeagent.catalog.buckets import Buckets, buckets_of
+from nodeagent.catalog.diff import Delta, owners_of
 from nodeagent.catalog.lazy import LazyServices
 from nodeagent.catalog.registrations import by_address, by_port, rows_of
 from nodeagent.errors import CatalogError
@@ -82,10 +83,13 @@ def decode_steps(body: bytes) -> Generator[None, None, Snapshot]:
     if whole.version != VERSION:
         raise CatalogError(f"a snapshot of version {whole.version}; this agent reads version {VERSION}")
     hosts = yield from _gather(whole.hosts, dict[str, Host])
-    raw = yield from _gather(whole.services, dict[str, msgspec.Raw])
-    addresses = yield from _gather(whole.addresses, dict[str, str])
+    raw: Buckets[msgspec.Raw | Service] = Buckets()
+    yield from _fill(raw, whole.services, dict[str, msgspec.Raw])
+    addresses: Buckets[str] = Buckets()
+    yield from _fill(addresses, whole.addresses, dict[str, str])
     owners = yield from _gather(whole.owners, dict[str, str])
-    services = LazyServices(raw, {})
+    services = LazyServices(raw)
+    yield
     try:
         host_by_ip = {ip: hosts[name] for ip, name in owners.items()}
     except KeyError as error:
@@ -125,33 +129,32 @@ def apply_delta(snapshot: Snapshot, delta: Delta) -> Snapshot:
     if delta.base != snapshot.generation:
         raise CatalogError(f"a delta from generation {delta.base}; this snapshot is generation {snapshot.generation}")
     services = _lazy(snapshot.services).replaced(delta.services, delta.removed)
-    hosts = {name: host for name, host in snapshot.hosts.items() if name not in delta.removed_hosts}
-    hosts |= {host.name: host for host in delta.hosts}
+    hosts = _hosts(snapshot.hosts, delta)
     return Snapshot(
         generation=delta.generation,
         mesh=delta.mesh or snapshot.mesh,
         services=services,
         hosts=hosts,
         wildcards=snapshot.wildcards if delta.wildcards is None else delta.wildcards,
-        by_address=by_address(_merged(rows_of(snapshot.by_address), delta.addresses), services),
+        by_address=by_address(buckets_of(rows_of(snapshot.by_address)).changed(delta.addresses), services),
         host_by_ip=_owned(snapshot.host_by_ip, delta, hosts),
-        local_by_port=by_port(_merged(rows_of(snapshot.local_by_port), delta.ports), services),
+        local_by_port=by_port(buckets_of(rows_of(snapshot.local_by_port)).changed(delta.ports), services),
     )
 
 
 def _lazy(services: Mapping[str, Service]) -> LazyServices:
-    return services if isinstance(services, LazyServices) else LazyServices({}, dict(services))
+    if isinstance(services, LazyServices):
+        return services
+    met: Buckets[msgspec.Raw | Service] = Buckets()
+    met.fill(services.items())
+    return LazyServices(met)
 
 
-def _merged(rows: Mapping[str, str], changes: Changes) -> dict[str, str]:
-    """The rows with the changes."""
-    merged = dict(rows)
-    for key, value in changes.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = value
-    return merged
+def _hosts(hosts: Mapping[str, Host], delta: Delta) -> Mapping[str, Host]:
+    if not (delta.hosts or delta.removed_hosts):
+        return hosts
+    kept = {name: host for name, host in hosts.items() if name not in delta.removed_hosts}
+    return kept | {host.name: host for host in delta.hosts}
 
 
 def _owned(owned: Mapping[str, Host], delta: Delta, hosts: Mapping[str, Host]) -> dict[str, Host]:
@@ -186,6 +189,13 @@ def _gather(pieces: tuple[bytes, ...], shape: type[dict[str, Value]]) -> Generat
         gathered.update(_decode(piece, shape, "snapshot"))
         yield
     return gathered
+
+
+def _fill(buckets: Buckets[Value], pieces: tuple[bytes, ...], shape: type[Mapping[str, Value]]) -> Generator[None, None, None]:
+    """All pieces in these buckets, a step each."""
+    for piece in pieces:
+        buckets.fill(_decode(piece, shape, "snapshot").items())
+        yield
 
 
 def _decode(body: bytes, shape: type[Shape], what: str) -> Shape:

@@ -1,27 +1,32 @@
 """CatalogState and this host's configuration to a Snapshot: every check and every index is made here."""
 
-import ipaddress
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, TypeVar, cast, get_args
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from nodeagent.catalog.claims import Claim, claims_of, in_order
-from nodeagent.catalog.registrations import by_address, by_port, row_text
-from nodeagent.catalog.state import CatalogState, InstanceRow
+from nodeagent import limits
+from nodeagent.catalog.buckets import Buckets
+from nodeagent.catalog.claims import Claim, claims_of
+from nodeagent.catalog.parts import (
+    PROTOCOLS,
+    Intentions,
+    best_owners,
+    host_of,
+    intentions_of,
+    meshed_last,
+    service_of,
+)
+from nodeagent.catalog.registrations import address_in, by_address, by_port, ip_in, row_text, rows_of
+from nodeagent.catalog.state import CatalogState
 from nodeagent.config import Config, mesh_of
-from nodeagent.model.address import Address, canonical_ip, special_kind
-from nodeagent.model.intention import ANY, Intention
-from nodeagent.model.service import Host, Instance, Mode, Protocol, Service, is_service_name
-from nodeagent.model.snapshot import Snapshot
-
-PROTOCOLS = frozenset(get_args(Protocol))
+from nodeagent.model.address import Address
+from nodeagent.model.intention import ANY
+from nodeagent.model.service import Host, Service, is_service_name
+from nodeagent.model.snapshot import Nearby, Snapshot
 
 Key = TypeVar("Key")
-
-_Intentions = Mapping[str, tuple[Intention, ...]]
-"""By destination."""
 
 
 class Capture(NamedTuple):
@@ -35,6 +40,16 @@ class Capture(NamedTuple):
     """Those of them that are to be captured on loopback addresses, too."""
 
 
+class Compiled(NamedTuple):
+    """A snapshot, and what it takes to compile what changes next by itself."""
+
+    snapshot: Snapshot
+    rivals: dict[Address, set[str]]
+    """Services that claim one address, where they are several."""
+    local: dict[Address, Claim]
+    """Claims of this host's own instances, of those that decide."""
+
+
 def compile_snapshot(state: CatalogState, config: Config, *, trust_domain: str, generation: int) -> Snapshot:
     """The mesh as decisions see it. The same state gives the same snapshot, in whatever order its rows came.
 
@@ -46,32 +61,80 @@ def compile_snapshot(state: CatalogState, config: Config, *, trust_domain: str, 
     A machine with an agent is captured at a registered port whatever the address: so a registration at one of its
     addresses counts at all of them, and callers meet the agent there, too, instead of sending what it refuses in clear.
     """
-    hosts = _hosts(state, config)
-    host_by_ip = _host_by_ip(hosts.values(), config.host.name)
-    intentions = _intentions(state)
-    services = _services(state, config, intentions, host_by_ip)
-    claims = _claims(state, services, hosts, host_by_ip, config.host.name)
-    return Snapshot(
+    steps = compile_steps(state, config, trust_domain=trust_domain, generation=generation)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            compiled: Compiled = done.value
+            return compiled.snapshot
+
+
+def compile_steps(
+    state: CatalogState, config: Config, *, trust_domain: str, generation: int
+) -> Generator[None, None, Compiled]:  # fmt: skip
+    """As `compile_snapshot`, in steps of a few milliseconds: whoever has a loop gives it a turn after each."""
+    hosts = yield from _hosts(state, config)
+    owners = best_owners(hosts.values(), config.host.name)
+    intentions = intentions_of(state.intentions)
+    yield
+    services, here = yield from _services(state, config, intentions, owners)
+    best, rivals = yield from _claims(state, services, hosts, owners, config.host.name)
+    local = {address: claim for address, claim in best.items() if claim.is_local}
+    yield
+    rows: Buckets[str] = Buckets()
+    unowned: set[Address] = set()
+    for part in parts_of(best.items()):
+        rows.fill((str(address), row_text(claim.service, claim.position)) for address, claim in part)
+        unowned.update(address for address, _ in part if address.ip not in owners)
+        yield
+    snapshot = Snapshot(
         generation=generation,
-        mesh=mesh_of(config, trust_domain),
+        mesh=msgspec.structs.replace(mesh_of(config, trust_domain), is_late=state.is_late),
         services=services,
         hosts=hosts,
         wildcards=intentions.get(ANY, ()),
-        by_address=by_address(_rows(claims), services),
-        host_by_ip=host_by_ip,
-        local_by_port=by_port(_rows(_local_claims(claims)), services),
+        by_address=by_address(rows, services),
+        host_by_ip=owners,
+        local_by_port=by_port(port_rows(local), services),
+        nearby=Nearby(here, frozenset(unowned)),
     )
+    return Compiled(snapshot, rivals, local)
 
 
-def notes_of(state: CatalogState) -> tuple[str, ...]:
-    """What the compiler leaves out or takes otherwise than it was written, one sentence each: for log and `check`."""
+def port_rows(local: Mapping[Address, Claim]) -> dict[str, str]:
+    """Of the claims of this host's own instances, the one that decides for each port."""
+    best: dict[int, Claim] = {}
+    for address, claim in local.items():
+        best[address.port] = min(claim, best.get(address.port, claim))
+    return {str(port): row_text(claim.service, claim.position) for port, claim in best.items()}
+
+
+def _unowned(snapshot: Snapshot) -> Iterable[Address]:
+    """Registered addresses that are no machine's."""
+    if snapshot.nearby:
+        return snapshot.nearby.unowned
+    return (address_in(key) for key in rows_of(snapshot.by_address) if ip_in(key) not in snapshot.host_by_ip)
+
+
+def odd_names(names: Iterable[str]) -> list[str]:
+    """Those that no service can have."""
+    return [name for name in names if not is_service_name(name)]
+
+
+def notes_of(state: CatalogState, odd: Iterable[str] | None = None) -> tuple[str, ...]:
+    """What the compiler leaves out or takes otherwise than it was written, one sentence each: for log and `check`.
+
+    odd: the names of `state.instances` that no service can have, where they are known.
+    """
     notes = [row.note for row in state.intentions if row.note]
     notes += [
         f"{name}: protocol {protocol!r} is not known: taken as tcp"
         for name, protocol in sorted(state.protocols.items())
         if protocol.lower() not in PROTOCOLS
     ]
-    notes += [f"{name!r} cannot be a service's name: left out" for name in state.instances if not is_service_name(name)]
+    odd = odd_names(state.instances) if odd is None else odd
+    notes += [f"{name!r} cannot be a service's name: left out" for name in odd]
     return tuple(notes)
 
 
@@ -79,128 +142,68 @@ def capture_of(snapshot: Snapshot) -> Capture:
     """What the kernel must send to this agent, sorted."""
     here = snapshot.mesh.host
     owned = {ip for ip, host in snapshot.host_by_ip.items() if host.name != here}
-    unowned = (address for address in snapshot.by_address if address.ip not in snapshot.host_by_ip)
-    elsewhere = {address.ip for address in unowned if snapshot.by_address[address].instance.host != here}
+    elsewhere = {address.ip for address in _unowned(snapshot) if snapshot.by_address[address].instance.host != here}
     ports = sorted(snapshot.local_by_port)
     services = snapshot.local_services()
     on_loopback = tuple(port for port in ports if not services[port].isdisjoint(snapshot.mesh.loopback_enforced))
     return Capture(tuple(sorted(owned | elsewhere)), tuple(ports), on_loopback)
 
 
-def _hosts(state: CatalogState, config: Config) -> dict[str, Host]:
-    """The machines by name; this one is as its configuration says.
-
-    A machine, or its agent, that only a health answer shows counts too: it must not be dialled in clear meanwhile.
-    """
-    own = config.host.name
-    seen = sorted((row.host for rows in state.instances.values() for row in rows), key=_meshed_last)
-    hosts = {host.name: host for host in seen}
-    hosts |= {host.name: _with_marker(host, hosts.get(host.name, host)) for host in state.hosts}
-    marker = hosts[own].tunnel_port if own in hosts else 0
-    hosts[own] = Host(own, tuple(canonical_ip(ip) for ip in config.host.addresses), marker)
-    return {name: _reachable(hosts[name]) for name in sorted(hosts)}
+def service_names(state: CatalogState, intentions: Intentions, config: Config) -> set[str]:
+    """The services: whatever has instances, an intention, a protocol or a table in the configuration."""
+    named = set(state.instances) | set(intentions) | set(state.protocols) | set(config.service)
+    return {name for name in named if is_service_name(name)}
 
 
-def _meshed_last(host: Host) -> tuple[int, tuple[str, ...]]:
-    return (host.tunnel_port, host.addresses)
-
-
-def _with_marker(host: Host, seen: Host) -> Host:
-    """The host with an agent where either answer shows one."""
-    return host if host.tunnel_port else Host(host.name, host.addresses, seen.tunnel_port)
-
-
-def _reachable(host: Host) -> Host:
-    """The host without addresses that mean another machine to everyone."""
-    kept = tuple(ip for ip in host.addresses if _is_routable(ip))
-    return host if kept == host.addresses else Host(host.name, kept, host.tunnel_port)
-
-
-def _is_routable(ip: str) -> bool:
-    """Whether the address means the same machine everywhere in the mesh."""
-    return not special_kind(ipaddress.ip_address(ip))
-
-
-def _host_by_ip(hosts: Iterable[Host], own: str) -> dict[str, Host]:
-    """Who owns an address: this host first, then meshed ones (whom clear text must not reach), then by name."""
-    best: dict[str, Host] = {}
-    for host in sorted(hosts, key=lambda host: (host.name != own, not host.tunnel_port, host.name)):
-        for ip in host.addresses:
-            best.setdefault(ip, host)
-    return best
+def _hosts(state: CatalogState, config: Config) -> Generator[None, None, dict[str, Host]]:
+    """The machines by name."""
+    seen: dict[str, Host] = {}
+    for part in parts_of(state.instances.values()):
+        for host in (row.host for rows in part for row in rows):
+            if host.name not in seen or meshed_last(seen[host.name]) < meshed_last(host):
+                seen[host.name] = host
+        yield
+    listed = {host.name: host for host in state.hosts}
+    seen.setdefault(config.host.name, Host(config.host.name, ()))
+    hosts: dict[str, Host] = {}
+    for names in parts_of(sorted(listed.keys() | seen.keys())):
+        hosts.update((name, host_of(listed.get(name), seen.get(name), config)) for name in names)
+        yield
+    return hosts
 
 
 def _services(
-    state: CatalogState, config: Config, intentions: _Intentions, owners: Mapping[str, Host]
-) -> dict[str, Service]:
-    """The services by name: whatever has instances, an intention, a protocol or a table in the configuration."""
-    names = set(state.instances) | set(intentions) | set(state.protocols) | set(config.service)
-    return {
-        name: Service(
-            name=name,
-            protocol=_protocol(state.protocols.get(name) or state.default_protocol),
-            instances=tuple(_instances(state.instances.get(name, ()), owners, config.host.name)),
-            intentions=intentions.get(name, ()),
-            mode=_mode(config, name),
-        )
-        for name in sorted(names)
-        if is_service_name(name)
-    }
-
-
-def _protocol(text: str) -> Protocol:
-    lowered = text.lower()
-    return cast("Protocol", lowered) if lowered in PROTOCOLS else "tcp"  # cast: PROTOCOLS are the type's own values
-
-
-def _mode(config: Config, name: str) -> Mode | None:
-    table = config.service.get(name)
-    return table.mode if table else None
-
-
-def _instances(rows: Iterable[InstanceRow], owners: Mapping[str, Host], own: str) -> Iterator[Instance]:
-    """The instances in one order; those of other hosts without addresses that would mean this machine."""
-    for instance in _ordered(rows):
-        kept = tuple(a for a in instance.addresses if a.ip in owners or instance.host == own or _is_routable(a.ip))
-        same = kept == instance.addresses
-        yield instance if same else msgspec.structs.replace(instance, addresses=kept)
-
-
-def _ordered(rows: Iterable[InstanceRow]) -> list[Instance]:
-    return [row.instance for row in in_order(rows)]
-
-
-def _intentions(state: CatalogState) -> _Intentions:
-    """Intentions by destination, the deciding one first: exact sources before `*`, deny before allow."""
-    rows: defaultdict[str, set[Intention]] = defaultdict(set)
-    for row in state.intentions:
-        rows[row.destination].add(Intention(row.source, row.destination, row.action))
-    return {name: tuple(sorted(found, key=_deciding_first)) for name, found in rows.items()}
-
-
-def _deciding_first(intention: Intention) -> tuple[int, str, bool]:
-    return (-intention.precedence, intention.source, intention.action == "allow")
+    state: CatalogState, config: Config, intentions: Intentions, owners: Mapping[str, Host]
+) -> Generator[None, None, tuple[Buckets[Service], frozenset[str]]]:
+    """All of them, and those that this host has an instance of."""
+    services: Buckets[Service] = Buckets()
+    here: set[str] = set()
+    for names in parts_of(sorted(service_names(state, intentions, config))):
+        part = [service_of(name, state, config, intentions, owners) for name in names]
+        services.fill((service.name, service) for service in part)
+        here.update(service.name for service in part if service.is_on(config.host.name))
+        yield
+    return services, frozenset(here)
 
 
 def _claims(
     state: CatalogState, services: Mapping[str, Service], hosts: Mapping[str, Host], owners: Mapping[str, Host], own: str
-) -> dict[Address, Claim]:
-    """The claim that decides, for each (address, port); see `compile_snapshot` for those that meet."""
+) -> Generator[None, None, tuple[dict[Address, Claim], dict[Address, set[str]]]]:
+    """The claim that decides for each (address, port), see `compile_snapshot` for those that meet; and who meets there."""
     best: dict[Address, Claim] = {}
-    for name, service in services.items():
-        for address, claim in claims_of(service, state.instances.get(name, ()), hosts, owners, own).items():
-            best[address] = min(claim, best.get(address, claim))
-    return best
+    rivals: dict[Address, set[str]] = {}
+    for part in parts_of(services.items()):
+        for name, service in part:
+            for address, claim in claims_of(service, state.instances.get(name, ()), hosts, owners, own).items():
+                other = best.setdefault(address, claim)
+                if other is not claim:
+                    rivals.setdefault(address, {other.service}).add(name)
+                    best[address] = min(claim, other)
+        yield
+    return best, rivals
 
 
-def _local_claims(claims: Mapping[Address, Claim]) -> dict[int, Claim]:
-    """Of the claims of this host's own instances, the one that decides for each port."""
-    best: dict[int, Claim] = {}
-    for address, claim in claims.items():
-        if claim.is_local:
-            best[address.port] = min(claim, best.get(address.port, claim))
-    return best
-
-
-def _rows(claims: Mapping[Key, Claim]) -> dict[str, str]:
-    return {str(key): row_text(claim.service, claim.position) for key, claim in claims.items()}
+def parts_of(values: Iterable[Key]) -> Iterator[list[Key]]:
+    """All of them, at most DECODE_ROWS at a time."""
+    rest = iter(values)
+    return iter(lambda: list(islice(rest, limits.DECODE_ROWS)), [])

@@ -188,13 +188,18 @@ def port_of(number: int, path: str, where: str) -> int:
     return number
 
 
+def is_name(text: str) -> bool:
+    """Whether anything of the mesh may be called this at all."""
+    return 0 < len(text) <= limits.CATALOG_NAME_CHARS and text.isprintable()
+
+
 def name_of(text: str, path: str, where: str) -> str:
     """A name, as it came.
 
     Raises:
         CatalogError: empty, too long, or with characters that cannot be printed.
     """
-    if not 0 < len(text) <= limits.CATALOG_NAME_CHARS or not text.isprintable():
+    if not is_name(text):
         most = limits.CATALOG_NAME_CHARS
         raise CatalogError(f"{where}: {path} is {short(text)}; a name has 1 to {most} printable characters")
     return text

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
+from nodeagent.catalog.buckets import Buckets
 from nodeagent.catalog.registrations import rows_of
 from nodeagent.model.intention import Intention
 from nodeagent.model.service import Host, Service
@@ -61,6 +62,18 @@ def owners_of(snapshot: Snapshot) -> dict[str, str]:
 def is_empty(delta: Delta) -> bool:
     """Whether nothing changed but the number: no worker needs to hear of it."""
     return delta == Delta(delta.base, delta.generation)
+
+
+def differing(old: Mapping[str, Value], new: Mapping[str, Value]) -> set[str]:
+    """The keys that are new, gone, or have another value. Quick: what did not change is mostly the same object in both."""
+    if isinstance(old, Buckets) and isinstance(new, Buckets):
+        return {key for was, now in old.unlike(new) for key in _unlike(was, now)}
+    return set() if old is new else _unlike(old, new)
+
+
+def _unlike(old: Mapping[str, Value], new: Mapping[str, Value]) -> set[str]:
+    pairs = zip(new, new.values(), map(old.get, new), strict=True)
+    return {key for key, value, before in pairs if value is not before and value != before} | (old.keys() - new.keys())
 
 
 def _changed(old: Mapping[str, Value], new: Mapping[str, Value]) -> tuple[Value, ...]:

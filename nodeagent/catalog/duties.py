@@ -1,5 +1,6 @@
 """What the agent of a host is to look at for the catalog, and what a look says of how it is: pure."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -30,6 +31,9 @@ class Duty(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
     """As the catalog has it."""
 
 
+_Duties = Annotated[list[Duty], msgspec.Meta(max_length=limits.CHECK_DUTIES)]
+
+
 class Look(NamedTuple):
     """What one look found."""
 
@@ -56,9 +60,23 @@ def parse_duties(body: bytes) -> tuple[Duty, ...]:
         CatalogError: not such an answer.
     """
     try:
-        return tuple(msgspec.json.decode(body, type=list[Duty]))
+        return tuple(msgspec.json.decode(body, type=_Duties))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CatalogError(f"/v1/nodeagent/checks: {error}") from error
+
+
+def shortest_s(intervals_s: Iterable[float]) -> float:
+    """The interval below which none may be, for all looks together to be CHECK_LOOKS_PER_S at most; 0: they are.
+
+    So those that are looked at most often wait longer, and each of them as long; those that want fewer looks keep their interval.
+    """
+    room, wanted = limits.CHECK_LOOKS_PER_S, sorted(intervals_s, reverse=True)
+    for done, interval_s in enumerate(wanted):
+        share_s = (len(wanted) - done) / room
+        if interval_s < share_s:
+            return share_s
+        room -= 1 / interval_s
+    return 0.0
 
 
 def judge(before: Verdict, look: Look, duty: Duty) -> Verdict:

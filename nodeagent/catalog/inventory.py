@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from nodeagent import limits
-from nodeagent.catalog.consul_rows import HealthRow, ListedNode, decode, within
+from nodeagent.catalog.consul_rows import CheckRow, HealthRow, ListedNode, decode, within
 from nodeagent.catalog.state import APPLICATIONS, RESERVED_SERVICES, InstanceRow, in_order, instance_row
 from nodeagent.errors import CatalogError
 from nodeagent.model.service import is_service_name
@@ -54,9 +54,10 @@ class InventoryReader:
         raws = decode(body, list[msgspec.Raw], INVENTORY) or []
         within(len(raws), limits.CATALOG_HOSTS, INVENTORY)
         known: dict[bytes, tuple[_Parsed, ...]] = {}
+        before = self._known  # another thread may read the next answer, where nobody wants this one any more
         for raw in raws:
             digest = hashlib.blake2b(raw, digest_size=16).digest()
-            known[digest] = self._known[digest] if digest in self._known else tuple(_of_machine(bytes(raw)))
+            known[digest] = before[digest] if digest in before else tuple(_of_machine(bytes(raw)))
         self._known = known
         return _by_service(parsed for some in known.values() for parsed in some)
 
@@ -81,13 +82,23 @@ def _of_machine(raw: bytes) -> Iterator[_Parsed]:
     node = decode(raw, ListedNode, INVENTORY)
     if node is None or node.peer_name:
         return
+    checks = _checks_of(node)
     for service in node.services or ():
-        if service.kind in APPLICATIONS and not service.peer_name and _is_followed(service.service):
-            checks = [check for check in node.checks or () if check.service_id in ("", service.id)]
+        name = service.service.lower()  # as Consul does where it is asked for one
+        if service.kind in APPLICATIONS and not service.peer_name and _is_followed(name):
+            own = [*checks[""], *checks.get(service.id.lower(), ())] if service.id else checks[""]
             try:
-                yield _Parsed(service.service, instance_row(HealthRow(node, service, [*checks]), node.node, INVENTORY))
+                yield _Parsed(name, instance_row(HealthRow(node, service, own), node.node, INVENTORY))
             except CatalogError as error:
-                yield _Parsed(service.service, None, str(error))
+                yield _Parsed(name, None, str(error))
+
+
+def _checks_of(node: ListedNode) -> dict[str, list[CheckRow]]:
+    """By the service's id, whose letters may be large or small; empty: they are the machine's."""
+    found: dict[str, list[CheckRow]] = {"": []}
+    for check in node.checks or ():
+        found.setdefault(check.service_id.lower(), []).append(check)
+    return found
 
 
 def _is_followed(name: str) -> bool:

@@ -5,7 +5,7 @@ An entry there stands in the place of all rows of its destination. One that is n
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -47,6 +47,8 @@ def kept_path(destination: str) -> str:
 def parse_kept(body: bytes, before: KeptIntentions = KeptIntentions()) -> KeptIntentions:  # noqa: B008 - it is never changed
     """The entries in an answer of KEPT_INTENTIONS; keys that no destination is called by are left out.
 
+    A key with large letters means somebody, and is not understood: Consul looks for names in any case, and for keys in theirs.
+
     Raises:
         CatalogError: not such an answer, or longer than the limits.
     """
@@ -54,6 +56,7 @@ def parse_kept(body: bytes, before: KeptIntentions = KeptIntentions()) -> KeptIn
     named = {value.key.removeprefix(PREFIX): value.value or "" for value in values if value.key.startswith(PREFIX)}
     texts = {name: text for name, text in named.items() if name == ANY or is_service_name(name)}
     rows = {name: before.rows[name] if before.texts.get(name) == text else _rows(name, text) for name, text in texts.items()}
+    rows |= {name: (_deny(name, key, "a service's name is in lower case"),) for name, key in _misspelt(named).items()}
     within(sum(map(len, rows.values())), limits.CATALOG_INTENTIONS, KEPT_INTENTIONS)
     return KeptIntentions(rows, texts)
 
@@ -82,4 +85,13 @@ def _rows(name: str, text: str) -> Rows:
         return parse_intentions(msgspec.json.encode([entry.body]))
     except (CatalogError, PolicyError, msgspec.MsgspecError, binascii.Error, UnicodeError, RecursionError) as error:
         why = str(error.faults[0] if isinstance(error, PolicyError) else error)
-        return (IntentionRow(ANY, name, "deny", f"{PREFIX}{name} is not understood, and denies: {why}"[: limits.CATALOG_NAME_CHARS]),)
+        return (_deny(name, name, why),)
+
+
+def _misspelt(keys: Collection[str]) -> dict[str, str]:
+    """By the name that is meant, where no key is called that."""
+    return {key.lower(): key for key in sorted(keys) if key != key.lower() and is_service_name(key.lower()) and key.lower() not in keys}
+
+
+def _deny(name: str, key: str, why: str) -> IntentionRow:
+    return IntentionRow(ANY, name, "deny", f"{PREFIX}{key} is not understood, and denies: {why}"[: limits.CATALOG_NAME_CHARS])

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from nodeagent.catalog.buckets import Buckets
 from nodeagent.errors import CatalogError
 from nodeagent.model.service import Service
 
@@ -11,40 +12,34 @@ _decoder = msgspec.msgpack.Decoder(Service)
 
 
 class LazyServices(Mapping[str, Service]):
-    """Services by name, some still in bytes. Immutable to its readers; `replaced` makes another one."""
+    """Services by name, some still in bytes. Immutable to its readers; `replaced` makes another one, which shares what is the same."""
 
-    __slots__ = ("_met", "_raw")
+    __slots__ = ("_services",)
 
-    def __init__(self, raw: dict[str, msgspec.Raw], met: dict[str, Service]) -> None:
-        self._raw = raw
-        self._met = met
+    def __init__(self, services: Buckets[msgspec.Raw | Service]) -> None:
+        self._services = services
 
     def __getitem__(self, name: str) -> Service:
-        service = self._met.get(name)
-        if service is None:
-            service = self._met[name] = _decode(name, self._raw[name])
+        service = self._services[name]
+        if isinstance(service, msgspec.Raw):
+            service = _decode(name, service)
+            self._services.put(name, service)
         return service
 
     def __contains__(self, name: object) -> bool:
-        return name in self._raw or name in self._met
+        return name in self._services
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._raw
-        yield from (name for name in self._met if name not in self._raw)
+        return iter(self._services)
 
     def __len__(self) -> int:
-        return len(self._raw.keys() | self._met.keys())
+        return len(self._services)
 
     def replaced(self, changed: Iterable[Service], removed: Iterable[str]) -> "LazyServices":
         """The same with some services changed or new, and without those removed."""
-        raw, met = self._raw.copy(), self._met.copy()
-        for name in removed:
-            raw.pop(name, None)
-            met.pop(name, None)
-        for service in changed:
-            raw.pop(service.name, None)
-            met[service.name] = service
-        return LazyServices(raw, met)
+        changes: dict[str, msgspec.Raw | Service | None] = dict.fromkeys(removed)
+        changes |= {service.name: service for service in changed}
+        return LazyServices(self._services.changed(changes)) if changes else self
 
 
 def _decode(name: str, raw: msgspec.Raw) -> Service:

@@ -3,7 +3,7 @@
 import msgspec
 
 from nodeagent import limits
-from nodeagent.catalog.consul_rows import decode, name_of, rows_of, short, within
+from nodeagent.catalog.consul_rows import decode, is_name, rows_of, short, within
 from nodeagent.catalog.state import DEFAULT_SCOPES, IntentionRow
 from nodeagent.errors import CatalogError
 
@@ -66,7 +66,7 @@ def parse_match(body: bytes) -> tuple[IntentionRow, ...]:
 
 
 def _parsed(rows: list[LegacyRow]) -> tuple[IntentionRow, ...]:
-    parsed = (_row(row, f"$[{n}]") for n, row in enumerate(rows) if row.is_of_this_mesh)
+    parsed = (_row(row, f"$[{n}]") for n, row in enumerate(rows) if row.is_of_this_mesh and is_name(row.source_name) and is_name(row.destination_name))
     return tuple(sorted(parsed, key=lambda row: (row.destination, row.source, row.action)))
 
 
@@ -78,8 +78,8 @@ def _row(row: LegacyRow, path: str) -> IntentionRow:
     if action not in ("allow", "deny"):
         raise CatalogError(f"{LEGACY_INTENTIONS}: {path}.Action is {short(row.action)}: it must be allow or deny")
     return IntentionRow(
-        source=name_of(row.source_name, f"{path}.SourceName", LEGACY_INTENTIONS),
-        destination=name_of(row.destination_name, f"{path}.DestinationName", LEGACY_INTENTIONS),
+        source=row.source_name,
+        destination=row.destination_name.lower(),  # as Consul does where it is asked for one; of a source it does not
         action="allow" if action == "allow" else "deny",
         note=note,
     )

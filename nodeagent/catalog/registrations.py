@@ -41,7 +41,7 @@ class Registrations(Mapping[Key, Registration]):
 
 def by_address(rows: Rows, services: Mapping[str, Service]) -> Registrations[Address]:
     """Registrations by (ip, port)."""
-    return Registrations(rows, services, _address)
+    return Registrations(rows, services, address_in)
 
 
 def by_port(rows: Rows, services: Mapping[str, Service]) -> Registrations[int]:
@@ -54,6 +54,11 @@ def row_text(service: str, position: int) -> str:
     return f"{position} {service}"
 
 
+def service_in(text: str) -> str:
+    """The service that a row's value names."""
+    return text.partition(" ")[2]
+
+
 def rows_of(registrations: Mapping[Key, Registration]) -> Rows:
     """The rows behind any registrations, whoever made them."""
     if isinstance(registrations, Registrations):
@@ -61,7 +66,11 @@ def rows_of(registrations: Mapping[Key, Registration]) -> Rows:
     return {str(key): row_text(r.service.name, r.service.instances.index(r.instance)) for key, r in registrations.items()}
 
 
-def _address(text: str) -> Address:
+def address_in(key: str) -> Address:
     """The address in a row's key, which is canonical: `parse_address` without its checks, ten times faster."""
-    ip, _, port = text.rpartition(":")
-    return Address(ip.strip("[]"), int(port))
+    return Address(ip_in(key), int(key.rpartition(":")[2]))
+
+
+def ip_in(key: str) -> str:
+    """The address's IP."""
+    return key.rpartition(":")[0].strip("[]")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 import msgspec
 
@@ -17,6 +18,7 @@ from nodeagent.catalog.consul_rows import (
     Weights,
     decode,
     ip_of,
+    is_name,
     name_of,
     port_of,
     rows_of,
@@ -52,6 +54,9 @@ _FURTHER_TAG = re.compile(r"lan_ipv[46]_[0-9]{1,2}", re.ASCII)
 _MARKER_FORM = re.compile(r"([0-9]{1,5});v1(?:;.*)?", re.ASCII | re.DOTALL)
 
 
+Place = Literal["", "rows", "entries"]
+
+
 class InstanceRow(msgspec.Struct, frozen=True):
     """One row of a health answer: an instance, and its machine as that row shows it."""
 
@@ -84,6 +89,10 @@ class CatalogState(msgspec.Struct, frozen=True):
     """From service-defaults, by service name."""
     default_protocol: str = ""
     """From proxy-defaults; empty: not set there."""
+    is_late: bool = False
+    """Whether there are more services than are watched: of the others news comes now and then."""
+    intentions_in: Place = ""
+    """Where they were: the server's own entries, or rows with the KV store's entries in their place; empty: not known."""
 
 
 def parse_hosts(body: bytes) -> tuple[Host, ...]:
@@ -94,7 +103,7 @@ def parse_hosts(body: bytes) -> tuple[Host, ...]:
     """
     where = "/v1/catalog/nodes"
     rows = rows_of(body, NodeRow, where, limits.CATALOG_HOSTS)
-    return tuple(sorted((_host(row, f"$[{n}]", where) for n, row in enumerate(rows)), key=lambda host: host.name))
+    return tuple(sorted((_host(row, f"$[{n}]", where) for n, row in enumerate(rows) if is_name(row.node)), key=lambda host: host.name))
 
 
 def parse_service_names(body: bytes) -> tuple[str, ...]:
@@ -148,6 +157,7 @@ def parse_intentions(body: bytes) -> tuple[IntentionRow, ...]:
 
     A source with permissions, and an allow that demands a JWT, speak of HTTP requests; for a connection they are a deny,
     as Consul's own `/v1/agent/connect/authorize` has it. Sources in another peer, partition or namespace are other services: left out.
+    So is what no service can be called: who may write the intentions of one service must not keep all others' news away.
 
     Raises:
         CatalogError: as `parse_hosts`; also for an action that is neither allow nor deny.
@@ -158,9 +168,9 @@ def parse_intentions(body: bytes) -> tuple[IntentionRow, ...]:
     parsed = (
         _intention_row(entry, source, f"$[{n}].Sources[{m}]", where)
         for n, entry in enumerate(entries)
-        if _is_default(entry.namespace, entry.partition)
+        if _is_default(entry.namespace, entry.partition) and is_name(entry.name)
         for m, source in enumerate(entry.sources or ())
-        if _is_default(source.namespace, source.partition) and not source.peer and not source.sameness_group
+        if _is_default(source.namespace, source.partition) and not source.peer and not source.sameness_group and is_name(source.name)
     )
     return tuple(sorted(parsed, key=lambda row: (row.destination, row.source, row.action)))
 
@@ -173,7 +183,7 @@ def parse_service_defaults(body: bytes) -> dict[str, str]:
     """
     where = "/v1/config/service-defaults"
     rows = rows_of(body, ServiceDefaultsEntry, where, limits.CATALOG_SERVICES)
-    return {name_of(row.name, f"$[{n}].Name", where): row.protocol for n, row in enumerate(rows) if row.protocol}
+    return {row.name: row.protocol for row in rows if row.protocol and is_name(row.name)}
 
 
 def parse_proxy_defaults(body: bytes) -> str:
@@ -287,8 +297,8 @@ def _intention_row(entry: IntentionsEntry, source: SourceEntry, path: str, where
     if action not in ("allow", "deny"):
         raise CatalogError(f"{where}: {path}.Action is {short(source.action)}: it must be allow or deny")
     return IntentionRow(
-        source=name_of(source.name, f"{path}.Name", where),
-        destination=name_of(entry.name, f"{path.partition('.')[0]}.Name", where),
+        source=source.name,
+        destination=entry.name.lower(),  # as Consul does where it is asked for one; of a source it does not
         action="allow" if action == "allow" else "deny",
         note=note,
     )

@@ -94,7 +94,9 @@ def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path 
 
     Last are rows of Consul 1.8 that are not in force, as `nodeagent policy` has put an entry in their place.
     """
-    found = fetch_all(open_operator(config_path, token_file))
+    found = fetch_all(open_operator(config_path, token_file), (ANY,))
+    if found.doubt:
+        warn(found.doubt)
     rows, shadowed = _ranked(found.rows), _ranked(found.shadowed)
     if output == "json":
         show_json({"apiVersion": "nodeagent/v1", "intentions": _listed(rows), "shadowed": _listed(shadowed)})
@@ -118,7 +120,7 @@ def check(source: str, destination: str, *, output: str, config_path: Path, toke
     if ANY in (source, destination):
         raise click.UsageError("a check is of one pair; what speaks of many is in: nodeagent intention list")
     client = open_operator(config_path, token_file)
-    is_allowed, why = verdict(read_mesh(client, config_path), source, destination)
+    is_allowed, why = verdict(read_mesh(client, config_path, (destination, ANY)), source, destination)
     if output == "json":
         show_json({"apiVersion": "nodeagent/v1", "source": source, "destination": destination, "allowed": is_allowed, "why": why})
     else:
@@ -145,9 +147,9 @@ def _listed(rows: list[Intention]) -> list[dict[str, Any]]:
     return [{"source": row.source, "destination": row.destination, "action": row.action, "precedence": row.precedence} for row in rows]
 
 
-def read_mesh(client: Client, config_path: Path) -> Snapshot:
-    """The catalog's services and intentions, compiled as an agent would."""
-    rows = fetch_rows(client)
+def read_mesh(client: Client, config_path: Path, about: Collection[str] = ()) -> Snapshot:
+    """The catalog's services and intentions, compiled as an agent would. about: as of `fetch_rows`."""
+    rows = fetch_rows(client, about)
     names: dict[str, Any] = client.ask("GET", "/v1/catalog/services") or {}
     state = CatalogState(instances=dict.fromkeys(names, ()), intentions=rows)
     return compile_snapshot(state, load_config(config_path), trust_domain="", generation=0)

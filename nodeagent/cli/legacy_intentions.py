@@ -1,12 +1,12 @@
 """Intentions of a Consul before 1.9, shown and written as if they were a config entry of their destination."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 
-from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS, KeptIntentions, overlaid, parse_kept, shadowed
+from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS, KeptIntentions, kept_path, overlaid, parse_kept, shadowed
 from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS, LegacyRow, is_unknown_kind, parse_legacy_intentions
 from nodeagent.catalog.state import IntentionRow, parse_intentions
 from nodeagent.cli.catalog_api import Client, segment
@@ -24,19 +24,26 @@ class Found(NamedTuple):
     rows: tuple[IntentionRow, ...]
     shadowed: tuple[IntentionRow, ...] = ()
     """Rows of which an entry in the KV store says otherwise: that is in force."""
+    doubt: str = ""
+    """Why an entry in the KV store may be in force that is not among them."""
 
 
-def fetch_rows(client: Client) -> tuple[IntentionRow, ...]:
+def fetch_rows(client: Client, about: Collection[str] = ()) -> tuple[IntentionRow, ...]:
     """Those in force.
 
     Raises:
-        CatalogError: as `fetch_all`.
+        CatalogError: as `fetch_all`; or what it doubts of `about`.
     """
-    return fetch_all(client).rows
+    found = fetch_all(client, about)
+    if found.doubt:
+        raise CatalogError(found.doubt)
+    return found.rows
 
 
-def fetch_all(client: Client) -> Found:
+def fetch_all(client: Client, about: Collection[str] = ()) -> Found:
     """Those in force, and those that are not.
+
+    about: destinations of which it must not be missed that the KV store has an entry: its list leaves out what the token may not read.
 
     Raises:
         CatalogError: the catalog cannot be asked, or its answer not be read.
@@ -48,7 +55,8 @@ def fetch_all(client: Client) -> Found:
             raise
     rows = parse_legacy_intentions(json.dumps(client.ask("GET", LEGACY_INTENTIONS)).encode())
     kept = _fetch_kept(client).rows
-    return Found(overlaid(rows, kept), shadowed(rows, kept))
+    doubts = (_kept_doubt(client, name) for name in about if name not in kept)
+    return Found(overlaid(rows, kept), shadowed(rows, kept), next(filter(None, doubts), ""))
 
 
 def _fetch_kept(client: Client) -> KeptIntentions:
@@ -56,6 +64,22 @@ def _fetch_kept(client: Client) -> KeptIntentions:
         return parse_kept(json.dumps(client.ask("GET", KEPT_INTENTIONS)).encode())
     except NotInCatalog:
         return KeptIntentions()
+
+
+def _kept_doubt(client: Client, destination: str) -> str:
+    """Why there may be an entry all the same: the very key is refused to who may not read it, where a list says nothing."""
+    try:
+        client.ask("GET", kept_path(destination))
+    except NotInCatalog:
+        return ""
+    except CatalogError as error:
+        if "answered 403 " not in str(error):
+            raise
+        return (
+            f"this token may not read what the KV store says of {destination}, which stands in the place of rows: "
+            'what it is shown need not be in force (give it key_prefix "nodeagent/config/" { policy = "read" })'
+        )
+    return f"the KV store has an entry of {destination} by now; ask again"
 
 
 def change_rows(client: Client, destination: str, edit: Edit) -> bool:
@@ -66,7 +90,7 @@ def change_rows(client: Client, destination: str, edit: Edit) -> bool:
     Raises:
         CatalogError: refused.
     """
-    rows = {row.source_name: row for row in _rows(client) if row.destination_name == destination and row.is_of_this_mesh}
+    rows = {row.source_name: row for row in _rows(client) if row.destination_name.lower() == destination and row.is_of_this_mesh}
     after = edit(_entry(destination, rows.values()) if rows else None)
     wanted = {source["Name"]: source["Action"] for source in (after or {}).get("Sources", ())}
     try:

@@ -276,6 +276,18 @@ def _told(rows: Sequence[IntentionRow], destinations: Collection[str], says: str
     return [f"{says}: {', '.join(named)}"] if named else []
 
 
+def _tell_of_left_over(store: PolicyStore, keys: Sequence[Key]) -> None:
+    """Removes what the KV store still has of these, where the catalog keeps them by itself by now, and says so."""
+    what = "what the KV store had of entries from before this catalog kept them by itself"
+    try:
+        removed = store.remove_left_over(keys)
+    except CatalogError as error:
+        warn(f"{what} was not removed: {error}")
+        return
+    if removed:
+        warn(f"removed {what}: {', '.join(map(str, removed))}")
+
+
 def _tell_of_trails(store: PolicyStore) -> None:
     """Removes old trails; says what is not as it should be about what was asked for and done."""
     if store.is_blind:
@@ -296,6 +308,7 @@ def _finish(store: PolicyStore, steps: Sequence[Step], doubts: Sequence[str], ou
     else:
         done = carry_out(store, steps, find_actor(store))
         show_done(done, doubts, output)
+        _tell_of_left_over(store, [each.step.key for each in done if each.result not in FAILED])
         _tell_of_trails(store)
         failed = any(each.result in FAILED for each in done)
     if failed:

@@ -112,6 +112,24 @@ class PolicyStore:
         self.is_blind = self.is_blind or not isinstance(answer, bool)
         return answer is not False
 
+    def remove_left_over(self, keys: Iterable[Key]) -> list[Key]:
+        """Which of these the KV store still had, from before this catalog had such entries; it has not any more.
+
+        An upgrade of Consul leaves them there, and hosts that come new would find two words for one thing. Who may not look removes nothing.
+
+        Raises:
+            CatalogError: not all were removed.
+        """
+        moved = [key for key in keys if not self.is_in_kv(key.kind)]
+        try:
+            there = {name for kind in {key.kind for key in moved} for name in self._keys(f"{OWN_PREFIX}/{kind}/")}
+        except CatalogError:
+            return []
+        left = [key for key in moved if f"{OWN_PREFIX}/{key.kind}/{key.name}" in there]
+        for key in left:
+            self._ask("DELETE", self._kv_path(key))
+        return left
+
     def rows_to(self, destinations: Collection[str]) -> tuple[IntentionRow, ...]:
         """The rows of these destinations in a Consul that has no entries for them; an entry in the KV store stands in their place."""
         if not destinations or not self.is_in_kv(INTENTIONS):

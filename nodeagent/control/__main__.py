@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from nodeagent import limits
 from nodeagent.config import DEFAULT_PATH, Config, load_config
 from nodeagent.control.agent import run_control
 from nodeagent.control.key_memory import read_keys
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     handover = socket.socket(fileno=arguments.handover_fd)
     supervisor = socket.socket(fileno=arguments.supervisor_fd)
     _keep_secrets()
+    sys.setswitchinterval(limits.SWITCH_S)
     kept = read_keys(arguments.keys_fd) if arguments.keys_fd is not None else b""
     with Sink(unbuffered(sys.stderr.fileno())) as journal, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         configure_log("control", config.log.level, journal)

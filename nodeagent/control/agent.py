@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from nodeagent.control.clock import watch_clock
 from nodeagent.control.consul import Catalog
 from nodeagent.control.enforce import Enforcer
 from nodeagent.control.environment import Environment, real_environment
+from nodeagent.control.first_use import FirstUse
 from nodeagent.control.flows import FlowBook
 from nodeagent.control.follow import Follower
 from nodeagent.control.identity import Identity, services_spoken_for
@@ -22,8 +23,8 @@ from nodeagent.control.key_memory import hand_keys
 from nodeagent.control.ledger import Ledger
 from nodeagent.control.modes import ModeBook
 from nodeagent.control.pace import backoff_s
-from nodeagent.control.publish import Publisher
-from nodeagent.control.supervisor import Supervisor
+from nodeagent.control.publish import News, Publisher
+from nodeagent.control.supervisor import Supervisor, frame_of
 from nodeagent.control.view import View
 from nodeagent.control.workers import Workers
 from nodeagent.model.snapshot import Snapshot
@@ -56,11 +57,16 @@ class Control:
         self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
         self.publisher.indexes = catalog.indexes.saved
         self.follower = Follower(config, catalog, self.metrics, env)
+        self.first_use = FirstUse(catalog, self.follower, self.publisher.knows_host)
+        self.workers.on_want_host = self.first_use.ask
         self.identity = Identity(
             config, catalog, self.metrics, env,
             hand_out=self.workers.publish_keys, on_trust=self.follower.changed.set,
         )  # fmt: skip
-        self.follower.losses.foreign.known = self._trust_domain
+        self.follower.foreign.known = self._trust_domain
+        self._is_stepping = False
+        self._untold: Snapshot | None = None
+        """What the supervisor and those who get certificates were not told of yet."""
         self.now = env.now
         self.failing: dict[str, str] = {}
         """Parts that do not run, and why."""
@@ -87,21 +93,39 @@ class Control:
             await asyncio.sleep(limits.COMPILE_S)
             self.follower.changed.clear()
             try:
-                self._publish()
+                await self._publish()
             except Exception as error:  # noqa: BLE001 - a defect must not hide that what is in force is old
                 self.publisher.blame(error)
+            self.first_use.published.ring()
 
-    def _publish(self) -> None:
+    async def _publish(self) -> None:
+        await self._tell_host()  # a defect may have kept it from that
         state, trust = self.follower.state(), self.identity.trust
         if state is not None and trust is not None:
-            self.publisher.publish(state, trust.bundle.trust_domain)
+            await asyncio.sleep(0)
+            for _ in self._stepping(self.publisher.publish_steps(state, trust.bundle.trust_domain)):
+                await asyncio.sleep(0)
+        await self._tell_host()
+
+    def _stepping(self, steps: Iterable[None]) -> Iterator[None]:
+        """The steps; whatever else happens between two of them is none."""
+        rest = iter(steps)
+        while True:
+            self._is_stepping = True
+            try:
+                next(rest)
+            except StopIteration:
+                return
+            finally:
+                self._is_stepping = False
+            yield
 
     def _trust_domain(self) -> str:
         """The one in force; empty: none yet."""
         return self.identity.trust.bundle.trust_domain if self.identity.trust else ""
 
     async def _next_change(self) -> None:
-        look_again = self.follower.losses.is_waiting or self.follower.alarms() or self.publisher.is_behind
+        look_again = self.follower.admission.is_waiting or self.follower.alarms() or self.publisher.is_behind
         try:
             async with asyncio.timeout(_LOOK_AGAIN_S if look_again else None):
                 await self.follower.changed.wait()
@@ -122,10 +146,26 @@ class Control:
         self.identity.note_calls({row.source for row in calls})
         self.follower.note_calls({row.destination for row in calls})
 
-    def _hand_out(self, snapshot: Snapshot) -> None:
-        self.workers.publish(snapshot)
-        self.supervisor.publish(snapshot)
-        self.identity.need(services_spoken_for(snapshot, self._config))
+    def _hand_out(self, news: News) -> None:
+        self.workers.publish(news.snapshot, news.delta)
+        if news.concerns_host and self._is_stepping:
+            self._untold = news.snapshot
+        elif news.concerns_host:
+            self._untold = None
+            self.supervisor.publish(news.snapshot)
+            self.identity.need(services_spoken_for(news.snapshot, self._config))
+
+    async def _tell_host(self) -> None:
+        """What this host itself must know of a change. It looks at each service, and so beside the loop."""
+        snapshot = self._untold
+        if snapshot is None:
+            return
+        frame = await asyncio.to_thread(frame_of, snapshot)
+        services = await asyncio.to_thread(services_spoken_for, snapshot, self._config)
+        if self._untold is snapshot:  # else it was told of a newer one meanwhile
+            self._untold = None
+            self.supervisor.publish_frame(frame)
+            self.identity.need(services)
 
 
 async def run_control(
@@ -174,6 +214,7 @@ def _parts(control: Control, config: Config, handover: socket.socket) -> dict[st
     parts: dict[str, Callable[[], Awaitable[object]]] = {
         "handover": lambda: control.workers.accept(handover),
         "follow": control.follower.run,
+        "first-use": control.first_use.run,
         "checks": control.follower.checks.run,
         "compile": control.compile,
         "save": control.publisher.save,

@@ -13,9 +13,11 @@ import aiohttp
 import msgspec
 
 from nodeagent import limits
+from nodeagent.catalog.inventory import INVENTORY
 from nodeagent.config import CatalogTable
 from nodeagent.control.bell import Bell
 from nodeagent.control.clock import CatalogClock
+from nodeagent.control.gzipped import BadGzip, unpacked
 from nodeagent.control.indexes import Indexes
 from nodeagent.control.json_http import why_unaccepted
 from nodeagent.control.token import TokenFile
@@ -26,10 +28,14 @@ _log = open_log()
 
 _FROM_CACHE = ("/v1/agent/", "/v1/connect/ca/roots")
 """Answered by the agent itself: Consul 1.8 says of these that there is no leader while there is one. Without one they are refused."""
-_CURES = {"Connect must be enabled": "set connect { enabled = true } on the Consul servers"}
+CONNECT_OFF = "Connect must be enabled"
+"""A Consul's words of it: for roots, leaves and chains it answers nothing else then, with status 500."""
+_CURES = {CONNECT_OFF: "set connect { enabled = true } on the Consul servers"}
 _KEY = b"PRIVATE KEY"
 """Connect's agent makes keys itself: what stands in such an answer is not for messages, whatever its status."""
 _KEYS = "/v1/kv/"
+_GZIPPED = (INVENTORY,)
+"""What is asked for compressed: long, and a twentieth then. All else is short, and unpacking it would cost more than it saves."""
 _CHUNK_BYTES = 65_536
 _SHOWN_CHARS = 200
 
@@ -106,6 +112,8 @@ class Catalog:
         """Of the questions that wait for news."""
         self._long = asyncio.Lock()
         """Held by the one answer that is read beyond CATALOG_LONG_BYTES: what a catalog can fill is one CATALOG_BODY_BYTES, not one for each question."""
+        self.complained_at = -limits.CATALOG_COMPLAIN_S
+        """When it was logged last that it cannot be reached, by the loop's clock."""
         self.clock = CatalogClock(now)
         self.on_resolved: Callable[[tuple[str, ...]], None] = lambda _: None
         """Is told where the catalog's name leads, each time that it is looked up for a connection; an address is no name."""
@@ -139,6 +147,13 @@ class Catalog:
         body = msgspec.json.encode(value)
         return (await self._ask("PUT", path, {}, body, limits.CATALOG_READ_MARGIN_S)).body
 
+    async def post(self, path: str, value: object) -> bytes:
+        """The answer to a POST of `value` as JSON.
+
+        Raises:
+            CatalogError: as `read`.
+        """
+        return (await self._ask("POST", path, {}, msgspec.json.encode(value), limits.CATALOG_READ_MARGIN_S)).body
     def note_index(self, path: str, header: str | None) -> None:
         """A path's index, with every answer: one that is lower than the last tells of another catalog than before."""
         if before := self.indexes.note(path, header):
@@ -176,9 +191,9 @@ class Catalog:
         at = datetime.fromtimestamp(self._rewound_at, UTC)
         return f"{self.rewound} at {at:%H:%M:%S} UTC: it was restored from a snapshot, or replaced; all was read anew, is it the right one?"
 
-    async def rest(self, seconds: float) -> None:
-        """Waits, but not longer than until the catalog is there again."""
-        await self._recovery.rest(seconds)
+    async def rest(self, seconds: float, event: asyncio.Event | None = None) -> None:
+        """Waits, but not longer than until the catalog is there again; or until the event is set, as it is then, too."""
+        await self._recovery.rest(seconds, event)
 
     def wake(self) -> None:
         """Ends the rests: the catalog is well again."""
@@ -215,13 +230,13 @@ class Catalog:
             self._waiting.add(waiting)
         try:
             return await session.request(
-                method, self._base + path, params=params, data=body, headers=self._headers(), allow_redirects=False
+                method, self._base + path, params=params, data=body, headers=self._headers(path), allow_redirects=False
             )
         finally:
             self._waiting.discard(waiting)
 
-    def _headers(self) -> dict[str, str]:
-        headers = {"Accept-Encoding": "identity"}
+    def _headers(self, path: str) -> dict[str, str]:
+        headers = {"Accept-Encoding": "gzip" if path in _GZIPPED else "identity"}
         token = self._token.read()
         if token:
             headers["X-Consul-Token"] = token
@@ -234,8 +249,8 @@ class Catalog:
         )  # fmt: skip
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.CATALOG_CONNECT_S)
         self._session = aiohttp.ClientSession(
-            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-        )
+            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
+        )  # fmt: skip
         return self._session
 
     async def _forget_session(self) -> None:
@@ -293,14 +308,7 @@ def _open_socket(
 
 async def _take(response: aiohttp.ClientResponse, path: str, lack: str, long: asyncio.Lock) -> Answer:
     """The answer in a response, if it is one that may be believed; `lack` explains a refusal."""
-    chunks: list[bytes] = []  # a buffer that grows would be there twice, each time that it moves
-    if not await _fill(chunks, response, limits.CATALOG_LONG_BYTES):
-        async with long:
-            await _fill(chunks, response, limits.CATALOG_BODY_BYTES)
-    if sum(map(len, chunks)) > limits.CATALOG_BODY_BYTES:
-        chunks.clear()  # whoever holds the error while it rests holds this frame, too
-        raise CatalogUnusable(f"{path}: an answer of more than {limits.CATALOG_BODY_BYTES} bytes; refused")
-    body = b"".join(chunks)
+    body = await _body(response, path, long)
     if response.status == 404 and path.startswith(_KEYS) and "X-Consul-Index" in response.headers:
         body = b"null"
     elif response.status != 200:
@@ -313,9 +321,38 @@ async def _take(response: aiohttp.ClientResponse, path: str, lack: str, long: as
     return Answer(body, response.headers.get("X-Consul-Index"), filtered)
 
 
+async def _body(response: aiohttp.ClientResponse, path: str, long: asyncio.Lock) -> bytes:
+    """All of it, unpacked."""
+    chunks: list[bytes] = []  # a buffer that grows would be there twice, each time that it moves
+    if not await _fill(chunks, response, limits.CATALOG_LONG_BYTES):
+        async with long:
+            await _fill(chunks, response, limits.CATALOG_BODY_BYTES)
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity" and _size(chunks) <= limits.CATALOG_BODY_BYTES:
+        async with long:
+            chunks = await _unpacked(chunks, response.headers["Content-Encoding"], path)
+    if _size(chunks) > limits.CATALOG_BODY_BYTES:
+        chunks.clear()  # whoever holds the error while it rests holds this frame, too
+        raise CatalogUnusable(f"{path}: an answer of more than {limits.CATALOG_BODY_BYTES} bytes; refused")
+    return b"".join(chunks)
+
+
+async def _unpacked(chunks: list[bytes], encoding: str, path: str) -> list[bytes]:
+    if encoding.lower() != "gzip":
+        chunks.clear()
+        raise CatalogUnusable(f"{path}: an answer encoded as {encoding[:_SHOWN_CHARS]!r}, which nobody asked for")
+    try:
+        return await asyncio.to_thread(unpacked, chunks, limits.CATALOG_BODY_BYTES)
+    except BadGzip as error:
+        raise CatalogUnusable(f"{path}: an answer that cannot be unpacked: {error}") from error
+
+
+def _size(chunks: list[bytes]) -> int:
+    return sum(map(len, chunks))
+
+
 async def _fill(chunks: list[bytes], response: aiohttp.ClientResponse, most: int) -> bool:
     """Whether the answer came to its end; else there are more than `most` bytes of it."""
-    size = sum(map(len, chunks))
+    size = _size(chunks)
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         chunks.append(chunk)
         size += len(chunk)

@@ -19,7 +19,7 @@ def displaced_here(snapshot: Snapshot) -> tuple[Displaced, ...]:
     here = snapshot.mesh.host
     claims = (
         Displaced(address, service.name, found.service.name)
-        for service in snapshot.services.values()
+        for service in map(snapshot.services.__getitem__, snapshot.local_names())
         for instance in service.instances
         if instance.host == here
         for address in instance.addresses

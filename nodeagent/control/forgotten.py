@@ -32,6 +32,9 @@ class Kept(NamedTuple):
     """The alarm; empty where nothing is kept."""
 
 
+NOTHING = Kept()
+
+
 class Forgotten:
     """Owned by the follower."""
 
@@ -52,7 +55,7 @@ class Forgotten:
         """
         own = self.own(service, lost)
         if not own:
-            return Kept()
+            return NOTHING
         why = doubt
         if not why and await self._announcer.has_agent():
             has = await self._local(service)
@@ -61,7 +64,7 @@ class Forgotten:
         elif not why:
             why = self._announcer.why_forgotten
         if not why:
-            return Kept()
+            return NOTHING
         return Kept(own, f"{service}: the catalog has forgotten that it runs on this host; its port stays protected, and calls are answered: {why}")
 
     async def _local(self, service: str) -> set[str]:

@@ -13,14 +13,17 @@ does one from which somebody took a service away on purpose. The answer alone do
 4. With the proof, a bigger service keeps what it lost for HOLD_BACK_S from then on. A caller that dials an instance which is really
    gone is refused by its host, as without the hold.
 
+5. Where the token may not read a host any more (`control/hidden`), what was there is kept, whatever else is gone.
+
 What is held is an alarm in `status` the whole time, and an address that another instance has taken meanwhile is let go.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from nodeagent import limits
 from nodeagent.catalog.state import InstanceRow
+from nodeagent.control.hidden import why_hidden
 
 Rows = tuple[InstanceRow, ...]
 
@@ -54,12 +57,19 @@ class HoldBack:
         self._at_least = at_least
         self._since: dict[str, float] = {}
 
-    def admit(self, service: str, before: Rows, answer: Rows, *, doubt: str, now: float, is_rewound: bool = False) -> Admitted:
+    def admit(  # noqa: PLR0913 - what is known of an answer
+        self, service: str, before: Rows, answer: Rows, *, doubt: str, now: float, hidden: Collection[str] = (), is_rewound: bool = False
+    ) -> Admitted:  # fmt: skip
         """What is in force for `service`, where `before` was; the cases are those of this file's first lines.
 
-        doubt: why the answer is not proven; empty: it is, or needs no proof. is_rewound: the catalog's index went back.
+        doubt: why the answer is not proven; empty: it is, or needs no proof. hidden: hosts that this token may not read.
+        is_rewound: the catalog's index went back.
         """
         lost = lost_rows(before, answer)
+        if unseen := tuple(row for row in lost if row.instance.host in hidden):  # 5)
+            rest = self.admit(service, _without(before, unseen), answer, doubt=doubt, now=now, is_rewound=is_rewound)
+            why = f"{service}: {len(unseen)} instances are shown no more; kept: {why_hidden({row.instance.host for row in unseen})}"
+            return Admitted(rest.rows + unseen, rest.lost + unseen, rest.why or why)
         is_everyday = not (doubt or is_rewound) and len(before) < self._at_least
         if not is_suspicious(before, answer) or is_everyday:  # 1) 3)
             self._since.pop(service, None)
@@ -75,18 +85,21 @@ class HoldBack:
         return Admitted(answer + lost, lost, f"{what} for {self._hold_s - (now - since):.0f} s more")  # 4)
 
 
-def release_taken(instances: Mapping[str, Rows], held: Mapping[str, Rows]) -> dict[str, Rows]:
-    """`instances` without those held rows whose address a row that is not held has taken."""
+def release_taken(instances: dict[str, Rows], held: Mapping[str, Rows]) -> dict[str, Rows]:
+    """`instances`, which may be the very same, without those held rows whose address a row that is not held has taken."""
+    left = {service: set(map(id, rows)) for service, rows in held.items() if rows and service in instances}
+    wanted = {address for service in left for row in held[service] for address in row.instance.addresses}
+    if not wanted:
+        return instances
     taken = {
         address
         for service, rows in instances.items()
-        for row in _without(rows, held.get(service, ()))
+        for row in rows
         for address in row.instance.addresses
+        if address in wanted and id(row) not in left.get(service, ())
     }
-    return {
-        service: _without(rows, (row for row in held.get(service, ()) if taken & set(row.instance.addresses)))
-        for service, rows in instances.items()
-    }
+    released = {service: [row for row in held[service] if taken & set(row.instance.addresses)] for service in left}
+    return {**instances, **{service: _without(instances[service], gone) for service, gone in released.items()}}
 
 
 def _without(rows: Rows, gone: Iterable[InstanceRow]) -> Rows:

@@ -34,8 +34,7 @@ def services_spoken_for(snapshot: Snapshot, config: Config) -> frozenset[str]:
 
     Not those that claim another's port and nothing else: to ask for one would have its refusal say that a right is missing.
     """
-    here = config.host.name
-    registered = {s.name for s in snapshot.services.values() if any(i.host == here for i in s.instances)} - in_vain(snapshot)
+    registered = snapshot.local_names() - in_vain(snapshot)
     return frozenset(name for name in registered | named_services(config) if is_service_name(name))
 
 
@@ -129,6 +128,8 @@ class Identity:
         Gives why there is none now; empty while it is on its way.
         """
         keeper = self.keepers.get(service)
+        if keeper is None and service in (self._needed or ()):
+            return ""  # since just now: its keeper is made in the next turn
         if keeper is None and (why := self._why_unwanted(service)):
             return self._refuse(service, why)
         self.note_calls((service,))

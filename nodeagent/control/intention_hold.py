@@ -23,8 +23,10 @@ from nodeagent.control.proof import (
     doubts_of,
     in_order,
     read_intentions_to,
+    right_to,
     unlisted,
 )
+from nodeagent.control.token_rights import TokenRights
 from nodeagent.model.intention import ANY
 
 _SHOWN = 3
@@ -74,6 +76,7 @@ class IntentionHold:
         self.alarm = ""
         """What is not proven, in words."""
         self._catalog = catalog
+        self._rights = TokenRights(catalog)
         self._saved: Rows = ()
         self._known: Rows = ()
         """What was in force last, without the denies of `closed`: those end with the doubt."""
@@ -114,6 +117,7 @@ class IntentionHold:
             doubts = {name: _UNLISTED for name, said in shown.items() if said.kept - frozenset(kept or ())} | doubts_of(shown, actions)
             if why := next((doubts[name] for name in suspects if name in doubts), ""):  # then of those that were not asked for, too
                 doubts |= {row.destination: why for row in lost if row.destination not in asked}
+            doubts |= await self._forbidden({row.destination for row in lost} - asked.keys())
             self._kept = None if kept is None else frozenset(kept) | (gone & doubts.keys())
             self._actions = actions
             self._settle(rows, doubts)
@@ -148,6 +152,10 @@ class IntentionHold:
                 self._kept |= shown.kept
             self._settle(self._completed(service, shown), doubts)
             return shown.why_not
+
+    async def _forbidden(self, destinations: Collection[str]) -> dict[str, str]:
+        """Why these, of whom nobody was asked, are not proven: many are told of in one answer, by their right alone."""
+        return {name: right_to(name) for name in await self._rights.forbidden("intention", destinations)}
 
     def _gone(self, rows: Rows, kept: Collection[str] | None) -> frozenset[str]:
         """Destinations whose entry in the KV store is gone, or may be: of what was saved nobody knows any more where it stood."""

@@ -1,26 +1,29 @@
 """Where this catalog keeps intentions, found out by asking.
 
-Where a server keeps no entries, entries for it are in the KV store, each in the place of the rows of its destination.
+Where a server keeps no entries, entries for it are in the KV store, each in the place of the rows of its destination. Once a
+server's own entries were in force, the KV store says nothing any more, also to an agent that starts again: who may write
+there need not be who may write intentions.
 """
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 
 from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS, KeptIntentions, overlaid, parse_kept, shadowed
 from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS, is_unknown_kind, parse_legacy_intentions
-from nodeagent.catalog.state import IntentionRow, parse_intentions
+from nodeagent.catalog.state import Place, parse_intentions
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused
+from nodeagent.control.moved import left_over, not_in_force, shut, unmoved
 from nodeagent.control.proof import FORBIDDEN, NOT_SERVED, Rows, actions_of, unlisted
 
 ENTRIES = "/v1/config/service-intentions"
-_NAMED = 3
 
 
 class IntentionSource:
     """Config entries, or rows of their own where the server keeps no such entries. Owned by one watch."""
 
     def __init__(self, catalog: Catalog) -> None:
+        self.turn = asyncio.Lock()
+        """Held while an answer is taken: what is read anew beside it must not be older than what another watch has taken meanwhile."""
         self.is_legacy = False
         self.kept: KeptIntentions | None = None
         """What the KV store has; None: not heard. Counts while rows are read."""
@@ -29,8 +32,20 @@ class IntentionSource:
         self._hidden = ""
         """Which rows are not in force, in words, as of the last `in_force`."""
         self._listed: Rows | None = None
-        self._has_looked = False
+        self._is_new = True
+        """Whether it is not known if the KV store counted before."""
+        self._shut: frozenset[str] = frozenset()
+        """Destinations of which the KV store has what the server's own entries lack, and nobody knows which of the two is older."""
         self._catalog = catalog
+
+    @property
+    def place(self) -> Place:
+        """Where the intentions are that are in force; empty: not known for certain."""
+        return "rows" if self.is_legacy else "" if self._is_new else "entries"
+
+    def remember(self, place: Place) -> None:
+        """Takes over where they were when what was saved was in force."""
+        self._is_new, self.is_legacy = not place, place == "rows"
 
     async def read(self, index: int, wait_s: float) -> Answer:
         """As Catalog.read. Entries are asked for first each time: the server may have been upgraded since.
@@ -41,10 +56,12 @@ class IntentionSource:
             CatalogError: as Catalog.read.
         """
         entries = await self._read_entries(0 if self.is_legacy else index, wait_s)
-        if entries and (self.is_legacy or not self._has_looked) and not await self._has_moved(entries):
+        if entries and self.is_legacy and not await self._has_moved(entries):
             entries = None
-        self._has_looked = True
+        elif entries and self._is_new:
+            await self._look_beside(entries)
         is_legacy = entries is None
+        self._is_new = self._is_new and not is_legacy
         is_other = is_legacy != self.is_legacy
         answer = entries or await self._catalog.read(LEGACY_INTENTIONS, 0 if is_other else index, wait_s)
         self.is_legacy = is_legacy
@@ -66,8 +83,6 @@ class IntentionSource:
         """
         kept = await self._read_kept()
         self._unmoved = ""
-        if not (self.is_legacy or kept.rows):
-            return True
         try:
             rows = parse_legacy_intentions((await self._catalog.read(LEGACY_INTENTIONS)).body)
         except CatalogRefused as error:
@@ -75,8 +90,19 @@ class IntentionSource:
                 return True
             raise
         lacking = unlisted(overlaid(rows, kept.rows), actions_of(parse_intentions(entries.body)))
-        self._unmoved = _unmoved([row for row in lacking if row.destination in kept.rows])
+        self._unmoved = unmoved(tuple(row for row in lacking if row.destination in kept.rows))
         return not lacking
+
+    async def _look_beside(self, entries: Answer) -> None:
+        """Whether the KV store of a server with entries says what these lack: it was upgraded, or something was left there, or put there.
+
+        Nobody knows any more which of the two was in force, so a destination takes no calls until they agree.
+        """
+        kept = await self._read_kept()
+        lacking = unlisted(overlaid((), kept.rows), actions_of(parse_intentions(entries.body)))
+        self._shut = frozenset(row.destination for row in lacking)
+        self._unmoved = left_over(lacking)
+        self._is_new = bool(self._shut)
 
     async def _read_kept(self) -> KeptIntentions:
         """What the KV store has now; a server that always had entries need not show it."""
@@ -117,11 +143,16 @@ class IntentionSource:
         """All that counts; None where a part of it was not heard yet: what is there without the other may be wider."""
         self._hidden = ""
         if not self.is_legacy or self._listed is None:
-            return self._listed
+            return None if self._listed is None else shut(self._listed, self._shut)
         if self.kept is None:
             return None
-        self._hidden = _not_in_force(shadowed(self._listed, self.kept.rows))
+        self._hidden = not_in_force(shadowed(self._listed, self.kept.rows))
         return overlaid(self._listed, self.kept.rows)
+
+    @property
+    def doubt(self) -> str:
+        """Why what is in force may change without news from the watch; empty: it does not."""
+        return self._unmoved if self._shut else ""
 
     @property
     def alarms(self) -> tuple[str, ...]:
@@ -135,23 +166,3 @@ class IntentionSource:
             CatalogError: they cannot be read.
         """
         return parse_legacy_intentions(answer.body) if self.is_legacy else parse_intentions(answer.body)
-
-
-def _unmoved(lacking: list[IntentionRow]) -> str:
-    if not lacking:
-        return ""
-    return (
-        f"the catalog has service-intentions as entries now, which lack what the KV store says: {_named(lacking)}; "
-        "that stays in force: apply the same files again, or remove it below nodeagent/config/service-intentions"
-    )
-
-
-def _not_in_force(rows: Rows) -> str:
-    if not rows:
-        return ""
-    return f"rows of intentions are not in force, as entries in the KV store say otherwise: {_named(rows)}; nodeagent intention list shows all of them"
-
-
-def _named(rows: Sequence[IntentionRow]) -> str:
-    named = ", ".join(f"{row.source} -> {row.destination} ({row.action})" for row in rows[:_NAMED])
-    return f"{named}, …" if len(rows) > _NAMED else named

@@ -1,7 +1,6 @@
 """One look at an application of this host: does it take a connection, does it answer well."""
 
 import asyncio
-import ipaddress
 import socket
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -11,7 +10,11 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from nodeagent import limits
 from nodeagent.catalog.duties import Duty, Look, Status
+from nodeagent.control.own_address import check_own
 from nodeagent.model.address import parse_address
+from nodeagent.observe.log import open_log
+
+_log = open_log()
 
 _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 _WELL, _TOO_MANY = range(200, 300), 429
@@ -48,7 +51,10 @@ class Looker:
         except TimeoutError:
             return Look("critical", f"{duty.type} {_shown(duty)}: no answer within {duty.timeout_s:g} s", is_late=True)
         except (OSError, aiohttp.ClientError, ValueError) as error:
-            return Look("critical", f"{duty.type} {_shown(duty)}: {error or type(error).__name__}")
+            return Look("critical", _text(f"{duty.type} {_shown(duty)}: {_why(error, duty)}"))
+        except Exception as error:  # noqa: BLE001 - what one application answers must not end the looks at all others: logged
+            _log.error("look_failed", check=duty.check_id, exc_info=True)
+            return Look("critical", _text(f"{duty.type} {_shown(duty)}: the look itself failed: {type(error).__name__}"))
 
     async def close(self) -> None:
         """Ends its connections."""
@@ -60,14 +66,18 @@ class Looker:
         error: OSError | None = None
         for ip in _LOOPBACK.values() if host == "localhost" else (str(parse_address(duty.target).ip),):
             try:
-                _check_here(ip)
+                check_own(ip)
                 _, writer = await asyncio.open_connection(ip, int(port))
             except OSError as failure:
                 error = error or failure
                 continue
+            is_itself = writer.get_extra_info("sockname") == writer.get_extra_info("peername")
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
+            if is_itself:  # nobody listens, and the kernel gave the call the very port that it was to reach
+                error = error or ConnectionRefusedError(f"{duty.target} refuses connections")
+                continue
             return Look("passing", f"TCP connect {duty.target}: Success")
         raise error or OSError("nothing to connect to")
 
@@ -75,7 +85,7 @@ class Looker:
         session = self._session = self._session or _open_session()
         host = urlsplit(duty.target).hostname or ""
         if host != "localhost":
-            _check_here(host)
+            check_own(host)
         headers = [(name, value) for name, values in duty.header.items() for value in values]
         async with session.request(
             duty.method, duty.target, headers=headers, allow_redirects=False, ssl=not duty.tls_skip_verify
@@ -83,7 +93,7 @@ class Looker:
             said = (await response.content.read(limits.CHECK_OUTPUT_BYTES)).decode("utf-8", "replace")
             output = f"HTTP {duty.method} {_shown(duty)}: {response.status} {response.reason} Output: {said}"
         status: Status = "passing" if response.status in _WELL else "warning" if response.status == _TOO_MANY else "critical"
-        return Look(status, output[: limits.CHECK_OUTPUT_BYTES])
+        return Look(status, _text(output))
 
 
 def _shown(duty: Duty) -> str:
@@ -91,19 +101,26 @@ def _shown(duty: Duty) -> str:
     return duty.target.partition("?")[0]
 
 
+def _why(error: Exception, duty: Duty) -> str:
+    """What went wrong, without the query, as above."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        error = ValueError(error.message)
+    if isinstance(error, aiohttp.ClientConnectorError):  # it speaks of TLS where there is none
+        error = error.os_error
+    query = duty.target.partition("?")[2]
+    text = str(error) or type(error).__name__
+    return text.replace(query, "…") if query else text
+
+
+def _text(said: str) -> str:
+    """As much as is told, without the halves of characters that aiohttp makes of bytes that are no text."""
+    return said[: limits.CHECK_OUTPUT_BYTES].encode("utf-8", "replace").decode()
+
+
 def _open_session() -> aiohttp.ClientSession:
+    """What is sent and held is little, whatever an application answers: nothing is unpacked, and the status alone counts."""
     connector = aiohttp.TCPConnector(limit=limits.CHECK_LOOKS, force_close=True, resolver=_Here(), use_dns_cache=False)
-    timeout = aiohttp.ClientTimeout(total=None)
-    return aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-
-
-def _check_here(ip: str) -> None:
-    """Nothing, where `ip` is this host: what somebody registered must not make this agent call others.
-
-    Raises:
-        OSError: it is not, as nothing can be bound there.
-    """
-    address = ipaddress.ip_address(ip)
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.bind((ip, 0))
+    return aiohttp.ClientSession(
+        connector=connector, timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False,
+        auto_decompress=False, headers={"User-Agent": "nodeagent health check"}, skip_auto_headers=["Accept-Encoding"],
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from nodeagent.catalog.kept_intentions import kept_path, overlaid, parse_kept
 from nodeagent.catalog.legacy_intentions import parse_match
 from nodeagent.catalog.state import IntentionRow, parse_hosts
 from nodeagent.control.agent_self import is_embedded
-from nodeagent.control.consul import Catalog, CatalogRefused, service_path
+from nodeagent.control.consul import CONNECT_OFF, Catalog, CatalogRefused, service_path
 from nodeagent.model.intention import ANY
 
 ANYBODY = "nodeagent-proof"
@@ -106,25 +106,51 @@ async def service_doubt(catalog: Catalog, service: str, host: str) -> str:
     return (await service_doubts(catalog, (service,), host))[service]
 
 
-async def service_doubts(catalog: Catalog, services: Iterable[str], host: str) -> dict[str, str]:
+async def service_doubts(catalog: Catalog, services: Iterable[str], host: str, draw: float = 0.0) -> dict[str, str]:
     """As `service_doubt`, for each of them.
+
+    draw: with which of more than SERVICE_PROOFS is begun, where each would be refused. 0 <= draw < 1.
 
     Raises:
         CatalogError: the catalog could not be asked.
     """
-    named, doubts = tuple(services), dict[str, str]()
+    named = tuple(services)
+    is_many = len(named) > limits.SERVICE_PROOFS  # then the one question that may answer for all comes first
+    if is_many and (why := await _host_doubt(catalog, host)):
+        return dict.fromkeys(named, why)
     if len(named) > _AT_ONCE and await is_embedded(catalog):
         doubts = dict.fromkeys(named, "")
+    elif is_many and (why := await _every_doubt(catalog)):
+        start = int(draw * len(named))
+        doubts = dict.fromkeys(named, why) | await _chain_doubts(catalog, (named * 2)[start : start + limits.SERVICE_PROOFS])
     else:
-        for start in range(0, len(named), _AT_ONCE):
-            some = named[start : start + _AT_ONCE]
-            doubts |= zip(some, await asyncio.gather(*(_chain_doubt(catalog, name) for name in some)), strict=True)
-    if "" not in doubts.values():
+        doubts = await _chain_doubts(catalog, named)
+    if is_many or "" not in doubts.values():
         return doubts
+    why = await _host_doubt(catalog, host)
+    return {name: doubt or why for name, doubt in doubts.items()}
+
+
+async def _host_doubt(catalog: Catalog, host: str) -> str:
     hosts = parse_hosts((await catalog.read(_NODES)).body)
     is_shown = any(each.name == host for each in hosts)
-    why = "" if is_shown else "the catalog does not show this host's own registration either"
-    return {name: doubt or why for name, doubt in doubts.items()}
+    return "" if is_shown else "the catalog does not show this host's own registration either"
+
+
+async def _every_doubt(catalog: Catalog) -> str:
+    """Why the token may not read just any service: to be refused for each of thousands, each time, would be load for nothing."""
+    if not await _chain_doubt(catalog, ANYBODY):
+        return ""
+    some = f"so {limits.SERVICE_PROOFS} of those that vanished are asked for at a time"
+    return f'the token may not read every service (give it service_prefix "" {{ policy = "read" }}), {some}'
+
+
+async def _chain_doubts(catalog: Catalog, named: tuple[str, ...]) -> dict[str, str]:
+    doubts: dict[str, str] = {}
+    for start in range(0, len(named), _AT_ONCE):
+        some = named[start : start + _AT_ONCE]
+        doubts |= zip(some, await asyncio.gather(*(_chain_doubt(catalog, name) for name in some)), strict=True)
+    return doubts
 
 
 async def _chain_doubt(catalog: Catalog, service: str) -> str:
@@ -132,6 +158,8 @@ async def _chain_doubt(catalog: Catalog, service: str) -> str:
     try:
         await catalog.read(service_path(_CHAIN, service))
     except CatalogRefused as error:
+        if CONNECT_OFF in str(error):  # no failure that passes: what came is to count meanwhile
+            return f"what would prove it is not served: {error}"
         right = f'the token may not read the service (give it service "{service}" {{ policy = "read" }})'
         return await _why_refused(catalog, error, right)
     return ""
@@ -152,13 +180,17 @@ async def _shown(catalog: Catalog, destination: str, *, with_kept: bool) -> Show
     return Shown(overlaid(shown.rows, kept), kept=frozenset(kept))
 
 
-async def _match(catalog: Catalog, destination: str) -> Shown:
+def right_to(destination: str) -> str:
+    """In words: it is missing."""
     whom = "every service" if destination == ANYBODY else destination
+    return f'the token may not read the intentions of {whom} (give it intentions = "read")'
+
+
+async def _match(catalog: Catalog, destination: str) -> Shown:
     try:
         answer = await catalog.read(_MATCH + quote(destination, safe=""))
     except CatalogRefused as error:
-        right = f'the token may not read the intentions of {whom} (give it intentions = "read")'
-        return Shown(why_not=await _why_refused(catalog, error, right))
+        return Shown(why_not=await _why_refused(catalog, error, right_to(destination)))
     return Shown(parse_match(answer.body))
 
 

@@ -43,7 +43,11 @@ class Supervisor:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Tells what is to be captured, when it is not what was told before."""
-        self._tell(frame_of(snapshot, self.catalog))
+        self.publish_frame(frame_of(snapshot))
+
+    def publish_frame(self, frame: CaptureFrame) -> None:
+        """As `publish`. frame: as `frame_of` the snapshot, which takes a while."""
+        self._tell(msgspec.structs.replace(frame, catalog=list(self.catalog)))
 
     def note_catalog(self, addresses: tuple[str, ...]) -> None:
         """Tells where the catalog's name leads, when it leads elsewhere than before."""

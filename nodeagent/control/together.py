@@ -35,8 +35,12 @@ class Together:
         self._seen = seen
         self._on_served = on_served
         self._reader = InventoryReader()
-        self._alone: set[str] = set()
-        """Those of `names` that were read by themselves since then."""
+        self._asked: frozenset[str] = frozenset()
+        """`names` when the last question was sent."""
+        self._own: dict[str, Rows] = {}
+        """What services' own answers said since then: it may be newer than the answer."""
+        self._is_behind = False
+        """Whether the answer said something else of one of them."""
 
     def found(self) -> str:
         """How they are read, in words; empty: there are none."""
@@ -47,24 +51,28 @@ class Together:
         """Those that are read by themselves: new ones at once, as the next answer may be CATALOG_POLL_S away. None where they are many."""
         if not self.is_served:
             return self.names
-        unheard = self.names - self._seen.instances.keys() if self.listed.instances else frozenset()
+        unheard = self.names - self._seen.instances.keys() - self.listed.refused.keys() if self.listed.instances else frozenset()
         return unheard if len(unheard) <= limits.CATALOG_ALONE else frozenset()
 
     def is_outdated(self, names: Iterable[str], alone: Collection[str]) -> bool:
-        """Whether another answer is wanted at once for these, which were not among `names` before.
+        """Whether another answer is wanted at once.
 
-        It said something else than their own last answers, or does not know them, and they are too many to be read by themselves.
+        The last one may be older than a service's own, or said something else of `names`, which were watched until now, than theirs; or
+        some are new, too many to be read by themselves, and no question was sent since.
         """
         listed, heard = self.listed.instances, self._seen.instances
-        return bool(listed) and any(listed.get(name, ()) != heard[name] if name in heard else name not in alone for name in names)
+        if not listed:
+            return False
+        is_new = bool(self.names - heard.keys() - self._asked - frozenset(alone))
+        return self._is_behind or is_new or any(listed.get(name, ()) != heard[name] for name in names if name in heard)
 
-    def note_alone(self, service: str) -> None:
-        """It was read by itself."""
-        if service in self.names:
-            self._alone.add(service)
+    def note_own(self, service: str, rows: Rows) -> None:
+        """So its own answer said."""
+        self._own[service] = rows
 
     async def read(self, index: int, wait_s: float) -> Answer:
         """As Catalog.read, of the one answer."""
+        self._asked, self._own, self._is_behind = self.names, {}, False
         try:
             answer = await self._catalog.read(INVENTORY, index, wait_s)
         except CatalogUnusable:
@@ -77,27 +85,31 @@ class Together:
         self._note_served(True)
         return answer
 
-    async def parse(self, answer: Answer) -> tuple[Inventory, frozenset[str]]:
-        """What is in an answer, and which services were read by themselves since the last. In a thread, for it may be tens of megabytes.
+    async def parse(self, answer: Answer) -> Inventory:
+        """What is in an answer. In a thread, for it may be tens of megabytes.
 
         Raises:
             CatalogError: as InventoryReader.read.
         """
-        listed = await asyncio.to_thread(self._reader.read, answer.body)
-        alone, self._alone = frozenset(self._alone), set()
-        return listed, alone
+        return await asyncio.to_thread(self._reader.read, answer.body)
 
     async def news(
-        self, listed: Inventory, alone: Collection[str], names: frozenset[str], is_here: Callable[[str, Rows], bool]
+        self, listed: Inventory, names: frozenset[str], is_here: Callable[[str, Rows], bool]
     ) -> tuple[dict[str, Rows], list[str]]:  # fmt: skip
-        """Of these services the rows from which anything follows, and what cannot be taken, in words."""
+        """Of these services the rows from which anything follows, and what cannot be taken, in words.
+
+        The answer may be older than what is known otherwise: it takes nothing of that back, and nothing follows from its silence about
+        a service that is new since the question.
+        """
         news: dict[str, Rows] = {}
         complaints = [listed.refused[name] for name in sorted(names & listed.refused.keys())]
         async for name in in_turns(sorted(names - listed.refused.keys())):
-            rows = listed.instances.get(name, ())
-            if name in alone and not rows:  # the question may be older than the service
-                complaints.append(f"{name}: it is not in the list of all, and was there when it was read by itself; asked again")
-            elif rows != self._seen.instances.get(name) or self._seen.held.get(name) or is_here(name, rows):
+            rows, heard = listed.instances.get(name, ()), self._seen.instances.get(name)
+            if self._own.get(name, rows) != rows:
+                self._is_behind = True
+            elif heard is None and not rows and name not in self._asked:
+                continue
+            elif rows != heard or self._seen.held.get(name) or is_here(name, rows):
                 news[name] = rows
         return news, complaints
 

@@ -174,6 +174,7 @@ class View:
         for keeper in self.identity.keepers.values():
             if keeper.svid and (keeper.error or _is_ending(keeper, self.env.now())):
                 yield f"the certificate of {keeper.service} was not renewed: {keeper.error or 'it ends soon'}"
+        yield from self.follower.checks.notes()
         yield from self._mode_warnings()
         yield from self._open_warnings()
         yield from self._worker_warnings()

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from nodeagent import limits
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, CatalogRewound
-from nodeagent.control.pace import Bucket, backoff_s, next_index
+from nodeagent.control.pace import Bucket, backoff_s, is_cut_short, next_index
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
@@ -37,6 +37,8 @@ class Rhythm:
     rest_s: float = 0.0
     """Between an answer, or one that is held, and the next blocking query: where answers are long, and something always changes."""
     backoff_max_s: float = limits.CATALOG_BACKOFF_MAX_S
+    may_go_back: bool = False
+    """Its index goes back by itself: Consul forgets deleted keys after a quarter of an hour, and with them the highest index below a prefix."""
     is_pulse: bool = False
     """After a failure it asks without waiting for a change: any answer shows that the catalog is back."""
 
@@ -56,6 +58,9 @@ class Watch:
         """Why its last answer was not taken; empty while all is well."""
         self.is_forbidden = False
         """Whether the catalog refused this host's token the last time."""
+        self.is_waiting = False
+        """Whether it waits for a change: an answer that is older than now is not on its way, then."""
+        self._hurried = asyncio.Event()
         self._catalog = catalog
         self._apply = apply
         self._metrics = metrics
@@ -69,7 +74,7 @@ class Watch:
         when it is well."""
         self._unreached_at = _NEVER
         """When the catalog had answered last, at the time of a failure to reach it."""
-        self._complained_at = -limits.CATALOG_COMPLAIN_S
+        self.complained_at = -limits.CATALOG_COMPLAIN_S
 
     @property
     def complaint(self) -> str:
@@ -78,6 +83,10 @@ class Watch:
         This one is asked again, and its answer may take minutes, as long as there is no news.
         """
         return "" if self._unreached_at not in (_NEVER, self._catalog.answered_at) else self.error
+
+    def hurry(self) -> None:
+        """Once the answer that is on its way is applied, it asks anew, in full, and does not rest before."""
+        self._hurried.set()
 
     async def run(self) -> NoReturn:
         """Asks and applies until it is cancelled."""
@@ -98,11 +107,13 @@ class Watch:
     async def _turn(self) -> None:
         """One query; what it says is applied if it says something new."""
         is_news = self.is_forbidden or (self.rhythm.is_pulse and self._failures)  # that it is answered again
+        if self._hurried.is_set():
+            self._hurried.clear()
+            self._forget()
         index = 0 if is_news else self._index
-        asked_at = asyncio.get_running_loop().time()
-        answer = await self.read(index, self.rhythm.wait_s)
-        is_cut_short = index > 0 and answer.index == str(index) and asyncio.get_running_loop().time() - asked_at < self.rhythm.wait_s
-        self._catalog.note_index(self.path, answer.index)  # whatever becomes of the answer: if it went back the others wait in vain
+        answer, was_cut_short = await self._ask(index)
+        if not self.rhythm.may_go_back:  # whatever becomes of the answer: if it went back the others wait in vain
+            self._catalog.note_index(self.path, answer.index)
         digest = await _digest(answer.body)
         is_new = digest != self._applied
         if is_new:
@@ -116,10 +127,22 @@ class Watch:
         if self._was_broken:
             self._catalog.wake()
         self._failures, self.error, self._was_broken, self.is_forbidden = 0, "", False, False
-        # Where its data are replaced Consul ends the wait with what it had before: to wait on would be for an index that is far away.
-        self._index = 0 if self.rhythm.poll_s or is_cut_short else next_index(self._index, answer.index)
+        self._index = 0 if self.rhythm.poll_s or was_cut_short else next_index(self._index, answer.index)
         if pause_s := self.rhythm.poll_s or self.rhythm.rest_s:
-            await asyncio.sleep(pause_s * (0.5 + self._draw()))
+            await self._pause(pause_s)
+
+    async def _ask(self, index: int) -> tuple[Answer, bool]:
+        """The answer, and whether the wait for it was cut short."""
+        self.is_waiting, asked_at = index > 0, asyncio.get_running_loop().time()
+        try:
+            answer = await self.read(index, self.rhythm.wait_s)
+        finally:
+            self.is_waiting = False
+        return answer, is_cut_short(index, answer.index, asyncio.get_running_loop().time() - asked_at, self.rhythm.wait_s)
+
+    async def _pause(self, seconds: float) -> None:
+        """Half as long to half as long again, that not all ask at once; or until it is hurried, as it is by a catalog that is back."""
+        await self._catalog.rest(seconds * (0.5 + self._draw()), self._hurried)
 
     def _forget(self) -> None:
         """The next query is a full one, and its answer counts as new."""
@@ -138,11 +161,12 @@ class Watch:
         self.error = str(error)
         outcome = "held" if isinstance(error, Held) else "refused" if isinstance(error, CatalogRefused) else "failed"
         self._metrics.add("nodeagent_catalog_answers_total", 1, outcome)
-        if at - self._complained_at >= limits.CATALOG_COMPLAIN_S:
-            self._complained_at = at
+        who: Catalog | Watch = self._catalog if is_unreached else self  # all watches have that one complaint then
+        if at - who.complained_at >= limits.CATALOG_COMPLAIN_S:
+            who.complained_at = at
             _log.warning("catalog_answer_not_taken", path=self.path, outcome=outcome, error=str(error))
         if isinstance(error, Held) and self.rhythm.rest_s:
-            await asyncio.sleep(self.rhythm.rest_s * (0.5 + self._draw()))
+            await self._pause(self.rhythm.rest_s)
         else:
             await self._catalog.rest(backoff_s(self._failures, self._draw(), self.rhythm.backoff_max_s))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from nodeagent import limits
 from nodeagent.catalog.codec import encode_delta, encode_snapshot
-from nodeagent.catalog.diff import diff
+from nodeagent.catalog.diff import Delta
 from nodeagent.control.channel import Channel
 from nodeagent.model.identity import KeyRing
 from nodeagent.model.outcome import ConnectionRow
@@ -19,11 +19,13 @@ from nodeagent.wire.frames import (
     AskConnections,
     Connections,
     DeltaFrame,
+    HostRead,
     KeysFrame,
     Message,
     Records,
     SnapshotFrame,
     SvidRefusal,
+    WantHost,
     WantSvid,
     WorkerStats,
 )
@@ -54,6 +56,8 @@ class Workers:
         self.links: list[Link] = []
         self.cut: str = ""
         """Why the last worker that was cut off was."""
+        self.on_want_host: Callable[[str, int | str, Callable[[], None]], None] = lambda _host, _wanted, answer: answer()
+        """Is told of which port of a host, or service there, a worker wants news, and what to call once they are in force."""
         self._unclear: list[Link] = []
         """Links that ended with connections open: their workers have died, or come back with another channel."""
         self._metrics = metrics
@@ -100,14 +104,14 @@ class Workers:
         for link in list(self.links):
             _channel_of(link).abort("control ends")
 
-    def publish(self, snapshot: Snapshot) -> None:
+    def publish(self, snapshot: Snapshot, delta: Delta | None) -> None:
         """Sends each worker what it needs to get to `snapshot`; each frame is encoded once."""
-        old, self._snapshot = self._snapshot, snapshot
-        delta = DeltaFrame(encode_delta(diff(old, snapshot))) if old else None
+        self._snapshot = snapshot
+        part = DeltaFrame(encode_delta(delta)) if delta else None
         whole: SnapshotFrame | None = None
         for link in list(self.links):
-            if delta and old and link.generation == old.generation:
-                _channel_of(link).send(delta)
+            if delta and part and link.generation == delta.base:
+                _channel_of(link).send(part)
             else:
                 whole = whole or SnapshotFrame(encode_snapshot(snapshot))
                 _channel_of(link).send(whole)
@@ -157,6 +161,8 @@ class Workers:
             case WantSvid(service):
                 if why := self._want_svid(service):
                     _channel_of(link).send(SvidRefusal(service, why))
+            case WantHost(host, wanted):
+                self.on_want_host(host, wanted, lambda: _channel_of(link).send(HostRead(host, wanted)))
             case _:
                 _channel_of(link).abort(f"it sent a {type(message).__name__}, which is not a worker's to send")
 

@@ -56,6 +56,10 @@ class Caller(msgspec.Struct, frozen=True):
                 return "the token for reading"
 
 
+NOBODY = Caller("", "node")
+"""Who asks without a token where none is needed; entitled to nothing."""
+
+
 class ReadMesh(msgspec.Struct, frozen=True):
     """Read hosts, services, config entries, intentions, roots."""
 

@@ -1,5 +1,6 @@
 """/v1/agent: the host of the caller's token, as if an agent of Consul's ran there."""
 
+import asyncio
 import sqlite3
 
 from nodeagent import __version__
@@ -47,7 +48,7 @@ async def register(ask: Ask) -> Answer:
     body, asked = take_checks(await ask.json())
     row = parse_agent_service(body, node_of(ask))
     ask.check(RegisterService(row.node, row.name))
-    checks, is_all = parse_checks_of(asked, row.node, row.id, row.name), ask.flag("replace-existing-checks")
+    checks, is_all = parse_checks_of(asked, row.node, row.id, row.name), ask.truth("replace-existing-checks", bare=True)
 
     def make(change: Change) -> list[Holder]:
         gone = register_service(change, ask.caller, row)
@@ -57,6 +58,7 @@ async def register(ask: Ask) -> Answer:
         return gone
 
     note_displaced(ask, await ask.server.store.write(make))
+    ask.server.beats.begin(checks, asyncio.get_running_loop().time())
     return Answer(b"")
 
 

@@ -1,6 +1,7 @@
 """What every request goes through: token, parameters, handler, answer; refusals as one sentence each."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -8,16 +9,13 @@ import msgspec
 from aiohttp import web
 
 from nodeagent import limits
-from nodeagent.embedded.access import Caller
+from nodeagent.embedded.access import NOBODY, Caller
 from nodeagent.embedded.asking import Answer, Ask, Found, Server, Watch, authenticate, encoded, find
 from nodeagent.embedded.body import DEFAULT_NAMES
 from nodeagent.embedded.refusal import BadRequest, Forbidden, Missing, Refusal, TooLarge
 from nodeagent.embedded.registration import check_datacenter
 from nodeagent.embedded.routes import ALWAYS, REPEATABLE, ROUTES, Route
 from nodeagent.observe.log import open_log
-
-NOBODY = Caller("", "node")
-"""Who asks without a token where none is needed; entitled to nothing."""
 
 _SAFE = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Server": "nodeagent"}
 """Values of the KV store are anybody's bytes, tokens must not rest in a cache, and versions are nobody's business."""
@@ -50,6 +48,12 @@ def secret_of(headers: Mapping[str, str]) -> str:
     return headers.get("X-Consul-Token", "") or (bearer.strip() if scheme.lower() == "bearer" else "")
 
 
+def accepts_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding names it, and does not refuse it."""
+    named = {name.strip(): value.replace(" ", "") for name, _, value in (part.partition(";") for part in header.lower().split(","))}
+    return "gzip" in named and not re.fullmatch(r"q=0(\.0*)?", named["gzip"])
+
+
 def check_query(pairs: list[tuple[str, str]], route: Route, datacenter: str, secret: str = "") -> dict[str, str]:
     """The parameters by name, the first where one stands twice; one that would be ignored is refused instead.
 
@@ -68,6 +72,7 @@ def check_query(pairs: list[tuple[str, str]], route: Route, datacenter: str, sec
     for name in query:
         if name not in ALWAYS and name not in route.params:
             raise Missing(f"the parameter ?{name[:80]}= of {route.method} {route.path} is not implemented")
+    _check_consistency(query)
     check_datacenter(query.get("dc", ""), datacenter)
     for name in ("ns", "partition"):
         if query.get(name, "") not in DEFAULT_NAMES:
@@ -75,17 +80,25 @@ def check_query(pairs: list[tuple[str, str]], route: Route, datacenter: str, sec
     return query
 
 
+def _check_consistency(query: Mapping[str, str]) -> None:
+    """As in Consul; each alone changes nothing here."""
+    other = next((name for name in ("stale", "cached") if name in query), None)
+    if "consistent" in query and other is not None:
+        raise BadRequest(f"?{other} and ?consistent exclude each other")
+
+
 def _responder(server: Server, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def respond(request: web.Request) -> web.Response:
         caller = NOBODY
         try:
             secret = secret_of(request.headers)
-            caller = NOBODY if route.is_open else authenticate(server, secret)
+            caller = NOBODY if route.is_open or (route.is_public and not secret) else authenticate(server, secret)
             if route.method != "GET" and route.is_paced:
                 server.pace.take(caller.accessor, asyncio.get_running_loop().time())
             query = check_query(list(request.query.items()), route, server.realm.datacenter, secret)
             repeated = {name: tuple(request.query.getall(name)) for name in REPEATABLE if name in query}
-            ask = Ask(server, caller, secret, query, request.match_info, _body_of(request), repeated)
+            takes_gzip = accepts_gzip(request.headers.get("Accept-Encoding", ""))
+            ask = Ask(server, caller, secret, query, request.match_info, _body_of(request), repeated, takes_gzip)
             return await _handled(ask, route)
         except Refusal as refusal:
             _note(refusal, caller, request)
@@ -113,7 +126,8 @@ def _answered(answer: Answer, headers: Mapping[str, str], *, is_pretty: bool) ->
         kind = "application/json"
     else:
         kind = "application/octet-stream" if answer.status == 200 else "text/plain"
-    return web.Response(body=bytes(body), status=answer.status, content_type=kind, headers={**_SAFE, **headers})
+    encoding = {"Content-Encoding": answer.encoding} if answer.encoding else {}
+    return web.Response(body=bytes(body), status=answer.status, content_type=kind, headers={**_SAFE, **encoding, **headers})
 
 
 def _index_headers(found: Found) -> dict[str, str]:

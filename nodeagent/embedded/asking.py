@@ -4,7 +4,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from nodeagent.embedded.authority import Realm
 from nodeagent.embedded.beats import Beats
 from nodeagent.embedded.body import parse_object
 from nodeagent.embedded.database import index_of, newest_index
+from nodeagent.embedded.kept import Kept
 from nodeagent.embedded.pace import Pace
 from nodeagent.embedded.refusal import BadRequest, Forbidden
 from nodeagent.embedded.store import Store
@@ -23,6 +24,7 @@ from nodeagent.embedded.tokens import find_caller
 
 T = TypeVar("T")
 
+_YES, _NO = ("1", "t", "T", "true", "True", "TRUE"), ("0", "f", "false")
 _WAIT_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -32,6 +34,8 @@ class Answer:
 
     body: object
     status: int = 200
+    encoding: str = ""
+    """As in the header Content-Encoding; empty: as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class Server:
     now: Callable[[], datetime]
     draw: Callable[[], float]
     pace: Pace = field(default_factory=Pace)
+    kept: Kept = field(default_factory=Kept)
+    """The answer with all registrations."""
     beats: Beats = field(default_factory=Beats)
     heard: dict[str, int] = field(default_factory=dict)
     """Accessor -> index of the roots that an agent has taken in: it asks for what is newer than that."""
@@ -87,11 +93,12 @@ class Ask:
     body: Callable[[], Awaitable[bytes]]
     repeated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The values of those parameters that stand in the query more than once; the first one is in `query`."""
+    takes_gzip: bool = False
 
     @property
     def is_pretty(self) -> bool:
         """Whether a person reads the answer."""
-        return self.flag("pretty") or self.query.get("pretty") == ""
+        return self.query.get("pretty", "false").lower() not in ("false", "0")
 
     def check(self, act: Act) -> None:
         """Nothing, when the caller may do that.
@@ -119,13 +126,31 @@ class Ask:
         return await self.server.store.aside.run(self.caller.accessor, work)
 
     def all(self, name: str) -> frozenset[str]:
-        """Every value of a parameter that may stand in the query more than once, but empty ones."""
-        values = self.repeated.get(name, (self.query.get(name, ""),))
-        return frozenset(value for value in values if value)
+        """Every value of a parameter that may stand in the query more than once."""
+        return frozenset(self.repeated.get(name, (self.query[name],) if name in self.query else ()))
 
-    def flag(self, name: str) -> bool:
-        """Whether `?name` stands in the query, as Consul reads it: with any value but false."""
-        return self.query.get(name, "false").lower() not in ("false", "0")
+    def says(self, name: str) -> bool:
+        """Whether `?name` stands in the query, where Consul looks at nothing else.
+
+        Raises:
+            BadRequest: its value says no, and to Consul that would be a yes.
+        """
+        if self.query.get(name, "").lower() in _NO:
+            raise BadRequest(f"?{name}={self.query[name]} says yes to Consul, as any value does: leave it out")
+        return name in self.query
+
+    def truth(self, name: str, *, bare: bool) -> bool:
+        """Whether `?name=` says yes, in the words of Consul. bare: what it says without a value.
+
+        Raises:
+            BadRequest: in other words.
+        """
+        text = self.query.get(name, "false")
+        if text in _YES:
+            return True
+        if text and text.lower() not in _NO:
+            raise BadRequest(f"?{name}={text[:40]}: must be true or false")
+        return bare and not text
 
     def number(self, name: str) -> int | None:
         """The number in `?name=`; None: absent.
@@ -226,7 +251,7 @@ async def _read(ask: Ask, wanted: Watch) -> tuple[Found, int]:
     def read(connection: sqlite3.Connection) -> tuple[Found, int]:
         answer = wanted.read(connection)
         if wanted.is_list:
-            answer = Answer(encoded(answer.body, is_pretty=ask.is_pretty), answer.status)
+            answer = replace(answer, body=encoded(answer.body, is_pretty=ask.is_pretty))
         return Found(answer, max(wanted.index(connection), 1)), newest_index(connection)
 
     return await ask.server.store.read_aside(ask.caller.accessor, read) if wanted.is_list else ask.server.store.read(read)

@@ -9,7 +9,7 @@ import msgspec
 from certs.errors import CertificateError
 from certs.serial import CHANCE_BYTES, tag_of, tagged_serial
 from nodeagent import limits
-from nodeagent.embedded.access import ReadMesh, SignFor
+from nodeagent.embedded.access import NOBODY, ReadMesh, SignFor
 from nodeagent.embedded.asking import Answer, Ask, Server, Watch, watch
 from nodeagent.embedded.authority import active_ca, id_to_sign, leaf_json, read_roots, roots_json
 from nodeagent.embedded.body import shaped
@@ -22,7 +22,7 @@ from nodeagent.embedded.certified import (
     note_certified,
     read_revoked,
 )  # fmt: skip
-from nodeagent.embedded.refusal import BadRequest, StorageFailed
+from nodeagent.embedded.refusal import BadRequest, Forbidden, StorageFailed
 from nodeagent.observe.log import open_log
 
 _ID_CHARS = 128  # twice a root's id, and more than a serial
@@ -47,9 +47,12 @@ class _SignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def roots(ask: Ask) -> Watch:
     """GET /v1/connect/ca/roots; with `?pem=1` their certificates alone, as a file for other programs."""
     ask.check(ReadMesh())
-    if (index := ask.number("index")) is not None:  # without one somebody looks, who may be another than the agent
+    index = ask.number("index")
+    if index is not None and ask.caller == NOBODY:  # roots are public, as with Consul; who waits has a place, which is a token's
+        raise Forbidden("to wait for the roots takes a token: send X-Consul-Token, or leave out ?index=")
+    if index is not None:  # without one somebody looks, who may be another than the agent
         ask.server.heard[ask.caller.accessor] = index
-    if ask.flag("pem"):
+    if ask.truth("pem", bare=False):
         return watch((ROOTS,), lambda c: Answer("".join(r.cert_pem for r in read_roots(c) if r.trusted).encode()))
     realm = ask.server.realm
     return watch((ROOTS,), lambda connection: _roots_answer(connection, realm.trust_domain), has_last_word=True)
@@ -87,6 +90,7 @@ async def held(ask: Ask) -> Answer:
 
 
 def _roots_answer(connection: sqlite3.Connection, trust_domain: str) -> Answer:
+    """With what was revoked, whoever asks: an agent whose token file is empty must not take it for nothing."""
     return Answer(roots_json(read_roots(connection), trust_domain, [each.tag for each in read_revoked(connection)]))
 
 

@@ -2,20 +2,22 @@
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from nodeagent.embedded.access import ReadMesh, RegisterService, WriteNode
 from nodeagent.embedded.answers import Json, flat_json, health_json, node_json, service_json
-from nodeagent.embedded.asking import Answer, Ask, Watch, watch
+from nodeagent.embedded.asking import Answer, Ask, Watch, encoded, watch
 from nodeagent.embedded.check import parse_told, take_checks
 from nodeagent.embedded.checks import check_json, put_checks, read_checks_for, read_checks_of, remove_check
 from nodeagent.embedded.claims import Holder, register_node, register_service, remove_service
-from nodeagent.embedded.database import Change, Stored
+from nodeagent.embedded.database import Change, Stored, index_of
 from nodeagent.embedded.filters import CHECK, FLAT, HEALTH, NODE, SERVICE, chosen, on_nodes
+from nodeagent.embedded.kept import unpacked
 from nodeagent.embedded.maintenance import checks_json, read_reasons
-from nodeagent.embedded.refusal import BadRequest
+from nodeagent.embedded.refusal import BadRequest, NotFound
 from nodeagent.embedded.registration import NodeRow, ServiceRow, parse_registration, parse_removal
 from nodeagent.embedded.registrations import (
     NODES,
@@ -54,12 +56,13 @@ async def register(ask: Ask) -> Answer:
 
 
 async def deregister(ask: Ask) -> Answer:
-    """PUT /v1/catalog/deregister: a host with all its services, or one service, or one check."""
+    """PUT /v1/catalog/deregister: a host with all its services, or one service, or one check; of both the service, as with Consul."""
     asked = parse_removal(without_token(await ask.json(), ask.secret), ask.server.realm.datacenter)
-    if asked.check_id:
-        await ask.server.store.write(lambda change: remove_check(change, ask.caller, asked.node, asked.check_id))
-    elif asked.service_id:
+    if asked.service_id:
         await ask.server.store.write(lambda change: remove_service(change, ask.caller, asked.node, asked.service_id))
+    elif asked.check_id:
+        with suppress(NotFound):  # what is not there needs no removal
+            await ask.server.store.write(lambda change: remove_check(change, ask.caller, asked.node, asked.check_id))
     else:
         ask.check(WriteNode(asked.node))
         await ask.server.store.write(lambda change: delete_node(change, asked.node))
@@ -101,7 +104,7 @@ async def health(ask: Ask) -> Watch:
     """GET /v1/health/service/:name. `?passing` leaves out what has a check that does not pass."""
     ask.check(ReadMesh())
     name, datacenter, choose, find = ask.path["name"], ask.server.realm.datacenter, await chosen(ask, HEALTH), _finder(ask)
-    only_passing = "passing" in ask.query and ask.query["passing"] not in ("false", "0")
+    only_passing = ask.truth("passing", bare=True)
 
     def read(connection: sqlite3.Connection) -> Answer:
         reasons, checks = read_reasons(connection), read_checks_for(connection, name)
@@ -144,16 +147,24 @@ async def inventory(ask: Ask) -> Watch:
     datacenter = ask.server.realm.datacenter
 
     def read(connection: sqlite3.Connection) -> Answer:
-        reasons, rows = read_reasons(connection), []
-        for stored in read_nodes(connection):
-            name = stored.value.name
-            services = [service_json(row) for row in read_services_of(connection, name)]
-            checks = checks_json(name, reasons) + [check_json(each) for each in read_checks_of(connection, name)]
-            row = {**node_json(stored, datacenter), "Services": services, "Checks": checks}
-            rows.append(msgspec.Raw(msgspec.json.encode(row)))  # a hundred thousand instances as objects would be 200 MB
-        return Answer(rows)
+        if ask.is_pretty:
+            return Answer(_everything(connection, datacenter))
+        index = index_of(connection, (REGISTRATIONS,))
+        packed = ask.server.kept.packed(index, lambda: bytes(encoded(_everything(connection, datacenter), is_pretty=False)))
+        return Answer(msgspec.Raw(packed), encoding="gzip") if ask.takes_gzip else Answer(msgspec.Raw(unpacked(packed)))
 
     return watch((REGISTRATIONS,), read, is_list=True)
+
+
+def _everything(connection: sqlite3.Connection, datacenter: str) -> list[msgspec.Raw]:
+    reasons, rows = read_reasons(connection), []
+    for stored in read_nodes(connection):
+        name = stored.value.name
+        services = [service_json(row) for row in read_services_of(connection, name)]
+        checks = checks_json(name, reasons) + [check_json(each) for each in read_checks_of(connection, name)]
+        row = {**node_json(stored, datacenter), "Services": services, "Checks": checks}
+        rows.append(msgspec.Raw(msgspec.json.encode(row)))  # a hundred thousand instances as objects would be 200 MB
+    return rows
 
 
 async def datacenters(ask: Ask) -> Answer:
@@ -196,12 +207,12 @@ def _is_passing(row: Json) -> bool:
 
 
 def _finder(ask: Ask) -> Callable[[sqlite3.Connection], list[tuple[Stored[NodeRow], Stored[ServiceRow]]]]:
-    """Looks for the instances of a service with all tags, on hosts with all meta, of the query."""
-    name, tags, is_meant = ask.path["name"], ask.all("tag"), on_nodes(ask)
+    """Looks for the instances of a service with all tags, in any case, on hosts with all meta, of the query."""
+    name, tags, is_meant = ask.path["name"], {tag.lower() for tag in ask.all("tag")}, on_nodes(ask)
 
     def find(connection: sqlite3.Connection) -> list[tuple[Stored[NodeRow], Stored[ServiceRow]]]:
         found = read_instances(connection, name)
-        return [(n, s) for n, s in found if tags <= {*s.value.tags} and is_meant(n.value)]
+        return [(n, s) for n, s in found if tags <= {tag.lower() for tag in s.value.tags} and is_meant(n.value)]
 
     return find
 
@@ -213,7 +224,7 @@ async def _node(ask: Ask, *, by_id: bool) -> Watch:
     def read(connection: sqlite3.Connection) -> Answer:
         stored = read_node(connection, name)
         if stored is None:
-            return Answer(None)
+            return Answer(None if by_id else {"Node": None, "Services": None})
         rows = choose([service_json(row) for row in read_services_of(connection, name)])
         shown = {row["ID"]: row for row in rows} if by_id else rows
         return Answer({"Node": node_json(stored, datacenter), "Services": shown})

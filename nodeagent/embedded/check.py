@@ -17,6 +17,9 @@ Status = Literal["passing", "warning", "critical"]
 Kind = Literal["", "ttl", "tcp", "http"]
 """Who tells how it is: whoever registered it; a process that says so in time; the host's agent, by looking."""
 
+LOOKED_AT = ("tcp", "http")
+NODE_MAINTENANCE = "_node_maintenance"
+"""Consul's own name for the check of a host that takes no new work: every client of Consul's skips what has it."""
 METHODS = ("GET", "HEAD")
 """A check looks: with others, whoever may register one could have another host's agent change things there."""
 _TIMEOUT_S = 10.0  # Consul's default
@@ -59,13 +62,16 @@ class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
         return "" if host in ("", "localhost") else host
 
 
+_KeyOrNone = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,128}\Z")]
+
+
 class _Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal", kw_only=True):
     id: Key | None = msgspec.field(name="ID", default=None)
     check_id: Key | None = msgspec.field(name="CheckID", default=None)
     name: _Text = ""
     notes: _Text = ""
     status: Status | Literal[""] = ""
-    service_id: Key | Literal[""] = msgspec.field(name="ServiceID", default="")
+    service_id: _KeyOrNone = msgspec.field(name="ServiceID", default="")
     ttl: Any = msgspec.field(name="TTL", default="")
     http: _Text = msgspec.field(name="HTTP", default="")
     tcp: _Text = msgspec.field(name="TCP", default="")
@@ -87,8 +93,8 @@ class _Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pas
     name: _Text = ""
     notes: _Text = ""
     output: str = ""
-    status: Status = "critical"
-    service_id: Key | Literal[""] = msgspec.field(name="ServiceID", default="")
+    status: Status | Literal[""] = ""
+    service_id: _KeyOrNone = msgspec.field(name="ServiceID", default="")
     service_name: str = ""
     service_tags: tuple[str, ...] = ()
     type: str = ""
@@ -144,7 +150,9 @@ def parse_checks_of(checks: list[Any], node: str, service_id: str, service: str)
 
 
 def parse_told(checks: list[Any], node: str, service_id: str) -> tuple[Registered, ...]:
-    """The checks that stand in the registration of a host. service_id: of the service beside them; empty: none.
+    """The checks that stand in the registration of a host: its own where they name no service, as with Consul.
+
+    service_id: of the service beside them, by which one is called that has no name; empty: none.
 
     Raises:
         BadRequest, Missing: as `parse_check`.
@@ -156,13 +164,13 @@ def parse_told(checks: list[Any], node: str, service_id: str) -> tuple[Registere
         asked = shaped(each, _Told, ("Definition", "Namespace", "Partition", "PeerName"), "Check")
         if asked.node not in ("", node):
             raise BadRequest(f"Check.Node: {asked.node[:80]!r}, and the registration is of {node}")
-        of = asked.service_id or service_id
-        check_id = asked.check_id or asked.name or (f"service:{of}" if of else "")
+        named = asked.service_id or service_id
+        check_id = asked.check_id or asked.name or (f"service:{named}" if named else "")
         if not check_id:
             raise BadRequest("Check.CheckID: give it one")
         _check_id(check_id, "Check.")
-        row = CheckRow(node=str(node), id=check_id, name=asked.name or check_id, service_id=of, notes=asked.notes)
-        made.append(Registered(row, asked.status, cut(asked.output)))
+        row = CheckRow(node=str(node), id=check_id, name=asked.name or check_id, service_id=asked.service_id, notes=asked.notes)
+        made.append(Registered(row, asked.status or "critical", cut(asked.output)))
     return _distinct(made)
 
 
@@ -193,11 +201,15 @@ def _check_id(check_id: str, where: str) -> None:
         msgspec.convert(check_id, Key)
     except msgspec.ValidationError:
         raise BadRequest(f"{where}CheckID: a name that is no ID: give one of up to 128 characters of ASCII") from None
+    if check_id in (".", ".."):
+        raise BadRequest(f"{where}CheckID: {check_id!r} is no ID: no path can end with it, so nobody could say how it is")
+    if check_id == NODE_MAINTENANCE:
+        raise BadRequest(f"{where}CheckID: {check_id} is the host's maintenance: PUT /v1/agent/maintenance")
 
 
 def _kind(asked: _Check, where: str) -> Kind:
     said: list[Kind] = []
-    if asked.ttl not in ("", 0):
+    if _duration(asked.ttl, f"{where}TTL"):
         said.append("ttl")
     if asked.tcp:
         said.append("tcp")
@@ -210,9 +222,11 @@ def _kind(asked: _Check, where: str) -> Kind:
 
 def _how(asked: _Check, kind: Kind, where: str) -> dict[str, Any]:
     if kind == "ttl":
+        if _duration(asked.interval, f"{where}Interval"):
+            raise BadRequest(f"{where}Interval: of a TTL check there is none, as nobody looks")
         return {"ttl_s": _seconds(asked.ttl, f"{where}TTL")}
     interval_s = _seconds(asked.interval, f"{where}Interval")
-    timeout_s = _seconds(asked.timeout, f"{where}Timeout") if asked.timeout not in ("", 0) else _TIMEOUT_S
+    timeout_s = _duration(asked.timeout, f"{where}Timeout") or _TIMEOUT_S
     if timeout_s > limits.CHECK_TIMEOUT_MAX_S:
         raise BadRequest(f"{where}Timeout: at most {limits.CHECK_TIMEOUT_MAX_S:g} s")
     how = {"interval_s": interval_s, "timeout_s": timeout_s, "skip_verify": asked.tls_skip_verify}
@@ -224,11 +238,15 @@ def _how(asked: _Check, kind: Kind, where: str) -> dict[str, Any]:
     return how | {"target": _url(asked.http, f"{where}HTTP"), "method": method, "header": _headers(asked.header, where)}
 
 
-def _seconds(said: object, key: str) -> float:
+def _duration(said: object, key: str) -> float:
     try:
-        seconds = parse_duration(said).seconds
+        return parse_duration(said).seconds
     except ValueError as error:
         raise BadRequest(f"{key}: {error}") from None
+
+
+def _seconds(said: object, key: str) -> float:
+    seconds = _duration(said, key)
     if not limits.CHECK_INTERVAL_MIN_S <= seconds <= limits.CHECK_INTERVAL_MAX_S:
         raise BadRequest(f"{key}: from {limits.CHECK_INTERVAL_MIN_S:g} s to {limits.CHECK_INTERVAL_MAX_S / 3600:g} h")
     return seconds

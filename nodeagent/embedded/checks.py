@@ -9,7 +9,7 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.embedded.access import Caller, RegisterService, WriteNode, check_access
-from nodeagent.embedded.check import CheckRow, Registered, Status
+from nodeagent.embedded.check import LOOKED_AT, CheckRow, Registered, Status, cut
 from nodeagent.embedded.claims import as_stored, ips_of
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import BadRequest, Forbidden, NotFound, TooLarge
@@ -18,9 +18,9 @@ from nodeagent.embedded.registrations import (
     CHECKS,
     REGISTRATIONS,
     node_topic,
+    read_names_of,
     read_node,
     read_service,
-    read_services_of,
     service_topic,
 )
 
@@ -45,7 +45,7 @@ class Health(NamedTuple):
 
 
 def put_checks(change: Change, caller: Caller, asked: Iterable[Registered]) -> None:
-    """Stores checks; one that is there as it is keeps how it is, so that whoever registers again disturbs nothing.
+    """Stores checks; one that is there keeps how it is, so that whoever registers again disturbs nothing.
 
     Raises:
         Forbidden: not the caller's to register, or its ID is another's.
@@ -61,8 +61,8 @@ def put_checks(change: Change, caller: Caller, asked: Iterable[Registered]) -> N
 def keep_checks(change: Change, service: ServiceRow, kept: Iterable[Registered]) -> None:
     """Removes the instance's checks but these."""
     ids = {each.row.id for each in kept}
-    for health in read_checks_of(change.connection, service.node):
-        if health.row.service_id == service.id and health.row.id not in ids:
+    for row in change.connection.execute(f"{_SELECT} WHERE c.node = ? AND c.service = ?", (service.node, service.id)).fetchall():
+        if (health := _health(row)).row.id not in ids:
             _delete(change, health)
 
 
@@ -98,6 +98,11 @@ def note(change: Change, known: Health, status: Status, output: str) -> None:
     _touch(change, known.row)
 
 
+def end(change: Change, known: Health, why: str) -> None:
+    """Makes a check critical of which nobody says how it is; what was said last stays readable, as with Consul."""
+    note(change, known, "critical", cut(f"{why}; before: {known.output}" if known.output else why))
+
+
 def entitled(connection: sqlite3.Connection, caller: Caller, node: str, check_id: str) -> Health:
     """The check, if it is the caller's: a host's token is for all of its own, as its agent looks at them.
 
@@ -117,6 +122,11 @@ def entitled(connection: sqlite3.Connection, caller: Caller, node: str, check_id
 def read_timed(connection: sqlite3.Connection) -> list[tuple[str, str, float]]:
     """Host, CheckID and TTL of all that are well only as long as they say so, and are not critical yet."""
     return connection.execute("SELECT node, id, ttl_s FROM checks WHERE ttl_s > 0 AND status != 'critical'").fetchall()
+
+
+def read_untimed(connection: sqlite3.Connection) -> list[str]:
+    """Hosts with something that is not critical, and needs nobody's word: an agent may look at it."""
+    return [node for (node,) in connection.execute("SELECT DISTINCT node FROM checks WHERE ttl_s = 0 AND status != 'critical'")]
 
 
 def read_check(connection: sqlite3.Connection, node: str, check_id: str) -> Health | None:
@@ -163,7 +173,7 @@ def _check_place(change: Change, caller: Caller, row: CheckRow) -> None:
     if row.service_id and service is None:
         raise BadRequest(f"{row.node} has no service with the ID {row.service_id!r}: register it first")
     check_access(caller, RegisterService(row.node, service.value.name) if service else WriteNode(row.node))
-    if row.kind in ("tcp", "http") and caller.kind == "service":
+    if row.kind in LOOKED_AT and caller.kind == "service":
         raise Forbidden(f"{caller} may not have the agent of {row.node} look at something: that takes the token of that host; use a TTL")
     if row.ip and not row.ip.startswith("127.") and row.ip != "::1" and row.ip not in ips_of(change.connection, row.node):
         raise BadRequest(f"{row.ip} is no address of {row.node}: its agent looks at its own host only")
@@ -182,8 +192,8 @@ def _put(change: Change, caller: Caller, asked: Registered) -> None:
         _check_share(change, asked.row)
     if known is not None and is_moved:  # its ID would become another's
         _delete(change, entitled(change.connection, caller, asked.row.node, asked.row.id))
-    is_same = known is not None and not is_told and known.row == msgspec.structs.replace(asked.row, name=known.row.name, notes=known.row.notes)
-    status, output = (known.status, known.output) if known and is_same else (asked.status, asked.output)
+    is_kept = not (is_told or is_moved)  # as with Consul: who changes an interval takes no instance out until the next look
+    status, output = (known.status, known.output) if known and is_kept else (asked.status, asked.output)
     change.connection.execute(
         "INSERT INTO checks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (node, id) DO UPDATE SET body = excluded.body,"
         " ttl_s = excluded.ttl_s, status = excluded.status, output = excluded.output, modify_index = excluded.modify_index",
@@ -208,8 +218,8 @@ def _delete(change: Change, known: Health) -> None:
 
 def _touch(change: Change, row: CheckRow) -> None:
     """A check of the host is about all that runs there."""
-    names = {stored.value.name for stored in read_services_of(change.connection, row.node) if row.service_id in ("", stored.value.id)}
-    change.touch(CHECKS, REGISTRATIONS, node_topic(row.node), *(service_topic(name) for name in sorted(names)))
+    names = read_names_of(change.connection, row.node, row.service_id)
+    change.touch(CHECKS, REGISTRATIONS, node_topic(row.node), *(service_topic(name) for name in names))
 
 
 def _health(row: tuple[bytes, Status, str, int, int, bytes | None]) -> Health:

@@ -8,9 +8,10 @@ import msgspec
 
 from nodeagent.embedded.access import ReadMesh, WriteNode
 from nodeagent.embedded.agent_api import node_of
-from nodeagent.embedded.asking import Answer, Ask, Watch, watch
+from nodeagent.embedded.answers import Json
+from nodeagent.embedded.asking import Answer, Ask, Watch, parse_wait, watch
 from nodeagent.embedded.body import shaped
-from nodeagent.embedded.check import Status, cut, parse_check
+from nodeagent.embedded.check import LOOKED_AT, Status, cut, parse_check
 from nodeagent.embedded.checks import (
     Health,
     check_json,
@@ -23,6 +24,7 @@ from nodeagent.embedded.checks import (
     tell,
 )
 from nodeagent.embedded.filters import CHECK, chosen, on_nodes
+from nodeagent.embedded.maintenance import checks_json, read_reasons
 from nodeagent.embedded.refusal import BadRequest
 from nodeagent.embedded.registrations import CHECKS, node_topic, read_nodes, service_topic
 
@@ -40,6 +42,7 @@ async def register(ask: Ask) -> Answer:
     """PUT /v1/agent/check/register."""
     asked = parse_check(await ask.json(), node_of(ask))
     await ask.server.store.write(lambda change: put_checks(change, ask.caller, [asked]))
+    ask.server.beats.begin([asked], asyncio.get_running_loop().time())
     return Answer(b"")
 
 
@@ -77,7 +80,8 @@ async def checks(ask: Ask) -> Answer:
     name, choose = node_of(ask), await chosen(ask, CHECK)
 
     def read(connection: sqlite3.Connection) -> dict[str, object]:
-        return {row["CheckID"]: row for row in choose([check_json(each) for each in read_checks_of(connection, name)])}
+        rows = checks_json(name, read_reasons(connection)) + [check_json(each) for each in read_checks_of(connection, name)]
+        return {row["CheckID"]: row for row in choose(rows)}
 
     return Answer(await ask.server.store.read_aside(ask.caller.accessor, read))
 
@@ -88,8 +92,8 @@ async def of_service(ask: Ask) -> Watch:
     name, choose = ask.path["name"], await chosen(ask, CHECK)
 
     def read(connection: sqlite3.Connection) -> Answer:
-        found = [each for (_, instance), rows in read_checks_for(connection, name).items() if instance for each in rows]
-        return Answer(choose([check_json(each) for each in _on_meant(ask, connection, found)]))
+        found = [check_json(each) for (_, instance), rows in read_checks_for(connection, name).items() if instance for each in rows]
+        return Answer(choose(_on_meant(ask, connection, found)))
 
     return watch((service_topic(name),), read, is_list=True)
 
@@ -102,30 +106,35 @@ async def in_state(ask: Ask) -> Watch:
         raise BadRequest(f"{state[:40]!r} is no state: use {', '.join(_STATES)}")
 
     def read(connection: sqlite3.Connection) -> Answer:
-        found = [each for each in read_checks(connection) if state in ("any", each.status)]
-        return Answer(choose([check_json(each) for each in _on_meant(ask, connection, found)]))
+        reasons = read_reasons(connection)
+        found = [check_json(each) for each in read_checks(connection) if state in ("any", each.status)]
+        found += [row for host in sorted(reasons) for row in checks_json(host, reasons) if state in ("any", row["Status"])]
+        return Answer(choose(_on_meant(ask, connection, found)))
 
     return watch((CHECKS,), read, is_list=True)
 
 
 async def duties(ask: Ask) -> Watch:
-    """GET /v1/nodeagent/checks: what the agent of a host is to look at, with all that it needs for that."""
+    """GET /v1/nodeagent/checks: what the agent of a host is to look at, with all that it needs for that. Who asks lives, and looks."""
     name = node_of(ask)
     ask.check(WriteNode(name))
+    if ask.caller.kind == "node":
+        wait_s = parse_wait(ask.query.get("wait", "")) if ask.number("index") else 0.0
+        ask.server.beats.hear_agent(name, asyncio.get_running_loop().time(), wait_s)
 
     def read(connection: sqlite3.Connection) -> Answer:
-        return Answer([_duty(each) for each in read_checks_of(connection, name) if each.row.kind in ("tcp", "http")])
+        return Answer([_duty(each) for each in read_checks_of(connection, name) if each.row.kind in LOOKED_AT])
 
     return watch((node_topic(name),), read, is_list=True)
 
 
-def _on_meant(ask: Ask, connection: sqlite3.Connection, found: list[Health]) -> list[Health]:
+def _on_meant(ask: Ask, connection: sqlite3.Connection, found: list[Json]) -> list[Json]:
     """Those on hosts that `?node-meta=` asks for."""
     if not ask.all("node-meta"):
         return found
     is_meant = on_nodes(ask)
     hosts = {stored.value.name for stored in read_nodes(connection) if is_meant(stored.value)}
-    return [each for each in found if each.row.node in hosts]
+    return [row for row in found if row["Node"] in hosts]
 
 
 async def _say(ask: Ask, status: Status, output: str, by: Literal["ttl", "looked at"]) -> Answer:
@@ -148,7 +157,7 @@ def _check_teller(known: Health, by: str) -> None:
     Raises:
         BadRequest: else.
     """
-    is_looked_at = known.row.kind in ("tcp", "http")
+    is_looked_at = known.row.kind in LOOKED_AT
     if not known.row.kind or (is_looked_at and by == "ttl"):
         how = "the host's agent looks at it itself" if is_looked_at else "whoever registered it says so with /v1/catalog/register"
         raise BadRequest(f"{known.row.id} is no TTL check: {how}")

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from nodeagent.catalog.policy.entries import Key
 from nodeagent.embedded.access import ReadMesh, WriteEntry
+from nodeagent.embedded.ahead import write_entry
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
 from nodeagent.embedded.config_entries import (
     delete_entry,
@@ -14,7 +16,6 @@ from nodeagent.embedded.config_entries import (
 )
 from nodeagent.embedded.database import Stored
 from nodeagent.embedded.entries import check_kind, normal_entry, said_key
-from nodeagent.embedded.graph import check_graph
 
 
 async def put(ask: Ask) -> Answer:
@@ -23,7 +24,8 @@ async def put(ask: Ask) -> Answer:
     ask.check(WriteEntry(*await ask.aside(lambda: said_key(body))))
     entry = await ask.aside(lambda: normal_entry(body))
     ask.check(WriteEntry(entry["Kind"], entry["Name"]))
-    return Answer(await ask.server.store.write(lambda change: put_entry(change, entry, cas, check_graph)))
+    key = Key(entry["Kind"], entry["Name"])
+    return Answer(await write_entry(ask, key, entry, cas, lambda change, check: put_entry(change, entry, cas, check)))
 
 
 async def one(ask: Ask) -> Watch:
@@ -51,7 +53,7 @@ async def delete(ask: Ask) -> Answer:
     """DELETE /v1/config/:kind/:name: with `?cas=` whether it matched, else an empty object."""
     kind, name, cas = check_kind(ask.path["kind"]), ask.path["name"], ask.number("cas")
     ask.check(WriteEntry(kind, name))
-    done = await ask.server.store.write(lambda change: delete_entry(change, kind, name, cas, check_graph))
+    done = await write_entry(ask, Key(kind, name), None, cas, lambda change, check: delete_entry(change, kind, name, cas, check))
     return Answer({} if cas is None else done)
 
 

@@ -42,7 +42,7 @@ def put_entry(change: Change, entry: Entry, cas: int | None = None, check: Check
     """
     kind, name = entry["Kind"], entry["Name"]
     known = read_entry(change.connection, kind, name)
-    if cas is not None and cas != (known.modify_index if known else 0):
+    if not _fits(known, cas):
         return False
     if known is not None and known.value == entry:
         return True
@@ -60,9 +60,9 @@ def put_entry(change: Change, entry: Entry, cas: int | None = None, check: Check
 
 
 def delete_entry(change: Change, kind: str, name: str, cas: int | None = None, check: Check = check_nothing) -> bool:
-    """Removes an entry; whether `cas` allowed it. What is not there needs no removal. check: as for `put_entry`."""
+    """Removes an entry; whether `cas` allowed it, which of what is not there it does not. check: as for `put_entry`."""
     known = read_entry(change.connection, kind, name)
-    if cas is not None and cas != (known.modify_index if known else 0):
+    if not _fits(known, cas) or (known is None and cas is not None):
         return False
     if known is not None:
         check(change.connection, Key(kind, name), None)
@@ -70,6 +70,23 @@ def delete_entry(change: Change, kind: str, name: str, cas: int | None = None, c
         change.touch(kind_topic(kind))
         change.end(entry_topic(kind, name))
     return True
+
+
+def would_change(connection: sqlite3.Connection, key: Key, entry: Entry | None, cas: int | None) -> bool:
+    """Whether `put_entry`, or with None `delete_entry`, would change anything now."""
+    known = read_entry(connection, key.kind, key.name)
+    return _fits(known, cas) and (known.value if known else None) != entry
+
+
+def entries_since(connection: sqlite3.Connection, index: int, most: int) -> list[tuple[Key, bool]]:
+    """Entries that were written after the change of that number, as many as `most`, and whether each was new."""
+    sql = "SELECT kind, name, create_index FROM entries WHERE modify_index > ? LIMIT ?"
+    return [(Key(kind, name), created > index) for kind, name, created in connection.execute(sql, (index, most))]
+
+
+def count_entries(connection: sqlite3.Connection) -> int:
+    """How many there are, of all kinds."""
+    return int(connection.execute("SELECT count(*) FROM entries").fetchone()[0])
 
 
 def read_entry(connection: sqlite3.Connection, kind: str, name: str) -> Stored[Entry] | None:
@@ -113,6 +130,10 @@ def read_intentions_to(connection: sqlite3.Connection, destination: str) -> list
 def intention_topics(destination: str) -> tuple[str, ...]:
     """What a watch of `read_intentions_to` waits for."""
     return entry_topic(INTENTIONS, destination), entry_topic(INTENTIONS, ANY)
+
+
+def _fits(known: Stored[Entry] | None, cas: int | None) -> bool:
+    return cas is None or cas == (known.modify_index if known else 0)
 
 
 def _stored(row: tuple[bytes, int, int]) -> Stored[Entry]:

@@ -20,15 +20,22 @@ _WEIGHTS: Fields = {"Passing": "number", "Warning": "number"}
 NODE: Fields = {
     "ID": "text", "Node": "text", "Address": "text", "Datacenter": "text", "TaggedAddresses": _TEXTS, "Meta": _TEXTS,
 }  # fmt: skip
+_PROXY: Fields = {
+    "DestinationServiceName": "text", "DestinationServiceID": "text", "LocalServiceAddress": "text", "LocalServicePort": "number",
+    "Upstreams": Rows({"DestinationName": "text", "DestinationType": "text", "Datacenter": "text", "LocalBindPort": "number"}),
+    "MeshGateway": {"Mode": "text"}, "Expose": {"Checks": "truth"},
+}  # fmt: skip
+"""What no instance here has: none is a proxy."""
+_CONNECT: Fields = {"Native": "truth"}
 SERVICE: Fields = {
-    "ID": "text", "Service": "text", "Tags": "texts", "Address": "text", "TaggedAddresses": Table(_ADDRESS), "Meta": _TEXTS,
-    "Port": "number", "Weights": _WEIGHTS, "EnableTagOverride": "truth",
+    "Kind": "text", "ID": "text", "Service": "text", "Tags": "texts", "Address": "text", "TaggedAddresses": Table(_ADDRESS), "Meta": _TEXTS,
+    "Port": "number", "Weights": _WEIGHTS, "EnableTagOverride": "truth", "Proxy": _PROXY, "Connect": _CONNECT,
 }  # fmt: skip
 FLAT: Fields = {
     "ID": "text", "Node": "text", "Address": "text", "Datacenter": "text", "TaggedAddresses": _TEXTS, "NodeMeta": _TEXTS,
     "ServiceKind": "text", "ServiceID": "text", "ServiceName": "text", "ServiceTags": "texts", "ServiceAddress": "text",
     "ServiceTaggedAddresses": Table(_ADDRESS), "ServiceWeights": _WEIGHTS, "ServiceMeta": _TEXTS, "ServicePort": "number",
-    "ServiceEnableTagOverride": "truth",
+    "ServiceEnableTagOverride": "truth", "ServiceProxy": _PROXY, "ServiceConnect": _CONNECT,
 }  # fmt: skip
 CHECK: Fields = {
     "Node": "text", "CheckID": "text", "Name": "text", "Status": "text", "Notes": "text", "Output": "text", "ServiceID": "text",
@@ -36,8 +43,9 @@ CHECK: Fields = {
 }  # fmt: skip
 HEALTH: Fields = {"Node": NODE, "Service": SERVICE, "Checks": Rows(CHECK)}
 INTENTION: Fields = {
-    "SourceNS": "text", "SourceName": "text", "DestinationNS": "text", "DestinationName": "text", "SourceType": "text",
+    "ID": "text", "SourceNS": "text", "SourceName": "text", "DestinationNS": "text", "DestinationName": "text", "SourceType": "text",
     "Precedence": "number", "Action": "text", "Description": "text",
+    "Meta": _TEXTS, "DefaultAddr": "text", "DefaultPort": "number",
 }  # fmt: skip
 
 

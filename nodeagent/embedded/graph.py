@@ -1,10 +1,11 @@
 """Config entries against one another, as Consul checks them at a write: circles, protocols that routing needs.
 
-The one writer waits for this, so only what can have become wrong by the write is read.
+Only what can have become wrong by the write is read. Where that may be very much, it is read ahead of the write's turn
+(`embedded/ahead`), as all other writes wait meanwhile.
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -30,14 +31,33 @@ def check_graph(connection: sqlite3.Connection, key: Key, entry: dict[str, Any] 
     """
     if key.kind in (INTENTIONS, "jwt-provider") and not _speaks_of_requests(entry):
         return  # most writes: nothing leads through them
-    before = _Entries(connection, {})
-    after = _Entries(connection, {key: msgspec.json.encode(entry) if entry else None})
-    concerned = list(dict.fromkeys(_concerned(connection, key, before, after)))
-    faults = reference_faults(after, is_all=True, of=concerned)
-    known = set(reference_faults(before, is_all=True, of=concerned)) if faults else set()
+    before, after = _before_and_after(connection, key, entry)
+    _check(before, after, _concerned(connection, key, before, after))
+
+
+def check_meanwhile(connection: sqlite3.Connection, key: Key, entry: dict[str, Any] | None, changed: Collection[Key]) -> None:
+    """As `check_graph`, for one who has checked it before these others changed.
+
+    Raises:
+        BadRequest: one of them and `entry` do not go together.
+    """
+    before, after = _before_and_after(connection, key, entry)
+    spoken_of = [each for one in changed if one.kind == "service-defaults" for each in _speaking_to(connection, one.name)]
+    _check(before, after, (key, *changed, *spoken_of))
+
+
+def _before_and_after(connection: sqlite3.Connection, key: Key, entry: dict[str, Any] | None) -> tuple["_Entries", "_Entries"]:
+    return _Entries(connection, {}), _Entries(connection, {key: msgspec.json.encode(entry) if entry else None})
+
+
+def _check(before: "_Entries", after: "_Entries", concerned: Iterable[Key]) -> None:
+    keys = list(dict.fromkeys(concerned))
+    faults = reference_faults(after, is_all=True, of=keys)
+    known = set(reference_faults(before, is_all=True, of=keys)) if faults else set()
     new = [fault for fault in faults if fault not in known]
     if new:
-        raise BadRequest("; ".join(new))
+        more = len(new) - limits.POLICY_FAULTS
+        raise BadRequest("; ".join(new[: limits.POLICY_FAULTS]) + (f"; and {more} more" if more > 0 else ""))
 
 
 def _concerned(connection: sqlite3.Connection, key: Key, before: "_Entries", after: "_Entries") -> Iterator[Key]:
@@ -47,11 +67,16 @@ def _concerned(connection: sqlite3.Connection, key: Key, before: "_Entries", aft
     if key.kind == "service-resolver":  # it may lead back to one by whose stand-in it is reached
         yield from (Key(key.kind, name) for name in redirect_chain(after, key.name))
     elif key.kind == "service-defaults" and _protocol_in(old) != _protocol_in(new):
-        yield from (Key(kind, key.name) for kind in (*_LINKED, INTENTIONS))
-        yield from find_keys(connection, _LINKED, key.name)
+        yield from _speaking_to(connection, key.name)
     elif key.kind == "proxy-defaults" and _protocol_in(old) != _protocol_in(new):
         yield from (each for each in after if each.kind in _LINKED)
         yield from find_keys(connection, (INTENTIONS,), "Permissions")
+
+
+def _speaking_to(connection: sqlite3.Connection, service: str) -> Iterator[Key]:
+    """The entries that the protocol of a service matters to."""
+    yield from (Key(kind, service) for kind in (*_LINKED, INTENTIONS))
+    yield from find_keys(connection, _LINKED, service)
 
 
 def _protocol_in(spec: Spec | None) -> str:

@@ -1,9 +1,11 @@
 """/v1/connect/intentions: who may call whom, pair by pair."""
 
 import sqlite3
+from typing import Any
 
 from nodeagent.embedded.access import ReadMesh, WriteMesh
 from nodeagent.embedded.asking import Answer, Ask, Watch, watch
+from nodeagent.embedded.body import DEFAULT_NAMES
 from nodeagent.embedded.config_entries import (
     delete_entry,
     intention_topics,
@@ -26,20 +28,21 @@ from nodeagent.embedded.intentions import (
     with_source,
     without_source,
 )
-from nodeagent.embedded.refusal import BadRequest
+from nodeagent.embedded.refusal import BadRequest, Missing
 
-_BODY_MARKS = (
-    "SourceName", "SourceNS", "DestinationName", "DestinationNS", "SourceType", "Precedence", "CreateIndex",
-    "ModifyIndex", "CreatedAt", "UpdatedAt", "ID", "Meta", "Hash",
-)  # fmt: skip
-"""What a client sends back of an intention that it read; the pair is in the query."""
+_BODY_MARKS: dict[str, tuple[object, ...] | None] = {
+    "SourceName": None, "DestinationName": None, "Precedence": None, "CreateIndex": None, "ModifyIndex": None, "CreatedAt": None,
+    "UpdatedAt": None, "ID": None, "Hash": None, "SourceNS": DEFAULT_NAMES, "DestinationNS": DEFAULT_NAMES, "SourceType": ("", "consul"),
+    "Meta": (None, {}), "DefaultAddr": ("",), "DefaultPort": (0,),
+}  # fmt: skip
+"""What a client sends back of an intention that it read, and what it may say; None: anything, as the pair is in the query."""
 
 
 async def put(ask: Ask) -> Answer:
     """PUT /v1/connect/intentions/exact?source=&destination=."""
     ask.check(WriteMesh("intentions"))
     source, destination = _pair(ask)
-    body = {key: value for key, value in (await ask.json()).items() if key not in _BODY_MARKS}
+    body = _without_marks(await ask.json())
     said = await ask.aside(lambda: normal_source(body | {"Name": source}, destination))
 
     def make(change: Change) -> bool:
@@ -120,7 +123,17 @@ async def check(ask: Ask) -> Answer:
     return Answer({"Allowed": await ask.server.store.read_aside(ask.caller.accessor, read)})
 
 
+def _without_marks(body: dict[str, Any]) -> dict[str, Any]:
+    for key, allowed in _BODY_MARKS.items():
+        if key in body and allowed is not None and body[key] not in allowed:
+            raise Missing(f"{key} of an intention is not implemented by this catalog: leave it out")
+    return {key: value for key, value in body.items() if key not in _BODY_MARKS}
+
+
 def _pair(ask: Ask) -> tuple[str, str]:
+    kind = ask.query.get("source-type", "")
+    if kind not in ("", "consul"):
+        raise BadRequest(f"?source-type={kind[:40]}: only consul exists")
     return (
         end_name(ask.query.get("source", ""), "source"),
         end_name(ask.query.get("destination", ""), "destination"),

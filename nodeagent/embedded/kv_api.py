@@ -25,11 +25,11 @@ from nodeagent.embedded.values import (
 
 async def read(ask: Ask) -> Watch:
     """GET /v1/kv/:key; with `?recurse` or `?keys` everything below it."""
-    key, is_below = ask.path["key"], ask.flag("recurse") or ask.flag("keys")
+    key, is_below = ask.path["key"], ask.says("recurse") | ask.says("keys")
     ask.check(ReadValues(key) if is_below else ReadValue(key))
     if is_below:
         return _below(ask, key)
-    is_raw = ask.flag("raw")
+    is_raw = ask.says("raw")
     check_key(key)
 
     def found(connection: sqlite3.Connection) -> Answer:
@@ -53,7 +53,7 @@ async def delete(ask: Ask) -> Answer:
     """DELETE /v1/kv/:key; with `?recurse` everything below it."""
     ask.check(WriteMesh("the KV store"))
     key, cas = ask.path["key"], ask.number("cas")
-    if not ask.flag("recurse"):
+    if not ask.says("recurse"):
         check_key(key)
         return Answer(await ask.server.store.write(lambda change: delete_value(change, key, cas)))
     if cas is not None:
@@ -67,14 +67,16 @@ async def delete(ask: Ask) -> Answer:
 
 
 def _below(ask: Ask, prefix: str) -> Watch:
-    keys_only, separator = ask.flag("keys"), ask.query.get("separator", "")
+    keys_only, separator = ask.says("keys"), ask.query.get("separator", "")
+    if "raw" in ask.query and not keys_only:  # Consul gives the first value of them
+        raise BadRequest("?raw is for one key: it cannot go with ?recurse")
 
     def found(connection: sqlite3.Connection) -> Answer:
         if keys_only:
             listed: list[object] = list(read_keys(connection, prefix, separator))
         else:
             listed = [_value_json(value) for value in read_values(connection, prefix)]
-        return Answer(listed) if listed else Answer(b"", 404)
+        return Answer(listed) if listed or (keys_only and not prefix) else Answer(b"", 404)  # as with Consul, there is always a root
 
     return Watch((prefix_topic(prefix),), found, lambda connection: prefix_index(connection, prefix), is_list=True)
 

@@ -6,12 +6,18 @@ from typing import Annotated, Any
 
 import msgspec
 
+from nodeagent.embedded.check import NODE_MAINTENANCE
 from nodeagent.embedded.database import Change
 from nodeagent.embedded.refusal import BadRequest, NotFound
-from nodeagent.embedded.registrations import REGISTRATIONS, node_topic, read_node, read_services_of, service_topic
+from nodeagent.embedded.registrations import (
+    CHECKS,
+    REGISTRATIONS,
+    node_topic,
+    read_node,
+    read_services_of,
+    service_topic,
+)
 
-CHECK_ID = "_node_maintenance"
-"""Consul's own name for it: every client of Consul's skips what has it."""
 REASON_CHARS = 256
 
 _REASON = Annotated[str, msgspec.Meta(max_length=REASON_CHARS)]
@@ -47,7 +53,7 @@ def maintain(change: Change, node: str, *, enable: bool, reason: str) -> None:
     else:
         change.connection.execute("DELETE FROM maintenance WHERE node = ?", (node,))
     services = {stored.value.name for stored in read_services_of(change.connection, node)}
-    change.touch(REGISTRATIONS, node_topic(node), *(service_topic(name) for name in services))
+    change.touch(CHECKS, REGISTRATIONS, node_topic(node), *(service_topic(name) for name in services))
 
 
 def read_reasons(connection: sqlite3.Connection) -> dict[str, str]:
@@ -61,7 +67,7 @@ def checks_json(node: str, reasons: Mapping[str, str]) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "Node": node, "CheckID": CHECK_ID, "Name": "Node Maintenance Mode", "Status": "critical",
+            "Node": node, "CheckID": NODE_MAINTENANCE, "Name": "Node Maintenance Mode", "Status": "critical",
             "Notes": reasons[node] or "Maintenance mode is enabled for this node", "Output": "", "ServiceID": "", "ServiceName": "",
             "ServiceTags": [], "Type": "maintenance",
         }

@@ -27,7 +27,7 @@ LABELS = 16  # tagged addresses: Consul itself uses eight labels
 
 _SERVICE_UNSUPPORTED = (
     "Check", "Checks", "Kind", "Proxy", "Connect", "EnableTagOverride", "Locality", "Namespace", "Partition",
-    "SocketPath", "Ports", "PeerName",
+    "SocketPath", "Ports", "PeerName", "Token",
 )  # fmt: skip
 _NODE_UNSUPPORTED = ("Namespace", "Partition", "PeerName", "Locality")
 

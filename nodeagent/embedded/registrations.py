@@ -89,6 +89,8 @@ def delete_node(change: Change, node: str) -> bool:
         return False
     services = {stored.value.name for stored in read_services_of(change.connection, node)}
     _end_checks(change, "node = ?", node)
+    if change.connection.execute("SELECT 1 FROM maintenance WHERE node = ?", (node,)).fetchone():
+        change.touch(CHECKS)  # it is shown among them
     change.connection.execute("DELETE FROM nodes WHERE name = ?", (node,))
     change.touch(NODES, REGISTRATIONS)
     change.end(node_topic(node))
@@ -135,6 +137,13 @@ def read_services_of(connection: sqlite3.Connection, node: str) -> list[Stored[S
     """All instances on one host, by ID."""
     sql = "SELECT body, create_index, modify_index FROM services WHERE node = ? ORDER BY id"
     return [_stored(row, ServiceRow) for row in connection.execute(sql, (node,))]
+
+
+def read_names_of(connection: sqlite3.Connection, node: str, service_id: str = "") -> list[str]:
+    """The names of what runs on one host, or of one instance there; no row is decoded for that."""
+    which, values = ("AND id = ?", (node, service_id)) if service_id else ("", (node,))
+    rows = connection.execute(f"SELECT DISTINCT name FROM services WHERE node = ? {which} ORDER BY name", values)  # noqa: S608 - our own words
+    return [name for (name,) in rows]
 
 
 def read_instances(connection: sqlite3.Connection, service: str) -> list[tuple[Stored[NodeRow], Stored[ServiceRow]]]:

@@ -25,7 +25,9 @@ class Route(NamedTuple):
     params: tuple[str, ...] = ()
     """What may stand in its query besides what may always."""
     is_open: bool = False
-    """Answers without a token."""
+    """Answers without a token, and looks at none."""
+    is_public: bool = False
+    """Answers at once who sends no token, too."""
     is_paced: bool = True
     """Counts as a write of its token. What mostly writes nothing says so itself, where it does."""
 
@@ -78,8 +80,8 @@ ROUTES = (
     Route("GET", "/v1/kv/{key:.*}", kv_api.read, (*WAIT, "recurse", "keys", "separator", "raw")),
     Route("PUT", "/v1/kv/{key:.*}", kv_api.put, ("cas", "flags")),
     Route("DELETE", "/v1/kv/{key:.*}", kv_api.delete, ("cas", "recurse")),
-    Route("GET", "/v1/connect/ca/roots", authority_api.roots, (*WAIT, "pem")),
-    Route("GET", "/v1/agent/connect/ca/roots", authority_api.roots, WAIT),
+    Route("GET", "/v1/connect/ca/roots", authority_api.roots, (*WAIT, "pem"), is_public=True),
+    Route("GET", "/v1/agent/connect/ca/roots", authority_api.roots, WAIT, is_public=True),
     Route("PUT", "/v1/nodeagent/sign", authority_api.sign),
     Route("PUT", "/v1/nodeagent/held", authority_api.held),
     Route("GET", "/v1/nodeagent/checks", checks_api.duties, (*WAIT, "node")),

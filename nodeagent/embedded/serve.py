@@ -25,6 +25,7 @@ from nodeagent.embedded.asking import Server
 from nodeagent.embedded.authority import Realm, read_listener_root
 from nodeagent.embedded.beats import expire
 from nodeagent.embedded.datadir import DATABASE, MANAGEMENT_TOKEN, TLS_CA, lock_data, prepare_data
+from nodeagent.embedded.silence import end_unseen
 from nodeagent.embedded.store import Store
 from nodeagent.embedded.tls import FileTls, OwnTls, ServerTls
 from nodeagent.errors import CatalogError
@@ -105,8 +106,9 @@ async def _serve(
     runner = build_runner(server)
     await runner.setup()
     try:
-        await web.SockSite(runner, listener, ssl_context=tls.context if tls else None).start()
-        beside = [asyncio.create_task(store.hear_others()), asyncio.create_task(expire(store, server.beats))]
+        await web.SockSite(runner, listener, ssl_context=tls.context if tls else None, backlog=limits.ACCEPT_BACKLOG).start()
+        jobs = (store.hear_others(), expire(store, server.beats), end_unseen(store, server.beats))
+        beside = [asyncio.create_task(job) for job in jobs]
         announce(_ready_line(options, realm, address))
         await _until_stopped(stop, tls)
         for task in beside:
@@ -162,7 +164,7 @@ def _ready_line(options: Options, realm: Realm, address: Address) -> str:
 def _prepare_process() -> None:
     """Every blocking query holds a descriptor and a TLS buffer; aiohttp's tracebacks about malformed requests help nobody."""
     sslproto.SSLProtocol.max_size = limits.CATALOG_TLS_BUFFER_BYTES
-    sys.setswitchinterval(limits.CATALOG_SWITCH_S)
+    sys.setswitchinterval(limits.SWITCH_S)
     gc.freeze()  # what was imported stays, and need not be looked through
     gc.set_threshold(*gc.get_threshold()[:2], limits.CATALOG_COLLECT)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

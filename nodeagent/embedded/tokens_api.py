@@ -1,5 +1,6 @@
 """/v1/acl/token: tokens, in a small form of Consul's: node and service identities, or one of two policies."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -11,12 +12,17 @@ from nodeagent.embedded.asking import Answer, Ask
 from nodeagent.embedded.body import shaped
 from nodeagent.embedded.names import HostName, NameOrAny
 from nodeagent.embedded.refusal import BadRequest, NotFound
+from nodeagent.embedded.registration import check_datacenter
 from nodeagent.embedded.tokens import Token, create_token, delete_token, read_token, read_tokens
 
 MANAGEMENT = "global-management"
 READ_ONLY = "builtin/global-read-only"
 _POLICIES: dict[str, Kind] = {MANAGEMENT: "management", READ_ONLY: "read"}
 """Consul's own names of what a token may do in general."""
+_UNSUPPORTED = (
+    "Local", "Roles", "ExpirationTTL", "ExpirationTime", "Namespace", "Partition", "AccessorID", "SecretID", "AuthMethod", "Type", "Rules",
+    "TemplatedPolicies",
+)  # fmt: skip
 
 
 class _Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
@@ -34,6 +40,7 @@ class _Node(_Shape, frozen=True):
 
 class _Service(_Shape, frozen=True):
     service_name: NameOrAny
+    datacenters: tuple[str, ...] = ()
 
 
 class TokenRequest(_Shape, frozen=True):
@@ -65,6 +72,11 @@ class TokenRequest(_Shape, frozen=True):
             return _POLICIES[self.policies[0].name]
         return "node" if self.node_identities else "service"
 
+    def datacenters(self) -> Iterator[str]:
+        """Those in which alone it is to count."""
+        yield from (identity.datacenter for identity in self.node_identities)
+        yield from (datacenter for identity in self.service_identities for datacenter in identity.datacenters)
+
     def claimable(self) -> tuple[str, ...]:
         """The addresses, each in its one spelling.
 
@@ -80,7 +92,9 @@ class TokenRequest(_Shape, frozen=True):
 async def create(ask: Ask) -> Answer:
     """PUT /v1/acl/token: the only answer that ever shows the secret."""
     ask.check(ManageTokens())
-    asked = shaped(await ask.json(), TokenRequest, ("Local", "Roles", "ExpirationTTL", "ExpirationTime", "Namespace"))
+    asked = shaped(await ask.json(), TokenRequest, _UNSUPPORTED)
+    for datacenter in asked.datacenters():
+        check_datacenter(datacenter, ask.server.realm.datacenter)
     kind = asked.kind()
     node = str(asked.node_identities[0].node_name) if asked.node_identities else ""
     services = tuple(sorted({str(identity.service_name) for identity in asked.service_identities}))

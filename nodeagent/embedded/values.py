@@ -69,12 +69,13 @@ def put_value(change: Change, key: str, value: bytes, flags: int, cas: int | Non
 
 
 def delete_value(change: Change, key: str, cas: int | None = None) -> bool:
-    """Removes a key; whether `cas` allowed it. What is not there needs no removal."""
+    """Removes a key; whether `cas` allowed it. What is not there needs no removal, and none fails."""
     known = read_value(change.connection, key)
-    if cas is not None and cas != (known.modify_index if known else 0):
+    if known is None:
+        return True
+    if cas is not None and cas != known.modify_index:
         return False
-    if known is not None:
-        _delete(change, [key])
+    _delete(change, [key])
     return True
 
 

@@ -73,6 +73,10 @@ class Service(msgspec.Struct, frozen=True):
     mode: Mode | None = None
     """This host's mode for the service, where it differs from the host's."""
 
+    def is_on(self, host: str) -> bool:
+        """Whether an instance is on that machine."""
+        return any(instance.host == host for instance in self.instances)
+
 
 class Host(msgspec.Struct, frozen=True):
     """A machine of the mesh."""

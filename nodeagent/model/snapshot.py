@@ -36,6 +36,8 @@ class Mesh(msgspec.Struct, frozen=True):
     fail_open: tuple[str, ...] = ()
     fail_closed: tuple[str, ...] = ()
     """Services for which something else is said."""
+    is_late: bool = False
+    """Whether there are services of which news comes now and then: at a port of a host with an agent somebody may be registered by now."""
 
     @property
     def unnamed_fail(self) -> Fail:
@@ -48,6 +50,15 @@ class Registration(NamedTuple):
 
     service: Service
     instance: Instance
+
+
+class Nearby(NamedTuple):
+    """What of a mesh is this host's business by itself: found by looking at all of it, or kept by whoever made it."""
+
+    services: frozenset[str]
+    """Those with an instance on this host."""
+    unowned: frozenset[Address]
+    """Registered addresses that are no machine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +76,20 @@ class Snapshot:
     local_by_port: Mapping[int, Registration] = field(default_factory=dict)
     """This host's own registrations, by port: local callers may dial any local address."""
 
+    nearby: Nearby | None = field(default=None, compare=False)
+    """None: look for it."""
+
+    def local_names(self) -> frozenset[str]:
+        """Services with an instance on this host."""
+        if self.nearby:
+            return self.nearby.services
+        return frozenset(service.name for service in self.services.values() if service.is_on(self.mesh.host))
+
     def local_services(self) -> Mapping[int, frozenset[str]]:
         """Every service that is registered on this host, by port: also where another decides, at all or at most addresses."""
         found: defaultdict[int, set[str]] = defaultdict(set)
-        for name, service in self.services.items():
-            for instance in service.instances:
+        for name in self.local_names():
+            for instance in self.services[name].instances:
                 if instance.host == self.mesh.host:
                     for address in instance.addresses:
                         found[address.port].add(name)

@@ -18,6 +18,7 @@ from nodeagent.wire.frames import (
     Connections,
     DeltaFrame,
     FrameReader,
+    HostRead,
     KeysFrame,
     Message,
     SnapshotFrame,
@@ -49,6 +50,7 @@ class ControlChannel:
         self._asked_at: dict[str, float] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._stats_due = self._loop.time()
+        live.first_use.send = self._send
         live.spawn(self._work())
         self._loop.call_soon(self._send_records)
         self._loop.call_soon(self._send_stats)
@@ -150,6 +152,8 @@ class ControlChannel:
                 self.on_keys()
             case SvidRefusal(service, why):
                 self._refuse_waiters(service, why)
+            case HostRead(host, wanted):
+                self._live.first_use.note(host, wanted)
             case AskConnections():
                 self._send(self._open_connections(message))
             case _:
@@ -208,12 +212,14 @@ class ControlChannel:
             relay.count()
         return Connections(asked.number, [relay.row for relay in wanted], len(relays))
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message) -> bool:
+        """Whether it is on its way."""
         if self._sock is None or len(self._unsent) > limits.CHANNEL_BACKLOG_BYTES:
-            return
+            return False
         self._unsent += encode_frame(message)
         self._is_sent.clear()
         self._write()
+        return True
 
     def _write(self) -> None:
         if self._sock is None:
@@ -247,6 +253,7 @@ class ControlChannel:
         self._is_sent.set()
         self._live.records.lose(self._rows_unsent)
         self._rows_unsent = 0
+        self._live.first_use.give_up()
 
     def _drop_inbox(self) -> None:
         while not self._inbox.empty():

@@ -1,9 +1,12 @@
 """The path of a connection that comes from outside: a stream in a peer's tunnel, or clear text."""
 
+import contextlib
+
 from nodeagent import limits
+from nodeagent.decide.first_use import is_to_ask_here
 from nodeagent.decide.inbound import decide_plaintext, decide_stream
 from nodeagent.decide.route import ToService, find_destination
-from nodeagent.errors import BadDestination, PeerIdentity, blame_caller
+from nodeagent.errors import BadDestination, Loop, NoSnapshot, PeerIdentity, blame_caller
 from nodeagent.model.address import Address, OriginalDst, canonical_ip
 from nodeagent.proxy.descriptors import check_descriptor
 from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
@@ -62,6 +65,7 @@ class Inbound:
     async def _serve_stream(self, tunnel: Tunnel, relay: Relay, stream: Stream, headers: Headers) -> None:
         """Carries one stream to the application. This is where policy is enforced."""
         live = self._live
+        await self._look_for_news(headers)
         if relay.is_over:
             return
         with refusals(relay, live):
@@ -77,6 +81,13 @@ class Inbound:
             upstream = await self._reach(via.address, tunnel.address.ip, via.service)
             stream.respond(connect.success_headers())
             relay.link(upstream)
+
+    async def _look_for_news(self, headers: Headers) -> None:
+        """The peer's agent may have heard of a registration before this host's own."""
+        with contextlib.suppress(BadDestination, Loop, NoSnapshot):  # which are refused by whoever serves the stream
+            asked, snapshot = connect.read_request(headers), self._live.snapshot
+            if is_to_ask_here(snapshot, asked.authority):
+                await self._live.first_use.ask(snapshot.mesh.host, asked.authority.port)
 
     async def _reach(self, address: Address, client_ip: str, service: str) -> End:
         """The application, which sees the caller's address unless its service is told otherwise, or no rule brings its answers back."""

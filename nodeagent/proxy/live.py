@@ -17,6 +17,7 @@ from nodeagent.model.outcome import ConnectionRow, Direction
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.record import RecordQueue
 from nodeagent.proxy.ends import End, StreamEnd
+from nodeagent.proxy.first_use import FirstUse
 from nodeagent.proxy.held import HeldRelays
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.room import fullest_first
@@ -41,6 +42,7 @@ class Live:
         self.ports = PortPool()  # after the fork: each worker has an order of its own
         self.relays: dict[str, Relay] = {}
         self.records = RecordQueue()
+        self.first_use = FirstUse()
         self.opened: Counter[str] = Counter()
         self.budget = Budget()
         self.budget.on_spent = self._note_spent

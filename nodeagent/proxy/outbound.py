@@ -5,6 +5,7 @@ import struct
 from typing import Any
 
 from nodeagent import limits
+from nodeagent.decide.first_use import host_to_ask
 from nodeagent.decide.identify import service_of
 from nodeagent.decide.mode import mode_of
 from nodeagent.decide.outbound import Via, decide_outbound
@@ -46,6 +47,8 @@ class Outbound:
         with refusals(relay, live):
             check_descriptor(client.sock.fileno())
             live.check_room()
+            if host := host_to_ask(live.snapshot, self._destination(live.snapshot, dst)):
+                await live.first_use.ask(host, dst.port)
             workload = await self._workload(client, dst)
             if relay.is_over:  # its client did not wait
                 return

@@ -40,6 +40,14 @@ class Refused(Exception):
         self.alert = client_hello.alert(description)
 
 
+class NotHere(Refused):
+    """The service is not registered on this host, as far as this agent has heard."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(client_hello.ALERT_UNRECOGNIZED_NAME, f"{service} is not registered on this host")
+        self.service = service
+
+
 class Welcome:
     """Accepts on this worker's tunnel sockets. Owned by one worker."""
 
@@ -162,12 +170,27 @@ class Welcome:
         """
         try:
             hello = await self._hear(sock, knock)
-            service = self._service_asked_for(hello)
+            service = await self._news_of_service(hello)
             await self._control.ensure_svid(service)
         except BaseException as error:
             _part(sock, error.alert if isinstance(error, Refused) else b"")
             raise
         return service
+
+    async def _news_of_service(self, hello: ClientHello) -> str:
+        """As `_service_asked_for`; the peer's agent may have heard of the service's registration before this host's own.
+
+        Raises:
+            Refused: as there.
+        """
+        try:
+            return self._service_asked_for(hello)
+        except NotHere as error:
+            mesh = self._live.snapshot.mesh
+            if not mesh.is_late:
+                raise
+            await self._live.first_use.ask(mesh.host, error.service)
+        return self._service_asked_for(hello)
 
     async def _hear(self, sock: socket.socket, knock: Knock) -> ClientHello:
         """The hello.
@@ -225,7 +248,7 @@ class Welcome:
             raise Refused(client_hello.ALERT_UNRECOGNIZED_NAME, str(error)) from error
         known = self._live.snapshot.services.get(service)
         if not known or all(instance.host != mesh.host for instance in known.instances):
-            raise Refused(client_hello.ALERT_UNRECOGNIZED_NAME, f"{service} is not registered on this host")
+            raise NotHere(service)
         return service
 
     def _name_caller(self, tunnel: Tunnel, *, roots: Mapping[str, Certificate]) -> None:

@@ -48,6 +48,21 @@ class SvidRefusal(msgspec.Struct, tag="no_svid", frozen=True):
     why: str
 
 
+class WantHost(msgspec.Struct, tag="want_host", frozen=True):
+    """A worker has a call to a host with an agent of which it does not know all. The answer is a HostRead, after what follows from it."""
+
+    host: str
+    wanted: int | str
+    """A port at which it knows nobody, or a service that it does not know there."""
+
+
+class HostRead(msgspec.Struct, tag="host_read", frozen=True):
+    """What the catalog says of that is in force, or it could not be asked."""
+
+    host: str
+    wanted: int | str
+
+
 class AskConnections(msgspec.Struct, tag="ask_connections", frozen=True):
     """Control wants the open connections: the newest, or the one of an id."""
 
@@ -182,8 +197,8 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
 
 
 Message = (
-    SnapshotFrame | DeltaFrame | KeysFrame | WantSvid | SvidRefusal | AskConnections | Connections | Records | WorkerStats
-    | CaptureFrame | NoSnapshot | SupervisorStats
+    SnapshotFrame | DeltaFrame | KeysFrame | WantSvid | SvidRefusal | WantHost | HostRead | AskConnections | Connections | Records
+    | WorkerStats | CaptureFrame | NoSnapshot | SupervisorStats
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()
@@ -216,16 +231,17 @@ class FrameReader:
                 raise FrameError(f"a frame of {length} bytes; the limit is {self._limit}")
             if len(self._buffer) < 4 + length:
                 return
-            body = bytes(self._buffer[4 : 4 + length])
+            with memoryview(self._buffer) as view, view[4 : 4 + length] as body:
+                message = _decode(body)  # in place: each copy of a snapshot of 7 MB holds the loop for 2 ms
             del self._buffer[: 4 + length]
-            yield _decode(body)
+            yield message
 
 
-def _decode(body: bytes) -> Message:
+def _decode(body: memoryview) -> Message:
     """The message in a frame's body: one byte of version, then MessagePack."""
     if body[0] != VERSION:
         raise FrameError(f"frame version {body[0]}; this process speaks {VERSION}")
     try:
-        return _decoder.decode(memoryview(body)[1:])
+        return _decoder.decode(body[1:])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # text in MessagePack is checked by Python
         raise FrameError(f"not a message of this protocol: {error}") from error

@@ -56,6 +56,9 @@ def test_endpoints_without_a_token_are_there() -> None:
     said = re.search(r"without a token: (.*?)\.", DOC)
     assert said
     assert re.findall(r"`(.*?)`", said[1]) == [route.path for route in ROUTES if route.is_open]
+    public = re.search(r"So do the roots \((.*?)\)", DOC)
+    assert public
+    assert re.findall(r"`(.*?)`", public[1]) == [route.path for route in ROUTES if route.is_public]
 
 
 OF_FIELDS = {

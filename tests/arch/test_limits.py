@@ -22,7 +22,7 @@ UNTESTED = {
     "CATALOG_PULSE_S": HOW_OFTEN + "; that it goes on asking is in tests/e2e/test_faults_catalog.py",
     "API_LINGER_S": "handed to aiohttp: a second for a refused caller to read why, whose end nobody but it sees",
     "CATALOG_COLLECT": HOW_OFTEN,
-    "CATALOG_SWITCH_S": "handed to Python's interpreter: what it buys is milliseconds of a busy machine",
+    "SWITCH_S": "handed to Python's interpreter: what it buys is milliseconds of a busy machine",
     "CATALOG_STOP_S": "what requests get when the catalog ends: without it they would get aiohttp's sixty seconds",
     "LAB_LOCK_S": LAB_WAIT,
     "LAB_ENDED_S": LAB_WAIT,

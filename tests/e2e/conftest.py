@@ -17,6 +17,7 @@ from redirect.backend import BACKENDS
 from redirect.settings import Backend
 from tests.e2e.netns import Host, two_hosts
 from tests.e2e.support.arena import Arena
+from tests.e2e.support.catalogs import catalog, name, newer, opened  # noqa: F401 - fixtures
 from tests.e2e.support.remains import remains_of
 from tests.e2e.support.wire import Wire, new_canary
 

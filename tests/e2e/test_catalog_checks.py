@@ -78,6 +78,15 @@ def test_who_does_not_say_in_time_that_it_is_well_is_critical(catalog, name):
     until(catalog, name, {f"service:{name}": "critical"})
 
 
+def test_a_ttl_begins_anew_with_each_registration(catalog, name):
+    """Of a service, or of the check alone."""
+    for _ in range(5):
+        register(catalog, name, {"TTL": "2s", "Status": "passing"})
+        catalog.ok("PUT", "/v1/agent/check/register?node=host1", {"Name": f"own-{name}", "ServiceID": name, "TTL": "2s", "Status": "passing"})
+        time.sleep(0.8)
+    assert states(catalog, name) == {f"service:{name}": "passing", f"own-{name}": "passing"}
+
+
 def test_an_expiry_ends_a_blocking_query(catalog, name):
     register(catalog, name, {"TTL": "2s", "Status": "passing"})
     until(catalog, name, {f"service:{name}": "passing"})
@@ -85,6 +94,16 @@ def test_an_expiry_ends_a_blocking_query(catalog, name):
     answer = catalog.get(f"/v1/health/service/{name}?index={before.index}&wait=50s")
     assert answer.index > before.index
     assert [check["Status"] for check in answer.json[0]["Checks"] if check["ServiceID"]] == ["critical"]
+
+
+def test_a_check_that_is_changed_keeps_how_it_is(catalog, name):
+    """Whoever changes an interval takes no instance out."""
+    register(catalog, name, None, Checks=[{"TTL": "1h", "Status": "passing"}, {"TCP": "127.0.0.1:1", "Interval": "1h", "Status": "warning"}])
+    known = {f"service:{name}:1": "passing", f"service:{name}:2": "warning"}
+    until(catalog, name, known)
+    register(catalog, name, None, Checks=[{"TTL": "2h"}, {"TCP": "127.0.0.1:2", "Interval": "2h", "Status": "passing"}])
+    time.sleep(0.5)
+    assert states(catalog, name) == known
 
 
 def test_several_checks_of_a_service_are_numbered_and_the_worst_counts(catalog, name):
@@ -136,3 +155,27 @@ def test_a_check_may_be_told_with_the_registration_of_its_host(catalog, name):
 @pytest.mark.parametrize("body", [{"Name": "x"}, {"Name": "x", "HTTP": "http://127.0.0.1/"}, {"TTL": "1h"}, {"Name": "x", "TTL": "soon"}])
 def test_a_check_that_is_none_is_refused(catalog, body):
     assert catalog.put("/v1/agent/check/register?node=host1", body).status == 400
+
+
+def test_a_host_in_maintenance_is_among_all_that_are_critical(catalog):
+    def shown():
+        critical = [row["CheckID"] for row in catalog.ok("GET", "/v1/health/state/critical")]
+        return "_node_maintenance" in critical, "_node_maintenance" in catalog.ok("GET", "/v1/agent/checks?node=host1")
+
+    index = catalog.get("/v1/health/state/critical").index
+    catalog.ok("PUT", "/v1/agent/maintenance?node=host1&enable=true&reason=disk")
+    assert catalog.get(f"/v1/health/state/critical?index={index}&wait=20s").index > index
+    assert shown() == (True, True)
+    catalog.ok("PUT", "/v1/agent/maintenance?node=host1&enable=false")
+    end = time.monotonic() + SOON_S
+    while shown() != (False, False):
+        assert time.monotonic() < end
+
+
+def test_a_timeout_may_be_short_and_none_is_the_default(catalog, name):
+    register(catalog, name, None)
+    for said in ("250ms", "0s"):
+        body = {"Name": f"look-{name}", "ServiceID": name, "TCP": "127.0.0.1:1", "Interval": "10s", "Timeout": said}
+        catalog.ok("PUT", "/v1/agent/check/register?node=host1", body)
+    both = {"Name": f"both-{name}", "ServiceID": name, "TTL": "10s", "Interval": "10s"}
+    assert catalog.put("/v1/agent/check/register?node=host1", both).status == 400

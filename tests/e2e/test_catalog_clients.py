@@ -139,6 +139,7 @@ def test_config_and_connect(root):
     assert len(intentions.list()) == 1
     assert intentions.delete("shop", "db")
     (shown,) = root.connect.ca.roots()["Roots"]
+    assert root.agent.connect.ca.roots()["Roots"] == [shown]  # it sends no token there
     assert shown["RootCert"].startswith("-----BEGIN CERTIFICATE-----")
 
 
@@ -179,6 +180,12 @@ def test_what_is_not_served_says_its_name(host, call, name):
         call(host)
 
 
+def test_the_agent_is_told_to_who_has_a_token(root):
+    """py-consul sends none there, and a Consul that denies by default refuses it, too."""
+    with pytest.raises(ACLPermissionDenied, match="answers nobody without a token"):
+        root.agent.self()
+
+
 def test_a_token_in_a_url_alone_opens_nothing(running, root):
     where, secret = root.http.base_uri, running.client().token
     pin = str(running.data / "tls-ca.pem")
@@ -205,5 +212,6 @@ def test_the_npm_client_works_unchanged(running, root):
     assert "npm1" in said.pop("agent")
     assert said == {
         "services": ["v1"], "nodes": [["host1", 80]], "health": 1, "checks": [["npm1", "passing"]], "value": "1", "keys": ["npm/a"], "cas": False,
-        "watched": ["1", "2"], "deleted": True, "gone": 0,
+        "watched": ["1", "2"], "deleted": True, "gone": 0, "checked": ["warning", "critical", "passing"], "maintained": [["disk"], 0], "unchecked": 0,
+        "registered": [[["far", 81]], ["host1"]], "datacenters": ["dc1"], "self": "host1", "values": ["1"],
     }  # fmt: skip

@@ -1,13 +1,16 @@
-"""A disk that fails at one call, each in turn: what was acknowledged is there, reads go on, the next start is well."""
+"""A disk that fails at one call, each in turn: what was acknowledged is there, reads go on, who waits misses nothing, the next start is well."""
 
 import re
 import subprocess
+import threading
 
 import pytest
 
-from tests.e2e.test_catalog_durability import PATHS, Ledger
+from tests.e2e.test_catalog_durability import PATHS, Ledger, watch_until_killed
+from tests.support.eventually import eventually
 from tests.support.warm_catalog import Nursery, WarmCatalog
 
+WAKES_S = 9.0  # shorter than their wait
 CALLS = [
     ("pwrite64", "ENOSPC"), ("pwrite64", "EIO"), ("write", "ENOSPC"), ("fsync", "EIO"), ("fdatasync", "EIO"),
     ("ftruncate", "EIO"), ("rename", "EIO"), ("unlink", "EIO"),
@@ -82,7 +85,22 @@ def fails_once(nursery, where, call, error, number):
 
 
 def use_and_check(catalog, ledger):
-    client = catalog.client()
+    """Beside one for each kind who waits for what is newer, until the catalog ends."""
+    client, waiting = catalog.client(), Ledger()
+    threads = [threading.Thread(target=watch_until_killed, args=(waiting, client, kind)) for kind in PATHS]
+    for thread in threads:
+        thread.start()
+    try:
+        write_and_check(client, ledger)
+        eventually(lambda: waiting.fault or waiting.seen == ledger.seen, WAKES_S, "those who wait have seen it all")
+        assert waiting.fault is None
+    finally:
+        catalog.end()
+        for thread in threads:
+            thread.join()
+
+
+def write_and_check(client, ledger):
     answers = [client.put("/v1/catalog/register", {"Node": "host1", "Address": "10.0.0.1"})]
     for kind, number in [("kv", 1), ("entry", 2), ("service", 3), ("kv", 4), ("entry", 0), ("kv", 0), ("kv", 5)]:
         answers.append(ledger.write(client, kind, "w0", number))

@@ -13,6 +13,7 @@ from tests.support.warm_catalog import Nursery, WarmCatalog
 
 KILLS = int(os.environ.get("CATALOG_KILLS", "200"))
 WRITERS = 3
+COUNTERS = 2
 SPAN_S = 0.06  # within which a catalog is killed: a write takes one to ten milliseconds
 
 PATHS = {"kv": "/v1/kv/w?recurse", "entry": "/v1/config/service-defaults", "service": "/v1/catalog/node-services/host1"}
@@ -27,7 +28,7 @@ def contents(kind, answer):
         case "kv":
             return {row["Key"]: int(row["Flags"]) for row in rows}
         case "entry":
-            return {row["Name"]: int(row["Meta"]["n"]) for row in rows}
+            return {row["Name"]: int(row["Meta"]["n"]) for row in rows if row["Name"] != "count"}
         case _:
             return {row["ID"]: row["Port"] for row in rows["Services"]} if rows else {}
 
@@ -76,6 +77,53 @@ class Ledger:
                 self.settle(kind, name, found.get(name, 0))
 
 
+class Count:
+    """A number that several clients raise by one at a time, each with the index that it read: an entry's, or a key's flags."""
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.acknowledged = 0
+        self.unanswered = 0
+
+    def read(self, client):
+        """The number and its index; 0: there is none yet."""
+        answer = client.get("/v1/kv/count" if self.kind == "kv" else "/v1/config/service-defaults/count")
+        if answer.status == 404:
+            return 0, 0
+        row = answer.json[0] if self.kind == "kv" else answer.json
+        return int(row["Flags"] if self.kind == "kv" else row["Meta"]["n"]), row["ModifyIndex"]
+
+    def raise_by_one(self, client):
+        number, index = self.read(client)
+        with _COUNTING:
+            self.unanswered += 1
+        if self.kind == "kv":
+            answer = client.put(f"/v1/kv/count?cas={index}&flags={number + 1}", b"")
+        else:
+            answer = client.put(f"/v1/config?cas={index}", {"Kind": "service-defaults", "Name": "count", "Meta": {"n": str(number + 1)}})
+        with _COUNTING:
+            self.unanswered -= 1
+            self.acknowledged += answer.json is True
+
+    def check(self, client):
+        """Each step that was acknowledged was made once; of those without an answer any."""
+        number, _ = self.read(client)
+        assert self.acknowledged <= number <= self.acknowledged + self.unanswered, self.kind
+        self.acknowledged, self.unanswered = number, 0
+
+
+_COUNTING = threading.Lock()
+
+
+def count_until_killed(counts, client):
+    try:
+        while True:
+            for count in counts:
+                count.raise_by_one(client)
+    except (OSError, HTTPException, ValueError):
+        return
+
+
 def send(client, kind, name, number):
     """One change over HTTP."""
     if kind == "kv":
@@ -118,7 +166,7 @@ def watch_until_killed(ledger, client, kind):
 @pytest.mark.timeout(60 + 3 * KILLS)
 def test_kills_at_random_points_lose_nothing_that_was_acknowledged(tmp_path):
     """CATALOG_KILLS=2000 looks longer, and CATALOG_SEED at others."""
-    draw, ledger = random.Random(os.environ.get("CATALOG_SEED", "1")), Ledger()
+    draw, ledger, counts = random.Random(os.environ.get("CATALOG_SEED", "1")), Ledger(), [Count("kv"), Count("entry")]
     with Nursery() as nursery:
         for number in range(KILLS + 1):
             catalog = WarmCatalog(nursery, tmp_path / "data").fork()
@@ -128,19 +176,23 @@ def test_kills_at_random_points_lose_nothing_that_was_acknowledged(tmp_path):
                 if not number:
                     client.ok("PUT", "/v1/catalog/register", {"Node": "host1", "Address": "10.0.0.1"})
                 ledger.check(client)
+                for count in counts:
+                    count.check(client)
                 if number < KILLS:
-                    run_until_killed(catalog, ledger, draw)
+                    run_until_killed(catalog, ledger, counts, draw)
             finally:
                 catalog.end()
             assert ledger.fault is None
     assert ledger.acknowledged > KILLS
+    assert min(count.acknowledged for count in counts) > KILLS / 2
 
 
-def run_until_killed(catalog, ledger, draw):
+def run_until_killed(catalog, ledger, counts, draw):
     begun, client = threading.Event(), catalog.client()
     seeds = [random.Random(draw.random()) for _ in range(WRITERS)]
     threads = [threading.Thread(target=write_until_killed, args=(ledger, client, n, seeds[n], begun)) for n in range(WRITERS)]
     threads += [threading.Thread(target=watch_until_killed, args=(ledger, client, kind)) for kind in PATHS]
+    threads += [threading.Thread(target=count_until_killed, args=(counts, client)) for _ in range(COUNTERS)]
     for thread in threads:
         thread.start()
     begun.wait(30)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.lab.lab import Lab
 from tests.e2e.support import look
 from tests.e2e.support.echo import Echo
@@ -98,3 +99,37 @@ def test_who_does_not_say_that_it_is_well_is_not(lab: Lab) -> None:
     wait(lab, "beat", healthy=False)
     lab.catalog("PUT", "/v1/agent/check/pass/service:beat?node=host2")
     wait(lab, "beat", healthy=True)
+
+
+def test_an_address_that_others_have_is_not_looked_at_where_anything_may_be_bound(lab: Lab) -> None:
+    """As on hosts between which an address floats; the agent calls nobody else's."""
+    others = lab.host("host1").ipv4
+    lab.exec("host2", "sysctl", "-qw", "net.ipv4.ip_nonlocal_bind=1")
+    body = {"Name": "floating", "Port": WEB, "Address": others, "Check": {"TCP": f"{others}:{WEB}", "Interval": "1s", "Status": "passing"}}
+    try:
+        with Unit(lab, "host1", "web") as unit, Echo(unit.listen("0.0.0.0", WEB)):
+            lab.catalog("PUT", "/v1/agent/service/register?node=host2", body)
+            eventually(lambda: f"{others} is not this host's" in outputs(lab, "floating"), look.WITHIN_S, "it is not looked at")
+    finally:
+        lab.catalog("PUT", "/v1/agent/service/deregister/floating?node=host2")
+        lab.exec("host2", "sysctl", "-qw", "net.ipv4.ip_nonlocal_bind=0")
+
+
+def test_what_ran_on_a_host_that_is_gone_is_not_well_by_itself_and_is_again_when_it_is_back(lab: Lab) -> None:
+    """Nobody looks there any more; what others look at stays as it is."""
+    silent_s = limits.CHECK_BEAT_S * 17 / 16 + limits.CHECK_SILENT_S + limits.CHECK_SILENT_LOOK_S + look.WITHIN_S
+    with listening(lab, "0.0.0.0", WEB):
+        register(lab, "web", WEB, f"tcp://127.0.0.1:{WEB}")
+        wait(lab, "web", healthy=True)
+        lab.kill_agent("host2")
+        try:
+            eventually(lambda: not is_healthy(lab, "host1", "web"), silent_s, "nobody looks")
+            assert "nobody looks: the agent of host2 was not heard any more; before: TCP connect" in outputs(lab, "web")
+        finally:
+            lab.start_agent("host2")
+        wait(lab, "web", healthy=True)
+
+
+def outputs(lab: Lab, name: str) -> str:
+    """What is told of a service's checks."""
+    return " ".join(check["Output"] for check in look.ask(lab, "host2", "service", "list")["checks"] if check["ServiceID"] == name)

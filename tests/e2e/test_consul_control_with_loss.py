@@ -101,3 +101,27 @@ def test_a_service_of_this_host_takes_no_calls_until_its_intentions_may_be_read(
 
     rules = 'agent "host1" { policy = "read" } node_prefix "" { policy = "read" } service_prefix "" { policy = "read" intentions = "deny" }'
     played(consul, tmp_path, script, rules=rules + KEYS + ' service "web" { policy = "write" } service "nodeagent" { policy = "write" }')
+
+
+def test_a_host_that_the_token_may_not_read_any_more_stays_with_what_is_there(consul, tmp_path) -> None:  # noqa: F811 - the fixture
+    """Its instance is one of two, which would be believed at once, and its mark would be forgotten after five minutes."""
+    far = {"Node": "host2", "Address": "10.77.0.2", "NodeMeta": {"nodeagent": "15008;v1"}, "SkipNodeUpdate": False}
+
+    async def script(scene) -> None:
+        scene.master.put("/v1/agent/service/register", TILL)
+        scene.master.put("/v1/catalog/register", far | {"Service": {"Service": "till", "Port": 8081}})
+        await until(lambda: scene.state and len(scene.state.instances.get("till", ())) == 2 and scene.marks().get("host2"), "both instances")
+        policy = Policy(scene, tmp_path.name)
+        await policy.put(new='\nnode "host2" { policy = "deny" }\n')
+        scene.master.put("/v1/agent/service/register", TILL | {"Port": 8082})  # who waits is answered
+        scene.master.put("/v1/catalog/register", {"Node": "host3", "Address": "10.77.0.3"})
+        await until(lambda: scene.state and alarms(scene).count('give it node "host2" { policy = "read" }') == 2, "both alarms", 60)
+        assert len(scene.state.instances["till"]) == 2
+        assert scene.marks()["host2"][0] == 15008
+        await policy.put()
+        for name in ("host3", "host2"):
+            scene.master.put("/v1/catalog/deregister", {"Node": name})
+        await until(lambda: scene.state and len(scene.state.instances["till"]) == 1, "its end", 60)
+        scene.master.put("/v1/agent/service/deregister/till")
+
+    played(consul, tmp_path, script)

@@ -7,12 +7,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from nodeagent.control.consul import CONNECT_OFF
 from tests.e2e.catalog_process import Client
+from tests.e2e.support.catalogs import Asking
 from tests.e2e.support.consul import Consul
-from tests.e2e.test_catalog_contract import Asking
 
 SYNC_S = 90.0  # anti-entropy of a change takes about a second; after one that failed, as in the first moments, the next comes up to 30 s later
 READER = 'node_prefix "" { policy = "read" } service_prefix "" { policy = "read" intentions = "deny" }'
+AUTHORIZE = "/v1/internal/acl/authorize"
 SHOP_TO_WEB = {"SourceName": "shop", "DestinationName": "web", "Action": "allow", "SourceType": "consul"}
 
 
@@ -163,10 +165,15 @@ def test_roots_say_that_there_is_no_leader_while_there_is_one(client):
 
 
 def test_connect_that_is_off_is_named(tmp_path):
-    with Consul(tmp_path, connect={"enabled": False}) as running:
-        answer = running.client().get("/v1/agent/connect/ca/roots")
-        assert answer.status == 500
-        assert "Connect must be enabled" in answer.text
+    """Roots, leaves and chains, whoever asks; services and intentions are told as ever."""
+    with Consul(tmp_path, acl=True, connect={"enabled": False}) as running:
+        client, weak = running.client(), running.make_token("weak", 'node_prefix "" { policy = "read" }')
+        for path in ("agent/connect/ca/roots", "connect/ca/roots", "agent/connect/ca/leaf/web", "discovery-chain/web"):
+            for token in (None, weak):
+                answer = client.get(f"/v1/{path}", token=token)
+                assert (answer.status, CONNECT_OFF in answer.text) == (500, True), path
+        match = "/v1/connect/intentions/match?by=destination&name=web"
+        assert [client.get(match, token=token).status for token in (None, weak)] == [200, 403]
 
 
 def test_a_restart_without_its_data_goes_back_with_the_index_and_has_another_trust_domain(tmp_path):
@@ -181,3 +188,26 @@ def test_a_restart_without_its_data_goes_back_with_the_index_and_has_another_tru
         client.ok("PUT", "/v1/kv/19", b"y")
         assert client.get("/v1/kv/19").index < before
         assert client.ok("GET", "/v1/connect/ca/roots")["TrustDomain"] != domain
+
+
+def test_a_token_is_told_what_it_may_do(consul, client, tmp_path):
+    """It needs no right for that. Without ACLs nothing is told; of a token that is none, that it is none."""
+    ask = [{"Resource": "node", "Access": "read", "Segment": name} for name in ("host1", "host2")]
+    half = consul.client(consul.make_token("one-host", 'node "host1" { policy = "read" }'))
+    assert [row["Allow"] for row in half.ok("POST", AUTHORIZE, ask)] == [True, False]
+    assert client.call("POST", AUTHORIZE, ask * 33).status == 400
+    refused = consul.client("22222222-1111-1111-1111-111111111111").call("POST", AUTHORIZE, ask)
+    assert (refused.status, refused.text) == (403, "ACL not found")
+    with Consul(tmp_path / "open") as opened:
+        silent = opened.client().call("POST", AUTHORIZE, ask)
+        assert (silent.status, "ACL support disabled" in silent.text) == (401, True)
+
+
+def test_intentions_have_any_names_and_a_destination_is_found_in_any_case(client):
+    """A source is compared as it stands."""
+    made = [client.ok("POST", "/v1/connect/intentions", SHOP_TO_WEB | said)["ID"] for said in (
+        {"SourceName": "a\nb", "DestinationName": "odd"}, {"SourceName": "Cart", "DestinationName": "Till", "Action": "deny"})]  # fmt: skip
+    matched = client.ok("GET", "/v1/connect/intentions/match?by=destination&name=till")["till"]
+    assert [(row["SourceName"], row["DestinationName"]) for row in matched] == [("Cart", "Till")]
+    for each in made:
+        client.ok("DELETE", f"/v1/connect/intentions/{each}")

@@ -165,8 +165,8 @@ class History(RuleBasedStateMachine):
     @rule(key=KEYS, cas=CAS)
     def delete_key(self, key, cas):
         query, wanted = self.cas_of(cas, kv_api.read, {"key": key}, is_there=key in self.kv)
-        done = self.call(kv_api.delete, query=query, key=key)
-        assert done is wanted
+        wanted = wanted or key not in self.kv
+        assert self.call(kv_api.delete, query=query, key=key) is wanted
         if wanted:
             self.kv.pop(key, None)
 
@@ -209,10 +209,14 @@ class History(RuleBasedStateMachine):
         if wanted:
             self.entries[name] = protocol
 
-    @rule(name=NAMES)
-    def delete_entry(self, name):
-        self.call(config_api.delete, kind="service-defaults", name=name)
-        self.entries.pop(name, None)
+    @rule(name=NAMES, cas=CAS)
+    def delete_entry(self, name, cas):
+        path = {"kind": "service-defaults", "name": name}
+        query, wanted = self.cas_of(cas, config_api.one, path, is_there=name in self.entries)
+        wanted = wanted and (not query or name in self.entries)
+        assert self.call(config_api.delete, query=query, **path) == (wanted if query else {})
+        if wanted:
+            self.entries.pop(name, None)
 
     @precondition(lambda self: len(self.watching) < 6)
     @rule(what=st.sampled_from(sorted(READS)))

@@ -20,6 +20,8 @@ ROOTS = "/v1/connect/ca/roots"
 SELF = "/v1/agent/self"
 INVENTORY = "/v1/internal/ui/nodes"
 LOCAL = "/v1/agent/services"
+NODE = "/v1/catalog/node/"
+AUTHORIZE = "/v1/internal/acl/authorize"
 KEPT = "/v1/kv/nodeagent/config/service-intentions/"
 
 Handler = Callable[[web.Request], web.StreamResponse | None]
@@ -42,6 +44,8 @@ class ScriptedCatalog:
         self.svid_life = svid_life
         self.has_inventory = False
         """Whether it gives all services in one answer."""
+        self.authorize: Callable[[Any], web.StreamResponse] | None = None
+        """Answers what a token may do; None: that is not served."""
         self._changed = asyncio.Event()
         for path, value in {
             NODES: [], SERVICES: {}, INTENTIONS: [], "/v1/config/service-defaults": [],
@@ -101,6 +105,8 @@ class ScriptedCatalog:
         answer = script(request) if script else None
         if answer is not None:
             return answer
+        if request.path == AUTHORIZE and self.authorize:
+            return self.authorize(json.loads(await request.text()))
         if request.method == "PUT":
             return self._write(request.path, json.loads(await request.text()))
         return await self._read(request)
@@ -144,7 +150,14 @@ class ScriptedCatalog:
     def _value(self, path: str) -> tuple[int, Any]:
         if path == INVENTORY and self.has_inventory and path not in self.values:
             return self.index, self._inventory()
+        if path.startswith(NODE) and path not in self.values:
+            return self.index, self._registered(path.removeprefix(NODE))
         return self.values.get(path, (self.index, [] if "/health/" in path else None))
+
+    def _registered(self, host: str) -> dict[str, Any]:
+        """What health answers show of a host."""
+        listed = [row for row in self._inventory() if row["Node"] == host]
+        return {"Node": {"Node": host}, "Services": {each["ID"]: each for row in listed for each in row["Services"]}}
 
     def _inventory(self) -> list[dict[str, Any]]:
         """All health answers as one."""

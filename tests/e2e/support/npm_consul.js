@@ -29,6 +29,30 @@ async function changed(client) {
   return seen;
 }
 
+async function checked(client) {
+  const states = [];
+  for (const verb of ["warn", "fail", "pass"]) {
+    await client.agent.check[verb]({ id: "beat", note: verb });
+    states.push((await client.health.checks("npm"))[0].Status);
+  }
+  return states;
+}
+
+async function registered(client) {
+  await client.catalog.register({ node: "npm-host", address: "10.0.0.77", service: { service: "far", id: "far1", port: 81, tags: ["v2"] } });
+  const seen = Object.values((await client.catalog.node.services("npm-host")).Services).map((row) => [row.Service, row.Port]);
+  await client.catalog.deregister({ node: "npm-host", serviceid: "far1" });
+  await client.catalog.deregister("npm-host");
+  return [seen, (await client.catalog.node.list()).map((row) => row.Node)];
+}
+
+async function maintained(client) {
+  await client.agent.maintenance({ enable: true, reason: "disk" });
+  const notes = (await client.health.node("host1")).map((row) => row.Notes).filter((text) => text);
+  await client.agent.maintenance(false);
+  return [notes, (await client.health.state("critical")).length];
+}
+
 async function main() {
   const operator = as(root), host1 = as(node);
   await operator.catalog.node.list();
@@ -40,9 +64,17 @@ async function main() {
   await host1.agent.check.register({ name: "beat", id: "beat", serviceid: "npm1", ttl: "1h" });
   await host1.agent.check.pass("beat");
   answers.checks = Object.values(await host1.agent.check.list()).map((row) => [row.ServiceID, row.Status]);
+  answers.checked = await checked(host1);
+  answers.maintained = await maintained(host1);
+  await host1.agent.check.deregister("beat");
+  answers.unchecked = (await host1.health.checks("npm")).length;
+  answers.registered = await registered(operator);
+  answers.datacenters = await operator.catalog.datacenters();
+  answers.self = (await host1.agent.self()).Config.NodeName;
   await operator.kv.set("npm/a", "1");
   answers.value = (await operator.kv.get("npm/a")).Value;
   answers.keys = await operator.kv.keys("npm");
+  answers.values = (await operator.kv.get({ key: "npm", recurse: true })).map((row) => row.Value);
   answers.nothing = await operator.kv.get("npm/nothing");
   answers.cas = Boolean(await operator.kv.set({ key: "npm/a", value: "x", cas: "0" })); // it gives undefined for false
   answers.watched = await changed(operator);

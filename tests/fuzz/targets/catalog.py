@@ -15,6 +15,7 @@ from nodeagent.catalog.compiler import capture_of, compile_snapshot, notes_of
 from nodeagent.catalog.inventory import InventoryReader
 from nodeagent.catalog.kept_intentions import PREFIX, parse_kept
 from nodeagent.catalog.legacy_intentions import parse_legacy_intentions
+from nodeagent.catalog.registered import services_at
 from nodeagent.catalog.state import CatalogState
 from nodeagent.control import json_http, pace
 from nodeagent.embedded.asking import parse_wait
@@ -68,6 +69,7 @@ _OTHERS = (
     state.parse_service_defaults,
     state.parse_proxy_defaults,
     _inventory,
+    services_at,
     lambda body: json_http.parse_answer(200, body, "GET /v1/x"),
     lambda body: json_http.parse_answer(500, body, "GET /v1/x"),
 )

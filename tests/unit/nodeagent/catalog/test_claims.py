@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from nodeagent.catalog.claims import since_moved
+from nodeagent.catalog.claims import claims_of, since_moved
 from nodeagent.catalog.inventory import InventoryReader
+from nodeagent.catalog.parts import best_owners, intentions_of, service_of
 from nodeagent.catalog.state import InstanceRow, parse_instances
 from nodeagent.model.address import Address
 from nodeagent.model.service import Host
-from tests.support.mesh import HOST1, HOST2, HOSTS, instance, seen_by
+from tests.support.mesh import HOST1, HOST2, HOSTS, config, instance, intention, seen_by, state
 
 API = Address("10.77.0.2", 9090)
 VIRTUAL = ("10.99.0.9",)
@@ -111,3 +112,13 @@ def test_the_index_comes_from_each_kind_of_answer() -> None:
     health = parse_instances("api", b'[{"Node":{"Node":"host2","Address":"10.77.0.2"},"Service":%s}]' % service)
     listed = InventoryReader().read(b'[{"Node":"host2","Address":"10.77.0.2","Services":[%s]}]' % service).instances["api"]
     assert [(17, 40)] * 2 == [(row.registered_at, row.said_at) for row in (*health, *listed)]
+
+
+def test_a_service_claims_its_addresses_and_those_of_its_machine() -> None:
+    """The agent there takes the port at each of them."""
+    rows = (instance(HOST2, 80, ips=("10.77.0.2",)),)
+    hosts, owners = {"host2": HOST2}, best_owners((HOST1, HOST2), "host1")
+    service = service_of("web", state(web=rows), config(), intentions_of([intention("* -> web allow")]), owners)
+    claims = claims_of(service, rows, hosts, owners, "host1")
+    assert {Address("10.77.0.2", 80): False, Address("fd77::2", 80): True} == {a: c.rank.is_implied for a, c in claims.items()}
+    assert not any(claim.is_local for claim in claims.values())

@@ -3,6 +3,7 @@
 import itertools
 import random
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -289,3 +290,10 @@ def is_taken(snapshot: Snapshot, service: str, dst: OriginalDst) -> bool:
     with pytest.raises(AgentError, match=f"arrived at {service} "):
         decide_plaintext(snapshot, dst)
     return decide_stream(snapshot, "shop", service, dst).path == "local"
+
+
+def test_who_decides_knows_whether_news_may_be_late() -> None:
+    late = msgspec.structs.replace(state(), is_late=True)
+    snapshots = [compile_snapshot(each, config(), trust_domain="td", generation=1) for each in (state(), late)]
+    assert [snapshot.mesh.is_late for snapshot in snapshots] == [False, True]
+    assert snapshots[0].services == snapshots[1].services

@@ -1,6 +1,7 @@
 """What changed between two snapshots."""
 
-from nodeagent.catalog.diff import Delta, diff, is_empty, owners_of
+from nodeagent.catalog.buckets import buckets_of
+from nodeagent.catalog.diff import Delta, diff, differing, is_empty, owners_of
 from tests.support.mesh import HOST2, HOST3, instance, mesh
 
 
@@ -41,3 +42,10 @@ def test_modes_and_wildcards_travel_when_they_change_and_only_then() -> None:
 def test_owners_are_named() -> None:
     """By address."""
     assert "host2" == owners_of(mesh())["fd77::2"]
+
+
+def test_differing_looks_at_what_maps_do_not_share() -> None:
+    """Whatever kind of map it is."""
+    old, new = {"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 4, "d": 5}
+    assert {"b", "c", "d"} == differing(old, new) == differing(buckets_of(old), buckets_of(new)) == differing(old, buckets_of(new))
+    assert set() == differing(old, old)

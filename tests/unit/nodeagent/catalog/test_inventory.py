@@ -87,6 +87,32 @@ def test_a_machine_whose_bytes_are_as_before_is_not_parsed_again(monkeypatch: py
     assert read(machine(HOST1, service("web", 81)), reader=reader).instances["web"] == second.instances["web"][:1]
 
 
+def test_large_and_small_letters_are_the_same_as_where_one_service_is_asked_for() -> None:
+    """Consul finds `Web` where `web` is asked for, and a check by an id in other letters."""
+    told = read(machine(HOST1, service("Web"), checks=(check("WEB-1", "critical"),)), machine(HOST2, service("web"), service("Nodeagent")))
+    assert [row.instance.healthy for row in told.instances["web"]] == [False, True]
+    assert list(told.instances) == ["web"]
+
+
+def test_a_check_without_a_service_counts_once_for_a_service_without_an_id() -> None:
+    told = read(machine(HOST1, service("web") | {"ID": ""}, checks=({**SERF, "Status": "critical"}, check("db-1", "warning"))))
+    assert [row.instance.healthy for row in told.instances["web"]] == [False]
+
+
+def test_two_answers_may_be_read_at_once() -> None:
+    """Whoever is cancelled leaves its thread behind, which goes on beside the next one's."""
+    reader = InventoryReader()
+    first = read(machine(HOST1, service("web")), reader=reader)
+
+    class Known(dict):
+        def __contains__(self, key: object) -> bool:
+            reader._known = {}  # so the other thread ends
+            return super().__contains__(key)
+
+    reader._known = Known(reader._known)
+    assert read(machine(HOST1, service("web")), reader=reader) == first
+
+
 def test_an_answer_has_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     machines = (machine(HOST1, service("web"), service("db")), machine(HOST2, service("web")))
     monkeypatch.setattr(limits, "CATALOG_INSTANCES", 1)

@@ -66,6 +66,14 @@ def test_keys_that_are_no_destinations_are_left_out() -> None:
     assert not kept(value("", {}), value("a/b", {}), value("a b", {})).rows
 
 
+def test_a_key_with_large_letters_denies_who_is_meant() -> None:
+    """It is no service's name, and to pass over it would leave wider rows in force; beside the right key it says nothing."""
+    (row,) = kept(value("Web", {"Sources": [SHOP]}), value("WEB", {})).rows["web"]
+    assert said((row,)) == ["* -> web deny"]
+    assert "service-intentions/Web is not understood, and denies: a service's name is in lower case" in row.note
+    assert said(kept(value("Web", {}), value("web", {"Sources": [SHOP]})).rows["web"]) == ["shop -> web allow"]
+
+
 def test_nothing_there_is_nothing() -> None:
     assert parse_kept(b"null").rows == {}
     with pytest.raises(CatalogError, match="nodeagent/config/service-intentions"):

@@ -47,10 +47,24 @@ def test_rules_for_requests_are_a_deny_for_connections() -> None:
     assert "counts as deny" in row.note
 
 
-@pytest.mark.parametrize("change", [{"Action": "maybe"}, {"Action": ""}, {"SourceName": ""}, {"DestinationName": "a\nb"}, {"Action": 7}])
+@pytest.mark.parametrize("change", [{"Action": "maybe"}, {"Action": ""}, {"Action": 7}])
 def test_garbage_names_its_place(change: dict) -> None:
     with pytest.raises(CatalogError, match=r"/v1/connect/intentions: \$\[0\]"):
         parsed(SHOP | change)
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\x1b[31m", "x" * 300])
+def test_what_no_service_can_be_called_keeps_no_other_s_news_away(name: str) -> None:
+    """Consul takes such rows of whoever may write the intentions of one service."""
+    assert parsed(SHOP, SHOP | {"SourceName": name}, SHOP | {"DestinationName": name}) == ["shop -> web allow"]
+
+
+def test_a_destination_is_meant_in_any_case() -> None:
+    """As Consul finds it where it is asked for one: a deny of `Web` is one of `web`. A source it compares as it stands."""
+    row = SHOP | {"SourceName": "Cart", "DestinationName": "Web", "Action": "deny"}
+    assert parsed(row) == ["Cart -> web deny"]
+    (matched,) = parse_match(json.dumps({"web": [row]}).encode())
+    assert matched.destination == "web"
 
 
 def test_no_more_rows_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,6 +189,21 @@ def test_an_action_that_is_neither_is_refused(action: object) -> None:
         state.parse_intentions(intentions({"Name": "shop", "Action": action}))
 
 
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 300])
+def test_what_nothing_can_be_called_keeps_no_other_s_news_away(name: str) -> None:
+    """Consul takes it of whoever may write the intentions, or the defaults, of one service, or one host."""
+    assert len(state.parse_intentions(intentions({"Name": name, "Action": "deny"}, {"Name": "shop", "Action": "allow"}))) == 1
+    assert () == state.parse_intentions(body([{"Name": name, "Sources": [{"Name": "shop", "Action": "deny"}]}]))
+    assert {"web": "http"} == state.parse_service_defaults(body([{"Name": name, "Protocol": "grpc"}, {"Name": "web", "Protocol": "http"}]))
+    assert ["a"] == [host.name for host in state.parse_hosts(body([{"Node": name}, {"Node": "a"}]))]
+
+
+def test_a_destination_is_meant_in_any_case() -> None:
+    """As Consul finds it where it is asked for one."""
+    (row,) = state.parse_intentions(body([{"Name": "Web", "Sources": [{"Name": "Cart", "Action": "deny"}]}]))
+    assert IntentionRow("Cart", "web", "deny") == row
+
+
 def test_more_sources_than_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """All entries count together."""
     monkeypatch.setattr(limits, "CATALOG_INTENTIONS", 2)

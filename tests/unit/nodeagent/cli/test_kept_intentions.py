@@ -49,8 +49,17 @@ def test_the_entry_is_changed_where_there_is_one() -> None:
 
 def test_the_last_source_takes_the_entry_with_it() -> None:
     shelf = shelf_with({"Sources": shop()})
+    shelf.rows = [ROW | {"Action": "deny"}]
     change(shelf, "web", lambda entry: without_source(entry, "shop", "web"))
-    assert [row.source for row in read_intentions(shelf)] == ["api"]
+    assert [f"{row.source} {row.action}" for row in read_intentions(shelf)] == ["api deny"]
+
+
+def test_the_last_source_does_not_make_way_for_rows_that_allow() -> None:
+    """Who takes an intention away would let others in, and see it nowhere."""
+    shelf = shelf_with({"Sources": shop()})
+    with pytest.raises(CatalogError, match=r"in force again: api -> web \(allow\).*nodeagent policy delete service-intentions web"):
+        change(shelf, "web", lambda entry: without_source(entry, "shop", "web"))
+    assert [row.source for row in read_intentions(shelf)] == ["shop"]
 
 
 def test_who_was_faster_is_not_written_over() -> None:

@@ -1,13 +1,17 @@
 """The commands against a catalog that keeps rows, with the words of Consul 1.8.7."""
 
+from contextlib import nullcontext
+
 import pytest
 
+from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS
 from nodeagent.cli.catalog_api import Client
 from nodeagent.cli.intention import change, read_intentions, with_source, without_source
-from nodeagent.cli.legacy_intentions import fetch_rows
+from nodeagent.cli.legacy_intentions import fetch_all, fetch_rows
 from nodeagent.config import CatalogTable
 from nodeagent.errors import CatalogError, NotInCatalog
 from nodeagent.model.intention import Action, Intention
+from tests.support.shelf import OF_1_8, Shelf
 
 UNKNOWN = "the catalog answered 500 to GET /v1/config/service-intentions: invalid config entry kind: service-intentions"
 ROWS = "/v1/connect/intentions"
@@ -125,3 +129,25 @@ def test_rows_that_are_none_are_told() -> None:
     client.rows["id0"] = {"SourceName": 7}
     with pytest.raises(CatalogError, match="/v1/connect/intentions"):
         put(client, "shop", "web", "allow")
+
+
+class Closed(Shelf):
+    """As Consul 1.8 to a token without the right to keys: a list is as if nothing was there, and a key is refused."""
+
+    def ask(self, method: str, path: str, body: object = None, **query: str) -> object:
+        if path == KEPT_INTENTIONS:
+            raise NotInCatalog(path)
+        if path.startswith("/v1/kv/"):
+            raise CatalogError(f"the catalog answered 403 to {method} {path}: Permission denied")
+        return super().ask(method, path, body, **query)
+
+
+@pytest.mark.parametrize(("shelf", "is_doubted"), [(Closed(kinds=OF_1_8), True), (Shelf(kinds=OF_1_8), False), (Closed(), False)])
+def test_rows_are_not_taken_for_all_where_keys_may_not_be_read(shelf: Shelf, *, is_doubted: bool) -> None:
+    """A check would say allowed where an entry denies. With a server that has entries the KV store says nothing."""
+    shelf.rows = [{"SourceName": "api", "DestinationName": "web", "Action": "allow"}]
+    found = fetch_all(shelf, ("web", "*"))
+    assert ("may not read what the KV store says of web" in found.doubt) == is_doubted
+    with pytest.raises(CatalogError, match="key_prefix") if is_doubted else nullcontext():
+        fetch_rows(shelf, ("web", "*"))
+    assert fetch_all(shelf).doubt == ""

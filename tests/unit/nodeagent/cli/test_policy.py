@@ -248,3 +248,14 @@ def test_a_deletion_without_comparing_is_said(ask):
     told = "deletes an entry without comparing"
     assert told in ask(Shelf(HTTP, kinds=OF_1_8), "delete", "service-defaults", "web").stderr
     assert told not in ask(Shelf(HTTP), "delete", "service-defaults", "web").stderr
+
+
+def test_what_is_left_in_the_kv_store_after_an_upgrade_goes_with_the_next_apply(ask):
+    """Also where the entry itself says all that already, and where it is deleted."""
+    shelf = Shelf()
+    for command in ("apply", "apply", "delete"):
+        shelf.values["nodeagent/config/service-intentions/web"] = json.dumps(ALLOW).encode(), 5
+        done = ask(shelf, command, given=(ALLOW,))
+        assert (done.exit_code, "nodeagent/config/service-intentions/web" in shelf.values) == (0, False)
+        assert "warning: removed what the KV store had of entries from before" in done.stderr
+        assert "service-intentions web" in done.stderr

@@ -10,6 +10,7 @@ from nodeagent.catalog.policy.audit import Actor, Change, Trail
 from nodeagent.catalog.policy.entries import Key, read_entry
 from nodeagent.cli.policy_store import PolicyStore, Stored, change_of
 from nodeagent.errors import CatalogError
+from tests.support.shelf import ALL as ALL_KINDS
 from tests.support.shelf import OF_1_8, Shelf
 
 ROOT = Actor(0, "root", "host1", "acc")
@@ -271,3 +272,24 @@ def test_who_may_not_look_removes_no_trails():
             raise CatalogError("the catalog answered 403")
 
     PolicyStore(Closed()).prune_trails()
+
+
+@pytest.mark.parametrize("kinds", [ALL_KINDS, OF_1_8])
+def test_what_the_kv_store_had_before_an_upgrade_is_removed(kinds):
+    """Of the entries that were named, and where the catalog keeps them by itself; not of kinds that are kept there."""
+    shelf = Shelf(kinds=kinds)
+    shelf.values |= {f"nodeagent/config/{path}": (b"{}", 3) for path in ("service-intentions/web", "service-intentions/web-2", "fault/web")}
+    named = [Key("service-intentions", "web"), Key("service-intentions", "db"), Key("fault", "web")]
+    removed = PolicyStore(shelf).remove_left_over(named)
+    left = {"nodeagent/config/service-intentions/web-2", "nodeagent/config/fault/web"}
+    assert (removed, set(shelf.values) - left) == (([Key("service-intentions", "web")], set()) if kinds == ALL_KINDS else ([], {"nodeagent/config/service-intentions/web"}))
+
+
+def test_who_may_not_list_keys_removes_nothing():
+    class Closed(Shelf):
+        def ask(self, method, path, body=None, **query):
+            if path.startswith("/v1/kv/"):
+                raise CatalogError("the catalog answered 403")
+            return super().ask(method, path, body, **query)
+
+    assert PolicyStore(Closed()).remove_left_over([Key("service-intentions", "web")]) == []

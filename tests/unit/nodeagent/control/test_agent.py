@@ -11,15 +11,17 @@ from certs.local_ca import LocalCa
 from nodeagent import limits
 from nodeagent.catalog import compiler
 from nodeagent.config import CatalogTable
-from nodeagent.control import agent
+from nodeagent.control import agent, follow
 from nodeagent.control.agent import keep_running
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
+from nodeagent.control.watch import Rhythm
+from nodeagent.model.address import Address
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.wire.capture_file import NAME, decode_capture
-from nodeagent.wire.frames import CaptureFrame, Records, WantSvid
-from tests.support.control_scene import HOST2, ControlScene
-from tests.support.far_ends import ring_of, snapshot_of
+from nodeagent.wire.frames import CaptureFrame, DeltaFrame, HostRead, Records, WantHost, WantSvid
+from tests.support.control_scene import HOST1, HOST2, ControlScene
+from tests.support.far_ends import FarEnd, ring_of, snapshot_of
 from tests.support.loop import run, until
 from tests.support.mesh import config
 from tests.support.rows import row
@@ -73,6 +75,25 @@ def test_a_change_in_the_catalog_reaches_the_worker_and_the_supervisor(tmp_path)
     run(scene)
 
 
+def test_the_kernel_hears_of_a_service_that_is_new_here_and_not_of_others(tmp_path) -> None:
+    """Which ports and addresses are captured is told when it may differ."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: snapshot_of(playing.worker), "the first snapshot")
+            playing.peer.register("db", instance(HOST2, "db", 5432))
+            await until(lambda: "db" in snapshot_of(playing.worker).services, "another host's")
+            playing.peer.register("cart", instance(HOST1, "cart", 7000))
+            await until(lambda: 7000 in captured(playing.supervisor)[-1].ports, "this host's")
+            assert [[9000], [7000, 9000]] == [frame.ports for frame in captured(playing.supervisor)]
+
+    run(scene)
+
+
+def captured(end: FarEnd) -> list[CaptureFrame]:
+    return [message for message in end.messages if isinstance(message, CaptureFrame)]
+
+
 def test_certificates_of_local_services_and_those_asked_for_reach_the_worker(tmp_path) -> None:
     async def scene() -> None:
         async with ControlScene(tmp_path, '[identity]\nunits = "any"\n') as playing:
@@ -106,6 +127,30 @@ def test_of_a_catalog_with_another_trust_domain_the_mesh_stays_as_it_was(tmp_pat
             assert [len(snapshot.services[name].instances) for name in ("web", "shop")] == [1, 1]
             assert (snapshot.services["web"].protocol, len(snapshot.services["web"].intentions)) == ("http", 1)
             assert 9000 in snapshot.local_by_port
+
+    run(scene)
+
+
+def test_the_first_call_to_a_new_instance_of_a_service_that_is_not_watched_knows_it(tmp_path, monkeypatch) -> None:
+    """The worker has it before the answer to its question; where all is watched it has no question."""
+    monkeypatch.setattr(limits, "CATALOG_WATCHES", follow._OTHER_WATCHES + 3)
+    monkeypatch.setattr(follow, "_LONG", Rhythm(rest_s=3600.0))
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: (found := snapshot_of(playing.worker)) and "web" in found.services, "the first snapshot")
+            assert not snapshot_of(playing.worker).mesh.is_late
+            playing.peer.has_inventory = True
+            playing.peer.register("zebra", instance(HOST2, "zebra", 81))
+            playing.peer.register("zebu", instance(HOST2, "zebu", 82))
+            await until(lambda: (found := snapshot_of(playing.worker)).mesh.is_late and "zebu" in found.services, "what is not watched")
+            path = "/v1/health/service/zebu"
+            playing.peer.values[path] = playing.peer.index, [*playing.peer.values[path][1], instance(HOST2, "zebu", 9001, "zebu-2")]
+            playing.worker.send(WantHost("host2", 9001))
+            await asyncio.to_thread(playing.worker.wait, HostRead)
+            until_then = playing.worker.messages[: playing.worker.messages.index(HostRead("host2", 9001))]
+            assert isinstance(until_then[-1], DeltaFrame)
+            assert Address("10.77.0.2", 9001) in snapshot_of(playing.worker).by_address
 
     run(scene)
 
@@ -145,7 +190,7 @@ def test_a_defect_while_a_change_is_handed_out_is_shown_and_the_change_is_tried_
         async with ControlScene(tmp_path) as playing:
             await until(lambda: snapshot_of(playing.worker), "the first snapshot")
             broken.append(1)
-            playing.peer.register("db", instance(HOST2, "db", 5432))
+            playing.peer.register("db", instance(HOST1, "db", 5432))
             async with asyncio.timeout(30):
                 while "a defect of ours" not in str((await playing.get("/v1/status"))[1]["problems"]):
                     await asyncio.sleep(0.02)

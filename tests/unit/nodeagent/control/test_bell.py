@@ -35,3 +35,24 @@ def test_a_rest_ends_by_itself() -> None:
             await Bell().rest(0.01)
 
     asyncio.run(scene())
+
+
+def test_who_rests_may_be_woken_by_an_event_of_its_own() -> None:
+    """Which a ring sets, so that it is told."""
+
+    async def scene() -> None:
+        bell, event = Bell(), asyncio.Event()
+        async with asyncio.timeout(10):
+            event.set()
+            await bell.rest(3600, event)
+            event.clear()
+            resting = asyncio.create_task(bell.rest(3600, event))
+            await asyncio.sleep(0)
+            bell.ring()
+            await resting
+        assert event.is_set()
+        event.clear()
+        bell.ring()
+        assert not event.is_set()
+
+    asyncio.run(scene())

@@ -17,6 +17,7 @@ from nodeagent.control.checks import DUTIES, Checks
 from nodeagent.control.consul import Catalog
 from nodeagent.control.look import Looker
 from nodeagent.observe.metrics import Metrics
+from tests.support.control_scene import ControlScene
 from tests.support.loop import run, until
 from tests.support.scripted_catalog import ScriptedCatalog
 
@@ -124,6 +125,23 @@ def test_checks_come_and_go_and_change():
     played(script)
 
 
+def test_what_is_to_be_looked_at_otherwise_is_looked_at_soon():
+    """Not when its time of before is over."""
+
+    async def script(scene):
+        scene.ask("c", IntervalS=3600.0)
+        await until(lambda: scene.told() == [("c", "passing")], "the first look")
+        scene.listener.close()
+        scene.ask("c", IntervalS=3000.0, Status="passing")
+        await until(lambda: scene.told()[-1] == ("c", "critical"), "another look")
+        (task,) = scene.checks._tasks.values()
+        scene.ask("c", IntervalS=3000.0, Status="critical")
+        await asyncio.sleep(0.2)
+        assert list(scene.checks._tasks.values()) == [task], "how it is is none of that"
+
+    played(script)
+
+
 def test_a_catalog_without_checks_for_agents_is_asked_seldom_and_is_no_complaint(monkeypatch):
     monkeypatch.setattr(limits, "CHECKS_UNSERVED_S", 3600.0)
 
@@ -140,6 +158,26 @@ def test_a_catalog_that_is_replaced_by_one_that_has_them_is_heard():
         await until(lambda: [path for _, path, _ in scene.peer.asked].count(DUTIES) > 1, "asked again")
         scene.ask("c")
         await until(lambda: scene.told() == [("c", "passing")], "told")
+
+    played(script)
+
+
+def test_an_agent_with_something_to_look_at_asks_often(monkeypatch):
+    """So the catalog knows that somebody looks; one without has nothing to say."""
+    monkeypatch.setattr(limits, "CHECK_BEAT_S", 7.0)
+
+    async def script(scene):
+        waits, read = [], scene.catalog.read
+
+        async def noted(path, index, wait_s):
+            waits.append(wait_s)
+            return await read(path, index, wait_s)
+
+        scene.catalog.read = noted
+        scene.ask()
+        await until(lambda: waits == [limits.CONSUL_WAIT_S] * len(waits) and len(waits) > 1, "nothing to look at")
+        scene.ask("c")
+        await until(lambda: waits[-1] == 7.0, "something")
 
     played(script)
 
@@ -180,6 +218,7 @@ def test_no_more_looks_than_that_at_once_and_those_that_hang_keep_no_others_from
         await until(lambda: looks["well"] > 20, "it is looked at while others hang")
         assert most <= 5
         assert sum(count > 1 for name, count in looks.items() if name != "well") == 2
+        assert [*scene.checks.notes()][-1] == "4 checks wait for their turn: too many applications of this host do not answer in time"
         ended.set()
         await until(lambda: min(looks.values()) > 2, "all have their turn")
 
@@ -227,3 +266,56 @@ def test_an_agent_that_starts_spreads_its_looks(monkeypatch):
         assert scene.told() == []
 
     played(script)
+
+
+def test_a_host_makes_so_many_looks_a_second_and_says_so(monkeypatch):
+    """However many are asked for: all are looked at, each as often."""
+    monkeypatch.setattr(limits, "CHECK_LOOKS_PER_S", 50.0)
+    looks, begun = collections.Counter(), []
+
+    async def look(_looker, duty):
+        looks[duty.check_id] += 1
+        begun.append(asyncio.get_running_loop().time())
+        return Look("passing", "")
+
+    async def script(scene):
+        chances = itertools.cycle(number / 20 for number in range(20))
+        scene.checks._draw = lambda: next(chances)
+        scene.ask(*map(str, range(100)), Status="passing")
+        await until(lambda: looks and min(looks[str(number)] for number in range(100)) >= 2, "all were looked at twice")
+        assert len(begun) / (begun[-1] - begun[0]) < 75
+        assert max(looks.values()) <= 4
+        (note,) = scene.checks.notes()
+        assert note.startswith("100 checks of this host ask for 5000 looks a second, and it makes 50: none is looked at more often than every 2.0 s")
+        scene.ask("0")
+        await until(lambda: not [*scene.checks.notes()], "one alone is looked at as it asks for")
+
+    monkeypatch.setattr(Looker, "look", look)
+    played(script)
+
+
+def test_new_statuses_are_told_at_a_pace_that_leaves_the_hosts_token_room(monkeypatch):
+    monkeypatch.setattr(limits, "CHECK_TELLS_PER_S", 4.0)
+    monkeypatch.setattr(limits, "CHECK_TELLS_BURST", 5)
+
+    async def script(scene):
+        scene.ask(*map(str, range(9)))
+        await until(lambda: len(scene.told()) >= 5, "at once")
+        await asyncio.sleep(0.4)
+        assert len(scene.told()) < 9
+        await until(lambda: len({name for name, _ in scene.told()}) == 9, "the rest in turn")
+
+    played(script)
+
+
+def test_status_says_that_intervals_are_longer_than_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "CHECK_LOOKS_PER_S", 0.5)
+    row = {"CheckID": "c", "Type": "tcp", "Target": "127.0.0.1:1", "IntervalS": 1.0, "TimeoutS": 1.0}
+
+    async def script():
+        async with ControlScene(tmp_path) as playing:
+            playing.peer.set(DUTIES, [row])
+            while not [line for line in (await playing.get("/v1/status"))[1]["warnings"] if "1 checks of this host ask for 1 looks a second" in line]:
+                await asyncio.sleep(0.02)
+
+    run(script)

@@ -12,7 +12,7 @@ from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Catalog, CatalogRefused, _open_socket, service_path, tls_of
 from nodeagent.errors import CatalogError
 from tests.support.loop import run, until
-from tests.support.scripted_catalog import NODES, ROOTS, ScriptedCatalog, node
+from tests.support.scripted_catalog import AUTHORIZE, NODES, ROOTS, ScriptedCatalog, node
 
 CANARY = "canary-token-77aa"
 HOST1 = node("host1", "10.77.0.1")
@@ -80,6 +80,9 @@ def test_a_put_sends_json() -> None:
         async with ScriptedCatalog() as peer, client(peer) as catalog:
             assert await catalog.put("/v1/config", {"Kind": "x"}) == b"true"
             assert peer.written == [("/v1/config", {"Kind": "x"})]
+            peer.authorize = web.json_response
+            assert await catalog.post(AUTHORIZE, {"Kind": "x"}) == b'{"Kind": "x"}'
+            assert peer.asked[-1][:2] == ("POST", AUTHORIZE)
 
     run(scene)
 

@@ -368,3 +368,29 @@ def test_the_hosts_are_asked_for_at_least_twice_a_minute() -> None:
 
     played(script)
     assert waits - {""} == {f"{limits.CATALOG_PULSE_WAIT_S:.0f}s"}
+
+
+def test_who_is_watched_is_looked_at_when_an_answer_may_change_it(monkeypatch) -> None:
+    """An instance that becomes ill does not; the first of a service that had none, and one on this host, do."""
+    looked: list[int] = []
+    real = Follower._nearest
+    monkeypatch.setattr(Follower, "_nearest", lambda self, names: (looked.append(1), real(self, names))[1])
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", instance(HOST2, "web", 80))
+        await until(lambda: scene.services() == {"web": 1}, "the state")
+        await until(lambda: not scene.follower._services_changed.is_set(), "that was looked at")
+        for rows, is_looked in (
+            ([instance(HOST2, "web", 81)], False),
+            ([instance(HOST2, "web", 81), instance(HOST1, "web", 80)], True),
+            ([instance(HOST1, "web", 82)], False),
+            ([], True),
+        ):
+            looked.clear()
+            scene.follower.changed.clear()
+            peer.set("/v1/health/service/web", rows)
+            await scene.follower.changed.wait()
+            assert is_looked == (bool(looked) or scene.follower._services_changed.is_set())
+            await until(lambda: not scene.follower._services_changed.is_set(), "that was looked at")
+
+    played(script)

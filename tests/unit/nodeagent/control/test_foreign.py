@@ -47,7 +47,7 @@ def test_of_another_cluster_nothing_is_believed_until_its_trust_domain_is_in_for
 
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         domain = DOMAIN
-        scene.follower.losses.foreign.known = lambda: domain
+        scene.follower.foreign.known = lambda: domain
         peer.register("web", instance(HOST2, "web", 80))
         peer.register("shop", instance(HOST1, "shop", 9000))
         peer.set("/v1/config/service-defaults", [{"Name": "web", "Protocol": "http"}])

@@ -112,3 +112,13 @@ def test_few_instances_are_nobody_s_accident_by_default() -> None:
     hold = HoldBack()
     assert hold.admit("db", FOUR[: least - 1], (), doubt="", now=0).rows == ()
     assert hold.admit("web", FOUR[:least], (), doubt="", now=0).lost == FOUR[:least]
+
+
+def test_what_is_on_a_host_that_the_token_may_not_read_stays() -> None:
+    """Of the others what was lost is judged as if it was all there was."""
+    hold, hidden = HoldBack(hold_s=300, at_least=3), frozenset({FOUR[0].instance.host})
+    first = hold.admit("db", FOUR, (), doubt="", now=1000, hidden=hidden)
+    assert (first.rows, first.lost) == (FOUR, FOUR)
+    assert 'db: 4 instances are shown no more; kept: the token may not read the host (give it node "' in first.why
+    assert hold.admit("db", FOUR, (), doubt="", now=9000, hidden=hidden).rows == FOUR
+    assert hold.admit("db", ONE, (), doubt="", now=9000, hidden=frozenset({"another"})).rows == ()

@@ -81,6 +81,18 @@ def test_a_service_that_the_configuration_does_not_name_is_not_asked_for(service
     played(script, config())
 
 
+def test_a_service_that_is_needed_since_just_now_is_not_refused() -> None:
+    """A peer may call it in the very moment in which it is registered."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.identity.trust, "the roots")
+        scene.identity.need(frozenset({"shop"}))
+        assert (scene.identity.ask("shop"), scene.identity.keepers) == ("", {})
+        await until(lambda: scene.names() == ["shop"], "its certificate")
+
+    played(script, config())
+
+
 def test_while_the_catalog_is_away_and_the_roots_are_unknown_nobody_waits() -> None:
     """After a restart without it: a call is refused with the reason, not after a while."""
 

@@ -8,6 +8,7 @@ from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS
 from nodeagent.catalog.state import CatalogState, IntentionRow
 from nodeagent.control.intention_hold import IntentionHold, asked_about, closed, held_to, lost_rows
 from nodeagent.errors import CatalogError
+from tests.support.authorized import Authorized
 from tests.support.loop import until
 from tests.support.scripted_catalog import SERVICES, ScriptedCatalog, instance
 from tests.support.scripted_rights import MATCH, ScriptedRights
@@ -277,3 +278,20 @@ def test_rows_of_before_an_entry_was_shown_are_not_in_force_beside_it() -> None:
         assert (said(hold.rows), hold.alarm) == (["shop -> db deny"], "")
 
     alone(script)
+
+
+def test_of_many_that_vanish_the_one_that_is_hidden_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are asked for one by one are gone indeed; of the others the right is asked for, many at once."""
+    monkeypatch.setattr(limits, "INTENTION_PROOFS", 1)
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "shop -> a0 allow", "shop -> a1 allow", "shop -> a2 allow", "shop -> a3 allow")
+        await until(lambda: len(rows_of(scene)) == 4, "the intentions")
+        told = Authorized(peer, "a2")
+        rights.put("shop -> a1 allow")
+        await until(lambda: "may not read the intentions of a2" in "".join(scene.follower.alarms()), "the alarm")
+        assert rows_of(scene) == ["shop -> a1 allow", "shop -> a2 allow"]
+        told.hidden.clear()
+        await until(lambda: rows_of(scene) == ["shop -> a1 allow"], "its end")
+
+    played(script)

@@ -6,6 +6,7 @@ import contextlib
 import pytest
 from aiohttp import web
 
+from nodeagent.catalog.kept_intentions import KeptIntentions
 from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS
 from nodeagent.catalog.state import CatalogState, IntentionRow
 from nodeagent.config import CatalogTable
@@ -293,17 +294,6 @@ def test_after_an_upgrade_of_the_server_the_kv_store_counts_until_the_entries_sa
     played(script)
 
 
-def test_an_agent_that_starts_after_the_upgrade_sees_that_too() -> None:
-    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
-        rights = ScriptedRights(peer, "api -> web allow")
-        del peer.scripts[ENTRIES]
-        peer.allow("api -> web")
-        rights.keep("web", "shop allow")
-        await until(lambda: rows_of(scene) == ["shop -> web allow"], "the entry")
-
-    played(script)
-
-
 def test_a_newer_consul_need_not_let_the_kv_store_be_read() -> None:
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         ScriptedRights(peer)
@@ -311,6 +301,39 @@ def test_a_newer_consul_need_not_let_the_kv_store_be_read() -> None:
         del peer.scripts[ENTRIES]
         peer.allow("shop -> web")
         await until(lambda: rows_of(scene) == ["shop -> web allow"], "the entries")
+
+    played(script)
+
+
+def test_what_is_read_anew_is_not_older_than_what_was_heard_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to a question of before a revocation comes after the watch has told of it."""
+    read, reached, release = IntentionSource._read_kept, asyncio.Event(), asyncio.Event()
+
+    async def slow(source: IntentionSource) -> KeptIntentions:
+        found = await read(source)
+        task = asyncio.current_task()
+        if task and task.get_name() == ENTRIES and not reached.is_set():
+            reached.set()
+            await release.wait()
+        return found
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer, "* -> db allow")
+        rights.keep("web", "shop allow")
+        peer.scripts[f"{KEPT}db"] = refuse
+        peer.register("db", instance(HOST1, "db", 5432))
+        await until(lambda: RIGHT in alarms(scene) and rows_of(scene) == ["* -> db deny", "shop -> web allow"], "the alarm")
+        monkeypatch.setattr(IntentionSource, "_read_kept", slow)
+        rights.put("* -> db allow", "api -> till allow")
+        await until(reached.is_set, "the question")
+        del peer.scripts[f"{KEPT}db"]
+        rights.keep("web", "shop deny")
+        count = sum(path == KEPT for _, path, _ in peer.asked)
+        await until(lambda: sum(path == KEPT for _, path, _ in peer.asked) > count, "the watch")
+        await asyncio.sleep(0.3)  # in which it takes what it hears, if it may
+        release.set()
+        await asyncio.sleep(0.3)
+        await until(lambda: alarms(scene) == "" and rows_of(scene) == ["* -> db allow", "api -> till allow", "shop -> web deny"], "the revocation")
 
     played(script)
 

@@ -123,7 +123,7 @@ def test_the_same_leaf_is_asked_for_with_its_index() -> None:
 def test_who_waits_for_a_renewal_keeps_no_first_certificate_waiting(monkeypatch) -> None:
     """Each past its half life waits at the agent for seconds, again and again: behind a hundred of them a new service waited 23 s."""
     monkeypatch.setattr(limits, "LEAF_WAIT_S", 60.0)
-    assert limits.CATALOG_WATCHES + limits.SVID_ASKS + limits.LEAF_WAITS < limits.CATALOG_CONNECTIONS
+    assert limits.CATALOG_WATCHES + limits.SVID_ASKS + limits.LEAF_WAITS + limits.FIRST_USE_AT_ONCE < limits.CATALOG_CONNECTIONS
 
     async def script(peer: ScriptedCatalog, issuer: Issuer, trust: Trust) -> None:
         peer.scripts[SIGN] = lambda _: web.Response(status=404)

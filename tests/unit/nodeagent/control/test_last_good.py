@@ -1,9 +1,22 @@
 """The snapshot on disk."""
 
+import msgspec
 import pytest
+from hypothesis import given
 
-from nodeagent.control.last_good import LastGood, SpoiledError, parse_last_good, read_last_good, write_last_good
+from nodeagent import limits
+from nodeagent.catalog.buckets import buckets_of
+from nodeagent.catalog.state import CatalogState
+from nodeagent.control.last_good import (
+    LastGood,
+    SpoiledError,
+    encode_last_good,
+    parse_last_good,
+    read_last_good,
+    write_last_good,
+)
 from tests.support.mesh import state
+from tests.support.states import states
 
 SAVED = LastGood(123.5, "test.consul", 7, state("shop -> web allow"))
 
@@ -58,3 +71,19 @@ def test_a_right_sum_over_another_shape_is_refused() -> None:
 def test_a_directory_that_cannot_be_written_is_an_os_error(tmp_path) -> None:
     with pytest.raises(OSError, match="No such file"):
         write_last_good(tmp_path / "missing" / "snapshot", SAVED)
+
+
+@given(states)
+def test_the_pieces_are_what_would_be_written_at_once(said: CatalogState) -> None:
+    """Also of maps that are no dicts."""
+    for instances in (said.instances, buckets_of(said.instances)):
+        saved = LastGood(1.0, "td", 2, msgspec.structs.replace(said, instances=instances))
+        assert LastGood(1.0, "td", 2, said) == parse_last_good(b"".join(encode_last_good(saved)))
+
+
+def test_a_large_state_is_many_pieces() -> None:
+    """No other thread has a turn while one is encoded."""
+    large = CatalogState(instances={f"s{number}": () for number in range(5 * limits.DECODE_ROWS)})
+    pieces = encode_last_good(LastGood(1.0, "td", 2, large))
+    assert 10 < len(pieces)
+    assert 4 * max(map(len, pieces)) < sum(map(len, pieces))

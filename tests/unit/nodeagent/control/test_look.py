@@ -3,8 +3,10 @@
 import asyncio
 import socket
 
+import msgspec
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.catalog.duties import Duty
@@ -63,12 +65,83 @@ def test_a_query_may_hold_a_secret_and_is_not_told():
     assert not [look for look in found if "s3cret" in look.output]
 
 
+async def _raw(reply, path=""):
+    """What is looked at finds where these bytes are answered."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    looker = Looker()
+    try:
+        return await looker.look(duty(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{path}"))
+    finally:
+        await looker.close()
+        server.close()
+
+
+def test_an_answer_that_is_no_http_does_not_tell_the_query_either():
+    look = run(lambda: _raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", "?token=s3cret"))
+    assert look.status == "critical"
+    assert "Invalid character in chunk size" in look.output
+    assert "s3cret" not in look.output
+
+
+def test_a_reason_that_is_no_text_can_be_told():
+    """As of applications that speak Latin-1."""
+    look = run(lambda: _raw("HTTP/1.1 500 Ausgeschöpft\r\nContent-Length: 0\r\n\r\n".encode("latin-1")))
+    assert look.status == "critical"
+    assert b"500 Ausgesch?pft" in msgspec.json.encode(look.output)
+
+
+def test_a_defect_of_one_look_is_a_look_that_failed(monkeypatch):
+    async def fail(*_):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Looker, "_look_at_page", fail)
+    with capture_logs() as logs:
+        look = run(lambda: Looker().look(duty("http://127.0.0.1:1/")))
+    assert (look.status, look.output) == ("critical", "http http://127.0.0.1:1/: the look itself failed: RuntimeError")
+    assert [entry["event"] for entry in logs] == ["look_failed"]
+
+
 def test_a_long_answer_is_cut():
     async def handler(_request):
         return web.Response(text="x" * 1_000_000)
 
     (look,) = looked(("http://127.0.0.1:{port}/", {}), handler=handler)
     assert (look.status, len(look.output)) == ("passing", limits.CHECK_OUTPUT_BYTES)
+
+
+def test_the_status_counts_however_the_answer_is_packed():
+    """Nothing is unpacked: what is small here may be large then."""
+    asked = {}
+
+    async def handler(request):
+        asked.update(request.headers)
+        return web.Response(body=b"packed", headers={"Content-Encoding": "br"})
+
+    (look,) = looked(("http://127.0.0.1:{port}/", {}), handler=handler)
+    assert (look.status, look.output.rpartition(" ")[2]) == ("passing", "packed")
+    assert asked["User-Agent"] == "nodeagent health check"
+    assert "Accept-Encoding" not in asked
+
+
+def test_a_call_that_reaches_itself_has_reached_nobody(monkeypatch):
+    """The kernel may give it the very port that nobody listens at."""
+    connect = asyncio.open_connection
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    async def script():
+        return await Looker().look(duty(f"127.0.0.1:{port}", "tcp"))
+
+    monkeypatch.setattr(asyncio, "open_connection", lambda ip, to: connect(ip, to, local_addr=(ip, to)))
+    look = run(script)
+    assert look.status == "critical"
+    assert "refuses connections" in look.output
 
 
 def test_who_does_not_answer_in_time_is_critical():
@@ -111,4 +184,6 @@ def test_a_closed_port_and_garbage_are_critical():
             await looker.close()
             server.close()
 
-    assert [look.status for look in run(script)] == ["critical"] * 3
+    looks = run(script)
+    assert [look.status for look in looks] == ["critical"] * 3
+    assert looks[1].output == f"http http://127.0.0.1:{closed}/: [Errno 111] Connect call failed ('127.0.0.1', {closed})"

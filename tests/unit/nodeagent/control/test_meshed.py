@@ -80,3 +80,15 @@ def test_a_catalog_that_does_not_show_this_host_ends_no_hold() -> None:
     assert HOST2 in meshed.admit((HOST1,), 10_299)
     assert "for 1 s more" in meshed.alarms(10_299)[0]
     assert HOST2 not in meshed.admit((HOST1,), 10_301)
+
+
+def test_a_host_that_the_token_may_not_read_is_kept_without_end() -> None:
+    """The time begins when it may read it again."""
+    meshed = MeshedHosts(hold_s=300)
+    meshed.admit((HOST1, HOST2), 0)
+    assert meshed.missing((HOST1,)) == {"host2"}
+    for now in (10, 400, 900):
+        assert HOST2 in meshed.admit((HOST1,), now, hidden=frozenset({"host2"}))
+        assert 'give it node "host2" { policy = "read" }' in meshed.alarms(now)[0]
+    assert HOST2 in meshed.admit((HOST1,), 1199)
+    assert HOST2 not in meshed.admit((HOST1,), 1201)

@@ -178,6 +178,26 @@ def test_a_service_that_the_token_may_not_read_any_more_is_kept_however_long_tha
     played(script)
 
 
+def test_a_service_that_moves_is_followed_while_connect_is_off() -> None:
+    """A Consul without Connect answers 500 for every chain: what went is kept, what came counts, and the cure is named."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        ScriptedRights(peer)
+        off = "Connect must be enabled in order to use this endpoint"
+        peer.scripts["/v1/discovery-chain/db"] = lambda _: web.Response(status=500, text=off)
+        peer.register("db", instance(HOST2, "db", 5432))
+        await until(lambda: scene.services() == {"db": 1}, "the service")
+        peer.set("/v1/health/service/db", [instance(HOST2, "db", 5433) | {"Service": {"Service": "db", "ID": "db-2", "Port": 5433}}])
+        await until(lambda: scene.services() == {"db": 2}, "the new one beside the old")
+        await until(lambda: any("db" in alarm for alarm in scene.follower.alarms()), "the alarm")
+        assert off in scene.follower.alarms()[0]
+        assert "connect { enabled = true }" in scene.follower.alarms()[0]
+        peer.scripts["/v1/discovery-chain/db"] = lambda _: web.json_response({"Chain": {}})
+        await until(lambda: scene.services() == {"db": 1} and not scene.follower.alarms(), "the truth")
+
+    played(script)
+
+
 def test_of_many_services_the_hosts_are_read_once_and_the_embedded_catalog_is_asked_who_it_is() -> None:
     names = [f"s{number}" for number in range(20)]
 
@@ -200,5 +220,27 @@ def test_of_a_consul_each_of_many_services_is_proven_by_itself() -> None:
         assert {name for name, why in doubts.items() if why} == {"s7"}
         assert 'service "s7"' in doubts["s7"]
         assert sum(path == NODES for _, path, _ in peer.asked) == 1
+
+    with_client(script)
+
+
+@pytest.mark.parametrize(
+    ("host", "may_read_all", "draw", "asked", "proven"),
+    [("host1", True, 0.0, 12, 10), ("host1", False, 0.0, 6, 1), ("host1", False, 0.5, 6, 0), ("host1", False, 0.9, 6, 1), ("host2", True, 0.0, 1, 0)],
+)
+def test_of_very_many_a_few_are_asked_for_where_all_would_be_refused(host, may_read_all, draw, asked, proven, monkeypatch) -> None:
+    """Others each time: what is really gone goes then. Where this host is not shown either, nothing is."""
+    monkeypatch.setattr(limits, "SERVICE_PROOFS", 4)
+    names = [f"s{number}" for number in range(10)]
+
+    async def script(peer: ScriptedCatalog, catalog: Catalog) -> None:
+        peer.set(SELF, CONSUL)
+        for name in (*names, ANYBODY):
+            peer.scripts[f"/v1/discovery-chain/{name}"] = status(200 if name == "s2" or may_read_all else 403)
+        doubts = await service_doubts(catalog, names, host, draw)
+        assert sum(path != SELF for _, path, _ in peer.asked) == asked
+        assert sorted(doubts) == names
+        assert sum(not why for why in doubts.values()) == proven
+        assert ("are asked for at a time" in doubts["s4"]) is not may_read_all
 
     with_client(script)

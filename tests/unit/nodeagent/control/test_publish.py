@@ -5,13 +5,14 @@ import contextlib
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.control.last_good import read_last_good
-from nodeagent.control.publish import Publisher
+from nodeagent.control.publish import News, Publisher
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.metrics import Metrics
 from nodeagent.wire.capture_file import NAME, decode_capture
 from tests.support.loop import run, until
-from tests.support.mesh import config, state
+from tests.support.mesh import HOST2, config, instance, state
 
 DOMAIN = "test.consul"
 
@@ -23,7 +24,7 @@ class Scene:
         self.out: list[Snapshot] = []
         self.path = state_dir / "snapshot"
         settings = config(f'[admin]\nstate_dir = "{state_dir}"\n', mode=mode)
-        self.publisher = Publisher(settings, Metrics("1"), self.out.append, lambda: 1000.0)
+        self.publisher = Publisher(settings, Metrics("1"), lambda news: self.out.append(news.snapshot), lambda: 1000.0)
 
     @contextlib.asynccontextmanager
     async def saving(self):
@@ -38,7 +39,9 @@ class Scene:
 
 def test_each_change_is_handed_out_with_the_next_number(tmp_path) -> None:
     scene = Scene(tmp_path)
+    assert not scene.publisher.knows_host("host2")
     scene.publisher.publish(state(), DOMAIN)
+    assert (scene.publisher.knows_host("host2"), scene.publisher.knows_host("host9")) == (True, False)
     scene.publisher.publish(state("shop -> web allow"), DOMAIN)
     assert [snapshot.generation for snapshot in scene.out] == [1, 2]
     assert scene.out[1].services["web"].intentions != ()
@@ -152,8 +155,8 @@ def test_what_a_defect_kept_out_of_force_is_tried_again_with_a_number_of_its_own
     scene = Scene(tmp_path)
     broken = ["a worker's channel", "again"]
 
-    def hand_out(snapshot: Snapshot) -> None:
-        scene.out.append(snapshot)
+    def hand_out(news: News) -> None:
+        scene.out.append(news.snapshot)
         if broken:
             raise RuntimeError(broken.pop())
 
@@ -220,5 +223,66 @@ def test_where_the_catalog_is_found_is_saved_with_what_is_captured(tmp_path) -> 
         playing.publisher.note_catalog(("10.0.0.9",))
         await playing.publisher.save_rest()
         assert not (tmp_path / NAME).exists()
+
+    run(scene)
+
+
+def test_a_configuration_that_comes_between_two_steps_counts(tmp_path) -> None:
+    """What was compiled under the one before is compiled again."""
+    scene = Scene(tmp_path)
+    scene.publisher.publish(state(), DOMAIN)
+    large = state(**{f"s{n}": (instance(HOST2, 1000 + n),) for n in range(2 * limits.DECODE_ROWS)})
+    steps = scene.publisher.publish_steps(large, DOMAIN)
+    next(steps)
+    scene.publisher.reconfigure(config(f'[admin]\nstate_dir = "{tmp_path}"\n', mode="permissive"))
+    for _ in steps:
+        pass
+    assert [("strict", 4), ("permissive", 4)] == [(s.mesh.mode, len(s.services)) for s in scene.out[:2]]
+    assert ("permissive", len(large.instances)) == (scene.out[-1].mesh.mode, len(scene.out[-1].services))
+
+
+def test_a_configuration_that_comes_before_the_first_snapshot_counts(tmp_path) -> None:
+    """Nothing is in force that it could be put into."""
+    scene = Scene(tmp_path)
+    steps = scene.publisher.publish_steps(state(), DOMAIN)
+    next(steps)
+    scene.publisher.reconfigure(config(f'[admin]\nstate_dir = "{tmp_path}"\n', mode="permissive"))
+    for _ in steps:
+        pass
+    assert ["permissive"] == [snapshot.mesh.mode for snapshot in scene.out]
+
+
+def test_another_configuration_always_concerns_this_host(tmp_path) -> None:
+    """A service's mode decides whether its endpoints may bypass a dead agent, wherever they are."""
+    news: list[News] = []
+    text = f'[admin]\nstate_dir = "{tmp_path}"\n[intercept]\nfail = "open"\n'
+    publisher = Publisher(config(text, mode="permissive"), Metrics("1"), news.append, lambda: 1000.0)
+    publisher.publish(state(), DOMAIN)
+    publisher.reconfigure(config(text + '[service.web]\nmode = "strict"\n', mode="permissive"))
+    assert [True, True] == [each.concerns_host for each in news]
+    assert ["web"] == [service.name for service in news[1].delta.services]
+
+
+def test_who_is_told_hears_what_differs_and_whether_it_concerns_this_host(tmp_path) -> None:
+    """Workers need the difference; the kernel's sets and certificates mostly nothing."""
+    news: list[News] = []
+    publisher = Publisher(config(f'[admin]\nstate_dir = "{tmp_path}"\n'), Metrics("1"), news.append, lambda: 1000.0)
+    for said in (state(), state("shop -> web allow"), state("shop -> web allow", cart=())):
+        publisher.publish(said, DOMAIN)
+    assert [(None, True), (("web",), False), (("cart",), True)] == [
+        (n.delta and tuple(service.name for service in n.delta.services), n.concerns_host) for n in news
+    ]
+
+
+def test_what_is_captured_is_saved_when_it_may_differ(tmp_path) -> None:
+    """It takes a while to find out, and most changes are none of it."""
+
+    async def scene() -> None:
+        playing = Scene(tmp_path)
+        for said, is_written in ((state(), True), (state("shop -> web allow"), False), (state(cart=()), True)):
+            (tmp_path / NAME).unlink(missing_ok=True)
+            playing.publisher.publish(said, DOMAIN)
+            await playing.publisher.save_rest()
+            assert is_written == (tmp_path / NAME).exists()
 
     run(scene)

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from nodeagent import limits
+from nodeagent.catalog.inventory import Inventory
 from nodeagent.config import CatalogTable
 from nodeagent.control import follow
 from nodeagent.control.consul import Answer, Catalog
@@ -57,7 +58,7 @@ def register(peer: ScriptedCatalog, *names: str) -> None:
 
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    monkeypatch.setattr(limits, "CATALOG_WATCHES", follow._OTHER_WATCHES + WATCHED + 1)
+    monkeypatch.setattr(limits, "CATALOG_WATCHES", follow._OTHER_WATCHES + WATCHED + 2)  # the one answer's, and this host's
     monkeypatch.setattr(follow, "_POLLED", Rhythm(poll_s=0.05))
     monkeypatch.setattr(follow, "_LONG", Rhythm(rest_s=0.05, backoff_max_s=0.05))
 
@@ -86,6 +87,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def test_those_beyond_the_number_of_watches_are_read_in_one_answer(played) -> None:
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         assert scene.watched() == {"s0", "s1"}
+        assert scene.follower.state().is_late
         assert "3 services read in one answer, the others watched" in scene.follower.found
         peer.set("/v1/health/service/s4", [])
         await until(lambda: scene.services()["s4"] == 0, "the change of one that is not watched")
@@ -104,7 +106,9 @@ def test_as_many_as_can_be_watched_are(played) -> None:
         scene.elapsed += limits.HOLD_BACK_S
         await until(lambda: scene.services() and scene.watched() == {"s0", "s1", "s2"}, "a watch for each")
         assert INVENTORY not in scene.follower._watches
+        assert scene.follower._own.path not in scene.follower._watches
         assert scene.follower.found == ()
+        await until(lambda: (state := scene.follower.state()) and not state.is_late, "that nothing is late any more")
 
     played(script)
 
@@ -135,6 +139,18 @@ def test_this_host_s_own_services_are_watched_first(played) -> None:
     played(script)
 
 
+def test_a_new_instance_here_is_known_at_once(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is called through this agent: its own row is watched."""
+    monkeypatch.setattr(follow, "_LONG", Rhythm(rest_s=3600.0))
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("s4", instance(HOST2, "s4", 84), instance(HOST1, "s4", 80))
+        await until(lambda: scene.services()["s4"] == 2, "its own")
+        assert "s4" in scene.watched()
+
+    played(script)
+
+
 def test_a_new_service_is_read_at_once(played, monkeypatch: pytest.MonkeyPatch) -> None:
     """And forgotten by itself once the one answer has it; more than a few are asked for by another such answer."""
     monkeypatch.setattr(limits, "CATALOG_ALONE", 2)
@@ -159,17 +175,67 @@ def test_a_new_service_is_read_at_once(played, monkeypatch: pytest.MonkeyPatch) 
     played(script)
 
 
-def test_an_answer_that_is_older_than_a_new_service_takes_nothing_away(played) -> None:
+def test_an_answer_that_may_be_older_than_a_service_s_own_takes_nothing_back(played) -> None:
+    """A sidecar, which has no instances by either, is nothing to ask again for; nor is what was said before the question."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        together, seen = scene.follower._together, scene.follower.seen
+        together.names |= {"s9", "t9"}
+        seen.instances |= {"s9": seen.instances["s4"], "t9": ()}
+        together.note_own("s9", seen.instances["s9"])
+        together.note_own("t9", ())
+        for is_doubted in (True, False):
+            news, complaints = await together.news(Inventory({}, {}), together.names, lambda *_: False)
+            assert ("s4" in news, "s9" in news, "t9" in news) == (True, not is_doubted, False)
+            assert (complaints, together.is_outdated((), ("s9", "t9"))) == ([], is_doubted)
+            await together.read(0, 0.0)
+
+    played(script)
+
+
+def test_an_answer_to_a_question_of_before_says_nothing_of_a_new_service(played) -> None:
+    """Else it counts as one without instances, and is not read by itself any more."""
+
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         together = scene.follower._together
         together.names |= {"s9"}
-        scene.follower.seen.instances["s9"] = scene.follower.seen.instances["s4"]
-        together.note_alone("s9")
-        for is_doubted in (True, False):
-            listed, alone = await together.parse(Answer(b"[]", None))
-            news, complaints = await together.news(listed, alone, together.names, lambda *_: False)
-            assert ("s4" in news, "s9" in news) == (True, not is_doubted)
-            assert any("asked again" in why for why in complaints) is is_doubted
+        assert "s9" not in (await together.news(Inventory({}, {}), together.names, lambda *_: False))[0]
+        await together.read(0, 0.0)
+        assert (await together.news(Inventory({}, {}), together.names, lambda *_: False))[0]["s9"] == ()
+
+    played(script)
+
+
+def test_services_that_come_one_after_another_do_not_keep_all_news_away(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that is being answered goes on; another one is asked after it."""
+    monkeypatch.setattr(limits, "CATALOG_ALONE", 0)
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        together, parse = scene.follower._together, scene.follower._together.parse
+        begun: list[int] = []
+
+        async def slowly(answer: Answer):
+            name = f"t{len(begun)}"
+            begun.append(scene.services()["s4"])
+            if len(begun) <= 3:  # before it is taken in there is another service
+                register(peer, name)
+                await until(lambda: name in together.names, "the next service")
+            return await parse(answer)
+
+        monkeypatch.setattr(together, "parse", slowly)
+        peer.set("/v1/health/service/s4", [])
+        await until(lambda: scene.services().get("t2"), "the last new service")
+        assert begun[:2] == [1, 0]
+
+    played(script)
+
+
+def test_what_cannot_be_taken_is_not_read_by_itself_either(played) -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("s9", instance(HOST2, "s9", 70_000))
+        await until(lambda: "s9" in scene.follower._together.listed.refused, "the answer")
+        await until(lambda: not any("s9" in path for path in scene.follower._watches), "the end of its own questions")
+        assert not scene.follower._together.is_outdated((), ())
 
     played(script)
 

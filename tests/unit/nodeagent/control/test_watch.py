@@ -11,12 +11,11 @@ from structlog.testing import capture_logs
 from nodeagent import limits
 from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Answer, Catalog
-from nodeagent.control.pace import Bucket
 from nodeagent.control.watch import Held, Rhythm, Watch
 from nodeagent.errors import CatalogError
 from nodeagent.observe.metrics import Metrics
 from tests.support.loop import run, until
-from tests.support.scripted_catalog import NODES, ScriptedCatalog
+from tests.support.scripted_catalog import NODES, SERVICES, ScriptedCatalog
 
 QUICK = Rhythm(backoff_max_s=0.05)
 
@@ -279,6 +278,19 @@ def test_two_watches_may_notice_it_at_once() -> None:
     played(script)
 
 
+def test_an_index_that_goes_back_by_itself_is_no_restored_snapshot() -> None:
+    """Below a prefix of the KV store Consul's does, once it has forgotten what was deleted: nobody else is asked to read all anew."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: "10" in scene.indexes(), "the blocking query")
+        scene.peer.scripts[NODES] = lambda _: web.json_response([], headers={"X-Consul-Index": "3"})
+        scene.peer.set(NODES, ["news, so that it asks again"])
+        await until(lambda: scene.indexes()[-1] == "3", "the next query")
+        assert scene.catalog.rewound == ""
+
+    played(script, rhythm=Rhythm(backoff_max_s=0.05, may_go_back=True))
+
+
 def test_an_index_that_went_back_is_noticed_though_the_answer_is_not_taken() -> None:
     """A restored snapshot has fewer instances: it is held back, and the other watches must not wait for its old index."""
 
@@ -318,43 +330,54 @@ def test_a_catalog_that_was_away_may_have_been_replaced() -> None:
     played(script)
 
 
-def test_a_wait_that_ends_early_without_news_is_followed_by_a_full_question() -> None:
-    """So Consul ends all waits when a snapshot is restored: with what it had before, and an index that is far above those that come."""
+def test_who_is_hurried_does_not_rest_and_asks_in_full_once() -> None:
+    """Whether it rests after an answer, after one that is held, or is about to."""
 
     async def script(scene: Scene) -> None:
-        def abandoned(request: web.Request) -> web.Response | None:
-            if not request.query.get("index"):
-                return None
-            scene.peer.scripts.clear()
-            scene.peer.values[NODES] = (3, ["restored"])
-            return web.json_response([], headers={"X-Consul-Index": "10"})
+        for count, failures in enumerate(([], [Held("x")], []), start=1):
+            await until(lambda n=count: len(scene.indexes()) == n and not scene.watch.is_waiting, "an answer")
+            scene.failures += failures
+            scene.watch.hurry()
+        await until(lambda: len(scene.indexes()) == 4, "the last")
+        assert scene.indexes() == [""] * 4
+        scene.watch.rhythm = QUICK
+        scene.watch.hurry()
+        await until(lambda: scene.indexes()[-1] == "10", "a question that waits")
+        assert scene.watch.is_waiting
 
-        scene.peer.scripts[NODES] = abandoned
-        await until(lambda: scene.applied == [b"[]", b'["restored"]'], "what was restored")
-        assert scene.indexes()[:3] == ["", "10", ""]
-        assert "went back from 10 to 3" in scene.catalog.rewound
+    played(script, rhythm=Rhythm(rest_s=3600.0))
+
+
+def test_who_rests_after_an_answer_asks_anew_when_a_catalog_is_back() -> None:
+    """In full: what changed meanwhile is not to wait for the end of that rest."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.applied, "an answer, before a long rest")
+        port = scene.peer.port
+        await scene.peer._site.stop()
+        await scene.catalog._forget_session()
+        with pytest.raises(CatalogError):
+            await scene.catalog.read(NODES)
+        await scene.peer.open(port)
+        scene.peer.set(NODES, [1])
+        await scene.catalog.read(SERVICES)
+        await until(lambda: scene.applied == [b"[]", b"[1]"], "the change")
+
+    played(script, rhythm=Rhythm(rest_s=3600.0))
+
+
+def test_that_a_catalog_cannot_be_reached_is_logged_once_for_all_watches() -> None:
+    """There are up to CATALOG_WATCHES."""
+
+    async def script(scene: Scene) -> None:
+        watches = [Watch(scene.catalog, path, scene._apply, metrics=Metrics("1"), draw=lambda: 0.5, rhythm=QUICK) for path in (NODES, SERVICES)]
+        await scene.peer._site.stop()
+        await scene.catalog._forget_session()
+        with capture_logs() as logs:
+            tasks = [asyncio.create_task(watch.run()) for watch in watches]
+            await until(lambda: all(watch.error for watch in watches), "both fail")
+            for task in tasks:
+                task.cancel()
+        assert [line["event"] for line in logs].count("catalog_answer_not_taken") <= 1
 
     played(script)
-
-
-def test_a_catalog_that_ends_every_wait_at_once_is_asked_no_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In full and with the index by turns, at the pace of any other answers."""
-    taken: list[float] = []
-    monkeypatch.setattr(Bucket, "take", lambda _bucket, now: taken.append(now) or 0.01)
-
-    async def script(scene: Scene) -> None:
-        scene.peer.scripts[NODES] = lambda _: web.json_response([], headers={"X-Consul-Index": "10"})
-        await until(lambda: len(scene.indexes()) >= 6, "some questions")
-        assert scene.indexes()[:6] == ["", "10", "", "10", "", "10"]
-        assert len(taken) >= len(scene.indexes())
-        assert scene.applied == [b"[]"]
-
-    played(script)
-
-
-def test_a_wait_that_ends_in_its_time_is_followed_by_another() -> None:
-    async def script(scene: Scene) -> None:
-        await until(lambda: len(scene.indexes()) >= 4, "some questions", 20)
-        assert scene.indexes()[:4] == ["", "10", "10", "10"]
-
-    played(script, rhythm=Rhythm(wait_s=1.0))

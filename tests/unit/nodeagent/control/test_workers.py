@@ -11,11 +11,21 @@ import pytest
 import structlog
 
 from nodeagent import limits
+from nodeagent.catalog.diff import diff
 from nodeagent.control.workers import Workers
 from nodeagent.model.identity import KeyRing
 from nodeagent.observe.log import configure_log
 from nodeagent.observe.metrics import Metrics
-from nodeagent.wire.frames import CaptureFrame, DeltaFrame, KeysFrame, Records, SnapshotFrame, WantSvid
+from nodeagent.wire.frames import (
+    CaptureFrame,
+    DeltaFrame,
+    HostRead,
+    KeysFrame,
+    Records,
+    SnapshotFrame,
+    WantHost,
+    WantSvid,
+)
 from tests.support.far_ends import FarEnd, hand_over, ring_of, snapshot_of, worker, worker_stats
 from tests.support.loop import run, until
 from tests.support.mesh import mesh
@@ -64,10 +74,10 @@ def test_a_new_worker_gets_keys_and_snapshot_and_then_only_what_changes() -> Non
         with worker() as end:
             async with Scene() as playing:
                 first, second = mesh(generation=1), mesh("shop -> web allow", generation=2)
-                playing.workers.publish(first)
+                playing.workers.publish(first, None)
                 playing.workers.publish_keys(RING)
                 await playing.join(end)
-                playing.workers.publish(second)
+                playing.workers.publish(second, diff(first, second))
                 await until(lambda: len(end.messages) == 3, "three frames")
                 assert [type(m) for m in end.messages] == [KeysFrame, SnapshotFrame, DeltaFrame]
                 got = snapshot_of(end)
@@ -83,8 +93,9 @@ def test_a_worker_that_came_before_the_first_snapshot_gets_it_whole() -> None:
         with worker() as end:
             async with Scene() as playing:
                 await playing.join(end)
-                playing.workers.publish(mesh(generation=1))
-                playing.workers.publish(mesh("shop -> web allow", generation=2))
+                first, second = mesh(generation=1), mesh("shop -> web allow", generation=2)
+                playing.workers.publish(first, None)
+                playing.workers.publish(second, diff(first, second))
                 await until(lambda: len(end.messages) == 2, "two frames")
                 assert [type(m) for m in end.messages] == [SnapshotFrame, DeltaFrame]
 
@@ -182,6 +193,30 @@ def test_figures_and_wishes_reach_those_who_care() -> None:
                 stats = playing.workers.links[0].stats
                 assert stats is not None
                 assert stats.connections == 7
+
+    run(scene)
+
+
+def test_who_asks_for_a_port_of_a_host_is_answered_after_what_follows_from_it() -> None:
+    """And at once where nobody reads ahead; a worker that is gone is not told."""
+
+    async def scene() -> None:
+        with worker() as end:
+            async with Scene() as playing:
+                await playing.join(end)
+                end.send(WantHost("host2", 80))
+                await until(lambda: end.messages == [HostRead("host2", 80)], "the answer")
+                answers = []
+                playing.workers.on_want_host = lambda host, port, answer: answers.append((host, port, answer))
+                end.send(WantHost("host3", 81))
+                await until(lambda: answers, "the question")
+                playing.workers.publish(mesh(), None)
+                ((host, port, answer),) = answers
+                answer()
+                await until(lambda: len(end.messages) == 3, "the answer")
+                assert [type(each) for each in end.messages[1:]] == [SnapshotFrame, HostRead]
+                assert end.messages[2] == HostRead(host, port) == HostRead("host3", 81)
+            answer()
 
     run(scene)
 

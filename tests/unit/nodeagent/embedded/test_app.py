@@ -49,6 +49,18 @@ def test_a_read_has_consuls_headers(desk):
     assert headers["Server"] == "nodeagent"
 
 
+@pytest.mark.parametrize(
+    ("header", "is_packed"),
+    [("gzip", True), ("br, GZIP;q=0.5", True), ("gzip; q=1.0", True), ("", False), ("identity", False), ("gzip;q=0", False), ("gzip; q = 0.00", False)],
+)
+def test_who_takes_it_gets_all_hosts_compressed(desk, header, is_packed):
+    """The client here unpacks it. No other answer is compressed: there a secret and what a caller may choose could stand together."""
+    status, headers, text = one(desk, "GET", "/v1/internal/ui/nodes", headers={"Accept-Encoding": header})
+    assert (status, json.loads(text)) == (200, [])
+    assert headers.get("Content-Encoding") == ("gzip" if is_packed else None)
+    assert "Content-Encoding" not in one(desk, "GET", "/v1/catalog/nodes", headers={"Accept-Encoding": header})[1]
+
+
 @pytest.mark.parametrize("query", ["pretty", "pretty=true"])
 def test_pretty_is_indented(desk, query):
     assert "\n    " in one(desk, "GET", f"/v1/connect/ca/roots?{query}")[2]
@@ -56,7 +68,7 @@ def test_pretty_is_indented(desk, query):
 
 @pytest.mark.parametrize("token", ["", "wrong"])
 @pytest.mark.parametrize(
-    "route", [route for route in ROUTES if not route.is_open], ids=lambda r: f"{r.method} {r.path}"
+    "route", [route for route in ROUTES if not (route.is_open or route.is_public)], ids=lambda r: f"{r.method} {r.path}"
 )
 def test_nobody_is_answered_without_a_token(desk, route, token):
     status, _, text = one(desk, route.method, re.sub(r"{.*?}", "x", route.path), token=token)
@@ -66,6 +78,13 @@ def test_nobody_is_answered_without_a_token(desk, route, token):
 
 def test_the_leader_is_told_to_anybody(desk):
     assert one(desk, "GET", "/v1/status/leader", token="")[0] == 200
+
+
+@pytest.mark.parametrize("path", [route.path for route in ROUTES if route.is_public])
+def test_what_is_public_is_refused_to_a_token_that_was_revoked(desk, path):
+    """Its holder must hear of it."""
+    statuses = [one(desk, "GET", f"{path}{query}", token=token)[0] for token, query in (("", ""), ("", "?index=1"), ("wrong", ""))]
+    assert statuses == [200, 403, 403]
 
 
 def test_a_bearer_token_is_a_token(desk):
@@ -220,14 +239,25 @@ def test_a_token_in_the_query_may_repeat_the_headers_alone():
             check_query([("token", "s")], route, "dc1", secret)
 
 
+def test_consistency_modes_that_exclude_each_other_are_refused():
+    """Each alone changes nothing."""
+    route = next(route for route in ROUTES if route.path == "/v1/catalog/nodes")
+    assert check_query([("stale", ""), ("cached", "")], route, "dc1")
+    for name in ("stale", "cached"):
+        with pytest.raises(BadRequest, match=rf"\?{name} and \?consistent exclude each other"):
+            check_query([("consistent", ""), (name, "")], route, "dc1")
+
+
 def test_every_tag_of_the_query_must_be_there(desk):
+    """In any case, as with Consul; an empty one nobody has."""
+
     async def talk(ask):
         for tags in (["a", "b"], ["b"]):
             service = {"Service": "web", "ID": tags[0], "Port": 80, "Tags": tags}
             body = json.dumps({"Node": "host1", "Address": "10.0.0.1", "Service": service})
             await ask("PUT", "/v1/catalog/register", data=body)
         for path in ("/v1/health/service/web", "/v1/catalog/service/web"):
-            counts = [len(json.loads((await ask("GET", f"{path}?{query}"))[2])) for query in ("tag=a&tag=b", "tag=b", "tag=")]
-            assert counts == [1, 2, 2]
+            counts = [len(json.loads((await ask("GET", f"{path}?{query}"))[2])) for query in ("tag=a&tag=b", "tag=B", "tag=")]
+            assert counts == [1, 2, 0]
 
     speak(desk, talk)

@@ -38,11 +38,25 @@ def test_another_wait_is_refused(text):
         parse_wait(text)
 
 
-@pytest.mark.parametrize(
-    ("query", "flag"), [({}, False), ({"x": ""}, True), ({"x": "1"}, True), ({"x": "false"}, False)]
-)
-def test_flag(desk, query, flag):
-    assert desk.ask(query=query).flag("x") is flag
+@pytest.mark.parametrize(("query", "says"), [({}, False), ({"x": ""}, True), ({"x": "1"}, True), ({"x": "y"}, True)])
+def test_a_word_is_said_where_it_stands(desk, query, says):
+    assert desk.ask(query=query).says("x") is says
+
+
+@pytest.mark.parametrize("text", ["false", "False", "0"])
+def test_a_no_that_consul_takes_for_a_yes_is_refused(desk, text):
+    """DELETE with `?recurse=false` removes everything below a key there."""
+    with pytest.raises(BadRequest, match=f"x={text} says yes to Consul"):
+        desk.ask(query={"x": text}).says("x")
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_truths_are_consuls(desk, bare):
+    for text, truth in (("", bare), ("1", True), ("t", True), ("TRUE", True), ("0", False), ("F", False), ("False", False)):
+        assert desk.ask(query={"x": text}).truth("x", bare=bare) is truth
+    assert desk.ask().truth("x", bare=bare) is False
+    with pytest.raises(BadRequest, match=r"\?x=yes: must be true or false"):
+        desk.ask(query={"x": "yes"}).truth("x", bare=bare)
 
 
 def test_number(desk):

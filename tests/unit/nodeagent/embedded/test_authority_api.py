@@ -7,7 +7,7 @@ from certs.spiffe import service_id
 from certs.svid import Svid
 from nodeagent import limits
 from nodeagent.embedded import authority_api
-from nodeagent.embedded.access import Caller
+from nodeagent.embedded.access import NOBODY, Caller
 from nodeagent.embedded.database import newest_index
 from nodeagent.embedded.refusal import BadRequest, Forbidden, Missing
 from tests.unit.nodeagent.embedded.desk import HOST1, LAB, NOW, ROOT
@@ -83,3 +83,11 @@ def test_roots_as_a_file(desk):
     shown = desk.call(authority_api.roots, HOST1)
     assert desk.call(authority_api.roots, HOST1, query={"pem": "0"}) == shown
     assert desk.call(authority_api.roots, HOST1, query={"pem": "1"}).decode() == shown["Roots"][0]["RootCert"]
+
+
+def test_the_roots_are_public_and_to_wait_for_them_is_not(desk):
+    """Who waits has a place, and is counted as one who has taken them in. What was revoked is told to an agent without a token, too."""
+    assert desk.call(authority_api.roots, NOBODY) == desk.call(authority_api.roots, HOST1)
+    with pytest.raises(Forbidden, match="to wait for the roots takes a token"):
+        desk.call(authority_api.roots, NOBODY, query={"index": "1"})
+    assert desk.server.heard == {}

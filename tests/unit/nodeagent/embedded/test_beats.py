@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import time
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from nodeagent import limits
 from nodeagent.embedded import agent_api, catalog_api, checks_api
-from nodeagent.embedded.beats import Beats, Timed, expire
+from nodeagent.embedded.beats import Beats, Timed, expire, find_due
+from nodeagent.embedded.check import parse_checks_of
 from nodeagent.embedded.refusal import StorageFailed
 from tests.unit.nodeagent.embedded.desk import HOST1
 
@@ -16,7 +19,14 @@ WEB = Timed("host1", "service:web", 10.0)
 
 
 def due(beats, now_s, *rows):
-    return beats.due(rows or (WEB,), now_s)
+    return look(beats, now_s, rows or (WEB,)).due
+
+
+def look(beats, now_s, rows):
+    beats.tick(now_s)
+    found = find_due(rows, beats.heard(), now_s)
+    beats.settle(found, now_s)
+    return found
 
 
 def steps(beats, begin_s, end_s, *rows):
@@ -43,6 +53,16 @@ def test_a_word_gives_the_whole_time_again():
     assert due(beats, 118.5) == [WEB]
 
 
+def test_a_registration_begins_its_time_anew_and_only_of_what_has_one():
+    beats = Beats()
+    steps(beats, 100.0, 108.0)
+    rows = parse_checks_of([{"TTL": "10s"}, {"CheckID": "port", "TCP": "127.0.0.1:1", "Interval": "1s"}], "host1", "web", "web")
+    (timed, _) = rows
+    beats.begin([msgspec.structs.replace(timed, row=msgspec.structs.replace(timed.row, id=WEB.id)), rows[1]], 108.0)
+    assert beats.heard() == {("host1", WEB.id): 108.0}
+    assert steps(beats, 109.0, 118.0) == []
+
+
 def test_time_in_which_the_catalog_itself_did_not_run_counts_for_nobody():
     beats = Beats()
     steps(beats, 100.0, 105.0)
@@ -63,14 +83,26 @@ def test_a_slow_disk_is_no_standstill():
 def test_what_is_gone_is_forgotten():
     beats = Beats()
     steps(beats, 100.0, 109.0)
-    beats.due((), 109.5)
+    assert look(beats, 109.5, ()).gone == {("host1", "service:web")}
     assert steps(beats, 110.0, 119.0) == []
+
+
+def test_who_is_heard_while_somebody_looks_is_neither_forgotten_nor_ended():
+    """Long lists are gone through beside the loop."""
+    beats = Beats()
+    steps(beats, 100.0, 109.0)
+    found, without = find_due([WEB], beats.heard(), 110.5), find_due([], beats.heard(), 110.5)
+    beats.hear("host1", "service:web", 110.6)
+    assert found.due == [WEB]
+    assert beats.heard_since(("host1", "service:web"), 110.5)
+    beats.settle(without, 110.5)
+    assert beats.heard() == {("host1", "service:web"): 110.6}
 
 
 def test_words_are_stored_now_and_then():
     beats = Beats()
     assert [beats.may_tell("h", "c", at) for at in (0.0, 1.0, limits.CHECK_OUTPUT_S - 1, limits.CHECK_OUTPUT_S)] == [True, False, False, True]
-    beats.due((), limits.CHECK_OUTPUT_S * 3)
+    look(beats, limits.CHECK_OUTPUT_S * 3, ())
     assert beats.may_tell("h", "c", limits.CHECK_OUTPUT_S * 3)
 
 
@@ -119,6 +151,22 @@ def test_the_silent_become_critical_and_a_full_disk_and_a_defect_are_outlived(de
     assert failures == []
 
 
+def test_a_standstill_of_the_whole_catalog_ends_nobody(desk, expiring, monkeypatch):
+    monkeypatch.setattr(limits, "CHECK_STALL_S", 0.2)
+    monkeypatch.setattr("nodeagent.embedded.beats._tick", lambda _: asyncio.sleep(3600))  # it may have its turn too late
+    desk.call(agent_api.register, HOST1, {"Name": "web", "Check": {"TTL": "1s"}})
+
+    async def script():
+        for _ in range(3):
+            await desk.acall(checks_api.passing, HOST1, id="service:web")
+            time.sleep(1.5)  # noqa: ASYNC251 - the loop stands still
+            await asyncio.sleep(0.1)
+        return await desk.acall(checks_api.in_state, state="any")
+
+    (row,) = expiring(script)
+    assert row["Status"] == "passing"
+
+
 def test_who_speaks_while_its_end_is_written_has_the_last_word(desk, expiring, monkeypatch):
     write, begun, go = desk.store.write, asyncio.Event(), asyncio.Event()
 
@@ -148,6 +196,9 @@ def test_a_row_that_cannot_be_read_keeps_no_other_from_its_end(desk, expiring):
         change.connection.execute("INSERT INTO checks VALUES ('host1', 'a', NULL, x'00', 0.05, 'passing', '', 1, 1)")
 
     asyncio.run(desk.store.write(spoil))
+    now = time.monotonic()
+    for check_id in ("a", "service:web"):  # both are due at once
+        desk.server.beats.hear("host1", check_id, now)
     with capture_logs() as logs:
         expiring(lambda: critical_of(desk, "service:web"))
     assert "check_unreadable" in [entry["event"] for entry in logs]

@@ -1,9 +1,15 @@
 """/v1/catalog and /v1/health: what a host's token may write, and what everybody reads."""
 
+import asyncio
+import gzip
+from dataclasses import replace
+
+import msgspec
 import pytest
 
 from nodeagent.embedded import agent_api, catalog_api
 from nodeagent.embedded.access import Caller
+from nodeagent.embedded.asking import find
 from nodeagent.embedded.refusal import BadRequest, Forbidden
 from tests.unit.nodeagent.embedded.desk import HOST1, HOST2
 
@@ -60,6 +66,27 @@ def test_all_hosts_are_shown_with_their_services_and_checks_at_once(filled):
     assert sorted({*indexes}) == indexes
     host1, _ = filled.call(read)
     assert (host1["Services"], [check["CheckID"] for check in host1["Checks"]]) == ([], ["_node_maintenance", "disk"])
+
+
+def test_all_hosts_are_the_same_packed_pretty_and_as_they_are(filled):
+    """And after each change."""
+
+    def told(**more):
+        ask = replace(filled.ask(HOST1), **more)
+        found = asyncio.run(find_all(ask)).answer
+        return found.encoding, bytes(found.body)
+
+    async def find_all(ask):
+        return await find(ask, await catalog_api.inventory(ask))
+
+    for port in (80, 81):
+        filled.call(catalog_api.register, HOST1, NODE1 | {"Service": WEB | {"Port": port}})
+        encoding, body = told(takes_gzip=True)
+        assert encoding == "gzip"
+        plain = gzip.decompress(body)
+        assert told() == ("", plain)
+        assert msgspec.json.decode(told(query={"pretty": ""}, takes_gzip=True)[1]) == msgspec.json.decode(plain)
+        assert b'"Port":%d,' % port in plain
 
 
 def test_a_service_alone_is_registered_on_a_known_host(filled):
@@ -145,3 +172,10 @@ def test_the_token_may_stand_in_a_body_once_more(desk):
 def test_who_asks_for_servers_and_datacenters_is_told_of_this_one(desk):
     assert desk.call(catalog_api.peers) == [desk.call(catalog_api.leader)]
     assert desk.call(catalog_api.datacenters) == ["dc1"]
+
+
+def test_of_a_service_and_a_check_the_service_goes(desk):
+    """As with Consul; it was the check."""
+    desk.call(catalog_api.register, body={"Node": "host1", "Address": "10.0.0.1", "Service": {"Service": "web", "ID": "w", "Port": 80}})
+    assert desk.call(catalog_api.deregister, body={"Node": "host1", "ServiceID": "w", "CheckID": "none"}) is True
+    assert desk.call(catalog_api.node, node="host1")["Services"] == {}

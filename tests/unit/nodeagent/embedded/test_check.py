@@ -55,9 +55,11 @@ def test_what_is_no_url_of_this_host_is_refused(url):
     [
         ({"Interval": ""}, "Interval: from 1 s"), ({"Interval": f"{limits.CHECK_INTERVAL_MIN_S / 2:g}s"}, "Interval: from 1 s"),
         ({"Interval": f"{limits.CHECK_INTERVAL_MAX_S + 1:g}s"}, "to 24 h"), ({"Interval": "soon"}, "no duration"),
-        ({"Timeout": f"{limits.CHECK_TIMEOUT_MAX_S + 1:g}s"}, "Timeout: at most 60 s"), ({"TTL": "1s"}, "give one of TTL, HTTP and TCP"),
+        ({"Timeout": f"{limits.CHECK_TIMEOUT_MAX_S + 1:g}s"}, "Timeout: at most 60 s"), ({"Timeout": "-1s"}, "no duration"),
+        ({"HTTP": "", "TTL": "9s"}, "Interval: of a TTL check there is none"), ({"TTL": "1s"}, "give one of TTL, HTTP and TCP"),
         ({"HTTP": ""}, "give one of"), ({"Name": ""}, "give the check a name"), ({"Status": "fine"}, "Status"), ({"Nmae": "x"}, "Nmae"),
-        ({"Name": "ü\0"}, "CheckID: a name that is no ID"), ({"Name": "x" * 200}, "CheckID"), ({"Header": {"a b": ["x"]}}, "is no header"), ({"Header": {"a": ["x\r\ny: z"]}}, "is no header"), ({"Interval": True}, "Interval"),
+        ({"Name": "ü\0"}, "CheckID: a name that is no ID"), ({"Name": "x" * 200}, "CheckID"), ({"CheckID": ".."}, "'..' is no ID"), ({"Name": "."}, "'.' is no ID"),
+         ({"Header": {"a b": ["x"]}}, "is no header"), ({"Header": {"a": ["x\r\ny: z"]}}, "is no header"), ({"Interval": True}, "Interval"),
         ({"HTTP": "http://127.0.0.1/" + "x" * limits.CHECK_TEXT_CHARS}, "HTTP"),
     ],
 )  # fmt: skip
@@ -93,15 +95,30 @@ def test_one_check_or_several_or_both_stand_in_a_registration():
         take_checks({"Checks": {}})
 
 
+def test_a_timeout_may_be_short_and_is_ten_seconds_where_none_is_given():
+    """As with Consul."""
+    given = {None: 10.0, "": 10.0, "0s": 10.0, 0: 10.0, "250ms": 0.25, "1m": 60.0}
+    assert {said: parse_check({**HTTP, "Timeout": said}, "h").row.timeout_s for said in given} == given
+
+
+def test_a_span_of_nothing_is_none():
+    """As clients write it that have a field for everything."""
+    assert parse_check({"Name": "beat", "TTL": "30s", "Interval": "0s", "Timeout": "0s"}, "h").row.kind == "ttl"
+    assert parse_check({**HTTP, "TTL": "0s"}, "h").row.kind == "http"
+
+
 def test_what_is_told_stands_as_it_is_told():
     (told,) = parse_told([{"Node": "h", "CheckID": "c", "Status": "warning", "Output": "x" * 9999}], "h", "web")
-    assert (told.row.service_id, told.row.kind, told.status, told.output) == ("web", "", "warning", cut("x" * 9999))
+    assert (told.row.service_id, told.row.kind, told.status, told.output) == ("", "", "warning", cut("x" * 9999))
+    for named in ("web", ""):
+        assert parse_told([{"CheckID": "c", "ServiceID": named}], "h", "web")[0].row.service_id == named
     assert len(told.output) == limits.CHECK_OUTPUT_BYTES
     for text in ("\x01" * 9999, "ü" * 9999, '"' * 600, "a" * 511):
         assert len(msgspec.json.encode(cut(text))) - 2 <= limits.CHECK_OUTPUT_BYTES
         assert text.startswith(cut(text))
     assert cut("a" * 511) == "a" * 511
     assert [each.row.id for each in parse_told([{"Status": "passing"}], "h", "web")] == ["service:web"]
+    assert [each.status for each in parse_told([{}, {"CheckID": "c", "Status": ""}], "h", "web")] == ["critical"] * 2
     with pytest.raises(BadRequest, match="the registration is of h"):
         parse_told([{"Node": "other", "CheckID": "c"}], "h", "")
     with pytest.raises(BadRequest, match="CheckID: give it one"):

@@ -9,6 +9,7 @@ from nodeagent.embedded.access import Caller
 from nodeagent.embedded.check import parse_check, parse_checks_of
 from nodeagent.embedded.checks import (
     check_json,
+    end,
     keep_checks,
     put_checks,
     read_check,
@@ -56,6 +57,18 @@ def test_only_those_that_are_well_wait_for_a_word(run, desk):
     assert desk.store.read(read_timed) == []
 
 
+def test_what_was_said_last_stays_readable_of_a_check_that_ends(run, desk):
+    def say(words):
+        run(lambda change: tell(change, ROOT, "host1", "disk", "passing", words))
+        run(lambda change: end(change, read_check(change.connection, "host1", "disk"), "nobody looks"))
+        health = desk.store.read(lambda c: read_check(c, "host1", "disk"))
+        return health.status, health.output
+
+    assert say("") == ("critical", "nobody looks")
+    assert say("98 % full") == ("critical", "nobody looks; before: 98 % full")
+    assert len(say("x" * limits.CHECK_OUTPUT_BYTES)[1]) == limits.CHECK_OUTPUT_BYTES
+
+
 def test_others_than_those_that_are_kept_go(run, desk):
     run(lambda change: keep_checks(change, WEB, ()))
     assert [health.row.id for health in desk.store.read(lambda c: read_checks_of(c, "host1"))] == ["disk"]
@@ -76,3 +89,17 @@ def test_a_check_that_is_too_large_is_refused(run):
     asked = parse_check({"Name": "big", "HTTP": "http://127.0.0.1/", "Interval": "1s", "Header": header, "ServiceID": "web"}, "host1")
     with pytest.raises(TooLarge, match=r"big: .* bytes of texts and headers, more than"):
         run(lambda change: put_checks(change, ROOT, [asked]))
+
+
+def test_a_change_of_one_check_reads_no_other_service_of_its_host(run, desk):
+    """A host has up to a thousand, and an agent that is silent ends all their checks at once."""
+
+    def spoil(change):
+        change.connection.execute("INSERT INTO services VALUES ('host1', 'odd', 'odd', x'00', 1, 1)")
+        change.connection.execute("INSERT INTO checks VALUES ('host1', 'odd', 'odd', x'00', 0, 'passing', '', 1, 1)")
+
+    run(spoil)
+    run(lambda change: tell(change, ROOT, "host1", "service:web", "passing", ""))
+    run(lambda change: tell(change, ROOT, "host1", "disk", "critical", ""))
+    run(lambda change: keep_checks(change, WEB, ()))
+    assert desk.store.read(lambda c: read_check(c, "host1", "service:web")) is None

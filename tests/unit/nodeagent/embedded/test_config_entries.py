@@ -72,7 +72,7 @@ def test_compare_and_delete(connection):
     remove = lambda cas: commit(connection, lambda c: delete_entry(c, "service-defaults", "web", cas))[0]  # noqa: E731
     assert remove(99) is False
     assert remove(newest_index(connection)) is True
-    assert remove(0) is True
+    assert remove(0) is False
     assert remove(None) is True
 
 

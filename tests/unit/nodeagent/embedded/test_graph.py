@@ -143,3 +143,11 @@ def test_entries_are_those_of_the_database_but_for_one(desk):
     keys = [Key("service-resolver", name) for name in "abc"]
     made = graph._Entries(desk.store._reader, {keys[0]: None, keys[1]: b'{"Kind": "service-resolver", "Name": "b"}'})
     assert (list(made), len(made)) == (keys[1:], 2)
+
+
+def test_so_many_faults_are_told_and_the_others_counted(desk, monkeypatch):
+    """A default protocol may be wrong for each of 10,000 entries: that would be an answer of a megabyte."""
+    monkeypatch.setattr(limits, "POLICY_FAULTS", 2)
+    put(desk, {"Kind": "proxy-defaults", "Name": "global", "Config": {"protocol": "http"}}, *(ROUTER | {"Name": f"s{n}"} for n in range(4)))
+    with pytest.raises(BadRequest, match=r"service-router s0: .*; service-router s1: [^;]*; and 2 more$"):
+        desk.call(config_api.delete, kind="proxy-defaults", name="global")

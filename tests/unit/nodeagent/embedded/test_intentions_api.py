@@ -99,3 +99,19 @@ def test_a_host_writes_none(desk):
 def test_nonsense_is_refused(desk, handler, body, query, refusal):
     with pytest.raises(refusal):
         desk.call(handler, body=body, query=query)
+
+
+@pytest.mark.parametrize(("key", "value"), [("Meta", {"a": "b"}), ("SourceNS", "other"), ("DestinationNS", "other"), ("SourceType", "external"), ("DefaultPort", 5)])
+def test_what_an_intention_cannot_say_is_refused(desk, key, value):
+    """It was left out without a word; what was read can be written back."""
+    pair = {"source": "shop", "destination": "web"}
+    with pytest.raises(Missing, match=f"{key} of an intention is not implemented"):
+        desk.call(intentions_api.put, body={"Action": "allow", key: value}, query=pair)
+    assert desk.call(intentions_api.put, body={"Action": "allow"}, query=pair) is True
+    assert desk.call(intentions_api.put, body=desk.call(intentions_api.one, query=pair) | {"Meta": {}}, query=pair) is True
+
+
+@pytest.mark.parametrize("handler", [intentions_api.check, intentions_api.one, intentions_api.put, intentions_api.delete])
+def test_there_is_one_type_of_sources(desk, handler):
+    with pytest.raises(BadRequest, match="source-type=x: only consul exists"):
+        desk.call(handler, body={"Action": "allow"}, query={"source": "shop", "destination": "web", "source-type": "x"})

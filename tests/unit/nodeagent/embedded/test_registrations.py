@@ -15,6 +15,7 @@ from nodeagent.embedded.registrations import (
     put_service,
     read_instances,
     read_names,
+    read_names_of,
     read_node,
     read_nodes,
     read_service,
@@ -50,6 +51,7 @@ def test_what_was_put_is_read(connection):
     assert read_node(connection, "host1").value == HOST1
     assert read_node(connection, "host9") is None
     assert read_service(connection, "host1", "db").value == DB1
+    assert [read_names_of(connection, "host1", each) for each in ("", "web", "none")] == [["db", "web"], ["web"], []]
     assert [stored.value for stored in read_services_of(connection, "host1")] == [DB1, WEB1]
     assert [(n.value, s.value) for n, s in read_instances(connection, "web")] == [(HOST1, WEB1), (HOST2, WEB2)]
     assert read_names(connection) == {"db": [], "web": ["a", "b"]}

@@ -15,9 +15,10 @@ def test_no_route_stands_twice():
 
 
 def test_only_the_server_is_told_without_a_token():
-    """As with Consul, whose clients send none there."""
+    """As with Consul, whose clients send none there; and what nobody keeps secret."""
     open_paths = [route.path for route in ROUTES if route.is_open]
     assert open_paths == ["/v1/status/leader", "/v1/status/peers", "/v1/catalog/datacenters"]
+    assert [route.path for route in ROUTES if route.is_public] == ["/v1/connect/ca/roots", "/v1/agent/connect/ca/roots"]
 
 
 def test_every_handler_says_its_path():

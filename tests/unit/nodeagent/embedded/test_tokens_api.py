@@ -142,3 +142,27 @@ def test_a_host_manages_no_tokens(desk, handler):
 def test_what_cannot_be_granted_is_refused(desk, body, refusal):
     with pytest.raises(refusal):
         desk.call(tokens_api.create, body=body)
+
+
+IDENTITY = [{"ServiceName": "web"}]
+
+
+@pytest.mark.parametrize("key", ["AccessorID", "SecretID", "Rules", "Type", "AuthMethod", "TemplatedPolicies", "Partition", "Local"])
+def test_what_consul_knows_of_a_token_and_this_catalog_does_not_is_named(desk, key):
+    with pytest.raises(Missing, match=f"^{key} is not implemented"):
+        desk.call(tokens_api.create, body={"ServiceIdentities": IDENTITY, key: "x"})
+
+
+@pytest.mark.parametrize(
+    "identities",
+    [
+        {"NodeIdentities": [{"NodeName": "host1", "Datacenter": "dc2"}]},
+        {"ServiceIdentities": [{"ServiceName": "web", "Datacenters": ["dc1", "dc2"]}]},
+    ],
+)
+def test_a_token_for_another_datacenter_is_refused(desk, identities):
+    """It would count in this one."""
+    with pytest.raises(BadRequest, match="no path to datacenter 'dc2'"):
+        desk.call(tokens_api.create, body=identities)
+    here = {"ServiceIdentities": [{"ServiceName": "web", "Datacenters": ["dc1"]}]}
+    assert desk.call(tokens_api.create, body=here)["ServiceIdentities"] == IDENTITY

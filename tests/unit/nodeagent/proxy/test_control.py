@@ -22,10 +22,12 @@ from nodeagent.wire.frames import (
     Connections,
     DeltaFrame,
     FrameReader,
+    HostRead,
     Message,
     Records,
     SnapshotFrame,
     SvidRefusal,
+    WantHost,
     WantSvid,
     WorkerStats,
     encode_frame,
@@ -269,6 +271,26 @@ def test_who_waits_for_a_certificate_that_there_is_not_is_told_at_once() -> None
             assert {type(error) for error in errors} == {NoSvid}
             assert "the CA is away" in str(errors[0])
         assert far.channel._waiting == {}
+
+    with_channel(work)
+
+
+def test_who_calls_a_port_where_nobody_is_known_goes_on_when_control_has_answered() -> None:
+    """By what came before the answer; and where control has gone, at once."""
+
+    async def work(far: Far) -> None:
+        call = asyncio.create_task(far.live.first_use.ask("host2", 9001))
+        asked = await far.next(WantHost)
+        assert (asked.host, asked.wanted) == ("host2", 9001)
+        far.send(SnapshotFrame(encode_snapshot(mesh(generation=7))))
+        far.send(HostRead("host2", 9001))
+        await call
+        assert far.live.generation == 7
+        call = asyncio.create_task(far.live.first_use.ask("host2", 9002))
+        await far.next(WantHost)
+        far.sock.close()
+        await call
+        await far.live.first_use.ask("host2", 9003)
 
     with_channel(work)
 

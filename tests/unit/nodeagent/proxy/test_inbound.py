@@ -1,8 +1,10 @@
 """What comes from outside: streams in a tunnel and clear text."""
 
 import asyncio
+import dataclasses
 import socket
 
+import msgspec
 import pytest
 
 from nodeagent import limits
@@ -10,11 +12,13 @@ from nodeagent.errors import Loop, PlaintextRefused, Reason, Side, UpstreamRefus
 from nodeagent.model.address import Address
 from nodeagent.model.intention import Intention
 from nodeagent.model.outcome import ConnectionRow
+from nodeagent.model.snapshot import Snapshot
 from nodeagent.proxy import outbound
 from nodeagent.proxy.call import Caller
 from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.inbound import Inbound
 from nodeagent.wire import connect
+from nodeagent.wire.frames import WantHost
 from nodeagent.wire.stream import Headers
 from tests.support.twohosts import TwoHosts, run
 
@@ -85,6 +89,60 @@ def test_a_tunnel_is_no_open_proxy(
             headers = [(b":method", b"CONNECT"), (b":authority", target or b"x"), *extra]
             got, row = await answered(hosts, headers)
             assert (got, row.reason, row.source, row.mode) == (status, reason, "shop", "strict")
+
+    run(work)
+
+
+def late(snapshot: Snapshot) -> Snapshot:
+    """The same mesh, where not all is watched and nobody has been heard of yet."""
+    return dataclasses.replace(snapshot, mesh=msgspec.structs.replace(snapshot.mesh, is_late=True), by_address={})
+
+
+def test_what_a_peer_has_heard_of_first_is_asked_for() -> None:
+    """Before its stream is decided."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            live, asked = hosts.two.live, list[WantHost]()
+            known = live.snapshot
+
+            def answer(question: WantHost) -> bool:
+                asked.append(question)
+                asyncio.get_running_loop().call_soon(lambda: (live.follow(known), live.first_use.note(question.host, question.wanted)))
+                return True
+
+            live.first_use.send = answer
+            live.follow(late(known))
+            await hosts.call()
+            assert asked == [WantHost("host2", hosts.web.port)]
+
+    run(work)
+
+
+def test_a_stream_that_ends_while_it_is_asked_for_is_not_served() -> None:
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            end, live = await hosts.call(), hosts.two.live
+            end.reset()
+            while live.relays:
+                await asyncio.sleep(0)
+            known, asked = live.snapshot, list[WantHost]()
+            live.first_use.send = lambda question: [asked.append(question), True][1]
+            live.follow(late(known))
+            (tunnel,) = hosts.one.live.tunnels
+            stream = tunnel.session.open(connect.request_headers(hosts.web), StreamEnd())
+            while not asked:
+                await asyncio.sleep(0)
+            (waiting,) = live.relays.values()
+            stream.reset()
+            while not waiting.is_over:
+                await asyncio.sleep(0)
+            live.follow(known)
+            live.first_use.give_up()
+            while live.first_use._waiting or live.relays:
+                await asyncio.sleep(0)
+            await hosts.call()
+            assert (waiting.upstream, waiting.row.permit) == (None, "")
 
     run(work)
 

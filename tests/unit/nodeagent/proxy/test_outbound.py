@@ -1,6 +1,7 @@
 """Captured connections of local workloads."""
 
 import asyncio
+import dataclasses
 import socket
 import struct
 
@@ -12,6 +13,7 @@ from nodeagent.model.address import Address
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.proxy.outbound import Outbound, caller_of, original_dst
+from nodeagent.wire.frames import WantHost
 from tests.support.twohosts import Client, TwoHosts, run
 
 UNIT = 0x5A000001
@@ -131,6 +133,35 @@ def test_an_address_that_the_mesh_does_not_know_is_passed_through(monkeypatch: p
             assert await loop.sock_recv(app, 10) == b"hello"
             (relay,) = hosts.one.live.relays.values()
             assert (relay.row.path, relay.row.destination, addr[0]) == ("direct", "", "127.0.0.1")
+
+    run(work)
+
+
+def test_a_port_of_a_host_with_an_agent_where_nobody_is_known_is_asked_for_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not all is watched: the call is decided by what came meanwhile."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            one = hosts.one
+            known = one.live.snapshot
+            late = dataclasses.replace(known, mesh=msgspec.structs.replace(known.mesh, is_late=True), by_address={})
+            asked: list[WantHost] = []
+
+            def answer(question: WantHost) -> bool:
+                asked.append(question)
+                asyncio.get_running_loop().call_soon(lambda: (one.live.follow(known), one.live.first_use.note(question.host, question.wanted)))
+                return True
+
+            for is_late in (True, False):
+                client, _ = await captured(hosts)
+                asyncio.get_running_loop().remove_reader(one.sockets[1].fileno())
+                monkeypatch.setattr("nodeagent.proxy.outbound.original_dst", lambda _: hosts.web)
+                one.live.first_use.send = answer
+                one.live.follow(late if is_late else known)
+                row = await served(hosts, client)
+                assert row is not None
+                assert (row.reason, row.destination) == (Reason.UNIDENTIFIED, "web")
+            assert asked == [WantHost("host2", hosts.web.port)]
 
     run(work)
 

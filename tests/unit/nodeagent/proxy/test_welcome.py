@@ -1,11 +1,13 @@
 """Who may knock at the tunnel port, and what they are told."""
 
 import asyncio
+import dataclasses
 import resource
 import socket
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from nodeagent import limits
@@ -13,6 +15,7 @@ from nodeagent.errors import PeerUnreachable, Reason, Side
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.proxy.welcome import read_hello
 from nodeagent.wire.client_hello import ClientHello, HelloError
+from nodeagent.wire.frames import WantHost
 from tests.support.hello import hello as hello_for
 from tests.support.twohosts import TRUST_DOMAIN, TwoHosts, key_ring, listening, run
 
@@ -267,5 +270,29 @@ def test_without_descriptors_the_queue_is_looked_at_again_later(monkeypatch: pyt
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             assert "Too many open files" in str(complaints[0])
             assert await knocking
+
+    run(work)
+
+
+def test_a_service_of_which_a_peer_has_heard_first_is_asked_for() -> None:
+    """Before its name is refused; and it is, where nobody has heard of it."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            live, asked = hosts.two.live, list[WantHost]()
+            known = live.snapshot
+            late = dataclasses.replace(known, mesh=msgspec.structs.replace(known.mesh, is_late=True), services={}, by_address={})
+
+            def answer(question: WantHost) -> bool:
+                asked.append(question)
+                asyncio.get_running_loop().call_soon(live.first_use.note, question.host, question.wanted)
+                return True
+
+            live.first_use.send = answer
+            live.follow(late)
+            assert (await knock(hosts, hello("db.default.dc1.internal." + TRUST_DOMAIN)))[-1] == 112
+            live.first_use.send = lambda question: [live.follow(known), answer(question)][1]
+            await hosts.call()
+            assert asked == [WantHost("host2", "db"), WantHost("host2", "web")]
 
     run(work)

@@ -1,0 +1,42 @@
+"""The watches that run, by the path of what they ask for."""
+
+import asyncio
+from typing import Protocol
+
+from nodeagent.control.watch import Apply, Read, Rhythm, Watch
+
+
+class Make(Protocol):
+    """Makes a watch of a path."""
+
+    def __call__(self, path: str, apply: Apply, *, rhythm: Rhythm | None) -> Watch:
+        """Of this path; `apply` takes its answers."""
+        ...
+
+
+class Watches(dict[str, Watch]):
+    """Owned by the follower, in whose task group they run."""
+
+    def __init__(self, make: Make) -> None:
+        super().__init__()
+        self._make = make
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def forget(self) -> None:
+        """Their group has ended, and they with it."""
+        self.clear()
+        self._tasks.clear()
+
+    def start(
+        self, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None, read: Read | None = None
+    ) -> None:  # fmt: skip
+        """Begins one; what runs there already ends. read: how it asks, where it is not always the one path."""
+        self.stop(path)
+        self[path] = watch = self._make(path, apply, rhythm=rhythm)
+        watch.read = read or watch.read
+        self._tasks[path] = group.create_task(watch.run(), name=path)
+
+    def stop(self, path: str) -> None:
+        """Ends the one of that path, if there is one."""
+        if self.pop(path, None):
+            self._tasks.pop(path).cancel()

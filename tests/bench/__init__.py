@@ -1,0 +1,1 @@
+"""What `script/bench` measures: a module for each kind."""

@@ -1,0 +1,29 @@
+"""One host, one service, its claims."""
+
+from nodeagent.catalog.parts import best_owners, host_of
+from nodeagent.model.service import Host
+from tests.support.mesh import HOST2, HOST3, config
+
+
+def test_a_machine_has_an_agent_where_either_answer_shows_one() -> None:
+    """It must not be dialled in clear."""
+    bare = Host("host2", ("10.77.0.2",))
+    assert 15008 == host_of(bare, HOST2, config()).tunnel_port
+    assert HOST3 == host_of(None, HOST3, config())
+
+
+def test_this_host_is_as_its_configuration_says() -> None:
+    """The catalog says whether it is marked, and nothing else."""
+    assert Host("host1", ("10.77.0.1", "fd77::1"), 15008) == host_of(Host("host1", ("10.9.9.9",), 15008), None, config())
+
+
+def test_addresses_that_mean_every_machine_are_left_out() -> None:
+    """Loopback is each host's own."""
+    assert ("10.77.0.3",) == host_of(Host("host3", ("127.0.0.1", "10.77.0.3")), None, config()).addresses
+
+
+def test_the_meshed_one_owns_an_address_that_two_have() -> None:
+    """And this host before all others."""
+    twin = Host("a", HOST2.addresses)
+    assert HOST2 == best_owners((twin, HOST2), "host1")["10.77.0.2"]
+    assert twin == best_owners((twin, HOST2), "a")["10.77.0.2"]

@@ -1,0 +1,316 @@
+"""News of a host ahead of their time, as control reads them from a scripted catalog."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from nodeagent import limits
+from nodeagent.config import CatalogTable
+from nodeagent.control import follow
+from nodeagent.control.consul import Catalog
+from nodeagent.control.environment import Environment
+from nodeagent.control.first_use import FirstUse
+from nodeagent.control.follow import Follower
+from nodeagent.control.lately import there
+from nodeagent.control.watch import Rhythm
+from nodeagent.observe.metrics import Metrics
+from tests.support.loop import run, until
+from tests.support.mesh import config
+from tests.support.scripted_catalog import NODE, NODES, ScriptedCatalog, instance, node
+
+HOST1, HOST2, HOST3 = (node(f"host{n}", f"10.77.0.{n}") for n in (1, 2, 3))
+WATCHED = 2
+FAR = "/v1/health/service/s4"
+
+
+class SlowCatalog(ScriptedCatalog):
+    """Answers questions about a host when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        answer = await super()._serve(request)
+        if request.path.startswith(NODE) and not request.path.endswith("host1"):
+            await self.may_answer.wait()
+        return answer
+
+
+class Scene:
+    """A follower on host1 that watches WATCHED services of five, s0 to s4 on host2, and who asks ahead."""
+
+    def __init__(self, peer: SlowCatalog) -> None:
+        self.peer = peer
+        self.elapsed = 1000.0
+        env = Environment(lambda: 1000.0, lambda: 0.0, lambda: self.elapsed)
+        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), env.now)
+        self.follower = Follower(config(), self.catalog, Metrics("1"), env)
+        self.first_use = FirstUse(self.catalog, self.follower, lambda host: host.startswith("host"))
+        self.in_force: dict[str, int] = {}
+
+    def known(self, service: str = "s4") -> int:
+        """Instances of a service."""
+        return len(there(self.follower.seen.instances.get(service, ())))
+
+    def asked(self, host: str = "host2") -> int:
+        return len([path for _, path, _ in self.peer.asked if path == NODE + host])
+
+    def waits(self, path: str) -> bool:
+        """Whether its watch waits for news of it."""
+        return [index for _, asked, index in self.peer.asked if asked == path][-1:] not in ([], [""])
+
+    def ask(self, port: int | str = 9001, host: str = "host2") -> asyncio.Event:
+        answered = asyncio.Event()
+        self.first_use.ask(host, port, answered.set)
+        return answered
+
+    async def publish(self) -> None:
+        """As Control.compile."""
+        while True:
+            await self.follower.changed.wait()
+            self.follower.changed.clear()
+            state = self.follower.state()
+            if state:
+                self.in_force = {name: len(there(rows)) for name, rows in state.instances.items()}
+            self.first_use.published.ring()
+
+
+def move(scene: Scene, port: int = 9001, service: str = "s4") -> None:
+    """Another instance, of which the one answer says nothing yet."""
+    path = f"/v1/health/service/{service}"
+    scene.peer.values[path] = scene.peer.index, [*scene.peer.values[path][1], instance(HOST2, service, port, f"{service}-{port}")]
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    monkeypatch.setattr(limits, "CATALOG_WATCHES", follow._OTHER_WATCHES + WATCHED + 2)
+    monkeypatch.setattr(follow, "_LONG", Rhythm(rest_s=3600.0))
+
+    def play(script: Callable[[Scene], Awaitable[None]], *, services: int = 5) -> None:
+        async def scene() -> None:
+            async with SlowCatalog() as peer:
+                peer.has_inventory = True
+                peer.set(NODES, [HOST1, HOST2, HOST3])
+                for number in range(services):
+                    peer.register(f"s{number}", instance(HOST2, f"s{number}", 80 + number))
+                playing = Scene(peer)
+                async with playing.catalog:
+                    parts = (playing.follower.run, playing.first_use.run, playing.publish)
+                    tasks = [asyncio.create_task(part()) for part in parts]
+                    try:
+                        await until(lambda: len(playing.in_force) == services, "all services")
+                        await script(playing)
+                    finally:
+                        for task in tasks:
+                            task.cancel()
+                        with contextlib.suppress(asyncio.CancelledError):
+                            await asyncio.gather(*tasks)
+
+        run(scene)
+
+    return play
+
+
+def test_a_new_instance_is_in_force_when_the_answer_comes(played) -> None:
+    """Of a service that is watched from then on."""
+
+    async def script(scene: Scene) -> None:
+        assert scene.follower.is_late
+        move(scene)
+        await scene.ask().wait()
+        assert scene.in_force["s4"] == 2
+        assert FAR in scene.follower._watches
+        scene.peer.set(FAR, [instance(HOST2, "s4", 84)])
+        await until(lambda: scene.known() == 1, "what the watch tells")
+
+    played(script)
+
+
+def test_a_new_instance_of_a_service_that_cannot_be_watched_is_read_all_the_same(played) -> None:
+    """More are called than can be."""
+
+    async def script(scene: Scene) -> None:
+        scene.follower.note_calls({"s0", "s1"})
+        move(scene)
+        await scene.ask().wait()
+        assert scene.in_force["s4"] == 2
+        assert FAR not in scene.follower._watches
+
+    played(script)
+
+
+def test_a_service_whose_watch_has_not_told_it_yet_is_waited_for(played) -> None:
+    """The watch has just begun, or had so much news that it rests."""
+
+    async def script(scene: Scene) -> None:
+        scene.follower.note_calls({"s4"})
+        move(scene)
+        await scene.ask().wait()
+        assert scene.in_force["s4"] == 2
+        await until(lambda: scene.waits(FAR), "the watch's next question")
+        move(scene, 9002)
+        answered = scene.ask(9002)
+        await until(lambda: scene.asked() == 2 and not scene.first_use._turns.qsize(), "the question")
+        assert not answered.is_set()
+        scene.peer.set(FAR, scene.peer.values[FAR][1])
+        await answered.wait()
+        assert scene.in_force["s4"] == 3
+
+    played(script)
+
+
+def test_what_a_peer_calls_here_is_looked_for_by_its_name(played) -> None:
+    async def script(scene: Scene) -> None:
+        path = "/v1/health/service/s4"
+        scene.peer.values[path] = scene.peer.index, [*scene.peer.values[path][1], instance(HOST1, "s4", 80)]
+        await scene.ask("s4", host="host1").wait()
+        assert scene.in_force["s4"] == 2
+
+    played(script)
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_service_of_which_an_answer_cannot_be_taken_is_not_waited_for(played, status: int) -> None:
+    """A row is odd, or the token may not read it."""
+
+    async def script(scene: Scene) -> None:
+        odd = instance(HOST2, "s4", 9001)
+        odd["Service"]["Address"] = "a b!"
+        scene.peer.values[FAR] = scene.peer.index, [odd]
+        if status != 200:
+            scene.peer.scripts[FAR] = lambda _: web.Response(status=status)
+        with capture_logs() as log:
+            await scene.ask().wait()
+        assert scene.known() == 1
+        assert "first_use_not_read" not in {line["event"] for line in log}, "it was answered before its time was over"
+
+    played(script)
+
+
+def test_where_all_is_watched_nobody_is_asked(played) -> None:
+    """Nor about what is no host of the mesh, nor while the catalog is away."""
+
+    async def script(scene: Scene) -> None:
+        assert scene.ask().is_set() is not scene.follower.is_late
+        assert scene.ask(host="elsewhere").is_set()
+        scene.catalog.failing_since = 1.0
+        assert scene.ask(host="host3").is_set()
+        assert scene.asked("elsewhere") + scene.asked("host3") == 0
+
+    played(script, services=2)
+    played(script)
+
+
+def test_who_comes_while_a_host_is_asked_about_waits_for_one_more_answer(played) -> None:
+    """The first may be older than what is called; however many come, there is one at a time."""
+
+    async def script(scene: Scene) -> None:
+        scene.peer.may_answer.clear()
+        first = scene.ask()
+        await until(lambda: scene.asked() == 1, "the question")
+        move(scene, 9002)
+        others = [scene.ask(port) for port in range(9002, 9050)]
+        scene.peer.may_answer.set()
+        await first.wait()
+        assert not any(each.is_set() for each in others)
+        for each in others:
+            await each.wait()
+        assert (scene.asked(), scene.in_force["s4"]) == (2, 2)
+
+    played(script)
+
+
+def test_what_the_catalog_does_not_show_takes_nothing_away(played) -> None:
+    """Neither a host that is null to this token, nor a service without instances."""
+
+    async def script(scene: Scene) -> None:
+        scene.peer.scripts[NODE + "host2"] = lambda _: web.json_response(None)
+        await scene.ask(84).wait()
+        scene.peer.scripts.clear()
+        scene.peer.scripts[FAR] = lambda _: web.json_response([])
+        scene.peer.scripts["/v1/agent/self"] = lambda _: web.json_response({"Config": {"NodeName": "host1"}, "Member": {}, "NodeID": "x"})
+        scene.peer.scripts["/v1/discovery-chain/s4"] = lambda _: web.Response(status=403, text="Permission denied")
+        await scene.ask(84).wait()
+        assert (scene.asked(), scene.known(), scene.in_force["s4"]) == (2, 1, 1)
+
+    played(script)
+
+
+def test_a_catalog_that_fails_answers_all_the_same_and_is_complained_of_once(played) -> None:
+    async def script(scene: Scene) -> None:
+        scene.peer.scripts[NODE + "host2"] = lambda _: web.Response(status=500, text="rpc error")
+        with capture_logs() as log:
+            for port in (9001, 9002):
+                await scene.ask(port).wait()
+        (line,) = [line for line in log if line["event"] == "first_use_not_read"]
+        assert (line["host"], "rpc error" in line["error"]) == ("host2", True)
+        assert scene.known() == 1
+
+    played(script)
+
+
+def test_a_slow_catalog_is_not_waited_for(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FIRST_USE_S", 0.05)
+
+    async def script(scene: Scene) -> None:
+        scene.peer.may_answer.clear()
+        await scene.ask().wait()
+        assert scene.known() == 1
+        scene.peer.may_answer.set()
+
+    played(script)
+
+
+@pytest.mark.parametrize("is_paced", [True, False])
+def test_only_so_many_are_asked_about_at_once_and_only_so_many_wait(played, monkeypatch: pytest.MonkeyPatch, is_paced: bool) -> None:  # noqa: FBT001 - a table's column
+    """The others are answered at once: their calls go on by what is known."""
+    monkeypatch.setattr(limits, "FIRST_USE_BURST", 1 if is_paced else 1000)
+    monkeypatch.setattr(limits, "FIRST_USE_AT_ONCE", 1000 if is_paced else 1)
+    monkeypatch.setattr(limits, "FIRST_USE_PER_S", 0.001)
+    monkeypatch.setattr(limits, "FIRST_USE_HOSTS", 2)
+
+    async def script(scene: Scene) -> None:
+        scene.peer.may_answer.clear()
+        scene.ask()
+        await until(lambda: scene.asked() == 1 and not scene.first_use._wanted, "the first question")
+        waiting = [scene.ask(host="host3"), scene.ask(host="host4")]
+        assert scene.ask(host="host5").is_set()
+        assert scene.first_use._wanted.keys() == {"host3", "host4"}
+        await until(lambda: scene.first_use._turns.qsize() == 1, "the turn of the next")
+        assert not any(each.is_set() for each in waiting)
+        assert scene.asked("host3") == 0
+        scene.peer.may_answer.set()
+
+    played(script)
+
+
+def test_only_so_many_wait_for_one_host(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FIRST_USE_KEPT", 2)
+
+    async def script(scene: Scene) -> None:
+        asked = [scene.ask(port) for port in (1, 2, 3)]
+        assert [each.is_set() for each in asked] == [False, False, True]
+        for each in asked:
+            await each.wait()
+
+    played(script)
+
+
+def test_after_a_failure_who_waits_is_asked_about_again(played) -> None:
+    """As after any part of control has failed."""
+
+    async def script(scene: Scene) -> None:
+        waiting = scene.ask()
+        first_use = scene.first_use
+        again = asyncio.create_task(first_use.run())
+        await waiting.wait()
+        again.cancel()
+        assert not first_use._wanted
+
+    played(script)
