@@ -338,7 +338,7 @@ def _service_part(config: Config, snapshot: Snapshot, service: Service) -> Servi
         name=service.name,
         protocol=service.protocol,
         mode=service.mode or snapshot.mesh.mode,
-        instances=[_instance_part(config, snapshot, instance) for instance in service.instances],
+        instances=[_instance_part(config, snapshot, instance) for instance in service.instances if not instance.gone],
         intentions=[_intention_part(intention) for intention in service.intentions],
     )
 
