@@ -16,6 +16,8 @@ from nodeagent.control.proof import service_doubts
 from nodeagent.control.seen import Seen
 
 FILTERED = "the catalog left out what the token may not read; give it service:read and intentions:read; what was known before stays in force"
+AWAY = "the catalog was away, and it is not known yet whether it is an older one"
+REWOUND = "the catalog is an older one: its index went back"
 
 
 class Admission:
@@ -36,6 +38,8 @@ class Admission:
         self._hold_back = HoldBack()
         self._forgotten = Forgotten(catalog, announcer, host)
         self._lately = Lately(host)
+        self._first: set[str] = set()
+        """Services of which something that was saved is held since their first answer."""
 
     @property
     def is_sane(self) -> bool:
@@ -57,37 +61,38 @@ class Admission:
         return await service_doubts(self._catalog, suspects, self._host, self._env.draw())
 
     def _is_suspect(self, service: str, rows: Rows) -> bool:
-        """Whether it lost more than half, or what is to be here."""
+        """Whether it lost more than half, or what is to be here, or still lacks what is held."""
         before = there(self._seen.before(service))
         if not before:  # of thousands that are heard for the first time
             return False
-        return is_suspicious(before, rows) or bool(self._forgotten.own(service, lost_rows(before, rows)))
+        own = self._forgotten.own(service, lost_rows(before, rows))
+        return is_suspicious(before, rows) or bool(own or lost_rows(self._seen.held.get(service, ()), rows))
 
     async def unseen(self, answers: Mapping[str, Rows]) -> frozenset[str]:
         """Hosts from which these services lost an instance, as this token may not read them."""
         lost = {row.instance.host for name, rows in answers.items() for row in lost_rows(there(self._seen.before(name)), rows)}
         return await self.hidden.look(lost)
 
-    def unsettled(self, service: str, rows: Rows) -> str:
-        """Why nothing of an answer counts yet; empty: it does."""
-        if self._catalog.is_settled or not self._is_suspect(service, rows):
-            return ""
-        return f"{service}: instances vanished while the catalog was away; kept until it is known whether it is an older one"
-
     async def here(self, service: str, rows: Rows, doubt: str) -> Kept:
         """What an answer lacks of this host's own instances, and is here all the same; as Forgotten.kept."""
-        return await self._forgotten.kept(service, lost_rows(there(self._seen.before(service)), rows), doubt)
+        lost = lost_rows(there(self._seen.before(service)), rows)
+        return await self._forgotten.kept(service, lost, doubt, "" if self._catalog.is_settled else AWAY)
 
     def judge(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str], own: Kept = NOTHING) -> Admitted:
         """What is in force of an answer, of which `doubts`, `unseen` and `here` said that."""
-        known, is_rewound = self._seen.before(service), self._catalog.is_rewound
-        rows, before = since_moved(known, rows), there(known)
-        if not (doubt or is_rewound) and service not in self._seen.instances:  # what went while nobody was here is held for nobody
+        known, older = self._seen.before(service), self._older()
+        rows, before, is_first = since_moved(known, rows), there(known), service in self._first or service not in self._seen.instances
+        if is_first and not (doubt or older):  # what went while nobody was here is held for nobody
             before = ()
         now, listed = self._env.elapsed(), rows + own.rows  # of `own` nobody else's claim takes anything, as of what is held
-        admitted = self._hold_back.admit(service, before, listed, doubt=doubt, now=now, hidden=hidden, is_rewound=is_rewound)
+        admitted = self._hold_back.admit(service, before, listed, doubt=doubt, now=now, hidden=hidden, older=older)
+        (self._first.add if is_first and admitted.lost and (doubt or older) else self._first.discard)(service)
         in_force = admitted.rows if service == MARKER_SERVICE else self._lately.admit(service, known, admitted.rows, now)
         return Admitted(in_force, admitted.lost, admitted.why or own.why)
+
+    def _older(self) -> str:
+        """Why the catalog may be an older one than before; empty: it is none."""
+        return REWOUND if self._catalog.is_rewound else "" if self._catalog.is_settled else AWAY
 
     def put(self, service: str, admitted: Admitted) -> None:
         """Notes what is in force, and what is held."""

@@ -369,8 +369,6 @@ class Follower:
 
     async def _put(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str]) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
-        if why := self.admission.unsettled(service, rows):
-            return why
         own = await self.admission.here(service, rows, doubt)
         admitted = self.admission.judge(service, rows, doubt, hidden, own)
         is_here = self._is_here(service, admitted.rows)

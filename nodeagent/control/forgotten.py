@@ -47,8 +47,10 @@ class Forgotten:
         """Those of them that are this host's; of agents none."""
         return tuple(row for row in rows if row.instance.host == self._host) if service != MARKER_SERVICE else ()
 
-    async def kept(self, service: str, lost: Rows, doubt: str) -> Kept:
+    async def kept(self, service: str, lost: Rows, doubt: str, older: str = "") -> Kept:
         """What of `lost` is here all the same. doubt: why it is not even proven that it is lost; empty: it is.
+
+        older: why the catalog may be an older one than before, which is no proof where hosts alone tell it; empty: it is none.
 
         Raises:
             CatalogError: it could not be asked for what is here.
@@ -62,7 +64,7 @@ class Forgotten:
             own = tuple(row for row in own if row.instance.id in has)
             why = "this host's Consul agent still has it" if own else ""
         elif not why:
-            why = self._announcer.why_forgotten
+            why = self._announcer.why_forgotten or older
         if not why:
             return NOTHING
         return Kept(own, f"{service}: the catalog has forgotten that it runs on this host; its port stays protected, and calls are answered: {why}")

@@ -8,8 +8,10 @@ does one from which somebody took a service away on purpose. The answer alone do
    fresh read, and that the token may read the service (`control/proof`). Without that proof what was lost is kept, however
    long that takes.
 3. With the proof, a service that had fewer than HOLD_BACK_INSTANCES is believed at once: stopping the only instance, or
-   one of two, is everyday work, and a host that kept dialling it would be wrong. Not while the catalog's index went back: then an
-   older one is there, which does not know what was registered since, and that is 4) for a service of any size.
+   one of two, is everyday work, and a host that kept dialling it would be wrong. Not while the catalog may be an older one (its index
+   went back, or it was away and not all has been answered since), which does not know what was registered since: that is 4) for a
+   service of any size. Nor is what is held for want of a proof, or as the catalog may be an older one, let go because as many new
+   instances came beside it.
 4. With the proof, a bigger service keeps what it lost for HOLD_BACK_S from then on. A caller that dials an instance which is really
    gone is refused by its host, as without the hold.
 
@@ -27,6 +29,10 @@ from nodeagent.control.hidden import why_hidden
 
 Rows = tuple[InstanceRow, ...]
 
+_Key = tuple[str, str]
+"""Host and id of an instance."""
+_NONE: frozenset[_Key] = frozenset()
+
 
 class Admitted(NamedTuple):
     """What is in force for a service after an answer."""
@@ -40,8 +46,8 @@ class Admitted(NamedTuple):
 
 def lost_rows(before: Rows, answer: Rows) -> Rows:
     """The instances that `answer` no longer has."""
-    kept = {(row.instance.host, row.instance.id) for row in answer}
-    return tuple(row for row in before if (row.instance.host, row.instance.id) not in kept)
+    kept = set(map(_key, answer))
+    return tuple(row for row in before if _key(row) not in kept)
 
 
 def is_suspicious(before: Rows, answer: Rows) -> bool:
@@ -50,39 +56,46 @@ def is_suspicious(before: Rows, answer: Rows) -> bool:
 
 
 class HoldBack:
-    """Since when which service is held. Owned by the follower."""
+    """Since when which service is held, and what of it. Owned by the follower."""
 
     def __init__(self, hold_s: float = limits.HOLD_BACK_S, at_least: int = limits.HOLD_BACK_INSTANCES) -> None:
         self._hold_s = hold_s
         self._at_least = at_least
         self._since: dict[str, float] = {}
+        self._held: dict[str, frozenset[_Key]] = {}
 
     def admit(  # noqa: PLR0913 - what is known of an answer
-        self, service: str, before: Rows, answer: Rows, *, doubt: str, now: float, hidden: Collection[str] = (), is_rewound: bool = False
+        self, service: str, before: Rows, answer: Rows, *, doubt: str, now: float, hidden: Collection[str] = (), older: str = ""
     ) -> Admitted:  # fmt: skip
         """What is in force for `service`, where `before` was; the cases are those of this file's first lines.
 
         doubt: why the answer is not proven; empty: it is, or needs no proof. hidden: hosts that this token may not read.
-        is_rewound: the catalog's index went back.
+        older: why the catalog may be an older one than before; empty: it is none.
         """
         lost = lost_rows(before, answer)
         if unseen := tuple(row for row in lost if row.instance.host in hidden):  # 5)
-            rest = self.admit(service, _without(before, unseen), answer, doubt=doubt, now=now, is_rewound=is_rewound)
+            rest = self.admit(service, _without(before, unseen), answer, doubt=doubt, now=now, older=older)
             why = f"{service}: {len(unseen)} instances are shown no more; kept: {why_hidden({row.instance.host for row in unseen})}"
             return Admitted(rest.rows + unseen, rest.lost + unseen, rest.why or why)
-        is_everyday = not (doubt or is_rewound) and len(before) < self._at_least
-        if not is_suspicious(before, answer) or is_everyday:  # 1) 3)
-            self._since.pop(service, None)
-            return Admitted(answer)
+        is_everyday = not (doubt or older) and len(before) < self._at_least
+        is_still_held = bool(doubt or older) and not self._held.get(service, _NONE).isdisjoint(map(_key, lost))
+        if not (is_suspicious(before, answer) or is_still_held) or is_everyday:  # 1) 3)
+            return self._believed(service, answer)
+        self._held[service] = frozenset(map(_key, lost))
         what = f"{service}: {len(lost)} of {len(before)} instances vanished at once; kept"
         if doubt:  # 2)
             self._since.pop(service, None)
             return Admitted(answer + lost, lost, f"{what} until it is proven that they are gone: {doubt}")
         since = self._since.setdefault(service, now)
         if now - since >= self._hold_s:
-            del self._since[service]
-            return Admitted(answer)
-        return Admitted(answer + lost, lost, f"{what} for {self._hold_s - (now - since):.0f} s more")  # 4)
+            return self._believed(service, answer)
+        more = f"{what} for {self._hold_s - (now - since):.0f} s more"
+        return Admitted(answer + lost, lost, f"{more}: {older}" if older else more)  # 4)
+
+    def _believed(self, service: str, answer: Rows) -> Admitted:
+        self._since.pop(service, None)
+        self._held.pop(service, None)
+        return Admitted(answer)
 
 
 def release_taken(instances: dict[str, Rows], held: Mapping[str, Rows]) -> dict[str, Rows]:
@@ -100,6 +113,10 @@ def release_taken(instances: dict[str, Rows], held: Mapping[str, Rows]) -> dict[
     }
     released = {service: [row for row in held[service] if taken & set(row.instance.addresses)] for service in left}
     return {**instances, **{service: _without(instances[service], gone) for service, gone in released.items()}}
+
+
+def _key(row: InstanceRow) -> _Key:
+    return row.instance.host, row.instance.id
 
 
 def _without(rows: Rows, gone: Iterable[InstanceRow]) -> Rows:

@@ -5,7 +5,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.catalog.state import CatalogState
 from nodeagent.config import CatalogTable
-from nodeagent.control.admission import FILTERED, Admission
+from nodeagent.control.admission import AWAY, FILTERED, REWOUND, Admission
 from nodeagent.control.announce import Announcer
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import real_environment
@@ -46,6 +46,47 @@ def test_what_went_while_nobody_was_here_is_held_for_nobody_unless_it_is_doubted
     admission._seen.saved = {"db": ROWS}
     assert there(admission.judge("db", (), "", NONE).rows) == ()
     assert admission.judge("db", (), "who knows", NONE).rows == ROWS
+
+
+def test_while_the_catalog_may_be_an_older_one_what_is_new_counts_and_what_vanished_is_held(admission: Admission) -> None:
+    """Also of a small service, and its address goes to whoever has taken it."""
+    old, new = ROWS[:1], (instance(HOST2, 1, id_="new"),)
+    admission.put("db", admission.judge("db", old, "", NONE))
+    admission._catalog.indexes.remember({"/v1/catalog/services": 7})
+    admission.put("db", admission.judge("db", new, "", NONE))
+    assert (admission._seen.instances["db"], admission._seen.held["db"]) == (new + old, old)
+    assert f"db: 1 of 1 instances vanished at once; kept for {limits.HOLD_BACK_S:.0f} s more: {AWAY}" == admission.held["db"]
+    assert admission._seen.state().instances["db"] == new
+    again = admission.judge("db", new, "", NONE)
+    assert (again.rows, AWAY in again.why) == (new + old, True)
+    admission._catalog.note_index("/v1/catalog/services", "3")
+    assert (admission._is_suspect("db", new), REWOUND in admission.judge("db", new, "", NONE).why) == (True, True)
+
+
+def test_what_went_while_nobody_was_here_is_held_until_the_catalog_is_known_and_no_longer(admission: Admission) -> None:
+    admission._seen.saved = {"db": ROWS}
+    admission._catalog.indexes.remember({"/v1/catalog/services": 7})
+    admission.put("db", admission.judge("db", (), "", NONE))
+    assert admission._seen.held["db"] == ROWS
+    admission._catalog.note_index("/v1/catalog/services", "7")
+    assert there(admission.judge("db", (), "", NONE).rows) == ()
+
+
+def test_what_takes_the_place_of_a_service_here_is_in_force_while_the_catalog_may_be_an_older_one() -> None:
+    """Else callers of this host would reach the new port in clear."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", row(NODE1, "web", 80, "web-1"))
+        await until(lambda: scene.services() == {"web": 1}, "the service")
+        scene.catalog.indexes.remember({"/v1/never/answered": 7})
+        peer.set(HEALTH, [row(NODE1, "web", 81, "web-2")])
+        await until(lambda: scene.services() == {"web": 2}, "both")
+        assert any(AWAY in text for text in scene.follower.alarms())
+        scene.catalog.indexes.forget("/v1/never/answered")
+        await until(lambda: scene.services() == {"web": 1}, "the new one alone")
+        assert scene.follower.alarms() == ()
+
+    played(script)
 
 
 def marked(scene: Scene) -> dict[str, list[bool]]:

@@ -45,6 +45,20 @@ def test_without_proof_that_it_is_lost_it_is_here() -> None:
     alone(script)
 
 
+@pytest.mark.parametrize("has_agent", [False, True])
+def test_a_catalog_that_may_be_an_older_one_takes_nothing_away_that_hosts_alone_tell_it(*, has_agent: bool) -> None:
+    """A Consul agent knows by itself what is here."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        if has_agent:
+            peer.set(SELF, CONSUL)
+            peer.set(LOCAL, {})
+        found = await kept(scene).kept("shop", (SHOP,), "", "it was away")
+        assert (found.rows, "it was away" in found.why) == (((), False) if has_agent else ((SHOP,), True))
+
+    alone(script)
+
+
 @pytest.mark.parametrize(("service", "lost"), [("web", (row(THERE, 80),)), ("nodeagent", (SHOP,)), ("shop", ())])
 def test_nobody_is_asked_for_what_is_not_of_this_host(service: str, lost) -> None:
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:

@@ -59,9 +59,9 @@ def test_a_small_service_that_an_older_catalog_does_not_know_is_kept_for_its_tim
     """Nobody has stopped it: the catalog has forgotten it."""
     hold = HoldBack(hold_s=300)
     for now in (0, 299):
-        admitted = hold.admit("web", before, (), doubt="", now=now, is_rewound=True)
+        admitted = hold.admit("web", before, (), doubt="", now=now, older="its index went back")
         assert admitted.lost == before
-    assert hold.admit("web", before, (), doubt="", now=300, is_rewound=True).rows == ()
+    assert hold.admit("web", before, (), doubt="", now=300, older="its index went back").rows == ()
 
 
 def test_without_the_proof_even_a_single_instance_is_kept_however_long_that_takes() -> None:
@@ -86,6 +86,17 @@ def test_new_instances_are_in_force_while_old_ones_are_held() -> None:
     new = (instance(HOST3, 9),)
     admitted = HoldBack().admit("db", FOUR, new, doubt="", now=0)
     assert ids(admitted.rows) == [1, 2, 3, 4, 9]
+
+
+@pytest.mark.parametrize("why", [{"doubt": "the token may not"}, {"doubt": "", "older": "it was away"}])
+def test_what_is_held_unproven_is_not_let_go_for_new_ones_beside_it(why) -> None:
+    """Then as many came as are lost, which is no majority; the proof lets go of them."""
+    hold, new = HoldBack(hold_s=300), (instance(HOST3, 9),)
+    first = hold.admit("db", ONE, new, **why, now=0)
+    again = hold.admit("db", first.rows, new, **why, now=1)
+    assert (again.rows, again.lost) == (new + ONE, ONE)
+    assert hold.admit("db", again.rows, new, doubt="", now=2).rows == new
+    assert hold.admit("db", new + ONE, new, **why, now=3).rows == new
 
 
 def test_lost_rows_are_told_by_host_and_id() -> None:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from nodeagent import limits
 from nodeagent.config import CatalogTable
+from nodeagent.control.admission import AWAY, REWOUND
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
@@ -167,10 +168,10 @@ def test_what_vanished_waits_until_the_catalog_is_known() -> None:
                 peer.index = before
                 peer.values[INTENTIONS] = before, []
                 await peer.open(port)
-                await until(lambda: any("api: instances vanished" in line for line in playing.follower.complaints()), "it waits")
+                await until(lambda: any("api: 1 of 1 instances vanished at once" in line and AWAY in line for line in playing.follower.complaints()), "it waits")
                 assert playing.knows("api")
                 late.set()
-                await until(lambda: any("api: 1 of 1 instances vanished" in line for line in playing.follower.alarms()), "the hold")
+                await until(lambda: any("api: 1 of 1 instances vanished" in line and REWOUND in line for line in playing.follower.alarms()), "the hold")
                 assert playing.knows("api")
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
