@@ -27,6 +27,8 @@ from nodeagent.observe.log import open_log
 
 _log = open_log()
 
+PULSE = "/v1/catalog/nodes"
+"""Asked all the time: where this fails the catalog is away. Any other question may fail by itself."""
 _FROM_CACHE = ("/v1/agent/", "/v1/connect/ca/roots")
 """Answered by the agent itself: Consul 1.8 says of these that there is no leader while there is one. Without one they are refused."""
 CONNECT_OFF = "Connect must be enabled"
@@ -105,8 +107,8 @@ class Catalog:
         self.rewound = ""
         """What went back, in words."""
         self._rewound_at = 0.0
-        self._back_at: float | None = None
-        """Unix seconds since when it answers."""
+        self._is_away = False
+        """Whether the pulse failed, and nothing was answered since."""
         self._rewinds = 0
         self.indexes = Indexes()
         self._waiting: set[asyncio.Timeout] = set()
@@ -155,6 +157,7 @@ class Catalog:
             CatalogError: as `read`.
         """
         return (await self._ask("POST", path, {}, msgspec.json.encode(value), limits.CATALOG_READ_MARGIN_S)).body
+
     def note_index(self, path: str, header: str | None) -> None:
         """A path's index, with every answer: one that is lower than the last tells of another catalog than before."""
         if before := self.indexes.note(path, header):
@@ -163,7 +166,7 @@ class Catalog:
     @property
     def is_settled(self) -> bool:
         """Whether it is known if it is an older one than before it was away; or it was not told within CATALOG_SETTLE_S."""
-        return self.indexes.is_sure or (self._back_at is not None and self._now() - self._back_at >= limits.CATALOG_SETTLE_S)
+        return self.indexes.is_settled(self._now())
 
     @property
     def is_rewound(self) -> bool:
@@ -216,7 +219,7 @@ class Catalog:
         except (TimeoutError, OSError, aiohttp.ClientError, CatalogError) as error:
             if "index" in params and rewinds != self._rewinds:
                 raise CatalogRewound(f"{self._base}{path}: {self.rewound}") from error
-            await self._fail(error)
+            await self._fail(error, path)
             raise CatalogError(f"{self._base}{path}: {self.error}") from error
         self._succeed()
         self.confirmed_at = self.answered_at
@@ -262,16 +265,18 @@ class Catalog:
 
     def _succeed(self) -> None:
         self.answered_at, self.error = self._now(), ""
-        if self._back_at is None:
-            self._back_at = self.answered_at
-        if self.failing_since is not None:
-            self.failing_since = None
+        self.indexes.note_answer(self.answered_at)
+        self.failing_since = None
+        if self._is_away:
+            self._is_away = False
             self.wake()
 
-    async def _fail(self, error: Exception) -> None:
+    async def _fail(self, error: Exception, path: str) -> None:
         self.error = _explain(error, self._table)
         if self.failing_since is None:
-            self.failing_since, self._back_at = self._now(), None
+            self.failing_since = self._now()
+        if path == PULSE and not self._is_away:
+            self._is_away = True
             self.indexes.doubt()
         if isinstance(error, aiohttp.ClientSSLError) or isinstance(error.__cause__, ssl.SSLError):
             await self._forget_session()  # files may have been replaced, the CA's or ours: they are read with a new session

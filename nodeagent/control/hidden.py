@@ -6,10 +6,10 @@ it is asked for the right.
 
 from collections.abc import Callable, Collection, Iterable
 
-from nodeagent.control.consul import Answer, Catalog
+from nodeagent.control.consul import PULSE, Answer, Catalog
 from nodeagent.control.token_rights import TokenRights
 
-NODES = "/v1/catalog/nodes"
+NODES = PULSE
 
 
 class HiddenHosts:

@@ -4,6 +4,7 @@ An embedded catalog's index goes back over an outage alone, so what was heard be
 state, for an agent that starts when the other one is there.
 """
 
+from nodeagent import limits
 from nodeagent.control.pace import has_gone_back, next_index
 
 
@@ -14,11 +15,17 @@ class Indexes:
         self._last: dict[str, int] = {}
         self._unsure: set[str] = set()
         """The paths that were not answered since the catalog was away: any of them may yet show that it is an older one."""
+        self._back_at: float | None = None
+        """Since when it answers; None: not since it was away."""
 
-    @property
-    def is_sure(self) -> bool:
-        """Whether it is known which catalog is there."""
-        return not self._unsure
+    def is_settled(self, now: float) -> bool:
+        """Whether it is known which catalog is there; or was not told within CATALOG_SETTLE_S."""
+        return not self._unsure or (self._back_at is not None and now - self._back_at >= limits.CATALOG_SETTLE_S)
+
+    def note_answer(self, now: float) -> None:
+        """The catalog is there, whatever it said."""
+        if self._back_at is None:
+            self._back_at = now
 
     def note(self, path: str, header: str | None) -> int:
         """Keeps what came with an answer; gives the one before, where this one is lower, else 0.
@@ -41,7 +48,7 @@ class Indexes:
 
     def doubt(self) -> None:
         """The catalog is away: another may come back."""
-        self._unsure = set(self._last)
+        self._unsure, self._back_at = set(self._last), None
 
     def saved(self) -> dict[str, int]:
         """All of them, for the disk."""

@@ -12,7 +12,7 @@ from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Catalog, CatalogRefused, _open_socket, service_path
 from nodeagent.errors import CatalogError
 from tests.support.loop import run, until
-from tests.support.scripted_catalog import AUTHORIZE, NODES, ROOTS, ScriptedCatalog, node
+from tests.support.scripted_catalog import AUTHORIZE, NODES, ROOTS, SERVICES, ScriptedCatalog, node
 
 CANARY = "canary-token-77aa"
 HOST1 = node("host1", "10.77.0.1")
@@ -174,6 +174,26 @@ def test_who_is_not_there_is_named_with_a_cure_and_recovery_wakes_who_rests() ->
             await catalog.read(NODES)
             await resting
             assert catalog.failing_since is None
+
+    run(scene)
+
+
+def test_a_question_that_fails_by_itself_is_no_outage() -> None:
+    """Nobody is woken by it, and no older catalog awaited; where the pulse fails both are so."""
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer, client(peer) as catalog:
+            catalog.note_index(SERVICES, "50")
+            peer.scripts = dict.fromkeys(("/v1/leaf", NODES), lambda request: request.transport.abort())
+            resting = asyncio.create_task(catalog.rest(3600))
+            await asyncio.sleep(0)
+            for path, is_outage in (("/v1/leaf", False), (NODES, True)):
+                with pytest.raises(CatalogError, match="the connection failed"):
+                    await catalog.read(path)
+                assert (catalog.failing_since, catalog.is_settled) == (1000.0, not is_outage)
+                await catalog.read(SERVICES)
+                await asyncio.sleep(0)
+                assert (catalog.failing_since, resting.done()) == (None, is_outage)
 
     run(scene)
 
