@@ -82,8 +82,8 @@ class Admission:
         """What is in force of an answer, of which `doubts`, `unseen` and `here` said that."""
         known, older = self._seen.before(service), self._older()
         rows, before, is_first = since_moved(known, rows), there(known), service in self._first or service not in self._seen.instances
-        if is_first and not (doubt or older):  # what went while nobody was here is held for nobody
-            before = ()
+        if is_first and not (doubt or older):  # what went while nobody was here is held for nobody; what is hidden is not gone
+            before = tuple(row for row in before if row.instance.host in hidden)
         now, listed = self._env.elapsed(), rows + own.rows  # of `own` nobody else's claim takes anything, as of what is held
         admitted = self._hold_back.admit(service, before, listed, doubt=doubt, now=now, hidden=hidden, older=older)
         (self._first.add if is_first and admitted.lost and (doubt or older) else self._first.discard)(service)

@@ -12,7 +12,7 @@ from nodeagent.control.environment import real_environment
 from nodeagent.control.lately import there
 from nodeagent.control.seen import Seen
 from tests.support.loop import run, until
-from tests.support.mesh import HOST2, config, instance
+from tests.support.mesh import HOST2, HOST3, config, instance
 from tests.support.scripted_catalog import NODES, SERVICES, ScriptedCatalog
 from tests.support.scripted_catalog import instance as row
 from tests.unit.nodeagent.control.test_follow import HOST1 as NODE1
@@ -46,6 +46,14 @@ def test_what_went_while_nobody_was_here_is_held_for_nobody_unless_it_is_doubted
     admission._seen.saved = {"db": ROWS}
     assert there(admission.judge("db", (), "", NONE).rows) == ()
     assert admission.judge("db", (), "who knows", NONE).rows == ROWS
+
+
+def test_what_was_saved_of_a_host_that_is_hidden_stays(admission: Admission) -> None:
+    """Else a start would take it out of the mesh, and callers reach it in clear."""
+    admission._seen.saved = {"db": (*ROWS, instance(HOST3, 5))}
+    admitted = admission.judge("db", (), "", frozenset({"host3"}))
+    assert (there(admitted.rows), admitted.lost) == ((instance(HOST3, 5),), (instance(HOST3, 5),))
+    assert 'give it node "host3"' in admitted.why
 
 
 def test_while_the_catalog_may_be_an_older_one_what_is_new_counts_and_what_vanished_is_held(admission: Admission) -> None:
