@@ -174,7 +174,7 @@ async def run_control(
     """Runs until SIGTERM, or until the supervisor is gone. journal: where its own log goes. kept: a predecessor's keys."""
     env = real_environment()
     asyncio.get_running_loop().set_exception_handler(_note_failure)
-    async with Catalog(config.catalog, env.now) as catalog:
+    async with Catalog(config.catalog, env.now, env.elapsed) as catalog:
         sink = open_sink(config.log.connections, journal)
         control = Control(config, catalog, env, sink, journal)
         catalog.on_resolved = control.note_catalog

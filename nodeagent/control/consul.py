@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -88,14 +89,14 @@ class _Resolver(aiohttp.ThreadedResolver):
 
 
 class Catalog:
-    """A client of one catalog. Owned by control; `async with` closes its connections."""
+    """A client of one catalog. Owned by control; `async with` closes its connections. Made with the clocks of an Environment."""
 
-    def __init__(self, table: CatalogTable, now: Callable[[], float]) -> None:
+    def __init__(self, table: CatalogTable, now: Callable[[], float], elapsed: Callable[[], float] = time.monotonic) -> None:
         self._table = table
         self._base = table.address.rstrip("/")
         self._token = TokenFile(table.token_file)
         self._session: aiohttp.ClientSession | None = None
-        self._now = now
+        self._now, self._elapsed = now, elapsed
         self._recovery = Bell()
         self.failing_since: float | None = None
         """Unix seconds of the first of the failures to reach it; None while it answers."""
@@ -106,7 +107,8 @@ class Catalog:
         self.error = ""
         self.rewound = ""
         """What went back, in words."""
-        self._rewound_at = 0.0
+        self._rewound_at = (0.0, 0.0)
+        """Unix seconds, and by the clock that nobody can set."""
         self._is_away = False
         """Whether the pulse failed, and nothing was answered since."""
         self._rewinds = 0
@@ -166,21 +168,21 @@ class Catalog:
     @property
     def is_settled(self) -> bool:
         """Whether it is known if it is an older one than before it was away; or it was not told within CATALOG_SETTLE_S."""
-        return self.indexes.is_settled(self._now())
+        return self.indexes.is_settled(self._elapsed())
 
     @property
     def is_rewound(self) -> bool:
         """Whether an index went back within REWIND_SHOWN_S."""
-        return bool(self.rewound) and self._now() - self._rewound_at < limits.REWIND_SHOWN_S
+        return bool(self.rewound) and self._elapsed() - self._rewound_at[1] < limits.REWIND_SHOWN_S
 
     def note_rewind(self, path: str, before: int, now: str | None) -> None:
         """An index has gone back: `status` says so for a while, and whoever waits for an index asks anew, as its path's did, too.
 
         Else it would wait for its whole time, minutes, for news of something that is gone.
         """
-        if self._now() - self._rewound_at >= limits.CATALOG_COMPLAIN_S:
+        if not self.rewound or self._elapsed() - self._rewound_at[1] >= limits.CATALOG_COMPLAIN_S:
             _log.warning("catalog_index_went_back", path=path, before=before, now=now)
-        self._rewound_at = self._now()
+        self._rewound_at = self._now(), self._elapsed()
         self._rewinds += 1
         for waiting in self._waiting:
             if not waiting.expired():  # another watch has noted it in this very turn
@@ -192,7 +194,7 @@ class Catalog:
         """What went back within REWIND_SHOWN_S; empty: nothing."""
         if not self.is_rewound:
             return ""
-        at = datetime.fromtimestamp(self._rewound_at, UTC)
+        at = datetime.fromtimestamp(self._rewound_at[0], UTC)
         return f"{self.rewound} at {at:%H:%M:%S} UTC: it was restored from a snapshot, or replaced; all was read anew, is it the right one?"
 
     async def rest(self, seconds: float, event: asyncio.Event | None = None) -> None:
@@ -265,7 +267,7 @@ class Catalog:
 
     def _succeed(self) -> None:
         self.answered_at, self.error = self._now(), ""
-        self.indexes.note_answer(self.answered_at)
+        self.indexes.note_answer(self._elapsed())
         self.failing_since = None
         if self._is_away:
             self._is_away = False

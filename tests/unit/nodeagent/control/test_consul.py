@@ -317,12 +317,14 @@ def test_where_its_name_leads_is_told_and_an_address_is_no_name() -> None:
 
 
 def test_an_index_that_went_back_is_told_for_a_while() -> None:
-    now = 1_800_000_000.0
-    catalog = Catalog(CatalogTable("http://127.0.0.1:1"), lambda: now)
+    now, elapsed = 1_800_000_000.0, 5.0
+    catalog = Catalog(CatalogTable("http://127.0.0.1:1"), lambda: now, lambda: elapsed)
     assert catalog.rewind_alarm == ""
     catalog.note_rewind(NODES, 99, "12")
     assert "index went back from 99 to 12 (/v1/catalog/nodes) at 08:00:00 UTC" in catalog.rewind_alarm
-    now += limits.REWIND_SHOWN_S
+    now -= 86_400.0  # the clock is set, which is neither here nor there
+    assert "08:00:00" in catalog.rewind_alarm
+    elapsed += limits.REWIND_SHOWN_S
     assert catalog.rewind_alarm == ""
 
 

@@ -34,7 +34,7 @@ class Scene:
         self.now = 1000.0
         self.elapsed = 1000.0
         env = Environment(lambda: self.now, lambda: 0.0, lambda: self.elapsed)
-        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), env.now)
+        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), env.now, env.elapsed)
         self.follower = Follower(config(), self.catalog, Metrics("1"), env)
 
     def services(self) -> dict[str, int]:

@@ -50,7 +50,7 @@ class Scene:
     def __init__(self, peer: ScriptedCatalog) -> None:
         self.now = 1000.0
         env = Environment(lambda: self.now, lambda: 0.0, lambda: self.now)
-        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), env.now)
+        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), env.now, env.elapsed)
         self.follower = Follower(config(), self.catalog, Metrics("1"), env)
 
     def knows(self, name: str) -> bool:
@@ -126,13 +126,14 @@ def test_an_index_is_compared_with_the_last_of_its_own_path() -> None:
 
 def test_which_catalog_is_there_is_known_when_every_path_was_answered_or_after_a_while() -> None:
     """One of them may be refused from now on, and must not keep all that vanished for ever."""
-    now = 1000.0
-    catalog = Catalog(CatalogTable("http://127.0.0.1:1"), lambda: now)
+    wall = now = 1000.0
+    catalog = Catalog(CatalogTable("http://127.0.0.1:1"), lambda: wall, lambda: now)
     for path in ("/a", "/b", "/c"):
         catalog.note_index(path, "50")
     assert catalog.is_settled
     catalog.indexes.doubt()
     catalog._succeed()
+    wall = 5.0  # the clock is set back
     catalog.note_index("/a", "50")
     catalog.indexes.forget("/b")
     now += limits.CATALOG_SETTLE_S - 1
