@@ -12,6 +12,7 @@ from nodeagent import limits
 from nodeagent.catalog.inventory import INVENTORY
 from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS
 from nodeagent.catalog.markers import claims_alarm, markers_of
+from nodeagent.catalog.registered import NODE
 from nodeagent.catalog.state import (
     MARKER_SERVICE,
     CatalogState,
@@ -65,7 +66,7 @@ class Follower:
         self.meshed = MeshedHosts()
         self._announcer = Announcer(config, catalog, env.elapsed)
         self.admission = Admission(catalog, self.seen, self._announcer, config.host.name, env, self.changed.set)
-        self.held, self.foreign = self.admission.held, self.admission.foreign
+        self.held, self.foreign, self._hidden = self.admission.held, self.admission.foreign, self.admission.hidden
         self.checks = Checks(catalog, metrics, env.draw)
         """What this host looks at for the catalog; runs beside the follower."""
         self._config = config
@@ -136,7 +137,7 @@ class Follower:
         if self.admission.let_go():
             self._services_changed.set()
         state = self.seen.state()
-        hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=self.admission.is_sane, hidden=self.admission.hidden.names)
+        hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=self.admission.is_sane, hidden=self._hidden.names)
         return msgspec.structs.replace(state, hosts=hosts, is_late=self.is_late, intentions_in=self._intentions.place)
 
     def remember(self, state: CatalogState) -> None:
@@ -176,7 +177,7 @@ class Follower:
         self._watches.forget()
         self._services_changed.set()
         async with asyncio.TaskGroup() as group:
-            self._watches.start(group, NODES, self._take_hosts, _PULSE, self.admission.hidden.read)
+            self._watches.start(group, NODES, self._take_hosts, _PULSE, self._hidden.read)
             self._watches.start(group, "/v1/catalog/services", self._take_names)
             self._watches.start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
             self._watches.start(group, "/v1/config/service-defaults", self._take_protocols)
@@ -263,14 +264,15 @@ class Follower:
         """Ends the watches of services that are not wanted any more."""
         for path in [path for path in self._watches if path.startswith(("/v1/health/", INVENTORY)) and path not in wanted]:
             self._watches.stop(path)
-            self._catalog.indexes.forget(path)
+        if self.seen.names is not None:
+            self._catalog.indexes.keep(("/v1/health/", INVENTORY, NODE), wanted | self._watches.keys())
 
     # --- what each answer means ------------------------------------------------------------------------------------
 
     async def _take_hosts(self, answer: Answer) -> None:
         hosts = parse_hosts(answer.body)
-        self.admission.hidden.forget_shown({host.name for host in hosts})
-        await self.admission.hidden.look(self.meshed.missing(hosts))
+        self._hidden.forget_shown({host.name for host in hosts})
+        await self._hidden.look(self.meshed.missing(hosts))
         self.seen.hosts = hosts
         self.changed.set()
         await self._announcer.check_hosts(self.seen.hosts, self.seen.instances.get(MARKER_SERVICE, ()))

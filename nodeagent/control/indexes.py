@@ -4,6 +4,8 @@ An embedded catalog's index goes back over an outage alone, so what was heard be
 state, for an agent that starts when the other one is there.
 """
 
+from collections.abc import Collection
+
 from nodeagent import limits
 from nodeagent.control.pace import has_gone_back, next_index
 
@@ -41,10 +43,11 @@ class Indexes:
         self._last[path] = next_index(0, header)
         return before if gone_back else 0
 
-    def forget(self, path: str) -> None:
-        """Nobody asks for it any more."""
-        self._last.pop(path, None)
-        self._unsure.discard(path)
+    def keep(self, prefixes: tuple[str, ...], asked: Collection[str]) -> None:
+        """Of the paths that begin so these alone are asked for from now on: nobody waits for the others' answers."""
+        for path in [path for path in self._last if path.startswith(prefixes) and path not in asked]:
+            del self._last[path]
+            self._unsure.discard(path)
 
     def doubt(self) -> None:
         """The catalog is away: another may come back."""

@@ -135,7 +135,7 @@ def test_which_catalog_is_there_is_known_when_every_path_was_answered_or_after_a
     catalog._succeed()
     wall = 5.0  # the clock is set back
     catalog.note_index("/a", "50")
-    catalog.indexes.forget("/b")
+    catalog.indexes.keep(("/b", "/c"), {"/c"})
     now += limits.CATALOG_SETTLE_S - 1
     assert not catalog.is_settled
     now += 1
@@ -174,6 +174,26 @@ def test_what_vanished_waits_until_the_catalog_is_known() -> None:
                 late.set()
                 await until(lambda: any("api: 1 of 1 instances vanished" in line and REWOUND in line for line in playing.follower.alarms()), "the hold")
                 assert playing.knows("api")
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    run(scene)
+
+
+def test_a_path_that_nobody_asks_for_any_more_is_waited_for_by_nobody() -> None:
+    """As of a service that went while no agent ran; else each start would wait its whole time, and the disk keep it for ever."""
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer:
+            playing = Scene(peer)
+            playing.catalog.indexes.remember(dict.fromkeys(("/v1/health/service/old", "/v1/catalog/node/renamed", API), 2))
+            peer.set(NODES, [HOST1, HOST2])
+            peer.register("api", instance(HOST2, "api", 9090))
+            async with playing.catalog:
+                task = asyncio.create_task(playing.follower.run())
+                await until(lambda: playing.knows("api") and playing.catalog.is_settled, "it is known")
+                assert playing.catalog.indexes.saved().keys() == playing.follower._watches.keys()
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
