@@ -42,7 +42,7 @@ class HiddenHosts:
             CatalogError: the catalog could not be asked.
         """
         asked = frozenset(hosts)
-        found = await self._rights.forbidden("node", asked)
+        found = await self._rights.forbidden("node", asked, self.names)
         self.names = (self.names - asked) | found
         return found
 

@@ -5,6 +5,7 @@ Where it is not told (the embedded catalog, no ACLs, blocked by the operator) no
 
 import asyncio
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Literal
 
 import msgspec
@@ -36,21 +37,31 @@ class TokenRights:
         self._catalog = catalog
         self._silent_until = 0.0
         """By the loop's clock: it has just said that it tells nothing."""
+        self._refusals = 0
+        """How often in a row."""
 
-    async def forbidden(self, resource: Resource, names: Iterable[str]) -> frozenset[str]:
+    async def forbidden(self, resource: Resource, names: Iterable[str], known: AbstractSet[str] = frozenset()) -> frozenset[str]:
         """Which of these this token may not read.
+
+        known: those of them that it might not when it was told last. One refusal to tell may be a passing one, and changes nothing of
+        that; the next, CATALOG_COMPLAIN_S later, does.
 
         Raises:
             CatalogError: the catalog could not be asked.
         """
         asked, found = sorted(set(names)), set[str]()
         for start in range(0, len(asked), _AT_ONCE):
-            if asyncio.get_running_loop().time() < self._silent_until:
-                break
-            found |= await self._ask(resource, asked[start : start + _AT_ONCE])
+            some = asked[start : start + _AT_ONCE]
+            told = None if asyncio.get_running_loop().time() < self._silent_until else await self._ask(resource, some)
+            if told is not None:
+                found |= told
+                self._refusals = 0
+            elif self._refusals == 1:
+                found |= known & set(some)
         return frozenset(found)
 
-    async def _ask(self, resource: Resource, names: list[str]) -> set[str]:
+    async def _ask(self, resource: Resource, names: list[str]) -> set[str] | None:
+        """None: it is not told."""
         questions = [{"Resource": resource, "Access": "read", "Segment": name} for name in names]
         try:
             rights = msgspec.json.decode(await self._catalog.post(AUTHORIZE, questions), type=list[_Right])
@@ -60,7 +71,8 @@ class TokenRights:
             if error.status not in (*FORBIDDEN, *NOT_SERVED):
                 raise
             self._silent_until = asyncio.get_running_loop().time() + limits.CATALOG_COMPLAIN_S
-            return set()
+            self._refusals += 1
+            return None
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise CatalogError(f"{AUTHORIZE}: {error}") from error
         return set(names) - {right.segment for right in rights if right.allow}

@@ -1,9 +1,13 @@
 """Hosts that are hidden from a token are told from hosts that are gone, against a scripted Consul."""
 
+import pytest
+from aiohttp import web
+
 from nodeagent import limits
 from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Catalog
 from nodeagent.control.hidden import HiddenHosts, why_hidden
+from nodeagent.control.token_rights import AUTHORIZE
 from tests.support.authorized import Authorized
 from tests.support.loop import run, until
 from tests.support.scripted_catalog import NODES, ScriptedCatalog, instance
@@ -28,6 +32,27 @@ def test_who_may_not_be_read_is_hidden_and_who_may_is_gone() -> None:
         assert (await hosts.look(["h7"]), hosts.names) == (frozenset(), {"h99"})
         hosts.forget_shown(["h99"])
         assert (await hosts.look([]), hosts.names, rights.questions) == (frozenset(), frozenset(), [64, 36, 1])
+
+    with_hosts(script)
+
+
+def test_one_refusal_to_tell_shows_no_host_and_one_that_lasts_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a proxy's 403: what was let go for it would be called in clear. Where the operator has blocked the question nothing is hidden."""
+    monkeypatch.setattr(limits, "CATALOG_COMPLAIN_S", 3600.0)
+
+    async def script(peer: ScriptedCatalog, hosts: HiddenHosts) -> None:
+        Authorized(peer, "h7")
+        await hosts.look(["h7"])
+        peer.scripts[AUTHORIZE] = lambda _: web.Response(status=403, text="a proxy's")
+        for _ in range(2):
+            assert (await hosts.look(["h7", "h8"]), hosts.names) == ({"h7"}, {"h7"})
+        del peer.scripts[AUTHORIZE]
+        hosts._rights._silent_until = 0.0
+        assert await hosts.look(["h7"]) == {"h7"}
+        peer.scripts[AUTHORIZE] = lambda _: web.Response(status=403, text="Endpoint is blocked by agent configuration")
+        assert await hosts.look(["h7"]) == {"h7"}
+        hosts._rights._silent_until = 0.0
+        assert (await hosts.look(["h7"]), hosts.names) == (frozenset(), frozenset())
 
     with_hosts(script)
 
