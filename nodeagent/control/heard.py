@@ -1,6 +1,7 @@
 """Who waits for the next answer of one service's own."""
 
 import asyncio
+from contextlib import suppress
 
 _LOOK_S = 0.1
 
@@ -20,7 +21,9 @@ class Heard:
         """Waits for the next one, or for a moment: where the question is refused nobody tells."""
         event = self._awaited.setdefault(service, asyncio.Event())
         try:
-            async with asyncio.timeout(_LOOK_S):
-                await event.wait()
-        except TimeoutError:
-            self._awaited.pop(service, None)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await event.wait()
+        finally:  # who gave up, too: whoever waits beside him looks by himself, in a moment
+            if self._awaited.get(service) is event:
+                del self._awaited[service]

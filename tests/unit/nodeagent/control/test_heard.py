@@ -20,6 +20,8 @@ def test_all_who_wait_hear_of_it_and_nobody_waits_for_long(monkeypatch: pytest.M
         await asyncio.gather(*waiting[:2])
         assert not waiting[2].done()
         waiting[2].cancel()
+        await asyncio.wait(waiting[2:])
+        assert heard._awaited == {}
         monkeypatch.setattr(heard_module, "_LOOK_S", 0.0)
         await heard.rest("web")
         assert "web" not in heard._awaited
