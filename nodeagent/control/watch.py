@@ -155,7 +155,7 @@ class Watch:
         self.is_forbidden = status in (401, 403)
         self._was_broken = status >= 500 or self.is_forbidden
         is_unreached = self._catalog.failing_since is not None
-        if is_unreached:  # what is there when it is back may be another, with lower indexes: nothing is to wait for those of before
+        if is_unreached or self._was_broken:  # what is back may be another, with lower indexes; and that it is back is not to wait for news
             self._index = 0
         self._unreached_at = self._catalog.answered_at if is_unreached else _NEVER
         self.error = str(error)

@@ -12,8 +12,8 @@ from nodeagent.catalog.inventory import INVENTORY, InventoryReader
 from nodeagent.catalog.state import parse_instances, parse_service_names
 from nodeagent.control.gzipped import unpacked
 from tests.e2e.catalog_process import ANSWER_S
+from tests.e2e.support.catalogs import embedded
 from tests.e2e.support.consul import Consul
-from tests.e2e.test_catalog_contract import embedded
 
 HOST2 = {"Node": "host2", "Address": "10.0.0.2"}
 
