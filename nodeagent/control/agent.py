@@ -90,12 +90,11 @@ class Control:
         while True:
             await self._next_change()
             await asyncio.sleep(limits.COMPILE_S)
-            self.follower.changed.clear()
-            try:
-                await self._publish()
-            except Exception as error:  # noqa: BLE001 - a defect must not hide that what is in force is old
-                self.publisher.blame(error)
-            self.first_use.published.ring()
+            with self.first_use.rounds.one():
+                try:
+                    await self._publish()
+                except Exception as error:  # noqa: BLE001 - a defect must not hide that what is in force is old
+                    self.publisher.blame(error)
 
     async def _publish(self) -> None:
         await self._tell_host()  # a defect may have kept it from that

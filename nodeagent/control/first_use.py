@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from nodeagent import limits
 from nodeagent.catalog.registered import NODE, services_at
-from nodeagent.control.bell import Bell
 from nodeagent.control.consul import Catalog, service_path
 from nodeagent.control.follow import Follower
 from nodeagent.control.pace import Bucket
+from nodeagent.control.rounds import Rounds
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
 
@@ -34,8 +34,8 @@ class FirstUse:
 
     def __init__(self, catalog: Catalog, follower: Follower, is_host: Callable[[str], bool]) -> None:
         """is_host: whether a name is one of the mesh's hosts; of nothing else is asked, whatever a worker says."""
-        self.published = Bell()
-        """Rung after each try to put what was heard into force."""
+        self.rounds = Rounds(follower.changed)
+        """In which what was heard comes into force."""
         self._catalog = catalog
         self._follower = follower
         self._is_host = is_host
@@ -108,8 +108,7 @@ class FirstUse:
         if not names:
             return
         await self._follower.hear(names, host, wanted)
-        if self._follower.changed.is_set():
-            await self.published.rest(limits.FIRST_USE_S)
+        await self.rounds.settle()
 
     def _complain(self, host: str, why: str) -> None:
         now = asyncio.get_running_loop().time()

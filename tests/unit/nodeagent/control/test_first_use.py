@@ -52,6 +52,9 @@ class Scene:
         self.follower = Follower(config(), self.catalog, Metrics("1"), env)
         self.first_use = FirstUse(self.catalog, self.follower, lambda host: host.startswith("host"))
         self.in_force: dict[str, int] = {}
+        self.is_publishing = False
+        self.may_publish = asyncio.Event()
+        self.may_publish.set()
 
     def known(self, service: str = "s4") -> int:
         """Instances of a service."""
@@ -73,11 +76,13 @@ class Scene:
         """As Control.compile."""
         while True:
             await self.follower.changed.wait()
-            self.follower.changed.clear()
-            state = self.follower.state()
-            if state:
-                self.in_force = {name: len(rows) for name, rows in state.instances.items()}
-            self.first_use.published.ring()
+            with self.first_use.rounds.one():
+                state = self.follower.state()
+                self.is_publishing = True
+                await self.may_publish.wait()
+                self.is_publishing = False
+                if state:
+                    self.in_force = {name: len(rows) for name, rows in state.instances.items()}
 
 
 def move(scene: Scene, port: int = 9001, service: str = "s4") -> None:
@@ -160,6 +165,47 @@ def test_a_service_whose_watch_has_not_told_it_yet_is_waited_for(played) -> None
         scene.peer.set(FAR, scene.peer.values[FAR][1])
         await answered.wait()
         assert scene.in_force["s4"] == 3
+
+    played(script)
+
+
+def test_news_that_come_while_others_are_put_into_force_are_waited_for(played) -> None:
+    """What is on its way is none of them, and its end is not theirs."""
+
+    async def script(scene: Scene) -> None:
+        scene.may_publish.clear()
+        scene.peer.set("/v1/health/service/s0", [instance(HOST2, "s0", 70)])
+        await until(lambda: scene.is_publishing, "another change on its way")
+        move(scene)
+        answered = scene.ask()
+        await until(lambda: scene.known() == 2 and scene.first_use.rounds._bell._resting, "the news, and who waits for them")
+        scene.may_publish.set()
+        scene.may_publish.clear()
+        await until(lambda: not scene.follower.changed.is_set(), "their own round")
+        assert not answered.is_set()
+        scene.may_publish.set()
+        await answered.wait()
+        assert scene.in_force["s4"] == 2
+
+    played(script)
+
+
+def test_news_on_their_way_when_a_call_comes_are_waited_for(played) -> None:
+    """They are known, and in force only then."""
+
+    async def script(scene: Scene) -> None:
+        scene.follower.note_calls({"s4"})
+        await until(lambda: scene.waits(FAR), "the watch")
+        scene.may_publish.clear()
+        move(scene)
+        scene.peer.set(FAR, scene.peer.values[FAR][1])
+        await until(lambda: scene.known() == 2 and scene.is_publishing and not scene.follower.changed.is_set(), "news on their way")
+        answered = scene.ask()
+        await until(lambda: answered.is_set() or scene.first_use.rounds._bell._resting, "who waits for them")
+        assert not answered.is_set()
+        scene.may_publish.set()
+        await answered.wait()
+        assert scene.in_force["s4"] == 2
 
     played(script)
 
