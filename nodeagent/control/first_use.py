@@ -26,7 +26,16 @@ class _Question:
 
     of: set[int | str] = field(default_factory=set)
     """Ports and names of services."""
-    answers: list[Callable[[], None]] = field(default_factory=list)
+    answers: dict[Callable[[], None], asyncio.TimerHandle] = field(default_factory=dict)
+    """And when each waits no longer."""
+    is_read: bool = False
+    """Whether the catalog has said who is registered there."""
+
+    def tell(self) -> None:
+        """All who still wait."""
+        for answer, timer in self.answers.items():
+            timer.cancel()
+            answer()
 
 
 class FirstUse:
@@ -45,10 +54,11 @@ class FirstUse:
         self._asking: set[str] = set()
         self._turns: asyncio.Queue[str] = asyncio.Queue()
         self._room = asyncio.Semaphore(limits.FIRST_USE_AT_ONCE)
+        self._rests_until = 0.0
         self._complained_at = -limits.CATALOG_COMPLAIN_S
 
     def ask(self, host: str, wanted: int | str, answer: Callable[[], None]) -> None:
-        """Has `answer` called when what the catalog says of that is in force, and at once where it cannot be asked.
+        """Has `answer` called when what the catalog says of that is in force, at FIRST_USE_S at the latest, and at once where it cannot be asked.
 
         Who comes while the host is asked about waits for another answer: this one may be older than what it calls.
         """
@@ -59,15 +69,23 @@ class FirstUse:
             self._wanted[host] = _Question()
             if host not in self._asking:
                 self._turns.put_nowait(host)
-        self._wanted[host].of.add(wanted)
-        self._wanted[host].answers.append(answer)
+        question = self._wanted[host]
+        question.of.add(wanted)
+        question.answers[answer] = asyncio.get_running_loop().call_later(limits.FIRST_USE_S, self._leave, host, question, answer)
 
     def _has_room(self, host: str) -> bool:
         """Whether one more may wait for what is said of a host."""
         if host in self._wanted:
             return len(self._wanted[host].answers) < limits.FIRST_USE_KEPT
-        is_vain = not self._follower.is_late or self._catalog.failing_since is not None or not self._is_host(host)
+        is_away = self._catalog.failing_since is not None or asyncio.get_running_loop().time() < self._rests_until
+        is_vain = not self._follower.is_late or is_away or not self._is_host(host)
         return not is_vain and len(self._wanted) < limits.FIRST_USE_HOSTS
+
+    def _leave(self, host: str, question: _Question, answer: Callable[[], None]) -> None:
+        """One waits no longer, wherever its question is: in its turn, at the catalog, or in force too late."""
+        del question.answers[answer]
+        self._complain(host, "what it said is not in force in time" if question.is_read else "no answer in time")
+        answer()
 
     async def run(self) -> None:
         """Asks the catalog, for ever; may be run again after a failure."""
@@ -88,9 +106,10 @@ class FirstUse:
         self._asking.add(host)
         try:
             async with asyncio.timeout(limits.FIRST_USE_S):
-                await self._look(host, question.of)
+                await self._look(host, question)
         except TimeoutError:
-            self._complain(host, "no answer in time")
+            if not question.is_read:  # it hangs, and not every caller is to wait for that
+                self._rests_until = asyncio.get_running_loop().time() + limits.FIRST_USE_REST_S
         except CatalogError as error:
             self._complain(host, str(error))
         finally:
@@ -98,16 +117,16 @@ class FirstUse:
             self._asking.discard(host)
             if host in self._wanted:
                 self._turns.put_nowait(host)
-            for answer in question.answers:
-                answer()
+            question.tell()
 
-    async def _look(self, host: str, wanted: set[int | str]) -> None:
+    async def _look(self, host: str, question: _Question) -> None:
         """Reads what is registered on a host at these ports or by these names, and waits until it is in force."""
         said = await self._catalog.read(service_path(NODE, host))
-        names = services_at(said.body, wanted)
+        question.is_read = True
+        names = services_at(said.body, question.of)
         if not names:
             return
-        await self._follower.hear(names, host, wanted)
+        await self._follower.hear(names, host, question.of)
         await self.rounds.settle()
 
     def _complain(self, host: str, why: str) -> None:

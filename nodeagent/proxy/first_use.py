@@ -17,12 +17,12 @@ class FirstUse:
         self.send: Callable[[WantHost], bool] = lambda _: False
         """Asks control; whether it can be asked."""
         self._waiting: dict[_Asked, tuple[asyncio.Future[None], asyncio.TimerHandle]] = {}
-        self._answered_at: dict[_Asked, float] = {}
-        """The one that was answered longest ago first."""
+        self._again_at: dict[_Asked, float] = {}
+        """When each may be asked again; the one that was answered longest ago first."""
         self._rests_until = 0.0
 
     async def ask(self, host: str, wanted: int | str) -> None:
-        """Returns when what the catalog says of that is in force here, or when that is not to be had within FIRST_USE_S."""
+        """Returns when what the catalog says of that is in force here, or when that is not to be had within FIRST_USE_LOST_S."""
         asked = host, wanted
         if asked not in self._waiting and not self._begin(asked):
             return
@@ -35,10 +35,12 @@ class FirstUse:
             return
         timer.cancel()
         waiter.set_result(None)
-        self._answered_at.pop((host, wanted), None)
-        self._answered_at[host, wanted] = asyncio.get_running_loop().time()
-        if len(self._answered_at) > limits.FIRST_USE_KEPT:
-            del self._answered_at[next(iter(self._answered_at))]
+        self._again_at.pop((host, wanted), None)
+        now = asyncio.get_running_loop().time()
+        is_late = now >= timer.when() - limits.FIRST_USE_LOST_S + limits.FIRST_USE_S  # so there were no news: of this one alone
+        self._again_at[host, wanted] = now + (limits.FIRST_USE_REST_S if is_late else limits.FIRST_USE_AGAIN_S)
+        if len(self._again_at) > limits.FIRST_USE_KEPT:
+            del self._again_at[next(iter(self._again_at))]
 
     def give_up(self) -> None:
         """Nobody answers any more: those that wait go on by what is known."""
@@ -46,16 +48,15 @@ class FirstUse:
             self.note(*asked)
 
     def _miss(self, asked: _Asked) -> None:
-        """No answer in time: control or catalog hangs, and not every caller is to wait for that."""
+        """Not a word: control hangs, and not every caller is to wait for that."""
         self._rests_until = asyncio.get_running_loop().time() + limits.FIRST_USE_REST_S
         self.note(*asked)
 
     def _begin(self, asked: _Asked) -> bool:
         """Asks, unless it was asked just now, nobody answers or too many wait."""
         loop = asyncio.get_running_loop()
-        at = self._answered_at.get(asked)
-        is_vain = loop.time() < self._rests_until or (at is not None and loop.time() - at < limits.FIRST_USE_AGAIN_S)
+        is_vain = loop.time() < max(self._rests_until, self._again_at.get(asked, 0.0))
         if is_vain or len(self._waiting) >= limits.FIRST_USE_WAITING or not self.send(WantHost(*asked)):
             return False
-        self._waiting[asked] = loop.create_future(), loop.call_later(limits.FIRST_USE_S, self._miss, asked)
+        self._waiting[asked] = loop.create_future(), loop.call_later(limits.FIRST_USE_LOST_S, self._miss, asked)
         return True

@@ -306,8 +306,40 @@ def test_a_slow_catalog_is_not_waited_for(played, monkeypatch: pytest.MonkeyPatc
     async def script(scene: Scene) -> None:
         scene.peer.may_answer.clear()
         await scene.ask().wait()
+        await until(lambda: not scene.first_use._asking, "the end of the question")
+        assert scene.ask(host="host3").is_set(), "nor is it for what else it may be asked"
         assert scene.known() == 1
         scene.peer.may_answer.set()
+
+    played(script)
+
+
+def test_a_port_that_does_not_come_into_force_takes_no_others_time(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are asked about as ever."""
+    monkeypatch.setattr(limits, "FIRST_USE_S", 1.0)
+
+    async def script(scene: Scene) -> None:
+        scene.may_publish.clear()
+        move(scene)
+        with capture_logs() as log:
+            await scene.ask().wait()
+        await until(lambda: not scene.first_use._asking, "the end of the question")
+        assert not scene.ask(host="host3").is_set()
+        assert {line["error"] for line in log if line["event"] == "first_use_not_read"} == {"what it said is not in force in time"}
+        scene.may_publish.set()
+
+    played(script)
+
+
+def test_who_waits_for_a_turn_waits_no_longer_than_others(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker must hear of it before it takes control for hanging."""
+    monkeypatch.setattr(limits, "FIRST_USE_S", 0.05)
+
+    async def script(scene: Scene) -> None:
+        for _ in range(limits.FIRST_USE_AT_ONCE):
+            await scene.first_use._room.acquire()
+        await scene.ask().wait()
+        assert scene.asked() == 0
 
     played(script)
 
