@@ -57,7 +57,7 @@ class Control:
         self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
         self.publisher.indexes = catalog.indexes.saved
         self.follower = Follower(config, catalog, self.metrics, env)
-        self.first_use = FirstUse(catalog, self.follower, self.publisher.knows_host)
+        self.first_use = FirstUse(catalog, self.follower, config.host.name, self.publisher.knows_host)
         self.workers.on_want_host = self.first_use.ask
         self.identity = Identity(
             config, catalog, self.metrics, env,

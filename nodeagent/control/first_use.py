@@ -41,14 +41,17 @@ class _Question:
 class FirstUse:
     """Owned by control."""
 
-    def __init__(self, catalog: Catalog, follower: Follower, is_host: Callable[[str], bool]) -> None:
-        """is_host: whether a name is one of the mesh's hosts; of nothing else is asked, whatever a worker says."""
+    def __init__(self, catalog: Catalog, follower: Follower, here: str, is_host: Callable[[str], bool]) -> None:
+        """is_host: whether a name is one of the mesh's hosts; of nothing else is asked, whatever a worker says. here: this one's."""
         self.rounds = Rounds(follower.changed)
         """In which what was heard comes into force."""
         self._catalog = catalog
         self._follower = follower
         self._is_host = is_host
+        self._here = here
         self._bucket = Bucket(limits.FIRST_USE_PER_S, limits.FIRST_USE_BURST)
+        self._bucket_here = Bucket(limits.FIRST_USE_HERE_PER_S, limits.FIRST_USE_HERE_BURST)
+        """Peers' calls must not take the turns of this host's own."""
         self._wanted: dict[str, _Question] = {}
         """Those that were not asked yet, by host."""
         self._asking: set[str] = set()
@@ -97,9 +100,14 @@ class FirstUse:
         async with asyncio.TaskGroup() as group:
             while True:
                 host = await self._turns.get()
-                await asyncio.sleep(self._bucket.take(asyncio.get_running_loop().time()))
-                await self._room.acquire()
-                group.create_task(self._answer(host), name=f"first use of {host}")
+                group.create_task(self._serve(host), name=f"first use of {host}")
+
+    async def _serve(self, host: str) -> None:
+        """Asks about it when it may."""
+        bucket = self._bucket_here if host == self._here else self._bucket
+        await asyncio.sleep(bucket.take(asyncio.get_running_loop().time()))
+        async with self._room:
+            await self._answer(host)
 
     async def _answer(self, host: str) -> None:
         question = self._wanted.pop(host)
@@ -113,7 +121,6 @@ class FirstUse:
         except CatalogError as error:
             self._complain(host, str(error))
         finally:
-            self._room.release()
             self._asking.discard(host)
             if host in self._wanted:
                 self._turns.put_nowait(host)

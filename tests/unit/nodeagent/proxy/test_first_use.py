@@ -106,6 +106,22 @@ def test_a_control_that_goes_is_not_waited_for() -> None:
     play(script)
 
 
+def test_of_one_host_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that peers make up must not keep this host's own calls from asking."""
+    monkeypatch.setattr(limits, "FIRST_USE_OF_HOST", 2)
+
+    async def script(first_use: FirstUse, asked: list[WantHost]) -> None:
+        calls = [asyncio.create_task(first_use.ask("host1", name)) for name in ("a", "b", "c")]
+        await calls[2]
+        call = asyncio.create_task(first_use.ask("host2", 80))
+        await until(lambda: len(asked) == 3, "another host's")
+        assert asked == [WantHost("host1", "a"), WantHost("host1", "b"), WantHost("host2", 80)]
+        first_use.give_up()
+        await asyncio.gather(call, *calls)
+
+    play(script)
+
+
 def test_who_scans_ports_asks_for_so_many_at_once_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "FIRST_USE_WAITING", 3)
     monkeypatch.setattr(limits, "FIRST_USE_KEPT", 2)
