@@ -201,6 +201,7 @@ FIRST_USE_AGAIN_S = 1.0  # after which it is asked again: a caller may try until
 FIRST_USE_REST_S = 5.0  # in which nobody waits for news that did not come in time; for none at all where control or catalog hangs
 FIRST_USE_WAITING = 256  # ports that one worker asks for at once: who scans is served by what is known
 FIRST_USE_OF_HOST = 64  # of them, of one host: names that peers make up, and who scans one machine, keep nobody from the others
+FIRST_USE_CALLS = 1000  # that wait for one of them: each is an open connection, and further ones are decided by what is known
 FIRST_USE_KEPT = 4096  # ports of which it remembers that it has asked, and calls of all workers that wait for news of one host
 FIRST_USE_HOSTS = 8  # that wait for their turn: the last gets it in 0.4 s, and calls to others are not kept waiting
 FIRST_USE_AT_ONCE = 4  # questions: with CATALOG_WATCHES, SVID_ASKS and LEAF_WAITS within CATALOG_CONNECTIONS

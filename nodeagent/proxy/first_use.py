@@ -18,6 +18,7 @@ class _Question:
     since: float
     answer: asyncio.Future[None]
     timer: asyncio.TimerHandle
+    calls: int = 0
 
 
 class FirstUse:
@@ -34,9 +35,14 @@ class FirstUse:
     async def ask(self, host: str, wanted: int | str) -> None:
         """Returns when what the catalog says of that is in force here, or when that is not to be had within FIRST_USE_LOST_S."""
         asked = host, wanted
-        if asked not in self._waiting and not self._begin(asked):
+        question = self._waiting.get(asked) or self._begin(asked)
+        if question is None or question.calls >= limits.FIRST_USE_CALLS:
             return
-        await asyncio.wait((self._waiting[asked].answer,))  # for who leaves must not end it for the others
+        question.calls += 1
+        try:
+            await asyncio.wait((question.answer,))  # for who leaves must not end it for the others
+        finally:
+            question.calls -= 1
 
     def note(self, host: str, wanted: int | str) -> None:
         """That one waits no longer."""
@@ -62,15 +68,15 @@ class FirstUse:
         self._rests_until = asyncio.get_running_loop().time() + limits.FIRST_USE_REST_S
         self.note(*asked)
 
-    def _begin(self, asked: _Asked) -> bool:
+    def _begin(self, asked: _Asked) -> _Question | None:
         """Asks, unless it was asked just now, nobody answers or too many wait."""
         loop = asyncio.get_running_loop()
         is_vain = loop.time() < max(self._rests_until, self._again_at.get(asked, 0.0))
         if is_vain or not self._has_room(asked[0]) or not self.send(WantHost(*asked)):
-            return False
+            return None
         timer = loop.call_later(limits.FIRST_USE_LOST_S, self._miss, asked)
-        self._waiting[asked] = _Question(loop.time(), loop.create_future(), timer)
-        return True
+        self._waiting[asked] = question = _Question(loop.time(), loop.create_future(), timer)
+        return question
 
     def _has_room(self, host: str) -> bool:
         """Whether one more may be asked for, of that host."""

@@ -21,10 +21,9 @@ FAR = "/v1/health/service/s4"
 
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Of five services, s0 to s4, WATCHED are watched."""
     monkeypatch.setattr(limits, "CATALOG_WATCHES", follow._OTHER_WATCHES + WATCHED + 2)
     monkeypatch.setattr(follow, "_LONG", Rhythm(rest_s=3600.0))
-
-    """Of five services, s0 to s4, WATCHED are watched."""
 
     def play(script: Callable[[Scene], Awaitable[None]], *, services: int = 5) -> None:
         async def scene() -> None:

@@ -122,6 +122,25 @@ def test_of_one_host_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     play(script)
 
 
+def test_only_so_many_calls_wait_for_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who leaves makes room for another."""
+    monkeypatch.setattr(limits, "FIRST_USE_CALLS", 2)
+
+    async def script(first_use: FirstUse, asked: list[WantHost]) -> None:
+        calls = [asyncio.create_task(first_use.ask("host2", 80)) for _ in range(3)]
+        await calls[2]
+        calls[0].cancel()
+        calls.append(asyncio.create_task(first_use.ask("host2", 80)))
+        await asyncio.wait((calls[0],))
+        await asyncio.sleep(0)
+        assert [call.done() for call in calls] == [True, False, True, False]
+        first_use.note("host2", 80)
+        await asyncio.gather(*calls[1:])
+        assert asked == [WantHost("host2", 80)]
+
+    play(script)
+
+
 def test_who_scans_ports_asks_for_so_many_at_once_and_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "FIRST_USE_WAITING", 3)
     monkeypatch.setattr(limits, "FIRST_USE_KEPT", 2)
