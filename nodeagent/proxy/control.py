@@ -228,7 +228,7 @@ class ControlChannel:
         self._unsent += encode_frame(message)
         self._is_sent.clear()
         self._write()
-        return True
+        return self._sock is not None  # what failed to go out has ended the channel, and is lost with it
 
     def _write(self) -> None:
         if self._sock is None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import errno
+import socket
 
 import pytest
 
@@ -262,6 +264,26 @@ def test_a_control_is_not_asked_before_its_own_snapshot_has_come() -> None:
         assert far.live.first_use.send(WantHost("host2", 9003))
         assert await far.next(WantHost) == WantHost("host2", 9003)
         before.close()
+
+    with_channel(work)
+
+
+class Starved(socket.socket):
+    """The kernel has no memory for what is sent."""
+
+    def send(self, *_: object) -> int:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+
+def test_what_ends_the_channel_is_not_on_its_way() -> None:
+    """Whoever waits for an answer to it would wait for nothing."""
+
+    async def work(far: Far) -> None:
+        ours, theirs = socket.socketpair()
+        far.channel.attach(Starved(fileno=ours.detach()))
+        assert not far.channel._send(WantSvid("web"))
+        assert theirs.recv(1) == b"", "it is closed"
+        theirs.close()
 
     with_channel(work)
 
