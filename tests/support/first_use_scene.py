@@ -9,6 +9,7 @@ from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.first_use import FirstUse
 from nodeagent.control.follow import Follower
+from nodeagent.control.lately import there
 from nodeagent.observe.metrics import Metrics
 from tests.support.mesh import config
 from tests.support.scripted_catalog import NODE, ScriptedCatalog, instance, node
@@ -48,7 +49,7 @@ class Scene:
 
     def known(self, service: str = "s4") -> int:
         """Instances of a service."""
-        return len(self.follower.seen.instances.get(service, ()))
+        return len(there(self.follower.seen.instances.get(service, ())))
 
     def asked(self, host: str = "host2") -> int:
         return len([path for _, path, _ in self.peer.asked if path == NODE + host])
@@ -72,7 +73,7 @@ class Scene:
                 await self.may_publish.wait()
                 self.is_publishing = False
                 if state:
-                    self.in_force = {name: len(rows) for name, rows in state.instances.items()}
+                    self.in_force = {name: len(there(rows)) for name, rows in state.instances.items()}
 
 
 def move(scene: Scene, port: int = 9001, service: str = "s4") -> None:
