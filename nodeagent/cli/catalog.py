@@ -1,6 +1,7 @@
 """`nodeagent catalog`: the embedded catalog server, and its tokens."""
 
 import asyncio
+import ipaddress
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from typing import Any
 import click
 
 from nodeagent import limits
+from nodeagent.catalog.state import RESERVED_SERVICES
 from nodeagent.cli import completion
-from nodeagent.cli.catalog_data import data_option
+from nodeagent.cli.catalog_data import DataDirectory, data_option
 from nodeagent.cli.catalog_snapshot import snapshot
 from nodeagent.cli.places import is_taken
-from nodeagent.cli.render import headers_option, output_option, show_json, show_table
+from nodeagent.cli.render import headers_option, output_option, show_json, show_table, warn
 from nodeagent.cli.seconds import Seconds
 from nodeagent.embedded.access import ANY_SERVICE, parse_claimable
 from nodeagent.embedded.database import Change, commit, query
@@ -32,6 +34,7 @@ from nodeagent.observe.log import configure_log
 from nodeagent.observe.unblocked import STDERR, Unblocked, own_stderr
 from nodeagent.process.notify import Notifier
 
+_API = {"apiVersion": "nodeagent/v1"}
 DEFAULT_DATA = "/var/lib/nodeagent-catalog"  # not below the agent's own directory, which its control process may change
 
 
@@ -50,6 +53,14 @@ def _named(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
     for name in value if isinstance(value, tuple) else (value,):
         if name is not None and not is_service_name(name):
             raise click.BadParameter(f"{name!r}: use {NAME_RULE}")
+    return value
+
+
+def _service_named(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """click's: names that services may have, else a usage error."""
+    for name in _named(ctx, param, value):
+        if name in RESERVED_SERVICES:
+            raise click.BadParameter(f"{name!r} is reserved: no service may be registered under it")
     return value
 
 
@@ -76,13 +87,13 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.group(invoke_without_command=True)
 @click.option(
     "--data",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=DataDirectory(),
     default=DEFAULT_DATA,
     show_default=True,
     help="Directory with the database, the CA and the first token.",
 )
 @click.option(
-    "--listen", callback=_listen_address, default="127.0.0.1:8500", show_default=True, help="Where to answer."
+    "--listen", callback=_listen_address, default="127.0.0.1:8501", show_default=True, help="Where to answer."
 )
 @click.option("--datacenter", callback=_named, default="dc1", show_default=True, help="Part of every identity.")
 @click.option("--plain", is_flag=True, help="HTTP without TLS; on loopback addresses only.")
@@ -146,7 +157,7 @@ def token() -> None:
 
 @token.command()
 @click.option("--node", "host", callback=_host_named, shell_complete=completion.hosts, help="The host that the token is for.")
-@click.option("--service", "services", callback=_named, shell_complete=completion.services, multiple=True, help="A service that it may speak for. Can be repeated.")
+@click.option("--service", "services", callback=_service_named, shell_complete=completion.services, multiple=True, help="A service that it may speak for. Can be repeated.")
 @click.option("--any-service", is_flag=True, help="It may speak for any service. For labs.")
 @click.option(
     "--address",
@@ -156,24 +167,27 @@ def token() -> None:
     metavar="IP|CIDR",
     help="An address that it may register. Can be repeated. Without: those of the host's first registration, and no others.",
 )
-@click.option("--any-host", is_flag=True, help="Instead of --node: it may register its services on every host, and write their config entries.")
+@click.option("--any-host", is_flag=True, help="Instead of --node: it may register its services on every host that is registered (with SkipNodeUpdate), and write their config entries.")
 @click.option("--management", is_flag=True, help="Instead: a token that may do everything.")
 @click.option("--read", is_flag=True, help="Instead: a token that may look, and change nothing.")
 @click.option("--description", default="", help="A note for `token list`.")
 @click.option("--out", type=_file, help="Write the secret to this file (0600) instead of standard output.")
 @click.option("--force", is_flag=True, help="Replace the file that --out names.")
+@output_option
 @data_option
 @click.pass_obj
-def create(data: Path, /, out: Path | None, *, force: bool, **asked: Any) -> None:
+def create(data: Path, /, out: Path | None, *, force: bool, output: str, **asked: Any) -> None:
     """Make a token and show its secret, this once."""
     kind = token_kind(**asked)
+    for address in kind.get("addresses", ()):
+        _warn_of(ipaddress.ip_network(address))
     if out and is_taken(out) and not force:
         raise CatalogError(f"--out {out}: is there already, so no token was made; --force replaces it")
 
     def make(change: Change) -> NewToken:
         # The secret is handed out before the commit: where it cannot be, there must be no token that nobody can use.
         made = create_token(change, now=_now_s(), **kind)
-        _hand_out(made, out)
+        _hand_out(made, out, output)
         return made
 
     with _database(data) as connection:
@@ -191,7 +205,7 @@ def list_(data: Path, *, no_headers: bool, output: str) -> None:
     with _database(data) as connection:
         found = query(connection, read_tokens)
     if output == "json":
-        show_json({"apiVersion": "nodeagent/v1", "tokens": [token_json(each) for each in found]})
+        show_json({**_API, "tokens": [token_json(each) for each in found]})
         return
     headers = ("ACCESSOR", "HOST", "SERVICES", "ADDRESSES", "CREATED", "DESCRIPTION")
     show_table(headers, [_cells(each) for each in found], no_headers=no_headers)
@@ -199,15 +213,19 @@ def list_(data: Path, *, no_headers: bool, output: str) -> None:
 
 @token.command()
 @click.argument("accessor")
+@output_option
 @data_option
 @click.pass_obj
-def revoke(data: Path, accessor: str) -> None:
+def revoke(data: Path, accessor: str, *, output: str) -> None:
     """Take a token back: its next request is refused, agents refuse its certificates and cut its tunnels in seconds."""
     with _database(data) as connection:
         found, _ = commit(connection, lambda change: delete_token(change, accessor, _now_s()))
     if not found:
         raise NotInCatalog(f"there is no token with the accessor {accessor}; see: nodeagent catalog token list")
-    click.echo(f"revoked: {accessor}")
+    if output == "json":
+        show_json({**_API, "revoked": accessor})
+    else:
+        click.echo(f"revoked: {accessor}")
 
 
 def token_kind(  # noqa: PLR0913 - click hands over one argument for each option
@@ -256,14 +274,24 @@ def _database(data: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def _hand_out(made: NewToken, out: Path | None) -> None:
-    if out is None:
+def _hand_out(made: NewToken, out: Path | None, output: str) -> None:
+    """Where the secret goes to a file, an answer for programs has none."""
+    if out is not None:
+        try:
+            write_file(out, made.secret + "\n", 0o600)
+        except OSError as error:
+            raise CatalogError(f"--out {out}: cannot be written, so no token was made: {error.strerror}") from error
+    if output == "json":
+        show_json({**_API, "token": token_json(made.token) | ({"SecretID": made.secret} if out is None else {})})
+    elif out is None:
         click.echo(made.secret)
-        return
-    try:
-        write_file(out, made.secret + "\n", 0o600)
-    except OSError as error:
-        raise CatalogError(f"--out {out}: cannot be written, so no token was made: {error.strerror}") from error
+
+
+def _warn_of(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
+    if network.is_loopback:
+        warn(f"--address {network}: every host has that one; others that call it would call themselves")
+    elif not network.prefixlen:
+        warn(f"--address {network}: whoever holds this token may take any address of the mesh that nobody named more closely")
 
 
 def _made_line(made: NewToken) -> str:
@@ -271,7 +299,7 @@ def _made_line(made: NewToken) -> str:
     who = {
         "management": "everything",
         "node": f"{caller.node}, to speak for {services}",
-        "service": f"{services} on every host",
+        "service": f"{services} on every host that is registered",
         "read": "reading",
     }[caller.kind]
     return f"token {caller.accessor} made for {who}; its secret is not shown again"

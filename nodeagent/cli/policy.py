@@ -1,6 +1,7 @@
 """`nodeagent policy`: entries of every kind, from files into the catalog and back."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -33,7 +34,7 @@ from nodeagent.cli.policy_show import (
     show_plan,
 )
 from nodeagent.cli.policy_store import PolicyStore
-from nodeagent.cli.render import headers_option, output_option, show_json, warn
+from nodeagent.cli.render import counting, headers_option, output_option, show_json, warn
 from nodeagent.errors import CatalogError, NotInCatalog, PolicyError
 
 Command = Callable[..., None]
@@ -95,10 +96,11 @@ def apply(*, files: Sequence[str], dry_run: bool, output: str, token_file: Path 
     Exit status: 0 all of it holds now, 1 something was refused or fails (what became of each entry is told), 3 the catalog is out of reach,
     5 it does not answer in time.
     """
-    given, store = read_given(files), PolicyStore(open_operator(config_path, token_file))
-    current = store.read_all()
-    steps = plan_changes(_entries(given), current)
-    doubts = check_plan(steps, current, store.services())
+    with _faults_told(output):
+        given, store = read_given(files), PolicyStore(open_operator(config_path, token_file))
+        current = store.read_all()
+        steps = plan_changes(_entries(given), current)
+        doubts = check_plan(steps, current, store.services())
     _finish(store, steps, doubts, output, dry_run=dry_run)
 
 
@@ -112,17 +114,22 @@ def apply(*, files: Sequence[str], dry_run: bool, output: str, token_file: Path 
 def delete(  # noqa: PLR0913 - click passes each option by name
     *, kind: str | None, name: str | None, files: Sequence[str], dry_run: bool, output: str, token_file: Path | None, config_path: Path
 ) -> None:
-    """Delete one entry by KIND and NAME, or all that the files name. What others still need is refused."""
+    """Delete one entry by KIND and NAME, or all that the files name. What others still need is refused.
+
+    A document with a ModifyIndex (as `get` shows it) deletes that very state: one that was changed since stays.
+    """
     if bool(kind and name) == bool(files):
         raise click.UsageError("give KIND and NAME, or --file")
-    keys = list(read_given(files)) if files else [Key(kind or "", name or "")]
+    with _faults_told(output):
+        keys = {key: each.entry.index for key, each in read_given(files).items()} if files else {Key(kind or "", name or ""): None}
     store = PolicyStore(open_operator(config_path, token_file))
     current = store.read_all()
     missing = [str(key) for key in keys if key not in current]
     if missing:
         raise NotInCatalog(f"there is no {', no '.join(missing)}; see: nodeagent policy list")
     steps = plan_removal(keys, current)
-    doubts = check_plan(steps, current, store.services())
+    with _faults_told(output):
+        doubts = check_plan(steps, current, store.services())
     _finish(store, steps, doubts, output, dry_run=dry_run)
 
 
@@ -137,7 +144,12 @@ def get(*, kind: str, name: str | None, output: str, token_file: Path | None, co
     stored = store.read(Key(kind, name)) if name else None
     if name and stored is None:
         raise NotInCatalog(f"there is no {kind} {name}; see: nodeagent policy list {kind}")
-    show_entries([stored] if stored else store.read_kind(kind), output)
+    found = [stored] if stored else store.read_kind(kind)
+    garbage = [f"{store.place(kind)}/{each.key.name} in the KV store is no entry, nor any JSON object: write it anew, or delete it" for each in found if not each.body]
+    if stored and garbage:
+        raise CatalogError(garbage[0])
+    _warn(garbage)
+    show_entries([each for each in found if each.body], output)
 
 
 @policy.command("list")
@@ -151,6 +163,7 @@ def list_(*, kind: str | None, no_headers: bool, output: str, token_file: Path |
     store = PolicyStore(open_operator(config_path, token_file))
     found = store.read_kind(kind) if kind else list(store.read_all().values())
     show_list(found, store, output, no_headers=no_headers)
+    _warn([] if kind else [f"{key} in the KV store is of no kind that this version knows" for key in store.read_strays()])
     kept = {each.key.name for each in found if each.key.kind == INTENTIONS}
     _warn(_told(store.rows_to(kept), kept, "not in force, as an entry stands in the place of all rows of its destination"))
 
@@ -166,12 +179,9 @@ def validate(*, files: Sequence[str], online: bool, output: str, token_file: Pat
 
     Without --online nobody is asked: circles and protocols are checked as far as the files speak of them.
     """
-    try:
+    with _faults_told(output):
         given = read_given(files)
         doubts = _check_online(given, config_path, token_file) if online else _check_offline(given)
-    except PolicyError as error:
-        show_faults(error.faults, output)
-        raise SystemExit(EXIT_FAILED) from None
     _warn(doubts)
     if output == "json":
         show_json({"apiVersion": "nodeagent/v1", "valid": True, "entries": len(given), "faults": [], "warnings": doubts})
@@ -192,9 +202,9 @@ def diff(*, files: Sequence[str], against: Sequence[str], output: str, token_fil
 
     Exit status: 0 it does not, 1 it does, or the files are not sound, 3 the catalog is out of reach, 5 it does not answer in time.
     """
-    given = read_given(files)
+    with _faults_told(output):
+        given, old = read_given(files), read_given(against) if against else {}
     if against:
-        old = read_given(against)
         pairs = [(key, old[key].entry.said if key in old else None, each.entry.said) for key, each in given.items()]
     else:
         store = PolicyStore(open_operator(config_path, token_file))
@@ -231,6 +241,16 @@ def history(  # noqa: PLR0913 - click passes each option by name
         current.pop(key, None)
     trails = {key: trail for key, trail in found.items() if trail is not None}
     show_history(trails, current, output, with_text=text, no_headers=no_headers)
+
+
+@contextmanager
+def _faults_told(output: str) -> Iterator[None]:
+    """What is wrong with files is the answer, in its form, and ends the command."""
+    try:
+        yield
+    except PolicyError as error:
+        show_faults(error.faults, output)
+        raise SystemExit(EXIT_FAILED) from None
 
 
 def _entries(given: dict[Key, Given]) -> dict[Key, Entry]:
@@ -306,7 +326,7 @@ def _finish(store: PolicyStore, steps: Sequence[Step], doubts: Sequence[str], ou
         show_plan(steps, doubts, output)
         failed = any(step.result in FAILED for step in steps)
     else:
-        done = carry_out(store, steps, find_actor(store))
+        done = carry_out(store, steps, find_actor(store), counting(len(steps)))
         show_done(done, doubts, output)
         _tell_of_left_over(store, [each.step.key for each in done if each.result not in FAILED])
         _tell_of_trails(store)

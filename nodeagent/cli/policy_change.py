@@ -2,13 +2,14 @@
 
 import os
 import pwd
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from nodeagent.catalog.policy.audit import Actor
+from nodeagent.catalog.policy.doubts import reference_doubts
 from nodeagent.catalog.policy.entries import KINDS, Entry, Key, Spec, read_entry, unacted
-from nodeagent.catalog.policy.references import in_order, reference_doubts, reference_faults
+from nodeagent.catalog.policy.references import in_order, reference_faults
 from nodeagent.catalog.policy.texts import difference
 from nodeagent.cli.catalog_api import Client
 from nodeagent.cli.policy_store import PolicyStore, Stored, change_of
@@ -28,12 +29,15 @@ class Step:
     before: Stored | None
     after: Entry | None
     """None: it shall go."""
+    carried: int | None = None
+    """The index in the document by which it shall go, where that has one."""
 
     @property
     def index(self) -> int:
         """Of the state that is changed: the one that was read with the document, else now."""
-        if self.after is not None and self.after.index is not None:
-            return self.after.index
+        carried = self.after.index if self.after is not None else self.carried
+        if carried is not None:
+            return carried
         return self.before.index if self.before else 0
 
     @property
@@ -76,10 +80,13 @@ def plan_changes(given: Mapping[Key, Entry], current: Current) -> list[Step]:
     return [Step(key, current.get(key), given[key]) for key in in_order(list(given), specs, KINDS)]
 
 
-def plan_removal(keys: Sequence[Key], current: Current) -> list[Step]:
-    """The steps that remove entries: who refers to others goes first."""
-    order = in_order(keys, _specs(current), KINDS)
-    return [Step(key, current.get(key), None) for key in reversed(order)]
+def plan_removal(carried: Mapping[Key, int | None], current: Current) -> list[Step]:
+    """The steps that remove entries: who refers to others goes first.
+
+    carried: the index in the document of each, where it has one.
+    """
+    order = in_order(list(carried), _specs(current), KINDS)
+    return [Step(key, current.get(key), None, carried[key]) for key in reversed(order)]
 
 
 def check_plan(steps: Sequence[Step], current: Current, services: Sequence[str]) -> list[str]:
@@ -106,8 +113,8 @@ def check_plan(steps: Sequence[Step], current: Current, services: Sequence[str])
     ]
 
 
-def carry_out(store: PolicyStore, steps: Iterable[Step], actor: Actor) -> list[Done]:
-    """What became of each step.
+def carry_out(store: PolicyStore, steps: Iterable[Step], actor: Actor, tell: Callable[[int], None] = lambda _: None) -> list[Done]:
+    """What became of each step. tell: hears how many are done.
 
     Who is refused is tried again after the others, as long as that helps: a reference that is given up in the same breath
     stands in the way of what it leads to.
@@ -119,6 +126,7 @@ def carry_out(store: PolicyStore, steps: Iterable[Step], actor: Actor) -> list[D
         for number, step in enumerate(pending):
             try:
                 done.append(_do(store, step, actor))
+                tell(len(done))
             except (CatalogUnreachable, CatalogTimeout) as error:
                 rest = [*(each.step for each in refused), *pending[number + 1 :]]
                 told = "; it may have been written: nodeagent policy diff tells" if isinstance(error, CatalogTimeout) else ""

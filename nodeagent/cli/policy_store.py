@@ -15,7 +15,7 @@ import msgspec
 from nodeagent import limits
 from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS, parse_legacy_intentions
 from nodeagent.catalog.policy.audit import Act, Actor, Change, Trail, extended, parse_trail
-from nodeagent.catalog.policy.entries import INTENTIONS, KINDS, OWN_PREFIX, Entry, Key, read_entry
+from nodeagent.catalog.policy.entries import AUDIT_PREFIX, INTENTIONS, KINDS, OWN_PREFIX, Entry, Key, read_entry
 from nodeagent.catalog.policy.fitting import fold
 from nodeagent.catalog.state import IntentionRow
 from nodeagent.cli.catalog_api import Client, segment
@@ -23,7 +23,6 @@ from nodeagent.errors import CatalogError, NotInCatalog, PolicyError
 
 R = TypeVar("R")
 S = TypeVar("S")
-_AUDIT = "nodeagent/audit"
 _UNKNOWN_KIND = ("invalid config entry kind", "is no kind of config entry")
 """Consul's words for a kind that it has not, and the embedded catalog's."""
 _TOKEN_CHARS = 64
@@ -85,6 +84,11 @@ class PolicyStore:
             return _stored(key.kind, row, _index(row))
         except NotInCatalog:
             return None
+
+    def read_strays(self) -> list[str]:
+        """Keys among our entries in the KV store that are none: of a kind that this version does not know, or without a name."""
+        parts = ((key, *key.removeprefix(f"{OWN_PREFIX}/").partition("/")) for key in self._keys(f"{OWN_PREFIX}/"))
+        return [key for key, kind, _, name in parts if kind not in KINDS or not name]
 
     def write(self, entry: Entry, index: int) -> bool:
         """Whether the entry was written: it was not, if its index is not `index` any more; 0: there was none.
@@ -160,7 +164,7 @@ class PolicyStore:
 
     def read_trails(self, kind: str | None = None) -> Iterator[tuple[Key, Trail | None, int]]:
         """Every trail, or those of a kind, one after another, as `read_trail`."""
-        for name, value, index in self._read_values(f"{_AUDIT}/{kind}/" if kind else f"{_AUDIT}/"):
+        for name, value, index in self._read_values(f"{AUDIT_PREFIX}/{kind}/" if kind else f"{AUDIT_PREFIX}/"):
             of, _, entry = f"{kind}/{name}".partition("/") if kind else name.partition("/")
             if entry:
                 yield Key(of, entry), parse_trail(value), index
@@ -174,7 +178,7 @@ class PolicyStore:
         for _ in range(_TRIES):
             trail, index = self.read_trail(key)
             if trail is None:
-                raise CatalogError(f"its trail is not understood by this version, and stays as it is: {_AUDIT}/{key.kind}/{key.name}")
+                raise CatalogError(f"its trail is not understood by this version, and stays as it is: {AUDIT_PREFIX}/{key.kind}/{key.name}")
             if self._ask("PUT", _trail_path(key), msgspec.to_builtins(extended(trail, change)), cas=str(index)) is not False:
                 return
         raise CatalogError(f"the trail of {key} was changed by others {_TRIES} times")
@@ -188,7 +192,7 @@ class PolicyStore:
             CatalogError: not all that are too many were removed.
         """
         try:
-            if len(self._keys(f"{_AUDIT}/")) <= limits.POLICY_TRAILS:
+            if len(self._keys(f"{AUDIT_PREFIX}/")) <= limits.POLICY_TRAILS:
                 return
         except CatalogError:
             return
@@ -279,7 +283,7 @@ def _by_name(found: Iterable[Stored]) -> list[Stored]:
 
 
 def _trail_path(key: Key) -> str:
-    return f"/v1/kv/{_AUDIT}/{key.kind}/{segment(key.name)}"
+    return f"/v1/kv/{AUDIT_PREFIX}/{key.kind}/{segment(key.name)}"
 
 
 class _Value(msgspec.Struct, rename="pascal"):

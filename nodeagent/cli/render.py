@@ -4,7 +4,8 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -101,6 +102,19 @@ def waiting(what: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def counting(total: int, clock: Callable[[], float] = time.monotonic) -> Callable[[int], None]:
+    """What is to be told how many of `total` are done; every LAB_SAY_S standard error says so, of what takes that long."""
+    said_at = clock()
+
+    def tell(done: int) -> None:
+        nonlocal said_at
+        if clock() - said_at >= limits.LAB_SAY_S:
+            said_at = clock()
+            click.echo(f"  · {done} of {total}", err=True)
+
+    return tell
 
 
 def warn(text: str) -> None:

@@ -12,12 +12,12 @@ from nodeagent.cli.catalog_api import Client, config_option, open_host, open_ope
 from nodeagent.cli.names import service_name
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
 from nodeagent.cli.seconds import Span
-from nodeagent.cli.service_checks import INTERVAL_S, Check, checks_body, health_of
+from nodeagent.cli.service_checks import INTERVAL_S, Check, checks_body, health_of, why_of
 from nodeagent.config import check_captured, load_config
 from nodeagent.errors import CatalogError, NotInCatalog
 from nodeagent.model.address import canonical_ip
 
-HEADERS = ("ID", "SERVICE", "ADDRESS", "PORT", "HEALTH")
+HEADERS = ("ID", "SERVICE", "ADDRESS", "PORT", "HEALTH", "WHY")
 
 
 def _ip(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -102,13 +102,13 @@ def deregister(*, instance_id: str, is_host: bool, config_path: Path, token_file
 @token_option
 @config_option
 def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path | None) -> None:
-    """What the catalog has for this host."""
+    """What the catalog has for this host, and how it is by its checks, with what was said last where that is not well."""
     client, host = open_host(config_path, token_file), _host_name(config_path)
     found, checks = _read_services(client, host), client.ask("GET", f"/v1/health/node/{segment(host)}") or []
     if output == "json":
         show_json({"apiVersion": "nodeagent/v1", "services": found, "checks": checks})
         return
-    cells = [[*(str(row.get(key) or default) for key, default in _COLUMNS), health_of(str(row.get("ID")), checks)] for row in found]
+    cells = [[*(str(row.get(key) or default) for key, default in _COLUMNS), health_of(str(row.get("ID")), checks), why_of(str(row.get("ID")), checks)] for row in found]
     show_table(HEADERS, cells, no_headers=no_headers)
 
 

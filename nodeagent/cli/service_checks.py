@@ -1,16 +1,18 @@
 """Health checks on the command line: what `--check` says, and how instances are."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from nodeagent.cli.render import clip
 from nodeagent.cli.seconds import Span
 
 _STATUSES = ("passing", "warning", "critical")
 INTERVAL_S = 10
 _LONGEST_S = 86_400
+_WHY_CHARS = 120
 
 
 class Check(click.ParamType):  # type: ignore[type-arg] # older clicks have no argument here
@@ -43,5 +45,21 @@ def checks_body(checks: Iterable[Mapping[str, object]], interval_s: int, timeout
 
 def health_of(instance_id: str, checks: Iterable[Mapping[str, Any]]) -> str:
     """How an instance is, by its own checks and its host's: in a word, the worst; `-`: nobody looks."""
-    found = {check.get("Status") for check in checks if check.get("ServiceID") in ("", None, instance_id)}
+    found = {check.get("Status") for check in _of(instance_id, checks)}
     return next((status for status in reversed(_STATUSES) if status in found), "-")
+
+
+def why_of(instance_id: str, checks: Sequence[Mapping[str, Any]]) -> str:
+    """What the checks say that make an instance what `health_of` says; `-`: nothing is wrong."""
+    worst = health_of(instance_id, checks)
+    said = [_said(check) for check in _of(instance_id, checks) if check.get("Status") == worst] if worst in _STATUSES[1:] else []
+    return "; ".join(said) or "-"
+
+
+def _of(instance_id: str, checks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [check for check in checks if check.get("ServiceID") in ("", None, instance_id)]
+
+
+def _said(check: Mapping[str, Any]) -> str:
+    output = " ".join(str(check.get("Output") or "").split())
+    return f"{check.get('CheckID')}{f': {clip(output, _WHY_CHARS)}' if output else ''}"

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
-from nodeagent.diagnose.facts import CatalogLink, Enrolment, LocalService, TokenRights
+from nodeagent.diagnose.facts import CatalogLink, Enrolment, HealthCheck, LocalService, TokenRights
 from nodeagent.diagnose.finding import Verdict, fail, warn, well
+
+_OUTPUT_CHARS = 200
 
 
 def judge_link(link: CatalogLink) -> Iterator[Verdict]:
@@ -69,6 +71,19 @@ def judge_services(services: tuple[LocalService, ...]) -> Iterator[Verdict]:
         yield well(f"listening where the catalog says: {', '.join(answering)}")
     elif not services:
         yield well("no service is registered here")
+
+
+def judge_health(checks: tuple[HealthCheck, ...]) -> Iterator[Verdict]:
+    """Each that does not pass, with why: callers are led past what is critical."""
+    ailing = [check for check in checks if check.status != "passing"]
+    for check in ailing:
+        says = " ".join(check.output.split())[:_OUTPUT_CHARS]
+        yield warn(
+            f"{check.service or 'this host'} is {check.status} by its check {check.id}{f': {says}' if says else ''}",
+            "mend what it says, or what is looked at: nodeagent service register … --check; all of it: nodeagent service list -o json",
+        )
+    if not ailing:
+        yield well(f"{len(checks)} {'check passes' if len(checks) == 1 else 'checks pass'}" if checks else "no check is registered here")
 
 
 def _judge_unheard(service: LocalService) -> Verdict:

@@ -252,6 +252,18 @@ class LocalService:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """One check of this host in the catalog."""
+
+    id: str
+    service: str
+    """The instance that it is of; empty: the host."""
+    status: str
+    output: str
+    """What was said last of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """One certificate of this host, in Unix seconds."""
 
@@ -341,6 +353,7 @@ class Facts:
     token: Seen[TokenRights] = None
     enrolment: Seen[Enrolment] = None
     services: Seen[tuple[LocalService, ...]] = None
+    health: Seen[tuple[HealthCheck, ...]] = None
     certificates: Seen[Certificates] = None
     peers: Seen[Peers] = None
     clock: Seen[Clock] = None

@@ -41,6 +41,7 @@ CHECKS: tuple[tuple[Group, str, str, Judge], ...] = (
     ("catalog", "token", "token", catalog.judge_token),
     ("catalog", "enrolment", "enrolment", catalog.judge_enrolment),
     ("catalog", "services", "services", catalog.judge_services),
+    ("catalog", "health", "health", catalog.judge_health),
     ("identity", "certificates", "certificates", identity.judge_certificates),
     ("peers", "peers", "peers", peers.judge_peers),
     ("time", "clock", "clock", clock.judge_clock),

@@ -71,7 +71,8 @@ def check_query(pairs: list[tuple[str, str]], route: Route, datacenter: str, sec
         raise BadRequest("a token in a URL ends up in logs: send it as X-Consul-Token")
     for name in query:
         if name not in ALWAYS and name not in route.params:
-            raise Missing(f"the parameter ?{name[:80]}= of {route.method} {route.path} is not implemented")
+            path = re.sub(r":[^{}]*}", "}", route.path)  # as the document writes it: how a part is matched is ours
+            raise Missing(f"the parameter ?{name[:80]}= of {route.method} {path} is not implemented")
     _check_consistency(query)
     check_datacenter(query.get("dc", ""), datacenter)
     for name in ("ns", "partition"):

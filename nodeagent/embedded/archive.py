@@ -6,8 +6,9 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -16,8 +17,11 @@ import msgspec
 from nodeagent.embedded.database import open_database
 from nodeagent.errors import CatalogError
 
-_MAGIC = b"nodeagent catalog snapshot 1\n"
+STDIN = Path("-")
+_FORM = b"nodeagent catalog snapshot "
+_MAGIC = _FORM + b"1\n"
 _HEAD_BYTES = 64 * 1024
+_PART_BYTES = 1024 * 1024
 _SAID_CHARS = 200
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """A file system of sticks and shares: there the look before is all there is."""
@@ -58,25 +62,47 @@ def save(connection: sqlite3.Connection, directory: Path, path: Path, now: float
     raw, fresh = directory / "saved.db", path.with_name(f"{path.name}.new")
     try:
         with _alone(directory), _closed_to_others(), _gone_after(raw, fresh):
-            connection.execute("VACUUM INTO ?", (str(raw),))
-            about = _about(raw, now)
+            about = _copied(connection, raw, now)
             _write(fresh, raw, about)
             _name(fresh, path, replace=replace)
             _keep_name(path.parent)
     except FileExistsError as error:
         raise CatalogError(f"{path}: is there already; --force replaces it") from error
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         raise CatalogError(f"{path}: the snapshot cannot be written: {error}") from error
     return about
 
 
-def read_about(path: Path) -> About:
-    """What the file at `path` says of itself; only `unpack` looks whether it is whole.
+def pour(connection: sqlite3.Connection, directory: Path, out: BinaryIO, now: float) -> About:
+    """Writes the same to a stream. Whether all of it arrived, only who reads it can find.
 
     Raises:
-        CatalogError: not a snapshot, or it cannot be read.
+        CatalogError: as `save`.
     """
-    with _opened(path) as (_, about):
+    raw = directory / "saved.db"
+    try:
+        with _alone(directory), _closed_to_others(), _gone_after(raw):
+            about = _copied(connection, raw, now)
+            _put(out, raw, about)
+    except OSError as error:
+        raise CatalogError(f"the snapshot cannot be written to standard output: {error}") from error
+    return about
+
+
+def sweep(directory: Path) -> None:
+    """Removes what a killed run has left, which holds the CA's keys; while another one works there, nothing."""
+    with suppress(CatalogError, OSError), _alone(directory), _gone_after(directory / "saved.db"), _gone_after(directory / "restored.db"):
+        pass
+
+
+def read_about(path: Path) -> About:
+    """What the file at `path`, or STDIN, says of itself, once all of it was read and found to be what was saved.
+
+    Raises:
+        CatalogError: not a snapshot, cut off, changed, or it cannot be read.
+    """
+    with _opened(path) as (file, about):
+        _check_bytes(path, about, *_measured(file))
         return about
 
 
@@ -95,6 +121,15 @@ def unpack(path: Path, directory: Path) -> Iterator[tuple[Path, About]]:
 def counts_of(connection: sqlite3.Connection) -> dict[str, int]:
     """How many rows there are, by table."""
     return {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in COUNTED}  # noqa: S608 - our own words
+
+
+def _copied(connection: sqlite3.Connection, raw: Path, now: float) -> About:
+    """Copies the database as it is at one moment beside itself."""
+    try:
+        connection.execute("VACUUM INTO ?", (str(raw),))
+        return _about(raw, now)
+    except sqlite3.Error as error:
+        raise CatalogError(f"{raw.parent}: the catalog cannot be copied there, with which a snapshot begins: {error}; make room on that disk") from error
 
 
 def _about(raw: Path, now: float) -> About:
@@ -124,25 +159,48 @@ def _name(fresh: Path, path: Path, *, replace: bool) -> None:
 
 def _write(fresh: Path, raw: Path, about: About) -> None:
     descriptor = os.open(fresh, _NEW, 0o600)
-    with os.fdopen(descriptor, "wb") as file, raw.open("rb") as source:
-        file.write(_MAGIC + msgspec.json.encode(about) + b"\n")
-        shutil.copyfileobj(source, file)
-        file.flush()
+    with os.fdopen(descriptor, "wb") as file:
+        _put(file, raw, about)
         os.fsync(descriptor)
+
+
+def _put(out: BinaryIO, raw: Path, about: About) -> None:
+    out.write(_MAGIC + msgspec.json.encode(about) + b"\n")
+    with raw.open("rb") as source:
+        shutil.copyfileobj(source, out)
+    out.flush()
+
+
+@contextmanager
+def _source(path: Path) -> Iterator[BinaryIO]:
+    """What is read; of a pipe that nobody writes to nothing, instead of waiting for who might."""
+    if path == STDIN:
+        yield sys.stdin.buffer
+        return
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        os.set_blocking(file.fileno(), True)
+        yield file
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, About]]:
     try:
-        with path.open("rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                raise CatalogError(f"{path}: is not a snapshot of a catalog")
+        with _source(path) as file:
+            _check_form(path, file.read(len(_MAGIC)))
             yield file, msgspec.json.decode(file.readline(_HEAD_BYTES), type=About)
     except msgspec.MsgspecError as error:  # its words may be the file's
         said = "".join(char if char.isprintable() else "?" for char in str(error)[:_SAID_CHARS])
         raise CatalogError(f"{path}: the snapshot's first lines are damaged: {said}") from error
     except OSError as error:
         raise CatalogError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _check_form(path: Path, first: bytes) -> None:
+    if first == _MAGIC:
+        return
+    if first.startswith(_FORM) and first[len(_FORM) :].strip().isdigit():
+        raise CatalogError(f"{path}: this snapshot is of a newer form: take the nodeagent that made it, or a later one")
+    raise CatalogError(f"{path}: is not a snapshot of a catalog")
 
 
 def _unpacked(path: Path, raw: Path) -> About:
@@ -159,8 +217,19 @@ def _copy_checked(file: BinaryIO, raw: Path, about: About, path: Path) -> None:
     with raw.open("xb") as made:
         shutil.copyfileobj(file, made)
     with raw.open("rb") as made:
-        digest = hashlib.file_digest(made, "sha256").hexdigest()
-    size = raw.stat().st_size
+        _check_bytes(path, about, *_measured(made))
+
+
+def _measured(file: BinaryIO) -> tuple[int, str]:
+    """How many bytes are left in `file`, and their digest; it may be a pipe."""
+    size, digest = 0, hashlib.sha256()
+    while part := file.read(_PART_BYTES):
+        size += len(part)
+        digest.update(part)
+    return size, digest.hexdigest()
+
+
+def _check_bytes(path: Path, about: About, size: int, digest: str) -> None:
     if size != about.size:
         raise CatalogError(f"{path}: the snapshot has {size} bytes instead of {about.size}: it was cut off, or joined to something")
     if digest != about.sha256:

@@ -64,6 +64,11 @@ _ALWAYS = {
 """What a file of any version may be given, by name: a program that does not know it goes on beside it."""
 
 
+CURE = (
+    "; move its directory away, and put the last snapshot into an empty one: nodeagent catalog snapshot restore FILE --yes."
+    " Agents go on with what they know"
+)
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 EVERYTHING = "everything"
 """The topic of a restore: nobody's watch is of what it was."""
 
@@ -133,13 +138,32 @@ def open_database(path: Path, *, create: bool = False) -> sqlite3.Connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         is_whole = _ALWAYS.keys() <= {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     except sqlite3.Error as error:
-        raise CatalogError(f"{path}: cannot be opened as a catalog: {error}") from error
+        raise CatalogError(f"{path}: cannot be opened as a catalog: {error}{_cure_of(error)}") from error
     if create and (version in _STEPS or (version == SCHEMA_VERSION and not is_whole)):
         commit(connection, _bring_up_to_date)
     elif version != SCHEMA_VERSION:
         connection.close()
         raise CatalogError(f"{path}: is of version {version}, and this nodeagent knows version {SCHEMA_VERSION}")
     return connection
+
+
+def check_sound(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the database at `path` was looked through, and nothing was wrong; one beyond CATALOG_CHECKED_BYTES is not.
+
+    What is damaged is found by and by, where it is read: some would be answered as if nothing were wrong with the rest.
+
+    Raises:
+        CatalogError: it is damaged; with the cure.
+    """
+    if path.stat().st_size > limits.CATALOG_CHECKED_BYTES:
+        return False
+    try:
+        fault = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    except sqlite3.Error as error:
+        fault = _name_of(error)
+    if fault != "ok":
+        raise CatalogError(f"{path}: the catalog's database is damaged ({' '.join(fault.split())}){CURE}")
+    return True
 
 
 def commit(connection: sqlite3.Connection, write: Callable[[Change], T]) -> tuple[T, set[str]]:
@@ -176,7 +200,7 @@ def query(connection: sqlite3.Connection, ask: Callable[[sqlite3.Connection], T]
             if connection.in_transaction:
                 connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise StorageFailed(f"the catalog's database cannot be read ({_name_of(error)})") from error
+        raise StorageFailed(f"the catalog's database cannot be read ({_name_of(error)}){_cure_of(error)}") from error
 
 
 def index_of(connection: sqlite3.Connection, topics: Iterable[str]) -> int:
@@ -207,7 +231,7 @@ def storage_failed(error: sqlite3.Error) -> StorageFailed:
     """What to tell a writer when SQLite fails."""
     if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
         return StorageFailed("not stored: the disk under the catalog's data is full; reads go on")
-    return StorageFailed(f"not stored: the catalog's database failed ({_name_of(error)})")
+    return StorageFailed(f"not stored: the catalog's database failed ({_name_of(error)}){_cure_of(error)}")
 
 
 def _bring_up_to_date(change: Change) -> None:
@@ -221,6 +245,10 @@ def _bring_up_to_date(change: Change) -> None:
 
 def _gone(topic: str) -> str:
     return "gone:" + topic.partition(":")[0]
+
+
+def _cure_of(error: sqlite3.Error) -> str:
+    return CURE if getattr(error, "sqlite_errorname", "").startswith(_DAMAGED) else ""
 
 
 def _name_of(error: sqlite3.Error) -> str:

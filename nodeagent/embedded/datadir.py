@@ -5,15 +5,17 @@ import os
 import pwd
 import sqlite3
 import stat
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
 from nodeagent.control.durable import replace_file
 from nodeagent.embedded.authority import Realm, found_realm, read_listener_root
-from nodeagent.embedded.database import Change, commit, open_database, query
+from nodeagent.embedded.database import Change, check_sound, commit, open_database, query
 from nodeagent.embedded.refusal import Refusal
 from nodeagent.embedded.tokens import create_token
 from nodeagent.errors import CatalogError
+from nodeagent.observe.log import open_log
 
 DATABASE = "catalog.db"
 MANAGEMENT_TOKEN = "management.token"  # noqa: S105 - a file's name
@@ -98,13 +100,16 @@ def prepare_data(directory: Path, datacenter: str, now: datetime) -> Realm:
     """The realm kept in `directory`, made on the first start with its CA, and the files that people take from there.
 
     Raises:
-        CatalogError: not ours, another datacenter's, or the disk is full or broken.
+        CatalogError: lost, not ours, another datacenter's, or the disk is full or broken.
     """
     before = os.umask(0o077)  # the database holds the CA's key
     try:
         _close_to_others(directory)
+        _check_not_lost(directory)
         connection = open_database(directory / DATABASE, create=True)
         try:
+            if not check_sound(connection, directory / DATABASE):
+                open_log().warning("catalog_not_checked", bytes=(directory / DATABASE).stat().st_size)
             realm, _ = commit(connection, lambda change: _prepare(change, directory, datacenter, now))
             root = query(connection, read_listener_root)
         finally:
@@ -124,6 +129,37 @@ def write_file(path: Path, text: str, mode: int) -> None:
         OSError: the disk is full or broken; what was there before still is.
     """
     replace_file(path, text.encode(), mode)
+
+
+def _check_not_lost(directory: Path) -> None:
+    """Nothing, unless a catalog's files are there without what it held: another CA in its place would cut off every host.
+
+    What a killed first start leaves is none: its token is there before anything is in the database, and no pin yet.
+
+    Raises:
+        CatalogError: with the cure.
+    """
+    left = [name for name in (MANAGEMENT_TOKEN, TLS_CA) if os.path.lexists(directory / name)]
+    database = directory / DATABASE
+    if not left or (_has_bytes(database) and (TLS_CA not in left or _is_begun(database))):
+        return
+    raise CatalogError(
+        f"{database}: there is no catalog in it, but {' and '.join(left)} beside it: what it held is lost, and a start would make"
+        f" another CA. Bring it back: nodeagent catalog --data {directory} snapshot restore FILE --yes; or, to begin anew, move"
+        f" {' and '.join(left)} away: then each host needs a new token and the new {TLS_CA}"
+    )
+
+
+def _has_bytes(database: Path) -> bool:
+    return database.exists() and database.stat().st_size > 0
+
+
+def _is_begun(database: Path) -> bool:
+    """Whether a database holds a catalog; one that cannot be read is said to, and opening it tells what it is."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(database)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+        return "state" in tables and connection.execute("SELECT 1 FROM state").fetchone() is not None
+    return True
 
 
 def _close_to_others(directory: Path) -> None:

@@ -12,19 +12,24 @@ import signal
 import socket
 import sys
 from asyncio import sslproto
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from nodeagent import limits
 from nodeagent.embedded.app import build_runner
+from nodeagent.embedded.archive import sweep
 from nodeagent.embedded.asking import Server
 from nodeagent.embedded.authority import Realm, read_listener_root
 from nodeagent.embedded.beats import expire
-from nodeagent.embedded.datadir import DATABASE, MANAGEMENT_TOKEN, TLS_CA, lock_data, prepare_data
+from nodeagent.embedded.datadir import DATABASE, TLS_CA, lock_data, prepare_data
+from nodeagent.embedded.kept_token import told_token
+from nodeagent.embedded.refusal import Refusal
 from nodeagent.embedded.silence import end_unseen
 from nodeagent.embedded.store import Store
 from nodeagent.embedded.tls import FileTls, OwnTls, ServerTls
@@ -63,12 +68,15 @@ async def serve_catalog(options: Options, announce: Callable[[str], None]) -> No
     _prepare_process()
     held = lock_data(options.data)
     try:
-        realm = prepare_data(options.data, options.datacenter, _now())
-        store = Store(options.data / DATABASE)
-        try:
-            await _serve(options, realm, store, announce, stop)
-        finally:
-            await store.close()
+        # The way in comes first: a start that cannot serve leaves no new CA behind.
+        with _way_in(options) as way:
+            sweep(options.data)
+            realm = prepare_data(options.data, options.datacenter, _now())
+            store = _open_store(options.data / DATABASE)
+            try:
+                await _serve(options, realm, store, way, announce, stop)
+            finally:
+                await store.close()
     finally:
         os.close(held)
 
@@ -95,21 +103,35 @@ def names_of(options: Options) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*own, *options.names, *_LOOPBACK_NAMES)))
 
 
+class _Way(NamedTuple):
+    """How clients come in."""
+
+    listener: socket.socket
+    given: FileTls | None
+    """The operator's certificate, where there is one."""
+
+
+@contextmanager
+def _way_in(options: Options) -> Iterator[_Way]:
+    given = FileTls(*options.tls_files) if options.tls_files and not options.is_plain else None
+    with _listen(options.listen) as listener:
+        yield _Way(listener, given)
+
+
 async def _serve(
-    options: Options, realm: Realm, store: Store, announce: Callable[[str], None], stop: asyncio.Event
+    options: Options, realm: Realm, store: Store, way: _Way, announce: Callable[[str], None], stop: asyncio.Event
 ) -> None:
-    listener = _listen(options.listen)
-    address = Address(*listener.getsockname()[:2])
-    tls = _tls_of(options, store)
+    address = Address(*way.listener.getsockname()[:2])
+    tls = way.given or _own_tls(options, store)
     ttl = timedelta(seconds=options.leaf_ttl_s)
     server = Server(store, realm, str(address), ttl, _now, random.random)
     runner = build_runner(server)
     await runner.setup()
     try:
-        await web.SockSite(runner, listener, ssl_context=tls.context if tls else None, backlog=limits.ACCEPT_BACKLOG).start()
+        await web.SockSite(runner, way.listener, ssl_context=tls.context if tls else None, backlog=limits.ACCEPT_BACKLOG).start()
         jobs = (store.hear_others(), expire(store, server.beats), end_unseen(store, server.beats))
         beside = [asyncio.create_task(job) for job in jobs]
-        announce(_ready_line(options, realm, address))
+        announce(f"{_ready_line(options, realm, address)}; {store.read(lambda found: told_token(options.data, found))}")
         await _until_stopped(stop, tls)
         for task in beside:
             task.cancel()
@@ -138,11 +160,16 @@ def refresh_tls(tls: ServerTls | None, now: datetime) -> None:
         open_log().error("catalog_certificate_not_renewed", error=str(error))
 
 
-def _tls_of(options: Options, store: Store) -> ServerTls | None:
+def _open_store(path: Path) -> Store:
+    try:
+        return Store(path)
+    except Refusal as error:
+        raise CatalogError(f"{path}: {error}") from error
+
+
+def _own_tls(options: Options, store: Store) -> ServerTls | None:
     if options.is_plain:
         return None
-    if options.tls_files:
-        return FileTls(*options.tls_files)
     return OwnTls(store.read(read_listener_root), names_of(options), _now())
 
 
@@ -157,8 +184,7 @@ def _listen(address: Address) -> socket.socket:
 def _ready_line(options: Options, realm: Realm, address: Address) -> str:
     scheme = "http" if options.is_plain else "https"
     pin = "" if options.is_plain or options.tls_files else f"; clients pin {options.data / TLS_CA}"
-    token = options.data / MANAGEMENT_TOKEN
-    return f"catalog ready on {scheme}://{address} (trust domain {realm.trust_domain}){pin}; management token {token}"
+    return f"catalog ready on {scheme}://{address} (trust domain {realm.trust_domain}){pin}"
 
 
 def _prepare_process() -> None:

@@ -7,6 +7,7 @@ read beside the loop. Writes wait for the disk (fsync), so they run in one threa
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,14 +25,12 @@ from nodeagent.embedded.database import (
     query,
     topics_since,
 )  # fmt: skip
+from nodeagent.embedded.failures import Failures
+from nodeagent.embedded.noticed import Noticed
 from nodeagent.embedded.refusal import StorageFailed
 from nodeagent.embedded.watchers import Watchers
-from nodeagent.observe.log import open_log
 
 T = TypeVar("T")
-
-UNTRUSTED = ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC", "SQLITE_CORRUPT", "SQLITE_NOTADB")
-"""After a failed fsync the kernel may drop what it could not write and call it clean: what the file holds is unknown."""
 
 
 class Store:
@@ -46,8 +45,10 @@ class Store:
         self._writer = open_database(path)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="catalog-writer")
         self._writes: set[asyncio.Task[object]] = set()
-        self._broken = ""
+        self._failures = Failures(time.monotonic)
+        self._opened_at = query(self._reader, newest_index)  # first: what comes between the two is heard
         self._version = data_version(self._writer)
+        self.noticed = Noticed(self._reader)
 
     def read(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         """What `ask` finds.
@@ -55,7 +56,7 @@ class Store:
         Raises:
             StorageFailed: the disk is broken.
         """
-        return query(self._reader, ask)
+        return self._query(self._reader, ask)
 
     async def read_aside(self, accessor: str, ask: Callable[[sqlite3.Connection], T]) -> T:
         """What `ask` finds, beside the event loop, in the turn of that token.
@@ -72,8 +73,8 @@ class Store:
         Raises:
             StorageFailed: nothing was stored.
         """
-        if self._broken:
-            raise StorageFailed(f"not stored: {self._broken}; this catalog only answers reads until it is restarted")
+        if self._failures.broken:
+            raise StorageFailed(f"not stored: {self._failures.broken}; this catalog only answers reads until it is restarted")
         task = asyncio.ensure_future(self._write(make))
         self._writes.add(task)
         task.add_done_callback(self._forget)
@@ -84,7 +85,7 @@ class Store:
 
         Single KV keys are not among it: their changes are noted in their own rows, and the command line writes none.
         """
-        seen = 0
+        seen = self._opened_at
         while True:
             await asyncio.sleep(limits.CATALOG_OTHERS_S)
             with suppress(StorageFailed, sqlite3.Error):  # who asks for something is told; here it is tried again
@@ -95,9 +96,12 @@ class Store:
         newest = self.read(newest_index)
         if newest == seen:
             return seen
-        version = await asyncio.get_running_loop().run_in_executor(self._thread, data_version, self._writer)
+        in_thread = asyncio.get_running_loop().run_in_executor
+        version = await in_thread(self._thread, data_version, self._writer)
         if version != self._version:  # another connection than the writer's has committed
-            self.watchers.wake(self.read(lambda connection: topics_since(connection, seen)))
+            topics = self.read(lambda connection: topics_since(connection, seen))
+            self.watchers.wake(topics)
+            await in_thread(self._thread, query, self._writer, lambda connection: self.noticed.look(connection, topics))
             self._version = version  # not before: what could not be told is told by the next look
         return newest
 
@@ -112,25 +116,27 @@ class Store:
     def _read_beside(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._beside.pop()
         try:
-            return query(connection, ask)
+            return self._query(connection, ask)
         finally:
             self._beside.append(connection)
+
+    def _query(self, connection: sqlite3.Connection, ask: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return query(connection, ask)
+        except StorageFailed as failure:
+            self._failures.note(failure)
+            raise
 
     async def _write(self, make: Callable[[Change], T]) -> T:
         loop = asyncio.get_running_loop()
         try:
             made, touched = await loop.run_in_executor(self._thread, commit, self._writer, make)
         except StorageFailed as failure:
-            self._note(failure)
+            self._failures.note(failure)
             raise
+        self._failures.end()
         self.watchers.wake(touched)
         return made
-
-    def _note(self, failure: StorageFailed) -> None:
-        name = getattr(failure.__cause__, "sqlite_errorname", "")
-        if name.startswith(UNTRUSTED):
-            self._broken = f"the disk failed ({name})"
-        open_log().error("catalog_write_failed", error=str(failure), read_only=bool(self._broken))
 
     def _forget(self, task: asyncio.Task[object]) -> None:
         self._writes.discard(task)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from nodeagent import limits
+from nodeagent.catalog.state import RESERVED_SERVICES
 from nodeagent.embedded.access import ANY_SERVICE, Kind, ManageTokens, ReadMesh, parse_claimable
 from nodeagent.embedded.asking import Answer, Ask
 from nodeagent.embedded.body import shaped
@@ -68,6 +69,9 @@ class TokenRequest(_Shape, frozen=True):
             raise BadRequest("ServiceIdentities and Addresses belong to tokens of hosts and services, not to Policies")
         if not self.node_identities and any(identity.service_name == ANY_SERVICE for identity in self.service_identities):
             raise BadRequest(f"ServiceIdentities {ANY_SERVICE} is for tokens of one host: name the services, or give NodeIdentities")
+        for identity in self.service_identities:
+            if identity.service_name in RESERVED_SERVICES:
+                raise BadRequest(f"ServiceIdentities: {identity.service_name!r} is reserved: no service may be registered under it")
         if self.policies:
             return _POLICIES[self.policies[0].name]
         return "node" if self.node_identities else "service"
@@ -110,6 +114,7 @@ async def create(ask: Ask) -> Answer:
             description=asked.description,
         )
     )
+    ask.server.store.noticed.made(made.token, ask.caller.accessor)
     return Answer(token_json(made.token) | {"SecretID": made.secret})
 
 
@@ -138,6 +143,7 @@ async def delete(ask: Ask) -> Answer:
     accessor, now = ask.path["accessor"], ask.server.now().timestamp()
     if not await ask.server.store.write(lambda change: delete_token(change, accessor, now)):
         raise NotFound(f"there is no token with the accessor {accessor!r}")
+    ask.server.store.noticed.revoked(accessor, ask.caller.accessor)
     return Answer(body=True)
 
 

@@ -70,8 +70,17 @@ def create_token(hub: Host, holder: Holder, host: Host) -> str:
 
 
 def management_token(hub: Host) -> str:
-    """The token that may do everything."""
-    return (data_directory(hub) / "management.token").read_text(encoding="ascii").strip()
+    """The token that may do everything.
+
+    Raises:
+        LabError: the lab has none, as after a restore into an empty directory; with the cure.
+    """
+    path = data_directory(hub) / "management.token"
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError as error:
+        make = f"nodeagent catalog --data {path.parent} token create --management --out {path}"
+        raise LabError(f"{path}: is not there; make another: {make}") from error
 
 
 def ca_pem(hub: Host) -> str:
@@ -148,7 +157,7 @@ def _wait_answering(hub: Host, holder: Holder, progress: Progress) -> None:
     deadline = time.monotonic() + limits.LAB_START_S
     while True:
         try:
-            call(hub, holder, management_token(hub), "GET", "/v1/catalog/nodes")
+            call(hub, holder, "", "GET", "/v1/status/leader")
         except (LabError, OSError) as error:
             if not cgroup.is_populated(hub.unit_cgroup(UNIT)) or time.monotonic() > deadline:
                 log = enter.tail(hub.log(UNIT), limits.LAB_LOG_LINES)

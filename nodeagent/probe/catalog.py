@@ -17,7 +17,7 @@ from nodeagent.catalog.state import MARKER, MARKER_SERVICE, is_lan_tag, tunnel_p
 from nodeagent.config import CatalogTable
 from nodeagent.consul_environ import FROM_ENVIRONMENT, TOKEN
 from nodeagent.control.json_http import explain, parse_answer
-from nodeagent.diagnose.facts import CatalogLink, Clock, Enrolment, LocalService, TokenRights
+from nodeagent.diagnose.facts import CatalogLink, Clock, Enrolment, HealthCheck, LocalService, TokenRights
 from nodeagent.errors import CatalogError, CatalogUnreachable, NotInCatalog
 from nodeagent.model.address import canonical_ip
 from nodeagent.probe.listeners import heard_at, is_heard, read_listeners
@@ -81,6 +81,18 @@ def services(scope: Scope) -> tuple[LocalService, ...] | None:
     rows, own = _own(scope).get("Services", {}), tuple(map(canonical_ip, scope.settings.host.addresses))
     listeners = read_listeners()
     return tuple(_local_service(row, own, listeners) for _, row in sorted(rows.items()) if row.get("Port") and row["Service"] not in _NO_SERVICES)
+
+
+def health(scope: Scope) -> tuple[HealthCheck, ...] | None:
+    """What the checks of this host say; that it is drained is told of elsewhere."""
+    if scope.is_pre:
+        return None
+    _need_token(scope.settings.catalog)
+    return tuple(
+        HealthCheck(str(row.get("CheckID") or ""), str(row.get("ServiceID") or ""), str(row.get("Status") or ""), str(row.get("Output") or ""))
+        for row in _checks(scope)
+        if row.get("CheckID") != DRAINED
+    )
 
 
 def clock(scope: Scope) -> Clock | None:
@@ -165,7 +177,7 @@ def enrolment_in(scope: Scope, answer: dict[str, Any]) -> Enrolment:
     return Enrolment(
         table.name, is_registered=bool(node), is_marked=tunnel_port_of(marker) == limits.TUNNEL_PORT,
         missing=tuple(sorted(wanted - said)) if node else (), surplus=tuple(sorted(said - wanted)) if node else (),
-        is_drained=bool(node) and _is_drained(scope, table.name),
+        is_drained=bool(node) and any(row.get("CheckID") == DRAINED for row in _checks(scope)),
     )  # fmt: skip
 
 
@@ -178,9 +190,8 @@ def _own(scope: Scope) -> dict[str, Any]:
         return {}
 
 
-def _is_drained(scope: Scope, host: str) -> bool:
-    checks = read(scope, f"/v1/health/node/{quote(host, safe='')}") or []
-    return any(row.get("CheckID") == DRAINED for row in checks)
+def _checks(scope: Scope) -> list[dict[str, Any]]:
+    return list(read(scope, f"/v1/health/node/{quote(scope.settings.host.name, safe='')}") or [])
 
 
 def _local_service(row: dict[str, Any], own: tuple[str, ...], listeners: frozenset[tuple[str, int]]) -> LocalService:

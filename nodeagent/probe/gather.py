@@ -17,7 +17,7 @@ PROBES: dict[str, Callable[[Scope], Any]] = {
     "cgroups": kernel.cgroups, "conntrack": kernel.conntrack, "ephemeral": kernel.ephemeral, "backlog": kernel.backlog,
     "rules": firewall.rules, "redirections": firewall.redirections, "managers": firewall.managers,
     "reverse_path": routing.reverse_path, "addresses": routing.addresses,
-    "link": catalog.link, "token": catalog.token, "enrolment": catalog.enrolment, "services": catalog.services,
+    "link": catalog.link, "token": catalog.token, "enrolment": catalog.enrolment, "services": catalog.services, "health": catalog.health,
     "certificates": identity.certificates, "peers": peers.peers, "clock": catalog.clock, "time_service": clock.time_service,
 }  # fmt: skip
 """By field of Facts."""

@@ -93,3 +93,14 @@ def test_fields_of_filters_are_there() -> None:
     said = dict(re.findall(r"^\| (`/v1/.*?`) \| (`.*`) \|$", DOC, re.MULTILINE))
     fields = {path: shown for paths, shown in said.items() for path in re.findall(r"`(.*?)`", paths)}
     assert fields == {path: ", ".join(f"`{each}`" for each in selectors(kind)) for path, kind in ROWS.items()}
+
+
+def test_limits_are_there() -> None:
+    """As the code has them; who meets one finds it."""
+    for said in (
+        f"{limits.CATALOG_WRITES_BURST:,} changes at once, and {limits.CATALOG_WRITES_PER_S:g} a second",
+        f"{limits.BLOCKING_PER_TOKEN:,} blocking queries",
+        f"a body of {limits.ENTRY_BYTES // 1024**2} MiB; {limits.CATALOG_ROW_BYTES // 1024} KiB of tags",
+        f"{limits.CATALOG_ROWS:,} hosts", f"{limits.CATALOG_SERVICES_PER_HOST:,} instances of one host",
+    ):  # fmt: skip
+        assert said in DOC

@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 
 from nodeagent.catalog.policy.documents import parse_documents
+from nodeagent.catalog.policy.doubts import reference_doubts
 from nodeagent.catalog.policy.entries import KINDS, read_entry
-from nodeagent.catalog.policy.references import reference_doubts, reference_faults
+from nodeagent.catalog.policy.references import reference_faults
 from nodeagent.model.policy.values import Part
 
 TEXT = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()

@@ -30,7 +30,7 @@ def contents(kind, answer):
         case "entry":
             return {row["Name"]: int(row["Meta"]["n"]) for row in rows if row["Name"] != "count"}
         case _:
-            return {row["ID"]: row["Port"] for row in rows["Services"]} if rows else {}
+            return {row["ID"]: row["Port"] for row in (rows and rows["Services"]) or ()}
 
 
 class Ledger:

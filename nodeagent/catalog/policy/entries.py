@@ -26,6 +26,8 @@ Spec = (
 )  # fmt: skip
 OWN_PREFIX = "nodeagent/config"
 """Where the KV store has what no config entry can be: `nodeagent/config/<kind>/<name>`."""
+AUDIT_PREFIX = "nodeagent/audit"
+"""Where the KV store has the trail of each entry: `nodeagent/audit/<kind>/<name>`."""
 INTENTIONS = "service-intentions"
 _MARKS = ("createindex", "modifyindex", "hash")
 """What a reader gets and may send back."""

@@ -1,4 +1,4 @@
-"""A set of entries against itself and the catalog: what leads in a circle, what speaks another protocol, what is not there."""
+"""A set of entries against itself: what leads in a circle, what speaks another protocol."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -8,16 +8,14 @@ from nodeagent.catalog.policy.entries import Key, Spec
 from nodeagent.catalog.policy.faults import below
 from nodeagent.model.intention import ANY
 from nodeagent.model.policy.defaults import MeshEntry, ProxyDefaults, ServiceDefaults
-from nodeagent.model.policy.intentions import JwtNeed, ServiceIntentions
+from nodeagent.model.policy.intentions import ServiceIntentions
 from nodeagent.model.policy.own import Mirror
 from nodeagent.model.policy.resolving import ServiceResolver
 from nodeagent.model.policy.routing import ServiceRouter, ServiceSplitter
-from nodeagent.tables import suggest
 
 Entries = Mapping[Key, Spec | None]
 """None: there is one that this version does not understand, so what it says is not known."""
 _HTTP = ("http", "http2", "grpc")
-_OF_SERVICES = ("service-defaults", "service-resolver", "service-router", "service-splitter")
 
 
 class Reference(NamedTuple):
@@ -65,17 +63,6 @@ def reference_faults(entries: Entries, *, is_all: bool, of: Collection[Key] | No
 def redirect_chain(entries: Entries, service: str) -> list[str]:
     """A service and those to whom redirects lead from it, as far as they are followed."""
     return list(dict.fromkeys(_redirects(entries, service, [])))
-
-
-def reference_doubts(entries: Entries, services: Collection[str], of: Collection[Key] | None = None) -> dict[Key, list[str]]:
-    """What entries name and nobody knows.
-
-    services: those of the catalog. of: which entries are asked about, with hints at typing errors; None: all, without.
-    """
-    named = {key.name for key in entries if key.kind in _OF_SERVICES}
-    known = _Known({*services, *named}, limits.POLICY_HINTS if of is not None else 0)
-    keys = entries if of is None else of
-    return {key: [f"{key}: {doubt}" for doubt in _doubts_of(entries, entries[key], known)] for key in keys}
 
 
 def in_order(keys: Collection[Key], entries: Entries, kinds: Collection[str]) -> list[Key]:
@@ -278,61 +265,3 @@ def _needs_http(spec: Spec) -> str:
     if isinstance(spec, ServiceIntentions):
         return next((f"Sources[{n}].Permissions" for n, each in enumerate(spec.sources) if each.permissions), "")
     return "Copies" if isinstance(spec, Mirror) else ""
-
-
-# --- what nobody knows ---------------------------------------------------------------------------------------------
-
-
-class _Known:
-    """The names that somebody knows; hints at those that were probably meant, as many as are worth their time."""
-
-    def __init__(self, names: Collection[str], hints: int) -> None:
-        self._names, self._left = names, hints
-        self._hints: dict[str, str] = {}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
-
-    def hint(self, name: str) -> str:
-        """The end of a message about an unknown name."""
-        if name not in self._hints and self._left:
-            self._left -= 1
-            self._hints[name] = suggest(name, self._names)
-        return self._hints.get(name, "")
-
-
-def _doubts_of(entries: Entries, spec: Spec | None, known: _Known) -> Iterator[str]:
-    for reference in references_of(spec):
-        if reference.service not in known:
-            yield f"{reference.path}: nobody knows a service {reference.service}{known.hint(reference.service)}"
-        elif reference.subset and not _has_subset(entries, reference):
-            yield f"{reference.path}: the service-resolver of {reference.service} has no subset {reference.subset}"
-    if isinstance(spec, ServiceIntentions):
-        yield from _intention_doubts(entries, spec, known)
-
-
-def _has_subset(entries: Entries, reference: Reference) -> bool:
-    key = Key("service-resolver", reference.service)
-    resolver = entries.get(key)
-    if resolver is None:
-        return key in entries  # not understood: it may well have it
-    return isinstance(resolver, ServiceResolver) and reference.subset in resolver.subsets
-
-
-def _intention_doubts(entries: Entries, spec: ServiceIntentions, known: _Known) -> Iterator[str]:
-    if spec.name != ANY and spec.name not in known:
-        yield f"nobody knows a service {spec.name}{known.hint(spec.name)}"
-    for number, source in enumerate(spec.sources):
-        near = known.hint(source.name) if source.name != ANY and source.name not in known and not source.peer else ""
-        if near:  # who only calls is in no catalog, and that is fine, unless the name looks like a typing error
-            yield f"Sources[{number}]: nobody knows a service {source.name}{near}"
-        needs = [(f"Sources[{number}].Permissions[{n}].JWT", each.jwt) for n, each in enumerate(source.permissions)]
-        for path, need in needs:
-            yield from _jwt_doubts(entries, need, path)
-    yield from _jwt_doubts(entries, spec.jwt, "JWT")
-
-
-def _jwt_doubts(entries: Entries, need: JwtNeed | None, path: str) -> Iterator[str]:
-    for number, provider in enumerate(need.providers if need else ()):
-        if Key("jwt-provider", provider.name) not in entries:
-            yield f"{path}.Providers[{number}]: there is no jwt-provider {provider.name}"

@@ -6,8 +6,9 @@ import msgspec
 
 from nodeagent.catalog.policy.audit import Actor, Change, Trail, extended, parse_trail
 from nodeagent.catalog.policy.documents import parse_documents
+from nodeagent.catalog.policy.doubts import reference_doubts
 from nodeagent.catalog.policy.entries import Key, read_entry
-from nodeagent.catalog.policy.references import reference_doubts, reference_faults
+from nodeagent.catalog.policy.references import reference_faults
 from nodeagent.cli.policy_show import show_history
 from nodeagent.errors import PolicyError
 

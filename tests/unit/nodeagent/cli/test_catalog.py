@@ -130,7 +130,7 @@ def test_a_token_may_be_for_services_or_for_reading(data):
     made = run(data, "token", "create", "--any-host", "--service", "web", "--service", "db")
     caller = caller_of(data, made.stdout.strip())
     assert (caller.kind, caller.node, caller.services) == ("service", "", ("db", "web"))
-    assert "made for db web on every host;" in made.stderr
+    assert "made for db web on every host that is registered;" in made.stderr
     made = run(data, "token", "create", "--read")
     assert caller_of(data, made.stdout.strip()).kind == "read"
     assert "made for reading;" in made.stderr
@@ -190,6 +190,8 @@ def test_without_a_catalog_there_is_a_cure(tmp_path):
         ("--node", "host1", "--any-service", "--address", "host1.example"),
         ("--node", "a/b", "--any-service"),
         ("--node", "host1", "--service", "*"),
+        ("--node", "host1", "--service", "consul"),
+        ("--any-host", "--service", "nodeagent"),
     ],
 )
 def test_contradictions_are_usage_errors(data, argv):
@@ -221,3 +223,25 @@ def test_plain_http_is_for_loopback(tmp_path):
     assert done.exit_code == 1
     assert "--plain is for loopback" in done.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_programs_are_answered_in_json(data, tmp_path):
+    made = json.loads(run(data, "token", "create", "--node", "host1", "--service", "web", "-o", "json").stdout)
+    caller = caller_of(data, made["token"]["SecretID"])
+    assert (made["apiVersion"], made["token"]["AccessorID"], caller.services) == ("nodeagent/v1", caller.accessor, ("web",))
+    kept = json.loads(run(data, "token", "create", "--read", "--out", str(tmp_path / "secret"), "-o", "json").stdout)["token"]
+    assert ("SecretID" in kept, caller_of(data, (tmp_path / "secret").read_text().strip()).accessor) == (False, kept["AccessorID"])
+    assert json.loads(run(data, "token", "revoke", caller.accessor, "-o", "json").stdout) == {"apiVersion": "nodeagent/v1", "revoked": caller.accessor}
+
+
+@pytest.mark.parametrize(("address", "said"), [("127.0.0.1", "would call themselves"), ("0.0.0.0/0", "any address of the mesh"), ("::/0", "any address"), ("10.0.0.0/8", "")])
+def test_an_address_that_is_hardly_meant_is_said(data, address, said):
+    done = run(data, "token", "create", "--node", "host1", "--service", "web", "--address", address)
+    assert (done.exit_code, "warning: " in done.stderr, said in done.stderr) == (0, bool(said), True)
+
+
+def test_it_listens_by_default_where_its_unit_does():
+    """At 8500 a Consul agent may be, which speaks HTTP there."""
+    unit = (Path(__file__).parents[4] / "systemd" / "nodeagent-catalog.service").read_text()
+    listen, = (option for option in catalog.params if option.name == "listen")
+    assert f"LISTEN={listen.default}" in unit

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from nodeagent.cli.catalog_data import data_option
+from nodeagent.cli.main import main
 
 
 @click.group()
@@ -26,3 +27,9 @@ def inner(data: Path) -> None:
 @pytest.mark.parametrize(("argv", "named"), [(("--data", "a", "inner"), "a"), (("inner", "--data", "b"), "b"), (("--data", "a", "inner", "--data", "b"), "b")])
 def test_the_directory_is_the_one_that_was_named_last(argv: tuple[str, ...], named: str) -> None:
     assert CliRunner().invoke(outer, argv).output == f"{named}\n"
+
+
+def test_an_empty_name_is_not_taken_for_the_current_directory() -> None:
+    for argv in (["catalog", "--data", ""], ["catalog", "token", "list", "--data", ""]):
+        done = CliRunner().invoke(main, argv)
+        assert (done.exit_code, "is empty; name the catalog's directory" in done.output) == (2, True)

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -29,9 +31,9 @@ def run(data, *argv):
     return CliRunner().invoke(main, ["catalog", "--data", str(data), "snapshot", *map(str, argv)])
 
 
-def put(data, value):
+def put(data, value, key="a"):
     with closing(open_database(data / DATABASE)) as connection:
-        commit(connection, lambda change: put_value(change, "a", value, 0))
+        commit(connection, lambda change: put_value(change, key, value, 0))
 
 
 def value(data):
@@ -69,12 +71,14 @@ def test_inspect_tells_what_there_is(data, tmp_path):
 def test_restore_shows_first_and_does_it_when_told(data, tmp_path):
     run(data, "save", tmp_path / "one")
     put(data, b"2")
+    put(data, b"", "nodeagent/audit/service-defaults/web")
     shown = run(data, "restore", tmp_path / "one")
     assert (shown.exit_code, value(data)) == (0, b"2")
+    assert "kv        2    2\n" in shown.stdout
     assert "nothing was changed" in shown.stderr
     done = run(data, "restore", tmp_path / "one", "--yes")
     assert (done.exit_code, value(data)) == (0, b"1")
-    assert "tokens, CA and revocations are those of before" in done.stderr
+    assert "tokens, CA, revocations and the trails of policy are those of before" in done.stderr
 
 
 def test_restore_works_beside_a_server_and_keeps_one_out_without(data, tmp_path):
@@ -96,8 +100,56 @@ def test_an_empty_directory_gets_everything_readable_by_its_owner_alone(data, tm
     assert (done.exit_code, value(into)) == (0, b"1")
     assert "start it with --datacenter dc1" in done.stderr
     assert "what was revoked since is to be revoked again" in done.stderr
+    assert f"token create --management --out {into}/management.token" in done.stderr
     assert [path.name for path in into.iterdir() if path.stat().st_mode & 0o077] == []
     assert prepare_data(into, "dc1", datetime.now(UTC)) == prepare_data(data, "dc1", datetime.now(UTC))
+
+
+def test_inspect_finds_what_a_restore_would_refuse(data, tmp_path):
+    """A backup that is looked at only when it is needed is none."""
+    run(data, "save", tmp_path / "one")
+    whole = (tmp_path / "one").read_bytes()
+    (tmp_path / "one").write_bytes(whole[:-1])
+    assert (run(data, "inspect", tmp_path / "one").exit_code, "was cut off" in run(data, "inspect", tmp_path / "one").stderr) == (1, True)
+    (tmp_path / "one").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "are not those that were saved" in run(data, "inspect", tmp_path / "one", "-o", "json").stderr
+
+
+def piped(data, *argv, stdin=b""):
+    """As a shell runs it, with pipes for input and output."""
+    command = [sys.executable, "-m", "nodeagent", "catalog", "--data", str(data), "snapshot", *map(str, argv)]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+
+
+def test_a_backup_can_go_through_pipes(data, tmp_path):
+    """To another machine and back, without a file here."""
+    saved = piped(data, "save", "-")
+    assert (saved.returncode, saved.stderr.startswith(b"saved: -: catalog of "), list(data.glob("saved*"))) == (0, True, [])
+    assert b"kv        1\n" in piped(data, "inspect", "-", stdin=saved.stdout).stdout
+    assert piped(data, "inspect", "-", stdin=saved.stdout[:-1]).returncode == 1
+    done = piped(tmp_path / "new", "restore", "-", "--yes", stdin=saved.stdout)
+    assert (done.returncode, value(tmp_path / "new")) == (0, b"1")
+    assert run(data, "save", "-", "-o", "json").exit_code == 2
+
+
+def test_what_is_no_file_is_neither_replaced_nor_waited_for(data, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for force in ((), ("--force",)):
+        done = run(data, "save", tmp_path / "pipe", *force)
+        assert (done.exit_code, "is no file that could be replaced; - writes to standard output" in done.stderr) == (1, True)
+    assert (tmp_path / "pipe").is_fifo()
+    assert "is not a snapshot" in run(data, "inspect", tmp_path / "pipe").stderr
+
+
+def test_programs_are_answered_in_json(data, tmp_path):
+    saved = json.loads(run(data, "save", tmp_path / "one", "-o", "json").stdout)
+    assert (saved["apiVersion"], saved["file"], saved["snapshot"]["rows"]["kv"]) == ("nodeagent/v1", str(tmp_path / "one"), 1)
+    put(data, b"2")
+    put(data, b"2", "b")
+    shown = json.loads(run(data, "restore", tmp_path / "one", "-o", "json").stdout)
+    assert (shown["restored"], shown["trust"], shown["before"]["kv"], shown["after"]["kv"]) == (False, False, 2, 1)
+    done = json.loads(run(data, "restore", tmp_path / "one", "--yes", "-o", "json").stdout)
+    assert (done["restored"], done["after"]["kv"], value(data)) == (True, 1, b"1")
 
 
 @pytest.mark.parametrize("verb", ["inspect", "restore"])

@@ -259,3 +259,38 @@ def test_what_is_left_in_the_kv_store_after_an_upgrade_goes_with_the_next_apply(
         assert (done.exit_code, "nodeagent/config/service-intentions/web" in shelf.values) == (0, False)
         assert "warning: removed what the KV store had of entries from before" in done.stderr
         assert "service-intentions web" in done.stderr
+
+
+def test_delete_by_file_is_of_the_state_that_its_document_is_of(ask):
+    """As apply: what somebody changed since it was read is not deleted unseen."""
+    shelf = Shelf(HTTP)
+    read = HTTP | {"ModifyIndex": shelf.index}
+    shelf.put(HTTP | {"Protocol": "grpc"})
+    assert ask(shelf, "delete", "--dry-run", given=(read,)).stdout.startswith("service-defaults web: conflict\n")
+    stale = ask(shelf, "delete", given=(read,))
+    assert (stale.exit_code, shelf.entries["service-defaults", "web"]["Protocol"]) == (1, "grpc")
+    assert f"of ModifyIndex {read['ModifyIndex']}, and the catalog has {shelf.index}" in stale.stderr
+    assert ask(shelf, "delete", given=(HTTP | {"ModifyIndex": shelf.index},)).stdout == "service-defaults web: deleted\n"
+
+
+@pytest.mark.parametrize("verb", ["apply", "delete", "diff", "validate"])
+def test_programs_are_told_of_faults_as_an_answer(ask, verb):
+    """Not only by `validate`; nothing is written."""
+    shelf = Shelf(HTTP)
+    done = ask(shelf, verb, "-o", "json", given=(HTTP | {"Protokol": "grpc"},))
+    told = json.loads(done.stdout)
+    assert (done.exit_code, told["valid"], "did you mean Protocol?" in told["faults"][0], shelf.written()) == (1, False, True, [])
+
+
+def test_what_is_no_entry_in_the_kv_store_is_said_and_no_document(ask):
+    shelf = Shelf()
+    shelf.values = {
+        "nodeagent/config/mirror/zz": (b"\xff garbage", 5), "nodeagent/config/mirror/web": (b'{"Copies": [{"Service": "api"}]}', 6),
+        "nodeagent/config/newer/web": (b"{}", 7), "nodeagent/config/mirror": (b"", 8),
+    }  # fmt: skip
+    alone = ask(shelf, "get", "mirror", "zz")
+    assert (alone.exit_code, alone.stdout, "nodeagent/config/mirror/zz in the KV store is no entry" in alone.stderr) == (1, "", True)
+    every = ask(shelf, "get", "mirror")
+    assert (every.exit_code, every.stdout.count("ModifyIndex"), "mirror/zz in the KV store is no entry" in every.stderr) == (0, 1, True)
+    listed = ask(shelf, "list")
+    assert [f"nodeagent/config/{key} in the KV store is of no kind" in listed.stderr for key in ("newer/web", "mirror", "mirror/web")] == [True, True, False]

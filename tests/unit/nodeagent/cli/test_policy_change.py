@@ -155,10 +155,10 @@ def test_what_others_need_is_not_removed_and_who_refers_goes_first():
     store = PolicyStore(Shelf(HTTP, API, RESOLVER, SPLITTER, ROUTER))
     current = store.read_all()
     with pytest.raises(PolicyError, match="the protocol of web is tcp"):
-        check_plan(plan_removal([Key("service-defaults", "web")], current), current, [])
-    doubts = check_plan(plan_removal([Key("service-resolver", "web")], current), current, ["web", "api"])
+        check_plan(plan_removal({Key("service-defaults", "web"): None}, current), current, [])
+    doubts = check_plan(plan_removal({Key("service-resolver", "web"): None}, current), current, ["web", "api"])
     assert doubts == ["service-splitter web: Splits[0]: the service-resolver of web has no subset v1"]
-    steps = plan_removal([Key("service-resolver", "web"), Key("service-splitter", "web")], current)
+    steps = plan_removal({Key("service-resolver", "web"): None, Key("service-splitter", "web"): None}, current)
     assert [str(step.key) for step in steps] == ["service-splitter web", "service-resolver web"]
     assert [each.result for each in carry_out(store, steps, find_actor(store))] == ["deleted", "deleted"]
 
@@ -167,6 +167,12 @@ def test_a_step_shows_what_it_changes():
     store = PolicyStore(Shelf(HTTP))
     step, = planned(store, HTTP | {"Protocol": "grpc"})
     assert step.difference[-2:] == ["-Protocol: http", "+Protocol: grpc"]
+
+
+def test_how_far_it_is_is_told():
+    told, store = [], PolicyStore(Shelf())
+    carry_out(store, planned(store, HTTP, API), find_actor(store), told.append)
+    assert told == [1, 2]
 
 
 def test_the_actor_is_who_runs_the_command(monkeypatch):

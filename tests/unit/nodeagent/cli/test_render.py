@@ -7,7 +7,18 @@ from contextlib import suppress
 import pytest
 
 from nodeagent import limits
-from nodeagent.cli.render import align, clip, duration, instant, printable, show_json, show_table, size, waiting
+from nodeagent.cli.render import (
+    align,
+    clip,
+    counting,
+    duration,
+    instant,
+    printable,
+    show_json,
+    show_table,
+    size,
+    waiting,
+)
 from nodeagent.control.report import ErrorAnswer
 
 
@@ -93,3 +104,13 @@ def test_json_is_indented_and_versioned(capsys) -> None:
     out = capsys.readouterr().out
     assert json.loads(out) == {"apiVersion": "nodeagent/v1", "error": "x"}
     assert out.startswith("{\n  ")
+
+
+def test_what_takes_long_is_counted_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    """And what does not says nothing."""
+    now = [0.0]
+    tell = counting(24, lambda: now[0])
+    for done in range(1, 25):
+        now[0] += limits.LAB_SAY_S / 8  # of a second, which adds up exactly
+        tell(done)
+    assert capsys.readouterr().err == "  · 8 of 24\n  · 16 of 24\n  · 24 of 24\n"

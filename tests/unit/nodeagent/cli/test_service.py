@@ -46,6 +46,16 @@ def test_an_instance_that_is_not_there_is_told_as_such(tmp_path, monkeypatch) ->
     assert (result.exit_code, result.output) == (4, said)
 
 
+def test_the_list_says_why_an_instance_is_not_well(tmp_path, monkeypatch) -> None:
+    services = {"web": {"ID": "web", "Service": "web", "Port": 80}, "db": {"ID": "db", "Service": "db", "Port": 5432}}
+    checks = [{"CheckID": "service:web", "ServiceID": "web", "Status": "critical", "Output": "connection refused"}]
+    monkeypatch.setattr(Client, "ask", lambda _self, _method, path: checks if "health" in path else {"Services": services})
+    path = tmp_path / "nodeagent.toml"
+    path.write_text('[host]\nname = "host1"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "http://127.0.0.1:1"\n')
+    lines = CliRunner().invoke(main, ["service", "list", "--config", str(path)]).stdout.splitlines()
+    assert [line.split("  ")[-1].strip() for line in lines] == ["WHY", "-", "service:web: connection refused"]
+
+
 def test_a_host_goes_as_a_whole(tmp_path, monkeypatch) -> None:
     asked: list[tuple[object, ...]] = []
     monkeypatch.setattr(Client, "ask", lambda _self, *what: asked.append(what))

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from nodeagent.cli.service_checks import Check, checks_body, health_of
+from nodeagent.cli.service_checks import Check, checks_body, health_of, why_of
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,19 @@ def test_the_worst_counts_and_the_hosts_too():
     assert health_of("web", [check("db", "critical")]) == "-"
     assert health_of("web", [check("web", "passing"), check("web", "warning")]) == "warning"
     assert health_of("web", [check("", "critical"), check("web", "passing")]) == "critical"
+
+
+def test_why_is_what_the_worst_checks_said():
+    """The others may well pass; a host's own counts for all that runs there."""
+    checks = [
+        {"CheckID": "service:web", "ServiceID": "web", "Status": "critical", "Output": "HTTP GET /: 503\nbusy"},
+        {"CheckID": "slow", "ServiceID": "web", "Status": "warning", "Output": "slow"},
+        {"CheckID": "disk", "ServiceID": "", "Status": "critical", "Output": ""},
+        {"CheckID": "service:db", "ServiceID": "db", "Status": "passing", "Output": "x" * 1000},
+    ]
+    assert why_of("web", checks) == "service:web: HTTP GET /: 503 busy; disk"
+    assert why_of("db", checks[-1:]) == why_of("web", []) == "-"
+    assert len(why_of("db", [checks[-1] | {"Status": "warning"}])) < 150
 
 
 def test_completion_begins_a_check():

@@ -3,7 +3,7 @@
 import pytest
 
 from nodeagent.diagnose import catalog
-from nodeagent.diagnose.facts import CatalogLink, Enrolment, LocalService, TokenRights
+from nodeagent.diagnose.facts import CatalogLink, Enrolment, HealthCheck, LocalService, TokenRights
 from tests.unit.nodeagent.diagnose.verdicts import only, shown
 
 GOOD = Enrolment("host1", is_registered=True, is_marked=True)
@@ -78,3 +78,17 @@ def test_a_service(service: LocalService, level: str, text: str) -> None:
 def test_no_service() -> None:
     """That is well, too."""
     assert only(catalog.judge_services(())) == ("ok", "no service is registered here", "")
+
+
+def test_a_check_that_does_not_pass_is_told_with_why() -> None:
+    """The port may well be open: `listening` does not say that the application is well."""
+    passing = HealthCheck("service:db", "db", "passing", "")
+    refused = HealthCheck("service:web", "web", "critical", "HTTP GET http://127.0.0.1:80/: 503\n" + "x" * 1000)
+    bare = HealthCheck("disk", "", "warning", "")
+    found = shown(catalog.judge_health((passing, refused, bare)))
+    assert [level for level, _, _ in found] == ["warning", "warning"]
+    assert found[0][1].startswith("web is critical by its check service:web: HTTP GET http://127.0.0.1:80/: 503 xxx")
+    assert len(found[0][1]) < 250
+    assert found[1][1] == "this host is warning by its check disk"
+    assert only(catalog.judge_health((passing,))) == ("ok", "1 check passes", "")
+    assert only(catalog.judge_health(())) == ("ok", "no check is registered here", "")

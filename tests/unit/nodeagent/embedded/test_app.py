@@ -101,6 +101,7 @@ def test_a_bearer_token_is_a_token(desk):
         ("GET", "/ui/", 404, "below /v1/"),
         ("GET", "/v1/catalog/services?filter=x", 501, "?filter="),
         ("GET", "/v1/catalog/services?near=_agent", 501, "?near="),
+        ("PUT", "/v1/kv/a?acquire=x", 501, "?acquire= of PUT /v1/kv/{key} is not"),
         ("GET", "/v1/catalog/services?dc=dc2", 400, "no path to datacenter"),
         ("GET", "/v1/catalog/services?ns=team", 400, "?ns=team"),
         ("GET", "/v1/catalog/services?token=x", 400, "ends up in logs"),

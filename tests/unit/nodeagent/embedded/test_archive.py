@@ -1,6 +1,7 @@
 """A catalog as one file: whole, of one moment, its owner's alone, and refused when it is not what was saved."""
 
 import errno
+import io
 import os
 import sqlite3
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.embedded import archive
-from nodeagent.embedded.archive import COUNTED, counts_of, read_about, save, unpack
+from nodeagent.embedded.archive import COUNTED, counts_of, pour, read_about, save, sweep, unpack
 from nodeagent.embedded.database import commit, open_database
 from nodeagent.embedded.datadir import DATABASE, prepare_data
 from nodeagent.embedded.values import put_value, read_value, read_values
@@ -170,6 +171,9 @@ def damaged(path, change):
     [
         (lambda data: b"", "is not a snapshot"),
         (lambda data: b"SQLite format 3\0" + data, "is not a snapshot"),
+        (lambda data: data.replace(b"snapshot 1\n", b"snapshot 2\n", 1), "of a newer form: take the nodeagent that made it"),
+        (lambda data: data.replace(b"snapshot 1\n", b"snapshot 12\n", 1), "of a newer form"),
+        (lambda data: data.replace(b"snapshot 1\n", b"snapshot of\n", 1), "is not a snapshot"),
         (lambda data: data[:40], "first lines are damaged"),
         (lambda data: data.replace(b'"index"', b'"indes"', 1), "first lines are damaged"),
         (lambda data: data.replace(b'"index":', b'"index":-', 1), "first lines are damaged"),
@@ -186,6 +190,8 @@ def test_what_is_not_what_was_saved_is_refused(directory, connection, tmp_path, 
     save(connection, directory, tmp_path / "one", 5.0)
     with pytest.raises(CatalogError, match=sentence), unpack(damaged(tmp_path / "one", change), directory):
         pass
+    with pytest.raises(CatalogError, match=sentence):
+        read_about(tmp_path / "one")
     assert not list(directory.glob("restored*"))
 
 
@@ -247,3 +253,36 @@ def test_two_at_once_do_not_take_each_others_files(directory, connection, tmp_pa
                 again()
         assert raw.exists()
     save(connection, directory, tmp_path / "two", 5.0)
+
+
+def test_a_directory_without_room_is_named_and_not_the_file(directory, connection, tmp_path):
+    """The copy is made there, whichever disk the file is to be on."""
+    class Full:
+        def execute(self, *_):
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(CatalogError, match=rf"^{directory}: the catalog cannot be copied there, .*disk is full; make room on that disk"):
+        save(Full(), directory, tmp_path / "one", 5.0)
+
+
+def test_a_stream_that_ends_is_said(directory, connection):
+    class Closed(io.BytesIO):
+        def write(self, _data):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(CatalogError, match=r"cannot be written to standard output: .*Broken pipe"):
+        pour(connection, directory, Closed(), 5.0)
+    assert not list(directory.glob("saved*"))
+
+
+def test_what_a_killed_run_left_is_swept_away_unless_one_works_there(directory, connection, tmp_path):
+    """It holds the CA's keys."""
+    for name in ("saved.db", "restored.db", "restored.db-wal"):
+        (directory / name).write_text("keys")
+    sweep(directory)
+    assert [*directory.glob("saved*"), *directory.glob("restored*")] == []
+    save(connection, directory, tmp_path / "one", 5.0)
+    with unpack(tmp_path / "one", directory) as (raw, _):
+        sweep(directory)
+        assert raw.exists()
+    sweep(tmp_path / "nothing")

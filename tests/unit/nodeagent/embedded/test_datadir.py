@@ -3,10 +3,12 @@
 import errno
 import os
 import pwd
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.embedded.database import open_database, query
 from nodeagent.embedded.datadir import (
     DATABASE,
@@ -42,6 +44,74 @@ def test_later_starts_find_it_and_make_no_second_token(tmp_path):
     connection = open_database(tmp_path / DATABASE)
     assert len(query(connection, read_tokens)) == 1
     connection.close()
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty file", "tables alone"])
+def test_a_lost_database_is_not_taken_for_a_first_start(tmp_path, left):
+    """Another CA would be made over the files of the old one, and every host cut off."""
+    prepare_data(tmp_path, "dc1", NOW)
+    for each in tmp_path.glob(f"{DATABASE}*"):
+        each.unlink()
+    if left == "an empty file":
+        (tmp_path / DATABASE).touch()
+    elif left == "tables alone":  # a killed restore
+        open_database(tmp_path / DATABASE, create=True).close()
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    with pytest.raises(CatalogError, match=rf"is lost, and .*catalog --data {tmp_path} snapshot restore FILE --yes; or, .*move management.token and tls-ca.pem away"):
+        prepare_data(tmp_path, "dc1", NOW)
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def test_a_database_is_missed_without_its_token_too(tmp_path):
+    """Operators take that off the machine."""
+    prepare_data(tmp_path, "dc1", NOW)
+    (tmp_path / MANAGEMENT_TOKEN).unlink()
+    (tmp_path / DATABASE).unlink()
+    with pytest.raises(CatalogError, match=r"but tls-ca\.pem beside it"):
+        prepare_data(tmp_path, "dc1", NOW)
+
+
+def test_a_first_start_that_was_killed_is_made_good_by_the_next(tmp_path):
+    """Its token may be there already, for a catalog that is not."""
+    open_database(tmp_path / DATABASE, create=True).close()
+    (tmp_path / MANAGEMENT_TOKEN).write_text("of nobody")
+    prepare_data(tmp_path, "dc1", NOW)
+    connection = open_database(tmp_path / DATABASE)
+    assert find_caller(connection, (tmp_path / MANAGEMENT_TOKEN).read_text().strip()).kind == "management"
+    connection.close()
+
+
+def test_a_database_that_is_none_is_said_to_be(tmp_path):
+    prepare_data(tmp_path, "dc1", NOW)
+    (tmp_path / DATABASE).write_bytes(b"x" * 8192)
+    with pytest.raises(CatalogError, match=r"cannot be opened as a catalog.*snapshot restore FILE --yes"):
+        prepare_data(tmp_path, "dc1", NOW)
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A catalog, some of whose pages are garbage."""
+    prepare_data(tmp_path, "dc1", NOW)
+    with closing(open_database(tmp_path / DATABASE)) as connection:
+        for number in range(200):
+            connection.execute("INSERT INTO kv VALUES (?, ?, 0, 1, 1)", (f"k{number}", b"x" * 1000))
+    with (tmp_path / DATABASE).open("r+b") as file:
+        file.seek(-3 * 4096, os.SEEK_END)
+        file.write(b"garbage!" * 1024)
+    return tmp_path
+
+
+def test_a_damaged_database_is_not_served(damaged):
+    """Else it would be found out by and by, one answer after another, and anew after each restart."""
+    with pytest.raises(CatalogError, match=r"database is damaged \(.*Page.*; move its directory away, .*snapshot restore FILE --yes"):
+        prepare_data(damaged, "dc1", NOW)
+
+
+def test_one_that_is_too_large_to_be_looked_through_is_served_and_that_is_said(damaged, monkeypatch, capsys):
+    monkeypatch.setattr(limits, "CATALOG_CHECKED_BYTES", 10)
+    prepare_data(damaged, "dc1", NOW)
+    said = capsys.readouterr()
+    assert "catalog_not_checked" in said.out + said.err
 
 
 def test_another_datacenter_is_refused(tmp_path):

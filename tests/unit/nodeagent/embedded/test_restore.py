@@ -14,7 +14,7 @@ from nodeagent.embedded.certified import read_revoked
 from nodeagent.embedded.database import index_of, newest_index, open_database
 from nodeagent.embedded.datadir import DATABASE, prepare_data
 from nodeagent.embedded.refusal import StorageFailed
-from nodeagent.embedded.restore import is_whole, restore
+from nodeagent.embedded.restore import count_kept, is_whole, restore
 from nodeagent.embedded.tokens import read_tokens
 from nodeagent.errors import CatalogError
 from tests.unit.nodeagent.embedded.desk import HOST1, NOW
@@ -87,6 +87,27 @@ def test_a_root_that_was_given_up_is_not_believed_again(filled):
     put_back(filled)
     with connect(filled.directory) as connection:
         assert (read_roots(connection), read_listener_root(connection)) == before
+
+
+def test_the_trail_of_who_changed_what_does_not_go_back(filled, tmp_path_factory):
+    """Else nothing would tell that policy was undone. What is in the snapshot alone comes, and an empty directory gets all."""
+    for key in ("gone", "web"):
+        filled.call(kv_api.put, body=b"then", key=f"nodeagent/audit/service-defaults/{key}")
+    snapshot(filled)
+    filled.call(kv_api.delete, key="nodeagent/audit/service-defaults/gone")
+    filled.call(kv_api.put, body=b"now", key="nodeagent/audit/service-defaults/web")
+    for key in ("nodeagent/audit/service-defaults/new", "nodeagent/audit-not", "nodeagent/audit0"):
+        filled.call(kv_api.put, body=b"now", key=key)
+    with unpack(filled.directory / "one", filled.directory) as (raw, _), connect(filled.directory) as connection:
+        assert count_kept(connection, raw) == 1
+    put_back(filled)
+    assert sorted(held(filled.directory)["kv"]) == [
+        ("a", b"1", 0), ("nodeagent/audit/service-defaults/gone", b"then", 0), ("nodeagent/audit/service-defaults/new", b"now", 0),
+        ("nodeagent/audit/service-defaults/web", b"now", 0),
+    ]  # fmt: skip
+    into = tmp_path_factory.mktemp("fresh")
+    assert put_back(filled, into) is True
+    assert sorted(row[1] for row in held(into)["kv"]) == [b"1", b"then", b"then"]
 
 
 def test_an_empty_directory_gets_everything_and_the_index_of_then(filled, tmp_path_factory):

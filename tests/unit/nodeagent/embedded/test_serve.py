@@ -1,6 +1,9 @@
 """The process's options; its life is tested whole in tests/e2e/test_catalog_contract.py."""
 
 import asyncio
+import os
+import signal
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -10,7 +13,7 @@ import pytest
 
 from certs.server import ServerRoot
 from nodeagent import limits
-from nodeagent.embedded import serve
+from nodeagent.embedded import datadir, serve
 from nodeagent.embedded.serve import Options, check_options, names_of, refresh_tls
 from nodeagent.embedded.tls import FileTls, OwnTls
 from nodeagent.errors import CatalogError
@@ -95,6 +98,38 @@ def test_a_serving_catalog_cannot_be_looked_into(tmp_path):
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     most = min(limits.ACCEPT_BACKLOG, backlog_limit())
     assert (done.stdout.split(), done.returncode) == ([str(most), "0", str(limits.CATALOG_TLS_BUFFER_BYTES)], 0), done.stderr
+
+
+@pytest.fixture
+def unprepared(monkeypatch):
+    """A catalog in this process, which stays as it is."""
+    monkeypatch.setattr(serve, "_prepare_process", lambda: None)
+
+
+@pytest.mark.usefixtures("unprepared")
+def test_a_start_that_cannot_serve_leaves_no_ca_behind(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = Options(data=tmp_path / "data", listen=Address(*other.getsockname()))
+        with pytest.raises(CatalogError, match="Address already in use"):
+            asyncio.run(serve.serve_catalog(taken, print))
+    files = Options(data=tmp_path / "data", listen=Address("127.0.0.1", 0), tls_files=(DATA, DATA))
+    with pytest.raises(CatalogError, match="/nowhere"):
+        asyncio.run(serve.serve_catalog(files, print))
+    assert [each.name for each in (tmp_path / "data").iterdir()] == ["catalog.lock"]
+
+
+@pytest.mark.usefixtures("unprepared")
+def test_the_ready_line_names_no_token_that_is_not_there(tmp_path):
+    datadir.prepare_data(tmp_path, "dc1", datetime.now(UTC))
+    (tmp_path / datadir.MANAGEMENT_TOKEN).unlink()
+    said = []
+
+    def announce(line):
+        said.append(line)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asyncio.run(serve.serve_catalog(Options(data=tmp_path, listen=Address("127.0.0.1", 0)), announce))
+    assert said[0].endswith(f"; no management token is kept there; another: nodeagent catalog --data {tmp_path} token create --management --out {tmp_path}/management.token")
 
 
 def test_a_failed_renewal_is_said_and_survived(tmp_path, capsys):

@@ -132,3 +132,15 @@ def test_a_disk_that_cannot_be_read_for_a_while_ends_no_hearing(desk, monkeypatc
     asyncio.run(run())
     assert len(failures) == 3
     other.close()
+
+
+def test_what_a_read_finds_damaged_ends_all_writing(desk):
+    """What the rest of the file holds is unknown, too."""
+
+    async def run():
+        with pytest.raises(StorageFailed, match=r"SQLITE_CORRUPT.*move its directory away"):
+            desk.store.read(failing("SQLITE_CORRUPT"))
+        with pytest.raises(StorageFailed, match="only answers reads until it is restarted"):
+            await desk.store.write(lambda change: put_value(change, "a", b"1", 0))
+
+    asyncio.run(run())

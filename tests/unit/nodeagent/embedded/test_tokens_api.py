@@ -23,6 +23,13 @@ def test_a_host_token_names_the_addresses_it_may_claim(desk):
     assert (made["Addresses"], made["FixedAddresses"]) == (["10.0.0.1", "fd00::/64"], [])
 
 
+def test_a_reserved_name_gets_no_token(desk):
+    """It could register nothing, and looks as if it could."""
+    for name in ("consul", "nodeagent"):
+        with pytest.raises(BadRequest, match="is reserved"):
+            desk.call(tokens_api.create, body={"ServiceIdentities": [{"ServiceName": name}]})
+
+
 def test_a_management_token_is_made_and_works(desk):
     made = desk.call(tokens_api.create, body={"Policies": [{"Name": "global-management"}]})
     assert authenticate(desk.server, made["SecretID"]).kind == "management"

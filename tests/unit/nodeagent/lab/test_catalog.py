@@ -1,12 +1,14 @@
 """What is sent to the catalog; sending it is tested in tests/e2e/test_lab.py."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from certs.local_ca import LocalCa
 from nodeagent.lab import catalog, layout
 from nodeagent.lab.errors import CatalogAway, CatalogSilent, LabError
+from nodeagent.lab.progress import Progress
 from nodeagent.lab.state import Holder
 
 (HOST,) = layout.hosts_of("lab", 77, 1)
@@ -69,3 +71,14 @@ def test_a_hosts_token_is_bound_to_its_name() -> None:
 def test_a_hosts_token_names_its_two_addresses() -> None:
     """So that no other host of the lab can claim them, whoever registers first."""
     assert catalog.token_entry(HOST)["Addresses"] == ["10.77.0.1", "fd77::1"]
+
+
+def test_a_management_token_that_is_gone_has_a_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catalog that was restored into an empty directory has none; its start does not wait for one."""
+    monkeypatch.setattr(catalog, "data_directory", lambda _: tmp_path)
+    with pytest.raises(LabError, match=f"catalog --data {tmp_path} token create --management --out {tmp_path}/management.token"):
+        catalog.management_token(HOST)
+    asked = []
+    monkeypatch.setattr(catalog, "call", lambda _hub, _holder, token, *what: asked.append((token, *what)))
+    catalog._wait_answering(HOST, Holder(1, 1), Progress(print))
+    assert asked == [("", "GET", "/v1/status/leader")]

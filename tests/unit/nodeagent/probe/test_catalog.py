@@ -10,7 +10,7 @@ import pytest
 
 from certs.local_ca import LocalCa
 from nodeagent import limits
-from nodeagent.diagnose.facts import Blind
+from nodeagent.diagnose.facts import Blind, HealthCheck
 from nodeagent.errors import CatalogError, CatalogUnreachable
 from nodeagent.probe import catalog
 from nodeagent.probe.bounded import look
@@ -132,6 +132,13 @@ def test_services_are_held_against_listeners(there: Scripted) -> None:
     assert (found["loop"].is_answering, found["loop"].is_loopback) == (True, True)
     assert (found["own"].is_answering, found["own"].heard) == (False, ("127.0.0.1",))
     assert (found["none"].is_answering, found["none"].heard, found["none"].is_loopback) == (False, (), False)
+
+
+def test_what_its_checks_say(there: Scripted) -> None:
+    """All but that it is drained."""
+    web = {"CheckID": "service:web", "ServiceID": "web", "Status": "critical", "Output": "refused"}
+    there.said["/v1/health/node/host1"] = (200, [web, {"CheckID": "_node_maintenance", "Status": "critical"}, {"CheckID": "disk", "Status": "passing"}])
+    assert catalog.health(scope(there.url)) == (HealthCheck("service:web", "web", "critical", "refused"), HealthCheck("disk", "", "passing", ""))
 
 
 def test_a_host_that_the_catalog_does_not_know_has_no_services() -> None:

@@ -21,7 +21,7 @@ def test_before_an_installation_the_host_is_looked_at_and_nothing_else() -> None
     """Neither agent nor catalog, and without any configuration."""
     facts = gather(scope(config=None, config_error="none", is_pre=True))
     asked = {field.name for field in dataclasses.fields(Facts) if getattr(facts, field.name) is not None}
-    assert not asked & {"agent", "users", "files", "room", "link", "token", "enrolment", "services", "certificates", "peers", "clock"}
+    assert not asked & {"agent", "users", "files", "room", "link", "token", "enrolment", "services", "health", "certificates", "peers", "clock"}
     assert {"programs", "ports", "memory", "release", "expressions", "cgroups", "rules", "redirections", "time_service"} <= asked
     assert not [name for name in asked if isinstance(getattr(facts, name), Blind)]
 

@@ -1,4 +1,4 @@
-"""Entries against one another: circles, protocols, names that nobody knows, and the order in which they are written."""
+"""Entries against one another: circles, protocols, and the order in which they are written."""
 
 import pytest
 
@@ -9,7 +9,6 @@ from nodeagent.catalog.policy.references import (
     in_order,
     protocol_of,
     redirect_chain,
-    reference_doubts,
     reference_faults,
     references_of,
 )
@@ -129,11 +128,6 @@ def test_whether_permissive_is_allowed_is_not_known_of_an_entry_that_is_not_unde
     assert reference_faults({**entries, Key("mesh", "mesh"): None}, is_all=True) == []
 
 
-def test_a_resolver_that_is_not_understood_is_known_and_may_have_any_subset():
-    entries = mesh(route("web", "api", "v2"))
-    assert reference_doubts({**entries, Key("service-resolver", "api"): None}, ["web"], entries) == {Key("service-router", "web"): []}
-
-
 @pytest.mark.parametrize(
     ("documents", "sentence"),
     [
@@ -163,40 +157,6 @@ def test_the_protocol_is_the_services_else_that_of_all_else_tcp():
     entries = mesh(ALL_HTTP, defaults("a", "grpc"), {"Kind": "service-defaults", "Name": "b"})
     assert [protocol_of(entries, name) for name in "abc"] == ["grpc", "http", "http"]
     assert (protocol_of({}, "a"), protocol_of({}, "a", is_all=False)) == ("tcp", "")
-
-
-def doubts(*documents, services=("web", "api")):
-    entries = mesh(*documents)
-    return "\n".join(line for lines in reference_doubts(entries, services, entries).values() for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("document", "sentence"),
-    [
-        (route("web", "appi"), "service-router web: Routes[0].Destination: nobody knows a service appi; did you mean api?"),
-        (route("web", "api", "v2"), "the service-resolver of api has no subset v2"),
-        (redirect("web", "x"), "Redirect: nobody knows a service x"),
-        ({"Kind": "service-intentions", "Name": "wb", "Sources": [{"Name": "api", "Action": "deny"}]}, "nobody knows a service wb; did you mean web?"),
-        ({"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": "appi", "Action": "deny"}]}, "Sources[0]: nobody knows a service appi"),
-        (FULL["service-intentions"], "JWT.Providers[0]: there is no jwt-provider okta"),
-        (FULL["service-intentions"], "Sources[0].Permissions[0].JWT.Providers[0]: there is no jwt-provider okta"),
-    ],
-)
-def test_who_nobody_knows_is_doubted(document, sentence):
-    assert sentence in doubts(document)
-
-
-def test_hints_are_for_those_who_are_asked_about_and_not_without_end():
-    """To look for what was meant takes long among many; who has more typing errors mends these first."""
-    many = mesh(*(route(f"s{n}", f"web{n}") for n in range(limits.POLICY_HINTS + 5)))
-    said = [line for lines in reference_doubts(many, ["web"], many).values() for line in lines]
-    assert sum("did you mean web?" in line for line in said) == limits.POLICY_HINTS
-    assert not any("did you mean" in line for lines in reference_doubts(many, ["web"]).values() for line in lines)
-
-
-def test_who_only_calls_and_who_is_only_in_entries_is_known_well_enough():
-    said = {"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": "cron", "Action": "deny"}, {"Name": "*", "Action": "deny"}]}
-    assert doubts(said, FULL["jwt-provider"], redirect("virtual", "api"), route("web", "virtual")) == ""
 
 
 def test_what_is_referred_to_is_written_first():
