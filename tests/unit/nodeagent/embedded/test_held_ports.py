@@ -41,6 +41,8 @@ TAKEN = {
     "a tagged address with a port": ServiceRow("host2", "aaa", "aaa", 1, tagged={"lan": TaggedAddress("10.0.0.2", 9090)}),
     "a tagged address with the instance's port": ServiceRow("host2", "aaa", "aaa", 9090, VIRTUAL, tagged={"lan": TaggedAddress("10.0.0.2")}),
     "a virtual address": ServiceRow("host2", "aaa", "aaa", 9443, VIRTUAL),
+    "the host's port of what is at a virtual address": ServiceRow("host2", "aaa", "aaa", 9443),
+    "one address of the host for that": ServiceRow("host2", "aaa", "aaa", 9443, "fd00::2"),
 }
 
 
@@ -80,6 +82,48 @@ def test_a_token_of_two_services_may_rename_its_instance(connection):
     caller = token(connection, services=("aaa", "bbb"))
     register(connection, caller, ServiceRow("host2", "aaa", "aaa", 7777))
     register(connection, caller, ServiceRow("host2", "aaa", "bbb", 7777))
+
+
+@pytest.mark.parametrize(("node", "port"), [
+    (NodeRow("host2-again", "", "10.0.0.2"), 9090),
+    (NodeRow("host2-again", "", "10.0.0.5", {"lan_ipv6": "fd00::2"}), 9443),
+    (NodeRow("host3", "", "10.0.0.3", {"lan": VIRTUAL}), 9443),
+])  # fmt: skip
+def test_a_port_at_an_address_of_two_hosts_is_held_at_either(connection, node, port):
+    """A machine may have two names, and a virtual address become one's own."""
+    commit(connection, lambda change: register_node(change, ROOT, node))
+    with pytest.raises(Forbidden, match=r"\(ID api(-v)? on host2\) is registered there"):
+        register(connection, token(connection, addresses=()), ServiceRow(node.name, "aaa", "aaa", port))
+
+
+def test_at_another_machine_s_address_nothing_else_is_held(connection):
+    """The agent where it was registered takes no port for it."""
+    commit(connection, lambda change: register_node(change, ROOT, NodeRow("host3", "", "10.0.0.3", {"wan": "10.0.0.33"})))
+    register(connection, ROOT, ServiceRow("host2", "far", "far", 7777, "10.0.0.3"))
+    register(connection, token(connection), ServiceRow("host2", "aaa", "aaa", 7777))
+    with pytest.raises(Forbidden, match="at host3:7777: far"):
+        register(connection, token(connection), ServiceRow("host3", "aaa", "aaa", 7777))
+
+
+@pytest.mark.parametrize("label", ["wan", "of-our-own"])
+def test_what_agents_do_not_heed_holds_nothing_and_is_no_host_s_own(connection, label):
+    """To them it is a further address, as a container's, or is not there at all."""
+    commit(connection, lambda change: register_node(change, ROOT, NodeRow("host3", "", "10.0.0.3", {label: "10.0.0.33"})))
+    register(connection, ROOT, ServiceRow("host2", "far", "far", 7777, "10.0.0.33", tagged={label: TaggedAddress("10.0.0.34", 5555)}))
+    register(connection, token(connection), ServiceRow("host2", "aaa", "aaa", 5555))
+    with pytest.raises(Forbidden, match="at host2:7777: far"):
+        register(connection, token(connection), ServiceRow("host2", "aaa", "aaa", 7777))
+
+
+def test_a_place_that_became_the_host_s_own_is_not_all_of_the_host(connection):
+    """Only what an instance names already may stay as it is: what that means is up to who gives the host its addresses."""
+    caller, row = token(connection), ServiceRow("host2", "aaa", "aaa", 7777, "10.0.0.9")
+    register(connection, caller, row)
+    register(connection, ROOT, ServiceRow("host2", "late", "late", 7777))
+    commit(connection, lambda change: register_node(change, ROOT, NodeRow("host2", "", "10.0.0.2", {"lan_ipv6": "fd00::2", "lan_ipv4": "10.0.0.9"})))
+    register(connection, caller, ServiceRow("host2", "aaa", "aaa", 7777, "10.0.0.9", tags=("new",)))
+    with pytest.raises(Forbidden, match="at host2:7777: late"):
+        register(connection, caller, ServiceRow("host2", "aaa", "aaa", 7777))
 
 
 @pytest.mark.parametrize("caller", ["management", "node"])
