@@ -11,7 +11,8 @@ from nodeagent.embedded import ahead, config_api, graph, kv_api
 from nodeagent.embedded.config_entries import delete_entry, put_entry, read_entry
 from nodeagent.embedded.database import commit, open_database
 from nodeagent.embedded.entries import normal_entry
-from nodeagent.embedded.refusal import BadRequest
+from nodeagent.embedded.refusal import BadRequest, Forbidden
+from nodeagent.embedded.tokens import delete_token, find_caller
 
 GLOBAL = {"Kind": "proxy-defaults", "Name": "global", "Config": {"protocol": "http"}}
 TCP = GLOBAL | {"Config": {"protocol": "tcp"}}
@@ -172,3 +173,17 @@ def test_a_service_and_a_splitter_are_looked_at_ahead(desk, looks):
     looks(writing(split | {"Name": "shop", "Splits": [{"Weight": 100, "Service": "web"}]}))
     with pytest.raises(BadRequest, match="service-splitter web: Splits: they lead in a circle: web -> shop -> web"):
         desk.call(config_api.put, body=split)
+
+
+@pytest.mark.parametrize("entry", [GRPC, RESOLVER])
+def test_a_token_that_was_revoked_while_its_entry_was_looked_at_writes_nothing(desk, looks, entry):
+    """That may take seconds, and whoever revokes one has the last word."""
+    accessor = desk.store.read(lambda connection: find_caller(connection, desk.secret)).accessor
+    revoking = [lambda change: delete_token(change, accessor, 0.0)]
+    if entry == GRPC:
+        looks(revoking)
+    else:
+        asyncio.run(desk.store.write(revoking[0]))
+    with pytest.raises(Forbidden, match="was revoked"):
+        desk.call(config_api.put, body=entry)
+    assert stored(desk, entry) == (GLOBAL if entry == GRPC else None)
