@@ -219,7 +219,7 @@ class ControlChannel:
         self._unsent += encode_frame(message)
         self._is_sent.clear()
         self._write()
-        return True
+        return self._sock is not None  # the channel may just have proved broken
 
     def _write(self) -> None:
         if self._sock is None:

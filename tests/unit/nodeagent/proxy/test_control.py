@@ -295,6 +295,17 @@ def test_who_calls_a_port_where_nobody_is_known_goes_on_when_control_has_answere
     with_channel(work)
 
 
+def test_what_a_broken_channel_took_with_it_is_not_on_its_way() -> None:
+    """Whoever asked waits for no answer: that the channel is gone was told while nobody waited yet."""
+
+    async def work(far: Far) -> None:
+        far.channel.attach(socket.socket(socket.AF_UNIX))  # connected to nothing
+        assert not far.live.first_use.send(WantHost("host2", 9001))
+        assert far.channel._sock is None
+
+    with_channel(work)
+
+
 def say_last_words(far: Far) -> None:
     """A permit, its end, and control's own end."""
     first, second = mesh("shop -> web allow"), mesh("shop -> web deny", generation=2)
