@@ -26,14 +26,15 @@ def check_ports(connection: sqlite3.Connection, caller: Caller, row: ServiceRow)
     new = _named(row) - (_named(known.value) if known else set())  # by the letter: what they mean changes with the host's addresses
     machines = _Machines(connection)
     own = machines.addresses_of(row.node)
-    wanted = _at_each(new, own)
-    for other in _around(connection, wanted):
+    named, all_of_it = _at_each(new, own), machines.all_places(new, row.node)
+    for other in _around(connection, all_of_it):
         if other.name == row.name or (other.node, other.id) == (row.node, row.id):
             continue
-        for ip, port in sorted(wanted & machines.held_by(other)):
+        is_same = other.node == row.node  # what an agent takes besides it takes from who is elsewhere, not from who was there first
+        for ip, port in sorted((named if is_same else all_of_it) & machines.all_places(_named(other), other.node)):
             raise Forbidden(
                 f"{caller} may not register {row.name} at {row.node if ip in own else ip}:{port}: {other.name} (ID {other.id}"
-                f"{'' if other.node == row.node else f' on {other.node}'}) is registered there; "
+                f"{'' if is_same else f' on {other.node}'}) is registered there; "
                 f"if it is gone from there, deregister it first, else take another port"
             )
 
@@ -54,13 +55,13 @@ class _Machines:
             self._addresses[node] = frozenset(found)
         return self._addresses[node]
 
-    def held_by(self, row: ServiceRow) -> Places:
-        """Where calls mean this instance: where it is registered; and at each address of its host, as the agent there takes its port.
+    def all_places(self, named: Places, node: str) -> Places:
+        """Where calls mean what is registered so on a host: at each of its addresses, too, as the agent there takes its ports.
 
         An address of another machine is taken by no agent but that one's.
         """
-        named, own = _named(row), self.addresses_of(row.node)
-        taken = {("", port) for ip, port in named if ip in own or not (ip and self._is_anothers(ip, row.node))}
+        own = self.addresses_of(node)
+        taken = {("", port) for ip, port in named if ip in own or not (ip and self._is_anothers(ip, node))}
         return _at_each(named | taken, own)
 
     def _is_anothers(self, ip: str, node: str) -> bool:

@@ -105,6 +105,14 @@ def test_at_another_machine_s_address_nothing_else_is_held(connection):
         register(connection, token(connection), ServiceRow("host3", "aaa", "aaa", 7777))
 
 
+def test_what_an_agent_would_take_besides_is_not_taken_from_another_host(connection):
+    """To agents a service of the machine that has the address goes before one that is registered elsewhere, whoever was first."""
+    commit(connection, lambda change: register_node(change, ROOT, NodeRow("host3", "", "10.0.0.3")))
+    register(connection, ROOT, ServiceRow("host2", "far", "far", 7777, "10.0.0.3"))
+    with pytest.raises(Forbidden, match=r"at host3:7777: far \(ID far on host2\) is registered there"):
+        register(connection, token(connection), ServiceRow("host3", "aaa", "aaa", 7777, "10.0.0.77"))
+
+
 @pytest.mark.parametrize("label", ["wan", "of-our-own"])
 def test_what_agents_do_not_heed_holds_nothing_and_is_no_host_s_own(connection, label):
     """To them it is a further address, as a container's, or is not there at all."""
