@@ -30,8 +30,8 @@ def check_ports(connection: sqlite3.Connection, caller: Caller, row: ServiceRow)
     for other in _around(connection, all_of_it):
         if other.name == row.name or (other.node, other.id) == (row.node, row.id):
             continue
-        is_same = other.node == row.node  # what an agent takes besides it takes from who is elsewhere, not from who was there first
-        for ip, port in sorted((named if is_same else all_of_it) & machines.all_places(_named(other), other.node)):
+        is_same = other.node == row.node  # there a new instance is the last to come: besides what it names it takes nothing from who was first
+        for ip, port in sorted((named if is_same and not known else all_of_it) & machines.all_places(_named(other), other.node)):
             raise Forbidden(
                 f"{caller} may not register {row.name} at {row.node if ip in own else ip}:{port}: {other.name} (ID {other.id}"
                 f"{'' if is_same else f' on {other.node}'}) is registered there; "

@@ -105,6 +105,16 @@ def test_at_another_machine_s_address_nothing_else_is_held(connection):
         register(connection, token(connection), ServiceRow("host3", "aaa", "aaa", 7777))
 
 
+def test_an_instance_does_not_move_to_where_its_agent_would_take_such_a_port(connection):
+    """It counts as there since it was made, for an agent that saw it nowhere else; a new one may be there, and comes last."""
+    caller, row = token(connection), ServiceRow("host2", "aaa", "aaa", 7777, "10.0.0.9")
+    register(connection, caller, row)
+    register(connection, ROOT, ServiceRow("host2", "late", "late", 5555))
+    with pytest.raises(Forbidden, match="at host2:5555: late"):
+        register(connection, caller, ServiceRow("host2", "aaa", "aaa", 5555, "10.0.0.9"))
+    register(connection, caller, ServiceRow("host2", "aaa-2", "aaa", 5555, "10.0.0.9"))
+
+
 def test_what_an_agent_would_take_besides_is_not_taken_from_another_host(connection):
     """To agents a service of the machine that has the address goes before one that is registered elsewhere, whoever was first."""
     commit(connection, lambda change: register_node(change, ROOT, NodeRow("host3", "", "10.0.0.3")))
