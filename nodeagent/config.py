@@ -63,6 +63,12 @@ class CatalogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Without it, and without an address, CONSUL_HTTP_TOKEN_FILE counts, or CONSUL_HTTP_TOKEN itself."""
     ca_file: str = ""
     """The catalog's own CA; without it, and without an address, CONSUL_CACERT counts; empty: the system's."""
+    cert_file: str = ""
+    """A certificate to show to a catalog that wants one (verify_incoming); without it, and without an address, CONSUL_CLIENT_CERT counts."""
+    key_file: str = ""
+    """Its key, without a password; without it, and without an address, CONSUL_CLIENT_KEY counts."""
+    server_name: str = ""
+    """The name in the catalog's certificate, such as server.dc1.consul, where the address is another; or CONSUL_TLS_SERVER_NAME."""
     plain_http_ok: bool = False
     """Allow http towards an address that is not loopback. For labs."""
 
@@ -343,6 +349,8 @@ def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
         yield from _kind_complaints("catalog.address", (host,), _ip_of, _NO_PEER, "give the address of the catalog's host")
     if match[1] == "http" and not catalog.plain_http_ok and match[2] not in ("127.0.0.1", "localhost", "[::1]"):
         yield "catalog.address: plain http is accepted towards loopback only; use https:// and catalog.ca_file"
+    if bool(catalog.cert_file) != bool(catalog.key_file):
+        yield "catalog.cert_file and catalog.key_file: one is of no use without the other; give both"
 
 
 def _without_secrets(address: str) -> str:

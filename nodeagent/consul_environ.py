@@ -11,13 +11,11 @@ TOKEN = "CONSUL_HTTP_TOKEN"  # noqa: S105 - a name
 FROM_ENVIRONMENT = f"env:{TOKEN}"
 """As `catalog.token_file`: the token is in the environment. The configuration holds its place and never the token."""
 
-_ADDR, _SSL, _CA, _TOKEN_FILE = "CONSUL_HTTP_ADDR", "CONSUL_HTTP_SSL", "CONSUL_CACERT", "CONSUL_HTTP_TOKEN_FILE"
+_ADDR, _SSL, _TOKEN_FILE = "CONSUL_HTTP_ADDR", "CONSUL_HTTP_SSL", "CONSUL_HTTP_TOKEN_FILE"
+_TLS = {"ca_file": "CONSUL_CACERT", "cert_file": "CONSUL_CLIENT_CERT", "key_file": "CONSUL_CLIENT_KEY", "server_name": "CONSUL_TLS_SERVER_NAME"}
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})  # as Go's ParseBool
 _REFUSED = {
     "CONSUL_CAPATH": "give one file: CONSUL_CACERT, or catalog.ca_file",
-    "CONSUL_TLS_SERVER_NAME": "the certificate must name the host of the address; give the address by that name",
-    "CONSUL_CLIENT_CERT": "certificates of clients are not sent; use the local agent, on loopback",
-    "CONSUL_CLIENT_KEY": "certificates of clients are not sent; use the local agent, on loopback",
     "CONSUL_HTTP_AUTH": "passwords are not sent; use a token",
 }  # fmt: skip
 _SECRET = (TOKEN, "CONSUL_HTTP_AUTH")
@@ -29,9 +27,7 @@ def completed(tables: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str
     told = tables.get("catalog", {})
     if not isinstance(told, dict) or "address" in told or not environ.get(_ADDR):
         return dict(tables)
-    found = {"address": _url(environ)}
-    if environ.get(_CA):
-        found["ca_file"] = environ[_CA]
+    found = {"address": _url(environ)} | {key: environ[name] for key, name in _TLS.items() if environ.get(name)}
     if environ.get(_TOKEN_FILE):  # before the other one, as Consul's own clients have it
         found["token_file"] = environ[_TOKEN_FILE]
     elif environ.get(TOKEN):

@@ -21,6 +21,8 @@ class Rank(NamedTuple):
 
     is_foreign: bool
     """The address belongs to another machine than the one where it was registered."""
+    is_gone: bool
+    """The catalog has the instance no more."""
     is_elsewhere: bool
     """It was registered on another host than this one."""
 
@@ -66,7 +68,7 @@ def claims_of(
         instance = row.instance
         implied = _implied(instance, hosts[instance.host], owners, own)
         for address in (*usable.addresses, *implied):
-            rank = Rank(_is_foreign(owners.get(address.ip), instance), instance.host != own)
+            rank = Rank(_is_foreign(owners.get(address.ip), instance), instance.gone, instance.host != own)
             claim = Claim(rank, row.registered_at, service.name, address in implied, not instance.healthy, position)
             best[address] = _joined(best[address], claim) if address in best else claim
     return best

@@ -2,17 +2,17 @@
 
 import http.client
 import os
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import click
 
 from nodeagent import consul_environ
 from nodeagent.cli.render import waiting, warn
 from nodeagent.config import DEFAULT_PATH, CatalogTable, Config, load_config
+from nodeagent.control.catalog_tls import connection_to
 from nodeagent.control.json_http import exchange
 from nodeagent.errors import CatalogError
 
@@ -56,12 +56,14 @@ class Client:
             with waiting(f"the catalog at {self._table.address}"):
                 return exchange(self._open(), self._token, method, target, body)
         except CatalogError as error:
-            raise type(error)(f"{self._table.address}: {error}{self._cure(str(error))}") from error
+            raise type(error)(f"{self._table.address}: {error}{self._cure(str(error), path, query)}") from error
 
-    def _cure(self, error: str) -> str:
-        """Which token to try, where the catalog did not like the one that was sent."""
+    def _cure(self, error: str, path: str = "", query: Mapping[str, str] | None = None) -> str:
+        """Which token to try, where the catalog did not like the one that was sent; of Consul's, which right it lacks."""
         if "answered 401 " not in error and "answered 403 " not in error:
             return ""
+        if "Permission denied" in error:  # Consul's words, and not the embedded catalog's
+            return f" It takes {_rule_for(path, query or {})}, by this token or by another that is named with --token-file"
         if self._is_own:
             return f" This host's own was sent, {self._table.token_file}; an operator's is used where it is named: {self._way(OPERATOR_TOKEN)}"
         sent = "" if self._token else f" None was sent: neither {OPERATOR_TOKEN} nor {self._table.token_file} can be read; try sudo."
@@ -75,17 +77,7 @@ class Client:
         return f"{named}; the embedded catalog's is management.token in its directory, another: nodeagent catalog token create --management"
 
     def _open(self) -> http.client.HTTPConnection:
-        parts = urlsplit(self._table.address)
-        assert parts.hostname is not None
-        if parts.scheme == "http":
-            return http.client.HTTPConnection(parts.hostname, parts.port, timeout=_ANSWER_S)
-        try:
-            tls = ssl.create_default_context(cafile=self._table.ca_file or None)
-        except (OSError, ssl.SSLError) as error:
-            raise CatalogError(
-                f"catalog.ca_file {self._table.ca_file}: no certificate could be read: {error}"
-            ) from error
-        return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=_ANSWER_S, context=tls)
+        return connection_to(self._table, _ANSWER_S)
 
 
 def open_operator(config_path: Path, token_file: Path | None) -> Client:
@@ -136,6 +128,15 @@ def _environ_of(config: Config) -> Mapping[str, str]:
     if len(without) < len(environ):
         warn(f"the environment's token is not sent: CONSUL_HTTP_ADDR is another catalog than {address}, which the configuration names")
     return without
+
+
+def _rule_for(path: str, query: Mapping[str, str]) -> str:
+    """The rule of Consul's that lets a token do this."""
+    if path.startswith("/v1/agent/maintenance"):
+        return f'node "{query.get("node", "HOST")}" {{ policy = "write" }}'
+    if path.startswith("/v1/agent/service/"):
+        return 'service "NAME" { policy = "write" } of what is registered'
+    return "an operator's rights (docs/policy.md has the rules)"
 
 
 def segment(name: str) -> str:

@@ -9,7 +9,7 @@ import click
 from nodeagent.catalog.compiler import compile_snapshot
 from nodeagent.catalog.legacy_intentions import is_unknown_kind
 from nodeagent.catalog.state import CatalogState, IntentionRow
-from nodeagent.cli import completion
+from nodeagent.cli import completion, rights
 from nodeagent.cli.catalog_api import Client, config_option, open_operator, segment, token_option
 from nodeagent.cli.legacy_intentions import ENTRIES, change_rows, fetch_all, fetch_rows
 from nodeagent.cli.main import EXIT_FAILED
@@ -22,6 +22,7 @@ from nodeagent.model.service import is_service_name, name_complaint
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.tables import suggest
 
+_RESERVED = {"consul": "Consul's servers", "nodeagent": "the hosts' agents"}
 _TRIES = 5  # of a read-change-write against other writers
 _MARKS = ("CreateIndex", "ModifyIndex", "Hash")
 
@@ -94,7 +95,9 @@ def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path 
 
     Last are rows of Consul 1.8 that are not in force, as `nodeagent policy` has put an entry in their place.
     """
-    found = fetch_all(open_operator(config_path, token_file), (ANY,))
+    client = open_operator(config_path, token_file)
+    found = fetch_all(client, (ANY,))
+    rights.check_shown(client, [rights.to_intentions()], has_rows=bool(found.rows or found.shadowed))
     if found.doubt:
         warn(found.doubt)
     rows, shadowed = _ranked(found.rows), _ranked(found.shadowed)
@@ -115,11 +118,12 @@ def check(source: str, destination: str, *, output: str, config_path: Path, toke
     Intentions may be there before the services that they name: policy answers for these, too, and a warning says that the
     catalog does not know them.
 
-    Exit status: 0 allowed, 1 denied, 3 the catalog is out of reach, 5 it does not answer in time.
+    Exit status: 0 allowed, 1 denied, or the token may not read what decides, 3 the catalog is out of reach, 5 it does not answer in time.
     """
     if ANY in (source, destination):
         raise click.UsageError("a check is of one pair; what speaks of many is in: nodeagent intention list")
     client = open_operator(config_path, token_file)
+    rights.check_proven(client, [rights.to_intentions(destination)])
     is_allowed, why = verdict(read_mesh(client, config_path, (destination, ANY)), source, destination)
     if output == "json":
         show_json({"apiVersion": "nodeagent/v1", "source": source, "destination": destination, "allowed": is_allowed, "why": why})
@@ -198,8 +202,12 @@ def doubts(known: Collection[str], source: str, destination: str) -> list[str]:
 
 
 def _warn_unknown(client: Client, source: str, destination: str) -> None:
-    for doubt in doubts(client.ask("GET", "/v1/catalog/services") or {}, source, destination):
-        warn(doubt)
+    if whose := _RESERVED.get(destination):
+        warn(f"{destination} is the name of {whose}, and of no service of the mesh: nobody is called by it")
+    found = doubts(client.ask("GET", "/v1/catalog/services") or {}, source, destination)
+    if found and not rights.lacking(client, [rights.SERVICES]):  # else it may know them well, and not show them
+        for doubt in found:
+            warn(doubt)
 
 
 # --- changes -------------------------------------------------------------------------------------------------------

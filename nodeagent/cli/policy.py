@@ -9,9 +9,10 @@ import click
 from nodeagent import limits
 from nodeagent.catalog.policy.audit import without_texts
 from nodeagent.catalog.policy.entries import INTENTIONS, KINDS, Entry, Key, find_kind, unacted
+from nodeagent.catalog.policy.older import unknown_keys
 from nodeagent.catalog.policy.references import reference_faults
 from nodeagent.catalog.state import IntentionRow
-from nodeagent.cli import completion
+from nodeagent.cli import completion, rights
 from nodeagent.cli.catalog_api import config_option, open_operator, token_option
 from nodeagent.cli.main import EXIT_FAILED
 from nodeagent.cli.policy_change import (
@@ -100,7 +101,8 @@ def apply(*, files: Sequence[str], dry_run: bool, output: str, token_file: Path 
         given, store = read_given(files), PolicyStore(open_operator(config_path, token_file))
         current = store.read_all()
         steps = plan_changes(_entries(given), current)
-        doubts = check_plan(steps, current, store.services())
+        _check_keys(store, steps)
+        doubts = [*check_plan(steps, current, store.services()), *_hidden(store)]
     _finish(store, steps, doubts, output, dry_run=dry_run)
 
 
@@ -126,6 +128,7 @@ def delete(  # noqa: PLR0913 - click passes each option by name
     current = store.read_all()
     missing = [str(key) for key in keys if key not in current]
     if missing:
+        rights.check_proven(store.client, store.rights_to(None))
         raise NotInCatalog(f"there is no {', no '.join(missing)}; see: nodeagent policy list")
     steps = plan_removal(keys, current)
     with _faults_told(output):
@@ -145,6 +148,8 @@ def get(*, kind: str, name: str | None, output: str, token_file: Path | None, co
     if name and stored is None:
         raise NotInCatalog(f"there is no {kind} {name}; see: nodeagent policy list {kind}")
     found = [stored] if stored else store.read_kind(kind)
+    if not name:
+        rights.check_shown(store.client, store.rights_to(kind), has_rows=bool(found))
     garbage = [f"{store.place(kind)}/{each.key.name} in the KV store is no entry, nor any JSON object: write it anew, or delete it" for each in found if not each.body]
     if stored and garbage:
         raise CatalogError(garbage[0])
@@ -162,6 +167,7 @@ def list_(*, kind: str | None, no_headers: bool, output: str, token_file: Path |
     """All entries of the catalog, or those of KIND, and whether agents act on them yet."""
     store = PolicyStore(open_operator(config_path, token_file))
     found = store.read_kind(kind) if kind else list(store.read_all().values())
+    rights.check_shown(store.client, store.rights_to(kind), has_rows=bool(found))
     show_list(found, store, output, no_headers=no_headers)
     _warn([] if kind else [f"{key} in the KV store is of no kind that this version knows" for key in store.read_strays()])
     kept = {each.key.name for each in found if each.key.kind == INTENTIONS}
@@ -236,6 +242,7 @@ def history(  # noqa: PLR0913 - click passes each option by name
     else:
         found = {key: trail if text or trail is None else without_texts(trail) for key, trail, _ in store.read_trails(kind)}
         current = {each.key: each for each in store.read_kind(kind)} if kind else store.read_all()
+        rights.check_shown(store.client, store.rights_to(kind, with_trails=True), has_rows=bool(found or current))
     for key in (key for key, trail in found.items() if trail is None):
         warn(f"the trail of {key} is not understood by this version, and is not shown")
         current.pop(key, None)
@@ -269,7 +276,27 @@ def _check_offline(given: dict[Key, Given]) -> list[str]:
 def _check_online(given: dict[Key, Given], config_path: Path, token_file: Path | None) -> list[str]:
     store = PolicyStore(open_operator(config_path, token_file))
     current = store.read_all()
-    return check_plan(plan_changes(_entries(given), current), current, store.services())
+    steps = plan_changes(_entries(given), current)
+    _check_keys(store, steps)
+    return [*check_plan(steps, current, store.services()), *_hidden(store)]
+
+
+def _check_keys(store: PolicyStore, steps: Sequence[Step]) -> None:
+    """Whether the catalog knows all that is to be written; one that keeps no intentions as entries is a Consul before 1.9.
+
+    Raises:
+        PolicyError: each key that it refuses.
+    """
+    written = [step for step in steps if step.after and step.result != "unchanged" and not store.is_in_kv(step.key.kind)]
+    if written and store.is_in_kv(INTENTIONS):
+        faults = [f"{step.key}: {path}: Consul before 1.9 has no such key, and refuses the entry" for step in written for path in unknown_keys(step.key.kind, step.new or {})]
+        if faults:
+            raise PolicyError(*faults)
+
+
+def _hidden(store: PolicyStore) -> list[str]:
+    """Why what is planned may be of another state than the catalog's."""
+    return [f"what is there was not seen whole: {right}" for right in rights.lacking(store.client, store.rights_to(None))]
 
 
 def _warn(doubts: Sequence[str]) -> None:

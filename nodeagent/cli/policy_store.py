@@ -18,6 +18,7 @@ from nodeagent.catalog.policy.audit import Act, Actor, Change, Trail, extended, 
 from nodeagent.catalog.policy.entries import AUDIT_PREFIX, INTENTIONS, KINDS, OWN_PREFIX, Entry, Key, read_entry
 from nodeagent.catalog.policy.fitting import fold
 from nodeagent.catalog.state import IntentionRow
+from nodeagent.cli import rights
 from nodeagent.cli.catalog_api import Client, segment
 from nodeagent.errors import CatalogError, NotInCatalog, PolicyError
 
@@ -28,6 +29,9 @@ _UNKNOWN_KIND = ("invalid config entry kind", "is no kind of config entry")
 _TOKEN_CHARS = 64
 _BUSY = "answered 429 "
 _MARKS = ("CreateIndex", "ModifyIndex", "Hash")
+_OF_SERVICES = ("service-defaults", "service-router", "service-splitter", "service-resolver")
+_RIGHTS = {INTENTIONS: rights.to_intentions(), **dict.fromkeys(_OF_SERVICES, rights.SERVICES)}
+"""To see all config entries of a kind; those that belong to no service are seen by everybody."""
 _TRIES = 5  # of a trail against other writers
 
 
@@ -47,7 +51,7 @@ class PolicyStore:
     """The entries of one catalog, for one command; remembers which kinds it has not."""
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self.client = client
         self._in_kv = {kind.name: True for kind in KINDS.values() if kind.is_own}
         self.is_blind = False
         """The catalog deleted an entry without comparing its index."""
@@ -61,6 +65,13 @@ class PolicyStore:
         if kind not in self._in_kv:
             self._read_config(kind)
         return self._in_kv[kind]
+
+    def rights_to(self, kind: str | None, *, with_trails: bool = False) -> list[rights.Right]:
+        """What it takes to be shown every entry of a kind, or of all."""
+        keys = rights.to_keys(f"{OWN_PREFIX}/{kind}/" if kind else f"{OWN_PREFIX}/")
+        needed = [keys if self.is_in_kv(each) else _RIGHTS.get(each) for each in ((kind,) if kind else KINDS)]
+        needed.append(rights.to_keys(f"{AUDIT_PREFIX}/") if with_trails else None)
+        return [right for right in dict.fromkeys(needed) if right]
 
     def read_all(self) -> dict[Key, Stored]:
         """Every entry of every kind."""
@@ -205,12 +216,12 @@ class PolicyStore:
         """As the client's; again after a while where the catalog takes no more writes of one token for now."""
         for _ in range(limits.POLICY_BUSY_TRIES):
             try:
-                return self._client.ask(method, path, body, **query)
+                return self.client.ask(method, path, body, **query)
             except CatalogError as error:
                 if _BUSY not in str(error):
                     raise
             time.sleep(limits.POLICY_BUSY_S)
-        return self._client.ask(method, path, body, **query)
+        return self.client.ask(method, path, body, **query)
 
     # --- the two places ----------------------------------------------------------------------------------------------
 

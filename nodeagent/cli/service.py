@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nodeagent.cli import completion
+from nodeagent.cli import completion, rights
 from nodeagent.cli.catalog_api import Client, config_option, open_host, open_operator, segment, token_option
 from nodeagent.cli.names import service_name
 from nodeagent.cli.render import headers_option, output_option, show_json, show_table
@@ -105,6 +105,7 @@ def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path 
     """What the catalog has for this host, and how it is by its checks, with what was said last where that is not well."""
     client, host = open_host(config_path, token_file), _host_name(config_path)
     found, checks = _read_services(client, host), client.ask("GET", f"/v1/health/node/{segment(host)}") or []
+    rights.check_shown(client, [rights.to_node(host), rights.SERVICES], has_rows=bool(found))
     if output == "json":
         show_json({"apiVersion": "nodeagent/v1", "services": found, "checks": checks})
         return

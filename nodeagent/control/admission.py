@@ -3,10 +3,15 @@
 from collections.abc import Callable, Mapping
 
 from nodeagent.catalog.claims import since_moved
+from nodeagent.catalog.state import MARKER_SERVICE
+from nodeagent.control.announce import Announcer
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
+from nodeagent.control.foreign import Foreign
+from nodeagent.control.forgotten import NOTHING, Forgotten, Kept
 from nodeagent.control.hidden import HiddenHosts
 from nodeagent.control.hold_back import Admitted, HoldBack, Rows, is_suspicious, lost_rows
+from nodeagent.control.lately import Lately, there
 from nodeagent.control.proof import service_doubts
 from nodeagent.control.seen import Seen
 
@@ -16,42 +21,73 @@ FILTERED = "the catalog left out what the token may not read; give it service:re
 class Admission:
     """Owned by the follower."""
 
-    def __init__(self, catalog: Catalog, seen: Seen, host: str, env: Environment, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, catalog: Catalog, seen: Seen, announcer: Announcer, host: str, env: Environment, on_change: Callable[[], None]
+    ) -> None:  # fmt: skip
         self.held: dict[str, str] = {}
         """What is held back, by service, in words."""
         self.hidden = HiddenHosts(catalog, on_change)
+        self.foreign = Foreign(catalog)
+        """Whether another cluster answers; who knows the trust domain in force tells it."""
         self._catalog = catalog
         self._seen = seen
         self._host = host
         self._env = env
         self._hold_back = HoldBack()
+        self._forgotten = Forgotten(catalog, announcer, host)
+        self._lately = Lately(host)
+
+    @property
+    def is_sane(self) -> bool:
+        """Whether the catalog answers, and shows this host."""
+        return self._catalog.failing_since is None and any(host.name == self._host for host in self._seen.hosts or ())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something is to be let go in time, without another word of the catalog."""
+        return bool(self._lately)
 
     async def doubts(self, answers: Mapping[str, Rows], *, is_filtered: bool) -> dict[str, str]:
         """Why what these services lost is not proven, by service; of those that lost nothing, or not enough, there is nothing."""
-        suspects = [name for name, rows in answers.items() if is_suspicious(self._seen.before(name), rows)]
+        suspects = [name for name, rows in answers.items() if self._is_suspect(name, rows)]
         if is_filtered:
             return dict.fromkeys(suspects, FILTERED)
+        if suspects and (why := await self.foreign.why()):
+            return dict.fromkeys(suspects, why)
         return await service_doubts(self._catalog, suspects, self._host, self._env.draw())
+
+    def _is_suspect(self, service: str, rows: Rows) -> bool:
+        """Whether it lost more than half, or what is to be here."""
+        before = there(self._seen.before(service))
+        if not before:  # of thousands that are heard for the first time
+            return False
+        return is_suspicious(before, rows) or bool(self._forgotten.own(service, lost_rows(before, rows)))
 
     async def unseen(self, answers: Mapping[str, Rows]) -> frozenset[str]:
         """Hosts from which these services lost an instance, as this token may not read them."""
-        lost = {row.instance.host for name, rows in answers.items() for row in lost_rows(self._seen.before(name), rows)}
+        lost = {row.instance.host for name, rows in answers.items() for row in lost_rows(there(self._seen.before(name)), rows)}
         return await self.hidden.look(lost)
 
     def unsettled(self, service: str, rows: Rows) -> str:
         """Why nothing of an answer counts yet; empty: it does."""
-        if self._catalog.is_settled or not is_suspicious(self._seen.before(service), rows):
+        if self._catalog.is_settled or not self._is_suspect(service, rows):
             return ""
         return f"{service}: instances vanished while the catalog was away; kept until it is known whether it is an older one"
 
-    def judge(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str]) -> Admitted:
-        """What is in force of an answer, of which `doubts` and `unseen` said that."""
-        before, is_rewound = self._seen.before(service), self._catalog.is_rewound
-        rows = since_moved(before, rows)
+    async def here(self, service: str, rows: Rows, doubt: str) -> Kept:
+        """What an answer lacks of this host's own instances, and is here all the same; as Forgotten.kept."""
+        return await self._forgotten.kept(service, lost_rows(there(self._seen.before(service)), rows), doubt)
+
+    def judge(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str], own: Kept = NOTHING) -> Admitted:
+        """What is in force of an answer, of which `doubts`, `unseen` and `here` said that."""
+        known, is_rewound = self._seen.before(service), self._catalog.is_rewound
+        rows, before = since_moved(known, rows), there(known)
         if not (doubt or is_rewound) and service not in self._seen.instances:  # what went while nobody was here is held for nobody
             before = ()
-        now = self._env.elapsed()
-        return self._hold_back.admit(service, before, rows, doubt=doubt, now=now, hidden=hidden, is_rewound=is_rewound)
+        now, listed = self._env.elapsed(), rows + own.rows  # of `own` nobody else's claim takes anything, as of what is held
+        admitted = self._hold_back.admit(service, before, listed, doubt=doubt, now=now, hidden=hidden, is_rewound=is_rewound)
+        in_force = admitted.rows if service == MARKER_SERVICE else self._lately.admit(service, known, admitted.rows, now)
+        return Admitted(in_force, admitted.lost, admitted.why or own.why)
 
     def put(self, service: str, admitted: Admitted) -> None:
         """Notes what is in force, and what is held."""
@@ -60,3 +96,14 @@ class Admission:
         self.held.pop(service, None)
         if admitted.why:
             self.held[service] = admitted.why
+
+    def let_go(self) -> bool:
+        """Takes out of force what is gone for long enough; whether there was any."""
+        expired = list(self._lately.expired(self._seen.instances, self._env.elapsed(), is_sane=self.is_sane))
+        for service, rows in expired:
+            self._seen.instances[service] = rows
+        return bool(expired)
+
+    def alarms(self) -> tuple[str, ...]:
+        """What is held back, or went together with its host, in words."""
+        return (*self.held.values(), *self._lately.alarms(self._seen.instances, (host.name for host in self._seen.hosts or ())))

@@ -63,6 +63,7 @@ class Control:
             config, catalog, self.metrics, env,
             hand_out=self.workers.publish_keys, on_trust=self.follower.changed.set,
         )  # fmt: skip
+        self.follower.foreign.known = self._trust_domain
         self._is_stepping = False
         self._untold: Snapshot | None = None
         """What the supervisor and those who get certificates were not told of yet."""
@@ -119,8 +120,12 @@ class Control:
                 self._is_stepping = False
             yield
 
+    def _trust_domain(self) -> str:
+        """The one in force; empty: none yet."""
+        return self.identity.trust.bundle.trust_domain if self.identity.trust else ""
+
     async def _next_change(self) -> None:
-        look_again = self.follower.alarms() or self.publisher.is_behind
+        look_again = self.follower.admission.is_waiting or self.follower.alarms() or self.publisher.is_behind
         try:
             async with asyncio.timeout(_LOOK_AGAIN_S if look_again else None):
                 await self.follower.changed.wait()

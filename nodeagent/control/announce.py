@@ -36,6 +36,10 @@ class Announcer:
         self._elapsed = elapsed
         self._has_agent: bool | None = None
         """Whether the catalog is the local agent of a Consul; None: not asked yet."""
+        self._was_shown = False
+        """Whether the catalog ever showed this host."""
+        self._forgotten_at = -limits.HOLD_BACK_S
+        """When it did not any more, last."""
         self._registered_at = self._answered_at = self._told_at = -limits.CATALOG_COMPLAIN_S
 
     @property
@@ -43,24 +47,47 @@ class Announcer:
         """Whether the catalog is known to be this host's Consul agent."""
         return bool(self._has_agent)
 
-    async def check_hosts(self, hosts: tuple[Host, ...], markers: tuple[InstanceRow, ...]) -> None:
-        """After each answer with all hosts. A refusal is shown, and tried again with the next answer."""
-        if is_registered(self._config, hosts) or is_marked(self._config, markers):
-            return
+    async def has_agent(self) -> bool:
+        """Whether the catalog is this host's Consul agent.
+
+        Raises:
+            CatalogError: it could not be asked, or is another host's.
+        """
         if self._has_agent is None:
             self._has_agent = await self._find_agent()
-        if self._has_agent:
+        return self._has_agent
+
+    @property
+    def why_forgotten(self) -> str:
+        """Why it proves nothing that the catalog shows this host: it does so by this agent's own word; empty: it may."""
+        left_s = limits.HOLD_BACK_S - (self._elapsed() - self._forgotten_at)
+        return f"the catalog had forgotten this host, which was registered anew; for {left_s:.0f} s more" if left_s > 0 else ""
+
+    async def check_hosts(self, hosts: tuple[Host, ...], markers: tuple[InstanceRow, ...]) -> None:
+        """After each answer with all hosts. A refusal is shown, and tried again with the next answer."""
+        self._note_shown(hosts)
+        if is_registered(self._config, hosts) or is_marked(self._config, markers):
+            return
+        if await self.has_agent():
             await self._tell_agent()
         else:
             await self._register(hosts)
+
+    def remember(self, hosts: tuple[Host, ...]) -> None:
+        """What the catalog showed before this process started."""
+        self._was_shown = any(host.name == self._config.host.name for host in hosts)
+
+    def _note_shown(self, hosts: tuple[Host, ...]) -> None:
+        is_shown = any(host.name == self._config.host.name for host in hosts)
+        if self._was_shown and not is_shown:
+            self._forgotten_at = self._elapsed()
+        self._was_shown = self._was_shown or is_shown
 
     async def check_markers(self, hosts: tuple[Host, ...], rows: tuple[InstanceRow, ...]) -> None:
         """After each answer with all hosts' markers: what was lost, or changed, is told again. hosts: as they were heard last."""
         if self._has_agent is False or is_registered(self._config, hosts) or is_marked(self._config, rows):
             return
-        if self._has_agent is None:
-            self._has_agent = await self._find_agent()
-        if self._has_agent:
+        if await self.has_agent():
             await self._tell_agent()
 
     async def _find_agent(self) -> bool:

@@ -16,10 +16,11 @@ from nodeagent import limits
 from nodeagent.catalog.inventory import INVENTORY
 from nodeagent.config import CatalogTable
 from nodeagent.control.bell import Bell
+from nodeagent.control.catalog_tls import tls_of
 from nodeagent.control.clock import CatalogClock
 from nodeagent.control.gzipped import BadGzip, unpacked
 from nodeagent.control.indexes import Indexes
-from nodeagent.control.json_http import why_unaccepted
+from nodeagent.control.json_http import why_unaccepted, why_unwelcome
 from nodeagent.control.token import TokenFile
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
@@ -230,8 +231,9 @@ class Catalog:
             self._waiting.add(waiting)
         try:
             return await session.request(
-                method, self._base + path, params=params, data=body, headers=self._headers(path), allow_redirects=False
-            )
+                method, self._base + path, params=params, data=body, headers=self._headers(path), allow_redirects=False,
+                server_hostname=self._table.server_name or None,
+            )  # fmt: skip
         finally:
             self._waiting.discard(waiting)
 
@@ -271,20 +273,8 @@ class Catalog:
         if self.failing_since is None:
             self.failing_since, self._back_at = self._now(), None
             self.indexes.doubt()
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            await self._forget_session()  # the file with the CA may have been replaced: it is read with a new session
-
-
-def tls_of(table: CatalogTable) -> ssl.SSLContext:
-    """What the catalog's certificate is verified against: the configured CA and no other, or the system's.
-
-    Raises:
-        CatalogError: the file cannot be read or holds no certificate.
-    """
-    try:
-        return ssl.create_default_context(cafile=table.ca_file or None)
-    except (OSError, ssl.SSLError) as error:
-        raise CatalogError(f"catalog.ca_file {table.ca_file}: no certificate could be read: {error}") from error
+        if isinstance(error, aiohttp.ClientSSLError) or isinstance(error.__cause__, ssl.SSLError):
+            await self._forget_session()  # files may have been replaced, the CA's or ours: they are read with a new session
 
 
 def service_path(prefix: str, service: str) -> str:
@@ -369,6 +359,8 @@ def _explain(error: Exception, table: CatalogTable) -> str:
         return "no answer in time; is the catalog overloaded, or the way to it filtered?"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return why_unaccepted(error.certificate_error)
+    if why := why_unwelcome(error.__cause__):
+        return why
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot be reached ({error.os_error}); is the catalog running at {table.address}?"
     return f"the connection failed: {error or type(error).__name__}"

@@ -63,8 +63,9 @@ class Follower:
         self._filtered = ""
         """Of the list of intentions: that the catalog says itself that it is not all."""
         self.meshed = MeshedHosts()
-        self._admission = Admission(catalog, self.seen, config.host.name, env, self.changed.set)
-        self.held = self._admission.held
+        self._announcer = Announcer(config, catalog, env.elapsed)
+        self.admission = Admission(catalog, self.seen, self._announcer, config.host.name, env, self.changed.set)
+        self.held, self.foreign = self.admission.held, self.admission.foreign
         self.checks = Checks(catalog, metrics, env.draw)
         """What this host looks at for the catalog; runs beside the follower."""
         self._config = config
@@ -73,9 +74,8 @@ class Follower:
         self._elapsed = env.elapsed
         self._started_at = env.now()
         self._is_complete = False
-        self._announcer = Announcer(config, catalog, env.elapsed)
         self._intentions = IntentionSource(catalog)
-        self._intention_hold = IntentionHold(catalog)
+        self._intention_hold = IntentionHold(catalog, self.foreign.why)
         self._services_changed = asyncio.Event()
         self._heard = Heard()
         self._own = OwnServices(config.host.name, self._services_changed.set)
@@ -133,14 +133,16 @@ class Follower:
         self._is_complete = self._is_complete or all(map(self._is_given_up, self.seen.unheard()))
         if not self._is_complete:
             return None
+        if self.admission.let_go():
+            self._services_changed.set()
         state = self.seen.state()
-        is_sane = any(host.name == self._config.host.name for host in self.seen.hosts or ())
-        hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=is_sane, hidden=self._admission.hidden.names)
+        hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=self.admission.is_sane, hidden=self.admission.hidden.names)
         return msgspec.structs.replace(state, hosts=hosts, is_late=self.is_late, intentions_in=self._intentions.place)
 
     def remember(self, state: CatalogState) -> None:
         """Takes over what was saved before this process started."""
         self.meshed.remember(state.hosts)
+        self._announcer.remember(state.hosts)
         self.seen.saved = dict(state.instances)
         if markers := markers_of(state.hosts):
             self.seen.saved[MARKER_SERVICE] = markers
@@ -156,7 +158,7 @@ class Follower:
     def alarms(self) -> tuple[str, ...]:
         """What is held back, in words."""
         said = filter(None, (self._filtered, self._intention_hold.alarm, claims_alarm(self.seen.refused)))
-        return (*said, *self._intentions.alarms, *self.held.values(), *self.meshed.alarms(self._elapsed()))
+        return (*said, *self._intentions.alarms, *self.meshed.alarms(self._elapsed()), *self.admission.alarms())
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -174,7 +176,7 @@ class Follower:
         self._watches.forget()
         self._services_changed.set()
         async with asyncio.TaskGroup() as group:
-            self._watches.start(group, NODES, self._take_hosts, _PULSE, self._admission.hidden.read)
+            self._watches.start(group, NODES, self._take_hosts, _PULSE, self.admission.hidden.read)
             self._watches.start(group, "/v1/catalog/services", self._take_names)
             self._watches.start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
             self._watches.start(group, "/v1/config/service-defaults", self._take_protocols)
@@ -267,8 +269,8 @@ class Follower:
 
     async def _take_hosts(self, answer: Answer) -> None:
         hosts = parse_hosts(answer.body)
-        self._admission.hidden.forget_shown({host.name for host in hosts})
-        await self._admission.hidden.look(self.meshed.missing(hosts))
+        self.admission.hidden.forget_shown({host.name for host in hosts})
+        await self.admission.hidden.look(self.meshed.missing(hosts))
         self.seen.hosts = hosts
         self.changed.set()
         await self._announcer.check_hosts(self.seen.hosts, self.seen.instances.get(MARKER_SERVICE, ()))
@@ -280,10 +282,12 @@ class Follower:
         self.changed.set()
 
     async def _take_protocols(self, answer: Answer) -> None:
+        await self.foreign.refuse("protocols")
         self.seen.protocols = parse_service_defaults(answer.body)
         self.changed.set()
 
     async def _take_default_protocol(self, answer: Answer) -> None:
+        await self.foreign.refuse("protocols")
         self.seen.default_protocol = parse_proxy_defaults(answer.body)
         self.changed.set()
 
@@ -329,8 +333,8 @@ class Follower:
     def _taker(self, service: str) -> Apply:
         async def take(answer: Answer) -> None:
             rows = parse_instances(service, answer.body)
-            doubts = await self._admission.doubts({service: rows}, is_filtered=answer.is_filtered)
-            hidden = await self._admission.unseen({service: rows})
+            doubts = await self.admission.doubts({service: rows}, is_filtered=answer.is_filtered)
+            hidden = await self.admission.unseen({service: rows})
             why = await self._put(service, rows, doubts.get(service, ""), hidden)
             self._heard.note(service)
             self._together.note_own(service, rows)
@@ -356,7 +360,7 @@ class Follower:
 
     async def _put_all(self, news: Mapping[str, Rows], *, is_filtered: bool) -> list[str]:
         """As `_put`, for each of them that is not watched by now."""
-        doubts, hidden = await self._admission.doubts(news, is_filtered=is_filtered), await self._admission.unseen(news)
+        doubts, hidden = await self.admission.doubts(news, is_filtered=is_filtered), await self.admission.unseen(news)
         return [
             await self._put(name, rows, doubts.get(name, ""), hidden)
             async for name, rows in in_turns(news.items())
@@ -365,14 +369,15 @@ class Follower:
 
     async def _put(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str]) -> str:
         """Puts an answer with a service's instances into force; why not all of it is, empty: it is."""
-        if why := self._admission.unsettled(service, rows):
+        if why := self.admission.unsettled(service, rows):
             return why
-        admitted = self._admission.judge(service, rows, doubt, hidden)
+        own = await self.admission.here(service, rows, doubt)
+        admitted = self.admission.judge(service, rows, doubt, hidden, own)
         is_here = self._is_here(service, admitted.rows)
         (self._here.add if is_here else self._here.discard)(service)
         unproven = await self._intention_hold.vouch(service, is_here=is_here)
         self._note_follows(service, admitted.rows)
-        self._admission.put(service, admitted)
+        self.admission.put(service, admitted)
         self._put_intentions()
         self.changed.set()
         return admitted.why or unproven

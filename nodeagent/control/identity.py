@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from certs.spiffe import service_id
+from certs.svid import Svid
 from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.control.clock import watch_clock
@@ -69,6 +70,8 @@ class Identity:
         self._roots = Watch(catalog, "/v1/connect/ca/roots", self._take_roots, metrics=metrics, draw=env.draw)
         self._holdings = Holdings(catalog, self._held, env.draw)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._left: dict[str, tuple[Svid, float]] = {}
+        """Certificates of services that left this host, and when: for one that comes back while nobody can sign."""
         self._needed: frozenset[str] | None = None
         self._handed_out: KeyRing | None = None
         self._is_settled = False
@@ -202,11 +205,29 @@ class Identity:
                 task.cancel()
             self._metrics.drop(_EXPIRY, name)
             self._issuer.forget(name)
-            if self.keepers.pop(name).svid:
+            if svid := self.keepers.pop(name).svid:
+                self._left[name] = svid, self._elapsed()
                 self._change()
+        self._forget_left()
         for name in sorted(wanted - self._tasks.keys()):
-            keeper = self.keepers.setdefault(name, Keeper(name, self._world))
+            keeper = self.keepers.get(name) or self._welcome(name)
             self._tasks[name] = group.create_task(keeper.run(), name=f"svid {name}")
+
+    def _forget_left(self) -> None:
+        """Those that left too long ago, and the first of too many."""
+        while self._left:
+            name, (_, since) = next(iter(self._left.items()))
+            if len(self._left) <= limits.SVID_ON_DEMAND and self._elapsed() - since < limits.HOLD_BACK_S:
+                return
+            del self._left[name]
+
+    def _welcome(self, name: str) -> Keeper:
+        """A keeper, with what it had where it has only been away for a moment: so long a catalog may be another than the one that signed."""
+        keeper = self.keepers[name] = Keeper(name, self._world)
+        svid, _ = self._left.pop(name, (None, 0.0))
+        if svid and self.trust and svid.spiffe_id.trust_domain == self.trust.bundle.trust_domain:
+            keeper.remember(svid, self.trust)
+        return keeper
 
     async def _publish(self) -> None:
         """Hands the ring to the workers after each change; changes that come together go together."""
@@ -262,6 +283,7 @@ class Identity:
 
     async def _take_roots(self, answer: Answer) -> None:
         trust = parse_roots(answer.body)
+        self._issuer.offered = trust.bundle.trust_domain
         if self.trust is not None:
             known, offered = self.trust.bundle.trust_domain, trust.bundle.trust_domain
             if why := self._domain_hold.why_held(known, offered, self._elapsed()):

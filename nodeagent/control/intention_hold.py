@@ -8,7 +8,7 @@
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 from nodeagent import limits
 from nodeagent.catalog.state import IntentionRow
@@ -31,6 +31,10 @@ from nodeagent.model.intention import ANY
 
 _SHOWN = 3
 _UNLISTED = "the KV store shows an entry where its key is asked for, and not in the list; was the right to read it given just now?"
+
+
+async def _nobody_is_foreign() -> str:
+    return ""
 
 
 def lost_rows(before: Iterable[IntentionRow], rows: Rows) -> Rows:
@@ -64,7 +68,9 @@ def closed(rows: Rows, doubted: Collection[str]) -> Rows:
 class IntentionHold:
     """Owned by the follower."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, why_foreign: Callable[[], Awaitable[str]] = _nobody_is_foreign) -> None:
+        """why_foreign: as Foreign.why."""
+        self._why_foreign = why_foreign
         self.rows: Rows | None = None
         """In force; None: no list was taken yet."""
         self.alarm = ""
@@ -97,6 +103,10 @@ class IntentionHold:
             CatalogError: it is not taken, for the catalog could not be asked for proof.
         """
         async with self._turn:
+            if why := await self._why_foreign():
+                self._actions = actions_of(rows)
+                self._hold_all(rows, why)
+                return
             lost = lost_rows(self._known, rows)
             suspects, gone = asked_about(lost), self._gone(rows, kept)
             asked = dict.fromkeys((*suspects, *sorted(gone), *sorted(self._here - self._proven)))
@@ -126,6 +136,10 @@ class IntentionHold:
             if self.rows is None:  # the list, when it comes, asks for it
                 self._here.add(service)
                 return ""
+            if why := await self._why_foreign():
+                self._here.add(service)
+                self._hold_all(self._listed, why)
+                return why
             found = await read_intentions_to(self._catalog, (service,), with_kept=self._kept is not None)
             shown = found.get(service, Shown())
             if shown.why_not and service not in self._here:
@@ -176,10 +190,19 @@ class IntentionHold:
 
     def _dismiss(self, service: str) -> None:
         """It is not here any more: nobody asks for it again before the list changes. What is held of it stays until then."""
+        if service not in self._here:
+            return
         self._here.discard(service)
         self._proven.discard(service)
         self._doubts.pop(service, None)
         self.alarm = _alarm(self._doubts)
+
+    def _hold_all(self, rows: Rows, why: str) -> None:
+        """Of another cluster nothing counts that allows more, or says less. Who was vouched for takes the calls that it took."""
+        proven, unproven = self._proven, self._here - self._proven
+        destinations = {row.destination for row in (*self._known, *rows)} | unproven
+        self._settle(rows, dict.fromkeys(destinations or (ANYBODY,), why))
+        self.rows, self._proven = closed(self._known, unproven), proven
 
     def _settle(self, rows: Rows, doubts: dict[str, str]) -> None:
         self._listed, self._doubts = rows, doubts

@@ -20,6 +20,9 @@ from nodeagent.observe.metrics import Metrics
 SIGN = "/v1/nodeagent/sign"
 LEAF = "/v1/agent/connect/ca/leaf/"
 _NOT_SERVED = (404, 405, 501)
+_STALE_CSR = "CSR from a different trust domain"
+"""So Consul's servers refuse what an agent asks for that still knows the roots of others."""
+_STALE = "this host's Consul agent keeps what it knew of the servers before, for ten minutes or longer; restart it (systemctl restart consul)"
 
 _log = open_log()
 
@@ -36,12 +39,18 @@ class _Leaf(msgspec.Struct, rename={"cert_pem": "CertPEM", "key_pem": "PrivateKe
         return "_Leaf()"
 
 
+class LeafWithheld(CatalogError):
+    """This host's own Consul agent gives none that is good, for now: it may at any moment, and to ask it costs no server anything."""
+
+
 class Issuer:
     """Owned by Identity."""
 
     def __init__(self, catalog: Catalog, datacenter: str, metrics: Metrics, env: Environment) -> None:
         self.is_connect = False
         """Whether Connect's CA signs, as far as is known."""
+        self.offered = ""
+        """The trust domain that the catalog spoke of last, whether or not it is in force."""
         self._catalog = catalog
         self._datacenter = datacenter
         self._metrics = metrics
@@ -65,7 +74,10 @@ class Issuer:
         except CatalogError as error:
             self._metrics.add("nodeagent_svid_requests_total", 1, "failed")
             if isinstance(error, CatalogRefused) and error.status == 403:
-                raise CatalogError(f"{error}; {self._right_for(service)}") from error
+                kind = LeafWithheld if self.is_connect else CatalogError
+                raise kind(f"{error}; {self._right_for(service)}") from error
+            if _STALE_CSR in str(error):
+                raise LeafWithheld(f"{error}; {_STALE}") from error
             raise
         self._metrics.add("nodeagent_svid_requests_total", 1, "issued")
         return svid
@@ -132,12 +144,26 @@ class Issuer:
         answer = await self._catalog.read(service_path(LEAF, service), known, limits.LEAF_WAIT_S)
         try:
             leaf = msgspec.json.decode(answer.body, type=_Leaf)
-            svid = _checked(Svid.from_pem(leaf.cert_pem, leaf.key_pem), spiffe_id)
+            svid = Svid.from_pem(leaf.cert_pem, leaf.key_pem)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, CertificateError):
             # The cause stays out of the message: the answer holds a key, and parsers like to quote what they could not read.
             raise CatalogError(f"the Consul agent's answer for {service} cannot be used: no certificate with its key") from None
         self._indexes[service] = next_index(known, answer.index)
-        return svid
+        self._check_domain(svid, spiffe_id)
+        return _checked(svid, spiffe_id)
+
+    def _check_domain(self, svid: Svid, wanted: SpiffeId) -> None:
+        """Whether the leaf is of the trust domain that is in force.
+
+        Raises:
+            LeafWithheld: an agent's cache outlives its servers, and no header makes it look; or the catalog's domain is not in force yet.
+        """
+        found = svid.spiffe_id.trust_domain
+        if found == wanted.trust_domain:
+            return
+        if found == self.offered:
+            raise LeafWithheld(f"the Consul agent's certificates are of the trust domain {found} by now, which is not in force yet")
+        raise LeafWithheld(f"the Consul agent's certificate is of the trust domain {found}, and the catalog's is {wanted.trust_domain}: {_STALE}")
 
 
 def _checked(svid: Svid, spiffe_id: SpiffeId) -> Svid:

@@ -9,6 +9,7 @@ from nodeagent import limits
 from nodeagent.errors import CatalogError, CatalogTimeout, CatalogUnreachable, NotInCatalog
 
 _OF_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+_UNWELCOME = ("CERTIFICATE_REQUIRED", "ALERT_BAD_CERTIFICATE", "ALERT_UNKNOWN_CA", "ALERT_CERTIFICATE_EXPIRED", "ALERT_UNSUPPORTED_CERTIFICATE")
 _SHOWN_BYTES = 1500  # a refusal that names ten hosts with ten services each, and the cure at its end
 
 
@@ -58,8 +59,18 @@ def why_unaccepted(error: Exception) -> str:
     return f"its certificate is not accepted ({getattr(error, 'verify_message', error)}); {cure}"
 
 
+def why_unwelcome(error: BaseException | None) -> str:
+    """Why the catalog ended the handshake, with the cure; empty: it did not for our certificate, or for the lack of one."""
+    reason = str(getattr(error, "reason", "")) if isinstance(error, ssl.SSLError) else ""
+    if not any(word in reason for word in _UNWELCOME):
+        return ""
+    return f"it wants a certificate that it believes of whoever calls ({reason}); give catalog.cert_file and catalog.key_file"
+
+
 def explain(error: Exception) -> str:
     """Why nobody answered, with the cure."""
+    if why := why_unwelcome(error):
+        return why
     if isinstance(error, ssl.SSLCertVerificationError):
         return why_unaccepted(error)
     if isinstance(error, TimeoutError):
@@ -70,5 +81,5 @@ def explain(error: Exception) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without what a terminal would obey: the far end chose these words."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    """In one line and without what a terminal would obey: the far end chose these words, and Consul lists several errors in lines."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))

@@ -13,6 +13,7 @@ from certs.svid import Svid
 from nodeagent import limits
 from nodeagent.control.bell import Bell
 from nodeagent.control.environment import Environment
+from nodeagent.control.issuer import LeafWithheld
 from nodeagent.control.pace import backoff_s
 from nodeagent.control.trust import Trust
 from nodeagent.errors import CatalogError
@@ -77,6 +78,8 @@ class Keeper:
             if self.svid and trust.has_revoked(self.svid):
                 self.was_revoked = True
                 self._withdraw("was revoked with the token on whose word it was signed")
+            if self.svid and self.svid.spiffe_id.trust_domain != trust.bundle.trust_domain:
+                self._withdraw(f"is of the trust domain before, {self.svid.spiffe_id.trust_domain}")
             step = next_step(self.svid, now, self._draw)
             if isinstance(step, Expired):
                 self._withdraw("has expired")
@@ -90,10 +93,10 @@ class Keeper:
     def _until_turn_s(self, trust: Trust) -> float:
         """Seconds until the certificate is due because of its root.
 
-        At once when that is believed no more, or the mesh has another trust domain; soon, not all hosts at the same time, when another one signs: so that the
+        At once when that is believed no more; soon, not all hosts at the same time, when another one signs: so that the
         overlap of a rotation ends soon.
         """
-        if self.svid is None or self.root_id not in trust.ids or self.svid.spiffe_id.trust_domain != trust.bundle.trust_domain:
+        if self.svid is None or self.root_id not in trust.ids:
             return 0.0
         if trust.active_id in (self.root_id, self._asked_under):
             return math.inf
@@ -107,7 +110,7 @@ class Keeper:
         try:
             svid = await self._world.issue(self.service, trust)
         except (CatalogError, CertificateError) as error:
-            await self._cope(str(error))
+            await self._cope(str(error), limits.LEAF_AGAIN_S if isinstance(error, LeafWithheld) else limits.SVID_RENEW_RETRY_MAX_S)
             return
         except Exception as error:  # noqa: BLE001 - a defect must not end the keeper: logged and retried
             _log.error("svid_failed", service=self.service, exc_info=True)
@@ -140,13 +143,13 @@ class Keeper:
             self.svid = None
             self._world.changed()
 
-    async def _cope(self, error: str) -> None:
+    async def _cope(self, error: str, most_s: float = limits.SVID_RENEW_RETRY_MAX_S) -> None:
         self._failures += 1
         is_news, self.error, self.failed_at = error != self.error, error, asyncio.get_running_loop().time()
         if is_news:
             _log.warning("svid_not_issued", service=self.service, error=error)
             self._world.changed()
-        seconds = backoff_s(self._failures, self._world.env.draw(), limits.SVID_RENEW_RETRY_MAX_S)
+        seconds = backoff_s(self._failures, self._world.env.draw(), most_s)
         if self.svid:  # in half of what is left there is time for one more try
             seconds = min(seconds, max((self.svid.not_after.timestamp() - self._world.env.now()) / 2, 0.05))
         resting = {asyncio.ensure_future(self.bell.rest(seconds)), asyncio.ensure_future(self._world.rest(seconds))}

@@ -6,9 +6,7 @@ alarm. While the catalog does not even show this host, nothing that it lost is b
 loss of a host that the token may not read.
 """
 
-from collections.abc import Iterable
-
-import msgspec
+from collections.abc import Collection, Iterable
 
 from nodeagent import limits
 from nodeagent.control.hidden import why_hidden
@@ -47,16 +45,17 @@ class MeshedHosts:
         if not is_sane:
             self._lost_at = dict.fromkeys(self._lost_at, now)
         listed = {host.name: host for host in hosts}
-        taken = {ip for host in hosts for ip in host.addresses}
+        owner = {ip: host.name for host in hosts for ip in host.addresses}
         for name, before in list(self._meshed.items()):
+            left = {ip for ip in before.addresses if owner.get(ip, name) == name}
             if name in listed and listed[name].tunnel_port:
                 self._lost_at.pop(name, None)
             elif now - self._lost_at.setdefault(name, now) >= self._hold_s:
                 del self._meshed[name], self._lost_at[name]
-            elif name in listed:  # it is there without its marker
-                listed[name] = msgspec.structs.replace(listed[name], tunnel_port=before.tunnel_port)
-            elif not taken & set(before.addresses):  # it is gone, and nobody has its addresses
-                listed[name] = before
+            elif name in listed:  # it is there without its marker, which may have named further addresses
+                listed[name] = _at(before, left | set(listed[name].addresses))
+            elif left:  # it is gone, and nobody has these
+                listed[name] = _at(before, left)
         self._meshed |= {name: host for name, host in listed.items() if host.tunnel_port}
         admitted = tuple(listed.values())
         self._admitted = None if self._lost_at else (hosts, admitted)
@@ -75,3 +74,7 @@ class MeshedHosts:
         if name in self._hidden:
             return f"until it is proven: {why_hidden((name,))}"
         return f"for {left:.0f} s more" if self._is_sane else "until it shows this host again"
+
+
+def _at(host: Host, ips: Collection[str]) -> Host:
+    return host if set(ips) == set(host.addresses) else Host(host.name, tuple(sorted(ips, key=lambda ip: (":" in ip, ip))), host.tunnel_port)

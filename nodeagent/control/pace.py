@@ -24,6 +24,14 @@ def has_gone_back(last: int, header: str | None) -> bool:
     return header not in (None, "0") and 0 < next_index(0, header) < last
 
 
+def is_cut_short(asked: int, header: str | None, waited_s: float, wait_s: float) -> bool:
+    """Whether a wait for what is newer than the index `asked` ended before its time, without news.
+
+    Where its data are replaced Consul ends all waits so, with what it had before: to wait on would be for an index that is far away.
+    """
+    return asked > 0 and header == str(asked) and waited_s < wait_s
+
+
 def backoff_s(failures: int, draw: float, ceiling_s: float = limits.CATALOG_BACKOFF_MAX_S) -> float:
     """Seconds to rest after `failures` (≥ 1) in a row: doubling, and less by up to a half. draw: 0 <= draw < 1."""
     full = min(limits.CATALOG_BACKOFF_MIN_S * 2.0 ** min(failures - 1, 20), ceiling_s)

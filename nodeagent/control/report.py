@@ -169,6 +169,8 @@ class InstancePart(msgspec.Struct, kw_only=True):
     """Where it is met besides: its host's agent takes the port at each address."""
     drained: bool = False
     """It takes no new work."""
+    weight: int = 1
+    """The share of what is balanced that it gets, among its service's: the catalog's, by its health."""
     uncaptured: str = ""
     """Why calls to it go past the agent of this host, where they do: then no mode and no intention protects it."""
 

@@ -91,7 +91,7 @@ class Seen:
 
     def has(self, service: str, host: str, wanted: AbstractSet[int | str]) -> bool:
         """Whether an instance on that host is known, at one of these ports, or at any where the service's name is among them."""
-        rows = (row.instance for row in self.instances.get(service, ()) if row.instance.host == host)
+        rows = (row.instance for row in self.instances.get(service, ()) if row.instance.host == host and not row.instance.gone)
         return any(service in wanted or any(address.port in wanted for address in instance.addresses) for instance in rows)
 
     def state(self) -> CatalogState:

@@ -71,7 +71,7 @@ class View:
         return Status(
             host=table.name, datacenter=table.datacenter, mode=self.modes.config.host.mode, version=__version__,
             control_pid=os.getpid(), control_started_at=self.started_at,
-            healthy=not problems, problems=problems, warnings=list(self._warnings()),
+            healthy=not problems, problems=problems, warnings=list(dict.fromkeys(self._warnings())),
             supervisor=self._supervisor(), interception=self._interception(), workers=workers, generations=generations_of(workers),
             catalog=self._catalog(), identity=self._identity(),
         )  # fmt: skip
@@ -338,7 +338,7 @@ def _service_part(config: Config, snapshot: Snapshot, service: Service) -> Servi
         name=service.name,
         protocol=service.protocol,
         mode=service.mode or snapshot.mesh.mode,
-        instances=[_instance_part(config, snapshot, instance) for instance in service.instances],
+        instances=[_instance_part(config, snapshot, instance) for instance in service.instances if not instance.gone],
         intentions=[_intention_part(intention) for intention in service.intentions],
     )
 
@@ -350,7 +350,7 @@ def _instance_part(config: Config, snapshot: Snapshot, instance: Instance) -> In
     return InstancePart(
         id=instance.id, host=instance.host, addresses=[str(address) for address in instance.addresses],
         implied=[str(address) for address in implied_addresses(snapshot, instance)],
-        healthy=instance.healthy, drained=instance.drained, is_local=is_local, is_meshed=bool(host and host.tunnel_port),
+        healthy=instance.healthy, drained=instance.drained, weight=instance.weight, is_local=is_local, is_meshed=bool(host and host.tunnel_port),
         uncaptured=next(filter(None, whys), ""),
     )  # fmt: skip
 

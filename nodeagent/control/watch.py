@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from nodeagent import limits
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, CatalogRewound
-from nodeagent.control.pace import Bucket, backoff_s, next_index
+from nodeagent.control.pace import Bucket, backoff_s, is_cut_short, next_index
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
@@ -111,11 +111,7 @@ class Watch:
             self._hurried.clear()
             self._forget()
         index = 0 if is_news else self._index
-        self.is_waiting = index > 0
-        try:
-            answer = await self.read(index, self.rhythm.wait_s)
-        finally:
-            self.is_waiting = False
+        answer, was_cut_short = await self._ask(index)
         if not self.rhythm.may_go_back:  # whatever becomes of the answer: if it went back the others wait in vain
             self._catalog.note_index(self.path, answer.index)
         digest = await _digest(answer.body)
@@ -131,9 +127,18 @@ class Watch:
         if self._was_broken:
             self._catalog.wake()
         self._failures, self.error, self._was_broken, self.is_forbidden = 0, "", False, False
-        self._index = 0 if self.rhythm.poll_s else next_index(self._index, answer.index)
+        self._index = 0 if self.rhythm.poll_s or was_cut_short else next_index(self._index, answer.index)
         if pause_s := self.rhythm.poll_s or self.rhythm.rest_s:
             await self._pause(pause_s)
+
+    async def _ask(self, index: int) -> tuple[Answer, bool]:
+        """The answer, and whether the wait for it was cut short."""
+        self.is_waiting, asked_at = index > 0, asyncio.get_running_loop().time()
+        try:
+            answer = await self.read(index, self.rhythm.wait_s)
+        finally:
+            self.is_waiting = False
+        return answer, is_cut_short(index, answer.index, asyncio.get_running_loop().time() - asked_at, self.rhythm.wait_s)
 
     async def _pause(self, seconds: float) -> None:
         """Half as long to half as long again, that not all ask at once; or until it is hurried, as it is by a catalog that is back."""
@@ -150,7 +155,7 @@ class Watch:
         self.is_forbidden = status in (401, 403)
         self._was_broken = status >= 500 or self.is_forbidden
         is_unreached = self._catalog.failing_since is not None
-        if is_unreached:  # what is there when it is back may be another, with lower indexes: nothing is to wait for those of before
+        if is_unreached or self._was_broken:  # what is back may be another, with lower indexes; and that it is back is not to wait for news
             self._index = 0
         self._unreached_at = self._catalog.answered_at if is_unreached else _NEVER
         self.error = str(error)

@@ -50,7 +50,7 @@ class Call(NamedTuple):
 def targets(snapshot: Snapshot, service: str, port: int = 0) -> list[Target]:
     """Where a service was registered, the likeliest first: healthy instances, IPv4. port: only at this one."""
     known = snapshot.services.get(service)
-    instances = sorted(known.instances if known else (), key=lambda instance: not instance.healthy)
+    instances = sorted(known.instances if known else (), key=lambda instance: (instance.gone, not instance.healthy))
     found = [(a, instance) for instance in instances for a in instance.addresses if port in (0, a.port)]
     return [Target(address, _is_here(snapshot, instance)) for address, instance in found]
 

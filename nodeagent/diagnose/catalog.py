@@ -11,7 +11,8 @@ _OUTPUT_CHARS = 200
 def judge_link(link: CatalogLink) -> Iterator[Verdict]:
     """Reachable, and nobody else."""
     if link.error:
-        yield fail(f"{link.address}: {link.error}", "systemctl status nodeagent-catalog on its host; see [catalog] in the file")
+        away = "systemctl status nodeagent-catalog on its host; see [catalog] in the file"
+        yield fail(f"{link.address}: {link.error}", "are Consul's servers up, and has this agent joined them? consul members" if link.is_headless else away)
     elif not link.is_tls and not link.is_loopback:
         yield fail(f"{link.address} is asked in clear: the token can be read on the wire", "use https:// and catalog.ca_file")
     elif link.is_tls and not link.is_pinned:
@@ -39,7 +40,8 @@ def _judge_services(token: TokenRights, make: str) -> Iterator[Verdict]:
     for service in token.unspoken:
         yield fail(f"{service} is registered here and the token does not speak for it: it gets no certificate", f"{make.replace('NAME', service)} (name the others, too)")
     if not token.unspoken:
-        yield well(f"the token is this host's; it speaks for {', '.join(token.services) or 'no service by name'}")
+        unnamed = "whom its policies name: see the certificates" if token.has_policies else "no service by name"
+        yield well(f"the token is this host's; it speaks for {', '.join(token.services) or unnamed}")
 
 
 def judge_enrolment(row: Enrolment) -> Iterator[Verdict]:
@@ -67,6 +69,12 @@ def judge_services(services: tuple[LocalService, ...]) -> Iterator[Verdict]:
             yield warn(f"{service.id} is registered at {service.addresses[0]}: other hosts would call themselves", f"nodeagent service register {service.id} --port {service.port}")
         elif not service.is_answering:
             yield _judge_unheard(service)
+        if service.looped:
+            yield warn(
+                f"Consul's agent looks at {service.id} by a mesh address, where the mesh takes its calls as a stranger's ({', '.join(service.looped)}): "
+                "that connects mean nothing, and in strict it is refused",
+                f"have such checks dial 127.0.0.1:{service.port}; what does not listen there says itself that it is well (ttl)",
+            )
     if answering := [s.id for s in services if s.is_answering and not s.is_loopback]:
         yield well(f"listening where the catalog says: {', '.join(answering)}")
     elif not services:

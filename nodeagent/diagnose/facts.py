@@ -201,6 +201,8 @@ class CatalogLink:
 
     address: str
     error: str = ""
+    is_headless: bool = False
+    """It is Consul's agent that answers, and has no servers to ask."""
     is_tls: bool = True
     is_pinned: bool = True
     """A CA of its own is configured."""
@@ -221,6 +223,8 @@ class TokenRights:
     services: tuple[str, ...] = ()
     unspoken: tuple[str, ...] = ()
     """Services registered on this host that it may not speak for."""
+    has_policies: bool = False
+    """It has rights that are not told by names of services: Consul's policies or roles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +253,8 @@ class LocalService:
     is_answering: bool = True
     is_loopback: bool = False
     """It is registered at an address that other hosts take for their own."""
+    looped: tuple[str, ...] = ()
+    """Checks of Consul's agent that are captured on their way to it."""
 
 
 @dataclass(frozen=True, slots=True)

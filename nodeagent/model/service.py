@@ -58,6 +58,8 @@ class Instance(msgspec.Struct, frozen=True, gc=False):
     healthy: bool = True
     drained: bool = False
     """It takes no new work, by its operator's wish. Balancers skip it; whoever calls its address meets it all the same."""
+    gone: bool = False
+    """The catalog has it no more. For a while it stands for its address all the same, where nobody else does: no call there is to leave in clear."""
 
 
 class Service(msgspec.Struct, frozen=True):

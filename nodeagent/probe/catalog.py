@@ -6,7 +6,7 @@ import json
 import os
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from nodeagent import limits
 from nodeagent.catalog.state import MARKER, MARKER_SERVICE, is_lan_tag, tunnel_port_of
 from nodeagent.config import CatalogTable
 from nodeagent.consul_environ import FROM_ENVIRONMENT, TOKEN
+from nodeagent.control.catalog_tls import connection_to, tls_of
 from nodeagent.control.json_http import explain, parse_answer
 from nodeagent.diagnose.facts import CatalogLink, Clock, Enrolment, HealthCheck, LocalService, TokenRights
 from nodeagent.errors import CatalogError, CatalogUnreachable, NotInCatalog
 from nodeagent.model.address import canonical_ip
+from nodeagent.probe.consul_checks import looped_checks
 from nodeagent.probe.listeners import heard_at, is_heard, read_listeners
 from nodeagent.probe.scope import Scope
 
@@ -46,13 +48,15 @@ def link(scope: Scope) -> CatalogLink | None:
         return None
     table = scope.settings.catalog
     parts = urlsplit(table.address)
-    error = ""
+    is_headless = False
     try:
-        reply(scope, "/v1/status/leader")
+        answer = reply(scope, "/v1/status/leader")
+        is_headless = answer.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
+        error = f"it has no servers: {_said(answer)}" if is_headless else ""
     except CatalogError as failure:
         error = str(failure)
     return CatalogLink(
-        table.address, error, is_tls=parts.scheme == "https", is_pinned=bool(table.ca_file), is_loopback=_is_loopback(parts.hostname or "")
+        table.address, error, is_headless=is_headless, is_tls=parts.scheme == "https", is_pinned=bool(table.ca_file), is_loopback=_is_loopback(parts.hostname or "")
     )
 
 
@@ -64,8 +68,10 @@ def token(scope: Scope) -> TokenRights | None:
     host, answer = scope.settings.host.name, reply(scope, "/v1/acl/token/self")
     if answer.status == http.HTTPStatus.UNAUTHORIZED and b"ACL support disabled" in answer.body:
         return TokenRights(host, acls_off=True)
+    if answer.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:  # says nothing of the token
+        raise CatalogError(_said(answer))
     if answer.status != http.HTTPStatus.OK:
-        return TokenRights(host, error=f"the catalog answered {answer.status}: {answer.body[:200].decode('utf-8', 'replace').strip()}")
+        return TokenRights(host, error=_said(answer))
     return rights_in(host, json.loads(answer.body), [row["Service"] for row in _own(scope).get("Services", {}).values()])
 
 
@@ -79,8 +85,11 @@ def services(scope: Scope) -> tuple[LocalService, ...] | None:
     if scope.is_pre:
         return None
     rows, own = _own(scope).get("Services", {}), tuple(map(canonical_ip, scope.settings.host.addresses))
-    listeners = read_listeners()
-    return tuple(_local_service(row, own, listeners) for _, row in sorted(rows.items()) if row.get("Port") and row["Service"] not in _NO_SERVICES)
+    is_consul = MARKER_SERVICE in {row.get("Service") for row in rows.values()} and scope.settings.intercept.enabled
+    listeners, checks = read_listeners(), _checks(scope) if is_consul else []
+    there = (row for _, row in sorted(rows.items()) if row.get("Port") and row["Service"] not in _NO_SERVICES)
+    found = (_local_service(row, own, listeners) for row in there)
+    return tuple(replace(each, looped=looped_checks(checks, each.id, own, each.port)) for each in found)
 
 
 def health(scope: Scope) -> tuple[HealthCheck, ...] | None:
@@ -162,7 +171,8 @@ def rights_in(host: str, said: dict[str, Any], registered: list[str]) -> TokenRi
     is_management = any(row.get("Name") == "global-management" for row in said.get("Policies") or ())
     is_told = bool(spoken) and _ANY not in spoken  # a token of policies says nothing of services by name
     unspoken = tuple(sorted(set(registered) - set(spoken))) if is_told else ()
-    return TokenRights(host, node=nodes[0] if nodes else "", is_management=is_management, services=spoken, unspoken=unspoken)
+    has_policies = bool(said.get("Policies") or said.get("Roles"))
+    return TokenRights(host, node=nodes[0] if nodes else "", is_management=is_management, services=spoken, unspoken=unspoken, has_policies=has_policies)
 
 
 def enrolment_in(scope: Scope, answer: dict[str, Any]) -> Enrolment:
@@ -204,6 +214,10 @@ def _local_service(row: dict[str, Any], own: tuple[str, ...], listeners: frozens
     )  # fmt: skip
 
 
+def _said(answer: Reply) -> str:
+    return f"the catalog answered {answer.status}: {answer.body[:200].decode('utf-8', 'replace').strip()}"
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -228,14 +242,10 @@ def _need_token(table: CatalogTable) -> None:
 
 
 def _open(table: CatalogTable, *, is_believed: bool) -> http.client.HTTPConnection:
-    parts = urlsplit(table.address)
-    host, port = parts.hostname or "", parts.port
-    if parts.scheme == "http":
-        return http.client.HTTPConnection(host, port, timeout=limits.CHECK_ANSWER_S)
     try:
-        tls = ssl.create_default_context(cafile=table.ca_file or None)
-    except (OSError, ssl.SSLError) as error:
-        raise CatalogUnreachable(f"catalog.ca_file {table.ca_file}: no certificate could be read: {error}") from error
-    if not is_believed:
-        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    return http.client.HTTPSConnection(host, port, timeout=limits.CHECK_ANSWER_S, context=tls)
+        tls = None if table.address.startswith("http:") else tls_of(table)
+        if tls and not is_believed:
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        return connection_to(table, limits.CHECK_ANSWER_S, tls)
+    except CatalogError as error:
+        raise CatalogUnreachable(str(error)) from error

@@ -132,6 +132,9 @@ def files(scope: Scope) -> tuple[FileState, ...] | None:
     ]
     if settings.catalog.ca_file:
         wanted.append(file_state(settings.catalog.ca_file, "the catalog's CA", control))
+    if settings.catalog.cert_file:
+        wanted.append(file_state(settings.catalog.cert_file, "the certificate for the catalog", control))
+        wanted.append(file_state(settings.catalog.key_file, "the key for the catalog", control, is_secret=True))
     return tuple(wanted)
 
 

@@ -17,7 +17,8 @@ from certs.errors import CertificateError
 from certs.spiffe import service_id, service_sni
 from certs.verify import peer_spiffe_id
 from nodeagent import limits
-from nodeagent.catalog.state import parse_hosts
+from nodeagent.catalog.markers import with_markers
+from nodeagent.catalog.state import MARKER_SERVICE, parse_hosts, parse_instances
 from nodeagent.control.report import ServicesAnswer
 from nodeagent.control.trust import Trust, parse_roots
 from nodeagent.diagnose.facts import Peer, Peers
@@ -46,13 +47,19 @@ def peers(scope: Scope) -> Peers | None:
         return None
     if os.geteuid():
         raise PermissionError("only root may call other agents' ports")
-    hosts = around(scope.settings.host.name, parse_hosts(_body(scope, "/v1/catalog/nodes")))
+    hosts = around(scope.settings.host.name, _hosts(scope))
     by_host = services_by_host(scope.ask_agent("/v1/services", ServicesAnswer))
     trust = parse_roots(_body(scope, "/v1/connect/ca/roots"))
     asked = [Question(host, by_host.get(host.name, "")) for host in hosts[: limits.CHECK_PEERS]]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         seen = tuple(pool.map(lambda question: meet(question, trust, scope.settings.host.datacenter, scope.now()), asked))
     return Peers(seen, len(hosts) - len(seen))
+
+
+def _hosts(scope: Scope) -> tuple[Host, ...]:
+    """All that the catalog has, and which of them run an agent, wherever it says so."""
+    markers = parse_instances(MARKER_SERVICE, _body(scope, f"/v1/health/service/{MARKER_SERVICE}"))
+    return with_markers(parse_hosts(_body(scope, "/v1/catalog/nodes")), markers).hosts
 
 
 def around(own: str, hosts: Iterable[Host]) -> list[Host]:

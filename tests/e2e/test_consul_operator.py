@@ -80,3 +80,16 @@ def test_an_agents_token_may_look(consul, ask):
     before = "\n".join(line for line in readme_rules().splitlines() if "key_prefix" not in line)
     status, said = ask("intention", "check", "api", "web", rules=before)
     assert (status, "this token may not read what the KV store says of web" in said) == (1, True)
+
+
+def test_a_token_that_may_read_nothing_is_not_told_that_there_is_nothing(consul, ask):
+    """To whom Consul leaves everything out, without a word."""
+    consul.client().put(kept_path("web"), {"Sources": [{"Name": "shop", "Action": "allow"}]})
+    rules = 'node_prefix "" { policy = "read" }'
+    for words in (("intention", "check", "shop", "web"), ("intention", "list"), ("policy", "list"), ("policy", "history"), ("policy", "get", "service-intentions")):
+        status, said = ask(*words, rules=rules)
+        assert (status, "this token may not read " in said, "(give it " in said) == (1, True, True), said
+    assert ask("service", "list", rules=rules)[1].startswith("Error: ") is True
+    for words in (("intention", "list"), ("policy", "list"), ("policy", "history"), ("service", "list")):
+        status, said = ask(*words, rules=operators_rules() + rules)
+        assert (status, "this token may not" in said) == (0, False), said

@@ -19,6 +19,7 @@ INTENTIONS = "/v1/config/service-intentions"
 ROOTS = "/v1/connect/ca/roots"
 SELF = "/v1/agent/self"
 INVENTORY = "/v1/internal/ui/nodes"
+LOCAL = "/v1/agent/services"
 NODE = "/v1/catalog/node/"
 AUTHORIZE = "/v1/internal/acl/authorize"
 KEPT = "/v1/kv/nodeagent/config/service-intentions/"
@@ -48,7 +49,7 @@ class ScriptedCatalog:
         self._changed = asyncio.Event()
         for path, value in {
             NODES: [], SERVICES: {}, INTENTIONS: [], "/v1/config/service-defaults": [],
-            "/v1/config/proxy-defaults": [], KEPT: None, ROOTS: self.roots(), SELF: {"Config": {"NodeName": "", "Datacenter": "dc1"}},
+            "/v1/config/proxy-defaults": [], KEPT: None, LOCAL: {}, ROOTS: self.roots(), SELF: {"Config": {"NodeName": "", "Datacenter": "dc1"}},
         }.items():  # fmt: skip
             self.values[path] = self.index, value
 

@@ -26,6 +26,8 @@ class Shelf(Client):
         self.after_token = "acc-1"
         self.rows: list[dict[str, str]] = []
         """Of intentions, where it has no entries for them."""
+        self.hidden: tuple[str, ...] | None = None
+        """Of what the token may not read anything; None: that is not told."""
         for entry in entries:
             self.put(entry)
 
@@ -35,6 +37,8 @@ class Shelf(Client):
         self.entries[entry["Kind"], entry["Name"]] = {**entry, "CreateIndex": 1, "ModifyIndex": self.index}
 
     def ask(self, method: str, path: str, body: object = None, **query: str) -> object:
+        if path == "/v1/internal/acl/authorize":
+            return self._rights(body)
         self.asked.append((method, path, query))
         if method != "GET":
             self.before(method, path)
@@ -51,6 +55,12 @@ class Shelf(Client):
     def written(self, *, trails: bool = False) -> list[str]:
         """What was written, in order; trails only where they are wanted."""
         return [f"{method} {path}" for method, path, _ in self.asked if method != "GET" and (trails or "/nodeagent/audit/" not in path)]
+
+    def _rights(self, questions: object) -> object:
+        if self.hidden is None:
+            raise CatalogError("the catalog answered 501 to POST /v1/internal/acl/authorize: it is not served")
+        assert isinstance(questions, list)
+        return [{**each, "Allow": each["Resource"] not in self.hidden} for each in questions]
 
     def _config(self, method: str, rest: str, body: object, query: dict) -> object:
         if method == "PUT":

@@ -66,6 +66,16 @@ def test_what_the_file_leaves_open_comes_from_the_environment(tmp_path: Path) ->
     assert "canary" not in repr(table)
 
 
+def test_who_the_client_is_and_whom_it_expects_come_from_there_too() -> None:
+    more = {"CONSUL_CLIENT_CERT": "/own.pem", "CONSUL_CLIENT_KEY": "/own.key", "CONSUL_TLS_SERVER_NAME": "server.dc1.consul"}
+    table = parse_config(HOST, "x", ALL | more).catalog
+    assert (table.cert_file, table.key_file, table.server_name) == ("/own.pem", "/own.key", "server.dc1.consul")
+    assert parse_config(HOST + '[catalog]\nkey_file = "/mine"\n', "x", ALL | more).catalog.key_file == "/mine"
+    assert parse_config(FILE, "x", ALL | more).catalog.cert_file == ""
+    (fault,) = find_faults(HOST, ALL | {"CONSUL_CLIENT_CERT": "/own.pem"})
+    assert "catalog.cert_file and catalog.key_file: one is of no use without the other" in fault
+
+
 def test_a_tokens_file_counts_before_the_token_itself() -> None:
     environ = ALL | {"CONSUL_HTTP_TOKEN_FILE": "/run/token"}
     assert parse_config(HOST, "x", environ).catalog.token_file == "/run/token"
@@ -92,10 +102,9 @@ def test_another_namespace_is_refused_where_the_environment_is_asked(name: str) 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("CONSUL_CAPATH", "/etc/ssl"), ("CONSUL_TLS_SERVER_NAME", "server.dc1.consul"), ("CONSUL_CLIENT_CERT", "/a.pem"),
-        ("CONSUL_CLIENT_KEY", "/a.key"), ("CONSUL_HTTP_AUTH", "user:pass"), ("CONSUL_HTTP_SSL_VERIFY", "false"),
+        ("CONSUL_CAPATH", "/etc/ssl"), ("CONSUL_HTTP_AUTH", "user:pass"), ("CONSUL_HTTP_SSL_VERIFY", "false"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_followed_is_refused_where_the_environment_is_asked(name: str, value: str) -> None:
     """A variable that is ignored in silence leads elsewhere than its author thinks."""
     (fault,) = find_faults(HOST, {"CONSUL_HTTP_ADDR": "127.0.0.1:8500", name: value})

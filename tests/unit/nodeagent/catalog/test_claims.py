@@ -38,6 +38,17 @@ def test_a_service_is_there_since_its_first_instance_that_is() -> None:
     assert "aaa" == seen_by("host1", api=(elsewhere, new), aaa=aaa).by_address[API].service.name
 
 
+def test_an_instance_that_is_gone_stands_for_its_address_only_where_nobody_else_does() -> None:
+    """Not for one of another machine, though: a registration there must not draw its calls."""
+    there = instance(HOST2, 9090, since=5)
+    gone = replace(there, instance=replace(there.instance, gone=True))
+    for host in ("host1", "host2"):
+        assert "api" == seen_by(host, api=(gone,)).by_address[API].service.name
+        assert "zzz" == seen_by(host, api=(gone,), zzz=(instance(HOST2, 9090, id_="zzz", since=9),)).by_address[API].service.name
+        afar = instance(HOST1, 9090, ips=HOST2.addresses, since=1)
+        assert "api" == seen_by(host, api=(gone,), aaa=(afar,)).by_address[API].service.name
+
+
 def test_of_one_service_at_a_virtual_address_the_healthy_instance_is_met() -> None:
     """The address moves from host to host: that is no quarrel."""
     one, two = instance(HOST2, 80, ips=VIRTUAL, since=1, healthy=False), instance(HOSTS[2], 80, ips=VIRTUAL, since=2)

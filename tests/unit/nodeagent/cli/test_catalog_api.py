@@ -178,6 +178,28 @@ def test_where_the_role_left_a_way_for_operators_it_is_named(tmp_path, monkeypat
         operator.unlink()
 
 
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [
+        ("/v1/agent/maintenance", 'It takes node "host1" { policy = "write" }, by this token'),
+        ("/v1/agent/service/register", 'It takes service "NAME" { policy = "write" } of what is registered'),
+        ("/v1/config", "It takes an operator's rights (docs/policy.md has the rules)"),
+    ],
+)
+def test_what_consul_refuses_names_its_rule(path: str, rule: str) -> None:
+    """The embedded catalog's management token would be no cure."""
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer:
+            peer.scripts[path] = lambda _: web.Response(status=403, text="Permission denied")
+            with pytest.raises(CatalogError) as caught:
+                await asyncio.to_thread(Client(CatalogTable(peer.address), CANARY).ask, "PUT", path, {}, node="host1")
+            assert rule in str(caught.value)
+            assert "management" not in str(caught.value)
+
+    run(scene)
+
+
 def test_tokens_in_a_closed_directory_are_as_if_they_were_not_there() -> None:
     """To whoever is not root: the catalog is asked without one, and its refusal tells to try sudo."""
     with open_to_all() as place:

@@ -206,7 +206,7 @@ def test_where_no_intention_speaks_of_a_pair_only_that_is_said() -> None:
 
 
 def test_a_check_is_told_to_programs_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "open_operator", lambda *_: None)
+    monkeypatch.setattr(module, "open_operator", lambda *_: Shelf())
     monkeypatch.setattr(module, "read_mesh", lambda *_: mesh())
     monkeypatch.setattr(module, "_warn_unknown", lambda *_: None)
     for pair in (("shop", "web"), ("nobody", "web")):
@@ -226,3 +226,32 @@ def test_a_change_is_in_the_trail_of_its_entry(monkeypatch) -> None:
         assert (told.exit_code, told.stderr) == (0, "")
     trail, _ = PolicyStore(shelf).read_trail(Key("service-intentions", "web"))
     assert [change.act for change in trail.changes] == ["created", "changed", "deleted"]
+
+
+def test_a_token_that_may_not_read_is_told_neither_denied_nor_nothing(monkeypatch) -> None:
+    shelf = Shelf()
+    shelf.hidden = ("intention", "service")
+    monkeypatch.setattr(module, "open_operator", lambda *_: shelf)
+    for words, what in ((["check", "shop", "web"], "web"), (["list"], "every service")):
+        told = CliRunner().invoke(intention, words)
+        assert (told.exit_code, told.stdout) == (1, "")
+        assert f"this token may not read the intentions of {what}" in str(told.exception)
+
+
+@pytest.mark.parametrize(("destination", "is_odd"), [("consul", True), ("nodeagent", True), ("web", False)])
+def test_what_is_no_service_of_the_mesh_is_told(monkeypatch, destination: str, is_odd: object) -> None:
+    """The catalog has them, so that no typing error is seen."""
+    monkeypatch.setattr(module, "open_operator", lambda *_: Shelf(services=("web", "consul", "nodeagent")))
+    monkeypatch.setattr(module, "_show_in_force", lambda *_: None)
+    told = CliRunner().invoke(intention, ["allow", "consul", destination])
+    assert (told.exit_code, "of no service of the mesh" in told.stderr) == (0, is_odd)
+
+
+def test_a_service_that_the_token_may_not_see_is_not_called_unknown(monkeypatch, capsys) -> None:
+    shelf = Shelf(services=())
+    monkeypatch.setattr(module, "open_operator", lambda *_: shelf)
+    module._warn_unknown(shelf, "shop", "web")
+    assert "knows no service web" in capsys.readouterr().err
+    shelf.hidden = ("service",)
+    module._warn_unknown(shelf, "shop", "web")
+    assert capsys.readouterr().err == ""

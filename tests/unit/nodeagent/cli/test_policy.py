@@ -261,6 +261,34 @@ def test_what_is_left_in_the_kv_store_after_an_upgrade_goes_with_the_next_apply(
         assert "service-intentions web" in done.stderr
 
 
+@pytest.mark.parametrize("words", [("list",), ("list", "service-intentions"), ("get", "fault"), ("history",), ("delete", "fault", "web")])
+def test_nothing_told_to_a_token_that_may_not_read_is_an_error(ask, words):
+    shelf = Shelf(kinds=OF_1_8)
+    shelf.hidden = ("key",)
+    done = ask(shelf, *words)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "this token may not read nodeagent/" in done.stderr
+
+
+def test_what_may_be_left_out_is_a_warning(ask):
+    """Of rows that are shown, and of a state that a change was planned against."""
+    shelf = Shelf(HTTP)
+    shelf.hidden = ("intention",)
+    for words, given in (("list",), ()), (("history",), ()), (("apply", "--dry-run"), (API,)), (("validate", "--online"), (API,)):
+        done = ask(shelf, *words, given=given)
+        assert (done.exit_code, "this token may not read the intentions of every service" in done.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("words", [("apply", "--dry-run"), ("apply",), ("validate", "--online")])
+def test_keys_that_an_old_consul_refuses_are_told_before_anything_is_written(ask, words):
+    router = ROUTER | {"Routes": [{"Destination": {"Service": "api", "RetryOn": ["reset"]}}]}
+    shelf = Shelf(HTTP, API, kinds=OF_1_8)
+    done = ask(shelf, *words, given=(router, ALLOW))
+    assert (done.exit_code, shelf.written(trails=True)) == (1, [])
+    assert "service-router web: Routes[0].Destination.RetryOn: Consul before 1.9 has no such key" in done.output
+    assert ask(Shelf(HTTP, API), *words, given=(router, ALLOW)).exit_code == 0
+
+
 def test_delete_by_file_is_of_the_state_that_its_document_is_of(ask):
     """As apply: what somebody changed since it was read is not deleted unseen."""
     shelf = Shelf(HTTP)

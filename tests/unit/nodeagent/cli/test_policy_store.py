@@ -293,3 +293,14 @@ def test_who_may_not_list_keys_removes_nothing():
             return super().ask(method, path, body, **query)
 
     assert PolicyStore(Closed()).remove_left_over([Key("service-intentions", "web")]) == []
+
+
+def test_rights_are_those_to_the_places_of_the_kinds():
+    """As a Consul 1.8 keeps them, and one that has them all."""
+    old, new = PolicyStore(Shelf(kinds=OF_1_8)), PolicyStore(Shelf())
+    assert [(each.resource, each.segment) for each in old.rights_to("service-intentions")] == [("key", "nodeagent/config/service-intentions/")]
+    assert [each.resource for each in new.rights_to("service-intentions", with_trails=True)] == ["intention", "key"]
+    assert [each.resource for each in new.rights_to("mesh")] == []
+    assert {(each.resource, each.segment) for each in new.rights_to(None)} == {
+        ("intention", "nodeagent-proof"), ("service", "nodeagent-proof"), ("key", "nodeagent/config/"),
+    }  # fmt: skip

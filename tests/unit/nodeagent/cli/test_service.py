@@ -49,7 +49,8 @@ def test_an_instance_that_is_not_there_is_told_as_such(tmp_path, monkeypatch) ->
 def test_the_list_says_why_an_instance_is_not_well(tmp_path, monkeypatch) -> None:
     services = {"web": {"ID": "web", "Service": "web", "Port": 80}, "db": {"ID": "db", "Service": "db", "Port": 5432}}
     checks = [{"CheckID": "service:web", "ServiceID": "web", "Status": "critical", "Output": "connection refused"}]
-    monkeypatch.setattr(Client, "ask", lambda _self, _method, path: checks if "health" in path else {"Services": services})
+    answers = {"GET": {"Services": services}, "POST": []}  # nobody says which rights are missing
+    monkeypatch.setattr(Client, "ask", lambda _self, method, path, *_: checks if "health" in path else answers[method])
     path = tmp_path / "nodeagent.toml"
     path.write_text('[host]\nname = "host1"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "http://127.0.0.1:1"\n')
     lines = CliRunner().invoke(main, ["service", "list", "--config", str(path)]).stdout.splitlines()
@@ -102,3 +103,15 @@ def test_a_port_that_is_never_captured_is_refused_before_the_catalog_is_asked(tm
 )
 def test_bad_options_are_usage_errors(argv: list[str]) -> None:
     assert CliRunner().invoke(service, argv).exit_code == 2
+
+
+def test_a_host_that_the_token_may_not_see_has_not_nothing(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "nodeagent.toml"
+    path.write_text('[host]\nname = "host1"\naddresses = ["10.0.0.1"]\n[catalog]\naddress = "http://127.0.0.1:1"\n')
+
+    def answer(_self: Client, _method: str, path: str, body: object = None, **_query: str) -> object:
+        return [{**each, "Allow": each["Resource"] != "node"} for each in body] if isinstance(body, list) else None
+
+    monkeypatch.setattr(Client, "ask", answer)
+    result = CliRunner().invoke(main, ["service", "list", "--config", str(path)])
+    assert (result.exit_code, "this token may not read the node host1" in result.output) == (1, True)

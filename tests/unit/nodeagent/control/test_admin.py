@@ -11,10 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from nodeagent import limits
 from nodeagent.control.admin import bind_socket
 from nodeagent.wire.frames import Records
-from tests.support.control_scene import ControlScene
+from tests.support.control_scene import HOST1, ControlScene
 from tests.support.far_ends import ring_of, snapshot_of, worker_stats
 from tests.support.loop import run, until
 from tests.support.rows import denied, row
+from tests.support.scripted_catalog import instance
 
 
 def test_status_of_a_healthy_agent(tmp_path) -> None:
@@ -37,6 +38,22 @@ def test_status_of_a_healthy_agent(tmp_path) -> None:
             assert body["workers"][0] | {"state": "serving", "generation": 1, "pid": 4001} == body["workers"][0]
             assert body["interception"]["state"] == "active"
             assert body["identity"]["certificates"] == 1
+
+    run(scene)
+
+
+def test_what_is_held_is_told_once(tmp_path) -> None:
+    """Also while the answer that lost it waits to be read again."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            playing.peer.register("db", *(instance(HOST1, "db", 5000 + n, f"db{n}") for n in range(6)))
+            await until(lambda: (snapshot := snapshot_of(playing.worker)) and "db" in snapshot.services, "the service")
+            playing.peer.register("db")
+            async with asyncio.timeout(30):
+                while not (told := [line for line in (await playing.get("/v1/status"))[1]["warnings"] if line.startswith("db: ")]):
+                    await asyncio.sleep(0.02)
+            assert len(told) == 1
 
     run(scene)
 

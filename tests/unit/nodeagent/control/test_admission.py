@@ -2,14 +2,24 @@
 
 import pytest
 
+from nodeagent import limits
+from nodeagent.catalog.state import CatalogState
 from nodeagent.config import CatalogTable
 from nodeagent.control.admission import FILTERED, Admission
+from nodeagent.control.announce import Announcer
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import real_environment
+from nodeagent.control.lately import there
 from nodeagent.control.seen import Seen
-from tests.support.loop import run
-from tests.support.mesh import HOST2, instance
+from tests.support.loop import run, until
+from tests.support.mesh import HOST2, config, instance
+from tests.support.scripted_catalog import NODES, SERVICES, ScriptedCatalog
+from tests.support.scripted_catalog import instance as row
+from tests.unit.nodeagent.control.test_follow import HOST1 as NODE1
+from tests.unit.nodeagent.control.test_follow import HOST2 as NODE2
+from tests.unit.nodeagent.control.test_follow import Scene, db, played
 
+HEALTH = "/v1/health/service/web"
 ROWS = tuple(instance(HOST2, port) for port in (1, 2, 3, 4))
 NONE: frozenset[str] = frozenset()
 
@@ -17,7 +27,8 @@ NONE: frozenset[str] = frozenset()
 @pytest.fixture
 def admission() -> Admission:
     env = real_environment()
-    return Admission(Catalog(CatalogTable("http://127.0.0.1:9", token_file=""), env.now), Seen(), "host1", env, lambda: None)
+    catalog = Catalog(CatalogTable("http://127.0.0.1:9", token_file=""), env.now)
+    return Admission(catalog, Seen(), Announcer(config(), catalog, env.elapsed), "host1", env, lambda: None)
 
 
 def test_what_a_filtered_answer_lost_is_not_proven_and_kept(admission: Admission) -> None:
@@ -33,5 +44,73 @@ def test_what_a_filtered_answer_lost_is_not_proven_and_kept(admission: Admission
 
 def test_what_went_while_nobody_was_here_is_held_for_nobody_unless_it_is_doubted(admission: Admission) -> None:
     admission._seen.saved = {"db": ROWS}
-    assert admission.judge("db", (), "", NONE).rows == ()
+    assert there(admission.judge("db", (), "", NONE).rows) == ()
     assert admission.judge("db", (), "who knows", NONE).rows == ROWS
+
+
+def marked(scene: Scene) -> dict[str, list[bool]]:
+    """Of each service, which instances are gone."""
+    state = scene.follower.state()
+    assert state is not None
+    return {name: [each.instance.gone for each in rows] for name, rows in state.instances.items() if rows}
+
+
+async def lose_web(scene: Scene, peer: ScriptedCatalog) -> None:
+    peer.set(HEALTH, [])
+    peer.set(SERVICES, {})
+    await until(lambda: marked(scene) == {"web": [True]}, "it is gone, and stands for its address")
+
+
+def test_a_single_instance_that_vanished_stands_for_its_address_for_its_time() -> None:
+    """In silence where it was deregistered, as happens daily."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", row(NODE2, "web", 80))
+        await until(lambda: scene.services() == {"web": 1}, "the service")
+        await lose_web(scene, peer)
+        assert (scene.follower.alarms(), scene.follower.admission.is_waiting) == ((), True)
+        scene.elapsed += limits.HOLD_BACK_S
+        assert marked(scene) == {}
+        assert not scene.follower.admission.is_waiting
+
+    played(script)
+
+
+def test_one_that_went_with_its_host_is_an_alarm_also_where_half_of_a_service_is_left() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", row(NODE1, "web", 80), row(NODE2, "web", 80))
+        await until(lambda: scene.services() == {"web": 2}, "the service")
+        peer.set(NODES, [NODE1])
+        peer.set(HEALTH, [row(NODE1, "web", 80)])
+        await until(lambda: any("web: its instances on host2 vanished with the host" in text for text in scene.follower.alarms()), "the alarm")
+        assert marked(scene) == {"web": [False, True]}
+        peer.set(NODES, [NODE1, NODE2])
+        peer.set(HEALTH, [row(NODE1, "web", 80), row(NODE2, "web", 80)])
+        await until(lambda: marked(scene) == {"web": [False, False]} and not scene.follower.alarms(), "it is back")
+
+    played(script)
+
+
+def test_what_went_while_nobody_was_here_stands_for_its_address_too() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        scene.follower.remember(CatalogState(instances={"web": (instance(HOST2, 80),)}))
+        peer.register("db", *db(1))
+        await until(lambda: scene.services() == {"db": 1} and marked(scene) == {"db": [False], "web": [True]}, "both")
+        assert scene.follower.alarms() == ()
+
+    played(script)
+
+
+def test_the_time_does_not_run_out_while_the_catalog_is_out_of_reach() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", row(NODE2, "web", 80))
+        await until(lambda: scene.services() == {"web": 1}, "the service")
+        await lose_web(scene, peer)
+        scene.catalog.failing_since = scene.now
+        scene.elapsed += 2 * limits.HOLD_BACK_S
+        assert marked(scene) == {"web": [True]}
+        scene.catalog.failing_since = None
+        scene.elapsed += limits.HOLD_BACK_S
+        assert marked(scene) == {}
+
+    played(script)

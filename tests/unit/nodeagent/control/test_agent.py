@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+from datetime import UTC, datetime
 
 import pytest
 from structlog.testing import capture_logs
 
+from certs.local_ca import LocalCa
 from nodeagent import limits
 from nodeagent.catalog import compiler
 from nodeagent.config import CatalogTable
@@ -23,7 +25,9 @@ from tests.support.far_ends import FarEnd, ring_of, snapshot_of
 from tests.support.loop import run, until
 from tests.support.mesh import config
 from tests.support.rows import row
-from tests.support.scripted_catalog import ScriptedCatalog, instance
+from tests.support.scripted_catalog import INTENTIONS, ROOTS, SERVICES, ScriptedCatalog, instance
+
+PROTOCOLS = "/v1/config/service-defaults"
 
 
 class Away(ScriptedCatalog):
@@ -97,6 +101,32 @@ def test_certificates_of_local_services_and_those_asked_for_reach_the_worker(tmp
             playing.worker.send(WantSvid("cron"))
             await until(lambda: len(ring_of(playing.worker).svids) == 2, "the one asked for")
             assert [svid.service for svid in ring_of(playing.worker).svids] == ["cron", "shop"]
+
+    run(scene)
+
+
+def test_of_a_catalog_with_another_trust_domain_the_mesh_stays_as_it_was(tmp_path) -> None:
+    """It lost its data and made itself a CA: no service, no protocol, no intention goes by that."""
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            peer = playing.peer
+            peer.allow("shop -> web")
+            peer.set(PROTOCOLS, [{"Name": "web", "Protocol": "http"}])
+            await until(lambda: (s := snapshot_of(playing.worker)) and s.services["web"].protocol == "http" and s.services["web"].intentions, "all of it")
+            other = LocalCa.create("other.consul", datetime.now(UTC))
+            root = {"ID": "r2", "RootCert": other.cert_pem, "Active": True}
+            peer.set(ROOTS, {"ActiveRootID": "r2", "TrustDomain": "other.consul", "Roots": [root]})
+            for path in ("/v1/health/service/web", "/v1/health/service/shop", PROTOCOLS, INTENTIONS):
+                peer.set(path, [])
+            peer.set(SERVICES, {})
+            async with asyncio.timeout(30):
+                while str((await playing.get("/v1/status"))[1]).count("it is another catalog, or lost its data") < 4:
+                    await asyncio.sleep(0.02)
+            snapshot = snapshot_of(playing.worker)
+            assert [len(snapshot.services[name].instances) for name in ("web", "shop")] == [1, 1]
+            assert (snapshot.services["web"].protocol, len(snapshot.services["web"].intentions)) == ("http", 1)
+            assert 9000 in snapshot.local_by_port
 
     run(scene)
 

@@ -7,9 +7,11 @@ from aiohttp import web
 
 from nodeagent import limits
 from nodeagent.catalog.state import CatalogState, parse_hosts
+from nodeagent.control.announce import Announcer
 from nodeagent.errors import CatalogError
 from nodeagent.model.service import Host
 from tests.support.loop import until
+from tests.support.mesh import config
 from tests.support.scripted_catalog import NODES, SERVICES, ScriptedCatalog, instance
 from tests.support.scripted_rights import ScriptedRights
 from tests.unit.nodeagent.control.test_follow import Scene, alone, played
@@ -270,5 +272,25 @@ def test_an_answer_that_is_none_is_told() -> None:
         peer.set(SELF, [])
         with pytest.raises(CatalogError, match="/v1/agent/self"):
             await scene.follower._announcer.check_hosts((), ())
+
+    alone(script)
+
+
+def test_a_host_that_the_catalog_does_not_show_was_forgotten_and_one_whose_row_differs_was_not() -> None:
+    async def script(scene: Scene, _: ScriptedCatalog) -> None:
+        announcer = Announcer(config(), scene.catalog, lambda: scene.elapsed)
+        await announcer.check_hosts((Host("host2", ("10.77.0.2",), 15008),), ())
+        assert announcer.why_forgotten == "", "it was never there"
+        scene.elapsed += limits.CATALOG_COMPLAIN_S
+        await announcer.check_hosts((Host("host1", ("10.77.0.9",), 15008),), ())
+        assert announcer.why_forgotten == ""
+        await announcer.check_hosts((Host("host2", ("10.77.0.2",), 15008),), ())
+        assert "the catalog had forgotten this host, which was registered anew; for 300 s more" in announcer.why_forgotten
+        scene.elapsed += limits.HOLD_BACK_S
+        assert announcer.why_forgotten == ""
+        successor = Announcer(config(), scene.catalog, lambda: scene.elapsed)
+        successor.remember((Host("host1", ("10.77.0.1",), 15008),))
+        await successor.check_hosts((), ())
+        assert "had forgotten this host" in successor.why_forgotten
 
     alone(script)

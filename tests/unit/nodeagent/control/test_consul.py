@@ -9,7 +9,7 @@ from aiohttp import web
 
 from nodeagent import limits
 from nodeagent.config import CatalogTable
-from nodeagent.control.consul import Catalog, CatalogRefused, _open_socket, service_path, tls_of
+from nodeagent.control.consul import Catalog, CatalogRefused, _open_socket, service_path
 from nodeagent.errors import CatalogError
 from tests.support.loop import run, until
 from tests.support.scripted_catalog import AUTHORIZE, NODES, ROOTS, ScriptedCatalog, node
@@ -190,14 +190,6 @@ def test_a_connection_that_says_nothing_is_given_up(monkeypatch) -> None:
                     await catalog.read(NODES)
 
     run(scene)
-
-
-def test_a_ca_file_without_a_certificate_is_an_error_that_names_it(tmp_path) -> None:
-    path = tmp_path / "ca.pem"
-    path.write_text("no certificate")
-    for name in (path, tmp_path / "missing.pem"):
-        with pytest.raises(CatalogError, match=name.name):
-            tls_of(CatalogTable("https://127.0.0.1:1", ca_file=str(name)))
 
 
 def test_names_are_quoted_in_paths() -> None:

@@ -15,6 +15,7 @@ from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.first_use import FirstUse
 from nodeagent.control.follow import Follower
+from nodeagent.control.lately import there
 from nodeagent.control.watch import Rhythm
 from nodeagent.observe.metrics import Metrics
 from tests.support.loop import run, until
@@ -55,7 +56,7 @@ class Scene:
 
     def known(self, service: str = "s4") -> int:
         """Instances of a service."""
-        return len(self.follower.seen.instances.get(service, ()))
+        return len(there(self.follower.seen.instances.get(service, ())))
 
     def asked(self, host: str = "host2") -> int:
         return len([path for _, path, _ in self.peer.asked if path == NODE + host])
@@ -76,7 +77,7 @@ class Scene:
             self.follower.changed.clear()
             state = self.follower.state()
             if state:
-                self.in_force = {name: len(rows) for name, rows in state.instances.items()}
+                self.in_force = {name: len(there(rows)) for name, rows in state.instances.items()}
             self.first_use.published.ring()
 
 

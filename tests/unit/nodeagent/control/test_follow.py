@@ -13,6 +13,7 @@ from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Answer, Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
+from nodeagent.control.lately import there
 from nodeagent.errors import CatalogError
 from nodeagent.observe.metrics import Metrics
 from tests.support.loop import run, until
@@ -38,7 +39,8 @@ class Scene:
 
     def services(self) -> dict[str, int]:
         state = self.follower.state()
-        return {name: len(rows) for name, rows in state.instances.items()} if state else {}
+        found = {name: len(there(rows)) for name, rows in state.instances.items()} if state else {}
+        return {name: count for name, count in found.items() if count or name in (self.follower.seen.names or ())}
 
     def pairs(self) -> list[str]:
         state = self.follower.state()

@@ -11,6 +11,7 @@ from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
+from nodeagent.control.lately import there
 from nodeagent.observe.metrics import Metrics
 from tests.support.control_scene import ControlScene
 from tests.support.loop import run, until
@@ -53,7 +54,7 @@ class Scene:
 
     def knows(self, name: str) -> bool:
         state = self.follower.state()
-        return bool(state and state.instances.get(name))
+        return bool(state and there(state.instances.get(name, ())))
 
 
 def test_an_older_catalog_after_an_outage_is_named_and_loses_no_small_service_at_once() -> None:

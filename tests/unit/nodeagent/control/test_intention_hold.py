@@ -57,6 +57,35 @@ def test_a_doubted_destination_of_which_nothing_was_known_takes_no_calls() -> No
     assert closed((DENY,), {"db"}) == (DENY,)
 
 
+def test_of_another_cluster_no_intention_counts_but_its_denies_and_who_was_vouched_for_takes_the_calls_that_it_took() -> None:
+    """Also by a wildcard, of which the other cluster's list says nothing; who was not may be called by nobody."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        why, anybody = "", IntentionRow("*", "*", "allow")
+
+        async def why_foreign() -> str:
+            return why
+
+        hold = IntentionHold(scene.catalog, why_foreign)
+        rights = ScriptedRights(peer, "* -> * allow", "api -> db deny")
+        assert await hold.vouch("web", is_here=True) == ""
+        await hold.take((anybody, DENY), ())
+        why = "another catalog"
+        for _ in range(2):
+            await hold.take((OPEN, IntentionRow("api", "db", "allow"), IntentionRow("till", "web", "deny")), ())
+            assert said(hold.rows) == ["* -> * allow", "api -> db deny", "till -> web deny"]
+            assert "another catalog" in hold.alarm
+            assert await hold.vouch("web", is_here=True) == ""
+        assert await hold.vouch("new", is_here=True) == "another catalog"
+        assert said(hold.rows) == ["* -> * allow", "api -> db deny", "* -> new deny", "till -> web deny"]
+        why = ""
+        rights.put("* -> db allow")
+        await hold.take((OPEN,), ())
+        assert (said(hold.rows), hold.alarm) == (["* -> db allow"], "")
+
+    alone(script)
+
+
 def test_a_deny_that_vanishes_with_a_right_stays_in_force() -> None:
     """1.8 leaves out row by row: `* -> db allow` is shown to whoever may read anything, and the deny of one caller is not."""
 

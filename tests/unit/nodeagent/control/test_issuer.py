@@ -15,7 +15,7 @@ from nodeagent import limits
 from nodeagent.config import CatalogTable
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import real_environment
-from nodeagent.control.issuer import LEAF, SIGN, Issuer
+from nodeagent.control.issuer import LEAF, SIGN, Issuer, LeafWithheld
 from nodeagent.control.trust import Trust, parse_roots
 from nodeagent.errors import CatalogError
 from nodeagent.observe.metrics import Metrics
@@ -26,9 +26,9 @@ from tests.support.scripted_catalog import DOMAIN, ROOTS, ScriptedCatalog
 LIFE = timedelta(hours=72)
 
 
-def leaf_of(ca: LocalCa, service: str, age: timedelta = timedelta(0), datacenter: str = "dc1") -> dict[str, str]:
+def leaf_of(ca: LocalCa, service: str, age: timedelta = timedelta(0), datacenter: str = "dc1", domain: str = DOMAIN) -> dict[str, str]:
     """An answer of the agent, with the kind of key that it makes, signed so long ago; below 0: hence."""
-    spiffe_id = service_id(DOMAIN, datacenter, service)
+    spiffe_id = service_id(domain, datacenter, service)
     key_pem, csr_pem = new_key_and_csr(spiffe_id)
     key = load_pem_private_key(key_pem.encode(), None)
     made = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
@@ -203,8 +203,45 @@ def test_a_right_that_is_missing_is_named() -> None:
         Connect(peer)
         peer.scripts[LEAF + "web"] = lambda _: web.Response(status=403, text="Permission denied")
         for _ in range(2):
-            with pytest.raises(CatalogError, match=r'service "web" \{ policy = "write" \}'):
+            with pytest.raises(LeafWithheld, match=r'service "web" \{ policy = "write" \}'):
                 await issuer.issue("web", trust)
+
+    issuing(script)
+
+
+@pytest.mark.parametrize(
+    ("offered", "why"),
+    [
+        (DOMAIN, rf"is of the trust domain old.consul, and the catalog's is {DOMAIN}: .* restart it \(systemctl restart consul\)"),
+        ("old.consul", r"are of the trust domain old.consul by now, which is not in force yet"),
+    ],
+)
+def test_a_leaf_of_another_trust_domain_has_its_cause_and_is_looked_at_again(offered: str, why: str) -> None:
+    """Consul's agent keeps it when its servers are others: with its index alone the agent looks whether it is still good."""
+
+    async def script(peer: ScriptedCatalog, issuer: Issuer, trust: Trust) -> None:
+        connect = Connect(peer)
+        connect.leaves["web"] = leaf_of(LocalCa.create("old.consul", datetime.now(UTC)), "web", domain="old.consul")
+        issuer.offered = offered
+        for _ in range(2):
+            with pytest.raises(LeafWithheld, match=why):
+                await issuer.issue("web", trust)
+        connect.renew()
+        await issuer.issue("web", trust)
+        assert connect.asked == ["", "16", "16"]
+
+    issuing(script)
+
+
+def test_an_agent_that_knows_the_roots_of_before_is_named_with_the_cure() -> None:
+    """Consul 1.8.7's words, of a service of which the agent had no leaf yet."""
+    said = "rpc error making call: SPIFFE ID in CSR from a different trust domain: a.consul, we are b.consul"
+
+    async def script(peer: ScriptedCatalog, issuer: Issuer, trust: Trust) -> None:
+        Connect(peer)
+        peer.scripts[LEAF + "web"] = lambda _: web.Response(status=500, text=said)
+        with pytest.raises(LeafWithheld, match=r"different trust domain.* restart it"):
+            await issuer.issue("web", trust)
 
     issuing(script)
 

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from nodeagent.control.json_http import exchange, explain, parse_answer
+from nodeagent.control.json_http import exchange, explain, parse_answer, why_unwelcome
 from nodeagent.errors import CatalogError, CatalogUnreachable, NotInCatalog
 
 
@@ -25,6 +25,21 @@ def test_the_catalogs_words_cannot_steer_a_terminal() -> None:
     with pytest.raises(CatalogError, match=r"gone \?\[31mred") as caught:
         parse_answer(500, b"gone \x1b[31mred\x07", "GET /v1/x")
     assert str(caught.value).isprintable()
+
+
+def test_several_errors_are_one_line() -> None:
+    """As Consul lists them."""
+    with pytest.raises(CatalogError, match=r'failed: 2 errors occurred: \* invalid config key "A" \* invalid config key "B"$'):
+        parse_answer(400, b'failed: 2 errors occurred:\n\t* invalid config key "A"\n\t* invalid config key "B"\n\n', "PUT /v1/config")
+
+
+@pytest.mark.parametrize("reason", ["TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_BAD_CERTIFICATE", "TLSV1_ALERT_UNKNOWN_CA"])
+def test_a_catalog_that_wants_a_certificate_is_told_with_the_cure(reason: str) -> None:
+    wanting = ssl.SSLError("x")
+    wanting.reason = reason
+    assert explain(wanting) == f"it wants a certificate that it believes of whoever calls ({reason}); give catalog.cert_file and catalog.key_file"
+    wanting.reason = "WRONG_VERSION_NUMBER"
+    assert why_unwelcome(wanting) == why_unwelcome(None) == ""
 
 
 def test_failures_to_connect_name_the_cure() -> None:

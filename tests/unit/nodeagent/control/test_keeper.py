@@ -16,6 +16,7 @@ from certs.spiffe import service_id
 from certs.svid import Svid
 from nodeagent import limits
 from nodeagent.control.environment import Environment
+from nodeagent.control.issuer import LeafWithheld
 from nodeagent.control.keeper import Keeper, Surroundings
 from nodeagent.control.trust import Trust, parse_roots
 from nodeagent.errors import CatalogError
@@ -292,3 +293,32 @@ def test_an_hour_of_failures_asks_every_few_minutes() -> None:
             assert max(playing.rests) == limits.SVID_RENEW_RETRY_MAX_S
 
     run(scene)
+
+
+def test_what_the_agent_here_withholds_is_asked_for_every_few_seconds() -> None:
+    """A right that was granted, or a leaf that it made meanwhile, must not wait for minutes."""
+
+    async def script() -> None:
+        scene = Scene(*(LeafWithheld("403") for _ in range(40)))
+        async with scene.running() as playing:
+            await until(lambda: playing.rests[-2:] == [limits.LEAF_AGAIN_S] * 2, "the longest rests")
+            assert max(playing.rests) == limits.LEAF_AGAIN_S == 15.0
+
+    run(script)
+
+
+def test_one_of_a_trust_domain_that_is_not_in_force_is_none() -> None:
+    """No call can use it: it must not look well, nor only as a renewal that is late."""
+
+    async def script() -> None:
+        scene = Scene()
+        async with scene.running() as playing:
+            await until(lambda: playing.keeper.svid, "the certificate")
+            playing.failures = [CatalogError("the old one")] * 40
+            playing.trust = dataclasses.replace(TRUST, bundle=TrustBundle("b.consul", (LocalCa.create("b.consul", BEGIN).cert_pem,)))
+            playing.keeper.bell.ring()
+            await until(lambda: playing.keeper.error, "the failure")
+            assert playing.keeper.svid is None
+            assert f"is of the trust domain before, {DOMAIN}" in playing.keeper.lost
+
+    run(script)

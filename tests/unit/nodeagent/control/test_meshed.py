@@ -41,6 +41,21 @@ def test_an_address_that_another_host_has_now_is_not_kept() -> None:
     assert ports(meshed.admit((heir,), 1)) == {"host9": 0}
 
 
+def test_a_host_keeps_the_addresses_that_its_marker_named() -> None:
+    """Consul's row of a host has one of each family at most: a call at any other would leave in clear."""
+    meshed = MeshedHosts()
+    meshed.admit((HOST2,), 0)
+    assert meshed.admit((Host("host2", ("10.77.0.2",), 0),), 1) == (HOST2,)
+    assert meshed.admit((Host("host2", ("10.77.0.9",), 0),), 2) == (Host("host2", ("10.77.0.2", "10.77.0.9", "fd77::2"), 15008),)
+
+
+def test_of_the_addresses_of_a_host_that_is_gone_those_stay_that_nobody_has_now() -> None:
+    meshed = MeshedHosts()
+    meshed.admit((HOST2,), 0)
+    heir = Host("host9", ("10.77.0.2",), 0)
+    assert set(meshed.admit((heir,), 1)) == {heir, Host("host2", ("fd77::2",), 15008)}
+
+
 def test_a_marker_that_came_back_ends_the_alarm() -> None:
     meshed = MeshedHosts()
     meshed.admit((HOST2,), 0)

@@ -1,9 +1,14 @@
 """When to ask again."""
 
 import pytest
+from aiohttp import web
 
 from nodeagent import limits
-from nodeagent.control.pace import Bucket, backoff_s, has_gone_back, next_index
+from nodeagent.control.pace import Bucket, backoff_s, has_gone_back, is_cut_short, next_index
+from nodeagent.control.watch import Rhythm
+from tests.support.loop import until
+from tests.support.scripted_catalog import NODES
+from tests.unit.nodeagent.control.test_watch import Scene, played
 
 
 @pytest.mark.parametrize(
@@ -58,3 +63,53 @@ def test_bucket_fills_again_but_not_beyond_the_burst() -> None:
     for _ in range(2):
         bucket.take(100.0)
     assert [bucket.take(1000.0) for _ in range(3)] == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "header", "waited_s", "expected"),
+    [(10, "10", 299.9, True), (10, "10", 300.0, False), (10, "11", 1.0, False), (10, "9", 1.0, False), (0, "0", 0.0, False), (1, None, 0.0, False)],
+)
+def test_a_wait_is_cut_short_that_ends_early_with_the_index_that_it_had(asked: int, header: str | None, waited_s: float, *, expected: bool) -> None:
+    assert expected == is_cut_short(asked, header, waited_s, 300.0)
+
+
+def test_a_wait_that_ends_early_without_news_is_followed_by_a_full_question() -> None:
+    """So Consul ends all waits when a snapshot is restored: with what it had before, and an index that is far above those that come."""
+
+    async def script(scene: Scene) -> None:
+        def abandoned(request: web.Request) -> web.Response | None:
+            if not request.query.get("index"):
+                return None
+            scene.peer.scripts.clear()
+            scene.peer.values[NODES] = (3, ["restored"])
+            return web.json_response([], headers={"X-Consul-Index": "10"})
+
+        scene.peer.scripts[NODES] = abandoned
+        await until(lambda: scene.applied == [b"[]", b'["restored"]'], "what was restored")
+        assert scene.indexes()[:3] == ["", "10", ""]
+        assert "went back from 10 to 3" in scene.catalog.rewound
+
+    played(script)
+
+
+def test_a_catalog_that_ends_every_wait_at_once_is_asked_no_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In full and with the index by turns, at the pace of any other answers."""
+    taken: list[float] = []
+    monkeypatch.setattr(Bucket, "take", lambda _bucket, now: taken.append(now) or 0.01)
+
+    async def script(scene: Scene) -> None:
+        scene.peer.scripts[NODES] = lambda _: web.json_response([], headers={"X-Consul-Index": "10"})
+        await until(lambda: len(scene.indexes()) >= 6, "some questions")
+        assert scene.indexes()[:6] == ["", "10", "", "10", "", "10"]
+        assert len(taken) >= len(scene.indexes())
+        assert scene.applied == [b"[]"]
+
+    played(script)
+
+
+def test_a_wait_that_ends_in_its_time_is_followed_by_another() -> None:
+    async def script(scene: Scene) -> None:
+        await until(lambda: len(scene.indexes()) >= 4, "some questions", 20)
+        assert scene.indexes()[:4] == ["", "10", "10", "10"]
+
+    played(script, rhythm=Rhythm(wait_s=1.0))

@@ -14,6 +14,7 @@ from nodeagent.control import follow
 from nodeagent.control.consul import Answer, Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
+from nodeagent.control.lately import there
 from nodeagent.control.seen import Seen
 from nodeagent.control.together import Together, in_turns
 from nodeagent.control.watch import Rhythm
@@ -39,7 +40,8 @@ class Scene:
 
     def services(self) -> dict[str, int]:
         state = self.follower.state()
-        return {name: len(rows) for name, rows in state.instances.items()} if state else {}
+        found = {name: len(there(rows)) for name, rows in state.instances.items()} if state else {}
+        return {name: count for name, count in found.items() if count or name in (self.follower.seen.names or ())}
 
     def asked(self, path: str) -> list[str]:
         return [index for _, asked, index in self.peer.asked if asked == path]
@@ -100,7 +102,9 @@ def test_as_many_as_can_be_watched_are(played) -> None:
         for name in ("s3", "s4"):
             peer.set(f"/v1/health/service/{name}", [])
         peer.set(SERVICES, {name: [] for name in ("s0", "s1", "s2")})
-        await until(lambda: scene.watched() == {"s0", "s1", "s2"}, "a watch for each")
+        await until(lambda: set(scene.services()) == {"s0", "s1", "s2"}, "two are gone")
+        scene.elapsed += limits.HOLD_BACK_S
+        await until(lambda: scene.services() and scene.watched() == {"s0", "s1", "s2"}, "a watch for each")
         assert INVENTORY not in scene.follower._watches
         assert scene.follower._own.path not in scene.follower._watches
         assert scene.follower.found == ()

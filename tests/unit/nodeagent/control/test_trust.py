@@ -139,3 +139,20 @@ def test_it_is_taken_when_it_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None
         assert scene.identity.complaint == ""
 
     played(script)
+
+
+def test_a_service_that_was_away_for_a_moment_has_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile the catalog may be another, whose CA signs for a trust domain that is not in force here yet."""
+
+    async def script(scene: Scene) -> None:
+        scene.identity.need(frozenset({"shop", "cart"}))
+        await until(lambda: scene.names() == ["cart", "shop"], "both")
+        for is_late in (False, True):
+            scene.identity.need(frozenset({"shop"}))
+            await until(lambda: scene.names() == ["shop"], "one")
+            monkeypatch.setattr(limits, "HOLD_BACK_S", 0.0 if is_late else 300.0)
+            scene.identity.need(frozenset({"shop", "cart"}))
+            await until(lambda: scene.names() == ["cart", "shop"], "both again")
+            assert scene.signed() == (3 if is_late else 2)
+
+    played(script)

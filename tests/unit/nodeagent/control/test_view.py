@@ -229,11 +229,12 @@ def test_a_drained_host_is_a_warning_with_the_way_back(tmp_path) -> None:
         async with ControlScene(tmp_path) as playing:
             await settled(playing)
             check = {"CheckID": "_node_maintenance", "Status": "critical"}
-            playing.peer.register("db", instance(HOST1, "db", 5432) | {"Checks": [check]})
+            row = instance(HOST1, "db", 5432)
+            playing.peer.register("db", row | {"Checks": [check], "Service": row["Service"] | {"Weights": {"Passing": 5, "Warning": 1}}})
             body = await told(playing, "warnings", "drained, so that balancers send no new work: db; to end that: nodeagent undrain")
             assert body["healthy"]
             _, body = await playing.get("/v1/services")
-            assert {part["name"]: [each["drained"] for each in part["instances"]] for part in body["services"]}["db"] == [True]
+            assert {part["name"]: [(each["drained"], each["weight"]) for each in part["instances"]] for part in body["services"]}["db"] == [(True, 5)]
 
     run(scene)
 

@@ -25,6 +25,11 @@ def test_the_way_to_it(link: CatalogLink, level: str) -> None:
     assert only(catalog.judge_link(link))[0] == level
 
 
+def test_an_agent_of_consuls_without_servers_has_another_cure() -> None:
+    found = only(catalog.judge_link(CatalogLink("http://127.0.0.1:8500", "it has no servers: 500", is_headless=True)))
+    assert (found[0], "consul members" in found[2]) == ("failed", True)
+
+
 @pytest.mark.parametrize(
     ("token", "level", "text"),
     [
@@ -35,6 +40,7 @@ def test_the_way_to_it(link: CatalogLink, level: str) -> None:
         (TokenRights("host1", node="host2"), "failed", "is for host2"),
         (TokenRights("host1", node="host1", services=("web",), unspoken=("db",)), "failed", "db"),
         (TokenRights("host1"), "ok", "no service by name"),
+        (TokenRights("host1", has_policies=True), "ok", "whom its policies name"),
     ],
 )
 def test_the_token(token: TokenRights, level: str, text: str) -> None:
@@ -73,6 +79,14 @@ def test_a_service(service: LocalService, level: str, text: str) -> None:
     found = only(catalog.judge_services((service,)))
     assert found[0] == level
     assert text in found[1]
+
+
+def test_a_check_that_goes_through_the_mesh_has_its_cure() -> None:
+    """It flaps, or is well whatever becomes of the service."""
+    found = list(catalog.judge_services((LocalService("web", ("10.0.0.1",), 80, looped=("service:web",)),)))
+    assert [level for level, *_ in found] == ["warning", "ok"]
+    assert "a stranger's (service:web)" in found[0].found
+    assert "dial 127.0.0.1:80" in found[0].cure
 
 
 def test_no_service() -> None:

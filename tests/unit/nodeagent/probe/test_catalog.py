@@ -76,12 +76,24 @@ def test_what_a_token_may(there: Scripted) -> None:
     assert rights.acls_off
 
 
+def test_an_agent_that_lost_its_servers_says_nothing_of_the_token(there: Scripted) -> None:
+    """Another token would help nobody."""
+    lost = (500, "No known Consul servers")
+    there.said |= {"/v1/acl/token/self": lost, "/v1/status/leader": lost}
+    with pytest.raises(CatalogError, match="answered 500"):
+        catalog.token(scope(there.url))
+    link = catalog.link(scope(there.url))
+    assert link is not None
+    assert (link.is_headless, link.error) == (True, 'it has no servers: the catalog answered 500: "No known Consul servers"')
+
+
 def test_tokens_of_other_kinds() -> None:
     """Management; any service; policies of Consul's own, which say nothing of names."""
     assert rights_in("h", {"Policies": [{"Name": "global-management"}]}, ["db"]).is_management
     anything = rights_in("h", {"NodeIdentities": [{"NodeName": "h"}], "ServiceIdentities": [{"ServiceName": "*"}]}, ["db"])
     assert (anything.node, anything.unspoken) == ("h", ())
-    assert rights_in("h", {"Policies": [{"Name": "web-policy"}], "NodeIdentities": None}, ["db"]).unspoken == ()
+    policies = rights_in("h", {"Policies": [{"Name": "web-policy"}], "NodeIdentities": None}, ["db"])
+    assert (policies.unspoken, policies.has_policies) == ((), True)
 
 
 def test_the_hosts_row(there: Scripted) -> None:
@@ -132,6 +144,16 @@ def test_services_are_held_against_listeners(there: Scripted) -> None:
     assert (found["loop"].is_answering, found["loop"].is_loopback) == (True, True)
     assert (found["own"].is_answering, found["own"].heard) == (False, ("127.0.0.1",))
     assert (found["none"].is_answering, found["none"].heard, found["none"].is_loopback) == (False, (), False)
+
+
+def test_checks_of_consuls_agent_that_are_captured_are_found(there: Scripted) -> None:
+    """Not those of our own agent, which is let through, as the embedded catalog's are."""
+    there.said["/v1/health/node/host1"] = (200, [{"CheckID": "c", "ServiceID": "web", "Type": "tcp", "Output": "TCP connect 127.0.0.1:9000: Success"}])
+    web = {"ID": "web", "Service": "web", "Address": "", "Port": 9000}
+    for agent, looped in ({"nodeagent": {"ID": "nodeagent", "Service": "nodeagent", "Port": 15008}}, ("c",)), ({}, ()):
+        there.said["/v1/catalog/node/host1"] = (200, {"Node": ROW, "Services": {"web": web, **agent}})
+        (found,) = catalog.services(scope(there.url)) or ()
+        assert found.looped == looped
 
 
 def test_what_its_checks_say(there: Scripted) -> None:

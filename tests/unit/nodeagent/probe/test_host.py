@@ -100,6 +100,8 @@ def test_the_files_of_a_host(tmp_path: Path) -> None:
     with_ca = host.files(scope(more=f'ca_file = "{tmp_path}/ca"\n'))
     assert with_ca is not None
     assert with_ca[-1].what == "the catalog's CA"
+    shown = host.files(scope(more=f'cert_file = "{tmp_path}/cert"\nkey_file = "{tmp_path}/key"\n')) or ()
+    assert [(file.what, file.is_secret) for file in shown[-2:]] == [("the certificate for the catalog", False), ("the key for the catalog", True)]
     assert host.files(scope(is_pre=True)) is None
 
 

@@ -128,6 +128,7 @@ def test_no_more_than_so_many_are_looked_at(ca: LocalCa, monkeypatch: pytest.Mon
     monkeypatch.setattr("os.geteuid", lambda: 0)
     answer = ServicesAnswer(generation=1, services=[], wildcards=[])
     with scripted() as there:
+        there.said["/v1/health/service/nodeagent"] = (200, [])
         there.said["/v1/catalog/nodes"] = (200, [{"Node": f"h{n}", "Address": "127.0.0.1", "Meta": {"nodeagent": "1;v1"}} for n in range(5)])
         root = {"ID": "r", "RootCert": ca.cert_pem}
         there.said["/v1/connect/ca/roots"] = (200, {"ActiveRootID": "r", "TrustDomain": DOMAIN, "Roots": [root]})
@@ -136,6 +137,23 @@ def test_no_more_than_so_many_are_looked_at(ca: LocalCa, monkeypatch: pytest.Mon
     assert [(each.host, "refused" in each.unreached) for each in found.seen] == [("h0", True), ("h1", True)]
     assert found.unseen == 3
     assert peers.peers(scope()) is None
+
+
+def test_where_consuls_agents_keep_the_hosts_rows_a_service_says_that_there_is_an_agent(ca: LocalCa, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Node meta says nothing there: no peer would be looked at."""
+    monkeypatch.setattr(limits, "CHECK_PEER_S", 0.5)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with scripted() as there:
+        row = {"Node": "h1", "Address": "127.0.0.1", "Meta": {}}
+        agent = {"ID": "nodeagent", "Service": "nodeagent", "Port": 1, "Meta": {"nodeagent": "1;v1"}}
+        there.said["/v1/catalog/nodes"] = (200, [row])
+        there.said["/v1/health/service/nodeagent"] = (200, [{"Node": row, "Service": agent, "Checks": []}])
+        root = {"ID": "r", "RootCert": ca.cert_pem}
+        there.said["/v1/connect/ca/roots"] = (200, {"ActiveRootID": "r", "TrustDomain": DOMAIN, "Roots": [root]})
+        answer = ServicesAnswer(generation=1, services=[], wildcards=[])
+        found = peers.peers(scope(there.url, status=STATUS, ask_agent=lambda _path, _kind: answer))
+    assert found is not None
+    assert [each.host for each in found.seen] == ["h1"]
 
 
 def test_only_root_looks(monkeypatch: pytest.MonkeyPatch) -> None:
