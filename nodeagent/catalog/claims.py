@@ -1,9 +1,8 @@
 """Which registration decides at an (address, port) where several meet; pure.
 
-Of services that one host registers at one address and port the first that was registered keeps it, whatever health and names say,
-and also where it was registered at another address, for which its agent takes the port at each: else whoever may register any
-service could take another's port, and with it the other's intentions. Callers' agents and the callee's go by the catalog's own
-count, so they come to the same.
+Of services that one host registers at one address and port the first that was registered keeps it, whatever health and names say:
+else whoever may register any service could take another's port, and with it the other's intentions. Callers' agents and the
+callee's go by the catalog's own count, so they come to the same.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,6 +24,8 @@ class Rank(NamedTuple):
     """The catalog has the instance no more."""
     is_elsewhere: bool
     """It was registered on another host than this one."""
+    is_implied: bool
+    """The instance was registered at another address of its machine."""
 
 
 class Claim(NamedTuple):
@@ -34,9 +35,8 @@ class Claim(NamedTuple):
     since: int
     """The catalog's index when the service was first registered there, of what is registered now; 0: it does not say."""
     service: str
-    is_implied: bool
-    """The instance was registered at another address. As what follows, this decides between instances of one service alone."""
     is_unhealthy: bool
+    """Decides between instances of one service alone."""
     position: int
 
     @property
@@ -68,8 +68,8 @@ def claims_of(
         instance = row.instance
         implied = _implied(instance, hosts[instance.host], owners, own)
         for address in (*usable.addresses, *implied):
-            rank = Rank(_is_foreign(owners.get(address.ip), instance), instance.gone, instance.host != own)
-            claim = Claim(rank, row.registered_at, service.name, address in implied, not instance.healthy, position)
+            rank = Rank(_is_foreign(owners.get(address.ip), instance), instance.gone, instance.host != own, address in implied)
+            claim = Claim(rank, row.registered_at, service.name, not instance.healthy, position)
             best[address] = _joined(best[address], claim) if address in best else claim
     return best
 
@@ -88,7 +88,7 @@ def _places(row: InstanceRow) -> set[tuple[str, int]]:
 
 def _joined(one: Claim, other: Claim) -> Claim:
     """Of two claims of one service: the better place, then the healthy instance; there since the earlier of both."""
-    better, worse = sorted((one, other), key=lambda claim: (claim.rank, claim.is_implied, claim.is_unhealthy, claim.position))
+    better, worse = sorted((one, other), key=lambda claim: (claim.rank, claim.is_unhealthy, claim.position))
     is_same = better.rank == worse.rank
     return better._replace(since=min(better.since, worse.since)) if is_same else better
 

@@ -54,13 +54,12 @@ def compile_snapshot(state: CatalogState, config: Config, *, trust_domain: str, 
     """The mesh as decisions see it. The same state gives the same snapshot, in whatever order its rows came.
 
     Two registrations of one (address, port): the one decides that is on the machine which owns the address; then this
-    host's own, the service that was registered first (`catalog/claims`), the first by name. The others
+    host's own, one at this very address, the service that was registered first (`catalog/claims`), the first by name. The others
     cannot be reached by that address, neither as caller's agent nor as callee's, so that nobody gets access by registering his
     service over another.
 
     A machine with an agent is captured at a registered port whatever the address: so a registration at one of its
-    addresses counts at all of them, and callers meet the agent there, too, instead of sending what it refuses in clear. Of one
-    service the instance is met that was registered at the very address.
+    addresses counts at all of them, and callers meet the agent there, too, instead of sending what it refuses in clear.
     """
     steps = compile_steps(state, config, trust_domain=trust_domain, generation=generation)
     while True:

@@ -9,7 +9,6 @@ from nodeagent.catalog.claims import claims_of, since_moved
 from nodeagent.catalog.inventory import InventoryReader
 from nodeagent.catalog.parts import best_owners, intentions_of, service_of
 from nodeagent.catalog.state import InstanceRow, parse_instances
-from nodeagent.control.displaced import displaced_here
 from nodeagent.model.address import Address
 from nodeagent.model.service import Host
 from tests.support.mesh import HOST1, HOST2, HOSTS, config, instance, intention, seen_by, state
@@ -63,44 +62,21 @@ def test_where_the_catalog_does_not_say_who_was_first_the_name_decides(host: str
     assert "aaa" == seen_by(host, **both).by_address[API].service.name
 
 
-PLACES = {"a container's": "172.17.0.5", "one of the host's": "fd77::2", "loopback": "127.0.0.1", "all of the host's": ""}
-
-
-@pytest.mark.parametrize("host", ["host1", "host2"])
-@pytest.mark.parametrize("second", PLACES.values(), ids=PLACES)
-@pytest.mark.parametrize("first", PLACES.values(), ids=PLACES)
-def test_the_first_registered_keeps_the_host_s_port_at_whatever_addresses_both_are(host: str, first: str, second: str) -> None:
-    """The agent there has taken it for the first at each address of the host: whoever comes later at one of them has it not."""
-    both = {"api": (instance(HOST2, 9090, ips=(first,) if first else (), since=10),), "aaa": (instance(HOST2, 9090, ips=(second,) if second else (), since=20),)}
-    found = seen_by(host, **both)
-    assert {"api"} == {found.by_address[Address(ip, 9090)].service.name for ip in HOST2.addresses}
-    there = seen_by("host2", **both)
-    assert "api" == there.local_by_port[9090].service.name
-    names = {"aaa"} if second in HOST2.addresses or second in ("", first) else set()
-    assert names == {claim.service for claim in displaced_here(there)}
-
-
-claims = st.lists(
-    st.tuples(st.sampled_from("abc"), st.sampled_from((80, 81)), st.integers(0, 5), st.booleans(), st.sampled_from(("", "10.77.0.2", "fd77::2", *VIRTUAL))),
-    max_size=6,
-)  # fmt: skip
+claims = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from((80, 81)), st.integers(0, 5), st.booleans()), max_size=6)
 
 
 @given(claims)
-def test_both_ends_come_to_the_same(rows: list[tuple[str, int, int, bool, str]]) -> None:
-    """Whatever is registered on host2, at any address; and by each of the host's a port means what it does by itself."""
+def test_both_ends_come_to_the_same(rows: list[tuple[str, int, int, bool]]) -> None:
+    """Whatever is registered on host2."""
     named = {
-        name: tuple(
-            instance(HOST2, port, id_=str(n), since=since, healthy=healthy, ips=(ip,) if ip else ())
-            for n, (one, port, since, healthy, ip) in enumerate(rows) if one == name
-        )
+        name: tuple(instance(HOST2, port, id_=str(n), since=since, healthy=healthy) for n, (one, port, since, healthy) in enumerate(rows) if one == name)
         for name in "abc"
     }  # fmt: skip
     here, there = seen_by("host1", **named), seen_by("host2", **named)
     assert here.by_address == there.by_address
-    by_port = {port: found.service.name for port, found in there.local_by_port.items()}
-    for ip in HOST2.addresses:
-        assert by_port == {address.port: found.service.name for address, found in here.by_address.items() if address.ip == ip}
+    assert {port: found.service.name for port, found in there.local_by_port.items()} == {
+        address.port: found.service.name for address, found in here.by_address.items()
+    }
 
 
 def told(port: int, created: int, changed: int, *, ips: tuple[str, ...] = (), host: Host = HOST2) -> InstanceRow:
@@ -144,5 +120,5 @@ def test_a_service_claims_its_addresses_and_those_of_its_machine() -> None:
     hosts, owners = {"host2": HOST2}, best_owners((HOST1, HOST2), "host1")
     service = service_of("web", state(web=rows), config(), intentions_of([intention("* -> web allow")]), owners)
     claims = claims_of(service, rows, hosts, owners, "host1")
-    assert {Address("10.77.0.2", 80): False, Address("fd77::2", 80): True} == {a: c.is_implied for a, c in claims.items()}
+    assert {Address("10.77.0.2", 80): False, Address("fd77::2", 80): True} == {a: c.rank.is_implied for a, c in claims.items()}
     assert not any(claim.is_local for claim in claims.values())

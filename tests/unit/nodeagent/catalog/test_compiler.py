@@ -212,12 +212,10 @@ def test_without_an_agent_a_registration_counts_where_it_was_made() -> None:
     assert Address("fd77::3", 99) not in snapshot.by_address
 
 
-def test_of_one_service_the_instance_is_met_that_is_registered_at_the_very_address() -> None:
-    """Each address of a host may have its own, whichever came first, and whatever its health."""
-    four = instance(HOST2, 99, ips=("10.77.0.2",), id_="four", since=1)
-    six = instance(HOST2, 99, ips=("fd77::2",), id_="six", healthy=False, since=2)
-    found = mesh(db=(four, six)).by_address
-    assert ["four", "six"] == [found[Address(ip, 99)].instance.id for ip in HOST2.addresses]
+def test_what_is_registered_at_an_address_goes_before_what_is_implied_there() -> None:
+    """Two services may share a port at different addresses."""
+    two = {"a": (instance(HOST2, 99, ips=("10.77.0.2",)),), "z": (instance(HOST2, 99, ips=("fd77::2",), healthy=False),)}
+    assert "z" == mesh(**two).by_address[Address("fd77::2", 99)].service.name
 
 
 def test_a_registration_at_another_machine_s_address_implies_nothing() -> None:
