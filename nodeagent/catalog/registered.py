@@ -7,6 +7,7 @@ import msgspec
 from nodeagent import limits
 from nodeagent.catalog.consul_rows import ListedService, decode
 from nodeagent.catalog.state import APPLICATIONS, RESERVED_SERVICES, is_lan_tag
+from nodeagent.model.address import canonical_ip
 from nodeagent.model.service import is_service_name
 
 NODE = "/v1/catalog/node/"
@@ -41,5 +42,14 @@ def _name_of(service: ListedService) -> str:
 
 
 def _ways_to(service: ListedService) -> set[int | str]:
-    """Its name and its ports inside the mesh."""
-    return {_name_of(service), service.port, *(at.port for tag, at in (service.tagged_addresses or {}).items() if is_lan_tag(tag))}
+    """Its name and its ports inside the mesh; a label that holds a DNS name gives an instance no address."""
+    tagged = (service.tagged_addresses or {}).items()
+    return {_name_of(service), service.port, *(at.port for tag, at in tagged if is_lan_tag(tag) and _is_ip(at.address))}
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        canonical_ip(text)
+    except ValueError:
+        return False
+    return True

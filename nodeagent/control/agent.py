@@ -57,7 +57,7 @@ class Control:
         self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
         self.publisher.indexes = catalog.indexes.saved
         self.follower = Follower(config, catalog, self.metrics, env)
-        self.first_use = FirstUse(catalog, self.follower, self.publisher.knows_host)
+        self.first_use = FirstUse(catalog, self.follower, config.host.name, self.publisher.knows_host)
         self.workers.on_want_host = self.first_use.ask
         self.identity = Identity(
             config, catalog, self.metrics, env,
@@ -91,12 +91,11 @@ class Control:
         while True:
             await self._next_change()
             await asyncio.sleep(limits.COMPILE_S)
-            self.follower.changed.clear()
-            try:
-                await self._publish()
-            except Exception as error:  # noqa: BLE001 - a defect must not hide that what is in force is old
-                self.publisher.blame(error)
-            self.first_use.published.ring()
+            with self.first_use.rounds.one():
+                try:
+                    await self._publish()
+                except Exception as error:  # noqa: BLE001 - a defect must not hide that what is in force is old
+                    self.publisher.blame(error)
 
     async def _publish(self) -> None:
         await self._tell_host()  # a defect may have kept it from that

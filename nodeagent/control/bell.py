@@ -15,8 +15,8 @@ class Bell:
         for event in self._resting:
             event.set()
 
-    async def rest(self, seconds: float, event: asyncio.Event | None = None) -> None:
-        """Waits for so long, or until it rings, or until the event is set; a ring sets it, too."""
+    async def rest(self, seconds: float | None, event: asyncio.Event | None = None) -> None:
+        """Waits for so long (None: for ever), or until it rings, or until the event is set; a ring sets it, too."""
         event = event or asyncio.Event()
         self._resting.add(event)
         try:

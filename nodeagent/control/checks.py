@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from nodeagent import limits
-from nodeagent.catalog.duties import Duty, Look, Verdict, judge, parse_duties, shortest_s
+from nodeagent.catalog.duties import Duty, Look, Status, Verdict, judge, parse_duties, shortest_s
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, service_path
 from nodeagent.control.look import Looker
 from nodeagent.control.pace import Bucket
@@ -120,8 +120,13 @@ class Checks:
             look = await self._look(duty, room)
             room = self._late_room if look.is_late else self._room
             verdict = judge(verdict, look, duty)
+            rest_s = max(duty.interval_s, self._shortest_s, limits.CHECK_INTERVAL_MIN_S) * (0.95 + self._draw() / 10)
+            if turn_s := self._turn_in_s(duty, verdict.status, told):
+                await asyncio.sleep(turn_s)
+                if turn_s > rest_s:  # what was seen may be minutes old: what is told is seen now
+                    continue
             await self._tell(duty, Look(verdict.status, look.output), told)
-            await asyncio.sleep(max(duty.interval_s, self._shortest_s, limits.CHECK_INTERVAL_MIN_S) * (0.95 + self._draw() / 10))
+            await asyncio.sleep(rest_s)
 
     async def _look(self, duty: Duty, room: asyncio.Semaphore) -> Look:
         """One look, when there is room for it."""
@@ -135,14 +140,20 @@ class Checks:
         finally:
             room.release()
 
+    def _turn_in_s(self, duty: Duty, status: Status, told: "_Told") -> float:
+        """How long a new status waits to be told; what is none is most likely nothing that the catalog would have to store."""
+        if duty.status == status or told.has_turn:
+            return 0.0
+        told.has_turn = True
+        return self._tells.take(asyncio.get_running_loop().time())
+
     async def _tell(self, duty: Duty, word: Look, told: "_Told") -> None:
         """Tells the catalog a new status at once, other words now and then; what did not arrive is told after the next look."""
         now = asyncio.get_running_loop().time()
         is_news = told.word is None or told.word.status != word.status or duty.status != word.status
         if not is_news and (told.word == word or now - told.at < limits.CHECK_OUTPUT_S):
             return
-        if duty.status != word.status:  # a write; else the catalog has most likely nothing to store
-            await asyncio.sleep(self._tells.take(now))
+        told.has_turn = False
         try:
             await self._catalog.put(service_path(_UPDATE, duty.check_id), {"Status": word.status, "Output": word.output})
         except CatalogError as error:
@@ -162,3 +173,5 @@ class _Told:
     word: Look | None = None
     at: float = 0.0
     is_refused: bool = False
+    has_turn: bool = False
+    """Whether it has waited for its turn to be told anew."""

@@ -13,6 +13,7 @@ import msgspec
 from nodeagent import limits
 from nodeagent.catalog.state import InstanceRow
 from nodeagent.control.hold_back import Rows, lost_rows
+from nodeagent.model.address import Address
 
 _Key = tuple[str, str]
 """Host and id of an instance."""
@@ -38,13 +39,19 @@ class Lately:
         return bool(self._since)
 
     def admit(self, service: str, before: Rows, rows: Rows, now: float) -> Rows:
-        """`rows`, and those of `before` that are gone now, or since a while, marked. before: what this gave last, or what was saved."""
-        known, gone = self._since.pop(service, {}), []
-        for row in lost_rows(before, rows):
+        """`rows`, and those of `before` that are gone now, or since a while, marked. before: what this gave last, or what was saved.
+
+        Not those in whose place the service has another: each start of an application may register it by a new id.
+        """
+        known, gone = self._since.pop(service, {}), list[InstanceRow]()
+        lost = [row for row in lost_rows(before, rows) if row.instance.host != self._own]
+        taken = {address for row in rows for address in row.instance.addresses} if lost else set[Address]()
+        for row in lost:
             key = (row.instance.host, row.instance.id)
             at = known.get(key, now)
-            if row.instance.host != self._own and now - at < self._hold_s:
+            if now - at < self._hold_s and not taken.issuperset(row.instance.addresses) and len(gone) < limits.CATALOG_INSTANCES:
                 self._since.setdefault(service, {})[key] = at
+                taken.update(row.instance.addresses)
                 gone.append(row if row.instance.gone else _as_gone(row))
         return rows + tuple(gone)
 

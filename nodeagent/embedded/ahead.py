@@ -2,16 +2,16 @@
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from nodeagent import limits
 from nodeagent.catalog.policy.entries import Key
-from nodeagent.embedded.asking import Ask
+from nodeagent.embedded.asking import Ask, known_caller
 from nodeagent.embedded.config_entries import Check, count_entries, entries_since, kind_topic, would_change
 from nodeagent.embedded.database import Change, index_of, newest_index
 from nodeagent.embedded.entries import KINDS
 from nodeagent.embedded.graph import check_graph, check_meanwhile
-from nodeagent.embedded.refusal import Conflict
 
 Entry = dict[str, Any]
 WIDE = ("proxy-defaults", "service-defaults", "service-splitter")
@@ -49,20 +49,29 @@ class Looked(NamedTuple):
 async def write_entry(ask: Ask, key: Key, entry: Entry | None, cas: int | None, write: Callable[[Change, Check], bool]) -> bool:
     """What `write` gives, when `key` may say `entry` from now on. It is called with the check that is left to be made.
 
+    Where others change more each time than is worth a look in its turn it is checked there at last, and they wait: who writes one
+    thing again and again keeps nobody from writing another.
+
     Raises:
         BadRequest: as `check_graph`.
-        Conflict: the others change too fast.
+        Forbidden: the token was revoked meanwhile.
     """
     store = ask.server.store
-    if key.kind not in WIDE:
-        return await store.write(lambda change: write(change, check_graph))
-    for _ in range(limits.CATALOG_LOOKS):
+    for _ in range(limits.CATALOG_LOOKS if key.kind in WIDE else 0):
         looked = await store.read_aside(ask.caller.accessor, lambda connection: _look(connection, key, entry, cas))
-        try:
-            return await store.write(lambda change, looked=looked: write(change, looked.check))  # type: ignore[misc]
-        except _Moved:
-            continue
-    raise Conflict(f"{key} was not written: other entries change faster than it can be checked against them; try again")
+        with suppress(_Moved):
+            return await store.write(_checked(ask, write, looked.check))
+    return await store.write(_checked(ask, write, check_graph))
+
+
+def _checked(ask: Ask, write: Callable[[Change, Check], bool], check: Check) -> Callable[[Change], bool]:
+    """The write with that check, for a token that still is one: to look into a body, and ahead, may take seconds."""
+
+    def make(change: Change) -> bool:
+        known_caller(change.connection, ask.secret)
+        return write(change, check)
+
+    return make
 
 
 def _look(connection: sqlite3.Connection, key: Key, entry: Entry | None, cas: int | None) -> Looked:

@@ -200,7 +200,16 @@ def authenticate(server: Server, secret: str) -> Caller:
     """
     if not secret:
         raise Forbidden("this catalog answers nobody without a token: send X-Consul-Token")
-    caller = server.store.read(lambda connection: find_caller(connection, secret))
+    return server.store.read(lambda connection: known_caller(connection, secret))
+
+
+def known_caller(connection: sqlite3.Connection, secret: str) -> Caller:
+    """Whom the holder of `secret` speaks for now.
+
+    Raises:
+        Forbidden: it is no token's any more.
+    """
+    caller = find_caller(connection, secret)
     if caller is None:
         raise Forbidden("the token is unknown or was revoked")
     return caller

@@ -18,9 +18,7 @@ from nodeagent.observe.log import open_log
 
 Key = tuple[str, str]
 """Host and CheckID."""
-
-
-NOBODY = ""  # whose turn it is beside the loop: no token's
+NO_TOKEN = ""  # whose turn it is beside the loop: no token's
 _JITTER = 17 / 16  # of a blocking query, which waits so much longer at most
 
 
@@ -145,7 +143,7 @@ async def expire(store: Store, beats: Beats) -> NoReturn:
                 at = now()
                 beats.tick(at)
                 heard = beats.heard()
-                found = await store.read_aside(NOBODY, functools.partial(_look, heard, at))
+                found = await store.read_aside(NO_TOKEN, functools.partial(_look, heard, at))
                 beats.settle(found, at)
                 await _end(store, beats, found.due, at)
             except StorageFailed:

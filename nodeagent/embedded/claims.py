@@ -64,13 +64,13 @@ def register_service(change: Change, caller: Caller, row: ServiceRow) -> list[Ho
     if known is not None and known.value.name != row.name:  # its ID would become another's
         check_access(caller, RemoveService(row.node, known.value.name))
     own = _titles(change.connection, row.node)
-    if caller.kind == "service":
-        check_ports(change.connection, caller, row, own)
     titles, gone = {}, []
     for ip in sorted(row.ips()):
         titles[ip] = own[ip] if ip in own else title_of(caller, ip, is_host=False)
         if ip not in own:
             gone += _settle(change, caller, row.node, ip, titles[ip])
+    if caller.kind == "service":
+        check_ports(change.connection, caller, row)
     put_service(change, row)
     _remember(change, row.node, row.id, titles)
     return gone

@@ -25,7 +25,9 @@ from nodeagent.embedded.values import (
 
 async def read(ask: Ask) -> Watch:
     """GET /v1/kv/:key; with `?recurse` or `?keys` everything below it."""
-    key, is_below = ask.path["key"], ask.says("recurse") | ask.says("keys")
+    key, is_below = ask.path["key"], ask.says("recurse") | ask.says("keys")  # not `or`: what either says badly is refused
+    if "separator" in ask.query and "keys" not in ask.query:
+        raise BadRequest("?separator= is for lists of keys: it cannot go without ?keys")
     ask.check(ReadValues(key) if is_below else ReadValue(key))
     if is_below:
         return _below(ask, key)

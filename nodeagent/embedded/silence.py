@@ -8,7 +8,7 @@ from typing import NoReturn
 import msgspec
 
 from nodeagent import limits
-from nodeagent.embedded.beats import NOBODY, Beats
+from nodeagent.embedded.beats import NO_TOKEN, Beats
 from nodeagent.embedded.check import LOOKED_AT
 from nodeagent.embedded.checks import end, read_checks_of, read_untimed
 from nodeagent.embedded.database import Change
@@ -23,7 +23,7 @@ async def end_unseen(store: Store, beats: Beats) -> NoReturn:
     while True:
         await asyncio.sleep(limits.CHECK_SILENT_LOOK_S)
         try:
-            nodes = await store.read_aside(NOBODY, read_untimed)
+            nodes = await store.read_aside(NO_TOKEN, read_untimed)
             beats.tick(now())
             silent = beats.silent(nodes, now())
             if silent:

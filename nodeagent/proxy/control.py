@@ -23,6 +23,7 @@ from nodeagent.wire.frames import (
     Message,
     SnapshotFrame,
     SvidRefusal,
+    WantHost,
     WantSvid,
     WorkerStats,
     encode_frame,
@@ -41,6 +42,8 @@ class ControlChannel:
         self._stats = stats
         self._loop = asyncio.get_running_loop()
         self._sock: socket.socket | None = None
+        self._followed: socket.socket | None = None
+        """The last through which a whole snapshot came."""
         self._reader = FrameReader()
         self._unsent = bytearray()
         self._rows_unsent = 0
@@ -50,7 +53,7 @@ class ControlChannel:
         self._asked_at: dict[str, float] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self._stats_due = self._loop.time()
-        live.first_use.send = self._send
+        live.first_use.send = self._ask_host
         live.spawn(self._work())
         self._loop.call_soon(self._send_records)
         self._loop.call_soon(self._send_stats)
@@ -109,6 +112,10 @@ class ControlChannel:
             self._asked_at[service] = now
             self._send(WantSvid(service))
 
+    def _ask_host(self, question: WantHost) -> bool:
+        """As `_send`, once this very control's snapshot has shown that it is to be asked: an older one knows no such frame."""
+        return self._followed is self._sock and self._send(question)
+
     # --- in ----------------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
@@ -133,6 +140,8 @@ class ControlChannel:
             sock, message = await self._inbox.get()
             try:
                 await self._take(message)
+                if isinstance(message, SnapshotFrame):
+                    self._followed = sock
             except Exception as error:  # noqa: BLE001 - whatever it was: a fresh channel begins with a whole snapshot
                 self._live.report(error)
                 if self._sock in (sock, None):  # else a fresh channel is there already
@@ -219,7 +228,7 @@ class ControlChannel:
         self._unsent += encode_frame(message)
         self._is_sent.clear()
         self._write()
-        return True
+        return self._sock is not None  # what failed to go out has ended the channel, and is lost with it
 
     def _write(self) -> None:
         if self._sock is None:

@@ -27,7 +27,7 @@ _Waits = defaultdict[str, dict[Knock, asyncio.Timeout]]
 class Hall:
     """Where handshakes wait for their ClientHello, or for the rest of TLS. Owned by the worker's Welcome.
 
-    Whoever has not said what it wants gives way to whoever came later: else some silent connections would keep a host's own
+    Whoever has not said what it wants, or wants what is not known here, gives way to whoever came later: else some silent connections would keep a host's own
     agent out for as long as a handshake may take. One whose hello has come gives way only where none such is left, and it
     has been silent for longer than a peer takes at load: else none would be finished. A hello proves nothing, it can be replayed.
     """
@@ -35,6 +35,7 @@ class Hall:
     def __init__(self) -> None:
         self._count: Counter[str] = Counter()
         self._unread: _Waits = defaultdict(dict)
+        self._unknown: _Waits = defaultdict(dict)
         self._heard: _Waits = defaultdict(dict)
 
     def enter(self, ip: str) -> Knock | None:
@@ -53,6 +54,10 @@ class Hall:
         """The time in which a whole hello has not come: the wait within `deadline` may end for a newer one's sake."""
         return _waiting(self._unread, knock, deadline)
 
+    def unknown(self, knock: Knock, deadline: asyncio.Timeout) -> AbstractContextManager[None]:
+        """The time in which it is found out whether the service that the hello names is here: as above, where no other is silent."""
+        return _waiting(self._unknown, knock, deadline)
+
     @contextmanager
     def heard(self, knock: Knock, deadline: asyncio.Timeout, is_silent: Callable[[], bool]) -> Iterator[None]:
         """The time in which TLS goes on after the hello: as above, once it has lasted for HANDSHAKE_STALLED_S.
@@ -64,8 +69,9 @@ class Hall:
             yield
 
     def _make_room(self, ip: str) -> bool:
-        """Ends the oldest wait for a hello; else the oldest for what follows it."""
-        waits, knock = self._unread, _oldest(self._unread, ip)
+        """Ends the oldest wait for a hello; else the oldest for a service that is not known here, and for what follows a hello."""
+        waits = self._unread if self._unread.get(ip) else self._unknown
+        knock = _oldest(waits, ip)
         if knock is None:
             waits, knock = self._heard, _oldest(self._heard, ip)
             if knock is None or asyncio.get_running_loop().time() - knock.since < limits.HANDSHAKE_STALLED_S or not knock.is_silent():

@@ -65,11 +65,11 @@ class Inbound:
     async def _serve_stream(self, tunnel: Tunnel, relay: Relay, stream: Stream, headers: Headers) -> None:
         """Carries one stream to the application. This is where policy is enforced."""
         live = self._live
-        await self._look_for_news(headers)
-        if relay.is_over:
-            return
         with refusals(relay, live):
-            live.check_room(tunnel.peer)
+            live.check_room(tunnel.peer)  # before it may wait: it is an open connection from now on
+            await self._look_for_news(headers)
+            if relay.is_over:
+                return
             if tunnel.has_expired:
                 raise blame_caller(PeerIdentity(f"a certificate of the tunnel from {tunnel.source} on {tunnel.peer} has ended"))
             note_rules(relay.row, live.snapshot)

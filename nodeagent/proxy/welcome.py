@@ -170,18 +170,19 @@ class Welcome:
         """
         try:
             hello = await self._hear(sock, knock)
-            service = await self._news_of_service(hello)
+            service = await self._news_of_service(hello, knock)
             await self._control.ensure_svid(service)
         except BaseException as error:
             _part(sock, error.alert if isinstance(error, Refused) else b"")
             raise
         return service
 
-    async def _news_of_service(self, hello: ClientHello) -> str:
+    async def _news_of_service(self, hello: ClientHello, knock: Knock) -> str:
         """As `_service_asked_for`; the peer's agent may have heard of the service's registration before this host's own.
 
         Raises:
             Refused: as there.
+            LimitReached: a newer handshake got its place.
         """
         try:
             return self._service_asked_for(hello)
@@ -189,7 +190,10 @@ class Welcome:
             mesh = self._live.snapshot.mesh
             if not mesh.is_late:
                 raise
-            await self._live.first_use.ask(mesh.host, error.service)
+            with _giving_way(knock, f"asked for {error.service}, which is not known here"):
+                async with asyncio.timeout(limits.HANDSHAKE_S) as deadline:
+                    with self._hall.unknown(knock, deadline):
+                        await self._live.first_use.ask(mesh.host, error.service)
         return self._service_asked_for(hello)
 
     async def _hear(self, sock: socket.socket, knock: Knock) -> ClientHello:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from nodeagent.control.lately import there
 from tests.e2e.test_consul_control import SYNC_S, consul, played  # noqa: F401 - consul: a fixture
 from tests.support.loop import until
 
@@ -121,7 +122,7 @@ def test_a_host_that_the_token_may_not_read_any_more_stays_with_what_is_there(co
         await policy.put()
         for name in ("host3", "host2"):
             scene.master.put("/v1/catalog/deregister", {"Node": name})
-        await until(lambda: scene.state and len(scene.state.instances["till"]) == 1, "its end", 60)
+        await until(lambda: scene.state and len(there(scene.state.instances["till"])) == 1, "its end", 60)
         scene.master.put("/v1/agent/service/deregister/till")
 
     played(consul, tmp_path, script)

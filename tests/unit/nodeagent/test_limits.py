@@ -16,6 +16,7 @@ def test_limits_that_depend_on_each_other_agree() -> None:
     assert limits.CATALOG_BACKOFF_MIN_S < limits.CATALOG_BACKOFF_MAX_S
     assert limits.RESTART_MIN_S < limits.RESTART_MAX_S < limits.RESTART_RESET_S
     assert limits.BEAT_S < limits.ALIVE_S
+    assert limits.FIRST_USE_S < limits.FIRST_USE_LOST_S < limits.HANDSHAKE_S
     assert limits.CHECKS_PER_SERVICE * (limits.CATALOG_SERVICES_PER_HOST + 1) == limits.CHECK_DUTIES
     assert limits.CHECK_TELLS_PER_S < limits.CATALOG_WRITES_PER_S
     assert limits.CHECK_TELLS_BURST < limits.CATALOG_WRITES_BURST

@@ -28,6 +28,14 @@ def test_who_is_registered_at_a_port_of_one_machine() -> None:
     assert services_at(body) == {"web", "db", "tagged"}
 
 
+@pytest.mark.parametrize("address", ["db.example", "", "a b!"])
+def test_a_label_without_an_ip_address_is_no_way_to_a_service(address: str) -> None:
+    """Nobody is known at such an address, and nobody will be."""
+    body = shown(service("db", 84, TaggedAddresses={"lan": {"Address": address, "Port": 9001}}))
+    assert services_at(body, {9001}) == frozenset()
+    assert services_at(body, {84}) == {"db"}
+
+
 def test_a_machine_that_is_not_shown_has_nothing() -> None:
     for none in (b"null", b'{"Node": {}, "Services": null}', b"{}"):
         assert services_at(none) == frozenset()

@@ -308,6 +308,25 @@ def test_new_statuses_are_told_at_a_pace_that_leaves_the_hosts_token_room(monkey
     played(script)
 
 
+def test_what_waited_for_its_turn_is_told_as_it_is_then(monkeypatch):
+    """Where many change at once the last ones wait for minutes: an instance that has died meanwhile is not called well."""
+    monkeypatch.setattr(limits, "CHECK_TELLS_PER_S", 4.0)
+    monkeypatch.setattr(limits, "CHECK_TELLS_BURST", 0)
+    looks = []
+
+    async def look(_looker, duty):
+        looks.append(duty)
+        return Look("critical", "dead") if looks[1:] else Look("passing", "")
+
+    async def script(scene):
+        scene.ask("c")
+        await until(lambda: len(looks) > 5, "many looks")
+        assert scene.told() == [("c", "critical")]
+
+    monkeypatch.setattr(Looker, "look", look)
+    played(script)
+
+
 def test_status_says_that_intervals_are_longer_than_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "CHECK_LOOKS_PER_S", 0.5)
     row = {"CheckID": "c", "Type": "tcp", "Target": "127.0.0.1:1", "IntervalS": 1.0, "TimeoutS": 1.0}

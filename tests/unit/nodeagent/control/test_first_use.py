@@ -9,86 +9,19 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from nodeagent import limits
-from nodeagent.config import CatalogTable
 from nodeagent.control import follow
-from nodeagent.control.consul import Catalog
-from nodeagent.control.environment import Environment
-from nodeagent.control.first_use import FirstUse
-from nodeagent.control.follow import Follower
-from nodeagent.control.lately import there
 from nodeagent.control.watch import Rhythm
-from nodeagent.observe.metrics import Metrics
+from tests.support.first_use_scene import HOST1, HOST2, HOST3, Scene, SlowCatalog, move
 from tests.support.loop import run, until
-from tests.support.mesh import config
-from tests.support.scripted_catalog import NODE, NODES, ScriptedCatalog, instance, node
+from tests.support.scripted_catalog import NODE, NODES, instance
 
-HOST1, HOST2, HOST3 = (node(f"host{n}", f"10.77.0.{n}") for n in (1, 2, 3))
 WATCHED = 2
 FAR = "/v1/health/service/s4"
 
 
-class SlowCatalog(ScriptedCatalog):
-    """Answers questions about a host when it may."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
-
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
-        answer = await super()._serve(request)
-        if request.path.startswith(NODE) and not request.path.endswith("host1"):
-            await self.may_answer.wait()
-        return answer
-
-
-class Scene:
-    """A follower on host1 that watches WATCHED services of five, s0 to s4 on host2, and who asks ahead."""
-
-    def __init__(self, peer: SlowCatalog) -> None:
-        self.peer = peer
-        self.elapsed = 1000.0
-        env = Environment(lambda: 1000.0, lambda: 0.0, lambda: self.elapsed)
-        self.catalog = Catalog(CatalogTable(peer.address, token_file=""), env.now)
-        self.follower = Follower(config(), self.catalog, Metrics("1"), env)
-        self.first_use = FirstUse(self.catalog, self.follower, lambda host: host.startswith("host"))
-        self.in_force: dict[str, int] = {}
-
-    def known(self, service: str = "s4") -> int:
-        """Instances of a service."""
-        return len(there(self.follower.seen.instances.get(service, ())))
-
-    def asked(self, host: str = "host2") -> int:
-        return len([path for _, path, _ in self.peer.asked if path == NODE + host])
-
-    def waits(self, path: str) -> bool:
-        """Whether its watch waits for news of it."""
-        return [index for _, asked, index in self.peer.asked if asked == path][-1:] not in ([], [""])
-
-    def ask(self, port: int | str = 9001, host: str = "host2") -> asyncio.Event:
-        answered = asyncio.Event()
-        self.first_use.ask(host, port, answered.set)
-        return answered
-
-    async def publish(self) -> None:
-        """As Control.compile."""
-        while True:
-            await self.follower.changed.wait()
-            self.follower.changed.clear()
-            state = self.follower.state()
-            if state:
-                self.in_force = {name: len(there(rows)) for name, rows in state.instances.items()}
-            self.first_use.published.ring()
-
-
-def move(scene: Scene, port: int = 9001, service: str = "s4") -> None:
-    """Another instance, of which the one answer says nothing yet."""
-    path = f"/v1/health/service/{service}"
-    scene.peer.values[path] = scene.peer.index, [*scene.peer.values[path][1], instance(HOST2, service, port, f"{service}-{port}")]
-
-
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Of five services, s0 to s4, WATCHED are watched."""
     monkeypatch.setattr(limits, "CATALOG_WATCHES", follow._OTHER_WATCHES + WATCHED + 2)
     monkeypatch.setattr(follow, "_LONG", Rhythm(rest_s=3600.0))
 
@@ -165,12 +98,71 @@ def test_a_service_whose_watch_has_not_told_it_yet_is_waited_for(played) -> None
     played(script)
 
 
+def test_news_that_come_while_others_are_put_into_force_are_waited_for(played) -> None:
+    """What is on its way is none of them, and its end is not theirs."""
+
+    async def script(scene: Scene) -> None:
+        scene.may_publish.clear()
+        scene.peer.set("/v1/health/service/s0", [instance(HOST2, "s0", 70)])
+        await until(lambda: scene.is_publishing, "another change on its way")
+        move(scene)
+        answered = scene.ask()
+        await until(lambda: scene.known() == 2 and scene.first_use.rounds._bell._resting, "the news, and who waits for them")
+        scene.may_publish.set()
+        scene.may_publish.clear()
+        await until(lambda: not scene.follower.changed.is_set(), "their own round")
+        assert not answered.is_set()
+        scene.may_publish.set()
+        await answered.wait()
+        assert scene.in_force["s4"] == 2
+
+    played(script)
+
+
+def test_news_on_their_way_when_a_call_comes_are_waited_for(played) -> None:
+    """They are known, and in force only then."""
+
+    async def script(scene: Scene) -> None:
+        scene.follower.note_calls({"s4"})
+        await until(lambda: scene.waits(FAR), "the watch")
+        scene.may_publish.clear()
+        move(scene)
+        scene.peer.set(FAR, scene.peer.values[FAR][1])
+        await until(lambda: scene.known() == 2 and scene.is_publishing and not scene.follower.changed.is_set(), "news on their way")
+        answered = scene.ask()
+        await until(lambda: answered.is_set() or scene.first_use.rounds._bell._resting, "who waits for them")
+        assert not answered.is_set()
+        scene.may_publish.set()
+        await answered.wait()
+        assert scene.in_force["s4"] == 2
+
+    played(script)
+
+
 def test_what_a_peer_calls_here_is_looked_for_by_its_name(played) -> None:
     async def script(scene: Scene) -> None:
         path = "/v1/health/service/s4"
         scene.peer.values[path] = scene.peer.index, [*scene.peer.values[path][1], instance(HOST1, "s4", 80)]
         await scene.ask("s4", host="host1").wait()
         assert scene.in_force["s4"] == 2
+
+    played(script)
+
+
+def test_names_that_peers_make_up_are_asked_for_seldom(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And take no turn of this host's own calls: whoever reaches an agent may name any service."""
+    monkeypatch.setattr(limits, "FIRST_USE_HERE_PER_S", 0.001)
+    monkeypatch.setattr(limits, "FIRST_USE_HERE_BURST", 2)
+
+    async def script(scene: Scene) -> None:
+        before = scene.asked("host1")
+        for number in range(2):
+            await scene.ask(f"made-up-{number}", host="host1").wait()
+        late = [scene.ask(f"made-up-{number}", host="host1") for number in range(2, 50)]
+        move(scene)
+        await scene.ask().wait()
+        assert (scene.in_force["s4"], scene.asked("host1") - before) == (2, 2)
+        assert not any(each.is_set() for each in late)
 
     played(script)
 
@@ -261,8 +253,40 @@ def test_a_slow_catalog_is_not_waited_for(played, monkeypatch: pytest.MonkeyPatc
     async def script(scene: Scene) -> None:
         scene.peer.may_answer.clear()
         await scene.ask().wait()
+        await until(lambda: not scene.first_use._asking, "the end of the question")
+        assert scene.ask(host="host3").is_set(), "nor is it for what else it may be asked"
         assert scene.known() == 1
         scene.peer.may_answer.set()
+
+    played(script)
+
+
+def test_a_port_that_does_not_come_into_force_takes_no_others_time(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are asked about as ever."""
+    monkeypatch.setattr(limits, "FIRST_USE_S", 1.0)
+
+    async def script(scene: Scene) -> None:
+        scene.may_publish.clear()
+        move(scene)
+        with capture_logs() as log:
+            await scene.ask().wait()
+        await until(lambda: not scene.first_use._asking, "the end of the question")
+        assert not scene.ask(host="host3").is_set()
+        assert {line["error"] for line in log if line["event"] == "first_use_not_read"} == {"what it said is not in force in time"}
+        scene.may_publish.set()
+
+    played(script)
+
+
+def test_who_waits_for_a_turn_waits_no_longer_than_others(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker must hear of it before it takes control for hanging."""
+    monkeypatch.setattr(limits, "FIRST_USE_S", 0.05)
+
+    async def script(scene: Scene) -> None:
+        for _ in range(limits.FIRST_USE_AT_ONCE):
+            await scene.first_use._room.acquire()
+        await scene.ask().wait()
+        assert scene.asked() == 0
 
     played(script)
 
@@ -282,7 +306,7 @@ def test_only_so_many_are_asked_about_at_once_and_only_so_many_wait(played, monk
         waiting = [scene.ask(host="host3"), scene.ask(host="host4")]
         assert scene.ask(host="host5").is_set()
         assert scene.first_use._wanted.keys() == {"host3", "host4"}
-        await until(lambda: scene.first_use._turns.qsize() == 1, "the turn of the next")
+        await until(lambda: not scene.first_use._turns.qsize(), "the turn of the others")
         assert not any(each.is_set() for each in waiting)
         assert scene.asked("host3") == 0
         scene.peer.may_answer.set()

@@ -1,5 +1,8 @@
 """Instances that the catalog has no more."""
 
+import pytest
+
+from nodeagent import limits
 from nodeagent.control.lately import Lately, there
 from tests.support.mesh import HOST1, HOST2, HOST3, instance
 
@@ -36,6 +39,24 @@ def test_what_comes_back_is_there_and_has_its_time_anew_when_it_goes_again() -> 
     assert marks(lately.admit("web", rows, WEB[:1], 1100)) == {"host2": False}
     assert not lately
     assert marks(lately.admit("web", WEB[:1], (), 1310)) == {"host2": True}
+
+
+def test_an_instance_in_whose_place_there_is_another_is_not_kept() -> None:
+    """Whose application was started anew, say; of several that are gone one stands for the place."""
+    lately = Lately("host1")
+    old, new = instance(HOST2, 80, id_="old"), instance(HOST2, 80, id_="new")
+    assert lately.admit("web", (old,), (new,), 0) == (new,)
+    rows = lately.admit("web", (old, new, instance(HOST2, 81)), (), 0)
+    assert [row.instance.id for row in rows] == ["old", "host2-81"]
+
+
+def test_no_more_are_kept_of_a_service_than_an_answer_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest stay."""
+    monkeypatch.setattr(limits, "CATALOG_INSTANCES", 2)
+    lately, rows = Lately("host1"), ()
+    for port in range(1, 5):
+        rows = lately.admit("web", (*rows, instance(HOST2, port)), (), 0)
+    assert [row.instance.addresses[0].port for row in rows] == [1, 2]
 
 
 def test_of_this_host_nothing_is_kept_so() -> None:

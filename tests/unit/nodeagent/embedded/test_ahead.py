@@ -11,7 +11,8 @@ from nodeagent.embedded import ahead, config_api, graph, kv_api
 from nodeagent.embedded.config_entries import delete_entry, put_entry, read_entry
 from nodeagent.embedded.database import commit, open_database
 from nodeagent.embedded.entries import normal_entry
-from nodeagent.embedded.refusal import BadRequest, Conflict
+from nodeagent.embedded.refusal import BadRequest, Forbidden
+from nodeagent.embedded.tokens import delete_token, find_caller
 
 GLOBAL = {"Kind": "proxy-defaults", "Name": "global", "Config": {"protocol": "http"}}
 TCP = GLOBAL | {"Config": {"protocol": "tcp"}}
@@ -130,12 +131,27 @@ def test_many_changes_are_looked_at_beside_the_writer(desk, looks, monkeypatch):
     assert len(seen) == 2
 
 
-def test_who_is_overtaken_each_time_is_told(desk, looks, monkeypatch):
-    monkeypatch.setattr(limits, "CATALOG_MEANWHILE", 0)
-    seen = looks(*(writing(HTTP | {"Name": f"s{n}"}) for n in range(9)))
-    with pytest.raises(Conflict, match="proxy-defaults global was not written: other entries change faster"):
-        desk.call(config_api.put, body=GRPC)
-    assert (stored(desk), len(seen)) == (GLOBAL, limits.CATALOG_LOOKS)
+@pytest.fixture
+def overtaken(desk, looks):
+    """A router on its service's protocol, which is removed and written again at each look; gives what plans the last one otherwise."""
+    for entry in (HTTP, router("web")):
+        desk.call(config_api.put, body=entry)
+    again = removing("service-defaults", "web") + writing(HTTP)
+    return lambda last: looks(*[again] * (limits.CATALOG_LOOKS - 1), again + last)
+
+
+def test_who_is_overtaken_each_time_is_looked_at_in_its_turn(desk, overtaken):
+    """The token of one service keeps no operator from what holds for all."""
+    seen = overtaken([])
+    assert desk.call(config_api.put, body=GRPC) is True
+    assert (stored(desk), len(seen)) == (GRPC, limits.CATALOG_LOOKS + 1)
+
+
+def test_what_went_before_its_turn_counts(desk, overtaken):
+    overtaken(removing("service-defaults", "web"))
+    with pytest.raises(BadRequest, match="the protocol of web is tcp"):
+        desk.call(config_api.put, body=TCP)
+    assert stored(desk) == GLOBAL
 
 
 def test_what_would_change_nothing_is_not_looked_at(desk, looks):
@@ -157,3 +173,17 @@ def test_a_service_and_a_splitter_are_looked_at_ahead(desk, looks):
     looks(writing(split | {"Name": "shop", "Splits": [{"Weight": 100, "Service": "web"}]}))
     with pytest.raises(BadRequest, match="service-splitter web: Splits: they lead in a circle: web -> shop -> web"):
         desk.call(config_api.put, body=split)
+
+
+@pytest.mark.parametrize("entry", [GRPC, RESOLVER])
+def test_a_token_that_was_revoked_while_its_entry_was_looked_at_writes_nothing(desk, looks, entry):
+    """That may take seconds, and whoever revokes one has the last word."""
+    accessor = desk.store.read(lambda connection: find_caller(connection, desk.secret)).accessor
+    revoking = [lambda change: delete_token(change, accessor, 0.0)]
+    if entry == GRPC:
+        looks(revoking)
+    else:
+        asyncio.run(desk.store.write(revoking[0]))
+    with pytest.raises(Forbidden, match="was revoked"):
+        desk.call(config_api.put, body=entry)
+    assert stored(desk, entry) == (GLOBAL if entry == GRPC else None)

@@ -96,9 +96,9 @@ def test_watches_wait_for_their_own_keys(desk):
     assert desk.index(kv_api.read, query={"recurse": ""}, key="a/") > below
 
 
-@pytest.mark.parametrize("query", [{"recurse": "", "raw": ""}, {"recurse": "false"}, {"keys": "0"}, {"raw": "False"}])
+@pytest.mark.parametrize("query", [{"recurse": "", "raw": ""}, {"recurse": "false"}, {"keys": "0"}, {"raw": "False"}, {"separator": "/"}, {"recurse": "", "separator": "/"}])
 def test_what_consul_would_take_otherwise_is_refused(desk, query):
-    """It gives the first value of many as the only one, and takes every `recurse` for a yes."""
+    """It gives the first value of many as the only one, takes every `recurse` for a yes, and heeds no `separator` there."""
     desk.call(kv_api.put, body=b"v", key="a/b")
     with pytest.raises(BadRequest, match=r"cannot go with|says yes to Consul"):
         desk.call(kv_api.read, query=query, key="a/b")
@@ -108,3 +108,8 @@ def test_a_removal_of_what_is_not_there_fails_at_no_index(desk):
     assert desk.call(kv_api.delete, query={"cas": "5"}, key="none") is True
     with pytest.raises(BadRequest, match="says yes to Consul"):
         desk.call(kv_api.delete, query={"recurse": "false"}, key="none")
+
+
+def test_each_word_is_looked_at_although_one_is_enough(desk):
+    with pytest.raises(BadRequest, match="keys=0 says yes to Consul"):
+        desk.call(kv_api.read, query={"recurse": "", "keys": "0"}, key="a/b")

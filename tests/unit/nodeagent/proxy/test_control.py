@@ -2,9 +2,8 @@
 
 import asyncio
 import dataclasses
+import errno
 import socket
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -14,9 +13,7 @@ from nodeagent.catalog.diff import diff
 from nodeagent.errors import NoSvid
 from nodeagent.model.address import Address
 from nodeagent.model.outcome import ConnectionRow
-from nodeagent.proxy.control import ControlChannel
 from nodeagent.proxy.ends import TcpEnd
-from nodeagent.proxy.live import Live
 from nodeagent.wire.frames import (
     AskConnections,
     Connections,
@@ -30,53 +27,9 @@ from nodeagent.wire.frames import (
     WantHost,
     WantSvid,
     WorkerStats,
-    encode_frame,
 )
+from tests.support.far_control import Far, until, with_channel
 from tests.support.mesh import mesh
-from tests.support.twohosts import config_of, run
-
-
-class Far:
-    """Control's end: sends frames, reads those that come."""
-
-    def __init__(self, live: Live) -> None:
-        self.live = live
-        self.channel = ControlChannel(live, lambda lag: WorkerStats(1, live.generation, 0, {}, 0, 0, [], lag, 0))
-        self.reader = FrameReader()
-        self.seen: list[Message] = []
-        self.open()
-
-    def open(self) -> None:
-        ours, self.sock = socket.socketpair()
-        self.sock.setblocking(False)
-        self.channel.attach(ours)
-
-    def send(self, message: Message) -> None:
-        self.sock.sendall(encode_frame(message))
-
-    async def next(self, kind: type[Message]) -> Any:
-        while True:
-            for message in self.seen:
-                if isinstance(message, kind):
-                    self.seen.remove(message)
-                    return message
-            data = await asyncio.get_running_loop().sock_recv(self.sock, 65536)
-            self.seen.extend(self.reader.feed(data))
-
-
-def with_channel(work: Callable[[Far], Awaitable[None]]) -> None:
-    async def body() -> None:
-        far = Far(Live("b1", config_of("host1", "127.0.0.1")))
-        await work(far)
-        far.channel._detach()
-        far.sock.close()
-
-    run(body)
-
-
-async def until(fact: Callable[[], bool]) -> None:
-    while not fact():
-        await asyncio.sleep(0)
 
 
 def test_a_snapshot_and_the_deltas_after_it_are_followed() -> None:
@@ -279,6 +232,8 @@ def test_who_calls_a_port_where_nobody_is_known_goes_on_when_control_has_answere
     """By what came before the answer; and where control has gone, at once."""
 
     async def work(far: Far) -> None:
+        far.send(SnapshotFrame(encode_snapshot(mesh())))
+        await until(lambda: far.channel._followed is far.channel._sock)
         call = asyncio.create_task(far.live.first_use.ask("host2", 9001))
         asked = await far.next(WantHost)
         assert (asked.host, asked.wanted) == ("host2", 9001)
@@ -291,6 +246,44 @@ def test_who_calls_a_port_where_nobody_is_known_goes_on_when_control_has_answere
         far.sock.close()
         await call
         await far.live.first_use.ask("host2", 9003)
+
+    with_channel(work)
+
+
+def test_a_control_is_not_asked_before_its_own_snapshot_has_come() -> None:
+    """It may be older than the one before, and know no such question."""
+
+    async def work(far: Far) -> None:
+        far.send(SnapshotFrame(encode_snapshot(mesh())))
+        await until(lambda: far.live.first_use.send(WantHost("host2", 9001)))
+        before = far.sock
+        far.open()
+        assert not far.live.first_use.send(WantHost("host2", 9002))
+        far.send(SnapshotFrame(encode_snapshot(mesh(generation=2))))
+        await until(lambda: far.channel._followed is far.channel._sock)
+        assert far.live.first_use.send(WantHost("host2", 9003))
+        assert await far.next(WantHost) == WantHost("host2", 9003)
+        before.close()
+
+    with_channel(work)
+
+
+class Starved(socket.socket):
+    """The kernel has no memory for what is sent."""
+
+    def send(self, *_: object) -> int:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+
+def test_what_ends_the_channel_is_not_on_its_way() -> None:
+    """Whoever waits for an answer to it would wait for nothing."""
+
+    async def work(far: Far) -> None:
+        ours, theirs = socket.socketpair()
+        far.channel.attach(Starved(fileno=ours.detach()))
+        assert not far.channel._send(WantSvid("web"))
+        assert theirs.recv(1) == b"", "it is closed"
+        theirs.close()
 
     with_channel(work)
 

@@ -63,6 +63,32 @@ def test_the_oldest_that_waits_for_its_hello_gives_way() -> None:
     run(scene)
 
 
+async def wait_unknown(hall: Hall, knock: Knock) -> None:
+    """As a handshake for a service of which nobody has heard here."""
+    async with asyncio.timeout(60) as deadline:
+        with hall.unknown(knock, deadline):
+            await asyncio.get_running_loop().create_future()
+
+
+def test_one_that_wants_what_is_not_known_here_gives_way_after_the_silent() -> None:
+    """At once: a name is made up as easily as nothing is said."""
+
+    async def scene() -> None:
+        hall = Hall()
+        odd, silent = entered(hall), entered(hall)
+        waits = [asyncio.create_task(wait_unknown(hall, odd)), asyncio.create_task(wait_unread(hall, silent))]
+        await asyncio.sleep(0)
+        for ended, knock in ((1, silent), (0, odd)):
+            entered(hall)
+            with pytest.raises(TimeoutError):
+                await waits[ended]
+            assert knock.gave_way
+        assert hall.enter("a") is None
+        assert not hall._unknown
+
+    run(scene)
+
+
 async def wait_heard(hall: Hall, knock: Knock, *, is_silent: bool = True) -> None:
     """As a handshake that says nothing after its hello, or whose words wait for us."""
     async with asyncio.timeout(60) as deadline:

@@ -147,6 +147,26 @@ def test_a_stream_that_ends_while_it_is_asked_for_is_not_served() -> None:
     run(work)
 
 
+def test_a_stream_for_which_there_is_no_room_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a peer could have as many open as it likes."""
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            end, live, asked = await hosts.call(), hosts.two.live, list[WantHost]()
+            end.reset()
+            while live.relays:
+                await asyncio.sleep(0)
+            live.first_use.send = lambda question: [asked.append(question), False][1]
+            live.follow(late(live.snapshot))
+            monkeypatch.setattr(limits, "CONNECTIONS_PER_WORKER", 0)
+            end.head = asyncio.get_running_loop().create_future()
+            (tunnel,) = hosts.one.live.tunnels
+            tunnel.session.open(connect.request_headers(hosts.web), end)
+            assert (dict(await end.head)[b":status"], asked) == (b"503", [])
+
+    run(work)
+
+
 @pytest.mark.parametrize("authority", [b"x" * 60_000, b"127.0.0.2%" + b"x" * 60_000 + b":80"])
 def test_what_a_peer_asks_for_is_not_repeated_at_length(authority: bytes) -> None:
     """A row has room for an address; rows as long as a peer likes would cost a worker its channel to control."""

@@ -296,3 +296,24 @@ def test_a_service_of_which_a_peer_has_heard_first_is_asked_for() -> None:
             assert asked == [WantHost("host2", "db"), WantHost("host2", "web")]
 
     run(work)
+
+
+def test_who_asks_for_what_is_not_known_here_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is made up at no cost, and must not keep the other agents of its host out while news are waited for."""
+    monkeypatch.setattr(limits, "HANDSHAKES_PER_SOURCE", 2)
+
+    async def work() -> None:
+        async with TwoHosts() as hosts:
+            live = hosts.two.live
+            live.first_use.send = lambda _: True
+            live.follow(dataclasses.replace(live.snapshot, mesh=msgspec.structs.replace(live.snapshot.mesh, is_late=True)))
+            odd = [asyncio.create_task(knock(hosts, hello(f"{name}.default.dc1.internal." + TRUST_DOMAIN))) for name in ("db", "cart")]
+            while len(live.first_use._waiting) < 2:
+                await asyncio.sleep(0)
+            assert not (await hosts.call()).is_closed
+            row = await recorded(hosts)
+            assert (row.reason, "which is not known here, and gave its place to a newer handshake" in row.error) == (Reason.LIMIT, True)
+            live.first_use.give_up()
+            await asyncio.gather(*odd)
+
+    run(work)
