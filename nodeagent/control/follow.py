@@ -143,7 +143,7 @@ class Follower:
         """Takes over what was saved before this process started."""
         self.meshed.remember(state.hosts)
         self._announcer.remember(state.hosts)
-        self.seen.saved = dict(state.instances)
+        self.admission.remember(state.instances)
         if markers := markers_of(state.hosts):
             self.seen.saved[MARKER_SERVICE] = markers
         self._intentions.remember(state.intentions_in)
