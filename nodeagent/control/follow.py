@@ -335,9 +335,9 @@ class Follower:
             rows = parse_instances(service, answer.body)
             doubts = await self.admission.doubts({service: rows}, is_filtered=answer.is_filtered)
             hidden = await self.admission.unseen({service: rows})
+            self._together.note_own(service, rows)  # first: what is older is not to come in between
             why = await self._put(service, rows, doubts.get(service, ""), hidden)
             self._heard.note(service)
-            self._together.note_own(service, rows)
             if service == MARKER_SERVICE and self.seen.hosts is not None:
                 await self._announcer.check_markers(self.seen.hosts, rows)
             if why:
@@ -359,12 +359,12 @@ class Follower:
             raise Held(why)
 
     async def _put_all(self, news: Mapping[str, Rows], *, is_filtered: bool) -> list[str]:
-        """As `_put`, for each of them that is not watched by now."""
+        """As `_put`, for each of them that is neither watched by now nor was heard by itself since."""
         doubts, hidden = await self.admission.doubts(news, is_filtered=is_filtered), await self.admission.unseen(news)
         return [
             await self._put(name, rows, doubts.get(name, ""), hidden)
             async for name, rows in in_turns(news.items())
-            if name in self._together.names
+            if self._together.is_current(name, rows)
         ]
 
     async def _put(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str]) -> str:

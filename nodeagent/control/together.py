@@ -70,6 +70,15 @@ class Together:
         """So its own answer said."""
         self._own[service] = rows
 
+    def is_current(self, service: str, rows: Rows) -> bool:
+        """Whether that, which the answer says of a service, may come into force: it is not watched by now, and has not said something else itself."""
+        return service in self.names and not self._is_overtaken(service, rows)
+
+    def _is_overtaken(self, service: str, rows: Rows) -> bool:
+        is_overtaken = self._own.get(service, rows) != rows
+        self._is_behind = self._is_behind or is_overtaken
+        return is_overtaken
+
     async def read(self, index: int, wait_s: float) -> Answer:
         """As Catalog.read, of the one answer."""
         self._asked, self._own, self._is_behind = self.names, {}, False
@@ -105,11 +114,9 @@ class Together:
         complaints = [listed.refused[name] for name in sorted(names & listed.refused.keys())]
         async for name in in_turns(sorted(names - listed.refused.keys())):
             rows, heard = listed.instances.get(name, ()), self._seen.instances.get(name)
-            if self._own.get(name, rows) != rows:
-                self._is_behind = True
-            elif heard is None and not rows and name not in self._asked:
+            if self._is_overtaken(name, rows) or (heard is None and not rows and name not in self._asked):
                 continue
-            elif rows != heard or self._seen.held.get(name) or is_here(name, rows):
+            if rows != heard or self._seen.held.get(name) or is_here(name, rows):
                 news[name] = rows
         return news, complaints
 

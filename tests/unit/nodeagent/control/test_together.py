@@ -193,6 +193,33 @@ def test_an_answer_that_may_be_older_than_a_service_s_own_takes_nothing_back(pla
     played(script)
 
 
+def test_an_answer_that_is_overtaken_while_it_is_put_into_force_takes_nothing_back(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalog is asked about what it lost; meanwhile a call had one of its services read by itself."""
+    monkeypatch.setattr(follow, "_LONG", Rhythm(rest_s=3600.0))
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        follower, together = scene.follower, scene.follower._together
+        ask, path = follower.admission.unseen, "/v1/health/service/s4"
+        new = [*peer.values[path][1], instance(HOST2, "s4", 9001, "new")]
+
+        async def overtaken(answers):
+            if len(answers) > 1:
+                peer.values[path] = peer.index, new
+                await follower._taker("s4")(await scene.catalog.read(path))
+            return await ask(answers)
+
+        monkeypatch.setattr(follower.admission, "unseen", overtaken)
+        old = dict(follower.seen.instances)
+        await follower._put_all({"s3": (), "s4": ()}, is_filtered=False)
+        assert [0, 2] == [len(there(follower.seen.instances[name])) for name in ("s3", "s4")]
+        assert together.is_outdated((), ())
+        await together.read(0, 0.0)
+        await follower._put_all({"s3": old["s3"], "s4": follower.seen.instances["s4"]}, is_filtered=False)
+        assert not together.is_outdated((), ())
+
+    played(script)
+
+
 def test_an_answer_to_a_question_of_before_says_nothing_of_a_new_service(played) -> None:
     """Else it counts as one without instances, and is not read by itself any more."""
 
