@@ -67,6 +67,8 @@ class Watch:
         self._draw = draw
         self._bucket = Bucket()
         self._index = 0
+        self._rewinds = 0
+        """How often the catalog had gone back when the question was sent that gave this index."""
         self._applied = b""
         self._failures = 0
         self._was_broken = False
@@ -110,7 +112,8 @@ class Watch:
         if self._hurried.is_set():
             self._hurried.clear()
             self._forget()
-        index = 0 if is_news else self._index
+        index = 0 if is_news or self._rewinds != self._catalog.rewinds else self._index
+        self._rewinds = self._catalog.rewinds
         answer, was_cut_short = await self._ask(index)
         if not self.rhythm.may_go_back:  # whatever becomes of the answer: if it went back the others wait in vain
             self._catalog.note_index(self.path, answer.index)
