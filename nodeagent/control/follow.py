@@ -47,7 +47,7 @@ from nodeagent.observe.metrics import Metrics
 _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S, is_pulse=True)
 _LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
-_KEYS = Rhythm(may_go_back=True)
+_FORGETFUL = Rhythm(may_go_back=True)
 _OTHER_WATCHES = 7  # the five lists, the KV store's intentions, and the roots, which `identity` follows
 
 _log = open_log()
@@ -211,7 +211,7 @@ class Follower:
 
     def _follow_kept(self, group: asyncio.TaskGroup) -> None:
         """The KV store's intentions, while the catalog keeps none as entries."""
-        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, _KEYS)
+        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, _FORGETFUL)
         if not self._intentions.is_legacy:
             self._intentions.kept = None
 
@@ -228,7 +228,7 @@ class Follower:
         names = self.seen.watched_names()
         watched, before = self._nearest(names), self._together.names
         self._together.names = beyond = frozenset(names) - watched
-        self._follow_while(self.is_late, group, self._own.path, self._own.take)
+        self._follow_while(self.is_late, group, self._own.path, self._own.take, _FORGETFUL)
         alone = self._together.alone()
         self._stop_but({_health_path(name) for name in watched | alone} | ({INVENTORY} if beyond else set()))
         if beyond:

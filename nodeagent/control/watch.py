@@ -38,7 +38,8 @@ class Rhythm:
     """Between an answer, or one that is held, and the next blocking query: where answers are long, and something always changes."""
     backoff_max_s: float = limits.CATALOG_BACKOFF_MAX_S
     may_go_back: bool = False
-    """Its index goes back by itself: Consul forgets deleted keys after a quarter of an hour, and with them the highest index below a prefix."""
+    """Its index goes back by itself: Consul forgets deleted keys after a quarter of an hour, and with them the highest index below a prefix; of a
+    host that is not there it gives 1."""
     is_pulse: bool = False
     """After a failure it asks without waiting for a change: any answer shows that the catalog is back."""
 

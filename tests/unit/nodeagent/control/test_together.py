@@ -151,6 +151,22 @@ def test_a_new_instance_here_is_known_at_once(played, monkeypatch: pytest.Monkey
     played(script)
 
 
+def test_this_host_s_own_row_that_goes_is_no_older_catalog(played) -> None:
+    """A Consul gives the row its own index, and 1 where there is none."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        path = scene.follower._own.path
+        row = {"Node": HOST1, "Services": {"s3": {"ID": "s3", "Service": "s3", "Port": 80}}}
+        peer.set(path, row)
+        await until(lambda: scene.follower._own.names == {"s3"}, "its row")
+        peer.scripts[path] = lambda _: web.json_response(None, headers={"X-Consul-Index": "1"})
+        peer.set(path, row)
+        await until(lambda: not scene.follower._own.names, "that it is gone")
+        assert scene.follower.rewind_alarm == ""
+
+    played(script)
+
+
 def test_a_new_service_is_read_at_once(played, monkeypatch: pytest.MonkeyPatch) -> None:
     """And forgotten by itself once the one answer has it; more than a few are asked for by another such answer."""
     monkeypatch.setattr(limits, "CATALOG_ALONE", 2)
