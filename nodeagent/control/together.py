@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import TypeVar
 
 from nodeagent import limits
+from nodeagent.catalog.claims import since_moved
 from nodeagent.catalog.inventory import INVENTORY, Inventory, InventoryReader
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, CatalogUnusable
 from nodeagent.control.hold_back import Rows
@@ -64,7 +65,7 @@ class Together:
         if not listed:
             return False
         is_new = bool(self.names - heard.keys() - self._asked - frozenset(alone))
-        return self._is_behind or is_new or any(listed.get(name, ()) != heard[name] for name in names if name in heard)
+        return self._is_behind or is_new or any(self._is_unlike(name, listed.get(name, ())) for name in names if name in heard)
 
     def note_own(self, service: str, rows: Rows) -> None:
         """So its own answer said."""
@@ -116,9 +117,14 @@ class Together:
             rows, heard = listed.instances.get(name, ()), self._seen.instances.get(name)
             if self._is_overtaken(name, rows) or (heard is None and not rows and name not in self._asked):
                 continue
-            if rows != heard or self._seen.held.get(name) or is_here(name, rows):
+            if self._is_unlike(name, rows) or self._seen.held.get(name) or is_here(name, rows):
                 news[name] = rows
         return news, complaints
+
+    def _is_unlike(self, service: str, rows: Rows) -> bool:
+        """Whether that is another than what is in force, but for since when an instance is there, where it has moved: no answer says it."""
+        heard = self._seen.instances.get(service)
+        return heard is None or (rows != heard and since_moved(heard, rows) != heard)
 
     def _note_served(self, is_served: bool) -> None:  # noqa: FBT001 - a value that is kept
         if is_served != self.is_served:

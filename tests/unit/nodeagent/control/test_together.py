@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from nodeagent import limits
 from nodeagent.catalog.inventory import Inventory
@@ -20,7 +21,8 @@ from nodeagent.control.together import Together, in_turns
 from nodeagent.control.watch import Rhythm
 from nodeagent.observe.metrics import Metrics
 from tests.support.loop import run, until
-from tests.support.mesh import config
+from tests.support.mesh import HOSTS, config
+from tests.support.mesh import instance as row_of
 from tests.support.scripted_catalog import INVENTORY, NODES, SELF, SERVICES, ScriptedCatalog, instance, node
 
 HOST1 = node("host1", "10.77.0.1")
@@ -209,12 +211,22 @@ def test_an_answer_that_may_be_older_than_a_service_s_own_takes_nothing_back(pla
     played(script)
 
 
+def test_an_instance_that_has_moved_is_news_once() -> None:
+    """What is in force of it is since when it is where it is, which no answer says."""
+    row = replace(row_of(HOSTS[1], 85, since=100), said_at=200)
+    together = Together(Catalog(CatalogTable("http://127.0.0.1:1"), lambda: 0.0), Seen(), lambda: None)
+    together._seen.instances["web"] = (replace(row, registered_at=200),)
+    together.names, together.listed = frozenset({"web"}), Inventory({"web": (row,)}, {})
+    assert run(lambda: together.news(together.listed, together.names, lambda *_: False)) == ({}, [])
+    assert not together.is_outdated({"web"}, ())
+
+
 def test_an_answer_that_is_overtaken_while_it_is_put_into_force_takes_nothing_back(played, monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalog is asked about what it lost; meanwhile a call had one of its services read by itself."""
     monkeypatch.setattr(follow, "_LONG", Rhythm(rest_s=3600.0))
 
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
-        follower, together = scene.follower, scene.follower._together
+        follower = scene.follower
         ask, path = follower.admission.unseen, "/v1/health/service/s4"
         new = [*peer.values[path][1], instance(HOST2, "s4", 9001, "new")]
 
@@ -225,13 +237,9 @@ def test_an_answer_that_is_overtaken_while_it_is_put_into_force_takes_nothing_ba
             return await ask(answers)
 
         monkeypatch.setattr(follower.admission, "unseen", overtaken)
-        old = dict(follower.seen.instances)
         await follower._put_all({"s3": (), "s4": ()}, is_filtered=False)
         assert [0, 2] == [len(there(follower.seen.instances[name])) for name in ("s3", "s4")]
-        assert together.is_outdated((), ())
-        await together.read(0, 0.0)
-        await follower._put_all({"s3": old["s3"], "s4": follower.seen.instances["s4"]}, is_filtered=False)
-        assert not together.is_outdated((), ())
+        assert follower._together.is_outdated((), ())
 
     played(script)
 
