@@ -282,6 +282,7 @@ LAB_LOG_LINES = 15  # of a log that an error message shows
 CATALOG_HOSTS = 20_000  # twice the largest Consul cluster that its makers tested
 CATALOG_SERVICES = 20_000
 CATALOG_INSTANCES = 10_000  # of one service
+CATALOG_LEFT = 10_000  # ids that have left their services, remembered by the service: who takes one up again is not the first at a port
 CATALOG_MARKERS = 20_000  # one of each host; in 64 MiB a row of Consul's with its checks may have 3 KiB
 CATALOG_INTENTIONS = 200_000  # sources of all entries together
 INTENTION_PROOFS = 20  # services whose intentions vanished at once that the catalog is asked for again, one by one

@@ -64,7 +64,7 @@ def claims_of(
 ) -> dict[Address, Claim]:
     """The service's own best claim to each address. rows: those that the service was made of."""
     best: dict[Address, Claim] = {}
-    for position, (row, usable) in enumerate(zip(in_order(rows), service.instances, strict=True)):
+    for position, (row, usable) in enumerate(zip(map(_counted, in_order(rows)), service.instances, strict=True)):
         instance = row.instance
         implied = _implied(instance, hosts[instance.host], owners, own)
         for address in (*usable.addresses, *implied):
@@ -72,6 +72,11 @@ def claims_of(
             claim = Claim(rank, row.registered_at, service.name, not instance.healthy, position)
             best[address] = _joined(best[address], claim) if address in best else claim
     return best
+
+
+def _counted(row: InstanceRow) -> InstanceRow:
+    """What an older version saved without the first count is there since its last change at the latest, until it is heard."""
+    return row if row.registered_at or not row.said_at else msgspec.structs.replace(row, registered_at=row.said_at)
 
 
 def _since(old: InstanceRow | None, row: InstanceRow) -> InstanceRow:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from nodeagent.catalog.claims import since_moved
+from nodeagent.catalog.renamed import Renamed
 from nodeagent.catalog.state import MARKER_SERVICE
 from nodeagent.control.announce import Announcer
 from nodeagent.control.consul import Catalog
@@ -35,6 +36,7 @@ class Admission:
         self._seen = seen
         self._host = host
         self._env = env
+        self._renamed = Renamed()
         self._hold_back = HoldBack()
         self._forgotten = Forgotten(catalog, announcer, host)
         self._lately = Lately(host)
@@ -96,11 +98,17 @@ class Admission:
 
     def put(self, service: str, admitted: Admitted) -> None:
         """Notes what is in force, and what is held."""
-        self._seen.instances[service] = admitted.rows
+        self._seen.instances[service] = self._renamed.take(service, self._seen.before(service), admitted.rows)
         self._seen.held[service] = admitted.lost
         self.held.pop(service, None)
         if admitted.why:
             self.held[service] = admitted.why
+
+    def remember(self, saved: Mapping[str, Rows]) -> None:
+        """Takes over what was saved of services before this process started."""
+        self._seen.saved = dict(saved)
+        for service, rows in saved.items():
+            self._renamed.take(service, rows, rows)
 
     def let_go(self) -> bool:
         """Takes out of force what is gone for long enough; whether there was any."""

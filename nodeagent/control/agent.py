@@ -98,13 +98,14 @@ class Control:
                     self.publisher.blame(error)
 
     async def _publish(self) -> None:
-        await self._tell_host()  # a defect may have kept it from that
-        state, trust = self.follower.state(), self.identity.trust
-        if state is not None and trust is not None:
-            await asyncio.sleep(0)
-            for _ in self._stepping(self.publisher.publish_steps(state, trust.bundle.trust_domain)):
+        try:
+            state, trust = self.follower.state(), self.identity.trust
+            if state is not None and trust is not None:
                 await asyncio.sleep(0)
-        await self._tell_host()
+                for _ in self._stepping(self.publisher.publish_steps(state, trust.bundle.trust_domain)):
+                    await asyncio.sleep(0)
+        finally:  # a defect may have kept it from that; one in there keeps nothing out of force
+            await self._tell_host()
 
     def _stepping(self, steps: Iterable[None]) -> Iterator[None]:
         """The steps; whatever else happens between two of them is none."""

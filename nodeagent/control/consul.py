@@ -205,6 +205,11 @@ class Catalog:
         """Ends the rests: the catalog is well again."""
         self._recovery.ring()
 
+    @property
+    def rewinds(self) -> int:
+        """How often an index went back: one from before is none that is to be waited for."""
+        return self._rewinds
+
     async def _ask(
         self, method: str, path: str, params: dict[str, str], body: bytes | None, head_s: float
     ) -> Answer:  # fmt: skip

@@ -48,7 +48,7 @@ from nodeagent.observe.metrics import Metrics
 _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S, is_pulse=True)
 _LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
-_KEYS = Rhythm(may_go_back=True)
+_FORGETFUL = Rhythm(may_go_back=True)
 _OTHER_WATCHES = 7  # the five lists, the KV store's intentions, and the roots, which `identity` follows
 
 _log = open_log()
@@ -144,7 +144,7 @@ class Follower:
         """Takes over what was saved before this process started."""
         self.meshed.remember(state.hosts)
         self._announcer.remember(state.hosts)
-        self.seen.saved = dict(state.instances)
+        self.admission.remember(state.instances)
         if markers := markers_of(state.hosts):
             self.seen.saved[MARKER_SERVICE] = markers
         self._intentions.remember(state.intentions_in)
@@ -212,7 +212,7 @@ class Follower:
 
     def _follow_kept(self, group: asyncio.TaskGroup) -> None:
         """The KV store's intentions, while the catalog keeps none as entries."""
-        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, _KEYS)
+        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, _FORGETFUL)
         if not self._intentions.is_legacy:
             self._intentions.kept = None
 
@@ -229,7 +229,7 @@ class Follower:
         names = self.seen.watched_names()
         watched, before = self._nearest(names), self._together.names
         self._together.names = beyond = frozenset(names) - watched
-        self._follow_while(self.is_late, group, self._own.path, self._own.take)
+        self._follow_while(self.is_late, group, self._own.path, self._own.take, _FORGETFUL)
         alone = self._together.alone()
         self._stop_but({_health_path(name) for name in watched | alone} | ({INVENTORY} if beyond else set()))
         if beyond:
@@ -337,9 +337,9 @@ class Follower:
             rows = parse_instances(service, answer.body)
             doubts = await self.admission.doubts({service: rows}, is_filtered=answer.is_filtered)
             hidden = await self.admission.unseen({service: rows})
+            self._together.note_own(service, rows)  # first: what is older is not to come in between
             why = await self._put(service, rows, doubts.get(service, ""), hidden)
             self._heard.note(service)
-            self._together.note_own(service, rows)
             if service == MARKER_SERVICE and self.seen.hosts is not None:
                 await self._announcer.check_markers(self.seen.hosts, rows)
             if why:
@@ -361,12 +361,12 @@ class Follower:
             raise Held(why)
 
     async def _put_all(self, news: Mapping[str, Rows], *, is_filtered: bool) -> list[str]:
-        """As `_put`, for each of them that is not watched by now."""
+        """As `_put`, for each of them that is neither watched by now nor was heard by itself since."""
         doubts, hidden = await self.admission.doubts(news, is_filtered=is_filtered), await self.admission.unseen(news)
         return [
             await self._put(name, rows, doubts.get(name, ""), hidden)
             async for name, rows in in_turns(news.items())
-            if name in self._together.names
+            if self._together.is_current(name, rows)
         ]
 
     async def _put(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import TypeVar
 
 from nodeagent import limits
+from nodeagent.catalog.claims import since_moved
 from nodeagent.catalog.inventory import INVENTORY, Inventory, InventoryReader
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused, CatalogUnusable
 from nodeagent.control.hold_back import Rows
@@ -64,11 +65,20 @@ class Together:
         if not listed:
             return False
         is_new = bool(self.names - heard.keys() - self._asked - frozenset(alone))
-        return self._is_behind or is_new or any(listed.get(name, ()) != heard[name] for name in names if name in heard)
+        return self._is_behind or is_new or any(self._is_unlike(name, listed.get(name, ())) for name in names if name in heard)
 
     def note_own(self, service: str, rows: Rows) -> None:
         """So its own answer said."""
         self._own[service] = rows
+
+    def is_current(self, service: str, rows: Rows) -> bool:
+        """Whether that, which the answer says of a service, may come into force: it is not watched by now, and has not said something else itself."""
+        return service in self.names and not self._is_overtaken(service, rows)
+
+    def _is_overtaken(self, service: str, rows: Rows) -> bool:
+        is_overtaken = self._own.get(service, rows) != rows
+        self._is_behind = self._is_behind or is_overtaken
+        return is_overtaken
 
     async def read(self, index: int, wait_s: float) -> Answer:
         """As Catalog.read, of the one answer."""
@@ -105,13 +115,16 @@ class Together:
         complaints = [listed.refused[name] for name in sorted(names & listed.refused.keys())]
         async for name in in_turns(sorted(names - listed.refused.keys())):
             rows, heard = listed.instances.get(name, ()), self._seen.instances.get(name)
-            if self._own.get(name, rows) != rows:
-                self._is_behind = True
-            elif heard is None and not rows and name not in self._asked:
+            if self._is_overtaken(name, rows) or (heard is None and not rows and name not in self._asked):
                 continue
-            elif rows != heard or self._seen.held.get(name) or is_here(name, rows):
+            if self._is_unlike(name, rows) or self._seen.held.get(name) or is_here(name, rows):
                 news[name] = rows
         return news, complaints
+
+    def _is_unlike(self, service: str, rows: Rows) -> bool:
+        """Whether that is another than what is in force, but for since when an instance is there, where it has moved: no answer says it."""
+        heard = self._seen.instances.get(service)
+        return heard is None or (rows != heard and since_moved(heard, rows) != heard)
 
     def _note_served(self, is_served: bool) -> None:  # noqa: FBT001 - a value that is kept
         if is_served != self.is_served:

@@ -38,7 +38,8 @@ class Rhythm:
     """Between an answer, or one that is held, and the next blocking query: where answers are long, and something always changes."""
     backoff_max_s: float = limits.CATALOG_BACKOFF_MAX_S
     may_go_back: bool = False
-    """Its index goes back by itself: Consul forgets deleted keys after a quarter of an hour, and with them the highest index below a prefix."""
+    """Its index goes back by itself: Consul forgets deleted keys after a quarter of an hour, and with them the highest index below a prefix; of a
+    host that is not there it gives 1."""
     is_pulse: bool = False
     """After a failure it asks without waiting for a change: any answer shows that the catalog is back."""
 
@@ -67,6 +68,8 @@ class Watch:
         self._draw = draw
         self._bucket = Bucket()
         self._index = 0
+        self._rewinds = 0
+        """How often the catalog had gone back when the question was sent that gave this index."""
         self._applied = b""
         self._failures = 0
         self._was_broken = False
@@ -110,7 +113,8 @@ class Watch:
         if self._hurried.is_set():
             self._hurried.clear()
             self._forget()
-        index = 0 if is_news else self._index
+        index = 0 if is_news or self._rewinds != self._catalog.rewinds else self._index
+        self._rewinds = self._catalog.rewinds
         answer, was_cut_short = await self._ask(index)
         if not self.rhythm.may_go_back:  # whatever becomes of the answer: if it went back the others wait in vain
             self._catalog.note_index(self.path, answer.index)

@@ -27,5 +27,6 @@ intentions = st.lists(
 ).map(tuple)
 protocols = st.dictionaries(st.sampled_from(_SERVICES), st.sampled_from(("tcp", "http", "odd")), max_size=2)
 states = st.builds(
-    CatalogState, st.lists(hosts, max_size=4).map(tuple), instances, intentions, protocols, st.sampled_from(("", "http"))
+    CatalogState, st.lists(hosts, max_size=4).map(tuple), instances, intentions, protocols, st.sampled_from(("", "http")),
+    st.booleans(),
 )  # fmt: skip

@@ -55,6 +55,14 @@ def test_of_one_service_at_a_virtual_address_the_healthy_instance_is_met() -> No
 
 
 @pytest.mark.parametrize("host", ["host1", "host2"])
+def test_what_an_older_version_saved_without_the_count_is_not_before_all_others(host: str) -> None:
+    """Until it is heard it is there since its last change at the latest."""
+    saved = replace(instance(HOST2, 9090, id_="aaa"), said_at=21)
+    for since, first in ((20, "api"), (22, "aaa")):
+        assert first == seen_by(host, api=(instance(HOST2, 9090, since=since),), aaa=(saved,)).by_address[API].service.name
+
+
+@pytest.mark.parametrize("host", ["host1", "host2"])
 @pytest.mark.parametrize("since", [0, 7])
 def test_where_the_catalog_does_not_say_who_was_first_the_name_decides(host: str, since: int) -> None:
     """The same at both ends."""
@@ -96,6 +104,7 @@ MOVES = [
     (told(9090, 5, 5), told(9090, 50, 50), 50),
     (replace(told(9090, 5, 40), registered_at=40), told(9090, 3, 4), 3),
     (told(9090, 0, 0), told(9091, 0, 0), 0),
+    (told(9090, 0, 40), told(9090, 5, 40), 5),
 ]
 
 

@@ -1,6 +1,7 @@
 """What of an answer counts, put together; each judgement has tests of its own (hold_back, proof, hidden)."""
 
 import pytest
+from msgspec.structs import replace
 
 from nodeagent import limits
 from nodeagent.catalog.state import CatalogState
@@ -29,6 +30,15 @@ def admission() -> Admission:
     env = real_environment()
     catalog = Catalog(CatalogTable("http://127.0.0.1:9", token_file=""), env.now)
     return Admission(catalog, Seen(), Announcer(config(), catalog, env.elapsed), "host1", env, lambda: None)
+
+
+def test_who_registers_his_instance_anew_as_another_service_is_not_the_first_at_a_port(admission: Admission) -> None:
+    """Also where it was heard by a process before this one; and what it has then is kept."""
+    parked, late = (replace(instance(HOST2, port, id_="x", since=7), said_at=said_at) for port, said_at in ((9999, 7), (80, 20)))
+    admission.remember({"parked": (parked,)})
+    for _ in range(2):
+        admission.put("late", admission.judge("late", (late,), "", NONE))
+        assert [row.registered_at for row in admission._seen.instances["late"]] == [20]
 
 
 def test_what_a_filtered_answer_lost_is_not_proven_and_kept(admission: Admission) -> None:

@@ -203,6 +203,29 @@ def test_a_defect_while_a_change_is_handed_out_is_shown_and_the_change_is_tried_
     run(scene)
 
 
+def test_what_the_supervisor_cannot_be_told_keeps_no_later_change_out(tmp_path, monkeypatch) -> None:
+    """Workers have it, and what came after it."""
+    monkeypatch.setattr("nodeagent.control.agent._LOOK_AGAIN_S", 0.05)
+    real = agent.frame_of
+
+    def frame_of(snapshot: Snapshot) -> CaptureFrame:
+        if "bad" in snapshot.services:
+            raise RuntimeError("a defect of ours")
+        return real(snapshot)
+
+    monkeypatch.setattr(agent, "frame_of", frame_of)
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            await until(lambda: (found := snapshot_of(playing.worker)) and "web" in found.services, "the first snapshot")
+            playing.peer.register("bad", instance(HOST1, "bad", 7000))
+            await until(lambda: "bad" in snapshot_of(playing.worker).services, "the service")
+            playing.peer.allow("shop -> web")
+            await until(lambda: snapshot_of(playing.worker).services["web"].intentions, "the intention")
+
+    run(scene)
+
+
 def test_a_part_that_fails_is_started_again() -> None:
     tries = []
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from nodeagent import limits
 from nodeagent.catalog.inventory import Inventory
@@ -20,7 +21,8 @@ from nodeagent.control.together import Together, in_turns
 from nodeagent.control.watch import Rhythm
 from nodeagent.observe.metrics import Metrics
 from tests.support.loop import run, until
-from tests.support.mesh import config
+from tests.support.mesh import HOSTS, config
+from tests.support.mesh import instance as row_of
 from tests.support.scripted_catalog import INVENTORY, NODES, SELF, SERVICES, ScriptedCatalog, instance, node
 
 HOST1 = node("host1", "10.77.0.1")
@@ -151,6 +153,22 @@ def test_a_new_instance_here_is_known_at_once(played, monkeypatch: pytest.Monkey
     played(script)
 
 
+def test_this_host_s_own_row_that_goes_is_no_older_catalog(played) -> None:
+    """A Consul gives the row its own index, and 1 where there is none."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        path = scene.follower._own.path
+        row = {"Node": HOST1, "Services": {"s3": {"ID": "s3", "Service": "s3", "Port": 80}}}
+        peer.set(path, row)
+        await until(lambda: scene.follower._own.names == {"s3"}, "its row")
+        peer.scripts[path] = lambda _: web.json_response(None, headers={"X-Consul-Index": "1"})
+        peer.set(path, row)
+        await until(lambda: not scene.follower._own.names, "that it is gone")
+        assert scene.follower.rewind_alarm == ""
+
+    played(script)
+
+
 def test_a_new_service_is_read_at_once(played, monkeypatch: pytest.MonkeyPatch) -> None:
     """And forgotten by itself once the one answer has it; more than a few are asked for by another such answer."""
     monkeypatch.setattr(limits, "CATALOG_ALONE", 2)
@@ -189,6 +207,39 @@ def test_an_answer_that_may_be_older_than_a_service_s_own_takes_nothing_back(pla
             assert ("s4" in news, "s9" in news, "t9" in news) == (True, not is_doubted, False)
             assert (complaints, together.is_outdated((), ("s9", "t9"))) == ([], is_doubted)
             await together.read(0, 0.0)
+
+    played(script)
+
+
+def test_an_instance_that_has_moved_is_news_once() -> None:
+    """What is in force of it is since when it is where it is, which no answer says."""
+    row = replace(row_of(HOSTS[1], 85, since=100), said_at=200)
+    together = Together(Catalog(CatalogTable("http://127.0.0.1:1"), lambda: 0.0), Seen(), lambda: None)
+    together._seen.instances["web"] = (replace(row, registered_at=200),)
+    together.names, together.listed = frozenset({"web"}), Inventory({"web": (row,)}, {})
+    assert run(lambda: together.news(together.listed, together.names, lambda *_: False)) == ({}, [])
+    assert not together.is_outdated({"web"}, ())
+
+
+def test_an_answer_that_is_overtaken_while_it_is_put_into_force_takes_nothing_back(played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalog is asked about what it lost; meanwhile a call had one of its services read by itself."""
+    monkeypatch.setattr(follow, "_LONG", Rhythm(rest_s=3600.0))
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        follower = scene.follower
+        ask, path = follower.admission.unseen, "/v1/health/service/s4"
+        new = [*peer.values[path][1], instance(HOST2, "s4", 9001, "new")]
+
+        async def overtaken(answers):
+            if len(answers) > 1:
+                peer.values[path] = peer.index, new
+                await follower._taker("s4")(await scene.catalog.read(path))
+            return await ask(answers)
+
+        monkeypatch.setattr(follower.admission, "unseen", overtaken)
+        await follower._put_all({"s3": (), "s4": ()}, is_filtered=False)
+        assert [0, 2] == [len(there(follower.seen.instances[name])) for name in ("s3", "s4")]
+        assert follower._together.is_outdated((), ())
 
     played(script)
 

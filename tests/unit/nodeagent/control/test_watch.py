@@ -81,6 +81,20 @@ def test_a_new_index_with_the_same_content_is_not_a_change() -> None:
     played(script)
 
 
+def test_one_that_rests_while_another_s_index_goes_back_asks_in_full_after_that() -> None:
+    """With the index of before it would wait for minutes for news that it does not get."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.applied, "the first answer")
+        await asyncio.sleep(0)
+        scene.catalog.note_rewind(SERVICES, 100, "3")
+        scene.peer.set(NODES, [1])
+        await until(lambda: len(scene.indexes()) == 3, "two more")
+        assert scene.indexes() == ["", "", "11"]
+
+    played(script, rhythm=Rhythm(rest_s=0.2))
+
+
 def test_an_index_that_goes_back_starts_again_with_a_full_read() -> None:
     async def scene() -> None:
         async with ScriptedCatalog() as peer, Scene(peer).running() as playing:
