@@ -1,7 +1,8 @@
 """A test's coroutine, run with a deadline on the loop that control uses; and facts awaited on it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import uvloop
@@ -28,3 +29,19 @@ async def until(fact: Callable[[], Any], what: str, deadline_s: float = 20) -> A
         assert asyncio.get_running_loop().time() < end, f"{what}: not within {deadline_s} s; last seen: {value!r}"
         await asyncio.sleep(0.01)
     return value
+
+
+def beside(job: Callable[[], Coroutine[Any, Any, Any]], script: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """What `script()` gives while the job runs, which is ended then; on the loop that the embedded catalog uses."""
+
+    async def scene() -> Any:
+        task = asyncio.create_task(job())
+        try:
+            async with asyncio.timeout(20):
+                return await script()
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    return asyncio.run(scene())

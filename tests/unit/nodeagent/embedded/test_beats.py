@@ -1,8 +1,8 @@
 """Who must say in time that it is well."""
 
 import asyncio
-import contextlib
 import time
+from functools import partial
 
 import msgspec
 import pytest
@@ -13,6 +13,7 @@ from nodeagent.embedded import agent_api, catalog_api, checks_api
 from nodeagent.embedded.beats import Beats, Timed, expire, find_due
 from nodeagent.embedded.check import parse_checks_of
 from nodeagent.embedded.refusal import StorageFailed
+from tests.support.loop import beside
 from tests.unit.nodeagent.embedded.desk import HOST1
 
 WEB = Timed("host1", "service:web", 10.0)
@@ -114,20 +115,7 @@ def expiring(desk, monkeypatch):
     desk.call(catalog_api.register, HOST1, {"Node": "host1", "Address": "10.0.0.1"})
     desk.call(agent_api.register, HOST1, {"Name": "web", "Check": {"TTL": "50ms", "Status": "passing"}})
 
-    def run(script):
-        async def scene():
-            task = asyncio.create_task(expire(desk.store, desk.server.beats))
-            try:
-                async with asyncio.timeout(20):
-                    return await script()
-            finally:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-
-        return asyncio.run(scene())
-
-    return run
+    return partial(beside, lambda: expire(desk.store, desk.server.beats))
 
 
 async def critical(desk):

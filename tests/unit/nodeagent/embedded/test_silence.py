@@ -1,8 +1,8 @@
 """Hosts whose agents are not heard any more."""
 
 import asyncio
-import contextlib
 import time
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,6 +12,7 @@ from nodeagent.embedded import agent_api, catalog_api, checks_api
 from nodeagent.embedded.beats import Beats
 from nodeagent.embedded.refusal import StorageFailed
 from nodeagent.embedded.silence import end_unseen
+from tests.support.loop import beside
 from tests.unit.nodeagent.embedded.desk import HOST1, ROOT
 
 PORT = {"CheckID": "port", "TCP": "127.0.0.1:80", "Interval": "10s", "Status": "passing"}
@@ -29,20 +30,7 @@ def watched(desk, monkeypatch):
     desk.call(agent_api.register, HOST1, {"Name": "web", "Port": 80, "Checks": [PORT, PAGE, BEAT]})
     desk.call(catalog_api.register, ROOT, {"Node": "host1", "SkipNodeUpdate": True, "Check": told})
 
-    def run(script):
-        async def scene():
-            task = asyncio.create_task(end_unseen(desk.store, desk.server.beats))
-            try:
-                async with asyncio.timeout(20):
-                    return await script()
-            finally:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-
-        return asyncio.run(scene())
-
-    return run
+    return partial(beside, lambda: end_unseen(desk.store, desk.server.beats))
 
 
 async def states(desk):
