@@ -1,0 +1,53 @@
+"""HTTP messages as they were understood: what is decided about, and what is written anew."""
+
+from typing import Final
+
+import msgspec
+
+Headers = list[tuple[bytes, bytes]]
+"""Names as they came, in their order; values without the white space around them."""
+
+CHUNKED: Final = -1
+"""The length of a body that says piece by piece how long it is."""
+UNTIL_CLOSE: Final = -2
+"""The length of an answer's body that ends with its connection."""
+
+
+class RequestHead(msgspec.Struct):
+    """A request up to its body."""
+
+    method: bytes
+    target: bytes
+    """Origin form, or `*`; what came in absolute form is here without scheme and authority."""
+    authority: bytes
+    """Of the Host field, or of the absolute form; empty: an HTTP/1.0 request without one."""
+    headers: Headers
+    """Without those of framing and of the connection, which are told below, and without Host."""
+    length: int = 0
+    """Bytes of the body, or CHUNKED."""
+    is_http10: bool = False
+    keep_alive: bool = True
+    """Whether the client would ask again on this connection."""
+    upgrade: bytes = b""
+    """The protocol that the client asks for, in lower case: `websocket`."""
+    expects_continue: bool = False
+    """Whether the client waits for 100 before it sends the body."""
+    trailers: tuple[bytes, ...] = ()
+    """Values of its TE and Trailer fields that go on."""
+
+
+class ResponseHead(msgspec.Struct):
+    """An answer up to its body; also one of those before the last (100 to 199)."""
+
+    status: int
+    reason: bytes
+    headers: Headers
+    """Without those of framing and of the connection."""
+    length: int = 0
+    """Bytes of the body that comes, CHUNKED or UNTIL_CLOSE. 0 where none may come: HEAD, 204, 304."""
+    said_length: int | None = None
+    """The Content-Length that the answer names although no body comes: to HEAD, and with 304."""
+    keep_alive: bool = True
+    """Whether the origin takes another request on this connection."""
+    upgrade: bytes = b""
+    """With 101: what is spoken from now on."""
