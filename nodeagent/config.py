@@ -30,6 +30,7 @@ HostName = Annotated[str, msgspec.Meta(pattern=rf"^{HOST_NAME_PATTERN}\Z")]
 Id = Annotated[int, msgspec.Meta(ge=0, le=NO_ID - 1)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Backend = Literal["auto", "nft", "iptables"]
+Codec = Literal["httptools", "h11"]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
@@ -119,6 +120,15 @@ class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """May be called in clear, in strict mode, on hosts without an agent."""
     loopback: Literal["open", "enforce"] = "open"
     """Calls by way of 127.0.0.0/8 and ::1: let by, or captured like those to any other address of this host."""
+    codec: Codec | None = None
+    """As `traffic.codec`, for requests to this service."""
+
+
+class TrafficTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[traffic]: requests to services that speak http."""
+
+    codec: Codec = "httptools"
+    """What reads HTTP/1.1: httptools, or h11, which is far slower and as strict."""
 
 
 class AdminTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -138,6 +148,8 @@ class LogTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     connections: str = "stdout"
     """One line per ended connection: `stdout`, a file's absolute path, or `off`. Refusals are on standard error in any case."""
+    requests: Literal["off", "errors", "all"] = "errors"
+    """Which requests of services that speak http get a line there: none, those that failed, or each. Refusals are told as above."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,13 +161,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     identity: IdentityTable = IdentityTable()
     workload: tuple[WorkloadTable, ...] = ()
     service: dict[Name, ServiceTable] = {}
+    traffic: TrafficTable = TrafficTable()
     admin: AdminTable = AdminTable()
     log: LogTable = LogTable()
 
 
 TABLES: dict[str, type[msgspec.Struct]] = {
     "host": HostTable, "catalog": CatalogTable, "intercept": InterceptTable, "identity": IdentityTable,
-    "workload": WorkloadTable, "service": ServiceTable, "admin": AdminTable, "log": LogTable,
+    "workload": WorkloadTable, "service": ServiceTable, "traffic": TrafficTable, "admin": AdminTable, "log": LogTable,
 }  # fmt: skip
 """For the manual."""
 

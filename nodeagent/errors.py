@@ -41,6 +41,9 @@ class Reason(StrEnum):
     PEER_REFUSED = "peer_refused"
     UPSTREAM_REFUSED = "upstream_refused"
     UPSTREAM_TIMEOUT = "upstream_timeout"
+    UPSTREAM_PROTOCOL = "upstream_protocol"
+    BAD_MESSAGE = "bad_message"
+    REQUEST_TIMEOUT = "request_timeout"
     LOOP = "loop"
     LIMIT = "limit"
     DRAINED = "drained"
@@ -167,6 +170,18 @@ class UpstreamTimeout(AgentError):
     """The application or host did not answer in time."""
 
     reason, side = Reason.UPSTREAM_TIMEOUT, Side.UPSTREAM
+
+
+class UpstreamProtocol(AgentError):
+    """The application's answer is no HTTP, or not one to what it was asked."""
+
+    reason, side = Reason.UPSTREAM_PROTOCOL, Side.UPSTREAM
+
+
+class RequestTimeout(AgentError):
+    """The client did not send its request in time."""
+
+    reason, side = Reason.REQUEST_TIMEOUT, Side.DOWNSTREAM
 
 
 class Loop(AgentError):

@@ -4,15 +4,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from nodeagent.control.flows import FlowBook
-from nodeagent.model.outcome import ConnectionRow
+from nodeagent.model.outcome import ConnectionRow, RequestRow
 from nodeagent.observe.flood import Flood, source_of
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
-from nodeagent.observe.record import ClosedRing, is_refusal, log_fields, log_line
+from nodeagent.observe.record import ClosedRing, is_refusal, is_request_refusal, log_fields, log_line, request_fields, request_line
 from nodeagent.observe.sink import Sink
 from nodeagent.wire.frames import Records
 
 _COUNTED = "nodeagent_connections_total"
+_COUNTED_REQUESTS = "nodeagent_requests_total"
 _DROPPED = "nodeagent_log_lines_dropped_total"
 
 _log = open_log()
@@ -59,6 +60,8 @@ class Ledger:
                 self._write(row, at)
             if verdict == "last":
                 _log.warning("refusals_unlogged", source=source_of(row), until="the minute is over", counted=_COUNTED)
+        for request in records.requests:
+            self._take_request(request, at)
         self.closed.extend(records.rows)
         self._flows.extend(records.rows)
         self._count_dropped(records.dropped)
@@ -74,6 +77,20 @@ class Ledger:
             _log.warning("connection_closed", **log_fields(row))
         if self._sink and not (self._is_journal and is_refusal(row)):
             self._sink.write(log_line(row, at))
+
+    def _take_request(self, row: RequestRow, at: str) -> None:
+        """Refusals go to the journal: a client that is refused again and again fills no disk."""
+        if not is_request_refusal(row):
+            if self._sink:
+                self._sink.write(request_line(row, at))
+            return
+        verdict = self._flood.judge(f"requests of {row.source}", self._now())
+        if verdict != "none":
+            _log.warning("request_ended", **request_fields(row))
+        if verdict == "last":
+            _log.warning("refusals_unlogged", source=row.source, until="the minute is over", counted=_COUNTED_REQUESTS)
+        if self._sink and not self._is_journal and verdict != "none":
+            self._sink.write(request_line(row, at))
 
     def _count_dropped(self, dropped: int) -> None:
         if dropped:

@@ -51,3 +51,38 @@ class ConnectionRow(msgspec.Struct, kw_only=True):
     side: Side = Side.NONE
     error: str = ""
     """One sentence: what happened and the likely cure; empty when nothing did."""
+
+
+class RequestRow(msgspec.Struct, kw_only=True):
+    """One request that is over, as an agent on its way saw it. Without header values, and without the query."""
+
+    id: str
+    """Of `x-request-id`: the same at every agent."""
+    connection: str
+    """Id of the connection on which it came."""
+    direction: Direction
+    source: str
+    destination: str
+    began_at: float
+    """Unix seconds."""
+    milliseconds: float
+    route: str = ""
+    """Which of its service's routes; empty: none was asked for."""
+    instance: str = ""
+    """Address that was dialled."""
+    method: str = ""
+    path: str = ""
+    """Without the query, and cut; empty: what came was no request."""
+    status: int = 0
+    """Of the answer; 0: its connection ended before one."""
+    sent: int = 0
+    """Bytes of the request's body."""
+    received: int = 0
+    """Bytes of the answer's body."""
+    retries: int = 0
+    permit: str = ""
+    """The intention, or the permission, that let it in; empty where nobody asked."""
+    reason: Reason = Reason.OK
+    side: Side = Side.NONE
+    error: str = ""
+    generation: int = 0

@@ -9,7 +9,8 @@ from nodeagent import limits
 from nodeagent.decide.explain import has_passed
 from nodeagent.model.outcome import ConnectionRow, Direction
 from nodeagent.model.service import is_service_name
-from nodeagent.wire.frames import SupervisorStats, WorkerStats
+from nodeagent.observe.latency import Latency
+from nodeagent.wire.frames import RequestTally, SupervisorStats, WorkerStats
 
 OTHER = "other"
 UNKNOWN = "unknown"
@@ -18,7 +19,7 @@ UNKNOWN = "unknown"
 class Metric(NamedTuple):
     """One row of the table."""
 
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Literal["counter", "gauge", "histogram", "latency"]
     help: str
     labels: tuple[str, ...] = ()
 
@@ -34,6 +35,12 @@ TABLE: dict[str, Metric] = {
     "nodeagent_connection_seconds": Metric("histogram", "Life of connections that ended.", ("direction",)),
     "nodeagent_opened_total": Metric("counter", "Connections that workers accepted.", ("direction",)),
     "nodeagent_passed_total": Metric("counter", "Connections that policy let pass.", ("source", "destination")),
+    "nodeagent_requests_total": Metric(
+        "counter", "Requests that ended; class is 0 where no answer came.", ("direction", "source", "destination", "route", "class")
+    ),
+    "nodeagent_request_seconds": Metric("latency", "How long requests took.", ("direction", "source", "destination", "route")),
+    "nodeagent_request_retries_total": Metric("counter", "Requests sent once more.", ("direction", "source", "destination", "route")),
+    "nodeagent_request_denials_total": Metric("counter", "Requests that policy refused.", ("direction", "source", "destination", "route")),
     "nodeagent_relayed_bytes_total": Metric("counter", "Bytes relayed, open connections included.", ("way",)),
     "nodeagent_open_connections": Metric("gauge", "Connections that are open now.", ("worker",)),
     "nodeagent_tunnels": Metric("gauge", "Tunnels that are open now.", ("worker", "side")),
@@ -62,8 +69,10 @@ TABLE: dict[str, Metric] = {
     "nodeagent_bypassed_total": Metric("counter", "Connections that went around the agent while it was dead."),
 }
 
-_Child = Counter | Gauge | Histogram
-_KINDS: dict[str, type[_Child]] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+_Child = Counter | Gauge | Histogram | Latency
+_KINDS: dict[str, type[_Child]] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram, "latency": Latency}
+_BUCKETS = len(limits.REQUEST_SECONDS) + 1
+_CLASSES = ("0", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class Metrics:
@@ -76,6 +85,7 @@ class Metrics:
         }
         self._pairs: set[tuple[str, str]] = set()
         self._pairs_max = pairs
+        self._routes: set[tuple[str, str, str]] = set()
         self._totals: dict[tuple[str, int], dict[tuple[str, ...], float]] = {}
         self._gone: set[tuple[str, int]] = set()
         self.set("nodeagent_build_info", 1, version)
@@ -132,6 +142,8 @@ class Metrics:
             self.set("nodeagent_tunnel_streams", sum(streams), worker, side)
         for source, destination, total in stats.passed:
             self._rise(key, ("nodeagent_passed_total", *self._pair(source or UNKNOWN, destination or UNKNOWN)), total)
+        for tally in stats.requests:
+            self._set_requests(key, tally)
         for direction in get_args(Direction):
             if direction in stats.opened:
                 self._rise(key, ("nodeagent_opened_total", direction), stats.opened[direction])
@@ -166,12 +178,42 @@ class Metrics:
         self._rise(key, ("nodeagent_bypassed_total",), stats.bypassed)
         self._rise(key, ("nodeagent_worker_restarts_total",), sum(w.restarts for w in stats.workers))
 
+    def _set_requests(self, key: tuple[str, int], tally: RequestTally) -> None:
+        """A worker's totals of the requests that went one way. Also the class of a status is the worker's word."""
+        way = (tally.direction if tally.direction in get_args(Direction) else OTHER, *self._route(tally))
+        for name, count in zip(_CLASSES, tally.statuses, strict=False):
+            if count:
+                self._rise(key, ("nodeagent_requests_total", *way, name), count)
+        self._rise(key, ("nodeagent_request_retries_total", *way), tally.retries)
+        self._rise(key, ("nodeagent_request_denials_total", *way), tally.denials)
+        counts = [self._grown(key, ("bucket", str(place), *way), count) for place, count in enumerate(tally.buckets[: _BUCKETS])]
+        latency = self._all["nodeagent_request_seconds"]
+        assert isinstance(latency, Latency)
+        latency.add(way, counts, self._grown(key, ("seconds", *way), tally.seconds))
+
+    def _route(self, tally: RequestTally) -> tuple[str, str, str]:
+        """The labels for services and route, as long as there is room for another one."""
+        pair = self._pair(tally.source or UNKNOWN, tally.destination or UNKNOWN)
+        route = (*pair, tally.route if pair != (OTHER, OTHER) and len(tally.route) <= limits.ROUTE_LABEL_CHARS else "")
+        if route in self._routes:
+            return route
+        if len(self._routes) >= limits.METRIC_ROUTES:
+            self.add("nodeagent_label_overflow_total", 1)
+            return OTHER, OTHER, OTHER
+        self._routes.add(route)
+        return route
+
+    def _grown(self, key: tuple[str, int], series: tuple[str, ...], total: float) -> float:
+        """By how much a process's own total grew since it was last told."""
+        seen = self._totals.setdefault(key, {})
+        before = seen.get(series, 0)
+        seen[series] = max(total, before)
+        return max(total - before, 0)
+
     def _rise(self, key: tuple[str, int], series: tuple[str, ...], total: float) -> None:
         """Adds what a process's own total grew by since it was last told."""
-        seen = self._totals.setdefault(key, {})
         name, *labels = series
-        self.add(name, max(total - seen.get(series, 0), 0), *labels)
-        seen[series] = max(total, seen.get(series, 0))
+        self.add(name, self._grown(key, series, total), *labels)
 
     def _pair(self, source: str, destination: str) -> tuple[str, str]:
         """The labels for the two services: their names, if they can be names, as long as there is room for another pair."""

@@ -7,10 +7,11 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.errors import Reason, Side
-from nodeagent.model.outcome import ConnectionRow
+from nodeagent.model.outcome import ConnectionRow, RequestRow
 from nodeagent.wire.frames import Records
 
 _ALWAYS = frozenset({"source", "destination", "reason", "side", "path"})
+_ALWAYS_OF_REQUEST = frozenset({"source", "destination", "reason", "side", "status", "milliseconds"})
 _INSTANTS = frozenset({"opened_at", "closed_at"})
 
 
@@ -40,17 +41,34 @@ def log_line(row: ConnectionRow, at: str) -> bytes:
     return msgspec.json.encode(head | log_fields(row)) + b"\n"
 
 
+def is_request_refusal(row: RequestRow) -> bool:
+    """Whether the request was refused by an agent, or was none: such rows are logged whatever the settings."""
+    return row.side in (Side.MESH, Side.AGENT) or row.reason in (Reason.BAD_MESSAGE, Reason.BAD_REQUEST)
+
+
+def request_fields(row: RequestRow) -> dict[str, object]:
+    """The fields of `request_ended`: those of the row, but its instant, and nothing that is blank."""
+    fields = msgspec.structs.asdict(row)
+    return {k: v for k, v in fields.items() if k != "began_at" and (k in _ALWAYS_OF_REQUEST or v not in ("", 0))}
+
+
+def request_line(row: RequestRow, at: str) -> bytes:
+    """Its line of the log, as `log_line`."""
+    return msgspec.json.encode({"at": at, "level": "info", "process": "control", "event": "request_ended"} | request_fields(row)) + b"\n"
+
+
 class RecordQueue:
     """Rows on their way to control. Owned by one worker; when it is full, new rows are counted and dropped."""
 
     def __init__(self, limit: int = limits.RECORDS_QUEUED, batch: int = limits.RECORDS_PER_BATCH) -> None:
         self._rows: deque[ConnectionRow] = deque()
+        self._requests: deque[RequestRow] = deque()
         self._limit = limit
         self._batch = batch
         self._dropped = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows) + len(self._requests)
 
     def append(self, row: ConnectionRow) -> None:
         """Queues a closed row, or counts it as dropped."""
@@ -59,17 +77,25 @@ class RecordQueue:
         else:
             self._rows.append(row)
 
+    def append_request(self, row: RequestRow) -> None:
+        """The same for a request."""
+        if len(self._requests) >= self._limit:
+            self._dropped += 1
+        else:
+            self._requests.append(row)
+
     def lose(self, rows: int) -> None:
         """Counts rows that were taken, and that nobody will read, as dropped."""
         self._dropped += rows
 
     def take(self) -> Records | None:
         """The oldest rows, at most a batch, and how many were dropped since the last call; None: nothing to say."""
-        if not self._rows and not self._dropped:
+        if not self and not self._dropped:
             return None
         rows = [self._rows.popleft() for _ in range(min(self._batch, len(self._rows)))]
+        requests = [self._requests.popleft() for _ in range(min(self._batch, len(self._requests)))]
         dropped, self._dropped = self._dropped, 0
-        return Records(rows, dropped)
+        return Records(rows, dropped, requests)
 
 
 class ClosedRing:

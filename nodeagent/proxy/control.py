@@ -204,7 +204,7 @@ class ControlChannel:
             records = self._live.records.take()
             if records is None:
                 return
-            self._rows_unsent = len(records.rows)
+            self._rows_unsent = len(records.rows) + len(records.requests)
             self._send(records)
 
     def _send_stats(self) -> None:

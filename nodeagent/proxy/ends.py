@@ -9,10 +9,11 @@ import functools
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from nodeagent import limits
-from nodeagent.errors import AgentError, Reason
+from nodeagent.errors import AgentError
+from nodeagent.proxy.end import End, Watcher
 from nodeagent.wire import connect
 from nodeagent.wire.stream import CANCEL, CONNECT_ERROR, LOST, NO_ERROR, Headers, Stream
 
@@ -23,56 +24,6 @@ _LINGER_END = struct.pack("ii", 0, 0)
 _CLOSED = 7  # Linux, include/net/tcp_states.h: TCP_CLOSE
 _ACKED = struct.Struct("=Q")  # Linux, include/uapi/linux/tcp.h: tcp_info.tcpi_bytes_acked
 _ACKED_AT, _ACKED_END = 120, 128
-
-
-class End(Protocol):
-    """One end, as its peer and its relay see it."""
-
-    peer: "End | None"
-    relay: "Watcher | None"
-    received: int
-    """Bytes that came out of this end."""
-    is_closed: bool
-    """Nothing comes or goes here any more."""
-
-    @property
-    def was_lost(self) -> bool:
-        """Whether it closed because the tunnel around it was lost."""
-
-    def start(self) -> None:
-        """The peer is there: payload flows."""
-
-    def refuse(self, error: AgentError) -> None:
-        """Ends it before it was linked, and says why as far as this kind of end can."""
-
-    def send(self, data: bytes) -> None:
-        """Delivers payload."""
-
-    def finish(self) -> None:
-        """Half-closes after what was sent."""
-
-    def reset(self) -> None:
-        """Ends both directions at once; the other side sees a reset."""
-
-    def pause(self) -> None:
-        """Stops taking payload in."""
-
-    def resume(self) -> None:
-        """Goes on taking payload in."""
-
-
-class Watcher(Protocol):
-    """What an end reports to: its relay."""
-
-    @property
-    def reason(self) -> Reason:
-        """Why it ends, once that is settled."""
-
-    def end_by(self, error: AgentError) -> None:
-        """An agent ends it, for this reason."""
-
-    def end_closed(self, end: End, error: str, *, lost: bool = False) -> None:
-        """Nothing more comes or goes here; `error` is empty after a clean end."""
 
 
 class TcpEnd(asyncio.Protocol):
@@ -104,6 +55,16 @@ class TcpEnd(asyncio.Protocol):
         """The socket, for options and addresses."""
         return self.transport.get_extra_info("socket")
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the application has said its FIN."""
+        return self._has_eof
+
+    def taken(self) -> int:
+        """Bytes that the application's kernel has acknowledged."""
+        taken: int = _ACKED.unpack_from(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_END), _ACKED_AT)[0]
+        return taken
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the transport is there; nothing is passed on before both ends are."""
         self.transport = transport
@@ -130,6 +91,7 @@ class TcpEnd(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: closed by either side, or reset by the application."""
         self.is_closed = True
+        self._has_eof |= isinstance(exc, BrokenPipeError)  # the kernel's word for a reset that came after a FIN
         self.on_closed()
         for timer in (self._linger, self._look):
             if timer:
@@ -209,7 +171,7 @@ class TcpEnd(asyncio.Protocol):
 
     def _wait_for_delivery(self, *, before: int) -> None:
         """A slow reader gets all the time it needs; one that took nothing for LINGER_S is cut."""
-        taken = _ACKED.unpack_from(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_END), _ACKED_AT)[0]
+        taken = self.taken()
         if taken > before:
             loop = asyncio.get_running_loop()
             self._linger = loop.call_later(limits.LINGER_S, functools.partial(self._wait_for_delivery, before=taken))

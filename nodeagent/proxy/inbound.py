@@ -9,7 +9,8 @@ from nodeagent.decide.route import ToService, find_destination
 from nodeagent.errors import BadDestination, Loop, NoSnapshot, PeerIdentity, blame_caller
 from nodeagent.model.address import Address, OriginalDst, canonical_ip
 from nodeagent.proxy.descriptors import check_descriptor
-from nodeagent.proxy.ends import End, StreamEnd, TcpEnd
+from nodeagent.proxy.end import End
+from nodeagent.proxy.ends import StreamEnd, TcpEnd
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.outbound import caller_of, note_rules, note_way, refuse_loops
 from nodeagent.proxy.relay import Relay, refusals

@@ -16,9 +16,13 @@ from nodeagent.model.address import Address
 from nodeagent.model.outcome import ConnectionRow, Direction
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.record import RecordQueue
-from nodeagent.proxy.ends import End, StreamEnd
+from nodeagent.observe.requests import RequestCounts
+from nodeagent.proxy.end import End
+from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.first_use import FirstUse
 from nodeagent.proxy.held import HeldRelays
+from nodeagent.proxy.http.pool import OriginPool
+from nodeagent.proxy.http.rules import Rules
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.room import fullest_first
 from nodeagent.proxy.tls import Keys
@@ -42,6 +46,11 @@ class Live:
         self.ports = PortPool()  # after the fork: each worker has an order of its own
         self.relays: dict[str, Relay] = {}
         self.records = RecordQueue()
+        self.requests = RequestCounts(config.log.requests)
+        self.rules = Rules()
+        self.origins = OriginPool()
+        self.is_draining = False
+        """Whether answers say that they are the last of their connection."""
         self.first_use = FirstUse()
         self.opened: Counter[str] = Counter()
         self.budget = Budget()

@@ -17,7 +17,8 @@ from nodeagent.model.snapshot import Snapshot
 from nodeagent.model.workload import Workload
 from nodeagent.proxy.call import Caller
 from nodeagent.proxy.descriptors import check_descriptor
-from nodeagent.proxy.ends import End, TcpEnd
+from nodeagent.proxy.end import End
+from nodeagent.proxy.ends import TcpEnd
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.owner import find_workload, stamped
 from nodeagent.proxy.relay import Relay, refusals

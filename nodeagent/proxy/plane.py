@@ -120,6 +120,8 @@ class Plane:
 
     async def _drain(self) -> None:
         """Listeners first, so that nothing new waits here; then tunnels take no more; then the open ones end."""
+        self._live.is_draining = True
+        self._live.origins.close()
         for server in self._servers:
             server.close()
         self._welcome.close()
@@ -177,7 +179,7 @@ class Plane:
         tunnels = [tunnel.row() for tunnel in live.tunnels]
         return WorkerStats(
             os.getpid(), live.generation, len(live.relays), dict(live.opened), sent, received, tunnels, lag_s, live.budget.used,
-            live.held.passed(), live.tag, used_up(),
+            live.held.passed(), live.tag, used_up(), live.requests.take(),
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from nodeagent import limits
 from nodeagent.errors import AgentError, Reason, Side
 from nodeagent.model.outcome import ConnectionRow
-from nodeagent.proxy.ends import End
+from nodeagent.proxy.end import End
 
 
 class Book(Protocol):
@@ -56,6 +56,21 @@ class Relay:
         upstream.peer, self.downstream.peer = self.downstream, upstream
         upstream.start()
         self.downstream.start()
+
+    @property
+    def name(self) -> str:
+        """Its row's id."""
+        return self.row.id
+
+    @property
+    def side(self) -> Side:
+        """Whose doing that was."""
+        return self.row.side
+
+    def let_go(self) -> None:
+        """It has ended well, and a client that does not close is not waited for."""
+        self.settle(Reason.OK, Side.NONE, "")
+        self.cut()
 
     def refuse(self, error: AgentError) -> None:
         """Ends it before it began: the client is told as its kind of end can, the row says why."""

@@ -11,7 +11,7 @@ import msgspec
 from nodeagent import limits
 from nodeagent.errors import FrameError
 from nodeagent.model.identity import KeyRing
-from nodeagent.model.outcome import ConnectionRow
+from nodeagent.model.outcome import ConnectionRow, RequestRow
 
 VERSION = 1
 _HEAD_BYTES = 5
@@ -85,6 +85,8 @@ class Records(msgspec.Struct, tag="records", frozen=True):
     rows: list[ConnectionRow]
     dropped: int = 0
     """Records lost since the last batch because the queue was full."""
+    requests: list[RequestRow] = []
+    """Requests that are over, of those that are to be logged."""
 
 
 class TunnelRow(msgspec.Struct, frozen=True):
@@ -97,6 +99,23 @@ class TunnelRow(msgspec.Struct, frozen=True):
     """`client` for one that this host opened, `server` for one it accepted."""
     streams: int
     opened_at: float
+
+
+class RequestTally(msgspec.Struct, array_like=True):
+    """Requests that went the same way, counted since the worker started."""
+
+    direction: str
+    source: str
+    destination: str
+    route: str
+    statuses: list[int]
+    """By the first digit of the status; at 0 those that ended without an answer."""
+    buckets: list[int]
+    """By how long they took: each up to the bound of `limits.REQUEST_SECONDS` of its place, the last beyond all."""
+    seconds: float = 0.0
+    """All together."""
+    retries: int = 0
+    denials: int = 0
 
 
 class WorkerStats(msgspec.Struct, tag="stats", frozen=True):
@@ -121,6 +140,8 @@ class WorkerStats(msgspec.Struct, tag="stats", frozen=True):
     """What ids of its connections begin with."""
     used_up: int = 0
     """As many descriptors as it may have, if they are used up; else 0."""
+    requests: list[RequestTally] = []
+    """Those that have changed since the last time."""
 
 
 class CaptureFrame(msgspec.Struct, tag="capture", frozen=True):

@@ -8,7 +8,8 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.errors import Denied, PolicyChanged, Reason, Revoked
-from nodeagent.proxy.ends import LINGER_RESET, End, StreamEnd, TcpEnd
+from nodeagent.proxy.end import End
+from nodeagent.proxy.ends import LINGER_RESET, StreamEnd, TcpEnd
 from nodeagent.wire.stream import CANCEL, LOST, Headers, Stream
 from tests.support.twohosts import run
 

@@ -1,0 +1,317 @@
+"""The way of a connection's requests, one after the other: from a head to a plan, to an instance, and the answer back."""
+
+from typing import TYPE_CHECKING
+
+from nodeagent import limits
+from nodeagent.decide.retry import may_resend
+from nodeagent.errors import AgentError, Reason, RequestTimeout, UpstreamProtocol, UpstreamTimeout
+from nodeagent.model.message import CHUNKED, Headers, RequestHead, ResponseHead
+from nodeagent.proxy.http.answers import body_of, status_of
+from nodeagent.proxy.http.exchange import Exchange, Role, row_of
+from nodeagent.proxy.http.origin import Origin
+from nodeagent.wire.http1 import render
+from nodeagent.wire.http1.events import BadMessage
+
+if TYPE_CHECKING:
+    from nodeagent.proxy.http.engine import Engine
+
+_SWITCHING = 101
+_FINAL = 200
+
+
+class Conduct:
+    """Owned by an engine, which is the client's side. Told by the parser of requests, and by the origin that answers."""
+
+    def __init__(self, client: "Engine", role: Role) -> None:
+        self.opaque: Origin | None = None
+        """The instance's connection, once another protocol is spoken."""
+        self._client = client
+        self._role = role
+        self._exchange: Exchange | None = None
+        self._is_origin_full = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is not answered, or not read, yet."""
+        return self._exchange is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for more of what the client sends."""
+        return self._is_origin_full or (self._exchange is not None and self._exchange.is_homeless)
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where answers come from now."""
+        return self.opaque or (self._exchange.origin if self._exchange else None)
+
+    def drop(self, error: AgentError) -> None:
+        """The client is gone, or cut."""
+        exchange, origin = self._exchange, self.origin
+        self._exchange = None
+        if origin:
+            origin.drop()
+        if exchange and not exchange.is_answered:
+            exchange.fail(error)
+            self._record(exchange)
+
+    def expire(self, *, is_client_late: bool) -> None:
+        """Nothing went on for too long. is_client_late: it could have sent more."""
+        exchange = self._exchange
+        if exchange is None or exchange.is_answered:
+            self._client.leave()
+        elif exchange.is_read or not is_client_late:
+            self._give_up(exchange, UpstreamTimeout("the instance neither took nor said anything for too long"))
+        else:
+            self._give_up(exchange, RequestTimeout("the client sent nothing of its request for too long"))
+
+    # --- told by the parser of requests ------------------------------------------------------------------------------
+
+    def on_request(self, head: RequestHead) -> None:
+        """A request begins."""
+        exchange = self._exchange = Exchange(head, self._role.ask(head), self._client.now())
+        try:
+            exchange.plan = self._role.plan(head, exchange.asked)
+        except AgentError as error:
+            self._refuse(exchange, error)
+        else:
+            self._go(exchange)
+
+    def on_body(self, data: bytes) -> None:
+        """Its body goes on."""
+        exchange = self._exchange
+        assert exchange
+        if exchange.is_answered:
+            exchange.unread += len(data)
+            if exchange.unread > limits.HTTP_UNREAD_BYTES:
+                self._client.leave()
+            return
+        exchange.sent += len(data)
+        self._pass_on(exchange, render.chunk(data) if exchange.request.length == CHUNKED else data)
+
+    def on_end(self, trailers: Headers) -> None:
+        """It is complete."""
+        exchange = self._exchange
+        assert exchange
+        exchange.is_read = True
+        if exchange.is_answered:
+            self._next(exchange)
+        elif exchange.request.length == CHUNKED:
+            self._pass_on(exchange, render.last_chunk(trailers))
+
+    def on_bad(self, error: BadMessage) -> None:
+        """What comes is no request, or no end of one: nothing after it can be believed."""
+        exchange = self._exchange
+        if exchange and exchange.is_answered:
+            self._client.leave()
+            return
+        if exchange is None:
+            head = RequestHead(b"", b"", b"", [])
+            exchange = self._exchange = Exchange(head, self._role.ask(head), self._client.now())
+        exchange.must_close = True
+        self._give_up(exchange, error)
+
+    # --- told by the origin -------------------------------------------------------------------------------------------
+
+    def on_answer(self, head: ResponseHead) -> None:
+        """An answer's head, or one of those before it."""
+        exchange = self._exchange
+        assert exchange
+        assert exchange.plan
+        self._client.now()
+        headers = self._role.answer_headers(exchange.plan, head)
+        if head.status == _SWITCHING:
+            self._switch(exchange, head, headers)
+        elif head.status < _FINAL:
+            if not exchange.request.is_http10:
+                self._client.say(render.response_head(head, headers, 0))
+        else:
+            exchange.is_said, exchange.kept = True, None
+            exchange.frame_answer(head, is_last=self._client.is_last)
+            self._client.say(
+                render.response_head(head, headers, exchange.answer_length, request=exchange.request, close=exchange.must_close)
+            )
+
+    def on_answer_body(self, data: bytes) -> None:
+        """A piece of it."""
+        exchange = self._exchange
+        assert exchange
+        self._client.now()
+        exchange.received += len(data)
+        self._client.say(render.chunk(data) if exchange.answer_length == CHUNKED else data)
+
+    def on_answer_end(self, trailers: Headers) -> None:
+        """The answer is complete; the request may still be on its way."""
+        exchange = self._exchange
+        assert exchange
+        if exchange.answer_length == CHUNKED:
+            self._client.say(render.last_chunk(trailers))
+        self._release(exchange)
+        self._answered(exchange)
+
+    def on_answer_bytes(self, data: bytes) -> None:
+        """Of the other protocol."""
+        self._client.say(data)
+
+    def on_origin_eof(self) -> None:
+        """The instance's end of the other protocol."""
+        if self._client.peer:
+            self._client.peer.finish()
+        self._client.close_if_both_ended()
+
+    def on_origin_lost(self, error: AgentError) -> None:
+        """Before the answer was complete. What the client has of it already is not to look whole."""
+        exchange = self._exchange
+        if exchange is None:
+            self._client.cut(error)
+            return
+        origin, exchange.origin = exchange.origin, None
+        assert origin
+        self.on_origin_drained()
+        if self._may_again(exchange, origin):
+            self._go(exchange)
+        else:
+            self._give_up(exchange, error)
+
+    def on_origin_full(self) -> None:
+        """It takes no more for now."""
+        self._is_origin_full = True
+        self._client.watch()
+
+    def on_origin_drained(self) -> None:
+        """It does again."""
+        self._is_origin_full = False
+        self._client.watch()
+
+    # --- the way of an exchange ------------------------------------------------------------------------------------------
+
+    def _go(self, exchange: Exchange) -> None:
+        """To a connection that rests, or to a new one."""
+        assert exchange.plan
+        exchange.tries += 1
+        origin = self._role.take(exchange.plan) if exchange.tries == 1 else None
+        if origin:
+            self._begin(exchange, origin)
+        else:
+            self._client.live.spawn(self._open(exchange))
+
+    async def _open(self, exchange: Exchange) -> None:
+        assert exchange.plan
+        try:
+            origin = await self._role.open(exchange.plan)
+        except AgentError as error:
+            if exchange is self._exchange and not exchange.is_answered:
+                self._give_up(exchange, error)
+        except Exception as error:  # noqa: BLE001 - an unexpected error refuses
+            self._client.defect(error)
+        else:
+            if exchange is self._exchange and not exchange.is_answered:
+                self._client.guarded(lambda: self._begin(exchange, origin))
+            else:
+                self._role.keep(exchange.plan, origin)  # nobody waits for it any more
+
+    def _begin(self, exchange: Exchange, origin: Origin) -> None:
+        plan, request = exchange.plan, exchange.request
+        assert plan
+        exchange.origin = origin
+        origin.begin(self, request.method, may_switch=bool(request.upgrade))
+        origin.write(render.request_head(request, plan.headers, request.length, target=plan.target))
+        for piece in exchange.kept or ():
+            origin.write(piece)
+        exchange.forget()
+        self._client.watch()
+
+    def _pass_on(self, exchange: Exchange, piece: bytes) -> None:
+        if exchange.origin:
+            exchange.origin.write(piece)
+        exchange.keep(piece)
+
+    def _may_again(self, exchange: Exchange, origin: Origin) -> bool:
+        """Whether the request may be sent once more: nothing of an answer has come, and all of it is still here."""
+        if exchange.is_said or exchange.kept is None or exchange.tries >= limits.HTTP_TRIES or origin.has_answered:
+            return False
+        if not origin.is_used and origin.started_when_lost is not False:
+            return False  # a fresh connection was not closed for having rested
+        return may_resend(exchange.request.method, is_sent=True, upstream_started=origin.started_when_lost)
+
+    def _refuse(self, exchange: Exchange, error: AgentError) -> None:
+        """The agent answers in the instance's place. A body that is too long to be read for nothing ends the connection."""
+        request = exchange.request
+        exchange.fail(error)
+        exchange.status = status_of(error)
+        is_long = not 0 <= request.length <= limits.HTTP_UNREAD_BYTES
+        exchange.must_close |= not request.keep_alive or self._client.is_last
+        exchange.must_close |= not exchange.is_read and (is_long or request.expects_continue)
+        name = exchange.asked.request_id
+        headers = [(b"x-request-id", name), (b"content-type", b"text/plain")]
+        answer = render.simple_answer(exchange.status, body_of(name), headers, request=request, close=exchange.must_close)
+        self._client.say(answer)
+        self._answered(exchange)
+
+    def _give_up(self, exchange: Exchange, error: AgentError) -> None:
+        """Answers, if no answer is begun; else nothing but a reset tells the client that it has not got all."""
+        if exchange.is_said:
+            self._client.cut(error)
+            return
+        origin, exchange.origin = exchange.origin, None
+        if origin:
+            origin.drop()
+        self._refuse(exchange, error)
+
+    def _release(self, exchange: Exchange) -> None:
+        """The origin is done with this answer."""
+        origin, exchange.origin = exchange.origin, None
+        assert origin
+        assert exchange.plan
+        if exchange.is_read and exchange.origin_lasts:
+            origin.rest()
+            self._role.keep(exchange.plan, origin)
+        elif exchange.is_read:
+            origin.leave()
+        else:
+            origin.drop()
+
+    def _answered(self, exchange: Exchange) -> None:
+        exchange.is_answered, exchange.kept = True, None
+        self._record(exchange)
+        self.on_origin_drained()
+        if exchange.must_close:
+            self._client.leave()
+        elif exchange.is_read:
+            self._next(exchange)
+
+    def _next(self, exchange: Exchange) -> None:
+        if exchange is self._exchange:
+            self._exchange = None
+            self._client.next()
+
+    def _switch(self, exchange: Exchange, head: ResponseHead, headers: Headers) -> None:
+        """Both ends speak another protocol from here on, which is relayed as it comes."""
+        origin = exchange.origin
+        assert origin
+        if not exchange.request.upgrade or not exchange.is_read:
+            self._give_up(exchange, UpstreamProtocol("the instance answered 101, and nobody had asked for it"))
+            return
+        exchange.status = _SWITCHING
+        self._client.say(render.response_head(head, headers, 0))
+        self.opaque, exchange.origin, exchange.is_answered, self._exchange = origin, None, True, None
+        self._record(exchange)
+        if early := self._client.take_rest():
+            origin.write(early)
+        if late := origin.become_opaque():
+            self._client.say(late)
+        if self._client.has_ended:
+            origin.end.finish()
+        self._client.watch()
+
+    def _record(self, exchange: Exchange) -> None:
+        """Counts it, and writes down what is to be told of it."""
+        live, role, relay = self._client.live, self._role, self._client.relay
+        seconds = self._client.now() - exchange.began_at
+        route = exchange.plan.route if exchange.plan else ""
+        way = (role.direction, role.source, role.destination, route)
+        live.requests.count(way, exchange.status, seconds, retries=exchange.retries, is_denied=exchange.reason is Reason.DENIED)
+        if live.requests.wants(exchange.status, exchange.reason, exchange.side):
+            row = row_of(exchange, role, connection=relay.name if relay else "", began_at=live.now() - seconds)
+            row.milliseconds = round(seconds * 1000, 3)
+            live.records.append_request(row)

@@ -1,0 +1,160 @@
+"""One request and its answer: how far both are, and what is known of them when it is over."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from nodeagent import limits
+from nodeagent.decide.headers import Ids, Told
+from nodeagent.errors import AgentError, Reason, Side
+from nodeagent.model.message import CHUNKED, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
+from nodeagent.model.outcome import Direction, RequestRow
+from nodeagent.proxy.http.origin import Origin
+
+
+class Asked(NamedTuple):
+    """What a request says of itself, and its names."""
+
+    told: Told
+    ids: Ids
+    request_id: bytes
+
+
+@dataclass(slots=True)
+class Plan:
+    """What was decided about a request; what remains is to do it."""
+
+    target: bytes
+    """As it is forwarded."""
+    headers: Headers
+    key: object = None
+    """Connections to instances are shared by requests with the same one."""
+    instance: str = ""
+    """Address that is dialled, for rows."""
+    route: str = ""
+    permit: str = ""
+    generation: int = 0
+
+
+class Role(Protocol):
+    """What differs by the side of the mesh on which the agent is: how requests are decided, and where they go."""
+
+    source: str
+    destination: str
+    direction: Direction
+
+    def ask(self, head: RequestHead) -> Asked:
+        """What the request says of itself; of one that was not understood, too."""
+
+    def plan(self, head: RequestHead, asked: Asked) -> Plan:
+        """What becomes of the request, by the snapshot of this moment.
+
+        Raises:
+            AgentError: it is refused.
+        """
+
+    def take(self, plan: Plan) -> Origin | None:
+        """A connection on which it may go, if one rests."""
+
+    async def open(self, plan: Plan) -> Origin:
+        """A new one.
+
+        Raises:
+            AgentError: there is none.
+        """
+
+    def keep(self, plan: Plan, origin: Origin) -> None:
+        """The exchange is over, and another may follow on that connection."""
+
+    def answer_headers(self, plan: Plan, head: ResponseHead) -> Headers:
+        """As they go on to the client."""
+
+    def leave(self) -> None:
+        """The client is gone."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Owned by the engine of its connection."""
+
+    request: RequestHead
+    asked: Asked
+    began_at: float
+    """By the loop's clock."""
+    plan: Plan | None = None
+    origin: Origin | None = None
+    is_read: bool = False
+    """Whether the request is complete."""
+    is_said: bool = False
+    """Whether the answer's head has gone to the client."""
+    is_answered: bool = False
+    """Whether the answer is complete."""
+    must_close: bool = False
+    """Whether the client's connection ends with it."""
+    status: int = 0
+    answer_length: int = 0
+    """As the client is told."""
+    origin_lasts: bool = False
+    """Whether the instance takes another request on its connection."""
+    kept: list[bytes] | None = field(default_factory=list)
+    """Pieces of the request's body, for a connection that is not there yet, or for another try; None: they are gone."""
+    kept_bytes: int = 0
+    sent: int = 0
+    received: int = 0
+    unread: int = 0
+    """Bytes of the body that nobody wanted."""
+    tries: int = 0
+    reason: Reason = Reason.OK
+    side: Side = Side.NONE
+    error: str = ""
+
+    @property
+    def retries(self) -> int:
+        """How often it was sent once more."""
+        return max(self.tries - 1, 0)
+
+    @property
+    def is_homeless(self) -> bool:
+        """Whether there is a piece of its body, and no connection yet for it to go."""
+        return self.origin is None and not self.is_answered and self.kept_bytes > 0
+
+    def fail(self, error: AgentError) -> None:
+        """Why it went wrong; the first to say so is believed."""
+        if self.reason is Reason.OK:
+            self.reason, self.side, self.error = error.reason, error.side, str(error)[: limits.ERROR_CHARS]
+
+    def keep(self, piece: bytes) -> None:
+        """One more piece of the body, as it is written."""
+        if self.kept is not None:
+            self.kept.append(piece)
+            self.kept_bytes += len(piece)
+            self.forget()
+
+    def forget(self) -> None:
+        """What is too long for another try is kept for the first one alone."""
+        if self.origin and self.kept_bytes > limits.HTTP_KEPT_BYTES:
+            self.kept = None
+
+    def frame_answer(self, head: ResponseHead, *, is_last: bool) -> None:
+        """How the answer is framed for the client, and whether its connection ends with it."""
+        request = self.request
+        self.status, self.origin_lasts, self.answer_length = head.status, head.keep_alive, head.length
+        if head.length == UNTIL_CLOSE and not request.is_http10:
+            self.answer_length = CHUNKED
+        if head.length == CHUNKED and request.is_http10:
+            self.answer_length = UNTIL_CLOSE
+        is_waiting = request.expects_continue and not self.is_read and not self.sent  # its body may come, or never
+        self.must_close = not request.keep_alive or is_last or self.answer_length == UNTIL_CLOSE or is_waiting
+
+
+def row_of(exchange: Exchange, role: Role, *, connection: str, began_at: float) -> RequestRow:
+    """What is written down of it. began_at: Unix seconds."""
+    request, plan = exchange.request, exchange.plan
+    path = (plan.target if plan else request.target).partition(b"?")[0][: limits.REQUEST_PATH_BYTES]
+    return RequestRow(
+        id=exchange.asked.request_id.decode("ascii", "replace"), connection=connection, direction=role.direction,
+        source=role.source, destination=role.destination, began_at=began_at, milliseconds=0.0,
+        route=plan.route if plan else "", instance=plan.instance if plan else "", permit=plan.permit if plan else "",
+        generation=plan.generation if plan else 0, method=request.method[: limits.REQUEST_METHOD_BYTES].decode("ascii", "replace"),
+        path=path.decode("ascii", "replace"), status=exchange.status, sent=exchange.sent, received=exchange.received,
+        retries=exchange.retries, reason=exchange.reason, side=exchange.side, error=exchange.error,
+    )  # fmt: skip

@@ -1,0 +1,259 @@
+"""A connection to an instance, on which requests go one after another."""
+
+import asyncio
+import socket
+from typing import Protocol
+
+from nodeagent import limits
+from nodeagent.errors import AgentError, PeerLost, Reason, Side, UpstreamProtocol, UpstreamReset
+from nodeagent.model.message import Headers, ResponseHead
+from nodeagent.proxy.end import End
+from nodeagent.proxy.ends import TcpEnd
+from nodeagent.wire.http1.events import BadMessage
+from nodeagent.wire.http1.parser import CodecName, response_parser
+
+_ESTABLISHED = 1  # Linux, include/net/tcp_states.h
+
+
+class User(Protocol):
+    """Whose request is on it."""
+
+    def on_answer(self, head: ResponseHead) -> None:
+        """An answer's head, or one of those before it."""
+
+    def on_answer_body(self, data: bytes) -> None:
+        """A piece of its body."""
+
+    def on_answer_end(self, trailers: Headers) -> None:
+        """The answer is complete."""
+
+    def on_answer_bytes(self, data: bytes) -> None:
+        """What comes once both ends speak another protocol."""
+
+    def on_origin_eof(self) -> None:
+        """And its end."""
+
+    def on_origin_lost(self, error: AgentError) -> None:
+        """It is gone, or says what is no answer."""
+
+    def on_origin_full(self) -> None:
+        """It takes no more for now."""
+
+    def on_origin_drained(self) -> None:
+        """It does again."""
+
+
+class Origin:
+    """Owned by whoever uses it, else by a pool. It is the peer of the connection's end, and its relay."""
+
+    def __init__(self, end: End, codec: CodecName) -> None:
+        self.end = end
+        self.peer: End | None = end
+        self.relay = None
+        self.received = 0
+        self.is_closed = False
+        self.was_lost = False
+        self.is_used = False
+        """Whether it has carried a request before this one."""
+        self.idle_since = 0.0
+        self.has_answered = False
+        """Whether a byte has come since the last request began."""
+        self.started_when_lost: bool | None = None
+        """As `has_started` was, when it was lost."""
+        self._user: User | None = None
+        self._parser = response_parser(codec, self)
+        self._is_opaque = False
+        self._has_eof = False
+        self._trailers: Headers | None = None
+        self._taken = 0
+        end.peer, end.relay = self, self
+        end.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether another request may go on it, as far as this host's kernel knows."""
+        if self.is_closed or self.end.is_closed:
+            return False
+        return not isinstance(self.end, TcpEnd) or _state(self.end) == _ESTABLISHED
+
+    @property
+    def has_started(self) -> bool | None:
+        """Whether the instance has got anything of the request: False is certain; None: nobody can say.
+
+        Whoever sent a FIN that acknowledges nothing of the request had closed before it came. A reset says nothing: what was
+        read may not have been acknowledged yet.
+        """
+        if self.has_answered:
+            return True
+        if isinstance(self.end, TcpEnd) and self.end.has_ended and self.end.taken() <= self._taken:
+            return False
+        return None
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether the instance has ended the other protocol on its side."""
+        return self._has_eof or self.is_closed
+
+    def begin(self, user: User, method: bytes, *, may_switch: bool = False) -> None:
+        """A request is about to be written."""
+        self._user, self.has_answered = user, False
+        self._parser.expect(method, may_switch=may_switch)
+        if isinstance(self.end, TcpEnd):
+            self._taken = self.end.taken()
+
+    def write(self, data: bytes) -> None:
+        """A piece of the request."""
+        self.end.send(data)
+
+    def rest(self) -> None:
+        """The exchange is over: another request may follow, of whomever."""
+        self._user, self.is_used = None, True
+        self.idle_since = asyncio.get_running_loop().time()
+        self._parser.proceed()
+
+    def become_opaque(self) -> bytes:
+        """Both ends speak another protocol from here on; what of it has come already."""
+        self._is_opaque = True
+        return self._parser.take_rest()
+
+    def leave(self) -> None:
+        """No other request will come: closes when the instance does, or soon."""
+        self._user = None
+        if self.is_closed or self.end.is_closed:
+            return
+        self.end.finish()
+        asyncio.get_running_loop().call_later(limits.HTTP_LINGER_S, self.drop)
+
+    def drop(self) -> None:
+        """Ends it at once: the instance sees a reset."""
+        self._user = None
+        self.is_closed = True
+        self.end.reset()
+
+    # --- as the peer of its end ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """It has begun already."""
+
+    def refuse(self, error: AgentError) -> None:
+        """Nobody refuses what this agent has opened."""
+        del error
+        self.drop()
+
+    def send(self, data: bytes) -> None:
+        """Bytes from the instance."""
+        user = self._user
+        if user is None:
+            self.drop()  # nobody asked: an answer to no request is believed by no one
+            return
+        self.has_answered = True
+        if self._is_opaque:
+            user.on_answer_bytes(data)
+        else:
+            self._parser.feed(data)
+            self._tell_end()
+
+    def finish(self) -> None:
+        """The instance says no more: the end of a body that lasts until then, or it is gone."""
+        user = self._user
+        self._has_eof = True
+        if user is None:
+            self.is_closed = True
+            self.end.finish()
+        elif self._is_opaque:
+            user.on_origin_eof()
+        elif self.has_answered:
+            self._parser.eof()
+            self._tell_end()
+            if self._user:
+                self._lose(UpstreamReset("the instance closed the connection before its answer was complete"))
+        else:
+            self._lose(UpstreamReset("the instance closed the connection without an answer"))
+
+    def reset(self) -> None:
+        """As `drop`."""
+        self.drop()
+
+    def pause(self) -> None:
+        """The instance reads too slowly."""
+        if self._user:
+            self._user.on_origin_full()
+
+    def resume(self) -> None:
+        """It caught up."""
+        if self._user:
+            self._user.on_origin_drained()
+
+    # --- as the relay of its end -----------------------------------------------------------------------------------
+
+    @property
+    def reason(self) -> Reason:
+        """What a tunnel's stream is reset with says nothing of an agent: requests end, connections are only given up."""
+        return Reason.OK
+
+    @property
+    def name(self) -> str:
+        """Of no connection that a client opened."""
+        return ""
+
+    @property
+    def side(self) -> Side:
+        """As `reason`."""
+        return Side.NONE
+
+    def let_go(self) -> None:
+        """As `drop`."""
+        self.drop()
+
+    def end_by(self, error: AgentError) -> None:
+        """An agent ends it."""
+        self._lose(error)
+
+    def end_closed(self, end: End, error: str, *, lost: bool = False) -> None:
+        """The connection is gone."""
+        del end
+        if error or not self._is_opaque:
+            why = error or "the connection to the instance was closed"
+            self._lose(PeerLost(why) if lost else UpstreamReset(why))
+        self.is_closed = True
+
+    # --- told by the parser ----------------------------------------------------------------------------------------
+
+    def on_response(self, head: ResponseHead) -> None:
+        """An answer begins."""
+        if self._user:
+            self._user.on_answer(head)
+
+    def on_body(self, data: bytes) -> None:
+        """It goes on."""
+        if self._user:
+            self._user.on_answer_body(data)
+
+    def on_end(self, trailers: Headers) -> None:
+        """It is complete: told when the parser has come back, for the next request may be written at once."""
+        self._trailers = trailers
+
+    def on_bad(self, error: BadMessage) -> None:
+        """What comes is no answer: nothing that follows can be believed."""
+        self._lose(UpstreamProtocol(f"the instance's answer is no HTTP: {error}"))
+
+    def _tell_end(self) -> None:
+        trailers, self._trailers = self._trailers, None
+        if trailers is not None and self._user:
+            self._user.on_answer_end(trailers)
+
+    def _lose(self, error: AgentError) -> None:
+        user, self._user = self._user, None
+        started = self.has_started if user else None
+        self.is_closed = True
+        self.end.reset()
+        if user:
+            self.started_when_lost = started
+            user.on_origin_lost(error)
+
+
+
+def _state(end: TcpEnd) -> int:
+    """The kernel's word for how the connection is."""
+    state: int = end.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return state

@@ -1,0 +1,214 @@
+"""What the agent is to a request: its caller's, which names it and finds the way, or its callee's, which lets it in."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from certs.spiffe import service_id
+from nodeagent.decide.headers import Caller, Ids, for_agent, for_application, read_told
+from nodeagent.decide.match import RequestView
+from nodeagent.decide.outbound import Via
+from nodeagent.decide.path import normalize
+from nodeagent.decide.requests import authorize_request
+from nodeagent.model.message import Headers, RequestHead, ResponseHead
+from nodeagent.model.outcome import Direction
+from nodeagent.model.snapshot import Mesh, Snapshot
+from nodeagent.proxy.end import End
+from nodeagent.proxy.http.exchange import Asked, Plan
+from nodeagent.proxy.http.origin import Origin
+from nodeagent.proxy.live import Live
+from nodeagent.wire.http1.parser import CodecName
+
+_ID_BITS, _ID_DIGITS = 320, 80
+
+
+class Pair(NamedTuple):
+    """Who calls whom, and from where."""
+
+    source: str
+    destination: str
+    client_ip: str
+    """Of the host that calls."""
+
+
+def ask(head: RequestHead) -> Asked:
+    """What the request says of itself, and names for where it says nothing."""
+    told = read_told(head.headers)
+    digits = b"%0*x" % (_ID_DIGITS, random.getrandbits(_ID_BITS))
+    ids = Ids(b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32])), digits[32:64], digits[64:])
+    return Asked(told, ids, told.request_id or ids.request)
+
+
+class Entrance:
+    """What is asked before a request reaches an application of this host. Owned by the role of one connection."""
+
+    def __init__(self, live: Live, pair: Pair) -> None:
+        self._live = live
+        self._pair = pair
+        self._ip = pair.client_ip.encode()
+        self._mesh: Mesh | None = None
+        self._caller = Caller(b"", b"")
+
+    def admit(self, snapshot: Snapshot, head: RequestHead, asked: Asked) -> Plan:
+        """The request as the application gets it; no connection is named yet.
+
+        Raises:
+            Denied, AmbiguousPath, Loop: it does not.
+        """
+        rule = self._live.rules.rule(snapshot, self._pair.source, self._pair.destination)
+        head.headers = for_application(asked.told, asked.ids, self._name(snapshot.mesh), self._ip)
+        target, permit = head.target, ""
+        if rule.is_enforced:
+            if rule.rule.reads_path:
+                target = normalize(target, rule.paths)
+            permit = authorize_request(rule.rule, RequestView(head, target)).by
+        return Plan(target, head.headers, permit=permit, generation=snapshot.generation)
+
+    def _name(self, mesh: Mesh) -> Caller:
+        """The two services as the application is told of them."""
+        if mesh is not self._mesh:
+            own, caller = (str(service_id(mesh.trust_domain, mesh.datacenter, name)) for name in (self._pair.destination, self._pair.source))
+            self._mesh, self._caller = mesh, Caller(own.encode(), caller.encode())
+        return self._caller
+
+
+@dataclass(slots=True)
+class Ways:
+    """How the caller's agent goes on. Made for one connection."""
+
+    decide: Callable[[Snapshot], Via]
+    """The way of a new connection to where this one goes, by the snapshot of now."""
+    reach: Callable[[Via], Awaitable[End]]
+
+
+class CallerRole:
+    """The agent of the host on which the client is; on one host with the callee, that of both."""
+
+    direction: Direction = "outbound"
+
+    def __init__(self, live: Live, pair: Pair, via: Via, ways: Ways) -> None:
+        self.source, self.destination = pair.source, pair.destination
+        self._live = live
+        self._client_ip = pair.client_ip
+        self._via = via
+        self._ways = ways
+        self._entrance = Entrance(live, pair)
+        self._seen: Snapshot | None = None
+        self._codec = codec_of(live, pair.destination)
+
+    def ask(self, head: RequestHead) -> Asked:
+        """What the request says of itself."""
+        return ask(head)
+
+    def plan(self, head: RequestHead, asked: Asked) -> Plan:
+        """To the callee's agent, which decides; or to an application of this host."""
+        snapshot = self._live.snapshot
+        via = self._way(snapshot)
+        if via.path == "tunnel":
+            plan = Plan(head.target, for_agent(asked.told, asked.ids), generation=snapshot.generation)
+        else:
+            plan = self._entrance.admit(snapshot, head, asked)
+        plan.instance = str(via.address)
+        plan.key = (self.source, via.service, via.address, via.peer.name if via.peer else self._client_ip)
+        return plan
+
+    def _way(self, snapshot: Snapshot) -> Via:
+        """As a new connection would go. Where it would go nowhere that a permit leads to, as this one went: never in clear.
+
+        Raises:
+            AgentError: it would be refused.
+        """
+        if snapshot is not self._seen:
+            via = self._ways.decide(snapshot)
+            if via.service == self.destination and via.permit:
+                self._via = via
+            self._seen = snapshot
+        return self._via
+
+    def take(self, plan: Plan) -> Origin | None:
+        """One that rests in the worker's pool."""
+        return self._live.origins.take(plan.key)
+
+    async def open(self, plan: Plan) -> Origin:
+        """A stream to the callee's agent, or a connection to the application."""
+        del plan
+        return Origin(await self._ways.reach(self._via), self._codec)
+
+    def keep(self, plan: Plan, origin: Origin) -> None:
+        """For requests of the same service, on whatever connection they come."""
+        self._live.origins.keep(plan.key, origin)
+
+    def answer_headers(self, plan: Plan, head: ResponseHead) -> Headers:
+        """As they came."""
+        del plan
+        return head.headers
+
+    def leave(self) -> None:
+        """What it used rests in the pool, or is dropped by who used it."""
+
+
+class CalleeRole:
+    """The agent of the host on which the application is. One connection to it for each stream of a tunnel."""
+
+    direction: Direction = "tunnel"
+
+    def __init__(self, live: Live, pair: Pair, address: str, first: End, reach: Callable[[], Awaitable[End]]) -> None:
+        self.source, self.destination = pair.source, pair.destination
+        self._live = live
+        self._address = address
+        self._reach = reach
+        self._entrance = Entrance(live, pair)
+        self._codec = codec_of(live, pair.destination)
+        self._own: Origin | None = Origin(first, self._codec)
+        self._has_left = False
+
+    def ask(self, head: RequestHead) -> Asked:
+        """What the caller's agent says of it."""
+        return ask(head)
+
+    def plan(self, head: RequestHead, asked: Asked) -> Plan:
+        """This is where policy is enforced."""
+        plan = self._entrance.admit(self._live.snapshot, head, asked)
+        plan.instance = self._address
+        return plan
+
+    def take(self, plan: Plan) -> Origin | None:
+        """The connection of this stream, unless the application has closed it."""
+        del plan
+        origin, self._own = self._own, None
+        if origin and not origin.is_ready:
+            origin.leave()
+            return None
+        return origin
+
+    async def open(self, plan: Plan) -> Origin:
+        """Another one."""
+        del plan
+        return Origin(await self._reach(), self._codec)
+
+    def keep(self, plan: Plan, origin: Origin) -> None:
+        """For the next request of this stream."""
+        del plan
+        if self._has_left:
+            origin.leave()
+        else:
+            self._own = origin
+
+    def answer_headers(self, plan: Plan, head: ResponseHead) -> Headers:
+        """As they came."""
+        del plan
+        return head.headers
+
+    def leave(self) -> None:
+        """No request will come any more."""
+        self._has_left = True
+        origin, self._own = self._own, None
+        if origin:
+            origin.leave()
+
+
+def codec_of(live: Live, service: str) -> CodecName:
+    """What reads the messages of a service on this host."""
+    table = live.config.service.get(service)
+    return (table.codec if table else None) or live.config.traffic.codec
