@@ -54,6 +54,15 @@ def decide_outbound(snapshot: Snapshot, source: str, destination: Destination) -
     assert_never(destination)
 
 
+def is_read(snapshot: Snapshot, via: Via) -> bool:
+    """Whether requests on this way are read, and decided one by one: those of a service that speaks http, where policy is enforced.
+
+    Not on a way in clear to a machine without an agent, nor where the mode asks for no permit: there everything passes as without us.
+    """
+    service = snapshot.services.get(via.service)
+    return service is not None and service.protocol == "http" and via.permit is not None and via.path in ("tunnel", "local")
+
+
 def _refuse_tunnel_port(to: Destination) -> None:
     """In every mode: whoever gets through could take the places that this host's agent has at its peer."""
     if not isinstance(to, Elsewhere) and to.host and to.host.tunnel_port == to.address.port:

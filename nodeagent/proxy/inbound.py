@@ -5,12 +5,15 @@ import contextlib
 from nodeagent import limits
 from nodeagent.decide.first_use import is_to_ask_here
 from nodeagent.decide.inbound import decide_plaintext, decide_stream
+from nodeagent.decide.outbound import Via, is_read
 from nodeagent.decide.route import ToService, find_destination
 from nodeagent.errors import BadDestination, Loop, NoSnapshot, PeerIdentity, blame_caller
 from nodeagent.model.address import Address, OriginalDst, canonical_ip
 from nodeagent.proxy.descriptors import check_descriptor
 from nodeagent.proxy.end import End
 from nodeagent.proxy.ends import StreamEnd, TcpEnd
+from nodeagent.proxy.http.engine import Engine
+from nodeagent.proxy.http.roles import CalleeRole, Pair, codec_of
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.outbound import caller_of, note_rules, note_way, refuse_loops
 from nodeagent.proxy.relay import Relay, refusals
@@ -78,10 +81,17 @@ class Inbound:
             via = decide_stream(live.snapshot, tunnel.source, tunnel.destination, asked.authority)
             note_way(relay.row, via)
             refuse_loops(via.address)  # somebody registered a service there
+            relay.row.is_read = is_read(live.snapshot, via)
             live.held.add(relay)
             upstream = await self._reach(via.address, tunnel.address.ip, via.service)
             stream.respond(connect.success_headers())
-            relay.link(upstream)
+            relay.link(self._engine(tunnel, via, upstream) if relay.row.is_read else upstream)
+
+    def _engine(self, tunnel: Tunnel, via: Via, upstream: End) -> Engine:
+        """Reads the requests of a stream one by one, and hands those to the application that may come."""
+        pair = Pair(tunnel.source, via.service, tunnel.address.ip)
+        role = CalleeRole(self._live, pair, via.address, upstream, lambda: self._reach(via.address, pair.client_ip, via.service))
+        return Engine(role, self._live, codec_of(self._live, via.service))
 
     async def _look_for_news(self, headers: Headers) -> None:
         """The peer's agent may have heard of a registration before this host's own."""

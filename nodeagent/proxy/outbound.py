@@ -8,7 +8,7 @@ from nodeagent import limits
 from nodeagent.decide.first_use import host_to_ask
 from nodeagent.decide.identify import service_of
 from nodeagent.decide.mode import mode_of
-from nodeagent.decide.outbound import Via, decide_outbound
+from nodeagent.decide.outbound import Via, decide_outbound, is_read
 from nodeagent.decide.route import Destination, ToService, find_destination
 from nodeagent.errors import Loop
 from nodeagent.model.address import Address, OriginalDst, canonical_ip
@@ -19,6 +19,8 @@ from nodeagent.proxy.call import Caller
 from nodeagent.proxy.descriptors import check_descriptor
 from nodeagent.proxy.end import End
 from nodeagent.proxy.ends import TcpEnd
+from nodeagent.proxy.http.engine import Engine
+from nodeagent.proxy.http.roles import CallerRole, Pair, Ways, codec_of
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.owner import find_workload, stamped
 from nodeagent.proxy.relay import Relay, refusals
@@ -54,7 +56,7 @@ class Outbound:
             if relay.is_over:  # its client did not wait
                 return
             via = self._decide(relay, workload, dst)
-            relay.link(await self._reach(relay.row.source, via, addr))
+            relay.link(await self._upstream(relay, via, dst, addr))
 
     async def _workload(self, client: TcpEnd, dst: OriginalDst) -> Workload:
         """Who calls. Where no policy asks, the mark is enough: the supervisor is not bothered."""
@@ -72,11 +74,24 @@ class Outbound:
         note_rules(relay.row, snapshot)
         via = decide_outbound(snapshot, source, destination)
         note_way(relay.row, via)
+        relay.row.is_read = is_read(snapshot, via)
         self._live.held.add(relay)
         return via
 
     def _destination(self, snapshot: Snapshot, dst: OriginalDst) -> Destination:
         return find_destination(snapshot, dst, dst_is_local=self._is_here(snapshot, dst))
+
+    async def _upstream(self, relay: Relay, via: Via, dst: OriginalDst, client: Address) -> End:
+        """What stands at the other end: requests that are read one by one find their way when they come."""
+        if not relay.row.is_read:
+            return await self._reach(relay.row.source, via, client)
+        live, source = self._live, relay.row.source
+        ways = Ways(
+            decide=lambda snapshot: decide_outbound(snapshot, source, self._destination(snapshot, dst)),
+            reach=lambda via: self._reach(source, via, client),
+        )
+        role = CallerRole(live, Pair(source, via.service, client.ip), via, ways)
+        return Engine(role, live, codec_of(live, via.service))
 
     async def _reach(self, source: str, via: Via, client: Address) -> End:
         if via.path == "tunnel":

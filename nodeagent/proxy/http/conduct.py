@@ -124,13 +124,13 @@ class Conduct:
             self._switch(exchange, head, headers)
         elif head.status < _FINAL:
             if not exchange.request.is_http10:
-                self._client.say(render.response_head(head, headers, 0))
+                self._client.say(render.response_head(head, headers, 0, keep_alive=True))
         else:
             exchange.is_said, exchange.kept = True, None
             exchange.frame_answer(head, is_last=self._client.is_last)
-            self._client.say(
-                render.response_head(head, headers, exchange.answer_length, request=exchange.request, close=exchange.must_close)
-            )
+            is_http10 = exchange.request.is_http10
+            said = render.response_head(head, headers, exchange.answer_length, keep_alive=not exchange.must_close, to_http10=is_http10)
+            self._client.say(said)
 
     def on_answer_body(self, data: bytes) -> None:
         """A piece of it."""
@@ -215,7 +215,8 @@ class Conduct:
         assert plan
         exchange.origin = origin
         origin.begin(self, request.method, may_switch=bool(request.upgrade))
-        origin.write(render.request_head(request, plan.headers, request.length, target=plan.target))
+        request.target = plan.target
+        origin.write(render.request_head(request, plan.headers, request.length))
         for piece in exchange.kept or ():
             origin.write(piece)
         exchange.forget()
@@ -240,12 +241,13 @@ class Conduct:
         exchange.fail(error)
         exchange.status = status_of(error)
         is_long = not 0 <= request.length <= limits.HTTP_UNREAD_BYTES
-        exchange.must_close |= not request.keep_alive or self._client.is_last
+        exchange.must_close |= not request.keep_alive or request.is_http10 or self._client.is_last
         exchange.must_close |= not exchange.is_read and (is_long or request.expects_continue)
         name = exchange.asked.request_id
-        headers = [(b"x-request-id", name), (b"content-type", b"text/plain")]
-        answer = render.simple_answer(exchange.status, body_of(name), headers, request=request, close=exchange.must_close)
-        self._client.say(answer)
+        is_to_head = request.method == b"HEAD"
+        self._client.say(render.simple_answer(
+            exchange.status, body_of(name), [(b"x-request-id", name)], keep_alive=not exchange.must_close, is_to_head=is_to_head,
+        ))  # fmt: skip
         self._answered(exchange)
 
     def _give_up(self, exchange: Exchange, error: AgentError) -> None:
@@ -293,7 +295,7 @@ class Conduct:
             self._give_up(exchange, UpstreamProtocol("the instance answered 101, and nobody had asked for it"))
             return
         exchange.status = _SWITCHING
-        self._client.say(render.response_head(head, headers, 0))
+        self._client.say(render.response_head(head, headers, 0, keep_alive=True))
         self.opaque, exchange.origin, exchange.is_answered, self._exchange = origin, None, True, None
         self._record(exchange)
         if early := self._client.take_rest():

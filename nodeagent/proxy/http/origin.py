@@ -7,7 +7,7 @@ from typing import Protocol
 from nodeagent import limits
 from nodeagent.errors import AgentError, PeerLost, Reason, Side, UpstreamProtocol, UpstreamReset
 from nodeagent.model.message import Headers, ResponseHead
-from nodeagent.proxy.end import End
+from nodeagent.proxy.end import End, Watcher
 from nodeagent.proxy.ends import TcpEnd
 from nodeagent.wire.http1.events import BadMessage
 from nodeagent.wire.http1.parser import CodecName, response_parser
@@ -49,7 +49,7 @@ class Origin:
     def __init__(self, end: End, codec: CodecName) -> None:
         self.end = end
         self.peer: End | None = end
-        self.relay = None
+        self.relay: Watcher | None = None
         self.received = 0
         self.is_closed = False
         self.was_lost = False

@@ -11,6 +11,7 @@ from nodeagent.decide.match import RequestView
 from nodeagent.decide.outbound import Via
 from nodeagent.decide.path import normalize
 from nodeagent.decide.requests import authorize_request
+from nodeagent.model.address import Address
 from nodeagent.model.message import Headers, RequestHead, ResponseHead
 from nodeagent.model.outcome import Direction
 from nodeagent.model.snapshot import Mesh, Snapshot
@@ -153,7 +154,7 @@ class CalleeRole:
 
     direction: Direction = "tunnel"
 
-    def __init__(self, live: Live, pair: Pair, address: str, first: End, reach: Callable[[], Awaitable[End]]) -> None:
+    def __init__(self, live: Live, pair: Pair, address: Address, first: End, reach: Callable[[], Awaitable[End]]) -> None:
         self.source, self.destination = pair.source, pair.destination
         self._live = live
         self._address = address
@@ -170,7 +171,7 @@ class CalleeRole:
     def plan(self, head: RequestHead, asked: Asked) -> Plan:
         """This is where policy is enforced."""
         plan = self._entrance.admit(self._live.snapshot, head, asked)
-        plan.instance = self._address
+        plan.instance = str(self._address)
         return plan
 
     def take(self, plan: Plan) -> Origin | None:
