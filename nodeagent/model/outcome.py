@@ -38,6 +38,8 @@ class ConnectionRow(msgspec.Struct, kw_only=True):
     """Host at the other end of the tunnel."""
     permit: str = ""
     """The intention that decided, or `default`."""
+    is_read: bool = False
+    """Whether its requests are read, and decided one by one."""
     upstream: str = ""
     """Address that was dialled."""
     generation: int = 0

@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from nodeagent import limits
 from nodeagent.decide.explain import has_passed
+from nodeagent.model.names import is_service_name
 from nodeagent.model.outcome import ConnectionRow, Direction
-from nodeagent.model.service import is_service_name
 from nodeagent.wire.frames import SupervisorStats, WorkerStats
 
 OTHER = "other"
