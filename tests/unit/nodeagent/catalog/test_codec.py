@@ -23,8 +23,8 @@ from nodeagent.errors import CatalogError
 from nodeagent.model.address import Address
 from nodeagent.model.service import Host, Instance
 from nodeagent.model.snapshot import Snapshot
+from tests.support.by_request import by_request
 from tests.support.mesh import HOST2, SHOP, WEB, config, instance, intention, mesh
-from tests.support.requests import by_request
 
 IPS = st.sampled_from(["10.77.0.1", "10.77.0.2", "10.77.0.3", "10.9.9.9", "fd77::2", "127.0.0.1"])
 HOST_NAMES = st.sampled_from(["host1", "host2", "host3"])

@@ -2,8 +2,8 @@
 
 from nodeagent.catalog.parts import best_owners, host_of, intentions_of
 from nodeagent.model.service import Host
+from tests.support.by_request import ADMIN_NOT, row_of
 from tests.support.mesh import HOST2, HOST3, config
-from tests.support.requests import ADMIN_NOT, row_of
 
 
 def test_a_machine_has_an_agent_where_either_answer_shows_one() -> None:

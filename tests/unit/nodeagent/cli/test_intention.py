@@ -24,8 +24,8 @@ from nodeagent.cli.policy_store import PolicyStore
 from nodeagent.config import CatalogTable
 from nodeagent.errors import CatalogError, NotInCatalog
 from nodeagent.model.intention import Intention
+from tests.support.by_request import by_request
 from tests.support.mesh import config, mesh
-from tests.support.requests import by_request
 from tests.support.shelf import Shelf
 
 SHOP = Intention("shop", "web", "allow")

@@ -9,8 +9,8 @@ from nodeagent.catalog.state import CatalogState, IntentionRow
 from nodeagent.control.intention_hold import IntentionHold, asked_about, closed, held_to, lost_rows
 from nodeagent.errors import CatalogError
 from tests.support.authorized import Authorized
+from tests.support.by_request import ADMIN_NOT, row_of
 from tests.support.loop import until
-from tests.support.requests import ADMIN_NOT, row_of
 from tests.support.scripted_catalog import SERVICES, ScriptedCatalog, instance
 from tests.support.scripted_rights import MATCH, ScriptedRights
 from tests.unit.nodeagent.control.test_follow import HOST1, HOST2, Scene, alone, played

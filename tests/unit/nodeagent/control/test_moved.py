@@ -8,8 +8,8 @@ import pytest
 from nodeagent.catalog.state import CatalogState, IntentionRow, Place
 from nodeagent.control.intentions import ENTRIES
 from nodeagent.control.moved import shut, unmoved
+from tests.support.by_request import row_of
 from tests.support.loop import until
-from tests.support.requests import row_of
 from tests.support.scripted_catalog import ScriptedCatalog
 from tests.support.scripted_rights import ScriptedRights
 from tests.unit.nodeagent.control.test_follow import Scene, alone

@@ -17,8 +17,8 @@ from nodeagent.control.proof import (
     service_doubts,
     unlisted,
 )
+from tests.support.by_request import row_of
 from tests.support.loop import run, until
-from tests.support.requests import row_of
 from tests.support.scripted_catalog import NODES, SELF, SERVICES, ScriptedCatalog, instance, node
 from tests.support.scripted_rights import CONSUL, MATCH, ScriptedRights, legacy_row
 from tests.unit.nodeagent.control.test_follow import HOST2, Scene, played

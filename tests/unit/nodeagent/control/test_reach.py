@@ -5,7 +5,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.catalog.state import MARKER_SERVICE, IntentionRow
 from nodeagent.control.reach import Dialled, Reach
-from tests.support.requests import row_of
+from tests.support.by_request import row_of
 
 INTENTIONS = (
     IntentionRow("shop", "named", "allow"), IntentionRow("shop", "denied", "deny"), IntentionRow("*", "open", "allow"),

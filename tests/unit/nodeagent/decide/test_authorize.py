@@ -12,8 +12,8 @@ from nodeagent.decide.authorize import Permit, authorize, deciding_intention
 from nodeagent.errors import Denied
 from nodeagent.model.action import Action
 from nodeagent.model.intention import Intention
+from tests.support.by_request import by_request
 from tests.support.mesh import mesh
-from tests.support.requests import by_request
 
 NAMES = ("shop", "web", "cart")
 PATTERNS = (*NAMES, "*")

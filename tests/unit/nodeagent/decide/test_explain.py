@@ -17,8 +17,8 @@ from nodeagent.decide.route import find_destination
 from nodeagent.errors import AgentError, Reason, Side
 from nodeagent.model.address import Address, OriginalDst
 from nodeagent.model.explanation import Step
+from tests.support.by_request import by_request
 from tests.support.mesh import CART, HOST1, HOST2, HOST3, LEGACY, WEB, WEB6, instance, mesh
-from tests.support.requests import by_request
 from tests.support.rows import denied, row
 
 UNREAD = ", and denies: it is about requests, which are read of services that speak http; web speaks grpc"

@@ -7,8 +7,8 @@ from nodeagent.decide.inbound import decide_plaintext, decide_stream, mode_of
 from nodeagent.decide.outbound import Via
 from nodeagent.errors import BadDestination, Denied, PlaintextRefused, UnregisteredPort
 from nodeagent.model.address import Address, OriginalDst
+from tests.support.by_request import by_request
 from tests.support.mesh import CART, HOST1, HOST2, HOST3, SHOP, WEB, instance, mesh
-from tests.support.requests import by_request
 
 ALLOW = ("web -> cart allow",)
 

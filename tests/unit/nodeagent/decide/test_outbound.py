@@ -10,8 +10,8 @@ from nodeagent.decide.outbound import Via, decide_outbound, would_decide
 from nodeagent.decide.route import Elsewhere, ToHost, find_destination
 from nodeagent.errors import AgentError, Denied, Loop, NoPeer, Unidentified, UnregisteredPort
 from nodeagent.model.address import Address, OriginalDst
+from tests.support.by_request import by_request
 from tests.support.mesh import CART, HOST2, LEGACY, WEB, instance, mesh
-from tests.support.requests import by_request
 
 ALLOW = ("shop -> web allow", "shop -> cart allow", "shop -> legacy allow")
 WHERE = {"web": WEB, "cart": CART, "legacy": LEGACY}

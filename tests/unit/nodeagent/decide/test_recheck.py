@@ -18,8 +18,8 @@ from nodeagent.model.address import Address, OriginalDst
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.service import Mode
 from nodeagent.model.snapshot import Snapshot
+from tests.support.by_request import by_request
 from tests.support.mesh import CART, LEGACY, WEB, mesh
-from tests.support.requests import by_request
 
 MODES = get_args(Mode)
 TUNNEL = Held("outbound", "tunnel", "shop", "web", is_here=False, is_bare=False)

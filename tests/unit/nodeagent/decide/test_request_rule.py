@@ -3,8 +3,8 @@
 import pytest
 
 from nodeagent.decide.request_rule import RequestRule, rule_of
+from tests.support.by_request import ADMIN_NOT, by_request
 from tests.support.mesh import mesh
-from tests.support.requests import ADMIN_NOT, by_request
 
 
 @pytest.mark.parametrize(
