@@ -15,7 +15,8 @@ from nodeagent import consul_environ, limits
 from nodeagent.closed_files import closed_to_root
 from nodeagent.errors import ConfigError, ConfigMissing
 from nodeagent.model.address import Ip, canonical_ip, parse_address, special_kind
-from nodeagent.model.service import HOST_NAME_PATTERN, NAME_PATTERN, Mode, is_service_name, name_complaint
+from nodeagent.model.names import HOST_NAME_PATTERN, NAME_PATTERN, is_service_name, name_complaint
+from nodeagent.model.service import Mode
 from nodeagent.model.snapshot import Fail, Mesh, Units
 from nodeagent.model.workload import NO_ID, WorkloadRule, is_unit_name, parse_selector
 from nodeagent.tables import StandIns, faults_of, fitting

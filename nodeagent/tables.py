@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from nodeagent.model.service import HOST_NAME_PATTERN, HOST_NAME_RULE, NAME_PATTERN, NAME_RULE
+from nodeagent.model.names import HOST_NAME_PATTERN, HOST_NAME_RULE, NAME_PATTERN, NAME_RULE
 
 _KINDS = {
     "str": "a text in quotes", "int": "a whole number", "float": "a number", "bool": "true or false",

@@ -23,7 +23,8 @@ from nodeagent.catalog.state import CatalogState
 from nodeagent.config import Config, mesh_of
 from nodeagent.model.address import Address
 from nodeagent.model.intention import ANY
-from nodeagent.model.service import Host, Service, is_service_name
+from nodeagent.model.names import is_service_name
+from nodeagent.model.service import Host, Service
 from nodeagent.model.snapshot import Nearby, Snapshot
 
 Key = TypeVar("Key")

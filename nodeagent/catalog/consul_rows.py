@@ -101,7 +101,7 @@ class SourceEntry(msgspec.Struct, rename="pascal"):
 
     name: str
     action: str = ""
-    permissions: list[dict[str, object]] | None = None
+    permissions: list[object] | None = None
     type: str = "consul"
     namespace: str = ""
     partition: str = ""

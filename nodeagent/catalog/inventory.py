@@ -15,7 +15,7 @@ from nodeagent import limits
 from nodeagent.catalog.consul_rows import CheckRow, HealthRow, ListedNode, decode, within
 from nodeagent.catalog.state import APPLICATIONS, RESERVED_SERVICES, InstanceRow, in_order, instance_row
 from nodeagent.errors import CatalogError
-from nodeagent.model.service import is_service_name
+from nodeagent.model.names import is_service_name
 
 INVENTORY = "/v1/internal/ui/nodes"
 

@@ -16,7 +16,7 @@ from nodeagent.catalog.consul_rows import rows_of, within
 from nodeagent.catalog.state import IntentionRow, parse_intentions
 from nodeagent.errors import CatalogError, PolicyError
 from nodeagent.model.intention import ANY
-from nodeagent.model.service import is_service_name
+from nodeagent.model.names import is_service_name
 
 PREFIX = "nodeagent/config/service-intentions/"
 KEPT_INTENTIONS = f"/v1/kv/{PREFIX}?recurse=true"
@@ -69,8 +69,8 @@ def overlaid(rows: Iterable[IntentionRow], kept: Mapping[str, Rows]) -> Rows:
 
 def shadowed(rows: Iterable[IntentionRow], kept: Mapping[str, Rows]) -> Rows:
     """Those of `rows` that are not in force, as an entry is there that does not say the same of their pair."""
-    said = {(row.source, row.destination, row.action) for each in kept.values() for row in each}
-    return tuple(row for row in rows if row.destination in kept and (row.source, row.destination, row.action) not in said)
+    said = {(row.source, row.destination, row.word) for each in kept.values() for row in each}
+    return tuple(row for row in rows if row.destination in kept and (row.source, row.destination, row.word) not in said)
 
 
 def _rows(name: str, text: str) -> Rows:

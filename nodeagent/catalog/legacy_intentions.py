@@ -4,6 +4,7 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.catalog.consul_rows import decode, is_name, rows_of, short, within
+from nodeagent.catalog.permissions import read_permissions
 from nodeagent.catalog.state import DEFAULT_SCOPES, IntentionRow
 from nodeagent.errors import CatalogError
 
@@ -21,7 +22,7 @@ class LegacyRow(msgspec.Struct, rename="pascal"):
     id: str = msgspec.field(default="", name="ID")
     description: str = ""
     meta: dict[str, str] | None = None
-    permissions: list[dict[str, object]] | None = None
+    permissions: list[object] | None = None
     """Newer Consul shows those of its config entries in this answer, too."""
     source_ns: str = msgspec.field(default="", name="SourceNS")
     destination_ns: str = msgspec.field(default="", name="DestinationNS")
@@ -71,15 +72,10 @@ def _parsed(rows: list[LegacyRow]) -> tuple[IntentionRow, ...]:
 
 
 def _row(row: LegacyRow, path: str) -> IntentionRow:
-    note, action = "", row.action
+    destination = row.destination_name.lower()  # as Consul does where it is asked for one; of a source it does not
     if row.permissions:
-        note = f"{row.source_name} -> {row.destination_name}: HTTP permissions cannot be met by a connection: it counts as deny"
-        action = "deny"
-    if action not in ("allow", "deny"):
+        permissions, note = read_permissions(row.permissions, row.source_name, destination, has_jwt=False)
+        return IntentionRow(row.source_name, destination, "deny", note, permissions)
+    if row.action not in ("allow", "deny"):
         raise CatalogError(f"{LEGACY_INTENTIONS}: {path}.Action is {short(row.action)}: it must be allow or deny")
-    return IntentionRow(
-        source=row.source_name,
-        destination=row.destination_name.lower(),  # as Consul does where it is asked for one; of a source it does not
-        action="allow" if action == "allow" else "deny",
-        note=note,
-    )
+    return IntentionRow(row.source_name, destination, "allow" if row.action == "allow" else "deny")

@@ -1,7 +1,7 @@
 """One host, one service, its claims to addresses: what a snapshot is put together from, each by itself."""
 
 import ipaddress
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import cast, get_args
 
@@ -93,9 +93,15 @@ def intentions_of(rows: Iterable[IntentionRow]) -> dict[str, tuple[Intention, ..
     """Intentions by destination, the deciding one first: exact sources before `*`, deny before allow."""
     found: defaultdict[str, set[Intention]] = defaultdict(set)
     for row in rows:
-        found[row.destination].add(Intention(row.source, row.destination, row.action))
-    return {name: tuple(sorted(some, key=_deciding_first)) for name, some in found.items()}
+        found[row.destination].add(Intention(row.source, row.destination, row.action, row.permissions))
+    return {name: tuple(sorted(some | _doubled(some), key=_deciding_first)) for name, some in found.items()}
 
 
-def _deciding_first(intention: Intention) -> tuple[int, str, bool]:
-    return (-intention.precedence, intention.source, intention.action == "allow")
+def _doubled(rows: Iterable[Intention]) -> set[Intention]:
+    """A deny for each pair of which two rows speak of requests: nobody knows which was meant."""
+    counted = Counter((row.source, row.destination) for row in rows if row.permissions)
+    return {Intention(source, destination, "deny") for (source, destination), count in counted.items() if count > 1}
+
+
+def _deciding_first(intention: Intention) -> tuple[int, str, int]:
+    return (-intention.precedence, intention.source, ("deny", "by request", "allow").index(intention.word))

@@ -8,7 +8,7 @@ from nodeagent import limits
 from nodeagent.catalog.consul_rows import ListedService, decode
 from nodeagent.catalog.state import APPLICATIONS, RESERVED_SERVICES, is_lan_tag
 from nodeagent.model.address import canonical_ip
-from nodeagent.model.service import is_service_name
+from nodeagent.model.names import is_service_name
 
 NODE = "/v1/catalog/node/"
 

@@ -25,10 +25,14 @@ from nodeagent.catalog.consul_rows import (
     short,
     within,
 )
+from nodeagent.catalog.permissions import read_permissions
 from nodeagent.errors import CatalogError
+from nodeagent.model.action import Action
 from nodeagent.model.address import Address
-from nodeagent.model.intention import Action
-from nodeagent.model.service import Host, Instance, is_service_name
+from nodeagent.model.intention import Word, word_of
+from nodeagent.model.names import is_service_name
+from nodeagent.model.policy.intentions import Permission
+from nodeagent.model.service import Host, Instance
 
 MARKER = "nodeagent"
 """Key of the node meta by which an agent says that it takes tunnels; its value is `15008;v1`."""
@@ -68,14 +72,26 @@ class InstanceRow(msgspec.Struct, frozen=True):
     """The catalog's index when this instance was first registered, or when it was seen to have moved; 0: it did not say."""
 
 
-class IntentionRow(msgspec.Struct, frozen=True):
+class IntentionRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """One source of a service-intentions entry."""
 
     source: str
     destination: str
     action: Action
+    """Of one with permissions deny: that holds for requests that none of them matches, and for connections that carry no HTTP."""
     note: str = ""
     """What the entry says that could not be kept."""
+    permissions: tuple[Permission, ...] = ()
+
+    @property
+    def word(self) -> Word:
+        """What it says, all in all."""
+        return word_of(self.action, self.permissions)
+
+    @property
+    def closed(self) -> "IntentionRow":
+        """A plain deny in its place, for connections and for every request."""
+        return msgspec.structs.replace(self, action="deny", permissions=())
 
 
 class CatalogState(msgspec.Struct, frozen=True):
@@ -155,9 +171,10 @@ def in_order(rows: Iterable[InstanceRow]) -> tuple[InstanceRow, ...]:
 def parse_intentions(body: bytes) -> tuple[IntentionRow, ...]:
     """The rows in an answer of `/v1/config/service-intentions`, by destination, source and action.
 
-    A source with permissions, and an allow that demands a JWT, speak of HTTP requests; for a connection they are a deny,
-    as Consul's own `/v1/agent/connect/authorize` has it. Sources in another peer, partition or namespace are other services: left out.
+    A source with permissions, and an allow that demands a JWT, are a deny for a connection, as Consul's own
+    `/v1/agent/connect/authorize` has it. Sources in another peer, partition or namespace are other services: left out.
     So is what no service can be called: who may write the intentions of one service must not keep all others' news away.
+    A source whose permissions are not understood, as those of a newer Consul may be, is a deny.
 
     Raises:
         CatalogError: as `parse_hosts`; also for an action that is neither allow nor deny.
@@ -289,19 +306,16 @@ def _addresses(service: ServiceRow, host: Host, path: str, where: str) -> tuple[
 
 def _intention_row(entry: IntentionsEntry, source: SourceEntry, path: str, where: str) -> IntentionRow:
     """One source of an entry."""
-    note, action = "", source.action
-    if source.permissions or (entry.jwt and action == "allow"):
-        what = "HTTP permissions" if source.permissions else "a JWT requirement"
-        note = f"{source.name} -> {entry.name}: {what} cannot be met by a connection: it counts as deny"
-        action = "deny"
-    if action not in ("allow", "deny"):
+    destination = entry.name.lower()  # as Consul does where it is asked for one; of a source it does not
+    if source.permissions:
+        permissions, note = read_permissions(source.permissions, source.name, destination, has_jwt=entry.jwt is not None)
+        return IntentionRow(source.name, destination, "deny", note, permissions)
+    if entry.jwt is not None and source.action == "allow":
+        note = f"{source.name} -> {destination}: a JWT cannot be checked yet: it counts as deny"
+        return IntentionRow(source.name, destination, "deny", note)
+    if source.action not in ("allow", "deny"):
         raise CatalogError(f"{where}: {path}.Action is {short(source.action)}: it must be allow or deny")
-    return IntentionRow(
-        source=source.name,
-        destination=entry.name.lower(),  # as Consul does where it is asked for one; of a source it does not
-        action="allow" if action == "allow" else "deny",
-        note=note,
-    )
+    return IntentionRow(source.name, destination, "allow" if source.action == "allow" else "deny")
 
 
 def _is_default(namespace: str, partition: str) -> bool:

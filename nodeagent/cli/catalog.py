@@ -29,7 +29,7 @@ from nodeagent.embedded.tokens import NewToken, Token, create_token, delete_toke
 from nodeagent.embedded.tokens_api import token_json
 from nodeagent.errors import CatalogError, NotInCatalog
 from nodeagent.model.address import Address, parse_address
-from nodeagent.model.service import HOST_NAME_RULE, NAME_RULE, is_host_name, is_service_name
+from nodeagent.model.names import HOST_NAME_RULE, NAME_RULE, is_host_name, is_service_name
 from nodeagent.observe.log import configure_log
 from nodeagent.observe.unblocked import STDERR, Unblocked, own_stderr
 from nodeagent.process.notify import Notifier

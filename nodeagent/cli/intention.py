@@ -1,5 +1,6 @@
 """`nodeagent intention`: who may call whom, written to the catalog."""
 
+import json
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import click
 
 from nodeagent.catalog.compiler import compile_snapshot
 from nodeagent.catalog.legacy_intentions import is_unknown_kind
-from nodeagent.catalog.state import CatalogState, IntentionRow
+from nodeagent.catalog.state import CatalogState, IntentionRow, parse_proxy_defaults, parse_service_defaults
 from nodeagent.cli import completion, rights
 from nodeagent.cli.catalog_api import Client, config_option, open_operator, segment, token_option
 from nodeagent.cli.legacy_intentions import ENTRIES, change_rows, fetch_all, fetch_rows
@@ -18,7 +19,7 @@ from nodeagent.config import load_config
 from nodeagent.decide.authorize import allowing_intention
 from nodeagent.errors import CatalogError, Denied, NotInCatalog
 from nodeagent.model.intention import ANY, Intention
-from nodeagent.model.service import is_service_name, name_complaint
+from nodeagent.model.names import is_service_name, name_complaint
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.tables import suggest
 
@@ -104,8 +105,8 @@ def list_(*, no_headers: bool, output: str, config_path: Path, token_file: Path 
     if output == "json":
         show_json({"apiVersion": "nodeagent/v1", "intentions": _listed(rows), "shadowed": _listed(shadowed)})
         return
-    cells: list[tuple[str, ...]] = [(row.source, row.destination, row.action, str(row.precedence)) for row in rows]
-    cells += [(row.source, row.destination, f"{row.action}, not in force", "-") for row in shadowed]
+    cells: list[tuple[str, ...]] = [(row.source, row.destination, row.word, str(row.precedence)) for row in rows]
+    cells += [(row.source, row.destination, f"{row.word}, not in force", "-") for row in shadowed]
     show_table(("SOURCE", "DESTINATION", "ACTION", "PRECEDENCE"), cells, no_headers=no_headers)
 
 
@@ -143,20 +144,27 @@ def read_intentions(client: Client) -> list[Intention]:
 
 
 def _ranked(rows: Iterable[IntentionRow]) -> list[Intention]:
-    found = [Intention(row.source, row.destination, row.action) for row in rows]
+    found = [Intention(row.source, row.destination, row.action, row.permissions) for row in rows]
     return sorted(found, key=lambda row: (-row.precedence, row.destination, row.source))
 
 
 def _listed(rows: list[Intention]) -> list[dict[str, Any]]:
-    return [{"source": row.source, "destination": row.destination, "action": row.action, "precedence": row.precedence} for row in rows]
+    return [{"source": row.source, "destination": row.destination, "action": row.word, "precedence": row.precedence} for row in rows]
 
 
 def read_mesh(client: Client, config_path: Path, about: Collection[str] = ()) -> Snapshot:
     """The catalog's services and intentions, compiled as an agent would. about: as of `fetch_rows`."""
     rows = fetch_rows(client, about)
     names: dict[str, Any] = client.ask("GET", "/v1/catalog/services") or {}
-    state = CatalogState(instances=dict.fromkeys(names, ()), intentions=rows)
+    protocols, default = fetch_protocols(client) if any(row.word == "by request" for row in rows) else ({}, "")
+    state = CatalogState(instances=dict.fromkeys(names, ()), intentions=rows, protocols=protocols, default_protocol=default)
     return compile_snapshot(state, load_config(config_path), trust_domain="", generation=0)
+
+
+def fetch_protocols(client: Client) -> tuple[dict[str, str], str]:
+    """What services speak that say it, and what the others do."""
+    said = json.dumps(client.ask("GET", "/v1/config/service-defaults")).encode()
+    return parse_service_defaults(said), parse_proxy_defaults(json.dumps(client.ask("GET", "/v1/config/proxy-defaults")).encode())
 
 
 def verdict(snapshot: Snapshot, source: str, destination: str) -> tuple[bool, str]:
@@ -165,7 +173,8 @@ def verdict(snapshot: Snapshot, source: str, destination: str) -> tuple[bool, st
         decider = allowing_intention(snapshot, source, destination)
     except Denied as error:
         return False, f"denied: {error}"
-    return True, f"allowed: {source} -> {destination} by the intention {decider}"
+    how = ": each request by the first permission that matches, else it is denied" if decider.is_by_request else ""
+    return True, f"allowed: {source} -> {destination} by the intention {decider}{how}"
 
 
 def _show_in_force(client: Client, config_path: Path, source: str, destination: str) -> None:

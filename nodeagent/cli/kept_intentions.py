@@ -34,7 +34,7 @@ def _check_rows(store: PolicyStore, destination: str) -> None:
     Raises:
         CatalogError: rows would.
     """
-    allowing = [str(Intention(row.source, row.destination, row.action)) for row in store.rows_to({destination}) if row.action == "allow"]
+    allowing = [str(Intention(row.source, row.destination, row.action, row.permissions)) for row in store.rows_to({destination}) if row.word != "deny"]
     if allowing:
         raise CatalogError(
             f"it is the last source of the entry {PREFIX}{destination} in the KV store, in whose place these would be in force again: {', '.join(allowing)}; "

@@ -3,7 +3,7 @@
 import click
 from click.core import ParameterSource
 
-from nodeagent.model.service import is_service_name, name_complaint
+from nodeagent.model.names import is_service_name, name_complaint
 
 
 def service_name(ctx: click.Context, param: click.Parameter, value: str) -> str:

@@ -319,7 +319,7 @@ def _place_doubts(store: PolicyStore, steps: Sequence[Step]) -> list[str]:
 
 
 def _told(rows: Sequence[IntentionRow], destinations: Collection[str], says: str) -> list[str]:
-    named = [f"{row.source} -> {row.destination} ({row.action})" for row in rows if row.destination in destinations]
+    named = [f"{row.source} -> {row.destination} ({row.word})" for row in rows if row.destination in destinations]
     return [f"{says}: {', '.join(named)}"] if named else []
 
 

@@ -11,8 +11,8 @@ from nodeagent import limits
 from nodeagent.control.durable import replace_file
 from nodeagent.model.address import parse_address
 from nodeagent.model.flow import Flow, FlowCount
+from nodeagent.model.names import is_host_name, is_service_name
 from nodeagent.model.outcome import ConnectionRow
-from nodeagent.model.service import is_host_name, is_service_name
 from nodeagent.observe.log import open_log
 
 _UNIT_CHARS = 255  # systemd, UNIT_NAME_MAX

@@ -20,7 +20,7 @@ from nodeagent.control.on_demand import OnDemand
 from nodeagent.control.trust import DomainHold, Trust, parse_roots
 from nodeagent.control.watch import Held, Watch
 from nodeagent.model.identity import KeyRing, SvidKeys
-from nodeagent.model.service import is_service_name
+from nodeagent.model.names import is_service_name
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics

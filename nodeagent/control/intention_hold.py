@@ -8,7 +8,7 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 
 from nodeagent import limits
 from nodeagent.catalog.state import IntentionRow
@@ -55,8 +55,17 @@ def held_to(known: Iterable[IntentionRow], rows: Rows, doubted: Collection[str])
     if not doubted:
         return rows
     kept: dict[tuple[str, str], IntentionRow] = {(row.source, row.destination): row for row in known if row.destination in doubted}
-    kept |= {(row.source, row.destination): row for row in rows if row.destination in doubted and row.action == "deny"}
+    kept |= {
+        (row.source, row.destination): _narrower(kept.get((row.source, row.destination)), row)
+        for row in rows if row.destination in doubted and row.action == "deny"
+    }  # fmt: skip
     return in_order((*(row for row in rows if row.destination not in doubted), *kept.values()))
+
+
+def _narrower(known: IntentionRow | None, row: IntentionRow) -> IntentionRow:
+    """The deny that takes the place of what was known of its pair: of requests it allows none that may have been denied."""
+    is_narrower = not row.permissions or (known is not None and (known.action == "allow" or known.permissions == row.permissions))
+    return row if is_narrower else row.closed
 
 
 def closed(rows: Rows, doubted: Collection[str]) -> Rows:
@@ -143,7 +152,7 @@ class IntentionHold:
             found = await read_intentions_to(self._catalog, (service,), with_kept=self._kept is not None)
             shown = found.get(service, Shown())
             if shown.why_not and service not in self._here:
-                self._known = tuple(row for row in self._known if row.destination != service or self._is_vouched(row))
+                self._known = tuple(self._vouched(service))
             self._here.add(service)
             doubts = {name: why for name, why in self._doubts.items() if name != service}
             if shown.why_not:
@@ -175,7 +184,7 @@ class IntentionHold:
         """
         if shown.kept:
             said, concerned = actions_of(shown.rows), (service, ANY)
-            kept = (row for row in self._listed if row.destination not in concerned or row.action == "deny" or (row.source, row.destination) in said)
+            kept = (row for row in self._listed if row.destination not in concerned or row.word == "deny" or (row.source, row.destination) in said)
             self._listed = tuple(kept)
             self._actions = actions_of(self._listed)
         lacking = unlisted(shown.rows, self._actions)
@@ -184,9 +193,13 @@ class IntentionHold:
             self._actions = actions_of(self._listed)
         return self._listed
 
-    def _is_vouched(self, row: IntentionRow) -> bool:
-        """Whether it stays in force for a service that has just come here and is not proven: an allow was shown, and no more."""
-        return row.action == "deny" or row in self._saved
+    def _vouched(self, service: str) -> Iterator[IntentionRow]:
+        """What is known, with what of it stays in force for a service that has just come here and is not proven: an allow was shown, and no more."""
+        for row in self._known:
+            if row.destination != service or row.word == "deny" or row in self._saved:
+                yield row
+            elif row.action == "deny":
+                yield row.closed
 
     def _dismiss(self, service: str) -> None:
         """It is not here any more: nobody asks for it again before the list changes. What is held of it stays until then."""

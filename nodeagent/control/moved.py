@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Sequence
 
-import msgspec
-
 from nodeagent.catalog.state import IntentionRow
 from nodeagent.control.proof import Rows, in_order
 from nodeagent.model.intention import ANY
@@ -15,7 +13,7 @@ def shut(rows: Rows, destinations: Collection[str]) -> Rows:
     """`rows`, but of these destinations everything is a deny, and of whoever is not named, too."""
     if not destinations:
         return rows
-    denied = {(row.source, row.destination): msgspec.structs.replace(row, action="deny") for row in rows if row.destination in destinations}
+    denied = {(row.source, row.destination): row.closed for row in rows if row.destination in destinations}
     denied |= {(ANY, name): IntentionRow(ANY, name, "deny") for name in destinations}
     return in_order((*(row for row in rows if row.destination not in destinations), *denied.values()))
 
@@ -48,5 +46,5 @@ def not_in_force(rows: Rows) -> str:
 
 
 def _named(rows: Sequence[IntentionRow]) -> str:
-    named = ", ".join(f"{row.source} -> {row.destination} ({row.action})" for row in rows[:_NAMED])
+    named = ", ".join(f"{row.source} -> {row.destination} ({row.word})" for row in rows[:_NAMED])
     return f"{named}, …" if len(rows) > _NAMED else named

@@ -31,7 +31,7 @@ _AT_ONCE = 8
 
 Rows = tuple[IntentionRow, ...]
 Actions = Mapping[tuple[str, str], str]
-"""(source, destination) -> action."""
+"""(source, destination) -> what is said of it, all in all."""
 
 
 def actions_of(rows: Iterable[IntentionRow]) -> Actions:
@@ -39,13 +39,13 @@ def actions_of(rows: Iterable[IntentionRow]) -> Actions:
     actions: dict[tuple[str, str], str] = {}
     for row in rows:
         if actions.get((row.source, row.destination)) != "deny":
-            actions[row.source, row.destination] = row.action
+            actions[row.source, row.destination] = row.word
     return actions
 
 
 def unlisted(shown: Iterable[IntentionRow], listed: Actions) -> Rows:
-    """Those of `shown` that `listed` lacks, and the denies of which it says allow."""
-    return tuple(row for row in shown if listed.get((row.source, row.destination)) not in (row.action, "deny"))
+    """Those of `shown` that `listed` lacks, and the denies of which it says that they allow all or some requests."""
+    return tuple(row for row in shown if listed.get((row.source, row.destination)) not in (row.word, "deny"))
 
 
 def completed(listed: Rows, lacking: Rows) -> Rows:
@@ -197,7 +197,7 @@ async def _match(catalog: Catalog, destination: str) -> Shown:
 def _why_unlike(destination: str, lacking: Rows) -> str:
     if not lacking:
         return ""
-    pair = f"{lacking[0].source} -> {lacking[0].destination} ({lacking[0].action})"
+    pair = f"{lacking[0].source} -> {lacking[0].destination} ({lacking[0].word})"
     return f"{pair} is shown where {destination} is asked for and not in the list; are its servers of one version?"
 
 

@@ -65,6 +65,6 @@ class Reach:
         if self._of[0] is intentions and self._of[1] == spoken:
             return
         self._of = intentions, spoken
-        allowed = [row for row in intentions if row.action == "allow"]
+        allowed = [row for row in intentions if row.word != "deny"]
         self._named = frozenset(row.destination for row in allowed if row.source in spoken)
         self._open = frozenset(row.destination for row in allowed if row.source == ANY)

@@ -181,6 +181,7 @@ class IntentionPart(msgspec.Struct, kw_only=True):
     source: str
     destination: str
     action: str
+    """`allow`, `deny` or `by request`."""
 
 
 class ServicePart(msgspec.Struct, kw_only=True):

@@ -39,7 +39,8 @@ from nodeagent.control.workers import Workers
 from nodeagent.decide.route import implied_addresses
 from nodeagent.model.address import parse_address
 from nodeagent.model.intention import Intention
-from nodeagent.model.service import Instance, Service, name_complaint
+from nodeagent.model.names import name_complaint
+from nodeagent.model.service import Instance, Service
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.wire.frames import WorkerFacts, WorkerStats
 
@@ -356,7 +357,7 @@ def _instance_part(config: Config, snapshot: Snapshot, instance: Instance) -> In
 
 
 def _intention_part(intention: Intention) -> IntentionPart:
-    return IntentionPart(source=intention.source, destination=intention.destination, action=intention.action)
+    return IntentionPart(source=intention.source, destination=intention.destination, action=intention.word)
 
 
 def _certificate_part(keeper: Keeper, now: float) -> CertificatePart:

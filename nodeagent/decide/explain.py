@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from nodeagent.decide.authorize import considered_intentions, deciding_intention
+from nodeagent.decide.authorize import admits, considered_intentions, deciding_intention, protocol_of, speaks_http
 from nodeagent.decide.inbound import decide_plaintext, decide_stream
 from nodeagent.decide.mode import mode_of
 from nodeagent.decide.outbound import Via, decide_outbound
@@ -14,6 +14,7 @@ from nodeagent.decide.route import Elsewhere, ToHost, ToService, find_destinatio
 from nodeagent.errors import AgentError, Reason
 from nodeagent.model.address import Address, OriginalDst
 from nodeagent.model.explanation import Step, Verdict
+from nodeagent.model.intention import Intention
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.service import Instance
 from nodeagent.model.snapshot import Snapshot
@@ -194,12 +195,20 @@ def _intentions(snapshot: Snapshot, source: str, destination: str) -> Iterator[S
     if decider is None:
         yield Step("intention", "refused", f"none speaks of {source} -> {destination}: the default is deny")
         return
-    verdict: Verdict = "ok" if decider.action == "allow" else "refused"
-    yield Step("intention", verdict, f"{decider}, precedence {decider.precedence}: decides")
+    verdict: Verdict = "ok" if admits(snapshot, decider, destination) else "refused"
+    yield Step("intention", verdict, f"{decider}, precedence {decider.precedence}: decides{_by_request(snapshot, decider, destination)}")
     others = {row for row in considered_intentions(snapshot, source, destination) if row != decider}
-    for row in sorted(others, key=lambda row: (-row.precedence, row.action)):
+    for row in sorted(others, key=lambda row: (-row.precedence, row.word)):
         why = "of the same rank, and deny goes first" if row.precedence == decider.precedence else "of lower rank"
         yield Step("intention", "note", f"{row}, precedence {row.precedence}: {why}")
+
+
+def _by_request(snapshot: Snapshot, decider: Intention, destination: str) -> str:
+    if not decider.is_by_request:
+        return ""
+    if speaks_http(snapshot, destination):
+        return f" each request, by the first of {len(decider.permissions)} permissions that matches, else deny"
+    return f", and denies: it is about requests, which are read of services that speak http; {destination} speaks {protocol_of(snapshot, destination)}"
 
 
 def _way(via: Via) -> str:

@@ -1,6 +1,6 @@
 """Which service a process speaks as."""
 
-from nodeagent.model.service import is_service_name
+from nodeagent.model.names import is_service_name
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.model.workload import Workload
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from nodeagent.decide.authorize import Permit, authorize, deciding_intention
+from nodeagent.decide.authorize import Permit, admits, authorize, deciding_intention
 from nodeagent.decide.mode import mode_of
 from nodeagent.decide.route import Destination, Elsewhere, ToHost, ToService
 from nodeagent.errors import Loop, NoPeer, Unidentified, UnregisteredPort
@@ -89,7 +89,7 @@ def would_decide(snapshot: Snapshot, source: str, service: str) -> str:
     decider = deciding_intention(snapshot, source, service)
     if decider is None:
         return f"would_deny: {source} -> {service} (default deny)"
-    return f"would_{decider.action}: {decider}"
+    return f"would_{'allow' if admits(snapshot, decider, service) else 'deny'}: {decider}"
 
 
 def _to_service(snapshot: Snapshot, source: str, to: ToService) -> Via:
@@ -125,7 +125,7 @@ def _unidentified(to: ToService, mode: Mode) -> Via:
 def _without_peer(snapshot: Snapshot, source: str, to: ToService, mode: Mode) -> Via:
     """The way to a machine without an agent.
 
-    Strict asks for leave to speak in clear, and for the intention too: there is no callee's agent that would ask for it.
+    Strict asks for leave to speak in clear, and for the intention too: there is no callee's agent that would ask for it, nor read requests.
     """
     name = to.service.name
     if mode != "strict":
@@ -134,4 +134,4 @@ def _without_peer(snapshot: Snapshot, source: str, to: ToService, mode: Mode) ->
         where = f"{to.address} on {to.host.name}" if to.host else str(to.address)
         cure = f"install nodeagent there, or allow clear text with plaintext_ok = true under [service.{name}]"
         raise NoPeer(f"{name} at {where} has no agent, and strict mode sends nothing there in clear; {cure}")
-    return Via("direct", to.address, name, authorize(snapshot, source, name), None, NO_PEER)
+    return Via("direct", to.address, name, authorize(snapshot, source, name, is_read=False), None, NO_PEER)

@@ -23,12 +23,14 @@ class Held(NamedTuple):
     """Whether the other end is on this machine."""
     is_bare: bool
     """Whether the machine of the other end had no agent when it was decided."""
+    is_read: bool = False
+    """Whether its requests are read, and decided one by one."""
 
 
 def held_by(row: ConnectionRow, host: str) -> Held:
     """What this connection is held open by. host: this machine."""
     is_bare = row.permit.endswith(NO_PEER)
-    return Held(row.direction, row.path, row.source, row.destination, row.peer == host, is_bare)
+    return Held(row.direction, row.path, row.source, row.destination, row.peer == host, is_bare, row.is_read)
 
 
 def may_differ(held: Held, old: Snapshot, new: Snapshot) -> bool:
@@ -69,7 +71,7 @@ def why_cut(snapshot: Snapshot, held: Held) -> PolicyChanged | None:
 
 def _without_intention(snapshot: Snapshot, held: Held) -> PolicyChanged | None:
     try:
-        allowing_intention(snapshot, held.source, held.destination)
+        allowing_intention(snapshot, held.source, held.destination, is_read=held.is_read)
     except Denied as error:
         return PolicyChanged(f"a change of policy ended it: {error}")
     return None

@@ -7,7 +7,7 @@ from nodeagent.embedded.body import DEFAULT_NAMES
 from nodeagent.embedded.entries import INTENTIONS, sorted_sources
 from nodeagent.embedded.refusal import BadRequest
 from nodeagent.model.intention import ANY
-from nodeagent.model.service import is_service_name
+from nodeagent.model.names import is_service_name
 
 Entry = dict[str, Any]
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from nodeagent.model.intention import ANY
-from nodeagent.model.service import HOST_NAME_RULE, NAME_RULE, is_host_name, is_service_name
+from nodeagent.model.names import HOST_NAME_RULE, NAME_RULE, is_host_name, is_service_name
 
 
 class Name(str):

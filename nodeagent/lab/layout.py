@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nodeagent import limits
 from nodeagent.lab.errors import LabError, NoLabName
-from nodeagent.model.service import is_service_name, name_complaint
+from nodeagent.model.names import is_service_name, name_complaint
 
 BASE = Path("/run/nodeagent-lab")
 """Every lab's directory, state file and lock are below it; it is gone when the last lab is."""

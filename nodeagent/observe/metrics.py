@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from nodeagent import limits
 from nodeagent.decide.explain import has_passed
+from nodeagent.model.names import is_service_name
 from nodeagent.model.outcome import ConnectionRow, Direction
-from nodeagent.model.service import is_service_name
 from nodeagent.observe.latency import Latency
 from nodeagent.wire.frames import RequestTally, SupervisorStats, WorkerStats
 
@@ -108,8 +108,10 @@ class Metrics:
 
     def drop(self, name: str, *labels: str) -> None:
         """Forgets a series that stands for something that is gone."""
+        metric = self._all[name]
+        assert isinstance(metric, Gauge)
         with contextlib.suppress(KeyError):
-            self._all[name].remove(*labels)
+            metric.remove(*labels)
 
     def count_closed(self, row: ConnectionRow) -> None:
         """Counts a connection that ended."""

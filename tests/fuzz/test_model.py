@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nodeagent.model.address import Address, parse_address
-from nodeagent.model.service import is_service_name
+from nodeagent.model.names import is_service_name
 from nodeagent.model.workload import parse_selector
 
 IPS = st.ip_addresses().map(str)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent import __version__
-from nodeagent.model.service import NAME_PATTERN
+from nodeagent.model.names import NAME_PATTERN
 from tests.hosts.support.collection import ANSIBLE, HERE, ROLES, read, run
 from tests.hosts.support.image import ROOT
 

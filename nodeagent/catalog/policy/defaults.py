@@ -5,6 +5,7 @@ from typing import get_args
 
 from nodeagent.catalog.policy.faults import Fault, below
 from nodeagent.catalog.policy.requests import path_faults
+from nodeagent.model.names import is_service_name, name_complaint
 from nodeagent.model.policy.defaults import (
     AccessLogs,
     Destination,
@@ -19,7 +20,6 @@ from nodeagent.model.policy.defaults import (
     UpstreamConfig,
 )
 from nodeagent.model.policy.values import Protocol
-from nodeagent.model.service import is_service_name, name_complaint
 
 _PROTOCOLS = [name for name in get_args(Protocol) if name]
 _VERSIONS = get_args(TlsVersion)[2:]

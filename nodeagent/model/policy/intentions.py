@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from nodeagent.model.intention import Action
+from nodeagent.model.action import Action
 from nodeagent.model.policy.http import HeaderMatch
 from nodeagent.model.policy.values import Free, Meta, Name, NameOrAny, Part, Scope, Text
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from nodeagent import limits
-from nodeagent.model.service import NAME_PATTERN
+from nodeagent.model.names import NAME_PATTERN
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]

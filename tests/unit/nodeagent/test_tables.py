@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 import pytest
 
-from nodeagent.model.service import NAME_PATTERN, NAME_RULE
+from nodeagent.model.names import NAME_PATTERN, NAME_RULE
 from nodeagent.tables import faults_of, fitting, suggest
 
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME_PATTERN}\Z")]

@@ -1,5 +1,7 @@
 """Snapshots and deltas as bytes."""
 
+import dataclasses
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -21,6 +23,7 @@ from nodeagent.errors import CatalogError
 from nodeagent.model.address import Address
 from nodeagent.model.service import Host, Instance
 from nodeagent.model.snapshot import Snapshot
+from tests.support.by_request import by_request
 from tests.support.mesh import HOST2, SHOP, WEB, config, instance, intention, mesh
 
 IPS = st.sampled_from(["10.77.0.1", "10.77.0.2", "10.77.0.3", "10.9.9.9", "fd77::2", "127.0.0.1"])
@@ -126,3 +129,11 @@ def test_garbage_is_our_error() -> None:
     orphan = msgspec.msgpack.decode(whole) | {"hosts": []}
     with pytest.raises(CatalogError, match="does not have it"):
         decode_snapshot(msgspec.msgpack.encode(orphan))
+
+
+def test_permissions_travel() -> None:
+    """Whole, and when they alone have changed."""
+    before, now = mesh("shop -> web deny"), by_request("shop -> web")
+    assert now.services == decode_snapshot(encode_snapshot(now)).services
+    delta = decode_delta(encode_delta(diff(before, dataclasses.replace(now, generation=2))))
+    assert now.services["web"].intentions == apply_delta(before, delta).services["web"].intentions

@@ -39,10 +39,12 @@ def test_the_key_is_the_name_whatever_the_body_says() -> None:
     assert said(found.rows["web"]) == ["shop -> web allow"]
 
 
-def test_rules_for_requests_are_a_deny_for_connections() -> None:
+def test_rules_for_requests_are_read_here_too() -> None:
+    """A Consul before 1.9 knows none of them."""
     rules = [{"Action": "allow", "HTTP": {"PathPrefix": "/v1"}}]
     (row,) = kept(value("web", {"Sources": [{"Name": "shop", "Permissions": rules}]})).rows["web"]
-    assert (row.action, "HTTP permissions" in row.note) == ("deny", True)
+    assert ("deny", "by request") == (row.action, row.word)
+    assert [IntentionRow("shop", "web", "deny")] == list(shadowed([IntentionRow("shop", "web", "deny")], {"web": (row,)}))
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,11 @@ def test_what_is_said_of_every_namespace_is_said_of_ours() -> None:
 
 def test_rules_for_requests_are_a_deny_for_connections() -> None:
     """Newer Consul shows its entries as such rows, too."""
+    rules = [{"Action": "allow", "HTTP": {"PathPrefix": "/v1"}}]
+    (row,) = parse_legacy_intentions(json.dumps([SHOP | {"Action": "", "Permissions": rules}]).encode())
+    assert (row.action, row.word) == ("deny", "by request")
     (row,) = parse_legacy_intentions(json.dumps([SHOP | {"Action": "", "Permissions": [{"Action": "allow"}]}]).encode())
-    assert row.action == "deny"
-    assert "counts as deny" in row.note
+    assert (row.word, "not understood" in row.note) == ("deny", True)
 
 
 @pytest.mark.parametrize("change", [{"Action": "maybe"}, {"Action": ""}, {"Action": 7}])

@@ -1,7 +1,8 @@
 """One host, one service, its claims."""
 
-from nodeagent.catalog.parts import best_owners, host_of
+from nodeagent.catalog.parts import best_owners, host_of, intentions_of
 from nodeagent.model.service import Host
+from tests.support.by_request import ADMIN_NOT, row_of
 from tests.support.mesh import HOST2, HOST3, config
 
 
@@ -27,3 +28,11 @@ def test_the_meshed_one_owns_an_address_that_two_have() -> None:
     twin = Host("a", HOST2.addresses)
     assert HOST2 == best_owners((twin, HOST2), "host1")["10.77.0.2"]
     assert twin == best_owners((twin, HOST2), "a")["10.77.0.2"]
+
+
+def test_of_two_words_about_the_requests_of_a_pair_neither_is_taken() -> None:
+    """In whatever order they came: a deny stands before both."""
+    rows = row_of("shop", "web"), row_of("shop", "web", ADMIN_NOT[1]), row_of("cart", "web")
+    for some in (rows, rows[::-1]):
+        found = intentions_of(some)["web"]
+        assert [("cart", "by request"), ("shop", "deny"), ("shop", "by request")] == [(row.source, row.word) for row in found[:3]]

@@ -160,10 +160,13 @@ def test_intentions_are_one_row_a_source() -> None:
 
 
 def test_what_only_an_http_request_can_meet_is_a_deny_for_connections() -> None:
-    """Permissions and JWT requirements, with a note that says so."""
+    """Permissions, which are kept, and JWT requirements, with a note that says so."""
     permission = {"Action": "allow", "HTTP": {"PathPrefix": "/"}}
     (row,) = state.parse_intentions(intentions({"Name": "shop", "Permissions": [permission]}))
-    assert ("deny", True) == (row.action, "HTTP permissions" in row.note)
+    assert ("deny", "by request", "") == (row.action, row.word, row.note)
+    assert IntentionRow("shop", "web", "deny") == row.closed
+    (row,) = state.parse_intentions(intentions({"Name": "shop", "Permissions": [permission]}, JWT={"Providers": [{"Name": "okta"}]}))
+    assert ("deny", "deny", True) == (row.action, row.word, "JWT" in row.note)
     (row,) = state.parse_intentions(intentions({"Name": "shop", "Action": "allow"}, JWT={"Providers": [{"Name": "okta"}]}))
     assert ("deny", True) == (row.action, "JWT" in row.note)
 
@@ -202,6 +205,14 @@ def test_a_destination_is_meant_in_any_case() -> None:
     """As Consul finds it where it is asked for one."""
     (row,) = state.parse_intentions(body([{"Name": "Web", "Sources": [{"Name": "Cart", "Action": "deny"}]}]))
     assert IntentionRow("Cart", "web", "deny") == row
+
+
+@pytest.mark.parametrize("permissions", [[7], [{"Action": "allow", "HTTP": {"PathPrefix": "/", "Unheard": 1}}], [{"Action": "allow"}]])
+def test_permissions_that_are_not_understood_deny_their_pair_alone(permissions: list) -> None:
+    """Of a newer Consul: what it takes away must not be lost, and other services' news must come."""
+    rows = state.parse_intentions(intentions({"Name": "cart", "Action": "allow"}, {"Name": "shop", "Permissions": permissions}))
+    assert [("cart", "allow"), ("shop", "deny")] == [(row.source, row.word) for row in rows]
+    assert rows[1].note.startswith("shop -> web: its permissions are not understood, and deny: ")
 
 
 def test_more_sources_than_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

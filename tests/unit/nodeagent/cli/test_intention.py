@@ -1,6 +1,7 @@
 """Intentions as they are written, read and decided."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +15,7 @@ from nodeagent.cli.intention import (
     in_force,
     intention,
     read_intentions,
+    read_mesh,
     verdict,
     with_source,
     without_source,
@@ -22,7 +24,8 @@ from nodeagent.cli.policy_store import PolicyStore
 from nodeagent.config import CatalogTable
 from nodeagent.errors import CatalogError, NotInCatalog
 from nodeagent.model.intention import Intention
-from tests.support.mesh import mesh
+from tests.support.by_request import by_request
+from tests.support.mesh import config, mesh
 from tests.support.shelf import Shelf
 
 SHOP = Intention("shop", "web", "allow")
@@ -255,3 +258,25 @@ def test_a_service_that_the_token_may_not_see_is_not_called_unknown(monkeypatch,
     shelf.hidden = ("service",)
     module._warn_unknown(shelf, "shop", "web")
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_decided_by_request_is_told_as_such() -> None:
+    """Of a service that speaks something else it is a deny, so its protocol is asked for."""
+    assert verdict(by_request("shop -> web"), "shop", "web") == (
+        True, "allowed: shop -> web by the intention shop -> web (by request): each request by the first permission that matches, else it is denied",
+    )  # fmt: skip
+    is_allowed, why = verdict(by_request("shop -> web", protocol="grpc"), "shop", "web")
+    assert (False, True) == (is_allowed, "web speaks grpc" in why)
+
+
+@pytest.mark.parametrize(("protocols", "default"), [([{"Name": "web", "Protocol": "http"}], []), ([], [{"Name": "global", "Config": {"protocol": "http"}}])])
+def test_protocols_are_read_where_an_intention_is_about_requests(monkeypatch, protocols: list, default: list) -> None:
+    """Else a catalog is not asked for them."""
+    permission = {"Action": "allow", "HTTP": {"PathPrefix": "/v1"}}
+    entry = {"Name": "web", "Sources": [{"Name": "shop", "Permissions": [permission]}]}
+    answers = {"service-intentions": [entry], "service-defaults": protocols, "proxy-defaults": default, "services": {"web": []}}
+    client = Ledger(None)
+    monkeypatch.setattr(client, "ask", lambda _, path: answers[path.rpartition("/")[2]])
+    monkeypatch.setattr(module, "load_config", lambda _: config())
+    assert verdict(read_mesh(client, Path("/none")), "shop", "web")[0]
+    assert [("shop", "by request")] == [(row.source, row.word) for row in read_intentions(client)]

@@ -10,7 +10,8 @@ from nodeagent.cli.intention import change, read_intentions, with_source, withou
 from nodeagent.cli.legacy_intentions import fetch_all, fetch_rows
 from nodeagent.config import CatalogTable
 from nodeagent.errors import CatalogError, NotInCatalog
-from nodeagent.model.intention import Action, Intention
+from nodeagent.model.action import Action
+from nodeagent.model.intention import Intention
 from tests.support.shelf import OF_1_8, Shelf
 
 UNKNOWN = "the catalog answered 500 to GET /v1/config/service-intentions: invalid config entry kind: service-intentions"

@@ -9,6 +9,7 @@ from nodeagent.catalog.state import CatalogState, IntentionRow
 from nodeagent.control.intention_hold import IntentionHold, asked_about, closed, held_to, lost_rows
 from nodeagent.errors import CatalogError
 from tests.support.authorized import Authorized
+from tests.support.by_request import ADMIN_NOT, row_of
 from tests.support.loop import until
 from tests.support.scripted_catalog import SERVICES, ScriptedCatalog, instance
 from tests.support.scripted_rights import MATCH, ScriptedRights
@@ -50,6 +51,28 @@ def test_of_a_doubted_destination_what_was_known_stays_and_denies_are_added() ->
     listed = (OPEN, IntentionRow("api", "db", "allow"), IntentionRow("cart", "db", "allow"), IntentionRow("till", "db", "deny"), SHOP)
     assert said(held_to((OPEN, DENY), listed, {"db"})) == ["* -> db allow", "api -> db deny", "till -> db deny", "shop -> web allow"]
     assert held_to((OPEN, DENY), listed, ()) == listed
+
+
+def test_of_a_doubted_pair_no_request_is_allowed_that_may_have_been_denied() -> None:
+    """What was allowed altogether may become less; of two that tell requests apart nobody compares what they allow."""
+    some, other, closed_row = row_of("shop", "web"), row_of("shop", "web", ADMIN_NOT[1]), IntentionRow("shop", "web", "deny")
+    for known, row, left in ((SHOP, some, some), (some, some, some), (some, other, closed_row), (None, some, closed_row), (some, closed_row, closed_row)):
+        assert held_to((known,) if known else (), (row,), {"web"}) == (left,)
+    assert held_to((some,), (SHOP,), {"web"}) == (some,)
+
+
+def test_what_is_unproven_of_a_service_that_comes_here_allows_no_request() -> None:
+    """As an allow of it does not count; and nothing less specific takes its place."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        rights = ScriptedRights(peer)
+        rights.may_read("zoo")
+        hold = IntentionHold(scene.catalog)
+        await hold.take((IntentionRow("*", "web", "deny"), row_of("shop", "web")))
+        await hold.vouch("web", is_here=True)
+        assert [row.word for row in hold.rows or ()] == ["deny", "deny"]
+
+    alone(script)
 
 
 def test_a_doubted_destination_of_which_nothing_was_known_takes_no_calls() -> None:

@@ -8,6 +8,7 @@ import pytest
 from nodeagent.catalog.state import CatalogState, IntentionRow, Place
 from nodeagent.control.intentions import ENTRIES
 from nodeagent.control.moved import shut, unmoved
+from tests.support.by_request import row_of
 from tests.support.loop import until
 from tests.support.scripted_catalog import ScriptedCatalog
 from tests.support.scripted_rights import ScriptedRights
@@ -58,6 +59,7 @@ def test_shut_destinations_take_no_calls() -> None:
     """Not by a more specific row either."""
     rows = (IntentionRow("*", "db", "allow"), IntentionRow("api", "web", "allow"), IntentionRow("cart", "web", "deny"))
     assert said(shut(rows, {"web", "till"})) == ["* -> db allow", "* -> till deny", "* -> web deny", "api -> web deny", "cart -> web deny"]
+    assert [IntentionRow("*", "db", "deny"), IntentionRow("shop", "db", "deny")] == list(shut((row_of("shop", "db"),), {"db"}))
     assert shut(rows, ()) == rows
 
 

@@ -17,6 +17,7 @@ from nodeagent.control.proof import (
     service_doubts,
     unlisted,
 )
+from tests.support.by_request import row_of
 from tests.support.loop import run, until
 from tests.support.scripted_catalog import NODES, SELF, SERVICES, ScriptedCatalog, instance, node
 from tests.support.scripted_rights import CONSUL, MATCH, ScriptedRights, legacy_row
@@ -244,3 +245,10 @@ def test_of_very_many_a_few_are_asked_for_where_all_would_be_refused(host, may_r
         assert ("are asked for at a time" in doubts["s4"]) is not may_read_all
 
     with_client(script)
+
+
+def test_who_allows_some_requests_is_between_allow_and_deny() -> None:
+    """A list that says less than what is shown for the destination is not all of it."""
+    some = row_of("shop", "web")
+    table = {(some, ALLOW): True, (some, DENY): False, (some, some): False, (ALLOW, some): True, (DENY, some): True}
+    assert table == {(shown, listed): bool(unlisted((shown,), actions_of((listed,)))) for shown, listed in table}

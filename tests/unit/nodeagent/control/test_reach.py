@@ -5,6 +5,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.catalog.state import MARKER_SERVICE, IntentionRow
 from nodeagent.control.reach import Dialled, Reach
+from tests.support.by_request import row_of
 
 INTENTIONS = (
     IntentionRow("shop", "named", "allow"), IntentionRow("shop", "denied", "deny"), IntentionRow("*", "open", "allow"),
@@ -57,3 +58,8 @@ def test_no_more_are_remembered_than_can_be_watched(monkeypatch: pytest.MonkeyPa
     for name in ("a", "b", "a", "c"):
         dialled.note([name])
     assert dialled.recent() == {"a", "c"}
+
+
+def test_who_may_ask_for_some_things_may_call() -> None:
+    """As an intention names it."""
+    assert nearest(Reach(), 1, names=("db", "web"), intentions=(row_of("shop", "web"),)) == {"web"}

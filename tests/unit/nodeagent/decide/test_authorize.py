@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from nodeagent.decide.authorize import Permit, authorize, deciding_intention
 from nodeagent.errors import Denied
-from nodeagent.model.intention import Action, Intention
+from nodeagent.model.action import Action
+from nodeagent.model.intention import Intention
+from tests.support.by_request import by_request
 from tests.support.mesh import mesh
 
 NAMES = ("shop", "web", "cart")
@@ -96,3 +98,25 @@ def test_any_set_of_intentions_decides_as_the_oracle_says(rows: list[tuple[str, 
         else:
             with pytest.raises(Denied):
                 authorize(one, source, destination)
+
+
+def test_permissions_admit_connections_whose_requests_are_read() -> None:
+    """Of a service that speaks HTTP/1.1; the permit says that they are decided one by one."""
+    snapshot = by_request("shop -> web")
+    assert Permit("shop", "web", "shop -> web (by request)", is_by_request=True) == authorize(snapshot, "shop", "web")
+    assert not authorize(mesh("shop -> web allow"), "shop", "web").is_by_request
+    with pytest.raises(Denied, match="no agent reads the requests on the way to web"):
+        authorize(snapshot, "shop", "web", is_read=False)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "http2", "grpc"])
+def test_permissions_deny_where_nobody_reads_requests(protocol: str) -> None:
+    """Whatever less specific intentions say."""
+    with pytest.raises(Denied, match=rf"\(by request\) denies shop -> web; web speaks {protocol}, and requests are read of services that speak http"):
+        authorize(by_request("shop -> web", "* -> web allow", protocol=protocol), "shop", "web")
+
+
+def test_a_plain_deny_of_the_same_rank_goes_first() -> None:
+    with pytest.raises(Denied, match=r"shop -> web \(deny\)"):
+        authorize(by_request("shop -> web", "shop -> web deny"), "shop", "web")
+    assert authorize(by_request("shop -> web", "shop -> web allow"), "shop", "web").is_by_request

@@ -17,9 +17,11 @@ from nodeagent.decide.route import find_destination
 from nodeagent.errors import AgentError, Reason, Side
 from nodeagent.model.address import Address, OriginalDst
 from nodeagent.model.explanation import Step
+from tests.support.by_request import by_request
 from tests.support.mesh import CART, HOST1, HOST2, HOST3, LEGACY, WEB, WEB6, instance, mesh
 from tests.support.rows import denied, row
 
+UNREAD = ", and denies: it is about requests, which are read of services that speak http; web speaks grpc"
 TO_WEB = Target(WEB, is_local=False)
 
 
@@ -175,3 +177,16 @@ def test_a_tunnel_that_left_a_line_is_not_told_as_a_connection() -> None:
     assert "a host that the catalog does not have" in explain_record(row(source="", reason=Reason.LIMIT, **facts))[0].text
     cut = explain_record(row(peer="host2", reason=Reason.REVOKED, **facts))
     assert [step.text for step in cut] == ["the tunnel of shop -> web with host2 at 10.77.0.2:4000", "it was cut: revoked (no certificate)"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        ("http", ("ok", "shop -> web (by request), precedence 9: decides each request, by the first of 2 permissions that matches, else deny")),
+        ("grpc", ("refused", f"shop -> web (by request), precedence 9: decides{UNREAD}")),
+    ],
+)  # fmt: skip
+def test_an_intention_about_requests_is_told_as_one(protocol: str, said: tuple[str, str]) -> None:
+    """The permissions themselves are told by what asks for a request."""
+    call = explain_call(by_request("shop -> web", protocol=protocol), "shop", Target(WEB, is_local=False))
+    assert [said] == told(call.steps, "intention")

@@ -7,6 +7,7 @@ from nodeagent.decide.inbound import decide_plaintext, decide_stream, mode_of
 from nodeagent.decide.outbound import Via
 from nodeagent.errors import BadDestination, Denied, PlaintextRefused, UnregisteredPort
 from nodeagent.model.address import Address, OriginalDst
+from tests.support.by_request import by_request
 from tests.support.mesh import CART, HOST1, HOST2, HOST3, SHOP, WEB, instance, mesh
 
 ALLOW = ("web -> cart allow",)
@@ -99,3 +100,13 @@ def test_the_mode_is_asked_as_for_calls() -> None:
     snapshot = mesh(extra='[service.cart]\nmode = "permissive"\n')
     assert mode_of(snapshot, "cart") == "permissive"
     assert decide_plaintext(snapshot, OriginalDst(CART)).note == "plaintext"
+
+
+def test_a_stream_whose_requests_are_decided_one_by_one_is_taken() -> None:
+    """The permit says so to whoever carries it."""
+    here = by_request("web -> cart", protocol="http")
+    via = decide_stream(here, "web", "cart", CART)
+    assert via.permit is not None
+    assert ("web -> cart (by request)", True) == (via.permit.by, via.permit.is_by_request)
+    with pytest.raises(Denied, match="cart speaks grpc"):
+        decide_stream(by_request("web -> cart", protocol="grpc"), "web", "cart", CART)

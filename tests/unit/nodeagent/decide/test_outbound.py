@@ -1,12 +1,16 @@
 """The table of modes, for calls of local workloads."""
 
+import dataclasses
+
+import msgspec
 import pytest
 
 from nodeagent.decide.authorize import Permit
-from nodeagent.decide.outbound import Via, decide_outbound
+from nodeagent.decide.outbound import Via, decide_outbound, would_decide
 from nodeagent.decide.route import Elsewhere, ToHost, find_destination
 from nodeagent.errors import AgentError, Denied, Loop, NoPeer, Unidentified, UnregisteredPort
-from nodeagent.model.address import Address
+from nodeagent.model.address import Address, OriginalDst
+from tests.support.by_request import by_request
 from tests.support.mesh import CART, HOST2, LEGACY, WEB, instance, mesh
 
 ALLOW = ("shop -> web allow", "shop -> cart allow", "shop -> legacy allow")
@@ -139,3 +143,16 @@ def test_nobody_calls_the_tunnel_port_of_another_agent(source: str, mode: str, *
     bare = find_destination(snapshot, Address("10.77.0.3", 15008), dst_is_local=False)
     assert isinstance(bare, ToHost)
     assert decide_outbound(snapshot, source, bare).path == "direct"
+
+
+def test_requests_are_decided_where_an_agent_reads_them() -> None:
+    """By the callee's, or on this host by this one; towards a machine without an agent nobody does."""
+    web, legacy = by_request("shop -> web"), by_request("shop -> legacy")
+    via = decide_outbound(web, "shop", find_destination(web, OriginalDst(WEB), dst_is_local=False))
+    assert ("tunnel", True) == (via.path, via.permit and via.permit.is_by_request)
+    bare = dataclasses.replace(legacy, mesh=msgspec.structs.replace(legacy.mesh, plaintext_ok=("legacy",)))
+    with pytest.raises(Denied, match="no agent reads the requests on the way to legacy"):
+        decide_outbound(bare, "shop", find_destination(bare, OriginalDst(LEGACY), dst_is_local=False))
+    assert ["would_allow: shop -> web (by request)", "would_deny: shop -> web (by request)"] == [
+        would_decide(by_request("shop -> web", protocol=protocol), "shop", "web") for protocol in ("http", "grpc")
+    ]

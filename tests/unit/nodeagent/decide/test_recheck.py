@@ -18,6 +18,7 @@ from nodeagent.model.address import Address, OriginalDst
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.service import Mode
 from nodeagent.model.snapshot import Snapshot
+from tests.support.by_request import by_request
 from tests.support.mesh import CART, LEGACY, WEB, mesh
 
 MODES = get_args(Mode)
@@ -154,3 +155,13 @@ def test_a_row_says_what_holds_it() -> None:
     assert held_by(row, "host2").is_here
     row.path, row.permit = "direct", "shop -> web (allow); no_peer"
     assert held_by(row, "host1") == CLEAR._replace(is_bare=True)
+
+
+def test_what_nobody_reads_ends_when_requests_are_decided_one_by_one() -> None:
+    """What carries bytes alone knows of no request; what reads them goes on, and decides the next by the new rule."""
+    snapshot = by_request("shop -> web")
+    assert why_cut(snapshot, TUNNEL._replace(is_read=True)) is None
+    assert why_cut(snapshot, TUNNEL) is not None
+    assert why_cut(by_request("shop -> web", protocol="tcp"), TUNNEL._replace(is_read=True)) is not None
+    row = ConnectionRow(id="b3-1", direction="outbound", client="", original_dst="", opened_at=0, is_read=True)
+    assert held_by(row, "host1").is_read

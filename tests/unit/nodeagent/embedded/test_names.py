@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.embedded.names import HostName, Name, NameOrAny, decode_name
-from nodeagent.model.service import is_service_name
+from nodeagent.model.names import is_service_name
 
 
 @given(st.text(max_size=140) | st.from_regex(r"[A-Za-z0-9._-]{1,130}", fullmatch=True))
