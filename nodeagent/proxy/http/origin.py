@@ -235,7 +235,10 @@ class Origin:
 
     def on_bad(self, error: BadMessage) -> None:
         """What comes is no answer: nothing that follows can be believed."""
-        self._lose(UpstreamProtocol(f"the instance's answer is no HTTP: {error}"))
+        if self._has_eof:
+            self._lose(UpstreamReset(f"the instance closed the connection in the middle of its answer: {error}"))
+        else:
+            self._lose(UpstreamProtocol(f"the instance's answer is no HTTP: {error}"))
 
     def _tell_end(self) -> None:
         trailers, self._trailers = self._trailers, None
