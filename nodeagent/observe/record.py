@@ -43,7 +43,7 @@ def log_line(row: ConnectionRow, at: str) -> bytes:
 
 def is_request_refusal(row: RequestRow) -> bool:
     """Whether the request was refused by an agent, or was none: such rows are logged whatever the settings."""
-    return row.side in (Side.MESH, Side.AGENT) or row.reason in (Reason.BAD_MESSAGE, Reason.BAD_REQUEST)
+    return row.side in (Side.MESH, Side.AGENT) or row.reason is Reason.BAD_MESSAGE
 
 
 def request_fields(row: RequestRow) -> dict[str, object]:

@@ -27,7 +27,7 @@ class RequestCounts:
 
     def wants(self, status: int, reason: Reason, side: Side) -> bool:
         """Whether such a request gets a row: refusals always do."""
-        if self._wanted == "all" or side in (Side.MESH, Side.AGENT) or reason in (Reason.BAD_MESSAGE, Reason.BAD_REQUEST):
+        if self._wanted == "all" or side in (Side.MESH, Side.AGENT) or reason is Reason.BAD_MESSAGE:
             return True
         return self._wanted == "errors" and (reason is not Reason.OK or status >= _SERVER_ERROR)
 
