@@ -38,6 +38,7 @@ class Reason(StrEnum):
     REVOKED = "revoked"
     PEER_LOST = "peer_lost"
     PEER_PROTOCOL = "peer_protocol"
+    BAD_MESSAGE = "bad_message"
     PEER_REFUSED = "peer_refused"
     UPSTREAM_REFUSED = "upstream_refused"
     UPSTREAM_TIMEOUT = "upstream_timeout"
