@@ -4,6 +4,7 @@ Fields of framing and of the connection end here: they become values, and `rende
 goes on as it came.
 """
 
+import functools
 import re
 from typing import Final
 
@@ -145,8 +146,9 @@ def _destination(method: bytes, target: bytes, host: bytes | None, *, is_http10:
     return (rest if rest.startswith(b"/") else b"/" + rest), authority
 
 
+@functools.lru_cache(1024)
 def check_host(host: bytes) -> None:
-    """Nothing, where it is a name or an address, and a port or none.
+    """Nothing, where it is a name or an address, and a port or none. Good ones, which are short, come again and are remembered.
 
     Raises:
         BadMessage: it is anything else.

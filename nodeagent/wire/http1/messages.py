@@ -77,7 +77,8 @@ class Messages:
         if self._step == self._hold:
             self._step = self._read_head
             self._may_be_empty, self._seen = self._role.is_request, self._at
-            self._run()
+            if self._is_over or self._at < len(self._data):
+                self._run()
 
     def eof(self) -> None:
         """Parser's."""

@@ -1,5 +1,7 @@
 """What a head says, without bytes: the rules, one by one. The tables of requests and answers hold the rest."""
 
+import contextlib
+
 import pytest
 
 from nodeagent.model.message import CHUNKED, UNTIL_CLOSE
@@ -30,6 +32,15 @@ def test_host_names_are_checked() -> None:
     check_host(b"web:65535")
     with pytest.raises(BadMessage):
         check_host(b"web:65536")
+
+
+def test_of_hosts_good_ones_alone_are_remembered() -> None:
+    """A bad one may be as long as a head."""
+    check_host.cache_clear()
+    for host in (b"web", b"web", b"a b"):
+        with contextlib.suppress(BadMessage):
+            check_host(host)
+    assert 1 == check_host.cache_info().currsize
 
 
 def test_what_connection_names_does_not_go_on() -> None:
