@@ -81,6 +81,16 @@ PREPARED_REST_S = 1.0  # after a short batch: the supervisor is out of descripto
 PREPARED_WAIT_S = 5.0  # for a batch, as for any connect; it takes a millisecond unless the machine is overloaded
 UPSTREAM_PORTS = (1024, 32_767)  # for connections to applications: disjoint from the ephemeral 32768 to 60999
 
+# --- HTTP/1.1 messages ---------------------------------------------------------------------------------------------
+
+HTTP_HEAD_BYTES = 64 * 1024  # a head is held whole: as Envoy's 60 KiB; nginx takes 32, Node 16, and cookies of 8 are seen
+HTTP_LINE_BYTES = 16 * 1024  # of it the request's line, which is its target: twice what browsers and nginx take
+HTTP_FIELDS = 128  # of a head, or of trailers: as Go's habit and Apache's 100; each is looked at by itself
+HTTP_TRAILER_BYTES = 8 * 1024  # they come after the body and are held whole: checksums and statuses
+HTTP_CHUNK_LINE_BYTES = 256  # a chunk's length with its extensions: what signs chunks needs 90
+HTTP_EXTENSION_BYTES = 64 * 1024  # extensions of one body, of which nothing goes on; chunks of a byte could have 250 each
+HTTP_INTERIMS = 32  # answers of 1xx before the last: each keeps a silent exchange alive, and one or two are usual
+
 # --- HTTP ------------------------------------------------------------------------------------------------------------
 
 HTTP_HEAD_S = 10.0  # from the first byte of a request's head to its last: a slow one holds a place for longer otherwise

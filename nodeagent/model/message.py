@@ -32,8 +32,8 @@ class RequestHead(msgspec.Struct):
     """The protocol that the client asks for, in lower case: `websocket`."""
     expects_continue: bool = False
     """Whether the client waits for 100 before it sends the body."""
-    trailers: tuple[bytes, ...] = ()
-    """Values of its TE and Trailer fields that go on."""
+    accepts_trailers: bool = False
+    """Whether its TE field says `trailers`: the only one of its words that goes on."""
 
 
 class ResponseHead(msgspec.Struct):
@@ -44,10 +44,12 @@ class ResponseHead(msgspec.Struct):
     headers: Headers
     """Without those of framing and of the connection."""
     length: int = 0
-    """Bytes of the body that comes, CHUNKED or UNTIL_CLOSE. 0 where none may come: HEAD, 204, 304."""
+    """Bytes of the body that comes, CHUNKED or UNTIL_CLOSE. 0 where none may come."""
+    has_body: bool = True
+    """Whether a body may come, be it an empty one: not to HEAD, nor with 1xx, 204 and 304."""
     said_length: int | None = None
     """The Content-Length that the answer names although no body comes: to HEAD, and with 304."""
     keep_alive: bool = True
     """Whether the origin takes another request on this connection."""
     upgrade: bytes = b""
-    """With 101: what is spoken from now on."""
+    """With 101: what is spoken from now on. With 426: what it should be."""

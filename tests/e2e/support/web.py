@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nodeagent.control.report import ServicesAnswer
+from nodeagent.control.report import ConnectionsAnswer, ServicesAnswer
 from nodeagent.lab.ask import ask_agent
 from nodeagent.lab.lab import Lab
-from tests.e2e.support import mesh
 from tests.e2e.support.daemons import directory_of
 from tests.e2e.support.waiting import wait_until
 
@@ -53,7 +52,7 @@ def permit(lab: Lab, service: str, source: str, permissions: list[dict]) -> None
     lab.catalog("PUT", "/v1/config", entry)
     for host, known in before.items():
         wait_until(lambda host=host, known=known: generation(lab, host) > known, f"permissions of {service} on {host}")
-        mesh.wait_informed(lab, host)
+        wait_until(lambda host=host: ask_agent(lab.host(host), "/v1/connections?limit=1", ConnectionsAnswer).unanswered == 0, f"workers of {host}")
 
 
 def generation(lab: Lab, host: str) -> int:
