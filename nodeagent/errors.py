@@ -41,6 +41,9 @@ class Reason(StrEnum):
     PEER_REFUSED = "peer_refused"
     UPSTREAM_REFUSED = "upstream_refused"
     UPSTREAM_TIMEOUT = "upstream_timeout"
+    BAD_MESSAGE = "bad_message"
+    NO_ROUTE = "no_route"
+    NO_INSTANCE = "no_instance"
     LOOP = "loop"
     LIMIT = "limit"
     DRAINED = "drained"
@@ -167,6 +170,24 @@ class UpstreamTimeout(AgentError):
     """The application or host did not answer in time."""
 
     reason, side = Reason.UPSTREAM_TIMEOUT, Side.UPSTREAM
+
+
+class AmbiguousPath(AgentError):
+    """A path that applications read in more than one way, where a rule has to read it."""
+
+    reason, side = Reason.BAD_MESSAGE, Side.DOWNSTREAM
+
+
+class NoRoute(AgentError):
+    """What was said about the routing of a service leads nowhere."""
+
+    reason, side = Reason.NO_ROUTE, Side.MESH
+
+
+class NoInstance(AgentError):
+    """No instance can take the request, of the service or of those that stand in for it."""
+
+    reason, side = Reason.NO_INSTANCE, Side.UPSTREAM
 
 
 class Loop(AgentError):
