@@ -1,5 +1,6 @@
 """Header fields on their way: what entries edit, what agents say of a request, and what nobody else may say."""
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -16,13 +17,18 @@ REQUEST_ID = b"x-request-id"
 TRACE_PARENT = b"traceparent"
 FORWARDED_FOR = b"x-forwarded-for"
 
-_OURS = frozenset((CLIENT_CERT, b"forwarded", REQUEST_ID, TRACE_PARENT, FORWARDED_FOR, HOPS_NAME))
+_OURS = frozenset((CLIENT_CERT, REQUEST_ID, TRACE_PARENT, FORWARDED_FOR, HOPS_NAME))
+_DROPPED = _OURS | {b"forwarded"}
 _OUR_PREFIXES = (b"x-spiffe-", b"x-mesh-", b"x-nodeagent-")
 _FRAMING = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer",
      b"upgrade", b"expect")
 )  # fmt: skip
 _UNEDITABLE = _FRAMING | {CLIENT_CERT, b"forwarded", HOPS_NAME}
+
+_TWIN = b"_"
+_SHORT = 64
+"""Names that are longer are not remembered: whoever made many of them would have us keep them."""
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
@@ -126,12 +132,12 @@ def read_told(headers: Headers) -> Told:
     """
     others: Headers = []
     found: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        lowered = name.lower()
-        if lowered in _OURS:
-            found.setdefault(lowered, []).append(value)
-        elif not _is_ours(lowered):
-            others.append((name, value))
+    for field in headers:
+        kind = _kind(field[0]) if len(field[0]) <= _SHORT else _kind_of(field[0])
+        if not kind:
+            others.append(field)
+        elif kind != _TWIN:
+            found.setdefault(kind, []).append(field[1])
     trace = _only(found, TRACE_PARENT, _TRACE)
     if not trace and TRACE_PARENT in found:  # W3C Trace Context 3.2.2.5: what belongs to it goes with it
         others = [field for field in others if field[0].lower() != b"tracestate"]
@@ -139,10 +145,19 @@ def read_told(headers: Headers) -> Told:
     return Told(others, _only(found, REQUEST_ID, _ID), trace, max(hops, default=0), b", ".join(found.get(FORWARDED_FOR, ())))
 
 
-def _is_ours(lowered: bytes) -> bool:
-    """Whether only agents may say it. What they say themselves was taken out before: this is a twin, or one of a kind."""
-    plain = lowered.replace(b"_", b"-") if b"_" in lowered else lowered
-    return plain in _OURS or plain.startswith(_OUR_PREFIXES)
+def _kind_of(name: bytes) -> bytes:
+    """Which of our fields it is, in lower case; `_TWIN`: one that is dropped; nothing: another's."""
+    lowered = name.lower()
+    if lowered in _OURS:
+        return lowered
+    plain = lowered.replace(b"_", b"-")
+    return _TWIN if plain in _DROPPED or plain.startswith(_OUR_PREFIXES) else b""
+
+
+@functools.lru_cache(maxsize=limits.HEADER_NAMES_KEPT)
+def _kind(name: bytes) -> bytes:
+    """The same, remembered. name: a short one."""
+    return _kind_of(name)
 
 
 def _only(found: dict[bytes, list[bytes]], name: bytes, form: re.Pattern[bytes]) -> bytes:

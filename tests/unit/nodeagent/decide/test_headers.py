@@ -9,6 +9,7 @@ from nodeagent.decide.headers import (
     NO_EDITS,
     Caller,
     Ids,
+    _kind,
     client_certificate,
     edited,
     edits_of,
@@ -161,6 +162,17 @@ def test_a_circle_of_applications_ends() -> None:
 def test_hops_are_counted_from_what_is_said(said: list[str], hops: int) -> None:
     """The most, of several; what is no number is none."""
     assert hops == read_told(fields(*(f"x-nodeagent-hops: {each}" for each in said))).hops
+
+
+def test_names_are_remembered_within_bounds() -> None:
+    """However many, and however long ones, anybody makes up."""
+    _kind.cache_clear()
+    read_told([(b"x-%d" % number, b"") for number in range(2 * limits.HEADER_NAMES_KEPT)])
+    assert _kind.cache_info().currsize == limits.HEADER_NAMES_KEPT
+    _kind.cache_clear()
+    long = b"x" * 65
+    assert [(long, b"")] == read_told([(long, b""), (b"x-mesh-" + long, b"")]).others
+    assert _kind.cache_info().currsize == 0
 
 
 @given(st.lists(st.tuples(st.text(alphabet="xX-_abforwcltniqueds", max_size=24).map(str.encode), st.binary(max_size=5)), max_size=8))
