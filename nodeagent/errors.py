@@ -44,6 +44,8 @@ class Reason(StrEnum):
     UPSTREAM_TIMEOUT = "upstream_timeout"
     UPSTREAM_PROTOCOL = "upstream_protocol"
     REQUEST_TIMEOUT = "request_timeout"
+    NO_ROUTE = "no_route"
+    NO_INSTANCE = "no_instance"
     LOOP = "loop"
     LIMIT = "limit"
     DRAINED = "drained"
@@ -182,6 +184,24 @@ class RequestTimeout(AgentError):
     """The client did not send its request in time."""
 
     reason, side = Reason.REQUEST_TIMEOUT, Side.DOWNSTREAM
+
+
+class AmbiguousPath(AgentError):
+    """A path that applications read in more than one way, where a rule has to read it."""
+
+    reason, side = Reason.BAD_MESSAGE, Side.DOWNSTREAM
+
+
+class NoRoute(AgentError):
+    """What was said about the routing of a service leads nowhere."""
+
+    reason, side = Reason.NO_ROUTE, Side.MESH
+
+
+class NoInstance(AgentError):
+    """No instance can take the request, of the service or of those that stand in for it."""
+
+    reason, side = Reason.NO_INSTANCE, Side.UPSTREAM
 
 
 class Loop(AgentError):

@@ -1,5 +1,7 @@
 """Every number that bounds something, with the reason for it. All limits are on by default."""
 
+from nodeagent.limits_http import *  # noqa: F403 - one namespace, two files: of HTTP there are many
+
 # --- given by Consul -----------------------------------------------------------------------------------------------
 
 CONSUL_WAIT_S = 300.0  # Consul's own default for a blocking query; it adds up to wait/16 of jitter

@@ -8,7 +8,7 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.catalog.bexpr import And, BadFilter, Expression, Match, Not, Operator, Or, parse_filter
-from nodeagent.catalog.patterns import BadPattern, compile_pattern
+from nodeagent.model.patterns import BadPattern, compile_pattern
 
 Row = Mapping[str, Any]
 _Ask = Callable[[Any], bool]

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from nodeagent import limits
-from nodeagent.catalog.patterns import BadPattern, compile_pattern
 from nodeagent.catalog.policy.faults import Fault, below
+from nodeagent.model.patterns import BadPattern, compile_pattern
 
 _FIELDS = ("path_regex", "regex")
 

@@ -67,7 +67,7 @@ class RetryBudget(Part, frozen=True):
     ratio: Ratio | None = None
     """Retries to requests; unsaid: 0.2, as Finagle and Envoy."""
     min_per_second: Rate | None = None
-    """Retries that are allowed in any case; unsaid: 10."""
+    """Retries that are allowed in any case; unsaid: 3."""
     ttl: Duration = msgspec.field(name="TTL", default=Duration(0))
     """How long a request counts; unsaid: 10 s."""
     max_body_bytes: Count | None = None

@@ -3,7 +3,7 @@
 import pytest
 
 from nodeagent import limits
-from nodeagent.catalog.patterns import BadPattern, compile_pattern
+from nodeagent.model.patterns import BadPattern, compile_pattern
 
 ROOM = limits.POLICY_PATTERN_BYTES
 
