@@ -83,34 +83,6 @@ PREPARED_REST_S = 1.0  # after a short batch: the supervisor is out of descripto
 PREPARED_WAIT_S = 5.0  # for a batch, as for any connect; it takes a millisecond unless the machine is overloaded
 UPSTREAM_PORTS = (1024, 32_767)  # for connections to applications: disjoint from the ephemeral 32768 to 60999
 
-# --- HTTP/1.1 messages ---------------------------------------------------------------------------------------------
-
-HTTP_HEAD_BYTES = 64 * 1024  # a head is held whole: as Envoy's 60 KiB; nginx takes 32, Node 16, and cookies of 8 are seen
-HTTP_LINE_BYTES = 16 * 1024  # of it the request's line, which is its target: twice what browsers and nginx take
-HTTP_FIELDS = 128  # of a head, or of trailers: as Go's habit and Apache's 100; each is looked at by itself
-HTTP_TRAILER_BYTES = 8 * 1024  # they come after the body and are held whole: checksums and statuses
-HTTP_CHUNK_LINE_BYTES = 256  # a chunk's length with its extensions: what signs chunks needs 90
-HTTP_EXTENSION_BYTES = 64 * 1024  # extensions of one body, of which nothing goes on; chunks of a byte could have 250 each
-HTTP_INTERIMS = 32  # answers of 1xx before the last: each keeps a silent exchange alive, and one or two are usual
-
-# --- HTTP ------------------------------------------------------------------------------------------------------------
-
-HTTP_HEAD_S = 10.0  # from the first byte of a request's head to its last: a slow one holds a place for longer otherwise
-HTTP_IDLE_S = 300.0  # without a byte either way, between requests or within one, as the answer to come; then it ends
-HTTP_LINGER_S = 5.0  # an answer that ends the connection gets this to be read by a client that still sends; as nginx
-HTTP_UNREAD_BYTES = 64 * 1024  # of a body that nobody wants: read for the connection's sake; beyond, the connection ends
-HTTP_KEPT_BYTES = 64 * 1024  # of a request's body are kept for another try, as in Envoy and linkerd
-HTTP_TRIES = 3  # connections that one request may be given, where none certainly began on it
-ORIGIN_IDLE_S = 90.0  # a connection to an instance that no request uses is kept: below HTTP_IDLE_S of the agent at its other end
-ORIGINS_IDLE = 64  # of one caller service to one address: as many requests at once are usual; beyond, they are closed
-ORIGINS_IDLE_ALL = 1024  # of a worker; beyond, the one that has rested longest is closed
-REQUEST_RULES = 1024  # of pairs of services, made ready in one worker: a host's services and their callers; the one made first goes
-REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)  # bounds of the histogram: of a hop to what waits for a person
-METRIC_ROUTES = 2000  # (source, destination, route) in metrics; beyond, all of it is `other`
-ROUTE_LABEL_CHARS = 64  # `Routes[12]` and such
-REQUEST_METHOD_BYTES = 32  # that a row shows: the longest that is registered has 17
-REQUEST_PATH_BYTES = 256  # of a target that a row shows
-
 # --- processes -----------------------------------------------------------------------------------------------------
 
 CONFIG_BYTES = 1024 * 1024  # a file with a thousand services has 100 KB

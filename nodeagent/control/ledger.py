@@ -8,7 +8,15 @@ from nodeagent.model.outcome import ConnectionRow, RequestRow
 from nodeagent.observe.flood import Flood, source_of
 from nodeagent.observe.log import open_log
 from nodeagent.observe.metrics import Metrics
-from nodeagent.observe.record import ClosedRing, is_refusal, is_request_refusal, log_fields, log_line, request_fields, request_line
+from nodeagent.observe.record import (
+    ClosedRing,
+    is_refusal,
+    is_request_refusal,
+    log_fields,
+    log_line,
+    request_fields,
+    request_line,
+)
 from nodeagent.observe.sink import Sink
 from nodeagent.wire.frames import Records
 

@@ -16,13 +16,11 @@ from nodeagent.model.address import Address
 from nodeagent.model.outcome import ConnectionRow, Direction
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.observe.record import RecordQueue
-from nodeagent.observe.requests import RequestCounts
 from nodeagent.proxy.end import End
 from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.first_use import FirstUse
 from nodeagent.proxy.held import HeldRelays
-from nodeagent.proxy.http.pool import OriginPool
-from nodeagent.proxy.http.rules import Rules
+from nodeagent.proxy.http.held import Http
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.room import fullest_first
 from nodeagent.proxy.tls import Keys
@@ -46,11 +44,7 @@ class Live:
         self.ports = PortPool()  # after the fork: each worker has an order of its own
         self.relays: dict[str, Relay] = {}
         self.records = RecordQueue()
-        self.requests = RequestCounts(config.log.requests)
-        self.rules = Rules()
-        self.origins = OriginPool()
-        self.is_draining = False
-        """Whether answers say that they are the last of their connection."""
+        self.http = Http(config)
         self.first_use = FirstUse()
         self.opened: Counter[str] = Counter()
         self.budget = Budget()
@@ -67,10 +61,8 @@ class Live:
         self._of_peer: Counter[str] = Counter()
         self._is_relief_due = False
         self._numbers = itertools.count(1)
-        self._closed_sent = 0
-        self._closed_received = 0
-        self._defects = 0
-        self._defects_minute = 0
+        self._closed_sent = self._closed_received = 0
+        self._defects = self._defects_minute = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.held = HeldRelays(config.host.name, config.host.deny_grace_s, self.spawn, self.report)
 

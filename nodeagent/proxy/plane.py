@@ -120,8 +120,7 @@ class Plane:
 
     async def _drain(self) -> None:
         """Listeners first, so that nothing new waits here; then tunnels take no more; then the open ones end."""
-        self._live.is_draining = True
-        self._live.origins.close()
+        self._live.http.drain()
         for server in self._servers:
             server.close()
         self._welcome.close()
@@ -179,7 +178,7 @@ class Plane:
         tunnels = [tunnel.row() for tunnel in live.tunnels]
         return WorkerStats(
             os.getpid(), live.generation, len(live.relays), dict(live.opened), sent, received, tunnels, lag_s, live.budget.used,
-            live.held.passed(), live.tag, used_up(), live.requests.take(),
+            live.held.passed(), live.tag, used_up(), live.http.requests.take(),
         )  # fmt: skip
 
 

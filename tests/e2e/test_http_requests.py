@@ -97,9 +97,8 @@ def test_who_calls_is_said_by_the_agent_alone(lab: Lab, site: Path, shop: Unit) 
 
 
 def test_who_may_not_ask_at_all_is_refused_as_a_connection(lab: Lab, site: Path) -> None:
-    with Unit(lab, "host1", "thief") as thief:
-        with pytest.raises((ConnectionResetError, AssertionError)):
-            web.ask(thief.connect(lab.host("host2").ipv4, web.PORT), get(b"/files/open"))
+    with Unit(lab, "host1", "thief") as thief, pytest.raises((ConnectionResetError, AssertionError)):
+        web.ask(thief.connect(lab.host("host2").ipv4, web.PORT), get(b"/files/open"))
 
 
 def test_requests_are_answered_in_order_and_connections_are_shared(lab: Lab, site: Path, shop: Unit) -> None:

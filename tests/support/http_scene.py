@@ -43,7 +43,7 @@ class PlainRole:
         return Plan(head.target, head.headers, key=KEY, instance=str(self._address))
 
     def take(self, plan: Plan) -> Origin | None:
-        return self._live.origins.take(plan.key)
+        return self._live.http.origins.take(plan.key)
 
     async def open(self, plan: Plan) -> Origin:
         if self.refuses_to_open:
@@ -52,7 +52,7 @@ class PlainRole:
         return Origin(await connect_direct(self._address, "127.0.0.1", self._live.ports), "httptools")
 
     def keep(self, plan: Plan, origin: Origin) -> None:
-        self._live.origins.keep(plan.key, origin)
+        self._live.http.origins.keep(plan.key, origin)
 
     def answer_headers(self, plan: Plan, head: ResponseHead) -> Headers:
         return head.headers
@@ -119,7 +119,7 @@ class Scene:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.live.origins.close()
+        self.live.http.origins.close()
         for relay in list(self.live.relays.values()):
             relay.cut()
         for talk in self._talks:

@@ -21,7 +21,7 @@ from nodeagent.decide.route import find_destination
 from nodeagent.model.address import Address
 from nodeagent.model.identity import KeyRing, SvidKeys
 from nodeagent.model.intention import Intention
-from nodeagent.model.service import Host, Instance, Service
+from nodeagent.model.service import Host, Instance, Protocol, Service
 from nodeagent.model.snapshot import Mesh, Registration, Snapshot
 from nodeagent.proxy.call import Caller
 from nodeagent.proxy.control import ControlChannel
@@ -60,10 +60,10 @@ def key_ring(ca: LocalCa, *services: str, ttl: timedelta = timedelta(hours=1)) -
     return KeyRing(TRUST_DOMAIN, ca.cert_pem, tuple(svids))
 
 
-def snapshot_of(host: str, tunnel_port: int, web: Address, *intentions: Intention) -> Snapshot:
+def snapshot_of(host: str, tunnel_port: int, web: Address, *intentions: Intention, protocol: Protocol = "tcp") -> Snapshot:
     """The mesh of two hosts with `web` on host2, seen from `host`."""
     instance = Instance("web-1", "host2", (web,))
-    service = Service("web", instances=(instance,), intentions=intentions)
+    service = Service("web", instances=(instance,), intentions=intentions, protocol=protocol)
     hosts = {"host1": Host("host1", ("127.0.0.1",), tunnel_port), "host2": Host("host2", ("127.0.0.2",), tunnel_port)}
     found = Registration(service, instance)
     return Snapshot(
@@ -122,8 +122,9 @@ class HostPlane:
 class TwoHosts:
     """Use with `async with`: host1 may call `web` on host2 unless `intentions` say otherwise."""
 
-    def __init__(self, *intentions: Intention) -> None:
+    def __init__(self, *intentions: Intention, protocol: Protocol = "tcp") -> None:
         self.intentions = intentions or (Intention("shop", "web", "allow"),)
+        self.protocol: Protocol = protocol
         self._opened: list[socket.socket] = []
 
     async def __aenter__(self) -> "TwoHosts":
@@ -148,8 +149,8 @@ class TwoHosts:
     def follow(self, *intentions: Intention) -> None:
         """Both hosts follow a mesh with these intentions."""
         port = self.door.getsockname()[1]
-        self.one.live.follow(snapshot_of("host1", port, self.web, *intentions))
-        self.two.live.follow(snapshot_of("host2", port, self.web, *intentions))
+        self.one.live.follow(snapshot_of("host1", port, self.web, *intentions, protocol=self.protocol))
+        self.two.live.follow(snapshot_of("host2", port, self.web, *intentions, protocol=self.protocol))
 
     async def call(self) -> StreamEnd:
         """A call from shop to web, as an outbound connection would make it."""

@@ -312,8 +312,8 @@ class Conduct:
         seconds = self._client.now() - exchange.began_at
         route = exchange.plan.route if exchange.plan else ""
         way = (role.direction, role.source, role.destination, route)
-        live.requests.count(way, exchange.status, seconds, retries=exchange.retries, is_denied=exchange.reason is Reason.DENIED)
-        if live.requests.wants(exchange.status, exchange.reason, exchange.side):
+        live.http.requests.count(way, exchange.status, seconds, retries=exchange.retries, is_denied=exchange.reason is Reason.DENIED)
+        if live.http.requests.wants(exchange.status, exchange.reason, exchange.side):
             row = row_of(exchange, role, connection=relay.name if relay else "", began_at=live.now() - seconds)
             row.milliseconds = round(seconds * 1000, 3)
             live.records.append_request(row)

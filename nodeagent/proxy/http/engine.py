@@ -35,6 +35,7 @@ class Engine:
         self._is_telling = False
         self._is_next_due = False
         self._is_paused = False
+        self._is_full = False
         self._timer: asyncio.TimerHandle | None = None
         self._seen_at = self._loop.time()
         self._head_at = 0.0
@@ -80,14 +81,18 @@ class Engine:
             self._conduct.drop(_why_cut(self.relay))
 
     def pause(self) -> None:
-        """The client reads too slowly."""
+        """The client reads too slowly: nor is its next request answered before it has read on."""
+        self._is_full = True
         if origin := self._conduct.origin:
             origin.end.pause()
 
     def resume(self) -> None:
         """It caught up."""
+        self._is_full = False
         if origin := self._conduct.origin:
             origin.end.resume()
+        if self.peer and not self.peer.is_closed:  # one that was lost caught up with nothing, and asks nothing more
+            self._go_on()
 
     # --- asked by the conduct of its requests ------------------------------------------------------------------------
 
@@ -99,7 +104,7 @@ class Engine:
     @property
     def is_last(self) -> bool:
         """Whether the answer to come says that it is the last one."""
-        return self.live.is_draining or (self.has_ended and not self._parser.buffered)
+        return self.live.http.is_draining or (self.has_ended and not self._parser.buffered)
 
     def say(self, data: bytes) -> None:
         """To the client."""
@@ -176,11 +181,11 @@ class Engine:
         if self._is_telling:
             return
         self._is_telling = True
-        while self._is_next_due and not self.is_closed:
+        while self._is_next_due and not self._is_full and not self.is_closed:
             self._is_next_due = False
             self.guarded(self._parser.proceed)
         self._is_telling = False
-        if self.has_ended and not self._conduct.is_busy and not self._conduct.opaque:
+        if self.has_ended and not self._is_next_due and not self._conduct.is_busy and not self._conduct.opaque:
             self.leave()
         self.watch()
 

@@ -108,6 +108,7 @@ class Origin:
     def rest(self) -> None:
         """The exchange is over: another request may follow, of whomever."""
         self._user, self.is_used = None, True
+        self.end.resume()  # whoever read the last answer slowly is not who reads the next one
         self.idle_since = asyncio.get_running_loop().time()
         self._parser.proceed()
 
@@ -121,6 +122,7 @@ class Origin:
         self._user = None
         if self.is_closed or self.end.is_closed:
             return
+        self.end.resume()  # else it would not hear that the instance closes
         self.end.finish()
         asyncio.get_running_loop().call_later(limits.HTTP_LINGER_S, self.drop)
 

@@ -57,7 +57,7 @@ class Entrance:
         Raises:
             Denied, AmbiguousPath, Loop: it does not.
         """
-        rule = self._live.rules.rule(snapshot, self._pair.source, self._pair.destination)
+        rule = self._live.http.rules.rule(snapshot, self._pair.source, self._pair.destination)
         head.headers = for_application(asked.told, asked.ids, self._name(snapshot.mesh), self._ip)
         target, permit = head.target, ""
         if rule.is_enforced:
@@ -129,7 +129,7 @@ class CallerRole:
 
     def take(self, plan: Plan) -> Origin | None:
         """One that rests in the worker's pool."""
-        return self._live.origins.take(plan.key)
+        return self._live.http.origins.take(plan.key)
 
     async def open(self, plan: Plan) -> Origin:
         """A stream to the callee's agent, or a connection to the application."""
@@ -138,7 +138,7 @@ class CallerRole:
 
     def keep(self, plan: Plan, origin: Origin) -> None:
         """For requests of the same service, on whatever connection they come."""
-        self._live.origins.keep(plan.key, origin)
+        self._live.http.origins.keep(plan.key, origin)
 
     def answer_headers(self, plan: Plan, head: ResponseHead) -> Headers:
         """As they came."""

@@ -143,7 +143,7 @@ def test_a_worker_that_drains_says_so_in_its_answers() -> None:
     async def work(made: Scene) -> None:
         client = await made.client()
         app = await exchange(made, client)
-        made.live.is_draining = True
+        made.live.http.is_draining = True
         await client.say(GET)
         await app.head()
         await app.say(OK)

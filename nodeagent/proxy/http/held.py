@@ -1,0 +1,22 @@
+"""What a worker holds for all requests together."""
+
+from nodeagent.config import Config
+from nodeagent.observe.requests import RequestCounts
+from nodeagent.proxy.http.pool import OriginPool
+from nodeagent.proxy.http.rules import Rules
+
+
+class Http:
+    """Owned by the worker's loop."""
+
+    def __init__(self, config: Config) -> None:
+        self.requests = RequestCounts(config.log.requests)
+        self.rules = Rules()
+        self.origins = OriginPool()
+        self.is_draining = False
+        """Whether answers say that they are the last of their connection."""
+
+    def drain(self) -> None:
+        """The worker takes no more connections: those that are open end after an answer, and none is kept for another request."""
+        self.is_draining = True
+        self.origins.close()

@@ -1,0 +1,20 @@
+"""What a worker holds for all requests together."""
+
+from nodeagent.proxy.http.held import Http
+from tests.support.http_scene import Scene
+from tests.support.loop import run
+from tests.support.mesh import config
+
+
+def test_a_worker_that_drains_keeps_no_connection() -> None:
+    """And says in its answers that they are the last."""
+
+    async def within() -> None:
+        async with Scene() as made:
+            http = Http(config())
+            http.origins.keep("a", await made.role.open(None))
+            http.drain()
+            assert (http.is_draining, len(http.origins)) == (True, 0)
+            assert await (await made.app()).rest() == b""
+
+    run(within)
