@@ -1,7 +1,7 @@
 """Connection rows in a few words."""
 
 from nodeagent.errors import Reason, Side
-from nodeagent.model.outcome import ConnectionRow
+from nodeagent.model.outcome import ConnectionRow, RequestRow
 
 
 def row(number: int = 1, **facts) -> ConnectionRow:
@@ -17,3 +17,17 @@ def row(number: int = 1, **facts) -> ConnectionRow:
 def denied(number: int = 1, **facts) -> ConnectionRow:
     """One that policy refused."""
     return row(number, path="none", reason=Reason.DENIED, side=Side.MESH, error="no intention", **facts)
+
+
+def request(number: int = 1, **facts) -> RequestRow:
+    """A request of shop to web that was answered, but for `facts`."""
+    usual = {
+        "id": f"r-{number}", "connection": "0-1", "direction": "tunnel", "source": "shop", "destination": "web", "began_at": 100.0,
+        "milliseconds": 1.5, "method": "GET", "path": "/a", "status": 200,
+    }  # fmt: skip
+    return RequestRow(**(usual | facts))
+
+
+def forbidden(number: int = 1, **facts) -> RequestRow:
+    """One that policy refused."""
+    return request(number, status=403, reason=Reason.DENIED, side=Side.MESH, error="permission 0 of shop -> web", **facts)

@@ -16,7 +16,7 @@ from nodeagent.observe.log import configure_log
 from nodeagent.observe.metrics import Metrics
 from nodeagent.observe.sink import Sink
 from nodeagent.wire.frames import Records
-from tests.support.rows import denied, row
+from tests.support.rows import denied, forbidden, request, row
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -106,3 +106,22 @@ def test_a_flood_of_nobody_s_refusals_ends_in_one_line_that_says_so(
     assert [line["event"] for line in journal()] == ["connection_closed", "connection_closed", "refusals_unlogged"]
     assert journal()[2]["source"] == "10.77.0.1"
     assert b"} 5.0" in metrics.render()
+
+
+def test_requests_get_lines_as_connections_do(tmp_path: Path, journal: Lines) -> None:
+    """Refusals go to the journal, too, but no flood of one caller's."""
+    path = tmp_path / "connections.log"
+    with Sink(path) as sink:
+        book = ledger(tmp_path, sink, Metrics("1"))
+        book.take(Records([], 0, [request(1), forbidden(2)]))
+        book.take(Records([], 0, [forbidden(number) for number in range(3, 3 + limits.FLOOD_LINES)]))
+        book.take(Records([], 0, [request(999)]))
+    written = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["id"] for line in written[:2]] == ["r-1", "r-2"]
+    assert written[-1]["id"] == "r-999"
+    assert len(written) == limits.FLOOD_LINES + 2
+    assert {line["event"] for line in written} == {"request_ended"}
+    assert "began_at" not in written[0]
+    told = [line["event"] for line in journal()]
+    assert told == ["request_ended"] * limits.FLOOD_LINES + ["refusals_unlogged"]
+    assert journal()[0]["id"] == "r-2"

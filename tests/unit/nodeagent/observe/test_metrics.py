@@ -2,11 +2,13 @@
 
 import re
 
+import msgspec
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from nodeagent import limits
 from nodeagent.observe.metrics import TABLE, Metrics
-from nodeagent.wire.frames import SupervisorStats, TunnelRow, WorkerFacts, WorkerStats
+from nodeagent.wire.frames import RequestTally, SupervisorStats, TunnelRow, WorkerFacts, WorkerStats
 from tests.support.rows import denied, row
 
 
@@ -127,3 +129,39 @@ def test_pairs_are_capped_by_default() -> None:
     for number in range(limits.METRIC_PAIRS + 1):
         metrics.count_closed(row(source=f"s{number}"))
     assert series(metrics)["nodeagent_label_overflow_total", ()] == 1
+
+
+def tally(source: str = "shop", route: str = "", *, count: int = 3) -> RequestTally:
+    return RequestTally("tunnel", source, "web", route, [0, 0, count, 0, 1, 0], [count, 1] + [0] * (len(limits.REQUEST_SECONDS) - 1), 0.5, 2, 1)
+
+
+def with_requests(*tallies: RequestTally) -> WorkerStats:
+    return msgspec.structs.replace(stats(100, 1), requests=list(tallies))
+
+
+def test_requests_are_counted_by_way_and_class_over_all_workers() -> None:
+    """Totals of workers, added up; a histogram of how long they took."""
+    metrics = Metrics("1")
+    metrics.set_worker(0, 100, with_requests(tally(route="Routes[0]")))
+    metrics.set_worker(0, 100, with_requests(tally(route="Routes[0]", count=5)))
+    metrics.set_worker(1, 101, with_requests(tally(route="Routes[0]")))
+    found, way = series(metrics), ("tunnel", "shop", "web", "Routes[0]")
+    assert found["nodeagent_requests_total", (*way, "2xx")] == 8
+    assert found["nodeagent_requests_total", (*way, "4xx")] == 2
+    assert found["nodeagent_request_retries_total", way] == 4
+    assert found["nodeagent_request_denials_total", way] == 2
+    page = metrics.render().decode()
+    assert 'nodeagent_request_seconds_count{destination="web",direction="tunnel",route="Routes[0]",source="shop"} 10.0' in page
+    assert 'nodeagent_request_seconds_sum{destination="web",direction="tunnel",route="Routes[0]",source="shop"} 1.0' in page
+
+
+def test_ways_of_requests_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By number, and the name of a route by length: it comes from an entry."""
+    monkeypatch.setattr(limits, "METRIC_ROUTES", 2)
+    metrics = Metrics("1")
+    ways = [tally(f"s{number}") for number in range(4)] + [tally("s0", "x" * (limits.ROUTE_LABEL_CHARS + 1))]
+    metrics.set_worker(0, 100, with_requests(*ways))
+    found = series(metrics)
+    totals = {key[1][1:4]: value for key, value in found.items() if key[0] == "nodeagent_requests_total" and key[1][4] == "2xx"}
+    assert totals == {("s0", "web", ""): 3, ("s1", "web", ""): 3, ("other", "other", "other"): 3}  # the highest of them
+    assert found["nodeagent_label_overflow_total", ()] == 2

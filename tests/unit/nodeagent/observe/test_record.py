@@ -4,9 +4,9 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.errors import Reason, Side
-from nodeagent.observe.record import ClosedRing, RecordQueue, concerns, is_refusal, log_fields
+from nodeagent.observe.record import ClosedRing, RecordQueue, concerns, is_refusal, is_request_refusal, log_fields, request_fields
 from nodeagent.wire.frames import Records
-from tests.support.rows import denied, row
+from tests.support.rows import denied, forbidden, request, row
 
 
 def test_log_line_has_what_is_known_and_nothing_blank() -> None:
@@ -92,3 +92,28 @@ def test_rows_that_were_taken_and_lost_are_counted_as_dropped() -> None:
     queue = RecordQueue()
     queue.lose(7)
     assert queue.take() == Records([], 7)
+
+
+def test_a_request_s_line_has_what_is_known() -> None:
+    """Status and time always: 0 is an answer that did not come."""
+    fields = request_fields(request(status=0, milliseconds=0.0))
+    assert {"id": "r-1", "method": "GET", "path": "/a", "status": 0, "milliseconds": 0.0, "reason": "ok"}.items() <= fields.items()
+    assert {"began_at", "retries", "permit", "route"}.isdisjoint(fields)
+
+
+def test_refusals_of_requests_are_told_from_failures() -> None:
+    assert is_request_refusal(forbidden())
+    assert is_request_refusal(request(reason=Reason.BAD_MESSAGE, side=Side.DOWNSTREAM))
+    assert not is_request_refusal(request(reason=Reason.RESET_BY_UPSTREAM, side=Side.UPSTREAM))
+
+
+def test_rows_of_requests_wait_with_the_others_and_are_bounded_alike() -> None:
+    queue = RecordQueue(limit=2, batch=1)
+    for number in range(3):
+        queue.append_request(request(number))
+    queue.append(row())
+    assert len(queue) == 3
+    records = queue.take()
+    assert records is not None
+    assert ([each.id for each in records.requests], len(records.rows), records.dropped) == (["r-0"], 1, 1)
+    assert len(queue) == 1
