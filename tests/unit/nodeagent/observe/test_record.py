@@ -4,7 +4,15 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.errors import Reason, Side
-from nodeagent.observe.record import ClosedRing, RecordQueue, concerns, is_refusal, is_request_refusal, log_fields, request_fields
+from nodeagent.observe.record import (
+    ClosedRing,
+    RecordQueue,
+    concerns,
+    is_refusal,
+    is_request_refusal,
+    log_fields,
+    request_fields,
+)
 from nodeagent.wire.frames import Records
 from tests.support.rows import denied, forbidden, request, row
 
