@@ -21,6 +21,8 @@ class Requests:
         match = REQUEST.fullmatch(raw)
         if match is None or is_too_big(raw):
             raise complain(raw, is_request=True)
+        if match[1] == b"CONNECT":
+            raise BadMessage("CONNECT to what is no proxy", status=405)
         head = request_head((match[1], match[2], match[3]), self._codec.request_fields(match))
         length = head.length
         self._sink.on_request(head)
