@@ -14,6 +14,8 @@ class Role(Protocol):
     """What differs between requests and answers."""
 
     is_request: bool
+    goes_on: bool
+    """Whether the stream does, behind the message whose head was told."""
 
     def begin(self, raw: bytes) -> int:
         """Tells a complete head, and what follows it: a length, INTERIM or SWITCHED.
@@ -75,7 +77,7 @@ class Messages:
     def proceed(self) -> None:
         """Parser's."""
         if self._step == self._hold:
-            self._step = self._read_head
+            self._step = self._read_head if self._role.goes_on else self._ignore
             self._may_be_empty, self._seen = self._role.is_request, self._at
             if self._is_over or self._at < len(self._data):
                 self._run()

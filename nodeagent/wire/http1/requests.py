@@ -15,6 +15,7 @@ class Requests:
 
     def __init__(self, codec: Codec, sink: RequestSink) -> None:
         self._codec, self._sink = codec, sink
+        self.goes_on = True
 
     def begin(self, raw: bytes) -> int:
         """Role's."""
@@ -24,7 +25,7 @@ class Requests:
         if match[1] == b"CONNECT":
             raise BadMessage("CONNECT to what is no proxy", status=405)
         head = request_head((match[1], match[2], match[3]), self._codec.request_fields(match))
-        length = head.length
+        length, self.goes_on = head.length, head.keep_alive
         self._sink.on_request(head)
         return length
 

@@ -21,6 +21,7 @@ class Responses:
 
     def __init__(self, codec: Codec, sink: ResponseSink) -> None:
         self._codec, self._sink = codec, sink
+        self.goes_on = True
         self._expected: deque[tuple[bytes, bool]] = deque()
         """Method of each request that waits for its answer, and whether it asked for another protocol."""
         self._interims = 0
@@ -41,6 +42,7 @@ class Responses:
             self._interims += 1
             if self._interims > limits.HTTP_INTERIMS:
                 raise BadMessage(f"more than {limits.HTTP_INTERIMS} answers before the last")
+        self.goes_on = head.keep_alive
         self._sink.on_response(head)
         return follows
 
