@@ -16,6 +16,8 @@ class Requests:
     def __init__(self, codec: Codec, sink: RequestSink) -> None:
         self._codec, self._sink = codec, sink
         self.goes_on = True
+        self.body: Callable[[int], BodyReader | None] = codec.body
+        self.tell: Callable[[bytes], None] = sink.on_body
 
     def begin(self, raw: bytes) -> int:
         """Role's."""
@@ -28,14 +30,6 @@ class Requests:
         length, self.goes_on = head.length, head.keep_alive
         self._sink.on_request(head)
         return length
-
-    def body(self, length: int) -> BodyReader | None:
-        """Role's."""
-        return self._codec.body(length)
-
-    def body_sink(self) -> Callable[[bytes], None]:
-        """Role's."""
-        return self._sink.on_body
 
     def end(self, trailers: Headers, *, is_more: bool) -> None:
         """Role's. More is a client that does not wait for answers."""
