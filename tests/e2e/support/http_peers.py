@@ -13,8 +13,9 @@ from tempfile import mkdtemp
 
 from nodeagent.model.message import Headers, RequestHead
 from nodeagent.wire.http1 import render
-from nodeagent.wire.http1.parser import request_parser
+from nodeagent.wire.http1.parser import request_parser, response_parser
 from tests.e2e.support.consul import free_port
+from tests.support.http1 import Log
 
 Seen = tuple[bytes, bytes, bytes]
 """Method, target and body of a request."""
@@ -47,6 +48,7 @@ frontend in
 backend out
     server origin 127.0.0.1:{origin}
 """
+_REFUSALS = {502, 503, 504}
 _ENVOY_OPTIONS = ("--disable-hot-restart", "--concurrency", "1", "-l", "off")
 
 
@@ -55,6 +57,8 @@ class Origin:
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.answer = b""
+        """What it says to each request before it closes, where it is to say that."""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -90,6 +94,10 @@ class _Exchange:
     def on_end(self, trailers: Headers) -> None:
         del trailers
         self._origin.seen.append((self._head.method, self._head.target, self._body))
+        if self._origin.answer:
+            self._sock.sendall(self._origin.answer)
+            self._sock.shutdown(socket.SHUT_WR)
+            return
         self._sock.sendall(render.simple_answer(200, b"", keep_alive=self._head.keep_alive, is_to_head=self._head.method == b"HEAD"))
         self.parser.proceed()
 
@@ -112,6 +120,25 @@ class Peer:
             while sock.recv(65536):
                 pass
         return list(self._origin.seen)
+
+    def passed_back(self, method: bytes, answer: bytes) -> tuple[int, bytes] | None:
+        """Status and body of what a client gets, where the origin answers so; None: the peer refuses that."""
+        self._origin.answer = answer
+        log = Log()
+        parser = response_parser("h11", log)
+        parser.expect(method)
+        with socket.create_connection(("127.0.0.1", self._port), timeout=WAIT_S) as sock:
+            sock.sendall(method + b" /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while data := sock.recv(65536):
+                    parser.feed(data)
+                parser.eof()
+        self._origin.answer = b""
+        if not log.ends or log.errors:
+            return None
+        heads = [event[1] for event in log.events if event[0] == "head"]
+        bodies = [event[1] for event in log.events if event[0] == "body"]
+        return None if heads[-1].status in _REFUSALS else (heads[-1].status, b"".join(bodies))
 
 
 @contextlib.contextmanager
