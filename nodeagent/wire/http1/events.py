@@ -63,7 +63,7 @@ class Parser(Protocol):
         """Takes what came, in any cuts, and tells what is complete."""
 
     def proceed(self) -> None:
-        """The next message may be told: at once, where it is here already."""
+        """The next message may be told: at once, where it is here already. After one that is the last nothing is, ever."""
 
     def eof(self) -> None:
         """No more comes. It is bad in the middle of a message, unless that is how the message ends."""

@@ -11,7 +11,7 @@ import httptools
 
 from nodeagent.model.message import Headers
 from nodeagent.wire.http1.bodies import body_reader
-from nodeagent.wire.http1.events import BadMessage, BodyReader
+from nodeagent.wire.http1.events import BadMessage
 
 _LINE: Final = b"GET / HTTP/1.1\r\n"
 
@@ -28,9 +28,7 @@ class FastCodec:
         del method
         return _fields(match[4])
 
-    def body(self, length: int) -> BodyReader | None:
-        """Codec's."""
-        return body_reader(length)
+    body = staticmethod(body_reader)
 
 
 class _Collector:

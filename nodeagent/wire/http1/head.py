@@ -65,8 +65,6 @@ def request_head(line: RequestLine, fields: Headers) -> RequestHead:
         BadMessage: a doubt, with the status to answer.
     """
     method, target, minor = line
-    if method == b"CONNECT":
-        raise BadMessage("CONNECT to what is no proxy", status=405)
     kept, found = sort_fields(fields, OF_REQUEST)
     is_http10 = minor == b"0"
     length = _length_of(found, is_http10=is_http10)

@@ -14,6 +14,12 @@ class Role(Protocol):
     """What differs between requests and answers."""
 
     is_request: bool
+    goes_on: bool
+    """Whether the stream does, behind the message whose head was told."""
+    body: Callable[[int], BodyReader | None]
+    """What reads the body after a head: Codec's."""
+    tell: Callable[[bytes], None]
+    """Who is told a piece of it."""
 
     def begin(self, raw: bytes) -> int:
         """Tells a complete head, and what follows it: a length, INTERIM or SWITCHED.
@@ -21,12 +27,6 @@ class Role(Protocol):
         Raises:
             BadMessage: the head is in doubt.
         """
-
-    def body(self, length: int) -> BodyReader | None:
-        """What reads the body after it."""
-
-    def body_sink(self) -> Callable[[bytes], None]:
-        """Who is told a piece of the body."""
 
     def end(self, trailers: Headers, *, is_more: bool) -> None:
         """Tells that the message is complete; whether bytes are here that came behind it.
@@ -52,7 +52,7 @@ class Messages:
 
     def __init__(self, role: Role) -> None:
         self._role = role
-        self._tell = role.body_sink()
+        self._tell = role.tell
         self._data, self._at = b"", 0
         """What came, and how much of it was understood."""
         self._seen = 0
@@ -75,7 +75,7 @@ class Messages:
     def proceed(self) -> None:
         """Parser's."""
         if self._step == self._hold:
-            self._step = self._read_head
+            self._step = self._read_head if self._role.goes_on else self._ignore
             self._may_be_empty, self._seen = self._role.is_request, self._at
             if self._is_over or self._at < len(self._data):
                 self._run()
@@ -180,7 +180,7 @@ class Messages:
 
     def _hold(self) -> bool:
         """Between messages, until the owner wants the next one."""
-        if self.buffered and not self._role.may_begin():
+        if self._at < len(self._data) and not self._role.may_begin():
             raise BadMessage("an answer that nobody asked for")
         return False
 

@@ -15,24 +15,21 @@ class Requests:
 
     def __init__(self, codec: Codec, sink: RequestSink) -> None:
         self._codec, self._sink = codec, sink
+        self.goes_on = True
+        self.body: Callable[[int], BodyReader | None] = codec.body
+        self.tell: Callable[[bytes], None] = sink.on_body
 
     def begin(self, raw: bytes) -> int:
         """Role's."""
         match = REQUEST.fullmatch(raw)
         if match is None or is_too_big(raw):
             raise complain(raw, is_request=True)
+        if match[1] == b"CONNECT":
+            raise BadMessage("CONNECT to what is no proxy", status=405)
         head = request_head((match[1], match[2], match[3]), self._codec.request_fields(match))
-        length = head.length
+        length, self.goes_on = head.length, head.keep_alive
         self._sink.on_request(head)
         return length
-
-    def body(self, length: int) -> BodyReader | None:
-        """Role's."""
-        return self._codec.body(length)
-
-    def body_sink(self) -> Callable[[bytes], None]:
-        """Role's."""
-        return self._sink.on_body
 
     def end(self, trailers: Headers, *, is_more: bool) -> None:
         """Role's. More is a client that does not wait for answers."""

@@ -21,6 +21,9 @@ class Responses:
 
     def __init__(self, codec: Codec, sink: ResponseSink) -> None:
         self._codec, self._sink = codec, sink
+        self.goes_on = True
+        self.body: Callable[[int], BodyReader | None] = codec.body
+        self.tell: Callable[[bytes], None] = sink.on_body
         self._expected: deque[tuple[bytes, bool]] = deque()
         """Method of each request that waits for its answer, and whether it asked for another protocol."""
         self._interims = 0
@@ -41,16 +44,9 @@ class Responses:
             self._interims += 1
             if self._interims > limits.HTTP_INTERIMS:
                 raise BadMessage(f"more than {limits.HTTP_INTERIMS} answers before the last")
+        self.goes_on = head.keep_alive
         self._sink.on_response(head)
         return follows
-
-    def body(self, length: int) -> BodyReader | None:
-        """Role's."""
-        return self._codec.body(length)
-
-    def body_sink(self) -> Callable[[bytes], None]:
-        """Role's."""
-        return self._sink.on_body
 
     def end(self, trailers: Headers, *, is_more: bool) -> None:
         """Role's. More than was asked for is told after the answer, and is never taken for the next one."""

@@ -172,3 +172,16 @@ def test_what_is_told_of_a_body_before_a_fault_is_told(codec: CodecName) -> None
     parser.feed(POST[:-5].replace(b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"2\r\nok\r\nnone")
     parser.feed(b"\r\n")
     assert [("body", b"ok"), ("bad", 400)] == log.events[1:]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("last", [GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), GET.replace(b"1.1", b"1.0")])
+def test_behind_the_last_request_nothing_is_told(codec: CodecName, last: bytes) -> None:
+    """Who says that it is the last gets no other one in: neither good nor bad, and nothing is kept of it."""
+    for behind in (GET, b"\0"):
+        for pieces in cuts_of(last + behind):
+            owner = Owner(codec)
+            for piece in pieces:
+                owner.parser.feed(piece)
+            owner.parser.eof()
+            assert (1, [], 0, False) == (owner.ends, owner.errors, owner.parser.buffered, owner.parser.is_idle)

@@ -102,6 +102,7 @@ REFUSED = {
     "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "HTTP/2"),
     "PRI": (lines(b"PRI * HTTP/1.1"), 400, "OPTIONS"),
     "CONNECT": (lines(b"CONNECT web:80 HTTP/1.1"), 405, "CONNECT"),
+    "CONNECT without a host": (message(b"CONNECT web:80 HTTP/1.1"), 405, "CONNECT"),
     "CONNECT to a path": (lines(b"CONNECT /a HTTP/1.1"), 405, "CONNECT"),
     "* of GET": (lines(b"GET * HTTP/1.1"), 400, "OPTIONS"),
     "an authority": (lines(b"GET web:80 HTTP/1.1"), 400, "neither"),
