@@ -9,14 +9,14 @@ from aiohttp import web
 from nodeagent import limits
 from nodeagent.catalog.entry_lists import kept_entries_path
 from nodeagent.catalog.state import CatalogState
-from nodeagent.control import entries
+from nodeagent.control import entries, follow
 from nodeagent.control.entries import Entries
 from nodeagent.model.policy.defaults import Normalization
 from nodeagent.model.policy.routing import ServiceRouter
 from tests.support.loop import until
-from tests.support.scripted_catalog import SELF, ScriptedCatalog
+from tests.support.scripted_catalog import SELF, ScriptedCatalog, instance
 from tests.support.scripted_rights import CONSUL, ScriptedRights
-from tests.unit.nodeagent.control.test_follow import Scene, alone, played
+from tests.unit.nodeagent.control.test_follow import HOST2, Scene, alone, played
 
 ROUTERS, DEFAULTS, MESH = "/v1/config/service-router", "/v1/config/service-defaults", "/v1/config/mesh"
 WEB = {"Kind": "service-router", "Name": "web", "Routes": [{"Destination": {"Service": "api"}}]}
@@ -178,5 +178,22 @@ def test_so_many_watches_are_not_services() -> None:
         await until(lambda: kept_entries_path("mesh") in scene.follower._watches, "the KV store's watch")
         of_entries = [path for path in scene.follower._watches if "service-intentions" not in path and path.startswith(("/v1/config/", "/v1/kv/"))]
         assert len(of_entries) == entries.WATCHES
+
+    played(script)
+
+
+def test_services_to_which_requests_lead_are_watched_as_those_that_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody here dials them: the router's requests go there all the same."""
+    monkeypatch.setattr(limits, "CATALOG_WATCHES", follow._OTHER_WATCHES + 4)
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.has_inventory = True
+        for number in range(5):
+            peer.register(f"s{number}", instance(HOST2, f"s{number}", 80 + number))
+        await until(lambda: len(scene.services()) == 5, "all services")
+        scene.follower.note_calls({"s2"})
+        peer.set(ROUTERS, [{**WEB, "Name": "s2", "Routes": [{"Destination": {"Service": "s4"}}]}])
+        watched = lambda: {path[-2:] for path, watch in scene.follower._watches.items() if "/health/service/s" in path and not watch.rhythm.poll_s}  # noqa: E731 - one line
+        await until(lambda: watched() == {"s2", "s4"}, "their watches")
 
     played(script)
