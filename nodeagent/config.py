@@ -123,13 +123,17 @@ class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Calls by way of 127.0.0.0/8 and ::1: let by, or captured like those to any other address of this host."""
     codec: Codec | None = None
     """As `traffic.codec`, for requests to this service."""
+    balance_dialled: bool = False
+    """Requests to the address of one instance go to any of them, also where no router, splitter or resolver says so. Of protocol http."""
 
 
 class TrafficTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[traffic]: requests to services that speak http."""
+    """[traffic]: requests of this host's workloads, and to services that speak http."""
 
     codec: Codec = "httptools"
     """What reads HTTP/1.1: httptools, or h11, which is far slower and as strict."""
+    dial_instance: tuple[Name, ...] = ()
+    """Callers that mean the very instance whose address they dial, whatever routing is asked for: `prometheus`, health checkers."""
 
 
 class AdminTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -293,6 +297,7 @@ def mesh_of(config: Config, trust_domain: str) -> Mesh:
         fail=config.intercept.fail,
         fail_open=tuple(sorted(name for name, table in config.service.items() if table.fail == "open")),
         fail_closed=tuple(sorted(name for name, table in config.service.items() if table.fail == "closed")),
+        dial_instance=tuple(sorted(config.traffic.dial_instance)),
     )
 
 
@@ -355,7 +360,7 @@ def _admin_complaints(config: Config) -> Iterator[str]:
 def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
     match = re.fullmatch(r"(https?)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})/?", catalog.address)
     if not match or not 1 <= int(match[3]) <= 65535:
-        yield f"catalog.address: {_without_secrets(catalog.address)!r} is not https://host:port"
+        yield f"catalog.address: {consul_environ.without_secrets(catalog.address)!r} is not https://host:port"
         return
     host = match[2].strip("[]")
     if not re.search(r"[A-Za-z-][^.]*\.?$", host) or ":" in host:  # no name ends in a number
@@ -365,13 +370,6 @@ def _catalog_complaints(catalog: CatalogTable) -> Iterator[str]:
         yield "catalog.address: plain http is accepted towards loopback only; use https:// and catalog.ca_file"
     if bool(catalog.cert_file) != bool(catalog.key_file):
         yield "catalog.cert_file and catalog.key_file: one is of no use without the other; give both"
-
-
-def _without_secrets(address: str) -> str:
-    """A URL without what may be a password or token in it: these words go to logs."""
-    scheme = address[: address.find("://") + 3] if "://" in address else ""
-    user, at, place = address.removeprefix(scheme).rpartition("@")
-    return f"{scheme}{'…' if user else ''}{at}{re.sub(r'[?#].*', '?…', place, flags=re.DOTALL)}"
 
 
 def _bad_values(key: str, values: Iterable[str], parse: object, what: str) -> Iterator[str]:

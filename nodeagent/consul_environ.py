@@ -4,6 +4,7 @@ Where it does, none of them counts: their token is of another server, which this
 lead elsewhere, and cannot be followed, is refused: it must not be ignored in silence.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -77,3 +78,10 @@ def _url(environ: Mapping[str, str]) -> str:
     scheme, mark, rest = environ[_ADDR].rpartition("://")
     is_tls = environ.get(_SSL, "") in _TRUE or scheme == "https"
     return f"{'https' if is_tls else 'http'}://{rest}" if scheme in ("", "http", "https") else scheme + mark + rest
+
+
+def without_secrets(address: str) -> str:
+    """A URL without what may be a password or token in it: these words go to logs."""
+    scheme = address[: address.find("://") + 3] if "://" in address else ""
+    user, at, place = address.removeprefix(scheme).rpartition("@")
+    return f"{scheme}{'…' if user else ''}{at}{re.sub(r'[?#].*', '?…', place, flags=re.DOTALL)}"

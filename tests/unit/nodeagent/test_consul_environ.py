@@ -11,6 +11,7 @@ from nodeagent.consul_environ import (
     faults_in,
     is_of,
     scopes_in,
+    without_secrets,
     without_token,
     without_tokens,
 )
@@ -126,3 +127,9 @@ def test_a_catalog_that_is_no_table_is_told_as_ever() -> None:
 def test_processes_that_ask_nobody_get_no_token() -> None:
     """A password is not followed, and is somebody's all the same."""
     assert without_token(ALL | {"CONSUL_HTTP_AUTH": "user:canary"}) == {key: value for key, value in ALL.items() if key != "CONSUL_HTTP_TOKEN"}
+
+
+def test_an_address_is_shown_without_what_may_be_a_secret() -> None:
+    """A password before the host, a token behind the question mark."""
+    assert without_secrets("https://me:secret@host:8501/?token=secret") == "https://…@host:8501/?…"
+    assert without_secrets("host:8501") == "host:8501"

@@ -62,15 +62,18 @@ def test_of_a_doubted_pair_no_request_is_allowed_that_may_have_been_denied() -> 
 
 
 def test_what_is_unproven_of_a_service_that_comes_here_allows_no_request() -> None:
-    """As an allow of it does not count; and nothing less specific takes its place."""
+    """As an allow of it does not count; and nothing less specific takes its place, also where the list has lost it since."""
 
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         rights = ScriptedRights(peer)
         rights.may_read("zoo")
-        hold = IntentionHold(scene.catalog)
-        await hold.take((IntentionRow("*", "web", "deny"), row_of("shop", "web")))
+        hold, anybody = IntentionHold(scene.catalog), IntentionRow("*", "web", "allow")
+        hold.remember((anybody,))
+        await hold.take((anybody, row_of("shop", "web")))
+        await hold.take((anybody,))
+        assert [row.word for row in hold.rows or ()] == ["allow", "by request"]
         await hold.vouch("web", is_here=True)
-        assert [row.word for row in hold.rows or ()] == ["deny", "deny"]
+        assert [row.word for row in hold.rows or ()] == ["allow", "deny"]
 
     alone(script)
 
