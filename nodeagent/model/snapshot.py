@@ -9,6 +9,7 @@ import msgspec
 
 from nodeagent.model.address import Address
 from nodeagent.model.intention import Intention
+from nodeagent.model.policy.defaults import Normalization
 from nodeagent.model.service import Host, Instance, Mode, Service
 from nodeagent.model.workload import WorkloadRule
 
@@ -38,6 +39,11 @@ class Mesh(msgspec.Struct, frozen=True):
     """Services for which something else is said."""
     is_late: bool = False
     """Whether there are services of which news comes now and then: at a port of a host with an agent somebody may be registered by now."""
+
+    dial_instance: tuple[str, ...] = ()
+    """Callers whose requests go to the very instance that they dial, also where the operator asked for routing."""
+    normalization: Normalization | None = None
+    """What the mesh entry says of paths that rules read; None: nothing, and paths are made normal."""
 
     @property
     def unnamed_fail(self) -> Fail:

@@ -77,6 +77,24 @@ def parse_duration(said: object) -> Duration:
     return Duration(made)
 
 
+def to_plain(value: object) -> object:
+    """Msgspec's enc_hook, for what contains parts of entries."""
+    if isinstance(value, Duration):
+        return int(value)
+    raise NotImplementedError(f"{type(value)} cannot be encoded")
+
+
+def from_plain(kind: type, value: object) -> object:
+    """Msgspec's dec_hook, for the same; `value` is what `to_plain` gave.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if kind is Duration:
+        return parse_duration(value)
+    raise NotImplementedError(f"{kind} cannot be decoded")
+
+
 class Part(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
     """A part of an entry, or the whole of it: keys as Consul writes them."""
 
