@@ -41,7 +41,7 @@ class Pool(NamedTuple):
     """Whether they are called although they failed just now: nobody else is left."""
 
 
-def pool_of(services: Mapping[str, Held], leg: Leg, ejected: Callable[[Instance], bool]) -> Pool:
+def pool_of(services: Mapping[str, Held], leg: Leg, ejected: Callable[[Target, Instance], bool]) -> Pool:
     """The instances for a leg's requests.
 
     The catalog's word holds always: what it calls unhealthy, what is drained and what is gone takes no request, and none is sent where
@@ -54,7 +54,7 @@ def pool_of(services: Mapping[str, Held], leg: Leg, ejected: Callable[[Instance]
     targets = (leg.target, *leg.stand_ins)
     usable = [_usable(services, target) for target in targets]
     for number, (target, instances) in enumerate(zip(targets, usable, strict=True)):
-        rest = tuple(instance for instance in instances if not ejected(instance))
+        rest = tuple(instance for instance in instances if not ejected(target, instance))
         if rest:
             return Pool(target, rest, is_stand_in=number > 0)
     for number, (target, instances) in enumerate(zip(targets, usable, strict=True)):

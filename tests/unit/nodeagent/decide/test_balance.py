@@ -33,7 +33,7 @@ LEG = Leg(route="default", target=Target("web", "v1"), stand_ins=(Target("web"),
 
 
 def pool(*instances: Instance, ejected: Iterable[str] = (), api: tuple[Instance, ...] = ()) -> Pool:
-    return pool_of({"web": Routed(instances=instances), "api": Routed(instances=api)}, LEG, lambda each: each.id in ejected)
+    return pool_of({"web": Routed(instances=instances), "api": Routed(instances=api)}, LEG, lambda _, each: each.id in ejected)
 
 
 def counts(picker: Picker, number: int = 6_000, *, keys: bool = False, active: dict[str, int] | None = None) -> Counter[str]:
