@@ -120,6 +120,15 @@ class ServiceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """May be called in clear, in strict mode, on hosts without an agent."""
     loopback: Literal["open", "enforce"] = "open"
     """Calls by way of 127.0.0.0/8 and ::1: let by, or captured like those to any other address of this host."""
+    balance_dialled: bool = False
+    """Requests to the address of one instance go to any of them, also where no router, splitter or resolver says so. Of protocol http."""
+
+
+class TrafficTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[traffic]: requests of this host's workloads."""
+
+    dial_instance: tuple[Name, ...] = ()
+    """Callers that mean the very instance whose address they dial, whatever routing is asked for: `prometheus`, health checkers."""
 
 
 class AdminTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,13 +159,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     identity: IdentityTable = IdentityTable()
     workload: tuple[WorkloadTable, ...] = ()
     service: dict[Name, ServiceTable] = {}
+    traffic: TrafficTable = TrafficTable()
     admin: AdminTable = AdminTable()
     log: LogTable = LogTable()
 
 
 TABLES: dict[str, type[msgspec.Struct]] = {
     "host": HostTable, "catalog": CatalogTable, "intercept": InterceptTable, "identity": IdentityTable,
-    "workload": WorkloadTable, "service": ServiceTable, "admin": AdminTable, "log": LogTable,
+    "workload": WorkloadTable, "service": ServiceTable, "traffic": TrafficTable, "admin": AdminTable, "log": LogTable,
 }  # fmt: skip
 """For the manual."""
 
@@ -280,6 +290,7 @@ def mesh_of(config: Config, trust_domain: str) -> Mesh:
         fail=config.intercept.fail,
         fail_open=tuple(sorted(name for name, table in config.service.items() if table.fail == "open")),
         fail_closed=tuple(sorted(name for name, table in config.service.items() if table.fail == "closed")),
+        dial_instance=tuple(sorted(config.traffic.dial_instance)),
     )
 
 

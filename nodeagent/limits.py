@@ -383,4 +383,5 @@ FILTER_PATTERN_BYTES = 256 * 1024  # what RE2 may take for one pattern of them
 FILTER_PATTERNS = 8  # of the comparisons: to compile one may take 4 ms
 FILTER_PROGRAM = 1000  # steps of all patterns together: a usual one has ten to fifty, and each may be gone for each character
 FILTER_STEPS = 1_500_000_000  # in one list: half a second, beside the loop; 1000 steps for 10,000 rows of 150 characters
+FILTERS_KEPT = 256  # of subsets, compiled: of 1000 steps each, some 30 MB at worst
 TOKEN_ADDRESSES = 64  # addresses and CIDRs that one host's token names

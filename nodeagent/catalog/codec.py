@@ -13,6 +13,7 @@ from nodeagent.catalog.lazy import LazyServices
 from nodeagent.catalog.registrations import by_address, by_port, rows_of
 from nodeagent.errors import CatalogError
 from nodeagent.model.intention import Intention
+from nodeagent.model.policy.values import from_plain, to_plain
 from nodeagent.model.service import Host, Service
 from nodeagent.model.snapshot import Mesh, Snapshot
 
@@ -39,7 +40,7 @@ class _Whole(msgspec.Struct, frozen=True):
     ports: dict[str, str]
 
 
-_encoder = msgspec.msgpack.Encoder()
+_encoder = msgspec.msgpack.Encoder(enc_hook=to_plain)
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
@@ -200,6 +201,6 @@ def _fill(buckets: Buckets[Value], pieces: tuple[bytes, ...], shape: type[Mappin
 
 def _decode(body: bytes, shape: type[Shape], what: str) -> Shape:
     try:
-        return msgspec.msgpack.decode(body, type=shape)
+        return msgspec.msgpack.decode(body, type=shape, dec_hook=from_plain)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CatalogError(f"not a {what} of this version: {error}") from error

@@ -4,15 +4,14 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from msgspec.structs import replace
-
 from nodeagent.catalog.buckets import buckets_of
 from nodeagent.catalog.claims import Claim, claims_of
-from nodeagent.catalog.compiler import Compiled, compile_steps, notes_of, odd_names, parts_of, port_rows
+from nodeagent.catalog.compiler import Compiled, compile_steps, notes_of, odd_names, parts_of, port_rows, with_catalog
 from nodeagent.catalog.diff import Changes, Delta, differing, is_empty
 from nodeagent.catalog.parts import best_owners, host_of, intentions_of, meshed_last, service_of
 from nodeagent.catalog.registrations import Rows, by_address, by_port, row_text, rows_of, service_in
 from nodeagent.catalog.state import CatalogState, IntentionRow
+from nodeagent.catalog.traffic import names_in, unlike_entries
 from nodeagent.config import Config
 from nodeagent.model.address import Address
 from nodeagent.model.intention import ANY
@@ -61,6 +60,8 @@ class Compilation:
         self._listed = {host.name: host for host in state.hosts}
         self._rows = frozenset(state.intentions)
         self._intentions = intentions_of(state.intentions)
+        self._named = names_in(state)
+        """Of which entries about requests speak."""
 
     def follow_steps(self, state: CatalogState, generation: int) -> Generator[None, None, Delta | None]:
         """Compiles what differs from the state before, and tells what that changes; None: nothing, the snapshot is as before.
@@ -70,7 +71,7 @@ class Compilation:
         """
         old = self.snapshot
         changed = differing(self.state.instances, state.instances)
-        unlike = _unlike_protocols(self.state, state, old)
+        unlike = _unlike_protocols(self.state, state, old) | self._unlike_entries(state)
         if odd := odd_names(changed):
             self._odd = [name for name in {**dict.fromkeys(self._odd), **dict.fromkeys(odd)} if name in state.instances]
         if odd or unlike or state.intentions is not self.state.intentions:
@@ -147,6 +148,13 @@ class Compilation:
             yield
         return found
 
+    def _unlike_entries(self, state: CatalogState) -> set[str]:
+        """The services of which entries about requests say something else than before."""
+        unlike = unlike_entries(self.state, state)
+        if unlike:
+            self._named = names_in(state)
+        return unlike | set(self.snapshot.services) if ANY in unlike else unlike
+
     # --- services --------------------------------------------------------------------------------------------------
 
     def _take_intentions(self, rows: tuple[IntentionRow, ...]) -> set[str]:
@@ -164,7 +172,7 @@ class Compilation:
         """One touched service, and whom it meets at its addresses of before and of now."""
         old, state = self.snapshot, draft.state
         before = old.services.get(name)
-        is_known = any(name in named for named in (state.instances, self._intentions, state.protocols, self._config.service))
+        is_known = any(name in named for named in (state.instances, self._intentions, state.protocols, self._config.service, self._named))
         service = service_of(name, state, self._config, self._intentions, draft.owners) if is_known else None
         if service != before:
             draft.services[name] = service
@@ -247,10 +255,11 @@ class Compilation:
         owner_now = {ip: draft.owners[ip].name if ip in draft.owners else None for ip in ips}
         wildcards = self._intentions.get(ANY, ())
         local = rows_of(old.local_by_port)
+        mesh = with_catalog(old.mesh, draft.state)
         return Delta(
             base=old.generation,
             generation=generation,
-            mesh=None if draft.state.is_late == old.mesh.is_late else replace(old.mesh, is_late=draft.state.is_late),
+            mesh=None if mesh is old.mesh else mesh,
             services=tuple(service for service in draft.services.values() if service),
             removed=tuple(name for name, service in draft.services.items() if service is None),
             hosts=tuple(draft.hosts[name] for name in hosts if name in draft.hosts),

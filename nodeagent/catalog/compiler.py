@@ -20,12 +20,13 @@ from nodeagent.catalog.parts import (
 )
 from nodeagent.catalog.registrations import address_in, by_address, by_port, ip_in, row_text, rows_of
 from nodeagent.catalog.state import CatalogState
+from nodeagent.catalog.traffic import entry_notes, names_in
 from nodeagent.config import Config, mesh_of
 from nodeagent.model.address import Address
 from nodeagent.model.intention import ANY
 from nodeagent.model.names import is_service_name
 from nodeagent.model.service import Host, Service
-from nodeagent.model.snapshot import Nearby, Snapshot
+from nodeagent.model.snapshot import Mesh, Nearby, Snapshot
 
 Key = TypeVar("Key")
 
@@ -91,7 +92,7 @@ def compile_steps(
         yield
     snapshot = Snapshot(
         generation=generation,
-        mesh=msgspec.structs.replace(mesh_of(config, trust_domain), is_late=state.is_late),
+        mesh=with_catalog(mesh_of(config, trust_domain), state),
         services=services,
         hosts=hosts,
         wildcards=intentions.get(ANY, ()),
@@ -101,6 +102,13 @@ def compile_steps(
         nearby=Nearby(here, frozenset(unowned)),
     )
     return Compiled(snapshot, rivals, local)
+
+
+def with_catalog(mesh: Mesh, state: CatalogState) -> Mesh:
+    """The mesh with what the catalog says of all of it; the same object where it says nothing new."""
+    if mesh.is_late == state.is_late and mesh.normalization == state.normalization:
+        return mesh
+    return msgspec.structs.replace(mesh, is_late=state.is_late, normalization=state.normalization)
 
 
 def port_rows(local: Mapping[Address, Claim]) -> dict[str, str]:
@@ -136,7 +144,7 @@ def notes_of(state: CatalogState, odd: Iterable[str] | None = None) -> tuple[str
     ]
     odd = odd_names(state.instances) if odd is None else odd
     notes += [f"{name!r} cannot be a service's name: left out" for name in odd]
-    return tuple(notes)
+    return (*notes, *entry_notes(state))
 
 
 def capture_of(snapshot: Snapshot) -> Capture:
@@ -151,8 +159,8 @@ def capture_of(snapshot: Snapshot) -> Capture:
 
 
 def service_names(state: CatalogState, intentions: Intentions, config: Config) -> set[str]:
-    """The services: whatever has instances, an intention, a protocol or a table in the configuration."""
-    named = set(state.instances) | set(intentions) | set(state.protocols) | set(config.service)
+    """The services: whatever has instances, an intention, a protocol, an entry about requests or a table in the configuration."""
+    named = set(state.instances) | set(intentions) | set(state.protocols) | set(config.service) | names_in(state)
     return {name for name in named if is_service_name(name)}
 
 

@@ -49,6 +49,7 @@ class ServiceRow(msgspec.Struct, rename="pascal"):
     address: str = ""
     port: int = 0
     tagged_addresses: dict[str, TaggedAt] | None = None
+    tags: list[str] | None = None
     meta: dict[str, str] | None = None
     weights: Weights | None = None
     create_index: int = 0
@@ -117,6 +118,14 @@ class IntentionsEntry(msgspec.Struct, rename="pascal"):
     jwt: dict[str, object] | None = msgspec.field(default=None, name="JWT")
     namespace: str = ""
     partition: str = ""
+
+
+class KeptValue(msgspec.Struct, rename="pascal"):
+    """A row of the KV store."""
+
+    key: str
+    value: str | None = None
+    """In base64."""
 
 
 class ServiceDefaultsEntry(msgspec.Struct, rename="pascal"):

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from nodeagent import limits
-from nodeagent.catalog.consul_rows import rows_of, within
+from nodeagent.catalog.consul_rows import KeptValue, rows_of, within
 from nodeagent.catalog.state import IntentionRow, parse_intentions
 from nodeagent.errors import CatalogError, PolicyError
 from nodeagent.model.intention import ANY
@@ -22,13 +22,6 @@ PREFIX = "nodeagent/config/service-intentions/"
 KEPT_INTENTIONS = f"/v1/kv/{PREFIX}?recurse=true"
 
 Rows = tuple[IntentionRow, ...]
-
-
-class _Value(msgspec.Struct, rename="pascal"):
-    """A row of the KV store."""
-
-    key: str
-    value: str | None = None
 
 
 class KeptIntentions(NamedTuple):
@@ -52,7 +45,7 @@ def parse_kept(body: bytes, before: KeptIntentions = KeptIntentions()) -> KeptIn
     Raises:
         CatalogError: not such an answer, or longer than the limits.
     """
-    values = rows_of(body, _Value, KEPT_INTENTIONS, limits.CATALOG_SERVICES)
+    values = rows_of(body, KeptValue, KEPT_INTENTIONS, limits.CATALOG_SERVICES)
     named = {value.key.removeprefix(PREFIX): value.value or "" for value in values if value.key.startswith(PREFIX)}
     texts = {name: text for name, text in named.items() if name == ANY or is_service_name(name)}
     rows = {name: before.rows[name] if before.texts.get(name) == text else _rows(name, text) for name, text in texts.items()}

@@ -6,9 +6,10 @@ import msgspec
 
 from nodeagent.catalog.buckets import Buckets
 from nodeagent.errors import CatalogError
+from nodeagent.model.policy.values import from_plain
 from nodeagent.model.service import Service
 
-_decoder = msgspec.msgpack.Decoder(Service)
+_decoder = msgspec.msgpack.Decoder(Service, dec_hook=from_plain)
 
 
 class LazyServices(Mapping[str, Service]):

@@ -3,15 +3,19 @@
 import ipaddress
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import cast, get_args
 
 import msgspec
 
 from nodeagent.catalog.claims import in_order
 from nodeagent.catalog.state import CatalogState, InstanceRow, IntentionRow
+from nodeagent.catalog.subsets import subsets_of
+from nodeagent.catalog.traffic import traffic_of
 from nodeagent.config import Config
 from nodeagent.model.address import canonical_ip, special_kind
 from nodeagent.model.intention import Intention
+from nodeagent.model.policy.resolving import ServiceResolver
 from nodeagent.model.service import Host, Instance, Mode, Protocol, Service
 
 PROTOCOLS = frozenset(get_args(Protocol))
@@ -65,9 +69,11 @@ def service_of(
     return Service(
         name=name,
         protocol=_protocol(state.protocols.get(name) or state.default_protocol),
-        instances=tuple(_instances(state.instances.get(name, ()), owners, config.host.name)),
+        instances=tuple(_instances(state.instances.get(name, ()), owners, config.host.name, state.resolvers.get(name))),
         intentions=intentions.get(name, ()),
         mode=_mode(config, name),
+        traffic=traffic_of(name, state, config),
+        upstreams=state.upstreams.get(name),
     )
 
 
@@ -81,12 +87,16 @@ def _mode(config: Config, name: str) -> Mode | None:
     return table.mode if table else None
 
 
-def _instances(rows: Iterable[InstanceRow], owners: Mapping[str, Host], own: str) -> Iterator[Instance]:
-    """The instances in one order; those of other hosts without addresses that would mean this machine."""
-    for instance in (row.instance for row in in_order(rows)):
+def _instances(
+    rows: Iterable[InstanceRow], owners: Mapping[str, Host], own: str, resolver: ServiceResolver | None
+) -> Iterator[Instance]:  # fmt: skip
+    """The instances in one order, with their subsets; those of other hosts without addresses that would mean this machine."""
+    ordered = in_order(rows)
+    subsets = subsets_of(resolver, ordered) if resolver and resolver.subsets else repeat(())
+    for instance, within in zip((row.instance for row in ordered), subsets, strict=False):
         kept = tuple(a for a in instance.addresses if a.ip in owners or instance.host == own or _is_routable(a.ip))
-        same = kept == instance.addresses
-        yield instance if same else msgspec.structs.replace(instance, addresses=kept)
+        same = kept == instance.addresses and within == instance.subsets
+        yield instance if same else msgspec.structs.replace(instance, addresses=kept, subsets=within)
 
 
 def intentions_of(rows: Iterable[IntentionRow]) -> dict[str, tuple[Intention, ...]]:

@@ -25,13 +25,18 @@ from nodeagent.catalog.consul_rows import (
     short,
     within,
 )
+from nodeagent.catalog.labels import labels_of
 from nodeagent.catalog.permissions import read_permissions
 from nodeagent.errors import CatalogError
 from nodeagent.model.action import Action
 from nodeagent.model.address import Address
 from nodeagent.model.intention import Word, word_of
 from nodeagent.model.names import is_service_name
+from nodeagent.model.policy.defaults import Normalization, UpstreamConfig
 from nodeagent.model.policy.intentions import Permission
+from nodeagent.model.policy.own import RetryBudget
+from nodeagent.model.policy.resolving import ServiceResolver
+from nodeagent.model.policy.routing import ServiceRouter, ServiceSplitter
 from nodeagent.model.service import Host, Instance
 
 MARKER = "nodeagent"
@@ -61,7 +66,7 @@ _MARKER_FORM = re.compile(r"([0-9]{1,5});v1(?:;.*)?", re.ASCII | re.DOTALL)
 Place = Literal["", "rows", "entries"]
 
 
-class InstanceRow(msgspec.Struct, frozen=True):
+class InstanceRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """One row of a health answer: an instance, and its machine as that row shows it."""
 
     instance: Instance
@@ -70,6 +75,10 @@ class InstanceRow(msgspec.Struct, frozen=True):
     """The catalog's index when it last said something else than before."""
     registered_at: int = 0
     """The catalog's index when this instance was first registered, or when it was seen to have moved; 0: it did not say."""
+    labels: bytes = b""
+    """Tags and meta, as `catalog.labels` has them."""
+    is_warned: bool = False
+    """Whether a check warns: a resolver may leave such instances out."""
 
 
 class IntentionRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -109,6 +118,18 @@ class CatalogState(msgspec.Struct, frozen=True):
     """Whether there are more services than are watched: of the others news comes now and then."""
     intentions_in: Place = ""
     """Where they were: the server's own entries, or rows with the KV store's entries in their place; empty: not known."""
+    routers: Mapping[str, ServiceRouter] = {}
+    """By service name; so are all that follow."""
+    splitters: Mapping[str, ServiceSplitter] = {}
+    resolvers: Mapping[str, ServiceResolver] = {}
+    upstreams: Mapping[str, UpstreamConfig] = {}
+    """How a service calls others."""
+    budgets: Mapping[str, RetryBudget] = {}
+    """Also `*`, for those that have none."""
+    normalization: Normalization | None = None
+    """Of the mesh entry."""
+    unread: Mapping[str, str] = {}
+    """Why an entry is not understood, by kind and name: `service-router/web`."""
 
 
 def parse_hosts(body: bytes) -> tuple[Host, ...]:
@@ -262,7 +283,8 @@ def instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
     """
     host = _host(row.node, f"{path}.Node", where)
     weights, checks = row.service.weights or Weights(), row.checks or ()
-    weight = weights.warning if any(check.status == "warning" for check in checks) else weights.passing
+    is_warned = any(check.status == "warning" for check in checks)
+    weight = weights.warning if is_warned else weights.passing
     instance = Instance(
         id=row.service.id and name_of(row.service.id, f"{path}.Service.ID", where),
         host=host.name,
@@ -271,7 +293,8 @@ def instance_row(row: HealthRow, path: str, where: str) -> InstanceRow:
         healthy=weight > 0 and all(check.status != "critical" for check in checks),
         drained=any(check.check_id.startswith(MAINTENANCE) for check in checks),
     )
-    return InstanceRow(instance, host, row.service.modify_index, row.service.create_index)
+    labels = labels_of(row.node, row.service, MARKER)
+    return InstanceRow(instance, host, row.service.modify_index, row.service.create_index, labels, is_warned)
 
 
 def _try_marker_row(row: HealthRow, path: str, where: str) -> InstanceRow | None:

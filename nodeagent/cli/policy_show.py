@@ -7,8 +7,9 @@ from typing import Any
 import click
 import msgspec
 
+from nodeagent.catalog.policy.acted import unacted_on
 from nodeagent.catalog.policy.audit import Change, Elsewhere, Trail, told
-from nodeagent.catalog.policy.entries import Key, unacted_on
+from nodeagent.catalog.policy.entries import Key
 from nodeagent.catalog.policy.texts import difference, hash_of, texts_of
 from nodeagent.cli.policy_change import FAILED, Done, Step
 from nodeagent.cli.policy_store import PolicyStore, Stored

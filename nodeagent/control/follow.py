@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 
 from nodeagent import limits
+from nodeagent.catalog.entry_lists import kept_entries_path
 from nodeagent.catalog.inventory import INVENTORY
 from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS
 from nodeagent.catalog.markers import claims_alarm, markers_of
@@ -18,16 +19,16 @@ from nodeagent.catalog.state import (
     CatalogState,
     parse_hosts,
     parse_instances,
-    parse_proxy_defaults,
-    parse_service_defaults,
     parse_service_names,
     parse_unusable_names,
 )
 from nodeagent.config import Config
+from nodeagent.control import entries
 from nodeagent.control.admission import FILTERED, Admission
 from nodeagent.control.announce import Announcer
 from nodeagent.control.checks import Checks
 from nodeagent.control.consul import Answer, Catalog, service_path
+from nodeagent.control.entries import FORGETFUL, MESH, Entries
 from nodeagent.control.environment import Environment
 from nodeagent.control.heard import Heard
 from nodeagent.control.hidden import NODES
@@ -48,8 +49,7 @@ from nodeagent.observe.metrics import Metrics
 _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S, is_pulse=True)
 _LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
-_FORGETFUL = Rhythm(may_go_back=True)
-_OTHER_WATCHES = 7  # the five lists, the KV store's intentions, and the roots, which `identity` follows
+_OTHER_WATCHES = 5 + entries.WATCHES  # three lists, the KV store's intentions, and the roots, which `identity` follows
 
 _log = open_log()
 
@@ -85,6 +85,7 @@ class Follower:
         """Services that this host judges callers of."""
         self._dialled = Dialled(env.elapsed)
         self._together = Together(catalog, self.seen, self._services_changed.set)
+        self.entries = Entries(catalog, self.foreign, self.seen, config.host.name, env.draw, self._note_entries)
         self._watches = Watches(partial(Watch, catalog, metrics=metrics, draw=env.draw))
 
     @property
@@ -129,14 +130,14 @@ class Follower:
 
         From then on a service that is new and cannot be read is left out, rather than that no change takes effect.
         """
-        if self.seen.missing():
+        if self.seen.missing() or self.entries.missing():
             return None
         self._is_complete = self._is_complete or all(map(self._is_given_up, self.seen.unheard()))
         if not self._is_complete:
             return None
         if self.admission.let_go():
             self._services_changed.set()
-        state = self.seen.state()
+        state = self.entries.fill(self.seen.state())
         hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=self.admission.is_sane, hidden=self._hidden.names)
         return msgspec.structs.replace(state, hosts=hosts, is_late=self.is_late, intentions_in=self._intentions.place)
 
@@ -147,6 +148,7 @@ class Follower:
         self.admission.remember(state.instances)
         if markers := markers_of(state.hosts):
             self.seen.saved[MARKER_SERVICE] = markers
+        self.entries.remember(state)
         self._intentions.remember(state.intentions_in)
         self._intention_hold.remember(state.intentions)
 
@@ -159,7 +161,7 @@ class Follower:
     def alarms(self) -> tuple[str, ...]:
         """What is held back, in words."""
         said = filter(None, (self._filtered, self._intention_hold.alarm, claims_alarm(self.seen.refused)))
-        return (*said, *self._intentions.alarms, *self.meshed.alarms(self._elapsed()), *self.admission.alarms())
+        return (*said, *self._intentions.alarms, *self.entries.alarms, *self.meshed.alarms(self._elapsed()), *self.admission.alarms())
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -180,8 +182,7 @@ class Follower:
             self._watches.start(group, NODES, self._take_hosts, _PULSE, self._hidden.read)
             self._watches.start(group, "/v1/catalog/services", self._take_names)
             self._watches.start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
-            self._watches.start(group, "/v1/config/service-defaults", self._take_protocols)
-            self._watches.start(group, "/v1/config/proxy-defaults", self._take_default_protocol)
+            self.entries.start(partial(self._watches.start, group))
             while True:
                 await self._services_changed.wait()
                 self._services_changed.clear()
@@ -212,9 +213,16 @@ class Follower:
 
     def _follow_kept(self, group: asyncio.TaskGroup) -> None:
         """The KV store's intentions, while the catalog keeps none as entries."""
-        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, _FORGETFUL)
+        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, FORGETFUL)
         if not self._intentions.is_legacy:
             self._intentions.kept = None
+        self._follow_while(self.entries.is_mesh_kept, group, kept_entries_path(MESH), self.entries.take_kept_mesh, FORGETFUL)
+
+    def _note_entries(self) -> None:
+        """Where requests go says which services are watched."""
+        self._reach.ways = self.entries.ways
+        self._services_changed.set()
+        self.changed.set()
 
     def _follow_while(self, is_wanted: bool, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None) -> None:  # noqa: FBT001 - what it is about
         """A watch of that path, or none."""
@@ -229,7 +237,7 @@ class Follower:
         names = self.seen.watched_names()
         watched, before = self._nearest(names), self._together.names
         self._together.names = beyond = frozenset(names) - watched
-        self._follow_while(self.is_late, group, self._own.path, self._own.take, _FORGETFUL)
+        self._follow_while(self.is_late, group, self._own.path, self._own.take, FORGETFUL)
         alone = self._together.alone()
         self._stop_but({_health_path(name) for name in watched | alone} | ({INVENTORY} if beyond else set()))
         if beyond:
@@ -281,16 +289,6 @@ class Follower:
         self.seen.names = parse_service_names(answer.body)
         self.seen.unusable = parse_unusable_names(answer.body)
         self._services_changed.set()
-        self.changed.set()
-
-    async def _take_protocols(self, answer: Answer) -> None:
-        await self.foreign.refuse("protocols")
-        self.seen.protocols = parse_service_defaults(answer.body)
-        self.changed.set()
-
-    async def _take_default_protocol(self, answer: Answer) -> None:
-        await self.foreign.refuse("protocols")
-        self.seen.default_protocol = parse_proxy_defaults(answer.body)
         self.changed.set()
 
     async def _take_intentions(self, answer: Answer) -> None:

@@ -15,11 +15,12 @@ import msgspec
 from nodeagent import limits
 from nodeagent.catalog.state import CatalogState
 from nodeagent.control.durable import replace_file
+from nodeagent.model.policy.values import from_plain, to_plain
 
 _MAGIC = b"nodeagent snapshot 1\n"
 _SUM_BYTES = 32
 _ARRAY, _MAP = 0xDD, 0xDF  # MessagePack's array 32 and map 32
-_encode = msgspec.msgpack.encode
+_encode = msgspec.msgpack.Encoder(enc_hook=to_plain).encode
 
 
 class LastGood(msgspec.Struct, frozen=True):
@@ -121,6 +122,6 @@ def parse_last_good(raw: bytes) -> LastGood:
     if hashlib.sha256(body).digest() != raw[len(_MAGIC) : len(_MAGIC) + _SUM_BYTES]:
         raise ValueError("its checksum is wrong: truncated or changed")
     try:
-        return msgspec.msgpack.decode(body, type=LastGood)
+        return msgspec.msgpack.decode(body, type=LastGood, dec_hook=from_plain)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from nodeagent import limits
 from nodeagent.catalog.state import MARKER_SERVICE, IntentionRow
+from nodeagent.catalog.traffic import Ways, led_to
 from nodeagent.model.intention import ANY
 
 
@@ -40,6 +41,8 @@ class Reach:
     """What this host's services may call, as intentions say. Owned by the follower."""
 
     def __init__(self) -> None:
+        self.ways: Ways = {}
+        """Where requests to a service lead, by its entries."""
         self._of: tuple[Collection[IntentionRow], frozenset[str]] = ((), frozenset())
         self._named: frozenset[str] = frozenset()
         self._open: frozenset[str] = frozenset()
@@ -50,12 +53,15 @@ class Reach:
     ) -> frozenset[str]:  # fmt: skip
         """`room` of the names: agents, the host's own (`spoken`), those that were dialled, those that intentions name for it, then any.
 
+        Where requests to a service lead to another one, that counts as dialled with it, and comes after those that are named with it.
+
         Before those that nobody here may call come those that anybody may. Of equals those that are watched stay so.
         """
         self._learn(intentions, spoken)
+        called, led = led_to(self.ways, dialled) | frozenset(dialled), led_to(self.ways, self._named)
 
         def rank(name: str) -> tuple[int, bool, str]:
-            ranks = (name == MARKER_SERVICE, name in spoken, name in dialled, name in self._named, name in self._open, True)
+            ranks = (name == MARKER_SERVICE, name in spoken, name in called, name in self._named, name in led, name in self._open, True)
             return ranks.index(True), name not in watched, name
 
         return frozenset(sorted(names, key=rank)[:room])

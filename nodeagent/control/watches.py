@@ -14,6 +14,14 @@ class Make(Protocol):
         ...
 
 
+class Start(Protocol):
+    """Begins to follow a path; as Watches.start, in the group that there is."""
+
+    def __call__(self, path: str, apply: Apply, rhythm: Rhythm | None = None, read: Read | None = None) -> None:
+        """`apply` takes its answers."""
+        ...
+
+
 class Watches(dict[str, Watch]):
     """Owned by the follower, in whose task group they run."""
 

@@ -18,7 +18,6 @@ LAB_WAIT = "how long a lab command waits before it gives up: tests/e2e/test_lab.
 UNTESTED = {
     "RECORDS_S": HOW_OFTEN,
     "COMPILE_S": HOW_OFTEN,
-    "CATALOG_POLL_S": HOW_OFTEN + "; that it is polled is in tests/unit/nodeagent/control/test_together.py",
     "CATALOG_PULSE_S": HOW_OFTEN + "; that it goes on asking is in tests/e2e/test_faults_catalog.py",
     "API_LINGER_S": "handed to aiohttp: a second for a refused caller to read why, whose end nobody but it sees",
     "CATALOG_COLLECT": HOW_OFTEN,

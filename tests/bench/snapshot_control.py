@@ -16,6 +16,7 @@ from certs.bundle import TrustBundle
 from certs.local_ca import LocalCa
 from nodeagent import limits
 from nodeagent.catalog.state import CatalogState, IntentionRow
+from nodeagent.catalog.traffic import ROUTING
 from nodeagent.config import Config
 from nodeagent.control.agent import Control
 from nodeagent.control.consul import Catalog
@@ -191,6 +192,7 @@ def _hear(control: Control, size: meshes.Size) -> CatalogState:
     seen.hosts, seen.names, seen.intentions = state.hosts, tuple(state.instances), state.intentions
     seen.protocols, seen.default_protocol = dict(state.protocols), state.default_protocol
     seen.instances = dict(state.instances)
+    control.follower.entries._heard |= {*ROUTING}  # there are none
     root = LocalCa.create(DOMAIN, datetime.now(tz=UTC)).cert_pem
     control.identity.trust = Trust(TrustBundle(DOMAIN, (root,)), "root", frozenset({"root"}))
     return state

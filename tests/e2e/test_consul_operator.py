@@ -61,7 +61,7 @@ def test_an_operators_token_may_do_all_of_it(consul, ask, tmp_path):
     consul.client().ok("POST", "/v1/connect/intentions", {"SourceName": "api", "DestinationName": "web", "Action": "allow", "SourceType": "consul"})
     status, said = ask("policy", "apply", "-f", str(tmp_path / "policy.yaml"))
     assert (status, said.count(": created")) == (0, 3)
-    assert "kept, not yet acted on: mesh mesh, service-defaults web" in said
+    assert "kept, not yet acted on (AllowEnablingPermissiveMutualTLS): mesh mesh" in said
     assert "so these are not in force: api -> web (allow)" in said
     listed = ask("policy", "list")[1]
     assert re.search(r"mesh +mesh +\d+ +KV +no", listed)

@@ -24,6 +24,8 @@ NODE = "/v1/catalog/node/"
 AUTHORIZE = "/v1/internal/acl/authorize"
 KEPT = "/v1/kv/nodeagent/config/service-intentions/"
 
+LISTED = ("service-router", "service-splitter", "service-resolver", "mesh")
+
 Handler = Callable[[web.Request], web.StreamResponse | None]
 
 
@@ -49,7 +51,7 @@ class ScriptedCatalog:
         self._changed = asyncio.Event()
         for path, value in {
             NODES: [], SERVICES: {}, INTENTIONS: [], "/v1/config/service-defaults": [],
-            "/v1/config/proxy-defaults": [], KEPT: None, LOCAL: {}, ROOTS: self.roots(), SELF: {"Config": {"NodeName": "", "Datacenter": "dc1"}},
+            "/v1/config/proxy-defaults": [], **{f"/v1/config/{kind}": [] for kind in LISTED}, KEPT: None, LOCAL: {}, ROOTS: self.roots(), SELF: {"Config": {"NodeName": "", "Datacenter": "dc1"}},
         }.items():  # fmt: skip
             self.values[path] = self.index, value
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nodeagent.catalog.policy import defaults, intentions, jwt, own, resolving, routing
+from nodeagent.catalog.policy.acted import unacted_on
 from nodeagent.catalog.policy.faults import Fault, capped, unrelated
 from nodeagent.catalog.policy.fitting import fit, fold
 from nodeagent.catalog.policy.patterns import number_faults
@@ -157,15 +158,6 @@ def unacted(entries: Iterable[Entry]) -> list[str]:
     for entry in entries:
         found.setdefault(unacted_on(entry.spec), []).append(str(entry.key))
     return [f"{says}: {', '.join(keys)}" for says, keys in found.items() if says]
-
-
-def unacted_on(spec: Spec) -> str:
-    """What of an entry is kept and not yet acted on, else nothing."""
-    if not isinstance(spec, ServiceIntentions):
-        return "kept, not yet acted on"
-    if spec.jwt is not None or any(source.permissions for source in spec.sources):
-        return "rules for HTTP requests are kept, not yet acted on; sources that have them are refused"
-    return ""
 
 
 def _rank(destination: str) -> Callable[[dict[str, Any]], tuple[object, ...]]:

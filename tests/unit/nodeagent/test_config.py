@@ -46,9 +46,11 @@ def test_decisions_depend_on_the_mesh_part() -> None:
     plaintext_ok = true
     mode = "observe"
     loopback = "enforce"
+    [traffic]
+    dial_instance = ["prometheus", "checker"]
     """
     mesh = mesh_of(parse(extra), "td")
-    assert ("a",) == mesh.loopback_enforced
+    assert (("a",), ("checker", "prometheus")) == (mesh.loopback_enforced, mesh.dial_instance)
     assert ("td", "dc1", "host1", ("a", "b")) == (mesh.trust_domain, mesh.datacenter, mesh.host, mesh.plaintext_ok)
     assert (WorkloadRule(Selector("unix:uid", "1001"), "batch"),) == mesh.workloads
 
@@ -72,6 +74,8 @@ REFUSED = [
     ("[identity]\nunits = ['Web']\n", r"selector = \"systemd:id:Web\.service\""),
     ("[[workload]]\nselector = 'systemd:id:*.service'\nservice = 'x'\n", r"workload\[0\]\.selector: .*patterns are not known"),
     ("[intercept]\nmesh_cidrs = ['fe80::%eth0/64']\n", r"intercept\.mesh_cidrs: 'fe80::%eth0/64' has a zone"),
+    ("[traffic]\ndial_instance = ['*']\n", r"traffic\.dial_instance\[0\]: not a name"),
+    ("[service.web]\nbalance_dialled = 1\n", r"service.*balance_dialled: Expected"),
     ("[identity]\npersist = 'file'\n", r"identity\.persist: Invalid enum value 'file'; it is one of memory, disk"),
     ("[admin]\nmetrics = 'nonsense'\n", r"admin\.metrics: 'nonsense' is not ip:port"),
     ("[admin]\nmetrics = '127.0.0.1:0'\n", r"admin\.metrics: .*1\.\.65535"),

@@ -33,11 +33,11 @@ def ask(tmp_path, monkeypatch):
 
 def test_apply_says_what_became_of_each_entry(ask):
     shelf = Shelf()
-    done = ask(shelf, "apply", given=(ROUTER, HTTP, API))
+    done = ask(shelf, "apply", given=(ROUTER, HTTP | {"Mode": "direct"}, API | {"Mode": "direct"}))
     assert (done.exit_code, done.stdout.splitlines()) == (
         0, ["service-defaults api: created", "service-defaults web: created", "service-router web: created"],
     )  # fmt: skip
-    assert "warning: kept, not yet acted on: service-defaults api, service-defaults web, service-router web" in done.stderr
+    assert "warning: kept, not yet acted on (Mode): service-defaults api, service-defaults web" in done.stderr
     again = ask(shelf, "apply", given=(ROUTER,))
     assert (again.exit_code, again.stdout) == (0, "service-router web: unchanged\n")
 
@@ -121,7 +121,7 @@ def test_list_tells_where_each_is_and_whether_agents_act_on_it(ask):
     ask(shelf, "apply", given=({"Kind": "fault", "Name": "web", "Injections": [{"Delay": "1s"}]},))
     rows = [line.split() for line in ask(shelf, "list", "--no-headers").stdout.splitlines()]
     assert [(row[0], row[3], row[4]) for row in rows] == [
-        ("service-defaults", "config", "no"), ("service-intentions", "config", "yes"), ("fault", "KV", "no"),
+        ("service-defaults", "config", "yes"), ("service-intentions", "config", "yes"), ("fault", "KV", "no"),
     ]  # fmt: skip
     told = json.loads(ask(shelf, "list", "fault", "-o", "json").stdout)
     assert told["entries"] == [{"kind": "fault", "name": "web", "index": shelf.values["nodeagent/config/fault/web"][1], "place": "nodeagent/config/fault", "acted_on": "no"}]

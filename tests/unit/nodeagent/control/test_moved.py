@@ -10,7 +10,7 @@ from nodeagent.control.intentions import ENTRIES
 from nodeagent.control.moved import shut, unmoved
 from tests.support.by_request import row_of
 from tests.support.loop import until
-from tests.support.scripted_catalog import ScriptedCatalog
+from tests.support.scripted_catalog import KEPT, ScriptedCatalog
 from tests.support.scripted_rights import ScriptedRights
 from tests.unit.nodeagent.control.test_follow import Scene, alone
 from tests.unit.nodeagent.control.test_intention_hold import rows_of, said
@@ -89,7 +89,7 @@ def test_what_is_left_in_the_kv_store_does_not_come_back() -> None:
     async def script(scene: Scene, peer: ScriptedCatalog, rights: ScriptedRights) -> None:
         await until(lambda: rows_of(scene) == ["api -> db allow", "api -> web allow"], "the entries")
         assert alarms(scene) == ""
-        assert not any("/v1/kv/" in path for _, path, _ in peer.asked)
+        assert not any(path.startswith(KEPT) for _, path, _ in peer.asked)
 
     started(script, IntentionRow("shop", "web", "allow"), place="entries")
 

@@ -63,3 +63,11 @@ def test_no_more_are_remembered_than_can_be_watched(monkeypatch: pytest.MonkeyPa
 def test_who_may_ask_for_some_things_may_call() -> None:
     """As an intention names it."""
     assert nearest(Reach(), 1, names=("db", "web"), intentions=(row_of("shop", "web"),)) == {"web"}
+
+
+def test_where_requests_lead_is_as_near_as_what_is_called() -> None:
+    """A router's services are not dialled, and take its requests all the same."""
+    reach = Reach()
+    reach.ways = {"dialled": ("others",), "named": ("denied",)}
+    assert nearest(reach, 4) == {"nodeagent", "shop", "dialled", "others"}
+    assert nearest(reach, 6) == {"nodeagent", "shop", "dialled", "others", "named", "denied"}

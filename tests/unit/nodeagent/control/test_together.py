@@ -94,7 +94,7 @@ def test_those_beyond_the_number_of_watches_are_read_in_one_answer(played) -> No
         peer.set("/v1/health/service/s4", [])
         await until(lambda: scene.services()["s4"] == 0, "the change of one that is not watched")
         assert all(scene.asked(f"/v1/health/service/s{n}") == [] for n in (2, 3, 4))
-        assert len(scene.follower._watches) == limits.CATALOG_WATCHES - 2  # the roots', and the KV store's
+        assert len(scene.follower._watches) == limits.CATALOG_WATCHES - 3  # the roots', and two of the KV store's
 
     played(script)
 
@@ -308,7 +308,7 @@ def test_where_nobody_gives_it_each_is_read_by_itself_until_somebody_does(played
         assert set(scene.asked("/v1/health/service/s4")) == {""}
         del peer.scripts[INVENTORY]
         await until(lambda: "3 services read in one answer, the others watched" in scene.follower.found, "the one answer")
-        await until(lambda: len(scene.follower._watches) == limits.CATALOG_WATCHES - 2, "the end of the polls")
+        await until(lambda: len(scene.follower._watches) == limits.CATALOG_WATCHES - 3, "the end of the polls")
 
     played(script)
 

@@ -1,11 +1,12 @@
 """Durations in Go's words, and what of a part is said."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.model.policy.own import Abort, Bucket
-from nodeagent.model.policy.values import Duration, HeaderEdits, body_of, parse_duration
+from nodeagent.model.policy.values import Duration, HeaderEdits, body_of, from_plain, parse_duration, to_plain
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,17 @@ def test_only_what_was_said_is_in_the_body():
 
 def test_a_whole_number_is_written_as_one():
     assert [str(body_of(Bucket(requests_per_second=rate))["RequestsPerSecond"]) for rate in (10.0, 0.5, 1e19)] == ["10", "0.5", "1e+19"]
+
+
+def test_durations_travel_as_numbers() -> None:
+    """What has parts of entries in it is encoded with these two."""
+    said = (Duration(1_500_000_000), Duration(0))
+    encoded = msgspec.msgpack.encode(said, enc_hook=to_plain)
+    back = msgspec.msgpack.decode(encoded, type=tuple[Duration, ...], dec_hook=from_plain)
+    assert (said, [Duration, Duration]) == (back, [*map(type, back)])
+    with pytest.raises(NotImplementedError, match="object"):
+        msgspec.msgpack.encode(object(), enc_hook=to_plain)
+    with pytest.raises(NotImplementedError, match="complex"):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(1), type=complex, dec_hook=from_plain)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(-1), type=Duration, dec_hook=from_plain)

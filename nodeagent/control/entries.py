@@ -1,0 +1,207 @@
+"""What the catalog says of services' requests, kind by kind, and what of it is in force.
+
+1. Where an entry that says where requests go is gone, and it is not proven that this token is shown all, it stays in force: without it
+   requests would go where nobody sent them. Of limits and budgets, and of the mesh entry, what is gone is gone: without them the
+   agent's own hold.
+2. A server that does not know a kind has none of it. What of `mesh` such a server cannot keep is in the KV store.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+
+from msgspec.structs import replace
+
+from nodeagent import limits
+from nodeagent.catalog.entry_lists import (
+    NO_ENTRIES,
+    EntryList,
+    entries_path,
+    kept_entries_path,
+    parse_entries,
+    parse_kept_entries,
+)
+from nodeagent.catalog.legacy_intentions import is_unknown_kind
+from nodeagent.catalog.state import CatalogState, parse_proxy_defaults, parse_service_defaults
+from nodeagent.catalog.traffic import ROUTING, Ways, ways_of
+from nodeagent.control.admission import FILTERED
+from nodeagent.control.consul import Answer, Catalog, CatalogRefused
+from nodeagent.control.foreign import Foreign
+from nodeagent.control.proof import NOT_SERVED, service_doubts
+from nodeagent.control.seen import Seen
+from nodeagent.control.watch import Held, Rhythm
+from nodeagent.control.watches import Start
+from nodeagent.model.policy.defaults import MeshEntry, Normalization
+
+DEFAULTS, BUDGETS, MESH = "service-defaults", "retry-budget", "mesh"
+LISTED = (*ROUTING, MESH)
+"""Kinds of which Consul's own lists are followed."""
+WATCHES = len(LISTED) + 4  # defaults of services and of all, and the KV store's budgets and mesh entry
+FORGETFUL = Rhythm(may_go_back=True)
+_SHOWN = 3
+_KEPT_MESH = "kept mesh"
+_LIMITS = b'"UpstreamConfig"'
+
+
+class Entries:
+    """Owned by the follower."""
+
+    def __init__(
+        self, catalog: Catalog, foreign: Foreign, seen: Seen, host: str, draw: Callable[[], float], on_change: Callable[[], None]
+    ) -> None:  # fmt: skip
+        self.alarms: tuple[str, ...] = ()
+        """What is not proven, in words."""
+        self.ways: Ways = {}
+        """Where the entries in force lead."""
+        self._catalog = catalog
+        self._foreign = foreign
+        self._seen = seen
+        self._host = host
+        self._draw = draw
+        self._on_change = on_change
+        self._in_force: dict[str, EntryList] = {}
+        self._heard: set[str] = set()
+        self._unserved: set[str] = set()
+        """Kinds that the server does not know."""
+        self._doubts: dict[str, dict[str, str]] = {}
+        """By kind: why what is gone may be hidden, by name."""
+
+    @property
+    def is_mesh_kept(self) -> bool:
+        """Whether the mesh entry can be in the KV store alone."""
+        return MESH in self._unserved
+
+    def start(self, start: Start) -> None:
+        """Begins to follow all of it, but what `follow` has to."""
+        start(entries_path(DEFAULTS), self._take_defaults)
+        start("/v1/config/proxy-defaults", self._take_default_protocol)
+        for kind in LISTED:
+            start(entries_path(kind), partial(self._take, kind), read=partial(self._read, kind))
+        start(kept_entries_path(BUDGETS), partial(self._take_kept, BUDGETS), FORGETFUL)
+
+    async def take_kept_mesh(self, answer: Answer) -> None:
+        """After each answer of `kept_entries_path(MESH)`, which `follow` asks for while `is_mesh_kept`.
+
+        Raises:
+            CatalogError: it cannot be read.
+        """
+        await self._take_kept(MESH, answer)
+
+    def missing(self) -> tuple[str, ...]:
+        """Of which kinds nothing was heard yet, and which must be: where requests go."""
+        return tuple(kind for kind in ROUTING if kind not in self._heard)
+
+    def remember(self, state: CatalogState) -> None:
+        """Takes over what was in force before this process started."""
+        for kind, specs in zip(ROUTING, (state.routers, state.splitters, state.resolvers), strict=True):
+            unread = {name: why for key, why in state.unread.items() for of, _, name in [key.partition("/")] if of == kind}
+            self._in_force[kind] = EntryList(specs, unread)
+
+    def fill(self, state: CatalogState) -> CatalogState:
+        """The state with the entries in force."""
+        lists = [self._in_force.get(kind, NO_ENTRIES) for kind in (*ROUTING, DEFAULTS, BUDGETS)]
+        routers, splitters, resolvers, defaults, budgets = (each.specs for each in lists)
+        return replace(
+            state, routers=routers, splitters=splitters, resolvers=resolvers, upstreams=defaults, budgets=budgets,
+            normalization=self._normalization(), unread=self._unread(),
+        )  # fmt: skip
+
+    # --- answers ---------------------------------------------------------------------------------------------------
+
+    async def _read(self, kind: str, index: int, wait_s: float) -> Answer:
+        """As Catalog.read, of a kind that the server may not know: then it is asked again now and then, it may be upgraded."""
+        if kind in self._unserved:
+            await self._catalog.rest(limits.CATALOG_POLL_S * (0.5 + self._draw()))
+        try:
+            answer = await self._catalog.read(entries_path(kind), 0 if kind in self._unserved else index, wait_s)
+        except CatalogRefused as error:
+            if not (is_unknown_kind(str(error)) or error.status in NOT_SERVED):
+                raise
+            self._note_served(kind, is_served=False)
+            return Answer(b"[]", None)
+        self._note_served(kind, is_served=True)
+        return answer
+
+    def _note_served(self, kind: str, *, is_served: bool) -> None:
+        if is_served == (kind in self._unserved):
+            self._unserved ^= {kind}
+            self._on_change()
+
+    async def _take_defaults(self, answer: Answer) -> None:
+        """What services speak, whatever else their entries say, and how they call others."""
+        await self._foreign.refuse("protocols")
+        protocols = parse_service_defaults(answer.body)
+        found = await asyncio.to_thread(parse_entries, DEFAULTS, answer.body, self._in_force.get(DEFAULTS, NO_ENTRIES), having=_LIMITS)
+        self._put(DEFAULTS, found._replace(specs={name: spec.upstream_config for name, spec in found.specs.items() if spec.upstream_config}))
+        self._seen.protocols = protocols
+        self._on_change()
+
+    async def _take_default_protocol(self, answer: Answer) -> None:
+        await self._foreign.refuse("protocols")
+        self._seen.default_protocol = parse_proxy_defaults(answer.body)
+        self._on_change()
+
+    async def _take(self, kind: str, answer: Answer) -> None:
+        await self._foreign.refuse(f"entries of the kind {kind}")
+        known = self._in_force.get(kind, NO_ENTRIES)
+        found = await asyncio.to_thread(parse_entries, kind, answer.body, known)
+        doubts = await self._doubted(known, found, answer) if kind in ROUTING else {}
+        self._doubts[kind] = doubts
+        self.alarms = tuple(filter(None, map(_alarm, self._doubts, self._doubts.values())))
+        self._put(kind, _with_doubted(found, known, doubts))
+        if doubts or answer.is_filtered:
+            raise Held(next(iter(doubts.values()), FILTERED))
+
+    async def _take_kept(self, kind: str, answer: Answer) -> None:
+        await self._foreign.refuse(f"entries of the kind {kind}")
+        key = _KEPT_MESH if kind == MESH else kind
+        self._put(key, await asyncio.to_thread(parse_kept_entries, kind, answer.body, self._in_force.get(key, NO_ENTRIES)))
+
+    async def _doubted(self, known: EntryList, found: EntryList, answer: Answer) -> dict[str, str]:
+        """Why what is gone may be hidden, by name."""
+        lost = sorted(known.names - found.names)
+        if not lost or answer.is_filtered:
+            return dict.fromkeys(lost, FILTERED)
+        doubts = await service_doubts(self._catalog, lost, self._host, self._draw())
+        return {name: why for name, why in doubts.items() if why}
+
+    def _put(self, key: str, found: EntryList) -> None:
+        before, is_first = self._in_force.get(key, NO_ENTRIES), key not in self._heard
+        self._heard.add(key)
+        if (before.specs, before.unread) == (found.specs, found.unread):  # the same objects: what follows from them is quick then
+            self._in_force[key] = before._replace(texts=found.texts)
+        else:
+            self._in_force[key] = found
+            self.ways = ways_of(*(self._in_force.get(kind, NO_ENTRIES).specs for kind in ROUTING))
+        if is_first or self._in_force[key] is found:
+            self._on_change()
+
+    # --- in force --------------------------------------------------------------------------------------------------
+
+    def _mesh(self) -> EntryList:
+        return self._in_force.get(_KEPT_MESH if self.is_mesh_kept else MESH, NO_ENTRIES)
+
+    def _normalization(self) -> Normalization | None:
+        entry = self._mesh().specs.get("mesh")
+        incoming = entry.http.incoming if isinstance(entry, MeshEntry) and entry.http else None
+        return incoming.request_normalization if incoming else None
+
+    def _unread(self) -> dict[str, str]:
+        lists = {kind: self._in_force.get(kind, NO_ENTRIES) for kind in (*ROUTING, DEFAULTS, BUDGETS)} | {MESH: self._mesh()}
+        return {f"{kind}/{name}": why for kind, each in lists.items() for name, why in each.unread.items()}
+
+
+def _with_doubted(found: EntryList, known: EntryList, doubted: Collection[str]) -> EntryList:
+    """What was found, and of the doubted names what was known."""
+    if not doubted:
+        return found
+    specs = {name: spec for name, spec in known.specs.items() if name in doubted}
+    unread = {name: why for name, why in known.unread.items() if name in doubted}
+    return found._replace(specs={**found.specs, **specs}, unread={**found.unread, **unread})
+
+
+def _alarm(kind: str, doubts: Mapping[str, str]) -> str:
+    if not doubts:
+        return ""
+    named = ", ".join([*doubts][:_SHOWN]) + (", …" if len(doubts) > _SHOWN else "")
+    return f"{kind} of {named}: held, as it is not proven that it is gone: {next(iter(doubts.values()))}"
