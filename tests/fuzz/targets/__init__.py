@@ -6,7 +6,7 @@ and what hypothesis makes of it) and by `script/fuzz` (what a coverage-guided fu
 
 from collections.abc import Callable
 
-from tests.fuzz.targets import catalog, files, identity, kernel, policy, wire
+from tests.fuzz.targets import catalog, files, identity, kernel, policy, requests, wire
 
 Target = Callable[[bytes], bool]
 
@@ -23,5 +23,6 @@ TARGETS: dict[str, Target] = {
         identity.spiffe_id, identity.server_name, identity.certificate, identity.signing_request, identity.roots,
         identity.selector, identity.address,
         policy.policy_file, policy.policy_trail,
+        requests.request_path, requests.request_fields,
     )
 }  # fmt: skip
