@@ -24,7 +24,7 @@ def answer_route(view: View, asked: Mapping[str, str]) -> RouteAnswer:
     if not destination:
         raise web.HTTPBadRequest(text="to (with from, method, path, headers) must be given")
     if destination not in snapshot.services:
-        raise web.HTTPNotFound(text=f"no service {destination} is known here{suggest(destination, snapshot.services)}; see: nodeagent services")
+        raise web.HTTPNotFound(text=f"no service {destination[:80]!r} is known here{suggest(destination, snapshot.services)}")
     try:
         head = asked_request(asked.get("method", "GET"), asked.get("path", "/"), filter(None, asked.get("headers", "").split("\n")))
     except ValueError as error:

@@ -36,7 +36,7 @@ def test_a_question_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
                 status, answer = await playing.get("/v1/route?to=web")
             for query, expected, says in (
                 ("from=shop", 400, "to (with from"),
-                ("to=wep", 404, "no service wep is known here; did you mean web?"),
+                ("to=wep", 404, "no service 'wep' is known here; did you mean web?"),
                 ("to=web&path=a", 400, "is no path"),
                 ("to=web&host=a", 400, "'host': not known here"),
             ):
