@@ -18,6 +18,7 @@ EJECT_S = 30.0  # times the ejections so far
 EJECT_MAX_S = 300.0
 EJECT_PERCENT = 10  # of the instances at most; one in any case, of several
 EJECT_INTERVAL_S = 10.0  # so long without a failure takes one ejection back
+DISPATCH_LANES = 4096  # callers and targets of which a worker knows who is busy and who failed: a host's services times those they call
 LEAST_CHOICES = 16  # instances looked at for one request; two are usual, and more buy hardly anything
 RING_POINTS_MIN = 1024  # of hashes; Consul's
 RING_POINTS_MAX = 8192

@@ -27,6 +27,7 @@ COMMANDS = {
     "services": "nodeagent.cli.services:services",
     "certs": "nodeagent.cli.certs:certs",
     "why": "nodeagent.cli.why:why",
+    "route": "nodeagent.cli.route:route",
     "enforce": "nodeagent.cli.enforce:enforce",
     "drain": "nodeagent.cli.drain:drain",
     "undrain": "nodeagent.cli.drain:undrain",

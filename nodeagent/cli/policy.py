@@ -35,6 +35,7 @@ from nodeagent.cli.policy_show import (
     show_plan,
 )
 from nodeagent.cli.policy_store import PolicyStore
+from nodeagent.cli.policy_test import test
 from nodeagent.cli.render import counting, headers_option, output_option, show_json, warn
 from nodeagent.errors import CatalogError, NotInCatalog, PolicyError
 
@@ -79,6 +80,9 @@ def policy() -> None:
     An entry has a Kind, a Name and what Consul's entry of that kind has; keys may be written as PathPrefix or path_prefix.
     Kinds that Consul has not (mirror, fault, retry-budget, rate-limit) are kept in its KV store below nodeagent/config/.
     """
+
+
+policy.add_command(test)
 
 
 @policy.command()

@@ -5,7 +5,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -18,6 +18,7 @@ from nodeagent.control.door import Door
 from nodeagent.control.enforce import Enforcer
 from nodeagent.control.report import ConnectionsAnswer, ErrorAnswer, SwitchMode
 from nodeagent.control.rights import Handler, Rights, caller_of, read_caller, rights_at, writers_only
+from nodeagent.control.route import answer_route
 from nodeagent.control.view import View
 from nodeagent.control.why import answer_why
 from nodeagent.control.workers import Workers
@@ -32,6 +33,7 @@ _TRUE, _FALSE = ("1", "true"), ("0", "false")
 _PARAMETERS = {
     "/v1/connections": ("closed", "limit", "service"),
     "/v1/enforce": ("mode", "service", "since"),
+    "/v1/route": ("from", "to", "method", "path", "headers"),
     "/v1/why": ("id", "from", "to", "port", "address"),
 }
 """What may be asked; elsewhere nothing."""
@@ -44,20 +46,8 @@ _log = open_log()
 def build_api(view: View, enforcer: Enforcer, metrics: Metrics, rights: Rights) -> web.Application:
     """The application behind the admin socket."""
 
-    async def status(_request: web.Request) -> web.Response:
-        return _json(view.status())
-
-    async def services(_request: web.Request) -> web.Response:
-        return _json(view.services())
-
-    async def certs(_request: web.Request) -> web.Response:
-        return _json(view.certs())
-
     async def connections(request: web.Request) -> web.Response:
         return _json(await list_connections(view.workers, view.ledger.closed, request.query))
-
-    async def modes(_request: web.Request) -> web.Response:
-        return _json(enforcer.modes())
 
     async def switch(request: web.Request) -> web.Response:
         wish = _decode(await request.read(), SwitchMode)
@@ -70,14 +60,18 @@ def build_api(view: View, enforcer: Enforcer, metrics: Metrics, rights: Rights) 
     async def why(request: web.Request) -> web.Response:
         return _json(await answer_why(view, request.query))
 
+    async def route(request: web.Request) -> web.Response:
+        return _json(answer_route(view, request.query))
+
     app = _application(rights)
     app.router.add_get("/v1/why", why)
-    app.router.add_get("/v1/modes", modes)
+    app.router.add_get("/v1/route", route)
+    app.router.add_get("/v1/modes", _telling(enforcer.modes))
     app.router.add_post("/v1/modes", switch)
     app.router.add_get("/v1/enforce", enforce)
-    app.router.add_get("/v1/status", status)
-    app.router.add_get("/v1/services", services)
-    app.router.add_get("/v1/certs", certs)
+    app.router.add_get("/v1/status", _telling(view.status))
+    app.router.add_get("/v1/services", _telling(view.services))
+    app.router.add_get("/v1/certs", _telling(view.certs))
     app.router.add_get("/v1/connections", connections)
     app.router.add_get("/metrics", _page(metrics, view))
     return app
@@ -205,6 +199,15 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception as error:  # noqa: BLE001 - a defect in a view is an answer of 500, not the end of control
         _log.error("admin_request_failed", path=request.path, exc_info=True)
         return _json(ErrorAnswer(error=f"500: {type(error).__name__}; the agent's log says more"), 500)
+
+
+def _telling(tell: Callable[[], msgspec.Struct]) -> Handler:
+    """What answers without being asked anything."""
+
+    async def telling(_request: web.Request) -> web.Response:
+        return _json(tell())
+
+    return telling
 
 
 def _page(metrics: Metrics, view: View) -> Handler:

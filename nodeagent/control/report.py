@@ -3,7 +3,7 @@
 import msgspec
 
 from nodeagent import limits
-from nodeagent.model.explanation import Step
+from nodeagent.model.explanation import RequestExplanation, Step
 from nodeagent.model.flow import Flow
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.service import Mode
@@ -324,6 +324,13 @@ class WhyAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion
     """Of a connection that there was: whether it would pass now; None: no such call can be decided here."""
     connection: ConnectionRow | None = None
     """As it was recorded, where one was asked for."""
+
+
+class RouteAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):
+    """GET /v1/route."""
+
+    api_version: str = API_VERSION
+    explanation: RequestExplanation
 
 
 class ErrorAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersion"}):

@@ -41,22 +41,20 @@ class Pool(NamedTuple):
     """Whether they are called although they failed just now: nobody else is left."""
 
 
-def pool_of(services: Mapping[str, Held], leg: Leg, is_in: Callable[[Instance, str], bool], ejected: Callable[[Instance], bool]) -> Pool:
+def pool_of(services: Mapping[str, Held], leg: Leg, ejected: Callable[[Target, Instance], bool]) -> Pool:
     """The instances for a leg's requests.
 
     The catalog's word holds always: what it calls unhealthy, what is drained and what is gone takes no request, and none is sent where
     nothing else is left. An ejection is only this agent's own guess. So where it would leave nobody, neither of the target nor of those
     that stand in, all that the catalog calls healthy are tried again.
 
-    is_in: whether an instance is of a subset.
-
     Raises:
         NoInstance: nobody is left.
     """
     targets = (leg.target, *leg.stand_ins)
-    usable = [_usable(services, target, is_in) for target in targets]
+    usable = [_usable(services, target) for target in targets]
     for number, (target, instances) in enumerate(zip(targets, usable, strict=True)):
-        rest = tuple(instance for instance in instances if not ejected(instance))
+        rest = tuple(instance for instance in instances if not ejected(target, instance))
         if rest:
             return Pool(target, rest, is_stand_in=number > 0)
     for number, (target, instances) in enumerate(zip(targets, usable, strict=True)):
@@ -71,10 +69,15 @@ def is_usable(instance: Instance) -> bool:
     return instance.healthy and not instance.drained and not instance.gone and instance.weight > 0
 
 
-def _usable(services: Mapping[str, Held], target: Target, is_in: Callable[[Instance, str], bool]) -> tuple[Instance, ...]:
+def members(services: Mapping[str, Held], target: Target) -> tuple[Instance, ...]:
+    """All instances of a target, whether they may or not."""
     service = services.get(target.service)
-    found = (instance for instance in (service.instances if service else ()) if is_usable(instance))
-    return tuple(instance for instance in found if not target.subset or is_in(instance, target.subset))
+    found = service.instances if service else ()
+    return tuple(instance for instance in found if target.subset in instance.subsets) if target.subset else found
+
+
+def _usable(services: Mapping[str, Held], target: Target) -> tuple[Instance, ...]:
+    return tuple(instance for instance in members(services, target) if is_usable(instance))
 
 
 # --- how one is picked ---------------------------------------------------------------------------------------------

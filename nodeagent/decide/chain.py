@@ -12,12 +12,13 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple, Protocol
 
 from nodeagent import limits
-from nodeagent.decide.headers import NO_EDITS, Edits, edits_of
+from nodeagent.decide.headers import NO_EDITS, Edits, edited, edits_of
 from nodeagent.decide.match import EVERY_REQUEST, Matcher, RequestView, matcher_of
 from nodeagent.decide.path import Rewrite
 from nodeagent.decide.retry import NO_RETRIES, RetryPolicy, retry_policy
 from nodeagent.errors import AmbiguousPath, NoRoute
 from nodeagent.model.intention import ANY
+from nodeagent.model.message import Headers
 from nodeagent.model.patterns import BadPattern
 from nodeagent.model.policy.resolving import LoadBalancer, ServiceResolver
 from nodeagent.model.policy.routing import Route, RouteDestination, Split
@@ -72,6 +73,14 @@ class Leg:
     """Why it leads nowhere."""
     steps: tuple[str, ...] = ()
     """How it came about, for explanations."""
+
+    def onward(self, target: bytes, headers: Headers) -> tuple[bytes, Headers]:
+        """Target and fields of a request as they go on. target: a normal one, where there is a rewrite.
+
+        Raises:
+            AmbiguousPath: with its other beginning the path leads above the root.
+        """
+        return self.rewrite(target) if self.rewrite else target, edited(headers, self.request_edits)
 
 
 @dataclass(frozen=True, slots=True)

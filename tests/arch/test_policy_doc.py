@@ -6,10 +6,12 @@ from pathlib import Path
 
 import msgspec
 
+from nodeagent.catalog.offline import offline_snapshot
 from nodeagent.catalog.policy.documents import parse_documents
 from nodeagent.catalog.policy.doubts import reference_doubts
 from nodeagent.catalog.policy.entries import KINDS, read_entry
 from nodeagent.catalog.policy.references import reference_faults
+from nodeagent.cli.policy_cases import read_cases, run_case
 from nodeagent.model.policy.values import Part
 
 TEXT = (Path(__file__).parents[2] / "docs" / "policy.md").read_text()
@@ -39,3 +41,13 @@ def test_every_kind_is_named() -> None:
 def test_every_key_of_our_own_kinds_is_there() -> None:
     """Nobody else documents them."""
     assert [] == [key for kind in KINDS.values() if kind.is_own for key in keys_of(kind.shape) if key not in TEXT and key != "Meta"]
+
+
+def test_the_cases_hold(tmp_path: Path) -> None:
+    """What a reader copies does what it says."""
+    file = tmp_path / "cases.yaml"
+    file.write_text("".join(re.findall(r"```yml\n(.*?)```", TEXT, re.DOTALL)))
+    snapshot = offline_snapshot([each.spec for each in ENTRIES])
+    cases = read_cases([str(file)])
+    assert len(cases) > 2
+    assert [] == [difference for case in cases for difference in run_case(case, snapshot).differences]

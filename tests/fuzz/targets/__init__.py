@@ -6,7 +6,7 @@ and what hypothesis makes of it) and by `script/fuzz` (what a coverage-guided fu
 
 from collections.abc import Callable
 
-from tests.fuzz.targets import catalog, files, http1, identity, kernel, policy, wire
+from tests.fuzz.targets import catalog, files, http1, identity, kernel, policy, requests, wire
 
 Target = Callable[[bytes], bool]
 
@@ -24,5 +24,6 @@ TARGETS: dict[str, Target] = {
         identity.selector, identity.address,
         policy.policy_file, policy.policy_trail,
         http1.http1_requests, http1.http1_answers,
+        requests.request_path, requests.request_fields,
     )
 }  # fmt: skip

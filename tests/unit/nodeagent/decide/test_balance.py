@@ -7,7 +7,18 @@ from collections.abc import Iterable
 import pytest
 
 from nodeagent import limits
-from nodeagent.decide.balance import ByChance, Maglev, Picker, Pool, Ring, RoundRobin, is_usable, picker_of, pool_of
+from nodeagent.decide.balance import (
+    ByChance,
+    Maglev,
+    Picker,
+    Pool,
+    Ring,
+    RoundRobin,
+    is_usable,
+    members,
+    picker_of,
+    pool_of,
+)
 from nodeagent.decide.chain import Leg, Target
 from nodeagent.decide.hashing import hashed
 from nodeagent.errors import NoInstance
@@ -16,17 +27,13 @@ from nodeagent.model.policy.resolving import LoadBalancer, RingHash
 from nodeagent.model.service import Instance
 from tests.support.routes import Routed, instance
 
-THREE = tuple(instance(number) for number in range(3))
+THREE = tuple(instance(number, subsets=("v1",) if number < 2 else ()) for number in range(3))
 KEYS = [hashed(b"%d" % number) for number in range(20_000)]
 LEG = Leg(route="default", target=Target("web", "v1"), stand_ins=(Target("web"), Target("api")))
 
 
-def in_subset(each: Instance, subset: str) -> bool:
-    return subset == "v1" and each.id in ("i0", "i1")
-
-
 def pool(*instances: Instance, ejected: Iterable[str] = (), api: tuple[Instance, ...] = ()) -> Pool:
-    return pool_of({"web": Routed(instances=instances), "api": Routed(instances=api)}, LEG, in_subset, lambda each: each.id in ejected)
+    return pool_of({"web": Routed(instances=instances), "api": Routed(instances=api)}, LEG, lambda _, each: each.id in ejected)
 
 
 def counts(picker: Picker, number: int = 6_000, *, keys: bool = False, active: dict[str, int] | None = None) -> Counter[str]:
@@ -44,10 +51,18 @@ def test_the_target_s_instances_are_meant() -> None:
     assert Pool(LEG.target, THREE[1:2]) == pool(*THREE, ejected=["i0"])
 
 
+def test_members_are_those_of_the_subset() -> None:
+    """Healthy or not; without a subset all, and of what is not known none."""
+    services = {"web": Routed(instances=THREE)}
+    assert THREE[:2] == members(services, Target("web", "v1"))
+    assert THREE == members(services, Target("web"))
+    assert () == members(services, Target("ghost"))
+
+
 @pytest.mark.parametrize("facts", [{"healthy": False}, {"drained": True}, {"gone": True}, {"weight": 0}])
 def test_the_catalog_takes_instances_out(facts: dict[str, bool]) -> None:
     """Sick, drained, gone, or of no weight."""
-    out = instance(0, **facts)
+    out = instance(0, subsets=("v1",), **facts)
     assert not is_usable(out)
     assert Pool(LEG.target, THREE[1:2]) == pool(out, *THREE[1:])
 
@@ -61,7 +76,7 @@ def test_stand_ins_come_in_their_order() -> None:
 def test_where_all_are_ejected_all_are_tried_again() -> None:
     """A guess of this host is not to take a service away; the catalog's word is."""
     assert Pool(LEG.target, THREE[:2], is_panic=True) == pool(*THREE, ejected=["i0", "i1", "i2"])
-    sick = instance(0, healthy=False)
+    sick = instance(0, subsets=("v1",), healthy=False)
     assert Pool(LEG.target, THREE[1:2], is_panic=True) == pool(sick, THREE[1], ejected=["i1"])
     with pytest.raises(NoInstance, match=r"no healthy instance of web subset v1 .* web, api"):
         pool(sick)

@@ -216,8 +216,8 @@ def test_a_route_says_how_its_requests_are_treated() -> None:
     """Times, retries, and another beginning of the path."""
     said = to(prefix_rewrite="/", request_timeout=Duration(10**9), idle_timeout=Duration(10**8), num_retries=3, retry_on=("5xx",))
     leg = pick({"web": Routed(router("web", Route(match=match("/api/"), destination=said)))}, "GET /api/x")
-    assert leg.rewrite is not None
-    assert (b"/x", 1.0, 0.1, 3) == (leg.rewrite(b"/api/x"), leg.request_timeout_s, leg.idle_timeout_s, leg.retries.tries_more)
+    assert (1.0, 0.1, 3) == (leg.request_timeout_s, leg.idle_timeout_s, leg.retries.tries_more)
+    assert (b"/x?q", [(b"x-a", b"1")]) == leg.onward(b"/api/x?q", [(b"x-a", b"1")])
 
 
 def test_nothing_is_limited_in_time_unless_it_is_said() -> None:
