@@ -12,12 +12,11 @@ from nodeagent.decide.match import RequestView
 from nodeagent.decide.mode import mode_of
 from nodeagent.decide.path import normalize, path_rules
 from nodeagent.decide.request_rule import rule_of
-from nodeagent.decide.requests import RequestRule, authorize_request, request_rule
+from nodeagent.decide.requests import RequestRule, authorize_request, closed_rule
 from nodeagent.decide.routed import why_dialled
 from nodeagent.errors import AgentError, Denied
 from nodeagent.model.explanation import Candidate, LegRow, LegVerdict, RequestExplanation, Step
 from nodeagent.model.message import RequestHead
-from nodeagent.model.patterns import BadPattern
 from nodeagent.model.service import Instance
 from nodeagent.model.snapshot import Snapshot
 
@@ -63,12 +62,9 @@ def _chain(question: _Question) -> Chain:
 
 
 def _rule(snapshot: Snapshot, source: str, destination: str) -> RequestRule:
-    """What decides the requests of a pair. A permission that is not understood denies all of them."""
+    """What decides the requests of a pair."""
     said = rule_of(snapshot, source, destination)
-    try:
-        return request_rule(said.permissions, said.by, is_allowed_otherwise=said.is_allowed_otherwise)
-    except BadPattern as error:
-        return request_rule((), f"{said.by}, of which a permission has no sound pattern ({error}),")
+    return closed_rule(said.permissions, said.by, is_allowed_otherwise=said.is_allowed_otherwise)
 
 
 def _made(question: _Question, head: RequestHead, route: str = "", steps: tuple[Step, ...] = (), legs: tuple[LegRow, ...] = ()) -> RequestExplanation:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from nodeagent.decide.match import EVERY_REQUEST, Matcher, RequestView, matcher_of
 from nodeagent.errors import Denied
 from nodeagent.model.action import Action
+from nodeagent.model.patterns import BadPattern
 from nodeagent.model.policy.intentions import Permission
 
 
@@ -52,6 +53,14 @@ def request_rule(permissions: Sequence[Permission], by: str, *, is_allowed_other
     says = f"{by}, of which no permission matches," if clauses else by
     rest = Clause(EVERY_REQUEST, says, RequestPermit(by) if is_allowed_otherwise else None)
     return RequestRule((*clauses, rest), any(clause.matcher.reads_path for clause in clauses))
+
+
+def closed_rule(permissions: Sequence[Permission], by: str, *, is_allowed_otherwise: bool = False) -> RequestRule:
+    """As `request_rule`; where a permission is not understood, all requests are denied."""
+    try:
+        return request_rule(permissions, by, is_allowed_otherwise=is_allowed_otherwise)
+    except BadPattern as error:
+        return request_rule((), f"{by}, of which a permission has no sound pattern ({error}),")
 
 
 def authorize_request(rule: RequestRule, view: RequestView) -> RequestPermit:

@@ -53,6 +53,7 @@ class Caller:
 
     async def _try_call(self, tunnel: Tunnel, key: TunnelKey, via: Via) -> StreamEnd:
         end = StreamEnd()
+        end.is_stale = lambda: tunnel.is_ending
         end.stream = tunnel.session.open(connect.request_headers(via.address), end)
         try:
             connect.read_answer(await self._answer(tunnel, key, end))

@@ -194,6 +194,11 @@ class TcpEnd(asyncio.Protocol):
             self._watch_for_reset()
 
 
+def _never() -> bool:
+    """Nobody knows of a tunnel."""
+    return False
+
+
 def _nothing() -> None:
     """Nobody waits for the end of this connection."""
 
@@ -208,6 +213,8 @@ class StreamEnd:
         self.stream: Stream | None = None
         self.head: asyncio.Future[Headers] = asyncio.get_running_loop().create_future()
         self.reset_code = NO_ERROR
+        self.is_stale: Callable[[], bool] = _never
+        """Whether its tunnel takes no new streams any more: what may begin anew is to take another."""
         self._early: list[bytes] = []
         self._has_eof = False
         self._has_finished = False

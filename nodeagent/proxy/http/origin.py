@@ -8,7 +8,7 @@ from nodeagent import limits
 from nodeagent.errors import AgentError, PeerLost, Reason, Side, UpstreamProtocol, UpstreamReset
 from nodeagent.model.message import Headers, ResponseHead
 from nodeagent.proxy.end import End, Watcher
-from nodeagent.proxy.ends import TcpEnd
+from nodeagent.proxy.ends import StreamEnd, TcpEnd
 from nodeagent.wire.http1.events import BadMessage
 from nodeagent.wire.http1.parser import CodecName, response_parser
 
@@ -74,6 +74,8 @@ class Origin:
         """Whether another request may go on it, as far as this host's kernel knows."""
         if self.is_closed or self.end.is_closed:
             return False
+        if isinstance(self.end, StreamEnd):
+            return not self.end.is_stale()
         return not isinstance(self.end, TcpEnd) or _state(self.end) == _ESTABLISHED
 
     @property

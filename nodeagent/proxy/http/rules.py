@@ -6,7 +6,7 @@ from nodeagent import limits
 from nodeagent.decide.mode import mode_of
 from nodeagent.decide.path import PathRules, path_rules
 from nodeagent.decide.request_rule import rule_of
-from nodeagent.decide.requests import RequestRule, request_rule
+from nodeagent.decide.requests import RequestRule, closed_rule
 from nodeagent.model.snapshot import Snapshot
 
 
@@ -43,5 +43,5 @@ class Rules:
 
 def _made(snapshot: Snapshot, source: str, destination: str, of: tuple[object, ...]) -> Rule:
     said = rule_of(snapshot, source, destination)
-    rule = request_rule(said.permissions, said.by, is_allowed_otherwise=said.is_allowed_otherwise)
-    return Rule(of, rule, path_rules(None), mode_of(snapshot, destination) != "observe")
+    rule = closed_rule(said.permissions, said.by, is_allowed_otherwise=said.is_allowed_otherwise)
+    return Rule(of, rule, path_rules(snapshot.mesh.normalization), mode_of(snapshot, destination) != "observe")

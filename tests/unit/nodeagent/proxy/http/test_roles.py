@@ -227,6 +227,25 @@ def test_a_tunnel_that_breaks_is_a_502_and_the_next_request_goes_on_another() ->
     scene(work)
 
 
+def test_a_tunnel_that_only_finishes_takes_no_other_request() -> None:
+    """As after a renewal of its certificate: it ends, however busy the callers are."""
+
+    async def work(hosts: TwoHosts) -> None:
+        shop = await client(hosts)
+        for _ in range(2):
+            await shop.say(get())
+            web = await app(hosts)
+            await web.head()
+            await web.say(OK)
+            await shop.hear(b"ok")
+            (tunnel,) = [each for each in hosts.one.live.tunnels if not each.is_ending]
+            tunnel.retire()
+        while len(hosts.one.live.tunnels) > 1:
+            await asyncio.sleep(0.01)
+
+    scene(work)
+
+
 def test_the_codec_is_the_configurations() -> None:
     async def work(hosts: TwoHosts) -> None:
         live = hosts.one.live
