@@ -86,6 +86,7 @@ UPSTREAM_PORTS = (1024, 32_767)  # for connections to applications: disjoint fro
 # --- processes -----------------------------------------------------------------------------------------------------
 
 CONFIG_BYTES = 1024 * 1024  # a file with a thousand services has 100 KB
+WORKERS_USUAL = 4  # by workers, unless configured: more cores belong to the applications
 WORKERS_MAX = 42  # each has up to six listening sockets and a lifeline, and the service manager keeps STORED descriptors
 WORKER_FRAME_BYTES = 8 * 1024 * 1024  # from a worker: its CONNECTIONS_PER_WORKER as rows of 0.5 KiB, with room
 FRAME_BYTES = 64 * 1024 * 1024  # a snapshot of 10,000 services is 5 MB

@@ -50,7 +50,6 @@ from redirect.errors import RedirectError
 from redirect.settings import Settings
 
 _log = open_log()
-_CORES_USED = 4  # by workers, unless configured: more cores belong to the applications
 _PROC_SELF = Path("/proc/self")
 
 
@@ -380,7 +379,7 @@ def agent_cgroup() -> str:
 
 def worker_count(config: Config, cores: int) -> int:
     """How many workers this host gets."""
-    return config.host.workers or min(cores, _CORES_USED)
+    return config.host.workers or min(cores, limits.WORKERS_USUAL)
 
 
 STEPS: tuple[Step, ...] = (

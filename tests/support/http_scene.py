@@ -7,14 +7,18 @@ from typing import Self
 import msgspec
 
 from nodeagent.config import LogTable
+from nodeagent.decide.chain import Leg
+from nodeagent.decide.hashing import Key
+from nodeagent.decide.retry import Budget
 from nodeagent.errors import AgentError
 from nodeagent.model.address import Address
 from nodeagent.model.message import Headers, RequestHead, ResponseHead
 from nodeagent.model.outcome import ConnectionRow, RequestRow
 from nodeagent.proxy.http.engine import Engine
-from nodeagent.proxy.http.exchange import Asked, Plan
+from nodeagent.proxy.http.exchange import Asked, Exchange, Plan
 from nodeagent.proxy.http.origin import Origin
 from nodeagent.proxy.http.roles import ask
+from nodeagent.proxy.http.routing import Trip
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.relay import Relay
 from nodeagent.proxy.upstream import connect_direct
@@ -33,6 +37,11 @@ class PlainRole:
         self.refusal: AgentError | None = None
         self.refuses_to_open: AgentError | None = None
         self.opened = 0
+        self.failures = 0
+        self.leg: Leg | None = None
+        self.waits: list[float] = []
+        """For tries to come; without any a request is not tried again."""
+        self.asked_again: list[str] = []
 
     def ask(self, head: RequestHead) -> Asked:
         return ask(head)
@@ -40,15 +49,29 @@ class PlainRole:
     def plan(self, head: RequestHead, asked: Asked) -> Plan:
         if self.refusal:
             raise self.refusal
-        return Plan(head.target, head.headers, key=KEY, instance=str(self._address))
+        plan = Plan(head.target, head.headers, key=KEY, instance=str(self._address))
+        if self.leg:
+            plan.trip = Trip(self.leg, head.target, Key(None), Budget())
+        return plan
+
+    def again(self, head: RequestHead, asked: Asked, plan: Plan) -> Plan:
+        return plan
+
+    def retry_s(self, exchange: Exchange, failure: str | None, *, started: bool | None) -> float | None:
+        self.asked_again.append(failure or str(exchange.status))
+        return self.waits.pop(0) if self.waits else None
+
+    def done(self, plan: Plan, *, is_failure: bool) -> None:
+        self.failures += is_failure
 
     def take(self, plan: Plan) -> Origin | None:
         return self._live.http.origins.take(plan.key)
 
     async def open(self, plan: Plan) -> Origin:
-        if self.refuses_to_open:
-            raise self.refuses_to_open
         self.opened += 1
+        refusal, self.refuses_to_open = self.refuses_to_open, None
+        if refusal:
+            raise refusal
         return Origin(await connect_direct(self._address, "127.0.0.1", self._live.ports), "httptools")
 
     def keep(self, plan: Plan, origin: Origin) -> None:

@@ -1,13 +1,15 @@
 """The way of a connection's requests, one after the other: from a head to a plan, to an instance, and the answer back."""
 
+import functools
+from math import inf
 from typing import TYPE_CHECKING
 
 from nodeagent import limits
-from nodeagent.decide.retry import may_resend
-from nodeagent.errors import AgentError, Reason, RequestTimeout, UpstreamProtocol, UpstreamTimeout
+from nodeagent.decide.retry import Failure, may_resend
+from nodeagent.errors import AgentError, RequestTimeout, Side, UpstreamProtocol, UpstreamTimeout
 from nodeagent.model.message import CHUNKED, Headers, RequestHead, ResponseHead
 from nodeagent.proxy.http.answers import body_of, status_of
-from nodeagent.proxy.http.exchange import Exchange, Role, row_of
+from nodeagent.proxy.http.exchange import Exchange, Role, record
 from nodeagent.proxy.http.origin import Origin
 from nodeagent.wire.http1 import render
 from nodeagent.wire.http1.events import BadMessage
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _SWITCHING = 101
 _FINAL = 200
+_SERVER_ERROR = 500
 
 
 class Conduct:
@@ -53,7 +56,34 @@ class Conduct:
             origin.drop()
         if exchange and not exchange.is_answered:
             exchange.fail(error)
+            self._done(exchange, is_failure=False)
             self._record(exchange)
+
+    @property
+    def idle_s(self) -> float:
+        """How long nothing may go on."""
+        return self._exchange.idle_s if self._exchange else limits.HTTP_IDLE_S
+
+    @property
+    def due(self) -> float:
+        """When something of the request is too late, by the loop's clock."""
+        exchange = self._exchange
+        if exchange is None or exchange.is_answered:
+            return inf
+        return exchange.deadline if exchange.is_said else min(exchange.deadline, exchange.try_until)
+
+    def overdue(self, now: float) -> None:
+        """The time of the request, or of this try, is over."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if now >= exchange.deadline:
+            self._give_up(exchange, UpstreamTimeout("the request's time was over (RequestTimeout)"))
+            return
+        origin, exchange.origin = exchange.origin, None
+        if origin:
+            origin.drop()
+        self._failed(exchange, "timeout", UpstreamTimeout("the instance did not begin to answer in time"), started=None)
 
     def expire(self, *, is_client_late: bool) -> None:
         """Nothing went on for too long. is_client_late: it could have sent more."""
@@ -75,6 +105,9 @@ class Conduct:
         except AgentError as error:
             self._refuse(exchange, error)
         else:
+            leg = exchange.plan.trip.leg if exchange.plan.trip else None
+            if leg and leg.request_timeout_s:
+                exchange.deadline = exchange.began_at + leg.request_timeout_s
             self._go(exchange)
 
     def on_body(self, data: bytes) -> None:
@@ -126,6 +159,11 @@ class Conduct:
             if not exchange.request.is_http10:
                 self._client.say(render.response_head(head, headers, 0, keep_alive=True))
         else:
+            exchange.status = head.status
+            if (wait := self._role.retry_s(exchange, None, started=True)) is not None:
+                self._spare(exchange, head)
+                self._again(exchange, wait)
+                return
             exchange.is_said, exchange.kept = True, None
             exchange.frame_answer(head, is_last=self._client.is_last)
             is_http10 = exchange.request.is_http10
@@ -171,7 +209,7 @@ class Conduct:
         if self._may_again(exchange, origin):
             self._go(exchange)
         else:
-            self._give_up(exchange, error)
+            self._failed(exchange, "reset", error, started=origin.started_when_lost)
 
     def on_origin_full(self) -> None:
         """It takes no more for now."""
@@ -187,28 +225,37 @@ class Conduct:
 
     def _go(self, exchange: Exchange) -> None:
         """To a connection that rests, or to a new one."""
-        assert exchange.plan
+        plan = exchange.plan
+        assert plan
         exchange.tries += 1
-        origin = self._role.take(exchange.plan) if exchange.tries == 1 else None
+        if plan.trip and (seconds := plan.trip.leg.try_timeout_s):
+            exchange.try_until = self._client.now() + seconds
+        self._client.wake(self.due)
+        origin = self._role.take(plan) if exchange.tries == 1 or exchange.retried else None
         if origin:
             self._begin(exchange, origin)
         else:
             self._client.live.spawn(self._open(exchange))
 
     async def _open(self, exchange: Exchange) -> None:
-        assert exchange.plan
+        """For the try of this moment: its time may be over before the connection is there."""
+        plan, tried = exchange.plan, exchange.tries
+        assert plan
         try:
-            origin = await self._role.open(exchange.plan)
+            origin = await self._role.open(plan)
         except AgentError as error:
-            if exchange is self._exchange and not exchange.is_answered:
-                self._give_up(exchange, error)
+            if self._is_waiting(exchange, tried):
+                self._client.guarded(functools.partial(self._failed, exchange, "connect-failure", error, started=False))
         except Exception as error:  # noqa: BLE001 - an unexpected error refuses
             self._client.defect(error)
         else:
-            if exchange is self._exchange and not exchange.is_answered:
-                self._client.guarded(lambda: self._begin(exchange, origin))
+            if self._is_waiting(exchange, tried):
+                self._client.guarded(functools.partial(self._begin, exchange, origin))
             else:
-                self._role.keep(exchange.plan, origin)  # nobody waits for it any more
+                self._role.keep(plan, origin)
+
+    def _is_waiting(self, exchange: Exchange, tried: int) -> bool:
+        return exchange is self._exchange and not exchange.is_answered and exchange.origin is None and exchange.tries == tried
 
     def _begin(self, exchange: Exchange, origin: Origin) -> None:
         plan, request = exchange.plan, exchange.request
@@ -227,9 +274,48 @@ class Conduct:
             exchange.origin.write(piece)
         exchange.keep(piece)
 
+    def _failed(self, exchange: Exchange, failure: Failure, error: AgentError, *, started: bool | None) -> None:
+        """This try gave no answer: another one follows where the route has it, else the client is told."""
+        if error.side is Side.UPSTREAM and (wait := self._role.retry_s(exchange, failure, started=started)) is not None:
+            self._again(exchange, wait)
+        else:
+            self._give_up(exchange, error)
+
+    def _again(self, exchange: Exchange, wait_s: float) -> None:
+        """After a moment, as what failed just now may fail again."""
+        self._done(exchange, is_failure=True)
+        exchange.status, exchange.try_until = 0, inf
+        exchange.retried += 1
+        self._client.later(wait_s, lambda: self._retry(exchange))
+
+    def _retry(self, exchange: Exchange) -> None:
+        if exchange is not self._exchange or exchange.is_answered:
+            return
+        assert exchange.plan
+        try:
+            exchange.plan = self._role.again(exchange.request, exchange.asked, exchange.plan)
+        except AgentError as error:
+            self._give_up(exchange, error)
+        else:
+            self._go(exchange)
+
+    def _spare(self, exchange: Exchange, head: ResponseHead) -> None:
+        """The client is not told of this answer: its connection serves on where the rest of it is short."""
+        origin, exchange.origin = exchange.origin, None
+        assert origin
+        assert exchange.plan
+        if exchange.is_read and head.keep_alive and 0 <= head.length <= limits.HTTP_UNREAD_BYTES:
+            origin.waste(functools.partial(self._role.keep, exchange.plan, origin))
+        else:
+            origin.drop()
+
+    def _done(self, exchange: Exchange, *, is_failure: bool) -> None:
+        if exchange.plan:
+            self._role.done(exchange.plan, is_failure=is_failure)
+
     def _may_again(self, exchange: Exchange, origin: Origin) -> bool:
         """Whether the request may be sent once more: nothing of an answer has come, and all of it is still here."""
-        if exchange.is_said or exchange.kept is None or exchange.tries >= limits.HTTP_TRIES or origin.has_answered:
+        if exchange.is_said or exchange.kept is None or exchange.tries - exchange.retried >= limits.HTTP_TRIES or origin.has_answered:
             return False
         if not origin.is_used and origin.started_when_lost is not False:
             return False  # a fresh connection was not closed for having rested
@@ -252,6 +338,7 @@ class Conduct:
 
     def _give_up(self, exchange: Exchange, error: AgentError) -> None:
         """Answers, if no answer is begun; else nothing but a reset tells the client that it has not got all."""
+        self._done(exchange, is_failure=error.side is Side.UPSTREAM)
         if exchange.is_said:
             self._client.cut(error)
             return
@@ -265,6 +352,7 @@ class Conduct:
         origin, exchange.origin = exchange.origin, None
         assert origin
         assert exchange.plan
+        self._done(exchange, is_failure=exchange.status >= _SERVER_ERROR)
         if exchange.is_read and exchange.origin_lasts:
             origin.rest()
             self._role.keep(exchange.plan, origin)
@@ -295,6 +383,7 @@ class Conduct:
             self._give_up(exchange, UpstreamProtocol("the instance answered 101, and nobody had asked for it"))
             return
         exchange.status = _SWITCHING
+        self._done(exchange, is_failure=False)
         self._client.say(render.response_head(head, headers, 0, keep_alive=True))
         self.opaque, exchange.origin, exchange.is_answered, self._exchange = origin, None, True, None
         self._record(exchange)
@@ -307,13 +396,4 @@ class Conduct:
         self._client.watch()
 
     def _record(self, exchange: Exchange) -> None:
-        """Counts it, and writes down what is to be told of it."""
-        live, role, relay = self._client.live, self._role, self._client.relay
-        seconds = self._client.now() - exchange.began_at
-        route = exchange.plan.route if exchange.plan else ""
-        way = (role.direction, role.source, role.destination, route)
-        live.http.requests.count(way, exchange.status, seconds, retries=exchange.retries, is_denied=exchange.reason is Reason.DENIED)
-        if live.http.requests.wants(exchange.status, exchange.reason, exchange.side):
-            row = row_of(exchange, role, connection=relay.name if relay else "", began_at=live.now() - seconds)
-            row.milliseconds = round(seconds * 1000, 3)
-            live.records.append_request(row)
+        record(exchange, self._role, self._client.live, self._client.relay, self._client.now())

@@ -144,6 +144,15 @@ class Engine:
         if self.relay:
             self.relay.end_by(error)
 
+    def wake(self, at: float) -> None:
+        """Something is due then, by the loop's clock: sooner, maybe, than the timer looks."""
+        if self._timer and at < self._timer.when():
+            self._arm(max(at - self._loop.time(), 0.0))
+
+    def later(self, seconds: float, work: Callable[[], None]) -> None:
+        """Does it after that time, unless the connection has ended."""
+        self._loop.call_later(seconds, lambda: None if self.is_closed else self.guarded(work))
+
     def take_rest(self) -> bytes:
         """Another protocol is spoken from here on, and idleness is its own: what of it has come already."""
         self._disarm()
@@ -220,10 +229,14 @@ class Engine:
 
     def _look(self) -> None:
         """Whether the time of what is waited for is over. What went on meanwhile did not touch the timer."""
-        due = self._head_at + limits.HTTP_HEAD_S if self._head_at else self._seen_at + limits.HTTP_IDLE_S
-        left = due - self._loop.time()
+        idle_at = self._head_at + limits.HTTP_HEAD_S if self._head_at else self._seen_at + self._conduct.idle_s
+        now = self._loop.time()
+        left = min(idle_at, self._conduct.due) - now
+        self._arm(max(left, 0.0) or limits.HTTP_IDLE_S)
         if left > 0:
-            self._arm(left)
+            return
+        if now >= self._conduct.due:
+            self.guarded(lambda: self._conduct.overdue(now))
         elif self._head_at:
             self._conduct.on_bad(BadMessage("a request's head did not come in time", status=408))
         elif self._conduct.is_busy:

@@ -1,14 +1,20 @@
 """One request and its answer: how far both are, and what is known of them when it is over."""
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple, Protocol
 
 from nodeagent import limits
 from nodeagent.decide.headers import Ids, Told
+from nodeagent.decide.outbound import Via
+from nodeagent.decide.retry import Failure
 from nodeagent.errors import AgentError, Reason, Side
 from nodeagent.model.message import CHUNKED, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
 from nodeagent.model.outcome import Direction, RequestRow
+from nodeagent.proxy.end import Watcher
 from nodeagent.proxy.http.origin import Origin
+from nodeagent.proxy.http.routing import Trip
+from nodeagent.proxy.live import Live
 
 
 class Asked(NamedTuple):
@@ -30,9 +36,15 @@ class Plan:
     """Connections to instances are shared by requests with the same one."""
     instance: str = ""
     """Address that is dialled, for rows."""
+    destination: str = ""
+    """The service that takes it, where that is another than was dialled."""
     route: str = ""
     permit: str = ""
     generation: int = 0
+    via: Via | None = None
+    """How its instance is reached."""
+    trip: Trip | None = None
+    """Of a request to a routed service."""
 
 
 class Role(Protocol):
@@ -51,6 +63,19 @@ class Role(Protocol):
         Raises:
             AgentError: it is refused.
         """
+
+    def again(self, head: RequestHead, asked: Asked, plan: Plan) -> Plan:
+        """Another try of the same request: rather another instance.
+
+        Raises:
+            AgentError: there is none for it.
+        """
+
+    def retry_s(self, exchange: "Exchange", failure: Failure | None, *, started: bool | None) -> float | None:
+        """After how long to try again, as its route has it; None: not at all. failure: None: it was answered, with its status."""
+
+    def done(self, plan: Plan, *, is_failure: bool) -> None:
+        """Its instance is not busy with it any more."""
 
     def take(self, plan: Plan) -> Origin | None:
         """A connection on which it may go, if one rests."""
@@ -103,6 +128,12 @@ class Exchange:
     unread: int = 0
     """Bytes of the body that nobody wanted."""
     tries: int = 0
+    """Connections that it was given."""
+    retried: int = 0
+    """Of them those that its route asked for."""
+    deadline: float = inf
+    """When all of it is to be over, and when this try is to be answered, by the loop's clock."""
+    try_until: float = inf
     reason: Reason = Reason.OK
     side: Side = Side.NONE
     error: str = ""
@@ -111,6 +142,12 @@ class Exchange:
     def retries(self) -> int:
         """How often it was sent once more."""
         return max(self.tries - 1, 0)
+
+    @property
+    def idle_s(self) -> float:
+        """How long nothing may go on."""
+        trip = self.plan.trip if self.plan else None
+        return (trip.leg.idle_timeout_s if trip else 0.0) or limits.HTTP_IDLE_S
 
     @property
     def is_homeless(self) -> bool:
@@ -146,13 +183,24 @@ class Exchange:
         self.must_close = not request.keep_alive or is_last or self.answer_length == UNTIL_CLOSE or is_waiting
 
 
+def record(exchange: Exchange, role: Role, live: Live, relay: Watcher | None, now: float) -> None:
+    """Counts it, and writes down what is to be told of it. now: by the loop's clock."""
+    seconds, requests, plan = now - exchange.began_at, live.http.requests, exchange.plan
+    way = (role.direction, role.source, (plan.destination if plan else "") or role.destination, plan.route if plan else "")
+    requests.count(way, exchange.status, seconds, retries=exchange.retries, is_denied=exchange.reason is Reason.DENIED)
+    if requests.wants(exchange.status, exchange.reason, exchange.side):
+        row = row_of(exchange, role, connection=relay.name if relay else "", began_at=live.now() - seconds)
+        row.milliseconds = round(seconds * 1000, 3)
+        live.records.append_request(row)
+
+
 def row_of(exchange: Exchange, role: Role, *, connection: str, began_at: float) -> RequestRow:
     """What is written down of it. began_at: Unix seconds."""
     request, plan = exchange.request, exchange.plan
     path = (plan.target if plan else request.target).partition(b"?")[0][: limits.REQUEST_PATH_BYTES]
     return RequestRow(
         id=exchange.asked.request_id.decode("ascii", "replace"), connection=connection, direction=role.direction,
-        source=role.source, destination=role.destination, began_at=began_at, milliseconds=0.0,
+        source=role.source, destination=(plan.destination if plan else "") or role.destination, began_at=began_at, milliseconds=0.0,
         route=plan.route if plan else "", instance=plan.instance if plan else "", permit=plan.permit if plan else "",
         generation=plan.generation if plan else 0, method=request.method[: limits.REQUEST_METHOD_BYTES].decode("ascii", "replace"),
         path=path.decode("ascii", "replace"), status=exchange.status, sent=exchange.sent, received=exchange.received,

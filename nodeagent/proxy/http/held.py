@@ -1,8 +1,12 @@
 """What a worker holds for all requests together."""
 
+import os
+
+from nodeagent import limits
 from nodeagent.config import Config
 from nodeagent.observe.requests import RequestCounts
 from nodeagent.proxy.http.pool import OriginPool
+from nodeagent.proxy.http.routing import Router
 from nodeagent.proxy.http.rules import Rules
 
 
@@ -13,6 +17,7 @@ class Http:
         self.requests = RequestCounts(config.log.requests)
         self.rules = Rules()
         self.origins = OriginPool()
+        self.router = Router(config.host.workers or min(os.cpu_count() or 1, limits.WORKERS_USUAL))
         self.is_draining = False
         """Whether answers say that they are the last of their connection."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
 from nodeagent import limits
@@ -55,7 +56,7 @@ class Origin:
         self.was_lost = False
         self.is_used = False
         """Whether it has carried a request before this one."""
-        self.idle_since = 0.0
+        self.idle_since = asyncio.get_running_loop().time()
         self.has_answered = False
         """Whether a byte has come since the last request began."""
         self.started_when_lost: bool | None = None
@@ -113,6 +114,10 @@ class Origin:
         self.end.resume()  # whoever read the last answer slowly is not who reads the next one
         self.idle_since = asyncio.get_running_loop().time()
         self._parser.proceed()
+
+    def waste(self, then: Callable[[], None]) -> None:
+        """Nobody wants the rest of this answer. then: once it has come, and another request may follow."""
+        self._user = _Waste(self, then)
 
     def become_opaque(self) -> bytes:
         """Both ends speak another protocol from here on; what of it has come already."""
@@ -258,6 +263,40 @@ class Origin:
             self.started_when_lost = started
             user.on_origin_lost(error)
 
+
+
+class _Waste:
+    """The user of an answer that nobody wants."""
+
+    def __init__(self, origin: Origin, then: Callable[[], None]) -> None:
+        self._origin, self._then = origin, then
+
+    def on_answer(self, head: ResponseHead) -> None:
+        """It has begun before."""
+
+    def on_answer_body(self, data: bytes) -> None:
+        """For nobody."""
+
+    def on_answer_end(self, trailers: Headers) -> None:
+        """The connection is free."""
+        del trailers
+        self._origin.rest()
+        self._then()
+
+    def on_answer_bytes(self, data: bytes) -> None:
+        """Of no other protocol."""
+
+    def on_origin_eof(self) -> None:
+        """As above."""
+
+    def on_origin_lost(self, error: AgentError) -> None:
+        """Nobody waits for it."""
+
+    def on_origin_full(self) -> None:
+        """Nothing is written."""
+
+    def on_origin_drained(self) -> None:
+        """As above."""
 
 
 def _state(end: TcpEnd) -> int:

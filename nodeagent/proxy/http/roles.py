@@ -1,24 +1,31 @@
 """What the agent is to a request: its caller's, which names it and finds the way, or its callee's, which lets it in."""
 
+import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from certs.spiffe import service_id
-from nodeagent.decide.headers import Caller, Ids, for_agent, for_application, read_told
+from nodeagent.decide.headers import NO_EDITS, Caller, Edits, Ids, edited, for_agent, for_application, read_told
 from nodeagent.decide.match import RequestView
 from nodeagent.decide.outbound import Via
 from nodeagent.decide.path import normalize
 from nodeagent.decide.requests import authorize_request
+from nodeagent.decide.retry import Failure, backoff_s, may_resend
+from nodeagent.decide.routed import is_routed
+from nodeagent.errors import UpstreamTimeout
 from nodeagent.model.address import Address
 from nodeagent.model.message import Headers, RequestHead, ResponseHead
 from nodeagent.model.outcome import Direction
 from nodeagent.model.snapshot import Mesh, Snapshot
 from nodeagent.proxy.end import End
-from nodeagent.proxy.http.exchange import Asked, Plan
+from nodeagent.proxy.http.exchange import Asked, Exchange, Plan
 from nodeagent.proxy.http.origin import Origin
+from nodeagent.proxy.http.routing import Trip
 from nodeagent.proxy.live import Live
+from nodeagent.proxy.upstream import family_of
 from nodeagent.wire.http1.parser import CodecName
 
 _ID_BITS, _ID_DIGITS = 320, 80
@@ -51,14 +58,14 @@ class Entrance:
         self._mesh: Mesh | None = None
         self._caller = Caller(b"", b"")
 
-    def admit(self, snapshot: Snapshot, head: RequestHead, asked: Asked) -> Plan:
-        """The request as the application gets it; no connection is named yet.
+    def admit(self, snapshot: Snapshot, head: RequestHead, asked: Asked, edits: Edits = NO_EDITS) -> Plan:
+        """The request as the application gets it; no connection is named yet. edits: of its route, on the same host.
 
         Raises:
             Denied, AmbiguousPath, Loop: it does not.
         """
         rule = self._live.http.rules.rule(snapshot, self._pair.source, self._pair.destination)
-        head.headers = for_application(asked.told, asked.ids, self._name(snapshot.mesh), self._ip)
+        head.headers = edited(for_application(asked.told, asked.ids, self._name(snapshot.mesh), self._ip), edits)
         target, permit = head.target, ""
         if rule.is_enforced:
             if rule.rule.reads_path:
@@ -91,10 +98,11 @@ class CallerRole:
     def __init__(self, live: Live, pair: Pair, via: Via, ways: Ways) -> None:
         self.source, self.destination = pair.source, pair.destination
         self._live = live
-        self._client_ip = pair.client_ip
+        self._client_ip, self._ip = pair.client_ip, pair.client_ip.encode()
+        self._family = family_of(via.address.ip)
         self._via = via
         self._ways = ways
-        self._entrance = Entrance(live, pair)
+        self._entrances = {pair.destination: Entrance(live, pair)}
         self._seen: Snapshot | None = None
         self._codec = codec_of(live, pair.destination)
 
@@ -104,15 +112,62 @@ class CallerRole:
 
     def plan(self, head: RequestHead, asked: Asked) -> Plan:
         """To the callee's agent, which decides; or to an application of this host."""
-        snapshot = self._live.snapshot
-        via = self._way(snapshot)
-        if via.path == "tunnel":
-            plan = Plan(head.target, for_agent(asked.told, asked.ids), generation=snapshot.generation)
+        snapshot, live = self._live.snapshot, self._live
+        if not is_routed(snapshot, self.source, self.destination):
+            return self._planned(snapshot, self._way(snapshot), head, asked)
+        head.headers = for_agent(asked.told, asked.ids)
+        trip = live.http.router.begin(snapshot, self.destination, head, self._ip)
+        return self._aimed(trip, head, asked)
+
+    def again(self, head: RequestHead, asked: Asked, plan: Plan) -> Plan:
+        """By the leg that was drawn at first, and the snapshot of now."""
+        return self._aimed(plan.trip, head, asked) if plan.trip else plan
+
+    def _aimed(self, trip: Trip, head: RequestHead, asked: Asked) -> Plan:
+        """With an instance, which has it from here on."""
+        snapshot, router = self._live.snapshot, self._live.http.router
+        via = router.aim(snapshot, self.source, trip, family=self._family)
+        try:
+            head.target = trip.target
+            plan = self._planned(snapshot, via, head, asked, trip.leg.request_edits)
+        except BaseException:
+            router.end(trip, is_failure=False)
+            raise
+        plan.trip, plan.route, plan.destination = trip, trip.leg.route, via.service
+        return plan
+
+    def _planned(self, snapshot: Snapshot, via: Via, head: RequestHead, asked: Asked, edits: Edits = NO_EDITS) -> Plan:
+        if via.path == "local" and via.permit:
+            entrance = self._entrances.get(via.service) or self._new_entrance(via.service)
+            plan = entrance.admit(snapshot, head, asked, edits)
         else:
-            plan = self._entrance.admit(snapshot, head, asked)
-        plan.instance = str(via.address)
+            plan = Plan(head.target, edited(for_agent(asked.told, asked.ids), edits), generation=snapshot.generation)
+        plan.via, plan.instance = via, str(via.address)
         plan.key = (self.source, via.service, via.address, via.peer.name if via.peer else self._client_ip)
         return plan
+
+    def _new_entrance(self, service: str) -> Entrance:
+        """Of another service of this host; few, as routes lead to few."""
+        made = self._entrances[service] = Entrance(self._live, Pair(self.source, service, self._client_ip))
+        return made
+
+    def retry_s(self, exchange: Exchange, failure: Failure | None, *, started: bool | None) -> float | None:
+        """Where its route has it, nothing can be done twice, all of it is still here, and the service can bear it."""
+        trip = exchange.plan.trip if exchange.plan else None
+        if trip is None or exchange.is_said or exchange.kept is None or exchange.retried >= trip.leg.retries.tries_more:
+            return None
+        retries, is_sent = trip.leg.retries, failure != "connect-failure"
+        is_wanted = retries.is_for_failure(failure) if failure else retries.is_for_status(exchange.status)
+        if not is_wanted or not may_resend(exchange.request.method, is_sent=is_sent, upstream_started=started):
+            return None
+        if exchange.kept_bytes > trip.budget.body_bytes or not trip.budget.try_take(time.monotonic()):
+            return None
+        return backoff_s(exchange.retried + 1, random.random())  # noqa: S311 - no secret
+
+    def done(self, plan: Plan, *, is_failure: bool) -> None:
+        """The instance is free again."""
+        if plan.trip:
+            self._live.http.router.end(plan.trip, is_failure=is_failure)
 
     def _way(self, snapshot: Snapshot) -> Via:
         """As a new connection would go. Where it would go nowhere that a permit leads to, as this one went: never in clear.
@@ -133,17 +188,24 @@ class CallerRole:
 
     async def open(self, plan: Plan) -> Origin:
         """A stream to the callee's agent, or a connection to the application."""
-        del plan
-        return Origin(await self._ways.reach(self._via), self._codec)
+        assert plan.via
+        seconds = plan.trip.leg.connect_timeout_s if plan.trip else 0.0
+        try:
+            async with asyncio.timeout(seconds or None):
+                return Origin(await self._ways.reach(plan.via), self._codec)
+        except TimeoutError:
+            raise UpstreamTimeout(f"{plan.instance} was not reached within {seconds:g} s (ConnectTimeout)") from None
 
     def keep(self, plan: Plan, origin: Origin) -> None:
         """For requests of the same service, on whatever connection they come."""
         self._live.http.origins.keep(plan.key, origin)
 
     def answer_headers(self, plan: Plan, head: ResponseHead) -> Headers:
-        """As they came."""
-        del plan
-        return head.headers
+        """As they came, but for what the route says, and cookies that lead to the same instance."""
+        if plan.trip is None:
+            return head.headers
+        headers = edited(head.headers, plan.trip.leg.response_edits)
+        return [*headers, *((b"Set-Cookie", cookie) for cookie in plan.trip.key.cookies)]
 
     def leave(self) -> None:
         """What it used rests in the pool, or is dropped by who used it."""
@@ -173,6 +235,19 @@ class CalleeRole:
         plan = self._entrance.admit(self._live.snapshot, head, asked)
         plan.instance = str(self._address)
         return plan
+
+    def again(self, head: RequestHead, asked: Asked, plan: Plan) -> Plan:
+        """There is one instance here."""
+        del head, asked
+        return plan
+
+    def retry_s(self, exchange: Exchange, failure: Failure | None, *, started: bool | None) -> float | None:
+        """The caller's agent decides about that."""
+        del exchange, failure, started
+        return None
+
+    def done(self, plan: Plan, *, is_failure: bool) -> None:
+        """Nobody else has turns."""
 
     def take(self, plan: Plan) -> Origin | None:
         """The connection of this stream, unless the application has closed it."""

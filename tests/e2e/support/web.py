@@ -52,7 +52,13 @@ def permit(lab: Lab, service: str, source: str, permissions: list[dict]) -> None
     lab.catalog("PUT", "/v1/config", entry)
     for host, known in before.items():
         wait_until(lambda host=host, known=known: generation(lab, host) > known, f"permissions of {service} on {host}")
-        wait_until(lambda host=host: ask_agent(lab.host(host), "/v1/connections?limit=1", ConnectionsAnswer).unanswered == 0, f"workers of {host}")
+    settle(lab)
+
+
+def settle(lab: Lab) -> None:
+    """Every worker decides by what its agent knows: it answers questions and takes changes in one order."""
+    for host in lab.state.members:
+        wait_until(lambda host=host: ask_agent(host, "/v1/connections?limit=1", ConnectionsAnswer).unanswered == 0, f"workers of {host.name}")
 
 
 def generation(lab: Lab, host: str) -> int:

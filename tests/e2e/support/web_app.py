@@ -1,6 +1,6 @@
-"""A Python application of HTTP/1.1 for the lab: plain sockets and threads, nothing of the agent. Run as a program: PORT.
+"""A Python application of HTTP/1.1 for the lab: plain sockets and threads, nothing of the agent. Run as a program: PORT [NAME].
 
-/echo answers with the body it got; /ws is an echo after 101; /once closes after each answer, unsaid; /slow answers before the body is
+/who answers with NAME, as does /bad, with 503 where NAME is bad; /echo answers with the body it got; /ws is an echo after 101; /once closes after each answer, unsaid; /slow answers before the body is
 through; /trailers has some; /wait says nothing; /count counts what it got with ?number.
 """
 
@@ -120,6 +120,17 @@ def with_trailers(sock, _query, trailers):
     sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\nX-After: yes\r\n\r\n" % (len(told), told))
 
 
+def who(sock, _query, _trailers):
+    send(sock, NAME)
+
+
+def bad(sock, _query, _trailers):
+    if NAME == b"bad":
+        sock.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\n\r\nbad")
+    else:
+        send(sock, NAME)
+
+
 def same(sock, _query, _trailers):
     sock.sendall(b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n')
 
@@ -145,8 +156,9 @@ def upgrade(sock, reader, fields):
         data = sock.recv(65536)
 
 
+NAME = sys.argv[2].encode() if len(sys.argv) > 2 else b""
 EARLY = {b"/ws": upgrade, b"/slow": slow, b"/wait": wait}
-ANSWERS = {b"/count": count, b"/counted": counted, b"/trailers": with_trailers, b"/same": same, b"/long": long}
+ANSWERS = {b"/count": count, b"/counted": counted, b"/trailers": with_trailers, b"/same": same, b"/who": who, b"/bad": bad, b"/long": long}
 
 
 def main():

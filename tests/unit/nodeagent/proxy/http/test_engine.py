@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import PolicyChanged, Reason
+from nodeagent.decide.chain import Leg, Target
+from nodeagent.errors import Denied, PolicyChanged, Reason, UpstreamRefused
 from tests.support.http_scene import Scene
 from tests.support.loop import run, until
 
@@ -175,5 +176,134 @@ def test_bytes_are_counted_both_ways() -> None:
         await exchange(made, client)
         made.relay.count()
         assert (made.relay.row.sent, made.relay.row.received) == (len(GET), len(OK))
+
+    scene(work)
+
+
+BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
+
+
+def test_an_answer_in_whose_place_another_is_asked_for_is_not_seen() -> None:
+    """Its connection serves on; the request's body goes again."""
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        made.role.waits = [0.0, 0.01]
+        await client.say(b"PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 3\r\n\r\nabc")
+        app = await made.app()
+        for answer in (BUSY, BUSY, OK):
+            assert (await app.hear(b"abc")).endswith(b"\r\n\r\nabc")
+            await app.say(answer)
+        assert await client.hear(b"ok") == OK
+        assert (made.role.opened, made.role.failures) == (1, 2)
+        assert made.role.asked_again == ["503", "503", "200"]
+        (row,) = made.requests()
+        assert (row.status, row.retries, row.reason) == (200, 2, Reason.OK)
+
+    scene(work)
+
+
+def test_the_last_try_s_answer_is_the_client_s() -> None:
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        await client.say(GET)
+        app = await made.app()
+        await app.head()
+        await app.say(BUSY)
+        assert await client.hear(b"busy") == BUSY
+        assert made.role.failures == 1
+
+    scene(work)
+
+
+def test_an_instance_that_is_not_reached_is_not_the_last() -> None:
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        made.role.waits, made.role.refuses_to_open = [0.0], UpstreamRefused("nobody")
+        await client.say(GET)
+        app = await made.app()
+        await app.head()
+        await app.say(OK)
+        assert await client.hear(b"ok") == OK
+        assert made.role.asked_again == ["connect-failure", "200"]
+
+    scene(work)
+
+
+def test_a_refusal_of_policy_is_final() -> None:
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        made.role.waits, made.role.refuses_to_open = [0.0], Denied("no")
+        await client.say(GET)
+        assert (await client.head()).startswith(b"HTTP/1.1 403 ")
+        assert made.role.asked_again == []
+
+    scene(work)
+
+
+def test_a_try_that_is_not_answered_in_time_is_given_up() -> None:
+    """Another follows, else it is a 504; who was too late has no say any more."""
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        made.role.leg, made.role.waits = Leg(route="r", target=Target("web"), try_timeout_s=0.15), [0.0]
+        await client.say(GET)
+        first = await made.app()
+        await first.head()
+        second = await made.app()
+        assert await first.is_reset()
+        await second.head()
+        assert (await client.head()).startswith(b"HTTP/1.1 504 ")
+        assert made.role.asked_again == ["timeout", "timeout"]
+
+    scene(work)
+
+
+def test_a_try_whose_time_is_over_while_it_is_connected_takes_no_other_s_place() -> None:
+    async def work(made: Scene) -> None:
+        client, opens, gate = await made.client(), made.role.open, asyncio.Event()
+        made.role.leg, made.role.waits = Leg(route="r", target=Target("web"), try_timeout_s=0.1), [0.0]
+
+        async def slowly(plan):
+            if made.role.opened == 0:
+                made.role.opened += 1
+                await gate.wait()
+            return await opens(plan)
+
+        made.role.open = slowly
+        await client.say(GET)
+        app = await made.app()
+        await app.head()
+        gate.set()
+        await asyncio.sleep(0.02)
+        await app.say(OK)
+        assert await client.hear(b"ok") == OK
+        late = await made.app()
+        await client.say(GET)
+        heard = [asyncio.create_task(each.head()) for each in (app, late)]
+        (done,), (left,) = await asyncio.wait(heard, return_when=asyncio.FIRST_COMPLETED)
+        assert done.result() == GET
+        left.cancel()
+
+    scene(work)
+
+
+def test_the_time_of_a_whole_request_ends_it() -> None:
+    """Also in the midst of its answer, which does not look whole then."""
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        made.role.leg = Leg(route="r", target=Target("web"), request_timeout_s=0.15)
+        await client.say(GET)
+        app = await made.app()
+        await app.head()
+        assert (await client.head()).startswith(b"HTTP/1.1 504 ")
+        await client.hear(b"\n")
+        await client.say(GET)
+        app = await made.app()
+        await app.head()
+        await app.say(OK[:-1])
+        await client.hear(b"o")
+        assert await client.is_reset()
 
     scene(work)
