@@ -1,5 +1,10 @@
 """What a worker holds for all requests together."""
 
+import os
+
+import msgspec
+
+from nodeagent import limits
 from nodeagent.proxy.http.held import Http
 from tests.support.http_scene import Scene
 from tests.support.loop import run
@@ -18,3 +23,9 @@ def test_a_worker_that_drains_keeps_no_connection() -> None:
             assert await (await made.app()).rest() == b""
 
     run(within)
+
+
+def test_bounds_are_shared_by_as_many_workers_as_there_are() -> None:
+    """Configured, or as many as a host of so many cores has."""
+    assert Http(msgspec.structs.replace(config(), host=msgspec.structs.replace(config().host, workers=7))).router._workers == 7
+    assert Http(config()).router._workers == min(os.cpu_count() or 1, limits.WORKERS_USUAL)
