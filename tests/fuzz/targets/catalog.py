@@ -3,6 +3,7 @@
 import base64
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,11 +13,13 @@ from nodeagent.catalog.bexpr import BadFilter
 from nodeagent.catalog.bexpr_rows import question
 from nodeagent.catalog.codec import decode_snapshot, encode_snapshot
 from nodeagent.catalog.compiler import capture_of, compile_snapshot, notes_of
+from nodeagent.catalog.entry_lists import NO_ENTRIES, parse_entries
 from nodeagent.catalog.inventory import InventoryReader
 from nodeagent.catalog.kept_intentions import PREFIX, parse_kept
 from nodeagent.catalog.legacy_intentions import parse_legacy_intentions
 from nodeagent.catalog.registered import services_at
 from nodeagent.catalog.state import CatalogState
+from nodeagent.catalog.traffic import ROUTING, ways_of
 from nodeagent.control import json_http, pace
 from nodeagent.embedded.asking import parse_wait
 from nodeagent.embedded.authority_api import _HeldRequest, _SignRequest
@@ -45,12 +48,16 @@ def catalog_answer(data: bytes) -> bool:
     hosts, intentions = _taken(state.parse_hosts, data), _taken(state.parse_intentions, data)
     instances = _taken(lambda body: state.parse_instances("web", body), data)
     others = [_taken(parse, data) for parse in _OTHERS]
-    parsed = CatalogState(hosts or (), {"web": instances or ()}, intentions or ())
+    entries = [_taken(partial(parse_entries, kind), data) or NO_ENTRIES for kind in ROUTING]
+    routers, splitters, resolvers = (each.specs for each in entries)
+    unread = {f"{kind}/{name}": why for kind, each in zip(ROUTING, entries, strict=True) for name, why in each.unread.items()}
+    parsed = CatalogState(hosts or (), {"web": instances or ()}, intentions or (), routers=routers, splitters=splitters, resolvers=resolvers, unread=unread)
     snapshot = compile_snapshot(parsed, config(), trust_domain="td", generation=1)
     assert decode_snapshot(encode_snapshot(snapshot)) == snapshot
     assert all(isinstance(note, str) for note in notes_of(parsed))
     assert "127.0.0.1" not in capture_of(snapshot).addresses
-    return any((hosts, intentions, instances, *others))
+    assert ways_of(routers, splitters, resolvers) is not None
+    return any((hosts, intentions, instances, unread, routers, splitters, resolvers, *others))
 
 
 def _inventory(body: bytes) -> tuple[object, ...]:
