@@ -1,7 +1,7 @@
 """A Python application of HTTP/1.1 for the lab: plain sockets and threads, nothing of the agent. Run as a program: PORT [NAME].
 
 /who answers with NAME, as does /bad, with 503 where NAME is bad; /echo answers with the body it got; /ws is an echo after 101; /once closes after each answer, unsaid; /slow answers before the body is
-through; /trailers has some; /wait says nothing; /count counts what it got with ?number.
+through; /trailers has some; /wait says nothing, and /waiting how many wait; /count counts what it got with ?number.
 """
 
 import base64
@@ -9,9 +9,9 @@ import hashlib
 import socket
 import sys
 import threading
-import time
 
 _COUNTS: dict[str, int] = {}
+_WAITING = set()
 _LOCK = threading.Lock()
 
 
@@ -99,8 +99,17 @@ def slow(sock, _reader, _fields):
     send(sock, b"early")
 
 
-def wait(_sock, _reader, _fields):
-    time.sleep(3600)
+def wait(sock, _reader, _fields):
+    """Until the other side is gone; /waiting tells how many do."""
+    _WAITING.add(sock)
+    try:
+        sock.recv(1)
+    finally:
+        _WAITING.discard(sock)
+
+
+def waiting(sock, _query, _trailers):
+    send(sock, b"%d" % len(_WAITING))
 
 
 def count(sock, query, _trailers):
@@ -158,7 +167,7 @@ def upgrade(sock, reader, fields):
 
 NAME = sys.argv[2].encode() if len(sys.argv) > 2 else b""
 EARLY = {b"/ws": upgrade, b"/slow": slow, b"/wait": wait}
-ANSWERS = {b"/count": count, b"/counted": counted, b"/trailers": with_trailers, b"/same": same, b"/who": who, b"/bad": bad, b"/long": long}
+ANSWERS = {b"/count": count, b"/counted": counted, b"/trailers": with_trailers, b"/same": same, b"/waiting": waiting, b"/who": who, b"/bad": bad, b"/long": long}
 
 
 def main():
