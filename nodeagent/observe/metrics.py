@@ -40,6 +40,7 @@ TABLE: dict[str, Metric] = {
     ),
     "nodeagent_request_seconds": Metric("latency", "How long requests took.", ("direction", "source", "destination", "route")),
     "nodeagent_request_retries_total": Metric("counter", "Requests sent once more.", ("direction", "source", "destination", "route")),
+    "nodeagent_request_ejections_total": Metric("counter", "Instances that workers left alone for a while.", ("direction", "source", "destination", "route")),
     "nodeagent_request_denials_total": Metric("counter", "Requests that policy refused.", ("direction", "source", "destination", "route")),
     "nodeagent_relayed_bytes_total": Metric("counter", "Bytes relayed, open connections included.", ("way",)),
     "nodeagent_open_connections": Metric("gauge", "Connections that are open now.", ("worker",)),
@@ -188,6 +189,7 @@ class Metrics:
                 self._rise(key, ("nodeagent_requests_total", *way, name), count)
         self._rise(key, ("nodeagent_request_retries_total", *way), tally.retries)
         self._rise(key, ("nodeagent_request_denials_total", *way), tally.denials)
+        self._rise(key, ("nodeagent_request_ejections_total", *way), tally.ejections)
         counts = [self._grown(key, ("bucket", str(place), *way), count) for place, count in enumerate(tally.buckets[: _BUCKETS])]
         latency = self._all["nodeagent_request_seconds"]
         assert isinstance(latency, Latency)

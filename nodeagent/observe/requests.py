@@ -41,6 +41,12 @@ class RequestCounts:
         tally.denials += is_denied
         self._changed.add((tally.direction, tally.source, tally.destination, tally.route))
 
+    def count_ejection(self, way: Way) -> None:
+        """An instance is left alone for a while."""
+        tally = self._tallies.get(way) or self._new(way)
+        tally.ejections += 1
+        self._changed.add((tally.direction, tally.source, tally.destination, tally.route))
+
     def take(self) -> list[RequestTally]:
         """Those that have changed since the last call."""
         changed, self._changed = self._changed, set()

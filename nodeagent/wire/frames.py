@@ -116,6 +116,8 @@ class RequestTally(msgspec.Struct, array_like=True):
     """All together."""
     retries: int = 0
     denials: int = 0
+    ejections: int = 0
+    """Of instances, by this worker."""
 
 
 class WorkerStats(msgspec.Struct, tag="stats", frozen=True):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.lab.lab import Lab
 from tests.e2e.conftest import MakeLab
 from tests.e2e.support import web
@@ -123,7 +124,12 @@ def test_an_instance_that_fails_is_ejected_and_comes_back(entries: Lab, shop: Un
     told = asked(entries, shop, 100, b"/bad")
     assert told[b"503"] <= 6, told
     assert told[b"good"] >= 94
+    wait_until(lambda: "nodeagent_request_ejections_total{" in metrics(entries), "the ejection is counted")
     eventually(lambda: asked(entries, shop, 4)[b"bad"] > 0, 30.0, "it is back")
+
+
+def metrics(lab: Lab) -> str:
+    return lab.exec("host1", "curl", "-sSf", f"http://127.0.0.1:{limits.METRICS_PORT}/metrics").stdout
 
 
 def test_who_dials_instances_reaches_each(entries: Lab) -> None:

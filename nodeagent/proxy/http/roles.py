@@ -166,8 +166,8 @@ class CallerRole:
 
     def done(self, plan: Plan, *, is_failure: bool) -> None:
         """The instance is free again."""
-        if plan.trip:
-            self._live.http.router.end(plan.trip, is_failure=is_failure)
+        if plan.trip and self._live.http.router.end(plan.trip, is_failure=is_failure):
+            self._live.http.requests.count_ejection((self.direction, self.source, plan.destination, plan.route))
 
     def _way(self, snapshot: Snapshot) -> Via:
         """As a new connection would go. Where it would go nowhere that a permit leads to, as this one went: never in clear.

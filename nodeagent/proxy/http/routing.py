@@ -110,14 +110,14 @@ class Router:
         trip.pick = pick
         return via
 
-    def end(self, trip: Trip, *, is_failure: bool) -> None:
-        """The instance is done with it, or has failed it."""
+    def end(self, trip: Trip, *, is_failure: bool) -> bool:
+        """The instance is done with it, or has failed it; whether it is left alone for a while now."""
         pick, trip.pick = trip.pick, None
         if pick is None:
-            return
+            return False
         if is_failure:
             trip.tried.add(pick.name)
-        self.dispatch.give_back(pick, time.monotonic(), is_failure=is_failure)
+        return self.dispatch.give_back(pick, time.monotonic(), is_failure=is_failure) is not None
 
     def chain(self, snapshot: Snapshot, name: str) -> Chain:
         """Made anew where a service that it leads over is another one."""

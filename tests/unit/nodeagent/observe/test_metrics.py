@@ -150,6 +150,7 @@ def test_requests_are_counted_by_way_and_class_over_all_workers() -> None:
     assert found["nodeagent_requests_total", (*way, "4xx")] == 2
     assert found["nodeagent_request_retries_total", way] == 4
     assert found["nodeagent_request_denials_total", way] == 2
+    assert found["nodeagent_request_ejections_total", way] == 0
     page = metrics.render().decode()
     assert 'nodeagent_request_seconds_count{destination="web",direction="tunnel",route="Routes[0]",source="shop"} 10.0' in page
     assert 'nodeagent_request_seconds_sum{destination="web",direction="tunnel",route="Routes[0]",source="shop"} 1.0' in page

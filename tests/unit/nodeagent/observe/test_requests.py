@@ -23,6 +23,12 @@ def test_what_changed_is_told_once_with_its_totals() -> None:
     assert counts.take()[0].statuses == [1, 0, 2, 0, 1, 0]
 
 
+def test_ejections_are_counted_by_way() -> None:
+    counts = RequestCounts("off")
+    counts.count_ejection(WAY)
+    assert counts.take()[0].ejections == 1
+
+
 def test_a_bucket_has_its_bound() -> None:
     counts = RequestCounts("off")
     counts.count(WAY, 200, limits.REQUEST_SECONDS[3])

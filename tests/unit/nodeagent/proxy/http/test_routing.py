@@ -66,6 +66,20 @@ def test_one_that_failed_is_not_tried_again_while_there_are_others() -> None:
         made.end(trip, is_failure=False)
 
 
+def test_an_instance_that_fails_again_and_again_is_left_alone() -> None:
+    """It is told when that happens, and the other one has all of the turns."""
+    made, now, ejections = Router(1), snapshot(resolver("web", load_balancer=LoadBalancer(policy="round_robin"))), 0
+    for _ in range(4 * limits.EJECT_FAILURES):
+        trip = made.begin(now, "web", head(), b"")
+        is_bad = made.aim(now, "shop", trip, family=4).address == now.services["web"].instances[0].addresses[0]
+        ejections += made.end(trip, is_failure=is_bad)
+    assert ejections == 1
+    for _ in range(4):
+        trip = made.begin(now, "web", head(), b"")
+        assert made.aim(now, "shop", trip, family=4).address == now.services["web"].instances[1].addresses[0]
+        assert made.end(trip, is_failure=False) is False
+
+
 def test_a_route_leads_to_another_service_with_another_path() -> None:
     made, now = Router(1), snapshot(router("web", V2))
     trip = made.begin(now, "web", head(b"/v2/%78?y"), b"")
