@@ -15,7 +15,7 @@ from nodeagent.embedded.access import Act, Caller, check_access
 from nodeagent.embedded.authority import Realm
 from nodeagent.embedded.beats import Beats
 from nodeagent.embedded.body import parse_object
-from nodeagent.embedded.database import index_of, newest_index
+from nodeagent.embedded.database import Change, index_of, newest_index
 from nodeagent.embedded.kept import Kept
 from nodeagent.embedded.pace import Pace
 from nodeagent.embedded.refusal import BadRequest, Forbidden
@@ -124,6 +124,20 @@ class Ask:
             TooMany: much of the caller's waits already.
         """
         return await self.server.store.aside.run(self.caller.accessor, work)
+
+    async def write(self, make: Callable[[Change], T]) -> T:
+        """What `make` gives, once it is on the disk, for a token that still is one then: a body may take half a minute to arrive.
+
+        Raises:
+            Forbidden: it was revoked meanwhile.
+            StorageFailed: nothing was stored.
+        """
+
+        def checked(change: Change) -> T:
+            known_caller(change.connection, self.secret)
+            return make(change)
+
+        return await self.server.store.write(checked)
 
     def all(self, name: str) -> frozenset[str]:
         """Every value of a parameter that may stand in the query more than once."""
