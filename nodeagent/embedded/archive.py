@@ -14,7 +14,7 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
-from nodeagent.embedded.database import open_database
+from nodeagent.embedded.database import cure_of, open_database
 from nodeagent.errors import CatalogError
 
 STDIN = Path("-")
@@ -129,7 +129,8 @@ def _copied(connection: sqlite3.Connection, raw: Path, now: float) -> About:
         connection.execute("VACUUM INTO ?", (str(raw),))
         return _about(raw, now)
     except sqlite3.Error as error:
-        raise CatalogError(f"{raw.parent}: the catalog cannot be copied there, with which a snapshot begins: {error}; make room on that disk") from error
+        cure = cure_of(error) or "; make room on that disk"
+        raise CatalogError(f"{raw.parent}: the catalog cannot be copied there, with which a snapshot begins: {error}{cure}") from error
 
 
 def _about(raw: Path, now: float) -> About:
@@ -175,6 +176,8 @@ def _put(out: BinaryIO, raw: Path, about: About) -> None:
 def _source(path: Path) -> Iterator[BinaryIO]:
     """What is read; of a pipe that nobody writes to nothing, instead of waiting for who might."""
     if path == STDIN:
+        if sys.stdin is None:
+            raise CatalogError(f"{path}: standard input is closed")
         yield sys.stdin.buffer
         return
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:

@@ -255,6 +255,17 @@ def test_two_at_once_do_not_take_each_others_files(directory, connection, tmp_pa
     save(connection, directory, tmp_path / "two", 5.0)
 
 
+def test_a_catalog_that_is_damaged_is_not_mended_by_room(directory, connection, tmp_path):
+    commit(connection, lambda change: [put_value(change, f"k{n}", b"x" * 3000, 0) for n in range(50)])
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with (directory / DATABASE).open("r+b") as file:
+        file.seek(30 * 4096)
+        file.write(b"\xff" * 4096 * 20)
+    with closing(open_database(directory / DATABASE)) as damaged, pytest.raises(CatalogError, match=r"malformed; move its directory away, .* restore FILE"):
+        save(damaged, directory, tmp_path / "one", 5.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 def test_a_directory_without_room_is_named_and_not_the_file(directory, connection, tmp_path):
     """The copy is made there, whichever disk the file is to be on."""
     class Full:
