@@ -181,8 +181,8 @@ def create(data: Path, /, out: Path | None, *, force: bool, output: str, **asked
     kind = token_kind(**asked)
     for address in kind.get("addresses", ()):
         _warn_of(ipaddress.ip_network(address))
-    if out and is_taken(out) and not force:
-        raise CatalogError(f"--out {out}: is there already, so no token was made; --force replaces it")
+    if out:
+        _check_free(out, force=force)
 
     def make(change: Change) -> NewToken:
         # The secret is handed out before the commit: where it cannot be, there must be no token that nobody can use.
@@ -285,6 +285,15 @@ def _hand_out(made: NewToken, out: Path | None, output: str) -> None:
         show_json({**_API, "token": token_json(made.token) | ({"SecretID": made.secret} if out is None else {})})
     elif out is None:
         click.echo(made.secret)
+
+
+def _check_free(out: Path, *, force: bool) -> None:
+    if not is_taken(out):
+        return
+    if not out.is_file():  # such as /dev/stdout, which would be a file from then on
+        raise CatalogError(f"--out {out}: is no file that could be replaced, so no token was made; without --out the secret goes to standard output")
+    if not force:
+        raise CatalogError(f"--out {out}: is there already, so no token was made; --force replaces it")
 
 
 def _warn_of(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
