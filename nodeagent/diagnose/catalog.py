@@ -47,6 +47,9 @@ def _judge_services(token: TokenRights, make: str) -> Iterator[Verdict]:
 def judge_enrolment(row: Enrolment) -> Iterator[Verdict]:
     """The row says what is true."""
     again = "systemctl restart nodeagent: it registers its host when it starts; where `status` says that this is refused, correct host.name or host.addresses first"
+    if not row.is_registered and row.missing_rule:
+        yield fail(f"the catalog does not show this host's token its own row, {row.host}", f"give it {row.missing_rule}")
+        return
     if not row.is_registered:
         yield fail(f"the catalog has no host {row.host}", again)
         return

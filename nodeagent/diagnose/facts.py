@@ -239,6 +239,8 @@ class Enrolment:
     """Configured addresses that it lacks."""
     surplus: tuple[str, ...] = ()
     is_drained: bool = False
+    missing_rule: str = ""
+    """What the token needs to be shown the row; empty: it would see it."""
 
 
 @dataclass(frozen=True, slots=True)

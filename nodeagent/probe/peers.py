@@ -23,7 +23,7 @@ from nodeagent.control.report import ServicesAnswer
 from nodeagent.control.trust import Trust, parse_roots
 from nodeagent.diagnose.facts import Peer, Peers
 from nodeagent.model.service import Host
-from nodeagent.probe.catalog import reply
+from nodeagent.probe.catalog import EVERY_HOST, check_shown, reply
 from nodeagent.probe.scope import Scope
 
 _SIDE_BY_SIDE = 16
@@ -48,6 +48,8 @@ def peers(scope: Scope) -> Peers | None:
     if os.geteuid():
         raise PermissionError("only root may call other agents' ports")
     hosts = around(scope.settings.host.name, _hosts(scope))
+    if not hosts:
+        check_shown(scope, EVERY_HOST)
     by_host = services_by_host(scope.ask_agent("/v1/services", ServicesAnswer))
     trust = parse_roots(_body(scope, "/v1/connect/ca/roots"))
     asked = [Question(host, by_host.get(host.name, "")) for host in hosts[: limits.CHECK_PEERS]]

@@ -65,6 +65,11 @@ def test_the_hosts_row(row: Enrolment, levels: list[str]) -> None:
     assert [level for level, _, _ in shown(catalog.judge_enrolment(row))] == levels
 
 
+def test_a_row_that_the_token_may_not_see_takes_a_right_and_no_restart() -> None:
+    level, _, cure = only(catalog.judge_enrolment(Enrolment("host1", missing_rule='node "host1" { policy = "read" }')))
+    assert (level, cure) == ("failed", 'give it node "host1" { policy = "read" }')
+
+
 @pytest.mark.parametrize(
     ("service", "level", "text"),
     [

@@ -169,6 +169,20 @@ def test_a_host_that_the_catalog_does_not_know_has_no_services() -> None:
         assert catalog.services(scope(there.url)) == ()
 
 
+def test_what_consul_leaves_out_for_the_token_is_not_taken_for_nothing(there: Scripted) -> None:
+    """Read as empty it would be well: no service, no check."""
+    rule = 'node "host1" { policy = "read" }'
+    there.said["/v1/health/node/host1"] = (200, [])
+    for allow, missing in (True, ""), (False, rule):
+        there.said["/v1/internal/acl/authorize"] = (200, [{"Resource": "node", "Segment": "host1", "Access": "read", "Allow": allow}])
+        said = catalog.enrolment(scope(there.url))
+        assert said is not None
+        assert (said.is_registered, said.missing_rule) == (False, missing)
+    for probe in catalog.services, catalog.health:
+        with pytest.raises(CatalogError, match=f"may not see it: give it {rule}"):
+            probe(scope(there.url))
+
+
 def test_the_clock_of_the_catalog(there: Scripted) -> None:
     """By its Date; the header counts whole seconds."""
     there.date = "Mon, 12 Jan 1970 13:46:40 GMT"  # 1,000,000 s

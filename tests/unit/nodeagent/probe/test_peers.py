@@ -17,6 +17,7 @@ from certs.spiffe import service_id
 from nodeagent import limits
 from nodeagent.control.report import InstancePart, ServicePart, ServicesAnswer
 from nodeagent.control.trust import Trust
+from nodeagent.errors import CatalogError
 from nodeagent.model.service import Host
 from nodeagent.probe import peers
 from nodeagent.probe.peers import Question, around, meet, services_by_host
@@ -154,6 +155,15 @@ def test_where_consuls_agents_keep_the_hosts_rows_a_service_says_that_there_is_a
         found = peers.peers(scope(there.url, status=STATUS, ask_agent=lambda _path, _kind: answer))
     assert found is not None
     assert [each.host for each in found.seen] == ["h1"]
+
+
+def test_where_the_token_may_see_no_host_that_there_is_none_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with scripted() as there:
+        there.said |= {"/v1/catalog/nodes": (200, []), "/v1/health/service/nodeagent": (200, [])}
+        there.said["/v1/internal/acl/authorize"] = (200, [{"Resource": "node", "Segment": "x", "Access": "read", "Allow": False}])
+        with pytest.raises(CatalogError, match=r'give it node_prefix "" \{ policy'):
+            peers.peers(scope(there.url, status=STATUS))
 
 
 def test_only_root_looks(monkeypatch: pytest.MonkeyPatch) -> None:
