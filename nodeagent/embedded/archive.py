@@ -102,7 +102,7 @@ def read_about(path: Path) -> About:
         CatalogError: not a snapshot, cut off, changed, or it cannot be read.
     """
     with _opened(path) as (file, about):
-        _check_bytes(path, about, *_measured(file))
+        _check_bytes(path, about, *_measured(_parts(file, about)))
         return about
 
 
@@ -218,23 +218,34 @@ def _unpacked(path: Path, raw: Path) -> About:
 
 def _copy_checked(file: BinaryIO, raw: Path, about: About, path: Path) -> None:
     with raw.open("xb") as made:
-        shutil.copyfileobj(file, made)
+        for part in _parts(file, about):
+            made.write(part)
     with raw.open("rb") as made:
-        _check_bytes(path, about, *_measured(made))
+        _check_bytes(path, about, *_measured(_parts(made, about)))
 
 
-def _measured(file: BinaryIO) -> tuple[int, str]:
-    """How many bytes are left in `file`, and their digest; it may be a pipe."""
+def _parts(file: BinaryIO, about: About) -> Iterator[bytes]:
+    """What is left in `file`, and one byte more at most than it should be: a pipe may have no end, and the disk is the catalog's."""
+    left = about.size + 1
+    while left and (part := file.read(min(_PART_BYTES, left))):
+        left -= len(part)
+        yield part
+
+
+def _measured(parts: Iterable[bytes]) -> tuple[int, str]:
+    """How many bytes there are, and their digest."""
     size, digest = 0, hashlib.sha256()
-    while part := file.read(_PART_BYTES):
+    for part in parts:
         size += len(part)
         digest.update(part)
     return size, digest.hexdigest()
 
 
 def _check_bytes(path: Path, about: About, size: int, digest: str) -> None:
-    if size != about.size:
-        raise CatalogError(f"{path}: the snapshot has {size} bytes instead of {about.size}: it was cut off, or joined to something")
+    if size < about.size:
+        raise CatalogError(f"{path}: the snapshot has {size} bytes instead of {about.size}: it was cut off")
+    if size > about.size:
+        raise CatalogError(f"{path}: the snapshot has more than its {about.size} bytes: it was joined to something")
     if digest != about.sha256:
         raise CatalogError(f"{path}: the snapshot's bytes are not those that were saved: it was changed, or the disk is broken")
 

@@ -182,7 +182,7 @@ def damaged(path, change):
         (lambda data: data.replace(b'"kv"', b'"\\u001b"', 1), "first lines are damaged"),
         (lambda data: data.replace(b'"kv":0', b'"kv":"0"', 1), "first lines are damaged"),
         (lambda data: data[:-1], "was cut off"),
-        (lambda data: data + b"x", "was cut off, or joined"),
+        (lambda data: data + b"x", "was joined to something"),
         (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "are not those that were saved"),
     ],
 )
@@ -253,6 +253,27 @@ def test_two_at_once_do_not_take_each_others_files(directory, connection, tmp_pa
                 again()
         assert raw.exists()
     save(connection, directory, tmp_path / "two", 5.0)
+
+
+def test_a_stream_without_an_end_fills_no_disk(directory, connection, tmp_path, monkeypatch):
+    class Endless(io.BytesIO):
+        """The snapshot and then more and more; whoever reads on for long is stopped."""
+
+        left = 8
+
+        def read(self, size=-1):
+            if part := super().read(size):
+                return part
+            self.left -= 1
+            assert self.left, "read on and on"
+            return b"x" * min(size, 4096) if size > 0 else b"x"
+
+    save(connection, directory, tmp_path / "one", 5.0)
+    for take in (lambda: read_about(archive.STDIN), lambda: unpack(archive.STDIN, directory).__enter__()):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Endless((tmp_path / "one").read_bytes())))
+        with pytest.raises(CatalogError, match=r"more than its [0-9]+ bytes: it was joined to something"):
+            take()
+    assert not list(directory.glob("restored*"))
 
 
 def test_a_catalog_that_is_damaged_is_not_mended_by_room(directory, connection, tmp_path):
