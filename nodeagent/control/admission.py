@@ -46,7 +46,7 @@ class Admission:
     @property
     def is_sane(self) -> bool:
         """Whether the catalog answers, and shows this host."""
-        return self._catalog.failing_since is None and any(host.name == self._host for host in self._seen.hosts or ())
+        return not self._catalog.is_away and any(host.name == self._host for host in self._seen.hosts or ())
 
     @property
     def is_waiting(self) -> bool:

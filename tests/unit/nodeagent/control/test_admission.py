@@ -165,11 +165,25 @@ def test_the_time_does_not_run_out_while_the_catalog_is_out_of_reach() -> None:
         peer.register("web", row(NODE2, "web", 80))
         await until(lambda: scene.services() == {"web": 1}, "the service")
         await lose_web(scene, peer)
-        scene.catalog.failing_since = scene.now
+        scene.catalog.is_away = True
         scene.elapsed += 2 * limits.HOLD_BACK_S
         assert marked(scene) == {"web": [True]}
-        scene.catalog.failing_since = None
+        scene.catalog.is_away = False
         scene.elapsed += limits.HOLD_BACK_S
         assert marked(scene) == {}
+
+    played(script)
+
+
+def test_the_time_runs_while_another_question_hangs() -> None:
+    """A leaf, say, each time that it is asked for: nothing would ever end."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", row(NODE2, "web", 80))
+        await until(lambda: scene.services() == {"web": 1}, "the service")
+        await lose_web(scene, peer)
+        await scene.catalog._fail(TimeoutError(), "/v1/agent/connect/ca/leaf/web")
+        scene.elapsed += limits.HOLD_BACK_S
+        assert (scene.catalog.failing_since, marked(scene)) == (scene.now, {})
 
     played(script)
