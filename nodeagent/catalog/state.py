@@ -93,6 +93,8 @@ class CatalogState(msgspec.Struct, frozen=True):
     """Whether there are more services than are watched: of the others news comes now and then."""
     intentions_in: Place = ""
     """Where they were: the server's own entries, or rows with the KV store's entries in their place; empty: not known."""
+    is_forgotten: bool = False
+    """Whether the catalog had forgotten this host, and shows it by this agent's own word: what it lacks here is not gone for that."""
 
 
 def parse_hosts(body: bytes) -> tuple[Host, ...]:

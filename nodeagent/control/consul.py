@@ -109,8 +109,8 @@ class Catalog:
         """What went back, in words."""
         self._rewound_at = (0.0, 0.0)
         """Unix seconds, and by the clock that nobody can set."""
-        self._is_away = False
-        """Whether the pulse failed, and nothing was answered since."""
+        self.is_away = False
+        """Whether the pulse failed, and nothing was answered since. Another question may hang by itself, time and again."""
         self._rewinds = 0
         self.indexes = Indexes()
         self._waiting: set[asyncio.Timeout] = set()
@@ -274,16 +274,16 @@ class Catalog:
         self.answered_at, self.error = self._now(), ""
         self.indexes.note_answer(self._elapsed())
         self.failing_since = None
-        if self._is_away:
-            self._is_away = False
+        if self.is_away:
+            self.is_away = False
             self.wake()
 
     async def _fail(self, error: Exception, path: str) -> None:
         self.error = _explain(error, self._table)
         if self.failing_since is None:
             self.failing_since = self._now()
-        if path == PULSE and not self._is_away:
-            self._is_away = True
+        if path == PULSE and not self.is_away:
+            self.is_away = True
             self.indexes.doubt()
         if isinstance(error, aiohttp.ClientSSLError) or isinstance(error.__cause__, ssl.SSLError):
             await self._forget_session()  # files may have been replaced, the CA's or ours: they are read with a new session

@@ -138,12 +138,13 @@ class Follower:
             self._services_changed.set()
         state = self.seen.state()
         hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=self.admission.is_sane, hidden=self._hidden.names)
-        return msgspec.structs.replace(state, hosts=hosts, is_late=self.is_late, intentions_in=self._intentions.place)
+        is_forgotten = bool(self._announcer.why_forgotten)
+        return msgspec.structs.replace(state, hosts=hosts, is_late=self.is_late, intentions_in=self._intentions.place, is_forgotten=is_forgotten)
 
     def remember(self, state: CatalogState) -> None:
         """Takes over what was saved before this process started."""
         self.meshed.remember(state.hosts)
-        self._announcer.remember(state.hosts)
+        self._announcer.remember(state.hosts, is_forgotten=state.is_forgotten)
         self.admission.remember(state.instances)
         if markers := markers_of(state.hosts):
             self.seen.saved[MARKER_SERVICE] = markers

@@ -99,7 +99,7 @@ class HoldBack:
 
 
 def release_taken(instances: dict[str, Rows], held: Mapping[str, Rows]) -> dict[str, Rows]:
-    """`instances`, which may be the very same, without those held rows whose address a row that is not held has taken."""
+    """`instances`, which may be the very same, without those held rows whose address a row that is neither held nor gone has taken."""
     left = {service: set(map(id, rows)) for service, rows in held.items() if rows and service in instances}
     wanted = {address for service in left for row in held[service] for address in row.instance.addresses}
     if not wanted:
@@ -109,7 +109,7 @@ def release_taken(instances: dict[str, Rows], held: Mapping[str, Rows]) -> dict[
         for service, rows in instances.items()
         for row in rows
         for address in row.instance.addresses
-        if address in wanted and id(row) not in left.get(service, ())
+        if address in wanted and not row.instance.gone and id(row) not in left.get(service, ())
     }
     released = {service: [row for row in held[service] if taken & set(row.instance.addresses)] for service in left}
     return {**instances, **{service: _without(instances[service], gone) for service, gone in released.items()}}

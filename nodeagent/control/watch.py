@@ -113,8 +113,9 @@ class Watch:
         if self._hurried.is_set():
             self._hurried.clear()
             self._forget()
-        index = 0 if is_news or self._rewinds != self._catalog.rewinds else self._index
-        self._rewinds = self._catalog.rewinds
+        if self._rewinds != self._catalog.rewinds:
+            self._rewinds, self._index = self._catalog.rewinds, 0
+        index = 0 if is_news else self._index
         answer, was_cut_short = await self._ask(index)
         if not self.rhythm.may_go_back:  # whatever becomes of the answer: if it went back the others wait in vain
             self._catalog.note_index(self.path, answer.index)

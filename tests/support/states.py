@@ -15,10 +15,11 @@ hosts = st.builds(
     st.sampled_from(_HOSTS), st.sets(st.sampled_from(_IPS), max_size=3), st.sampled_from((0, 15008)),
 )  # fmt: skip
 rows = st.builds(
-    lambda host, ips, port, id_, healthy: InstanceRow(
-        Instance(id_, host.name, tuple(Address(ip, port) for ip in sorted(ips)), healthy=healthy), host
+    lambda host, ips, port, id_, healthy, gone, since: InstanceRow(
+        Instance(id_, host.name, tuple(Address(ip, port) for ip in sorted(ips)), healthy=healthy, gone=gone), host, registered_at=since
     ),
-    hosts, st.sets(st.sampled_from(_IPS), max_size=2), st.sampled_from((80, 81)), st.sampled_from(("a", "b")), st.booleans(),
+    hosts, st.sets(st.sampled_from(_IPS), max_size=2), st.sampled_from((80, 81)), st.sampled_from(("a", "b")), st.booleans(), st.booleans(),
+    st.integers(0, 2),
 )  # fmt: skip
 instances = st.dictionaries(st.sampled_from(_SERVICES), st.lists(rows, max_size=3).map(tuple))
 intentions = st.lists(

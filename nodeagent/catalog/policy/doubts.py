@@ -50,7 +50,7 @@ class _Known:
 
     def hint_at_caller(self, name: str, spec: Spec) -> str:
         """The same of who only calls, and is known by what other entries say of him: empty, where the name is as good as any."""
-        if name in self._names or self._callers[name] > 1:
+        if name in self._names or name in self._well_known:
             return ""
         return self._hint(name, spec, self._well_known)
 

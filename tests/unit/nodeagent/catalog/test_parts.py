@@ -1,8 +1,10 @@
 """One host, one service, its claims."""
 
-from nodeagent.catalog.parts import best_owners, host_of
+from msgspec.structs import replace
+
+from nodeagent.catalog.parts import best_owners, host_of, shown_by
 from nodeagent.model.service import Host
-from tests.support.mesh import HOST2, HOST3, config
+from tests.support.mesh import HOST2, HOST3, config, instance
 
 
 def test_a_machine_has_an_agent_where_either_answer_shows_one() -> None:
@@ -27,3 +29,9 @@ def test_the_meshed_one_owns_an_address_that_two_have() -> None:
     twin = Host("a", HOST2.addresses)
     assert HOST2 == best_owners((twin, HOST2), "host1")["10.77.0.2"]
     assert twin == best_owners((twin, HOST2), "a")["10.77.0.2"]
+
+
+def test_a_row_that_is_gone_says_of_its_machine_that_it_had_an_agent_and_not_where() -> None:
+    row = instance(HOST2, 80)
+    assert HOST2 == shown_by(row)
+    assert Host("host2", (), 15008) == shown_by(replace(row, instance=replace(row.instance, gone=True)))

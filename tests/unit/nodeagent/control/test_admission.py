@@ -13,7 +13,7 @@ from nodeagent.control.environment import real_environment
 from nodeagent.control.lately import there
 from nodeagent.control.seen import Seen
 from tests.support.loop import run, until
-from tests.support.mesh import HOST2, HOST3, config, instance
+from tests.support.mesh import HOST1, HOST2, HOST3, config, instance
 from tests.support.scripted_catalog import NODES, SERVICES, ScriptedCatalog
 from tests.support.scripted_catalog import instance as row
 from tests.unit.nodeagent.control.test_follow import HOST1 as NODE1
@@ -56,6 +56,20 @@ def test_what_went_while_nobody_was_here_is_held_for_nobody_unless_it_is_doubted
     admission._seen.saved = {"db": ROWS}
     assert there(admission.judge("db", (), "", NONE).rows) == ()
     assert admission.judge("db", (), "who knows", NONE).rows == ROWS
+
+
+def test_what_was_let_go_while_an_answer_was_looked_at_does_not_come_back(admission: Admission) -> None:
+    """Nobody would take it out of force any more."""
+    elapsed = [0.0]
+    admission._env, admission._seen.hosts = admission._env._replace(elapsed=lambda: elapsed[0]), (HOST1,)
+    for rows in (ROWS[:1], ()):
+        admission.put("db", admission.judge("db", rows, "", NONE))
+    assert admission.is_waiting
+    admitted = admission.judge("db", (), "", NONE)
+    elapsed[0] = limits.HOLD_BACK_S
+    assert admission.let_go()
+    admission.put("db", admitted)
+    assert (admission._seen.instances["db"], admission.is_waiting) == ((), False)
 
 
 def test_what_was_saved_of_a_host_that_is_hidden_stays(admission: Admission) -> None:
@@ -165,11 +179,25 @@ def test_the_time_does_not_run_out_while_the_catalog_is_out_of_reach() -> None:
         peer.register("web", row(NODE2, "web", 80))
         await until(lambda: scene.services() == {"web": 1}, "the service")
         await lose_web(scene, peer)
-        scene.catalog.failing_since = scene.now
+        scene.catalog.is_away = True
         scene.elapsed += 2 * limits.HOLD_BACK_S
         assert marked(scene) == {"web": [True]}
-        scene.catalog.failing_since = None
+        scene.catalog.is_away = False
         scene.elapsed += limits.HOLD_BACK_S
         assert marked(scene) == {}
+
+    played(script)
+
+
+def test_the_time_runs_while_another_question_hangs() -> None:
+    """A leaf, say, each time that it is asked for: nothing would ever end."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", row(NODE2, "web", 80))
+        await until(lambda: scene.services() == {"web": 1}, "the service")
+        await lose_web(scene, peer)
+        await scene.catalog._fail(TimeoutError(), "/v1/agent/connect/ca/leaf/web")
+        scene.elapsed += limits.HOLD_BACK_S
+        assert (scene.catalog.failing_since, marked(scene)) == (scene.now, {})
 
     played(script)
