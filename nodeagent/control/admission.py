@@ -18,7 +18,7 @@ from nodeagent.control.seen import Seen
 
 FILTERED = "the catalog left out what the token may not read; give it service:read and intentions:read; what was known before stays in force"
 AWAY = "the catalog was away, and it is not known yet whether it is an older one"
-REWOUND = "the catalog is an older one: its index went back"
+REWOUND = "the catalog is an older one than before"
 
 
 class Admission:

@@ -7,11 +7,13 @@ import pytest
 from aiohttp import web
 
 from nodeagent import limits
+from nodeagent.catalog.state import RESTORED
 from nodeagent.config import CatalogTable
 from nodeagent.control.admission import AWAY, REWOUND
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
+from nodeagent.control.indexes import Indexes
 from nodeagent.control.lately import there
 from nodeagent.observe.metrics import Metrics
 from tests.support.control_scene import ControlScene
@@ -83,6 +85,42 @@ def test_an_older_catalog_after_an_outage_is_named_and_loses_no_small_service_at
                     await task
 
     run(scene)
+
+
+@pytest.mark.parametrize("saved", [{}, {"/v1/catalog/nodes": 4, RESTORED: 0}])
+def test_a_restore_beside_the_running_server_is_noticed_although_the_index_goes_on(saved: dict[str, int]) -> None:
+    """By what the answers say of it, also where the agent was started since: else what was registered after the snapshot is forgotten at once."""
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer:
+            playing = Scene(peer)
+            playing.catalog.indexes.remember(saved)
+            peer.marks = {} if saved else {RESTORED: "0"}
+            peer.set(NODES, [HOST1, HOST2])
+            peer.register("api", instance(HOST2, "api", 9090))
+            async with playing.catalog:
+                task = asyncio.create_task(playing.follower.run())
+                await until(lambda: playing.knows("api") and playing.catalog.is_settled, "the service")
+                assert playing.follower.rewind_alarm == ""
+                peer.marks = {RESTORED: str(peer.index + 1)}
+                peer.register("api")
+                await until(lambda: any("api: 1 of 1 instances vanished" in line and REWOUND in line for line in playing.follower.alarms()), "the hold")
+                assert "the catalog's data went back at" in playing.follower.rewind_alarm
+                assert playing.knows("api")
+                assert peer.marks == {RESTORED: str(playing.catalog.indexes.saved()[RESTORED])}
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    run(scene)
+
+
+def test_a_restore_is_one_that_was_not_told_before() -> None:
+    """Of a catalog that tells of none (Consul), or told for the first time, nothing is concluded."""
+    indexes = Indexes()
+    told = [(None, False), ("12", False), ("12", False), (None, False), ("x", False), ("30", True), ("30", False), ("0", True)]
+    assert [is_new for _, is_new in told] == [indexes.note_restored(header) for header, _ in told]
+    assert {RESTORED: 0} == indexes.saved()
 
 
 def test_a_restarted_agent_knows_how_far_the_catalog_was(tmp_path) -> None:
