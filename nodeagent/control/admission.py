@@ -119,4 +119,4 @@ class Admission:
 
     def alarms(self) -> tuple[str, ...]:
         """What is held back, or went together with its host, in words."""
-        return (*self.held.values(), *self._lately.alarms(self._seen.instances, (host.name for host in self._seen.hosts or ())))
+        return (*(self.held[service] for service in sorted(self.held)), *self._lately.alarms(self._seen.instances, (host.name for host in self._seen.hosts or ())))

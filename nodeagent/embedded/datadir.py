@@ -156,7 +156,7 @@ def _check_rows(connection: sqlite3.Connection, path: Path) -> None:
         CatalogError: one is damaged; with the cure.
     """
     for table, shape in _ROWS.items():
-        decoder = msgspec.json.Decoder(shape)
+        decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(shape)
         for (body,) in connection.execute(f"SELECT body FROM {table}"):  # noqa: S608 - our own words
             try:
                 decoder.decode(body)
