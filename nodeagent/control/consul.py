@@ -21,7 +21,7 @@ from nodeagent.control.bell import Bell
 from nodeagent.control.catalog_tls import tls_of
 from nodeagent.control.clock import CatalogClock
 from nodeagent.control.gzipped import BadGzip, unpacked
-from nodeagent.control.indexes import Indexes
+from nodeagent.control.indexes import REWOUND_AT, Indexes
 from nodeagent.control.json_http import why_unaccepted, why_unwelcome
 from nodeagent.control.token import TokenFile
 from nodeagent.errors import CatalogError
@@ -41,6 +41,7 @@ _KEY = b"PRIVATE KEY"
 _KEYS = "/v1/kv/"
 _GZIPPED = (INVENTORY,)
 """What is asked for compressed: long, and a twentieth then. All else is short, and unpacking it would cost more than it saves."""
+_DATA = "the catalog's data went back"
 _CHUNK_BYTES = 65_536
 _SHOWN_CHARS = 200
 
@@ -189,7 +190,7 @@ class Catalog:
         """A restore beside the running catalog, whose index goes on; noted before anybody takes what the answer lacks for gone."""
         if self.indexes.note_restored(header):
             _log.warning("catalog_went_back", restored_by=header)
-            self._rewind("the catalog's data went back")
+            self._rewind(_DATA)
 
     def _rewind(self, what: str) -> None:
         self._rewound_at = self._now(), self._elapsed()
@@ -198,6 +199,16 @@ class Catalog:
             if not waiting.expired():  # another watch has noted it in this very turn
                 waiting.reschedule(asyncio.get_running_loop().time())
         self.rewound = what
+
+    def saved(self) -> dict[str, int]:
+        """How far it has counted, and since when it is an older one, for the disk."""
+        return self.indexes.saved() | ({REWOUND_AT: int(self._rewound_at[0])} if self.is_rewound else {})
+
+    def remember(self, saved: dict[str, int]) -> None:
+        """Takes over what was saved before this process started: what is held back is not let go by a restart."""
+        self.indexes.remember(saved)
+        if at := saved.get(REWOUND_AT):
+            self.rewound, self._rewound_at = _DATA, (at, self._elapsed() - max(self._now() - at, 0.0))
 
     @property
     def rewind_alarm(self) -> str:

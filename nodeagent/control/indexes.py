@@ -12,6 +12,10 @@ from nodeagent.catalog.state import RESTORED
 from nodeagent.control.pace import has_gone_back, next_index
 
 
+REWOUND_AT = "rewound_at"
+"""Where it is saved since when the catalog is an older one, in Unix seconds."""
+
+
 class Indexes:
     """The last index of each path that is watched. Owned by the catalog's client."""
 
@@ -70,7 +74,7 @@ class Indexes:
 
     def remember(self, saved: dict[str, int]) -> None:
         """Takes over what was heard before this process started."""
-        paths = {path: index for path, index in saved.items() if path != RESTORED}
+        paths = {path: index for path, index in saved.items() if path.startswith("/")}
         self._restored = saved.get(RESTORED)
         self._last |= paths
         self._unsure |= paths.keys()

@@ -13,7 +13,7 @@ from nodeagent.control.admission import AWAY, REWOUND
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
-from nodeagent.control.indexes import Indexes
+from nodeagent.control.indexes import REWOUND_AT, Indexes
 from nodeagent.control.lately import there
 from nodeagent.observe.metrics import Metrics
 from tests.support.control_scene import ControlScene
@@ -145,6 +145,51 @@ def test_a_restarted_agent_knows_how_far_the_catalog_was(tmp_path) -> None:
             assert [1] == [len(part["instances"]) for part in body["services"] if part["name"] == "api"]
 
     run(scene)
+
+
+def test_what_is_held_is_held_over_a_restart_of_the_agent(tmp_path) -> None:
+    """The catalog is as old as before it: to its answers alone nothing has vanished since."""
+
+    async def told(playing: ControlScene) -> str:
+        warnings = ""
+        async with asyncio.timeout(30):
+            while "data went back at" not in warnings or "api: 1 of 1 instances vanished at once" not in warnings:
+                await asyncio.sleep(0.02)
+                warnings = str((await playing.get("/v1/status"))[1]["warnings"])
+        return warnings
+
+    async def scene() -> None:
+        peer, path = ScriptedCatalog(), tmp_path / "snapshot"
+        peer.marks = {RESTORED: "0"}
+        async with ControlScene(tmp_path, peer=peer) as playing:
+            peer.register("api", instance(HOST2, "api", 9090))
+            await until(lambda: path.exists() and b"api" in path.read_bytes(), "the service is saved")
+            peer.marks = {RESTORED: "50"}
+            peer.register("api")
+            peer.register("new", instance(HOST2, "new", 9091))
+            await told(playing)
+            await until(lambda: REWOUND_AT.encode() in path.read_bytes(), "that it is an older one is saved")
+        (tmp_path / "api.sock").unlink(missing_ok=True)
+        later = ScriptedCatalog()
+        later.ca, later.marks, later.index = peer.ca, peer.marks, peer.index
+        later.values = dict(later.values) | peer.values | {"/v1/connect/ca/roots": (later.index, peer.roots())}
+        async with ControlScene(tmp_path, peer=later) as playing:
+            await told(playing)
+
+    run(scene)
+
+
+@pytest.mark.parametrize(("age_s", "is_still"), [(0, True), (-5000, True), (limits.REWIND_SHOWN_S - 1, True), (limits.REWIND_SHOWN_S, False)])
+def test_a_restart_neither_ends_nor_prolongs_what_is_said_of_an_older_catalog(age_s: float, is_still: bool) -> None:  # noqa: FBT001 - a table's column
+    """A clock that was set back ends nothing, either."""
+    elapsed = 5.0
+    catalog = Catalog(CatalogTable("http://127.0.0.1:1"), lambda: 1_800_000_000.0, lambda: elapsed)
+    catalog.remember({REWOUND_AT: 1_800_000_000 - int(age_s), "/a": 7})
+    assert (catalog.is_rewound, bool(catalog.rewind_alarm)) == (is_still, is_still)
+    assert catalog.indexes.saved() == {"/a": 7}
+    assert (REWOUND_AT in catalog.saved()) is is_still
+    elapsed += limits.REWIND_SHOWN_S
+    assert {"/a": 7} == catalog.saved()
 
 
 def test_an_index_is_compared_with_the_last_of_its_own_path() -> None:
