@@ -82,7 +82,7 @@ class Admission:
 
     def judge(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str], own: Kept = NOTHING) -> Admitted:
         """What is in force of an answer, of which `doubts`, `unseen` and `here` said that."""
-        known, older = self._seen.before(service), self._older()
+        known, older = self._known(service), self._older()
         rows, before, is_first = since_moved(known, rows), there(known), service in self._first or service not in self._seen.instances
         if is_first and not (doubt or older):  # what went while nobody was here is held for nobody; what is hidden is not gone
             before = tuple(row for row in before if row.instance.host in hidden)
@@ -91,6 +91,14 @@ class Admission:
         (self._first.add if is_first and admitted.lost and (doubt or older) else self._first.discard)(service)
         in_force = admitted.rows if service == MARKER_SERVICE else self._lately.admit(service, known, admitted.rows, now)
         return Admitted(in_force, admitted.lost, admitted.why or own.why)
+
+    def _known(self, service: str) -> Rows:
+        """What was known of it. Of agents also those were saved that were marked in their hosts' own rows: where they still are nothing vanished."""
+        known = self._seen.before(service)
+        if service != MARKER_SERVICE:
+            return known
+        marked = {host.name for host in self._seen.hosts or () if host.tunnel_port}
+        return tuple(row for row in known if row.instance.host not in marked)
 
     def _older(self) -> str:
         """Why the catalog may be an older one than before; empty: it is none."""

@@ -11,7 +11,6 @@ from nodeagent import limits
 from nodeagent.catalog.state import RESTORED
 from nodeagent.control.pace import has_gone_back, next_index
 
-
 REWOUND_AT = "rewound_at"
 """Where it is saved since when the catalog is an older one, in Unix seconds."""
 

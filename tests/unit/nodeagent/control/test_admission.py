@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from nodeagent import limits
-from nodeagent.catalog.state import CatalogState
+from nodeagent.catalog.state import MARKER_SERVICE, CatalogState
 from nodeagent.config import CatalogTable
 from nodeagent.control.admission import AWAY, FILTERED, REWOUND, Admission
 from nodeagent.control.announce import Announcer
@@ -88,6 +88,15 @@ def test_what_went_while_nobody_was_here_is_held_until_the_catalog_is_known_and_
     assert admission._seen.held["db"] == ROWS
     admission._catalog.note_index("/v1/catalog/services", "7")
     assert there(admission.judge("db", (), "", NONE).rows) == ()
+
+
+def test_agents_that_are_marked_in_their_hosts_rows_are_missed_in_no_service(admission: Admission) -> None:
+    """With the embedded catalog there is none: each start before an older one held what was never there."""
+    agents = tuple(instance(host, 15008) for host in (HOST2, HOST3))
+    admission._seen.saved = {MARKER_SERVICE: agents}
+    admission._seen.hosts = (replace(HOST2, tunnel_port=15008), replace(HOST3, tunnel_port=None))
+    assert admission.judge(MARKER_SERVICE, (), "who knows", NONE).rows == agents[1:]
+    assert admission.judge("db", (), "who knows", NONE).rows == ()
 
 
 def test_what_takes_the_place_of_a_service_here_is_in_force_while_the_catalog_may_be_an_older_one() -> None:
