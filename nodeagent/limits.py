@@ -215,6 +215,7 @@ CATALOG_PULSE_WAIT_S = 30.0  # the watch of the hosts asks at least this often: 
 CATALOG_PULSE_S = 1.0  # and, while the catalog is away, tries again this often and wakes the others
 CATALOG_COMPLAIN_S = 60.0  # the same complaint about the catalog is logged once in this time
 CATALOG_SETTLE_S = 30.0  # for so long after an outage it may be unknown whether the catalog is an older one: all that is asked is answered within a poll
+ALARMS_SHOWN = 20  # of what is held back `status` names so many, and how many more there are: an older catalog may lack thousands of services
 REWIND_SHOWN_S = 600.0  # `status` says for so long that the catalog's index went back
 CATALOG_LOST_S = 10.0  # without an answer for this long `status` says that changes do not arrive
 MARKER_SHOWN_S = 5.0  # a Consul agent tells its servers within milliseconds what it was told itself

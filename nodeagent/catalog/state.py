@@ -36,6 +36,9 @@ MARKER = "nodeagent"
 MARKER_SERVICE = "nodeagent"
 """The service of a host's agent, with the same meta, where a Consul agent keeps the node's own."""
 
+RESTORED = "X-Nodeagent-Restored"
+"""The header by which the embedded catalog tells, with its index, by which change a snapshot was put in the place of what it had."""
+
 DEFAULT_SCOPES = ("", "default", "*")
 """Namespaces and partitions that a mesh here is in: the one that there is, and what Consul's enterprise edition says of all."""
 

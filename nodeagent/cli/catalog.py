@@ -28,7 +28,7 @@ from nodeagent.embedded.serve import Options, serve_catalog
 from nodeagent.embedded.tokens import NewToken, Token, create_token, delete_token, read_tokens
 from nodeagent.embedded.tokens_api import token_json
 from nodeagent.errors import CatalogError, NotInCatalog
-from nodeagent.model.address import Address, parse_address
+from nodeagent.model.address import Address, parse_address, special_kind
 from nodeagent.model.service import HOST_NAME_RULE, NAME_RULE, is_host_name, is_service_name
 from nodeagent.observe.log import configure_log
 from nodeagent.observe.unblocked import STDERR, Unblocked, own_stderr
@@ -301,6 +301,8 @@ def _warn_of(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
         warn(f"--address {network}: every host has that one; others that call it would call themselves")
     elif not network.prefixlen:
         warn(f"--address {network}: whoever holds this token may take any address of the mesh that nobody named more closely")
+    elif kind := special_kind(network):
+        warn(f"--address {network}: is {kind}: no host of the mesh can be registered there")
 
 
 def _made_line(made: NewToken) -> str:

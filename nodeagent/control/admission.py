@@ -18,7 +18,7 @@ from nodeagent.control.seen import Seen
 
 FILTERED = "the catalog left out what the token may not read; give it service:read and intentions:read; what was known before stays in force"
 AWAY = "the catalog was away, and it is not known yet whether it is an older one"
-REWOUND = "the catalog is an older one: its index went back"
+REWOUND = "the catalog is an older one than before"
 
 
 class Admission:
@@ -82,7 +82,7 @@ class Admission:
 
     def judge(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str], own: Kept = NOTHING) -> Admitted:
         """What counts of an answer, of which `doubts`, `unseen` and `here` said that."""
-        known, older = self._seen.before(service), self._older()
+        known, older = self._known(service), self._older()
         rows, before, is_first = since_moved(known, rows), there(known), service in self._first or service not in self._seen.instances
         if is_first and not (doubt or older):  # what went while nobody was here is held for nobody; what is hidden is not gone
             before = tuple(row for row in before if row.instance.host in hidden)
@@ -90,6 +90,14 @@ class Admission:
         admitted = self._hold_back.admit(service, before, listed, doubt=doubt, now=now, hidden=hidden, older=older)
         (self._first.add if is_first and admitted.lost and (doubt or older) else self._first.discard)(service)
         return Admitted(admitted.rows, admitted.lost, admitted.why or own.why)
+
+    def _known(self, service: str) -> Rows:
+        """What was known of it. Of agents also those were saved that were marked in their hosts' own rows: where they still are nothing vanished."""
+        known = self._seen.before(service)
+        if service != MARKER_SERVICE:
+            return known
+        marked = {host.name for host in self._seen.hosts or () if host.tunnel_port}
+        return tuple(row for row in known if row.instance.host not in marked)
 
     def _older(self) -> str:
         """Why the catalog may be an older one than before; empty: it is none."""
@@ -121,4 +129,4 @@ class Admission:
 
     def alarms(self) -> tuple[str, ...]:
         """What is held back, or went together with its host, in words."""
-        return (*self.held.values(), *self._lately.alarms(self._seen.instances, (host.name for host in self._seen.hosts or ())))
+        return (*(self.held[service] for service in sorted(self.held)), *self._lately.alarms(self._seen.instances, (host.name for host in self._seen.hosts or ())))

@@ -9,7 +9,7 @@ does one from which somebody took a service away on purpose. The answer alone do
    long that takes.
 3. With the proof, a service that had fewer than HOLD_BACK_INSTANCES is believed at once: stopping the only instance, or
    one of two, is everyday work, and a host that kept dialling it would be wrong. Not while the catalog may be an older one (its index
-   went back, or it was away and not all has been answered since), which does not know what was registered since: that is 4) for a
+   or its data went back, or it was away and not all has been answered since), which does not know what was registered since: that is 4) for a
    service of any size. Nor is what is held for want of a proof, or as the catalog may be an older one, let go because as many new
    instances came beside it.
 4. With the proof, a bigger service keeps what it lost for HOLD_BACK_S from then on. A caller that dials an instance which is really

@@ -23,6 +23,7 @@ _MAGIC = _FORM + b"1\n"
 _HEAD_BYTES = 64 * 1024
 _PART_BYTES = 1024 * 1024
 _SAID_CHARS = 200
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """A file system of sticks and shares: there the look before is all there is."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -195,6 +196,8 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, About]]:
         said = "".join(char if char.isprintable() else "?" for char in str(error)[:_SAID_CHARS])
         raise CatalogError(f"{path}: the snapshot's first lines are damaged: {said}") from error
     except OSError as error:
+        if error.errno in _NO_ROOM:  # for what is made of it
+            raise
         raise CatalogError(f"{path}: cannot be read: {error.strerror}") from error
 
 

@@ -217,6 +217,11 @@ def newest_index(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT idx FROM state").fetchone()[0])
 
 
+def restored_by(connection: sqlite3.Connection) -> int:
+    """The number of the change that put a snapshot in the place of what was there last; 0: none did."""
+    return int(connection.execute("SELECT coalesce(max(idx), 0) FROM topics WHERE topic = ?", (EVERYTHING,)).fetchone()[0])
+
+
 def topics_since(connection: sqlite3.Connection, index: int) -> list[str]:
     """What was changed after the change of that number."""
     return [topic for (topic,) in connection.execute("SELECT topic FROM topics WHERE idx > ?", (index,))]

@@ -243,7 +243,8 @@ def test_programs_are_answered_in_json(data, tmp_path):
     assert json.loads(run(data, "token", "revoke", caller.accessor, "-o", "json").stdout) == {"apiVersion": "nodeagent/v1", "revoked": caller.accessor}
 
 
-@pytest.mark.parametrize(("address", "said"), [("127.0.0.1", "would call themselves"), ("0.0.0.0/0", "any address of the mesh"), ("::/0", "any address"), ("10.0.0.0/8", "")])
+@pytest.mark.parametrize(("address", "said"), [("127.0.0.1", "would call themselves"), ("0.0.0.0/0", "any address of the mesh"), ("::/0", "any address"), ("10.0.0.0/8", ""),
+    ("fe80::1", "is link-local: no host"), ("224.0.0.0/4", "is multicast: no host")])
 def test_an_address_that_is_hardly_meant_is_said(data, address, said):
     done = run(data, "token", "create", "--node", "host1", "--service", "web", "--address", address)
     assert (done.exit_code, "warning: " in done.stderr, said in done.stderr) == (0, bool(said), True)

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from nodeagent import limits
-from nodeagent.catalog.state import CatalogState
+from nodeagent.catalog.state import MARKER_SERVICE, CatalogState
 from nodeagent.config import CatalogTable
 from nodeagent.control.admission import AWAY, FILTERED, REWOUND, Admission
 from nodeagent.control.announce import Announcer
@@ -12,6 +12,7 @@ from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import real_environment
 from nodeagent.control.lately import there
 from nodeagent.control.seen import Seen
+from nodeagent.control.watch import Rhythm
 from tests.support.loop import run, until
 from tests.support.mesh import HOST1, HOST2, HOST3, config, instance
 from tests.support.scripted_catalog import NODES, SERVICES, ScriptedCatalog
@@ -104,6 +105,15 @@ def test_what_went_while_nobody_was_here_is_held_until_the_catalog_is_known_and_
     assert there(admission.judge("db", (), "", NONE).rows) == ()
 
 
+def test_agents_that_are_marked_in_their_hosts_rows_are_missed_in_no_service(admission: Admission) -> None:
+    """With the embedded catalog there is none: each start before an older one held what was never there."""
+    agents = tuple(instance(host, 15008) for host in (HOST2, HOST3))
+    admission._seen.saved = {MARKER_SERVICE: agents}
+    admission._seen.hosts = (replace(HOST2, tunnel_port=15008), replace(HOST3, tunnel_port=None))
+    assert admission.judge(MARKER_SERVICE, (), "who knows", NONE).rows == agents[1:]
+    assert admission.judge("db", (), "who knows", NONE).rows == ()
+
+
 def test_what_takes_the_place_of_a_service_here_is_in_force_while_the_catalog_may_be_an_older_one() -> None:
     """Else callers of this host would reach the new port in clear."""
 
@@ -117,6 +127,25 @@ def test_what_takes_the_place_of_a_service_here_is_in_force_while_the_catalog_ma
         scene.catalog.indexes.keep(("/v1/never/",), ())
         await until(lambda: scene.services() == {"web": 1}, "the new one alone")
         assert scene.follower.alarms() == ()
+
+    played(script)
+
+
+def test_of_a_service_of_which_something_is_held_what_is_new_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is judged again by and by, and asked for all the time: the port of a new instance is not an ordinary one for so long."""
+    monkeypatch.setattr(limits, "CATALOG_BACKOFF_MIN_S", 600.0)  # the longest there is, from the first time on
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", row(NODE2, "web", 80, "web-1"))
+        await until(lambda: scene.services() == {"web": 1}, "the service")
+        scene.follower._watches[HEALTH].rhythm = Rhythm(backoff_max_s=600.0)
+        scene.catalog._rewind("the catalog's data went back")
+        peer.set(HEALTH, [])
+        await until(lambda: any(REWOUND in text for text in scene.follower.alarms()), "the hold")
+        await until(lambda: ("GET", HEALTH, str(peer.values[HEALTH][0])) in peer.asked, "a question for news")
+        peer.set(HEALTH, [row(NODE2, "web", 81, "web-2")])
+        await until(lambda: scene.services() == {"web": 2}, "the new one beside what is held")
+        assert any(REWOUND in text for text in scene.follower.alarms())
 
     played(script)
 

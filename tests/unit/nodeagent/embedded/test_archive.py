@@ -297,6 +297,18 @@ def test_a_directory_without_room_is_named_and_not_the_file(directory, connectio
         save(Full(), directory, tmp_path / "one", 5.0)
 
 
+def test_a_directory_without_room_for_what_is_restored_is_named(directory, connection, tmp_path, monkeypatch):
+    """And the snapshot is not said to be unreadable."""
+    save(connection, directory, tmp_path / "one", 5.0)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(archive.shutil, "copyfileobj", full)
+    with pytest.raises(CatalogError, match=rf"one: the snapshot cannot be unpacked in {directory}: .*No space left"), unpack(tmp_path / "one", directory):
+        pass
+
+
 def test_a_stream_that_ends_is_said(directory, connection):
     class Closed(io.BytesIO):
         def write(self, _data):
