@@ -304,7 +304,7 @@ def test_a_directory_without_room_for_what_is_restored_is_named(directory, conne
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(archive.shutil, "copyfileobj", full)
+    monkeypatch.setattr(archive, "_parts", full)
     with pytest.raises(CatalogError, match=rf"one: the snapshot cannot be unpacked in {directory}: .*No space left"), unpack(tmp_path / "one", directory):
         pass
 
