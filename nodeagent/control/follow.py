@@ -18,8 +18,6 @@ from nodeagent.catalog.state import (
     CatalogState,
     parse_hosts,
     parse_instances,
-    parse_proxy_defaults,
-    parse_service_defaults,
     parse_service_names,
     parse_unusable_names,
 )
@@ -37,6 +35,7 @@ from nodeagent.control.intention_hold import IntentionHold
 from nodeagent.control.intentions import ENTRIES, IntentionSource
 from nodeagent.control.meshed import MeshedHosts
 from nodeagent.control.own import OwnServices
+from nodeagent.control.protocols import Protocols
 from nodeagent.control.reach import Dialled, Reach
 from nodeagent.control.seen import Seen
 from nodeagent.control.together import Together, in_turns
@@ -77,6 +76,7 @@ class Follower:
         self._is_complete = False
         self._intentions = IntentionSource(catalog)
         self._intention_hold = IntentionHold(catalog, self.foreign.why)
+        self._protocols = Protocols(self.seen, self.foreign, self.changed.set)
         self._services_changed = asyncio.Event()
         self._heard = Heard()
         self._own = OwnServices(config.host.name, self._services_changed.set)
@@ -149,6 +149,7 @@ class Follower:
             self.seen.saved[MARKER_SERVICE] = markers
         self._intentions.remember(state.intentions_in)
         self._intention_hold.remember(state.intentions)
+        self._protocols.remember(state)
 
     def _is_given_up(self, service: str) -> bool:
         """Whether a service cannot be read, and something is saved for it to go on by."""
@@ -180,8 +181,8 @@ class Follower:
             self._watches.start(group, NODES, self._take_hosts, _PULSE, self._hidden.read)
             self._watches.start(group, "/v1/catalog/services", self._take_names)
             self._watches.start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
-            self._watches.start(group, "/v1/config/service-defaults", self._take_protocols)
-            self._watches.start(group, "/v1/config/proxy-defaults", self._take_default_protocol)
+            self._watches.start(group, "/v1/config/service-defaults", self._protocols.take)
+            self._watches.start(group, "/v1/config/proxy-defaults", self._protocols.take_default)
             while True:
                 await self._services_changed.wait()
                 self._services_changed.clear()
@@ -281,16 +282,6 @@ class Follower:
         self.seen.names = parse_service_names(answer.body)
         self.seen.unusable = parse_unusable_names(answer.body)
         self._services_changed.set()
-        self.changed.set()
-
-    async def _take_protocols(self, answer: Answer) -> None:
-        await self.foreign.refuse("protocols")
-        self.seen.protocols = parse_service_defaults(answer.body)
-        self.changed.set()
-
-    async def _take_default_protocol(self, answer: Answer) -> None:
-        await self.foreign.refuse("protocols")
-        self.seen.default_protocol = parse_proxy_defaults(answer.body)
         self.changed.set()
 
     async def _take_intentions(self, answer: Answer) -> None:
