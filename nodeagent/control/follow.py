@@ -48,6 +48,7 @@ _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG
 _LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
 _FORGETFUL = Rhythm(may_go_back=True)
+_KEPT = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, may_go_back=True)  # whoever waits below a prefix is not told that more than that prefix was deleted
 _OTHER_WATCHES = 7  # the five lists, the KV store's intentions, and the roots, which `identity` follows
 
 _log = open_log()
@@ -213,7 +214,7 @@ class Follower:
 
     def _follow_kept(self, group: asyncio.TaskGroup) -> None:
         """The KV store's intentions, while the catalog keeps none as entries."""
-        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, _FORGETFUL)
+        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, _KEPT)
         if not self._intentions.is_legacy:
             self._intentions.kept = None
 

@@ -298,7 +298,7 @@ class Identity:
         await asyncio.to_thread(self._domain_hold.save, self._roots_body, self._now(), self._elapsed())
         if why:
             self._rest_until(self._domain_hold.left_s(self._elapsed()))
-            raise Held(why)
+            raise Held(f"{why}; restart this host's Consul agent before (systemctl restart consul)" if self.is_by_connect else why)
         self._trust_in(trust, answer.body)
         self._on_trust()
         self._wake()
