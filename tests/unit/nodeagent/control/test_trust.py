@@ -114,6 +114,20 @@ def test_it_takes_no_certificate_away_and_is_named() -> None:
     played(script)
 
 
+@pytest.mark.parametrize("is_connect", [False, True])
+def test_who_gets_certificates_of_consul_s_agent_is_told_to_restart_it(*, is_connect: bool) -> None:
+    """It goes on with what it knew of the servers before, and would have none of the new domain at the end."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.identity.trust, "the roots")
+        scene.identity._issuer.is_connect = is_connect
+        replace_ca(scene)
+        await until(lambda: scene.identity.complaint, "the complaint")
+        assert scene.identity.complaint.endswith("(systemctl restart consul)") == is_connect
+
+    played(script)
+
+
 def test_it_is_taken_when_it_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Certificates of the new CA are asked for at once."""
     monkeypatch.setattr(limits, "HOLD_BACK_S", 0.2)
