@@ -37,6 +37,7 @@ from nodeagent.control.meshed import MeshedHosts
 from nodeagent.control.own import OwnServices
 from nodeagent.control.protocols import Protocols
 from nodeagent.control.reach import Dialled, Reach
+from nodeagent.control.room import WAIT_S, Room
 from nodeagent.control.seen import Seen
 from nodeagent.control.together import Together, in_turns
 from nodeagent.control.watch import Apply, Held, Rhythm, Watch
@@ -82,11 +83,12 @@ class Follower:
         self._heard = Heard()
         self._own = OwnServices(config.host.name, self._services_changed.set)
         self._reach = Reach()
+        self._room = Room(catalog, env.elapsed)
         self._here: set[str] = set()
         """Services that this host judges callers of."""
         self._dialled = Dialled(env.elapsed)
         self._together = Together(catalog, self.seen, self._services_changed.set)
-        self._watches = Watches(partial(Watch, catalog, metrics=metrics, draw=env.draw))
+        self._watches = Watches(partial(Watch, catalog, metrics=metrics, draw=env.draw), self._room.wait_s)
 
     @property
     def is_late(self) -> bool:
@@ -178,6 +180,7 @@ class Follower:
         """Follows until it is cancelled; may be run again after a failure."""
         self._watches.forget()
         self._services_changed.set()
+        asyncio.get_running_loop().call_later(WAIT_S, self._services_changed.set)
         async with asyncio.TaskGroup() as group:
             self._watches.start(group, NODES, self._take_hosts, _PULSE, self._hidden.read)
             self._watches.start(group, "/v1/catalog/services", self._take_names)
@@ -249,7 +252,7 @@ class Follower:
 
     def _nearest(self, names: tuple[str, ...]) -> frozenset[str]:
         """Those that are watched."""
-        room = limits.CATALOG_WATCHES - _OTHER_WATCHES
+        room = self._room.watches() - _OTHER_WATCHES
         if len(names) <= room:
             return frozenset(names)
         return self._reach.nearest(
@@ -280,7 +283,9 @@ class Follower:
         await self._announcer.check_hosts(self.seen.hosts, self.seen.instances.get(MARKER_SERVICE, ()))
 
     async def _take_names(self, answer: Answer) -> None:
-        self.seen.names = parse_service_names(answer.body)
+        names = parse_service_names(answer.body)
+        await self._room.look(len(names) + _OTHER_WATCHES)
+        self.seen.names = names
         self.seen.unusable = parse_unusable_names(answer.body)
         self._services_changed.set()
         self.changed.set()

@@ -55,6 +55,8 @@ class Watch:
         self.read: Read = functools.partial(catalog.read, path)
         """How it asks; another one where it is not always the one path."""
         self.rhythm = rhythm or Rhythm()
+        self.longest: Callable[[], float] = lambda: limits.CONSUL_WAIT_S
+        """Gives the wait beyond which none goes now, whatever the rhythm."""
         self.error = ""
         """Why its last answer was not taken; empty while all is well."""
         self.is_forbidden = False
@@ -137,12 +139,12 @@ class Watch:
 
     async def _ask(self, index: int) -> tuple[Answer, bool]:
         """The answer, and whether the wait for it was cut short."""
-        self.is_waiting, asked_at = index > 0, asyncio.get_running_loop().time()
+        self.is_waiting, asked_at, wait_s = index > 0, asyncio.get_running_loop().time(), min(self.rhythm.wait_s, self.longest())
         try:
-            answer = await self.read(index, self.rhythm.wait_s)
+            answer = await self.read(index, wait_s)
         finally:
             self.is_waiting = False
-        return answer, is_cut_short(index, answer.index, asyncio.get_running_loop().time() - asked_at, self.rhythm.wait_s)
+        return answer, is_cut_short(index, answer.index, asyncio.get_running_loop().time() - asked_at, wait_s)
 
     async def _pause(self, seconds: float) -> None:
         """Half as long to half as long again, that not all ask at once; or until it is hurried, as it is by a catalog that is back."""

@@ -155,7 +155,7 @@ def test_an_agent_that_starts_meanwhile_holds_on_and_hears_what_is_new(tmp_path)
         async with ControlScene(tmp_path) as playing:
             playing.peer.allow("shop -> web", "cart -> web", "db -> shop")
             await until(lambda: (s := snapshot_of(playing.worker)) and s.services["web"].intentions, "the intentions")
-            await until(lambda: b"cart" in (tmp_path / "snapshot").read_bytes(), "they are saved")
+            await until(lambda: (file := tmp_path / "snapshot").exists() and b"cart" in file.read_bytes(), "they are saved")
             playing.peer.set(ROOTS, other.values[ROOTS][1])
             assert await held_s(playing) > 200
         held = tmp_path / "held-domain"
