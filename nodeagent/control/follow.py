@@ -37,6 +37,7 @@ from nodeagent.control.meshed import MeshedHosts
 from nodeagent.control.own import OwnServices
 from nodeagent.control.protocols import Protocols
 from nodeagent.control.reach import Dialled, Reach
+from nodeagent.control.report import CONSUL_AGENT
 from nodeagent.control.room import WAIT_S, Room
 from nodeagent.control.seen import Seen
 from nodeagent.control.together import Together, in_turns
@@ -168,7 +169,7 @@ class Follower:
     @property
     def found(self) -> tuple[str, ...]:
         """What this catalog is, in words; nothing of the embedded one."""
-        agent = "this host's Consul agent" if self._announcer.is_told_agent else ""
+        agent = CONSUL_AGENT if self._announcer.is_told_agent else ""
         return tuple(filter(None, (agent, "intentions as rows" if self._intentions.is_legacy else "", self._together.found())))
 
     @property
