@@ -192,6 +192,7 @@ CATALOG_RATE_PER_S = 1.0  # steady answers of one watch; bursts of CATALOG_BURST
 CATALOG_BURST = 5
 CATALOG_CONNECTIONS = 150  # to one Consul agent, whose own default is 200 per client address
 CATALOG_WATCHES = 130  # long polls that control keeps open; the rest of CATALOG_CONNECTIONS is for writes and polls
+CATALOG_WATCHES_AT_START = 30  # of those at first: a Consul agent counts what a predecessor asked until its wait is over (control/room)
 CATALOG_POLL_S = 15.0  # services beyond CATALOG_WATCHES are read this often instead of watched, all in one answer
 CATALOG_ALONE = 20  # new services beyond CATALOG_WATCHES that are read by themselves at once: of more all are read anew
 CATALOG_DIALLED_S = 3600.0  # since it was called last: a service that is used each hour stays among those that are watched

@@ -81,6 +81,7 @@ class Control:
         self.modes.restore()
         self.flows.restore()
         self.publisher.reconfigure(self.modes.config)
+        self.identity.resume()
         saved = self.publisher.restore()
         if saved:
             self.follower.remember(saved.state)

@@ -18,8 +18,6 @@ from nodeagent.catalog.state import (
     CatalogState,
     parse_hosts,
     parse_instances,
-    parse_proxy_defaults,
-    parse_service_defaults,
     parse_service_names,
     parse_unusable_names,
 )
@@ -37,7 +35,10 @@ from nodeagent.control.intention_hold import IntentionHold
 from nodeagent.control.intentions import ENTRIES, IntentionSource
 from nodeagent.control.meshed import MeshedHosts
 from nodeagent.control.own import OwnServices
+from nodeagent.control.protocols import Protocols
 from nodeagent.control.reach import Dialled, Reach
+from nodeagent.control.report import CONSUL_AGENT
+from nodeagent.control.room import WAIT_S, Room
 from nodeagent.control.seen import Seen
 from nodeagent.control.together import Together, in_turns
 from nodeagent.control.watch import Apply, Held, Rhythm, Watch
@@ -49,6 +50,7 @@ _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG
 _LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
 _FORGETFUL = Rhythm(may_go_back=True)
+_KEPT = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, may_go_back=True)  # whoever waits below a prefix is not told that more than that prefix was deleted
 _OTHER_WATCHES = 7  # the five lists, the KV store's intentions, and the roots, which `identity` follows
 
 _log = open_log()
@@ -77,15 +79,17 @@ class Follower:
         self._is_complete = False
         self._intentions = IntentionSource(catalog)
         self._intention_hold = IntentionHold(catalog, self.foreign.why)
+        self._protocols = Protocols(self.seen, self.foreign, self.changed.set)
         self._services_changed = asyncio.Event()
         self._heard = Heard()
         self._own = OwnServices(config.host.name, self._services_changed.set)
         self._reach = Reach()
+        self._room = Room(catalog, env.elapsed)
         self._here: set[str] = set()
         """Services that this host judges callers of."""
         self._dialled = Dialled(env.elapsed)
         self._together = Together(catalog, self.seen, self._services_changed.set)
-        self._watches = Watches(partial(Watch, catalog, metrics=metrics, draw=env.draw))
+        self._watches = Watches(partial(Watch, catalog, metrics=metrics, draw=env.draw), self._room.wait_s)
 
     @property
     def is_late(self) -> bool:
@@ -150,6 +154,7 @@ class Follower:
             self.seen.saved[MARKER_SERVICE] = markers
         self._intentions.remember(state.intentions_in)
         self._intention_hold.remember(state.intentions)
+        self._protocols.remember(state)
 
     def _is_given_up(self, service: str) -> bool:
         """Whether a service cannot be read, and something is saved for it to go on by."""
@@ -165,7 +170,7 @@ class Follower:
     @property
     def found(self) -> tuple[str, ...]:
         """What this catalog is, in words; nothing of the embedded one."""
-        agent = "this host's Consul agent" if self._announcer.is_told_agent else ""
+        agent = CONSUL_AGENT if self._announcer.is_told_agent else ""
         return tuple(filter(None, (agent, "intentions as rows" if self._intentions.is_legacy else "", self._together.found())))
 
     @property
@@ -177,12 +182,13 @@ class Follower:
         """Follows until it is cancelled; may be run again after a failure."""
         self._watches.forget()
         self._services_changed.set()
+        asyncio.get_running_loop().call_later(WAIT_S, self._services_changed.set)
         async with asyncio.TaskGroup() as group:
             self._watches.start(group, NODES, self._take_hosts, _PULSE, self._hidden.read)
             self._watches.start(group, "/v1/catalog/services", self._take_names)
             self._watches.start(group, ENTRIES, self._take_intentions, read=self._intentions.read)
-            self._watches.start(group, "/v1/config/service-defaults", self._take_protocols)
-            self._watches.start(group, "/v1/config/proxy-defaults", self._take_default_protocol)
+            self._watches.start(group, "/v1/config/service-defaults", self._protocols.take)
+            self._watches.start(group, "/v1/config/proxy-defaults", self._protocols.take_default)
             while True:
                 await self._services_changed.wait()
                 self._services_changed.clear()
@@ -213,7 +219,7 @@ class Follower:
 
     def _follow_kept(self, group: asyncio.TaskGroup) -> None:
         """The KV store's intentions, while the catalog keeps none as entries."""
-        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, _FORGETFUL)
+        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, _KEPT)
         if not self._intentions.is_legacy:
             self._intentions.kept = None
 
@@ -248,7 +254,7 @@ class Follower:
 
     def _nearest(self, names: tuple[str, ...]) -> frozenset[str]:
         """Those that are watched."""
-        room = limits.CATALOG_WATCHES - _OTHER_WATCHES
+        room = self._room.watches() - _OTHER_WATCHES
         if len(names) <= room:
             return frozenset(names)
         return self._reach.nearest(
@@ -279,19 +285,11 @@ class Follower:
         await self._announcer.check_hosts(self.seen.hosts, self.seen.instances.get(MARKER_SERVICE, ()))
 
     async def _take_names(self, answer: Answer) -> None:
-        self.seen.names = parse_service_names(answer.body)
+        names = parse_service_names(answer.body)
+        await self._room.look(len(names) + _OTHER_WATCHES)
+        self.seen.names = names
         self.seen.unusable = parse_unusable_names(answer.body)
         self._services_changed.set()
-        self.changed.set()
-
-    async def _take_protocols(self, answer: Answer) -> None:
-        await self.foreign.refuse("protocols")
-        self.seen.protocols = parse_service_defaults(answer.body)
-        self.changed.set()
-
-    async def _take_default_protocol(self, answer: Answer) -> None:
-        await self.foreign.refuse("protocols")
-        self.seen.default_protocol = parse_proxy_defaults(answer.body)
         self.changed.set()
 
     async def _take_intentions(self, answer: Answer) -> None:

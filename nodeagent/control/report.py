@@ -88,6 +88,10 @@ class GenerationPart(msgspec.Struct, kw_only=True):
     """Unix seconds at which its last connections are closed; 0: it serves."""
 
 
+CONSUL_AGENT = "this host's Consul agent"
+"""In `CatalogPart.found`: what the catalog is."""
+
+
 class CatalogPart(msgspec.Struct, kw_only=True):
     """Where the mesh's description comes from and how old it is."""
 

@@ -60,6 +60,8 @@ class Watch:
         self.read: Read = functools.partial(catalog.read, path)
         """How it asks; another one where it is not always the one path."""
         self.rhythm = rhythm or Rhythm()
+        self.longest: Callable[[], float] = lambda: limits.CONSUL_WAIT_S
+        """Gives the wait beyond which none goes now, whatever the rhythm."""
         self.error = ""
         """Why its last answer was not taken; empty while all is well."""
         self.is_forbidden = False
@@ -148,7 +150,7 @@ class Watch:
     async def _ask(self, index: int) -> tuple[Answer, bool]:
         """The answer, and whether the wait for it was cut short."""
         self.is_waiting, asked_at = index > 0, asyncio.get_running_loop().time()
-        wait_s, self._held_s = self._held_s or self.rhythm.wait_s, 0.0
+        wait_s, self._held_s = min(self._held_s or self.rhythm.wait_s, self.longest()), 0.0
         try:
             answer = await self.read(index, wait_s)
         finally:

@@ -1,8 +1,10 @@
 """The watches that run, by the path of what they ask for."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
+from nodeagent import limits
 from nodeagent.control.watch import Apply, Read, Rhythm, Watch
 
 
@@ -17,8 +19,10 @@ class Make(Protocol):
 class Watches(dict[str, Watch]):
     """Owned by the follower, in whose task group they run."""
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: Make, longest: Callable[[], float] = lambda: limits.CONSUL_WAIT_S) -> None:
+        """longest: as Watch.longest."""
         super().__init__()
+        self._longest = longest
         self._make = make
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -33,7 +37,7 @@ class Watches(dict[str, Watch]):
         """Begins one; what runs there already ends. read: how it asks, where it is not always the one path."""
         self.stop(path)
         self[path] = watch = self._make(path, apply, rhythm=rhythm)
-        watch.read = read or watch.read
+        watch.read, watch.longest = read or watch.read, self._longest
         self._tasks[path] = group.create_task(watch.run(), name=path)
 
     def stop(self, path: str) -> None:

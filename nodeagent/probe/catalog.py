@@ -18,6 +18,7 @@ from nodeagent.config import CatalogTable
 from nodeagent.consul_environ import FROM_ENVIRONMENT, TOKEN
 from nodeagent.control.catalog_tls import connection_to, tls_of
 from nodeagent.control.json_http import explain, parse_answer
+from nodeagent.control.report import CONSUL_AGENT
 from nodeagent.diagnose.facts import CatalogLink, Clock, Enrolment, HealthCheck, LocalService, TokenRights
 from nodeagent.errors import CatalogError, CatalogUnreachable, NotInCatalog
 from nodeagent.model.address import canonical_ip
@@ -74,7 +75,7 @@ def token(scope: Scope) -> TokenRights | None:
     if answer.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:  # says nothing of the token
         raise CatalogError(_said(answer))
     if answer.status != http.HTTPStatus.OK:
-        return TokenRights(host, error=_said(answer))
+        return TokenRights(host, error=_said(answer), is_consul=bool(scope.status and CONSUL_AGENT in scope.status.catalog.found))
     return rights_in(host, json.loads(answer.body), [row["Service"] for row in _own(scope).get("Services", {}).values()])
 
 

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from certs.local_ca import LocalCa
 from nodeagent import limits
+from nodeagent.control.report import CONSUL_AGENT
 from nodeagent.diagnose.facts import Blind, HealthCheck
 from nodeagent.errors import CatalogError, CatalogUnreachable
 from nodeagent.probe import catalog
@@ -17,6 +19,7 @@ from nodeagent.probe.bounded import look
 from nodeagent.probe.catalog import Reply, ahead_of, rights_in
 from tests.unit.nodeagent.probe.scene import scope
 from tests.unit.nodeagent.probe.scripted import Scripted, scripted
+from tests.unit.nodeagent.probe.test_host import STATUS
 
 MARK = {"nodeagent": "15008;v1"}
 ROW = {"Node": "host1", "Address": "127.0.0.1", "TaggedAddresses": {"lan_ipv4": "127.0.0.1", "wan": "198.51.100.1"}, "Meta": MARK}
@@ -226,3 +229,12 @@ def test_a_token_in_the_environment_is_the_one_that_asks(monkeypatch: pytest.Mon
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", "of-the-environment")
     table = scope(more='token_file = "env:CONSUL_HTTP_TOKEN"\n').settings.catalog
     assert catalog._token(table) == "of-the-environment"
+
+
+@pytest.mark.parametrize("found", [[], [CONSUL_AGENT]])
+def test_whose_token_is_not_taken_the_agent_knows(there: Scripted, found: list[str]) -> None:
+    there.said["/v1/acl/token/self"] = (403, "ACL not found")
+    status = replace(STATUS, catalog=replace(STATUS.catalog, found=found))
+    told = catalog.token(scope(there.url, status=status))
+    assert told is not None
+    assert ("ACL not found" in told.error, told.is_consul) == (True, bool(found))
