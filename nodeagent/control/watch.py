@@ -150,12 +150,26 @@ class Watch:
     async def _ask(self, index: int) -> tuple[Answer, bool]:
         """The answer, and whether the wait for it was cut short."""
         self.is_waiting, asked_at = index > 0, asyncio.get_running_loop().time()
-        wait_s, self._held_s = min(self._held_s or self.rhythm.wait_s, self.longest()), 0.0
+        wait_s, read = min(self._held_s or self.rhythm.wait_s, self.longest()), self._read_held if self._held_s else self.read
+        self._held_s = 0.0
         try:
-            answer = await self.read(index, wait_s)
+            answer = await read(index, wait_s)
         finally:
             self.is_waiting = False
         return answer, is_cut_short(index, answer.index, asyncio.get_running_loop().time() - asked_at, wait_s)
+
+    async def _read_held(self, index: int, wait_s: float) -> Answer:
+        """As `read`; what is held is looked at anew where those who rest are woken, too: it may be believed by now."""
+        asking = asyncio.ensure_future(self.read(index, wait_s))
+        woken = asyncio.create_task(self._catalog.rest(2 * wait_s))  # of itself it is over after the answer
+        try:
+            await asyncio.wait((asking, woken), return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return asking.result()
+        finally:
+            asking.cancel()
+            woken.cancel()
+        return await self.read(0, wait_s)
 
     async def _pause(self, seconds: float) -> None:
         """Half as long to half as long again, that not all ask at once; or until it is hurried, as it is by a catalog that is back."""
