@@ -8,7 +8,7 @@ from nodeagent.catalog.buckets import buckets_of
 from nodeagent.catalog.claims import Claim, claims_of
 from nodeagent.catalog.compiler import Compiled, compile_steps, notes_of, odd_names, parts_of, port_rows, with_catalog
 from nodeagent.catalog.diff import Changes, Delta, differing, is_empty
-from nodeagent.catalog.parts import best_owners, host_of, intentions_of, meshed_last, service_of
+from nodeagent.catalog.parts import best_owners, host_of, intentions_of, meshed_last, service_of, shown_by
 from nodeagent.catalog.registrations import Rows, by_address, by_port, row_text, rows_of, service_in
 from nodeagent.catalog.state import CatalogState, IntentionRow
 from nodeagent.catalog.traffic import names_in, unlike_entries
@@ -110,7 +110,7 @@ class Compilation:
             for rows, step in ((self.state.instances.get(service, ()), -1), (state.instances.get(service, ()), 1)):
                 for row in rows:
                     names.add(row.host.name)
-                    count_host(self._seen, row.host, step)
+                    count_host(self._seen, shown_by(row), step)
         return names
 
     def _host(self, name: str) -> Host | None:
@@ -279,7 +279,7 @@ def compilation_steps(
     seen: _Seen = {}
     for part in parts_of(state.instances.values()):
         for row in (row for rows in part for row in rows):
-            count_host(seen, row.host, 1)
+            count_host(seen, shown_by(row), 1)
         yield
     return Compilation(state, config, compiled, seen)
 

@@ -17,6 +17,7 @@ from nodeagent.catalog.parts import (
     intentions_of,
     meshed_last,
     service_of,
+    shown_by,
 )
 from nodeagent.catalog.registrations import address_in, by_address, by_port, ip_in, row_text, rows_of
 from nodeagent.catalog.state import CatalogState
@@ -168,7 +169,7 @@ def _hosts(state: CatalogState, config: Config) -> Generator[None, None, dict[st
     """The machines by name."""
     seen: dict[str, Host] = {}
     for part in parts_of(state.instances.values()):
-        for host in (row.host for rows in part for row in rows):
+        for host in (shown_by(row) for rows in part for row in rows):
             if host.name not in seen or meshed_last(seen[host.name]) < meshed_last(host):
                 seen[host.name] = host
         yield

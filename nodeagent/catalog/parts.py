@@ -38,6 +38,11 @@ def host_of(listed: Host | None, seen: Host | None, config: Config) -> Host:
     return host if kept == host.addresses else Host(host.name, kept, host.tunnel_port)
 
 
+def shown_by(row: InstanceRow) -> Host:
+    """A machine as a row shows it; without the addresses where the row is gone: they may be another machine's by now."""
+    return Host(row.host.name, (), row.host.tunnel_port) if row.instance.gone else row.host
+
+
 def meshed_last(host: Host) -> tuple[int, tuple[str, ...]]:
     """By this the best of what health answers show of one machine comes last."""
     return (host.tunnel_port, host.addresses)

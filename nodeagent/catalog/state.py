@@ -45,6 +45,9 @@ MARKER = "nodeagent"
 MARKER_SERVICE = "nodeagent"
 """The service of a host's agent, with the same meta, where a Consul agent keeps the node's own."""
 
+RESTORED = "X-Nodeagent-Restored"
+"""The header by which the embedded catalog tells, with its index, by which change a snapshot was put in the place of what it had."""
+
 DEFAULT_SCOPES = ("", "default", "*")
 """Namespaces and partitions that a mesh here is in: the one that there is, and what Consul's enterprise edition says of all."""
 
@@ -130,6 +133,8 @@ class CatalogState(msgspec.Struct, frozen=True):
     """Of the mesh entry."""
     unread: Mapping[str, str] = {}
     """Why an entry is not understood, by kind and name: `service-router/web`."""
+    is_forgotten: bool = False
+    """Whether the catalog had forgotten this host, and shows it by this agent's own word: what it lacks here is not gone for that."""
 
 
 def parse_hosts(body: bytes) -> tuple[Host, ...]:

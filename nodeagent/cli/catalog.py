@@ -28,7 +28,7 @@ from nodeagent.embedded.serve import Options, serve_catalog
 from nodeagent.embedded.tokens import NewToken, Token, create_token, delete_token, read_tokens
 from nodeagent.embedded.tokens_api import token_json
 from nodeagent.errors import CatalogError, NotInCatalog
-from nodeagent.model.address import Address, parse_address
+from nodeagent.model.address import Address, parse_address, special_kind
 from nodeagent.model.names import HOST_NAME_RULE, NAME_RULE, is_host_name, is_service_name
 from nodeagent.observe.log import configure_log
 from nodeagent.observe.unblocked import STDERR, Unblocked, own_stderr
@@ -181,8 +181,8 @@ def create(data: Path, /, out: Path | None, *, force: bool, output: str, **asked
     kind = token_kind(**asked)
     for address in kind.get("addresses", ()):
         _warn_of(ipaddress.ip_network(address))
-    if out and is_taken(out) and not force:
-        raise CatalogError(f"--out {out}: is there already, so no token was made; --force replaces it")
+    if out:
+        _check_free(out, force=force)
 
     def make(change: Change) -> NewToken:
         # The secret is handed out before the commit: where it cannot be, there must be no token that nobody can use.
@@ -287,11 +287,22 @@ def _hand_out(made: NewToken, out: Path | None, output: str) -> None:
         click.echo(made.secret)
 
 
+def _check_free(out: Path, *, force: bool) -> None:
+    if not is_taken(out):
+        return
+    if not out.is_file():  # such as /dev/stdout, which would be a file from then on
+        raise CatalogError(f"--out {out}: is no file that could be replaced, so no token was made; without --out the secret goes to standard output")
+    if not force:
+        raise CatalogError(f"--out {out}: is there already, so no token was made; --force replaces it")
+
+
 def _warn_of(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
     if network.is_loopback:
         warn(f"--address {network}: every host has that one; others that call it would call themselves")
     elif not network.prefixlen:
         warn(f"--address {network}: whoever holds this token may take any address of the mesh that nobody named more closely")
+    elif kind := special_kind(network):
+        warn(f"--address {network}: is {kind}: no host of the mesh can be registered there")
 
 
 def _made_line(made: NewToken) -> str:

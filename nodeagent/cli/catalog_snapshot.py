@@ -49,7 +49,7 @@ def snapshot() -> None:
 def save_(data: Path, file: Path, *, force: bool, output: str) -> None:
     """Write the catalog as it is at one moment to FILE, or with - to standard output. Beside a running server, which goes on."""
     is_poured = file == STDIN
-    if is_poured and (output == "json" or sys.stdout.isatty()):
+    if is_poured and (output == "json" or sys.stdout is None or sys.stdout.isatty()):
         raise click.UsageError("- writes the snapshot to standard output, which is no place for anything else: lead it to a program or file, without -o json")
     if not is_poured:
         _check_free(file, force=force)

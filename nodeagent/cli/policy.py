@@ -247,6 +247,7 @@ def history(  # noqa: PLR0913 - click passes each option by name
         found = {key: trail if text or trail is None else without_texts(trail) for key, trail, _ in store.read_trails(kind)}
         current = {each.key: each for each in store.read_kind(kind)} if kind else store.read_all()
         rights.check_shown(store.client, store.rights_to(kind, with_trails=True), has_rows=bool(found or current))
+    current |= store.read_rows(found.keys() - current.keys())
     for key in (key for key, trail in found.items() if trail is None):
         warn(f"the trail of {key} is not understood by this version, and is not shown")
         current.pop(key, None)

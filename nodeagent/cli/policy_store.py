@@ -70,7 +70,8 @@ class PolicyStore:
         """What it takes to be shown every entry of a kind, or of all."""
         keys = rights.to_keys(f"{OWN_PREFIX}/{kind}/" if kind else f"{OWN_PREFIX}/")
         needed = [keys if self.is_in_kv(each) else _RIGHTS.get(each) for each in ((kind,) if kind else KINDS)]
-        needed.append(rights.to_keys(f"{AUDIT_PREFIX}/") if with_trails else None)
+        if with_trails:
+            needed += [rights.to_keys(f"{AUDIT_PREFIX}/"), rights.to_intentions() if kind in (None, INTENTIONS) else None]
         return [right for right in dict.fromkeys(needed) if right]
 
     def read_all(self) -> dict[Key, Stored]:
@@ -151,6 +152,14 @@ class PolicyStore:
             return ()
         rows = parse_legacy_intentions(json.dumps(self._ask("GET", LEGACY_INTENTIONS)).encode())
         return tuple(row for row in rows if row.destination in destinations)
+
+    def read_rows(self, keys: Collection[Key]) -> dict[Key, Stored]:
+        """What the rows of destinations say, each as the entry as which `nodeagent intention` keeps it in the trail."""
+        sources: dict[str, list[dict[str, str]]] = {}
+        for row in self.rows_to({key.name for key in keys if key.kind == INTENTIONS}):
+            sources.setdefault(row.destination, []).append({"Name": row.source, "Action": row.action})
+        stored = (_stored(INTENTIONS, {"Kind": INTENTIONS, "Name": name, "Sources": found}, 0) for name, found in sources.items())
+        return {each.key: each for each in stored}
 
     def services(self) -> list[str]:
         """The services that the catalog knows."""

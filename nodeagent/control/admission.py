@@ -18,7 +18,7 @@ from nodeagent.control.seen import Seen
 
 FILTERED = "the catalog left out what the token may not read; give it service:read and intentions:read; what was known before stays in force"
 AWAY = "the catalog was away, and it is not known yet whether it is an older one"
-REWOUND = "the catalog is an older one: its index went back"
+REWOUND = "the catalog is an older one than before"
 
 
 class Admission:
@@ -46,7 +46,7 @@ class Admission:
     @property
     def is_sane(self) -> bool:
         """Whether the catalog answers, and shows this host."""
-        return self._catalog.failing_since is None and any(host.name == self._host for host in self._seen.hosts or ())
+        return not self._catalog.is_away and any(host.name == self._host for host in self._seen.hosts or ())
 
     @property
     def is_waiting(self) -> bool:
@@ -81,24 +81,34 @@ class Admission:
         return await self._forgotten.kept(service, lost, doubt, "" if self._catalog.is_settled else AWAY)
 
     def judge(self, service: str, rows: Rows, doubt: str, hidden: frozenset[str], own: Kept = NOTHING) -> Admitted:
-        """What is in force of an answer, of which `doubts`, `unseen` and `here` said that."""
-        known, older = self._seen.before(service), self._older()
+        """What counts of an answer, of which `doubts`, `unseen` and `here` said that."""
+        known, older = self._known(service), self._older()
         rows, before, is_first = since_moved(known, rows), there(known), service in self._first or service not in self._seen.instances
         if is_first and not (doubt or older):  # what went while nobody was here is held for nobody; what is hidden is not gone
             before = tuple(row for row in before if row.instance.host in hidden)
         now, listed = self._env.elapsed(), rows + own.rows  # of `own` nobody else's claim takes anything, as of what is held
         admitted = self._hold_back.admit(service, before, listed, doubt=doubt, now=now, hidden=hidden, older=older)
         (self._first.add if is_first and admitted.lost and (doubt or older) else self._first.discard)(service)
-        in_force = admitted.rows if service == MARKER_SERVICE else self._lately.admit(service, known, admitted.rows, now)
-        return Admitted(in_force, admitted.lost, admitted.why or own.why)
+        return Admitted(admitted.rows, admitted.lost, admitted.why or own.why)
+
+    def _known(self, service: str) -> Rows:
+        """What was known of it. Of agents also those were saved that were marked in their hosts' own rows: where they still are nothing vanished."""
+        known = self._seen.before(service)
+        if service != MARKER_SERVICE:
+            return known
+        marked = {host.name for host in self._seen.hosts or () if host.tunnel_port}
+        return tuple(row for row in known if row.instance.host not in marked)
 
     def _older(self) -> str:
         """Why the catalog may be an older one than before; empty: it is none."""
         return REWOUND if self._catalog.is_rewound else "" if self._catalog.is_settled else AWAY
 
     def put(self, service: str, admitted: Admitted) -> None:
-        """Notes what is in force, and what is held."""
-        self._seen.instances[service] = self._renamed.take(service, self._seen.before(service), admitted.rows)
+        """Notes what is in force: that, and what is gone by now, as some may have been let go since `judge`; and what is held."""
+        known, rows = self._seen.before(service), admitted.rows
+        if service != MARKER_SERVICE:
+            rows = self._lately.admit(service, known, rows, self._env.elapsed())
+        self._seen.instances[service] = self._renamed.take(service, known, rows)
         self._seen.held[service] = admitted.lost
         self.held.pop(service, None)
         if admitted.why:
@@ -119,4 +129,4 @@ class Admission:
 
     def alarms(self) -> tuple[str, ...]:
         """What is held back, or went together with its host, in words."""
-        return (*self.held.values(), *self._lately.alarms(self._seen.instances, (host.name for host in self._seen.hosts or ())))
+        return (*(self.held[service] for service in sorted(self.held)), *self._lately.alarms(self._seen.instances, (host.name for host in self._seen.hosts or ())))

@@ -55,7 +55,7 @@ class Control:
         self.workers = Workers(self.metrics, want_svid=self._want_svid, on_records=self._take_records)
         self.supervisor = Supervisor(self.metrics, env.now, self.workers.note_living)
         self.publisher = Publisher(config, self.metrics, self._hand_out, env.now)
-        self.publisher.indexes = catalog.indexes.saved
+        self.publisher.indexes = catalog.saved
         self.follower = Follower(config, catalog, self.metrics, env)
         self.first_use = FirstUse(catalog, self.follower, config.host.name, self.publisher.knows_host)
         self.workers.on_want_host = self.first_use.ask
@@ -81,10 +81,11 @@ class Control:
         self.modes.restore()
         self.flows.restore()
         self.publisher.reconfigure(self.modes.config)
+        self.identity.resume()
         saved = self.publisher.restore()
         if saved:
             self.follower.remember(saved.state)
-            self._catalog.indexes.remember(saved.indexes)
+            self._catalog.remember(saved.indexes)
 
     async def compile(self) -> None:
         """Compiles and publishes after each change, for ever; changes that come together go together."""

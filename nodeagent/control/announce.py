@@ -73,9 +73,11 @@ class Announcer:
         else:
             await self._register(hosts)
 
-    def remember(self, hosts: tuple[Host, ...]) -> None:
-        """What the catalog showed before this process started."""
+    def remember(self, hosts: tuple[Host, ...], *, is_forgotten: bool = False) -> None:
+        """What the catalog showed before this process started. is_forgotten: by that process's own word, whose time begins anew."""
         self._was_shown = any(host.name == self._config.host.name for host in hosts)
+        if is_forgotten:
+            self._forgotten_at = self._elapsed()
 
     def _note_shown(self, hosts: tuple[Host, ...]) -> None:
         is_shown = any(host.name == self._config.host.name for host in hosts)

@@ -15,12 +15,13 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.catalog.inventory import INVENTORY
+from nodeagent.catalog.state import RESTORED
 from nodeagent.config import CatalogTable
 from nodeagent.control.bell import Bell
 from nodeagent.control.catalog_tls import tls_of
 from nodeagent.control.clock import CatalogClock
 from nodeagent.control.gzipped import BadGzip, unpacked
-from nodeagent.control.indexes import Indexes
+from nodeagent.control.indexes import REWOUND_AT, Indexes
 from nodeagent.control.json_http import why_unaccepted, why_unwelcome
 from nodeagent.control.token import TokenFile
 from nodeagent.errors import CatalogError
@@ -40,6 +41,7 @@ _KEY = b"PRIVATE KEY"
 _KEYS = "/v1/kv/"
 _GZIPPED = (INVENTORY,)
 """What is asked for compressed: long, and a twentieth then. All else is short, and unpacking it would cost more than it saves."""
+_DATA = "the catalog's data went back"
 _CHUNK_BYTES = 65_536
 _SHOWN_CHARS = 200
 
@@ -109,8 +111,8 @@ class Catalog:
         """What went back, in words."""
         self._rewound_at = (0.0, 0.0)
         """Unix seconds, and by the clock that nobody can set."""
-        self._is_away = False
-        """Whether the pulse failed, and nothing was answered since."""
+        self.is_away = False
+        """Whether the pulse failed, and nothing was answered since. Another question may hang by itself, time and again."""
         self._rewinds = 0
         self.indexes = Indexes()
         self._waiting: set[asyncio.Timeout] = set()
@@ -172,7 +174,7 @@ class Catalog:
 
     @property
     def is_rewound(self) -> bool:
-        """Whether an index went back within REWIND_SHOWN_S."""
+        """Whether an index, or the data, went back within REWIND_SHOWN_S."""
         return bool(self.rewound) and self._elapsed() - self._rewound_at[1] < limits.REWIND_SHOWN_S
 
     def note_rewind(self, path: str, before: int, now: str | None) -> None:
@@ -182,12 +184,31 @@ class Catalog:
         """
         if not self.rewound or self._elapsed() - self._rewound_at[1] >= limits.CATALOG_COMPLAIN_S:
             _log.warning("catalog_index_went_back", path=path, before=before, now=now)
+        self._rewind(f"the catalog's index went back from {before} to {now} ({path})")
+
+    def _note_restored(self, header: str | None) -> None:
+        """A restore beside the running catalog, whose index goes on; noted before anybody takes what the answer lacks for gone."""
+        if self.indexes.note_restored(header):
+            _log.warning("catalog_went_back", restored_by=header)
+            self._rewind(_DATA)
+
+    def _rewind(self, what: str) -> None:
         self._rewound_at = self._now(), self._elapsed()
         self._rewinds += 1
         for waiting in self._waiting:
             if not waiting.expired():  # another watch has noted it in this very turn
                 waiting.reschedule(asyncio.get_running_loop().time())
-        self.rewound = f"the catalog's index went back from {before} to {now} ({path})"
+        self.rewound = what
+
+    def saved(self) -> dict[str, int]:
+        """How far it has counted, and since when it is an older one, for the disk."""
+        return self.indexes.saved() | ({REWOUND_AT: int(self._rewound_at[0])} if self.is_rewound else {})
+
+    def remember(self, saved: dict[str, int]) -> None:
+        """Takes over what was saved before this process started: what is held back is not let go by a restart."""
+        self.indexes.remember(saved)
+        if at := saved.get(REWOUND_AT):
+            self.rewound, self._rewound_at = _DATA, (at, self._elapsed() - max(self._now() - at, 0.0))
 
     @property
     def rewind_alarm(self) -> str:
@@ -207,7 +228,7 @@ class Catalog:
 
     @property
     def rewinds(self) -> int:
-        """How often an index went back: one from before is none that is to be waited for."""
+        """How often it went back: an index of before is none that is to be waited for."""
         return self._rewinds
 
     async def _ask(
@@ -218,6 +239,7 @@ class Catalog:
             async with asyncio.timeout(head_s) as waiting:
                 response = await self._send(method, path, params, body, waiting)
             self.clock.note(response.headers.get("Date", ""))
+            self._note_restored(response.headers.get(RESTORED))
             async with response, asyncio.timeout(limits.CATALOG_READ_MARGIN_S):
                 answer = await _take(response, path, self._token.why_none, self._long)
         except (CatalogRefused, CatalogUnusable):
@@ -274,16 +296,16 @@ class Catalog:
         self.answered_at, self.error = self._now(), ""
         self.indexes.note_answer(self._elapsed())
         self.failing_since = None
-        if self._is_away:
-            self._is_away = False
+        if self.is_away:
+            self.is_away = False
             self.wake()
 
     async def _fail(self, error: Exception, path: str) -> None:
         self.error = _explain(error, self._table)
         if self.failing_since is None:
             self.failing_since = self._now()
-        if path == PULSE and not self._is_away:
-            self._is_away = True
+        if path == PULSE and not self.is_away:
+            self.is_away = True
             self.indexes.doubt()
         if isinstance(error, aiohttp.ClientSSLError) or isinstance(error.__cause__, ssl.SSLError):
             await self._forget_session()  # files may have been replaced, the CA's or ours: they are read with a new session

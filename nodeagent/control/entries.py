@@ -22,12 +22,13 @@ from nodeagent.catalog.entry_lists import (
     parse_kept_entries,
 )
 from nodeagent.catalog.legacy_intentions import is_unknown_kind
-from nodeagent.catalog.state import CatalogState, parse_proxy_defaults, parse_service_defaults
+from nodeagent.catalog.state import CatalogState
 from nodeagent.catalog.traffic import ROUTING, Ways, ways_of
 from nodeagent.control.admission import FILTERED
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused
 from nodeagent.control.foreign import Foreign
 from nodeagent.control.proof import NOT_SERVED, service_doubts
+from nodeagent.control.protocols import Protocols
 from nodeagent.control.seen import Seen
 from nodeagent.control.watch import Held, Rhythm
 from nodeagent.control.watches import Start
@@ -37,7 +38,8 @@ DEFAULTS, BUDGETS, MESH = "service-defaults", "retry-budget", "mesh"
 LISTED = (*ROUTING, MESH)
 """Kinds of which Consul's own lists are followed."""
 WATCHES = len(LISTED) + 4  # defaults of services and of all, and the KV store's budgets and mesh entry
-FORGETFUL = Rhythm(may_go_back=True)
+KEPT = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, may_go_back=True)
+"""Of the KV store: whoever waits below a prefix is not told that more than that prefix was deleted."""
 _SHOWN = 3
 _KEPT_MESH = "kept mesh"
 _LIMITS = b'"UpstreamConfig"'
@@ -55,10 +57,10 @@ class Entries:
         """Where the entries in force lead."""
         self._catalog = catalog
         self._foreign = foreign
-        self._seen = seen
         self._host = host
         self._draw = draw
         self._on_change = on_change
+        self._protocols = Protocols(seen, foreign, on_change)
         self._in_force: dict[str, EntryList] = {}
         self._heard: set[str] = set()
         self._unserved: set[str] = set()
@@ -74,10 +76,10 @@ class Entries:
     def start(self, start: Start) -> None:
         """Begins to follow all of it, but what `follow` has to."""
         start(entries_path(DEFAULTS), self._take_defaults)
-        start("/v1/config/proxy-defaults", self._take_default_protocol)
+        start("/v1/config/proxy-defaults", self._protocols.take_default)
         for kind in LISTED:
             start(entries_path(kind), partial(self._take, kind), read=partial(self._read, kind))
-        start(kept_entries_path(BUDGETS), partial(self._take_kept, BUDGETS), FORGETFUL)
+        start(kept_entries_path(BUDGETS), partial(self._take_kept, BUDGETS), KEPT)
 
     async def take_kept_mesh(self, answer: Answer) -> None:
         """After each answer of `kept_entries_path(MESH)`, which `follow` asks for while `is_mesh_kept`.
@@ -93,6 +95,7 @@ class Entries:
 
     def remember(self, state: CatalogState) -> None:
         """Takes over what was in force before this process started."""
+        self._protocols.remember(state)
         for kind, specs in zip(ROUTING, (state.routers, state.splitters, state.resolvers), strict=True):
             unread = {name: why for key, why in state.unread.items() for of, _, name in [key.partition("/")] if of == kind}
             self._in_force[kind] = EntryList(specs, unread)
@@ -129,20 +132,12 @@ class Entries:
 
     async def _take_defaults(self, answer: Answer) -> None:
         """What services speak, whatever else their entries say, and how they call others."""
-        await self._foreign.refuse("protocols")
-        protocols = parse_service_defaults(answer.body)
+        await self._protocols.take(answer)
         found = await asyncio.to_thread(parse_entries, DEFAULTS, answer.body, self._in_force.get(DEFAULTS, NO_ENTRIES), having=_LIMITS)
         self._put(DEFAULTS, found._replace(specs={name: spec.upstream_config for name, spec in found.specs.items() if spec.upstream_config}))
-        self._seen.protocols = protocols
-        self._on_change()
-
-    async def _take_default_protocol(self, answer: Answer) -> None:
-        await self._foreign.refuse("protocols")
-        self._seen.default_protocol = parse_proxy_defaults(answer.body)
-        self._on_change()
 
     async def _take(self, kind: str, answer: Answer) -> None:
-        await self._foreign.refuse(f"entries of the kind {kind}")
+        await self._refuse_foreign(kind, kind)
         known = self._in_force.get(kind, NO_ENTRIES)
         found = await asyncio.to_thread(parse_entries, kind, answer.body, known)
         doubts = await self._doubted(known, found, answer) if kind in ROUTING else {}
@@ -153,9 +148,24 @@ class Entries:
             raise Held(next(iter(doubts.values()), FILTERED))
 
     async def _take_kept(self, kind: str, answer: Answer) -> None:
-        await self._foreign.refuse(f"entries of the kind {kind}")
         key = _KEPT_MESH if kind == MESH else kind
+        await self._refuse_foreign(kind, key)
         self._put(key, await asyncio.to_thread(parse_kept_entries, kind, answer.body, self._in_force.get(key, NO_ENTRIES)))
+
+    async def _refuse_foreign(self, kind: str, key: str) -> None:
+        """Nothing, unless another cluster answers: what was known counts on, also what was saved, as if it had been heard.
+
+        Raises:
+            Held: so it is.
+            CatalogError: the catalog could not be asked.
+        """
+        if key not in self._in_force or not (why := await self._foreign.why()):
+            return
+        if key not in self._heard:
+            self._heard.add(key)
+            self._note_ways()
+            self._on_change()
+        raise Held(f"entries of the kind {kind} stay as they were: {why}")
 
     async def _doubted(self, known: EntryList, found: EntryList, answer: Answer) -> dict[str, str]:
         """Why what is gone may be hidden, by name."""
@@ -172,9 +182,12 @@ class Entries:
             self._in_force[key] = before._replace(texts=found.texts)
         else:
             self._in_force[key] = found
-            self.ways = ways_of(*(self._in_force.get(kind, NO_ENTRIES).specs for kind in ROUTING))
+            self._note_ways()
         if is_first or self._in_force[key] is found:
             self._on_change()
+
+    def _note_ways(self) -> None:
+        self.ways = ways_of(*(self._in_force.get(kind, NO_ENTRIES).specs for kind in ROUTING))
 
     # --- in force --------------------------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ class FirstUse:
         """Whether one more may wait for what is said of a host."""
         if host in self._wanted:
             return len(self._wanted[host].answers) < limits.FIRST_USE_KEPT
-        is_away = self._catalog.failing_since is not None or asyncio.get_running_loop().time() < self._rests_until
+        is_away = self._catalog.is_away or asyncio.get_running_loop().time() < self._rests_until
         is_vain = not self._follower.is_late or is_away or not self._is_host(host)
         return not is_vain and len(self._wanted) < limits.FIRST_USE_HOSTS
 

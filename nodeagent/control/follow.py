@@ -28,7 +28,7 @@ from nodeagent.control.admission import FILTERED, Admission
 from nodeagent.control.announce import Announcer
 from nodeagent.control.checks import Checks
 from nodeagent.control.consul import Answer, Catalog, service_path
-from nodeagent.control.entries import FORGETFUL, MESH, Entries
+from nodeagent.control.entries import KEPT, MESH, Entries
 from nodeagent.control.environment import Environment
 from nodeagent.control.heard import Heard
 from nodeagent.control.hidden import NODES
@@ -39,6 +39,8 @@ from nodeagent.control.intentions import ENTRIES, IntentionSource
 from nodeagent.control.meshed import MeshedHosts
 from nodeagent.control.own import OwnServices
 from nodeagent.control.reach import Dialled, Reach
+from nodeagent.control.report import CONSUL_AGENT
+from nodeagent.control.room import WAIT_S, Room
 from nodeagent.control.seen import Seen
 from nodeagent.control.together import Together, in_turns
 from nodeagent.control.watch import Apply, Held, Rhythm, Watch
@@ -49,6 +51,7 @@ from nodeagent.observe.metrics import Metrics
 _PULSE = Rhythm(wait_s=limits.CATALOG_PULSE_WAIT_S, backoff_max_s=limits.CATALOG_PULSE_S, is_pulse=True)
 _LONG = Rhythm(rest_s=limits.CATALOG_POLL_S, backoff_max_s=limits.CONSUL_WAIT_S)
 _POLLED = Rhythm(poll_s=limits.CATALOG_POLL_S)
+_FORGETFUL = Rhythm(may_go_back=True)
 _OTHER_WATCHES = 5 + entries.WATCHES  # three lists, the KV store's intentions, and the roots, which `identity` follows
 
 _log = open_log()
@@ -81,12 +84,13 @@ class Follower:
         self._heard = Heard()
         self._own = OwnServices(config.host.name, self._services_changed.set)
         self._reach = Reach()
+        self._room = Room(catalog, env.elapsed)
         self._here: set[str] = set()
         """Services that this host judges callers of."""
         self._dialled = Dialled(env.elapsed)
         self._together = Together(catalog, self.seen, self._services_changed.set)
         self.entries = Entries(catalog, self.foreign, self.seen, config.host.name, env.draw, self._note_entries)
-        self._watches = Watches(partial(Watch, catalog, metrics=metrics, draw=env.draw))
+        self._watches = Watches(partial(Watch, catalog, metrics=metrics, draw=env.draw), self._room.wait_s)
 
     @property
     def is_late(self) -> bool:
@@ -139,12 +143,13 @@ class Follower:
             self._services_changed.set()
         state = self.entries.fill(self.seen.state())
         hosts = self.meshed.admit(state.hosts, self._elapsed(), is_sane=self.admission.is_sane, hidden=self._hidden.names)
-        return msgspec.structs.replace(state, hosts=hosts, is_late=self.is_late, intentions_in=self._intentions.place)
+        is_forgotten = bool(self._announcer.why_forgotten)
+        return msgspec.structs.replace(state, hosts=hosts, is_late=self.is_late, intentions_in=self._intentions.place, is_forgotten=is_forgotten)
 
     def remember(self, state: CatalogState) -> None:
         """Takes over what was saved before this process started."""
         self.meshed.remember(state.hosts)
-        self._announcer.remember(state.hosts)
+        self._announcer.remember(state.hosts, is_forgotten=state.is_forgotten)
         self.admission.remember(state.instances)
         if markers := markers_of(state.hosts):
             self.seen.saved[MARKER_SERVICE] = markers
@@ -166,7 +171,7 @@ class Follower:
     @property
     def found(self) -> tuple[str, ...]:
         """What this catalog is, in words; nothing of the embedded one."""
-        agent = "this host's Consul agent" if self._announcer.is_told_agent else ""
+        agent = CONSUL_AGENT if self._announcer.is_told_agent else ""
         return tuple(filter(None, (agent, "intentions as rows" if self._intentions.is_legacy else "", self._together.found())))
 
     @property
@@ -178,6 +183,7 @@ class Follower:
         """Follows until it is cancelled; may be run again after a failure."""
         self._watches.forget()
         self._services_changed.set()
+        asyncio.get_running_loop().call_later(WAIT_S, self._services_changed.set)
         async with asyncio.TaskGroup() as group:
             self._watches.start(group, NODES, self._take_hosts, _PULSE, self._hidden.read)
             self._watches.start(group, "/v1/catalog/services", self._take_names)
@@ -213,10 +219,10 @@ class Follower:
 
     def _follow_kept(self, group: asyncio.TaskGroup) -> None:
         """The KV store's intentions, while the catalog keeps none as entries."""
-        self._follow_while(self._intentions.is_legacy, group, KEPT_INTENTIONS, self._take_kept, FORGETFUL)
+        self._watches.keep(group, KEPT_INTENTIONS, self._take_kept, KEPT, is_wanted=self._intentions.is_legacy)
         if not self._intentions.is_legacy:
             self._intentions.kept = None
-        self._follow_while(self.entries.is_mesh_kept, group, kept_entries_path(MESH), self.entries.take_kept_mesh, FORGETFUL)
+        self._watches.keep(group, kept_entries_path(MESH), self.entries.take_kept_mesh, KEPT, is_wanted=self.entries.is_mesh_kept)
 
     def _note_entries(self) -> None:
         """Where requests go says which services are watched."""
@@ -224,20 +230,13 @@ class Follower:
         self._services_changed.set()
         self.changed.set()
 
-    def _follow_while(self, is_wanted: bool, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm | None = None) -> None:  # noqa: FBT001 - what it is about
-        """A watch of that path, or none."""
-        if is_wanted and path not in self._watches:
-            self._watches.start(group, path, apply, rhythm)
-        elif not is_wanted:
-            self._watches.stop(path)
-
     def _follow_services(self, group: asyncio.TaskGroup) -> None:
         """One health watch for each service; of more than CATALOG_WATCHES for the nearest, and one for all others together."""
         self.seen.forget_unlisted()
         names = self.seen.watched_names()
         watched, before = self._nearest(names), self._together.names
         self._together.names = beyond = frozenset(names) - watched
-        self._follow_while(self.is_late, group, self._own.path, self._own.take, FORGETFUL)
+        self._watches.keep(group, self._own.path, self._own.take, _FORGETFUL, is_wanted=self.is_late)
         alone = self._together.alone()
         self._stop_but({_health_path(name) for name in watched | alone} | ({INVENTORY} if beyond else set()))
         if beyond:
@@ -255,7 +254,7 @@ class Follower:
 
     def _nearest(self, names: tuple[str, ...]) -> frozenset[str]:
         """Those that are watched."""
-        room = limits.CATALOG_WATCHES - _OTHER_WATCHES
+        room = self._room.watches() - _OTHER_WATCHES
         if len(names) <= room:
             return frozenset(names)
         return self._reach.nearest(
@@ -286,7 +285,9 @@ class Follower:
         await self._announcer.check_hosts(self.seen.hosts, self.seen.instances.get(MARKER_SERVICE, ()))
 
     async def _take_names(self, answer: Answer) -> None:
-        self.seen.names = parse_service_names(answer.body)
+        names = parse_service_names(answer.body)
+        await self._room.look(len(names) + _OTHER_WATCHES)
+        self.seen.names = names
         self.seen.unusable = parse_unusable_names(answer.body)
         self._services_changed.set()
         self.changed.set()

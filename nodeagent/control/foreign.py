@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from nodeagent.control.consul import Catalog, CatalogRefused
 from nodeagent.control.trust import parse_roots
-from nodeagent.control.watch import Held
 
 _ROOTS = "/v1/connect/ca/roots"
 _OFF = "Connect must be enabled"  # what 1.8 says where nobody has a trust domain
@@ -39,13 +38,3 @@ class Foreign:
             raise
         offered = parse_roots(answer.body).bundle.trust_domain
         return "" if offered == known else f"its trust domain is {offered} now, and {known} is in force: it is another catalog, or lost its data"
-
-    async def refuse(self, what: str) -> None:
-        """Returns where an answer counts.
-
-        Raises:
-            Held: it is another one's.
-            CatalogError: as `why`.
-        """
-        if why := await self.why():
-            raise Held(f"{what} stay as they were: {why}")

@@ -9,7 +9,7 @@ does one from which somebody took a service away on purpose. The answer alone do
    long that takes.
 3. With the proof, a service that had fewer than HOLD_BACK_INSTANCES is believed at once: stopping the only instance, or
    one of two, is everyday work, and a host that kept dialling it would be wrong. Not while the catalog may be an older one (its index
-   went back, or it was away and not all has been answered since), which does not know what was registered since: that is 4) for a
+   or its data went back, or it was away and not all has been answered since), which does not know what was registered since: that is 4) for a
    service of any size. Nor is what is held for want of a proof, or as the catalog may be an older one, let go because as many new
    instances came beside it.
 4. With the proof, a bigger service keeps what it lost for HOLD_BACK_S from then on. A caller that dials an instance which is really
@@ -99,7 +99,7 @@ class HoldBack:
 
 
 def release_taken(instances: dict[str, Rows], held: Mapping[str, Rows]) -> dict[str, Rows]:
-    """`instances`, which may be the very same, without those held rows whose address a row that is not held has taken."""
+    """`instances`, which may be the very same, without those held rows whose address a row that is neither held nor gone has taken."""
     left = {service: set(map(id, rows)) for service, rows in held.items() if rows and service in instances}
     wanted = {address for service in left for row in held[service] for address in row.instance.addresses}
     if not wanted:
@@ -109,7 +109,7 @@ def release_taken(instances: dict[str, Rows], held: Mapping[str, Rows]) -> dict[
         for service, rows in instances.items()
         for row in rows
         for address in row.instance.addresses
-        if address in wanted and id(row) not in left.get(service, ())
+        if address in wanted and not row.instance.gone and id(row) not in left.get(service, ())
     }
     released = {service: [row for row in held[service] if taken & set(row.instance.addresses)] for service in left}
     return {**instances, **{service: _without(instances[service], gone) for service, gone in released.items()}}

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from certs.spiffe import service_id
 from certs.svid import Svid
@@ -11,13 +12,14 @@ from nodeagent.config import Config
 from nodeagent.control.clock import watch_clock
 from nodeagent.control.consul import Answer, Catalog
 from nodeagent.control.displaced import in_vain
+from nodeagent.control.domain_hold import DomainHold
 from nodeagent.control.environment import Environment
 from nodeagent.control.holdings import HeldCertificate, Holdings
 from nodeagent.control.issuer import Issuer
 from nodeagent.control.keeper import Keeper, Surroundings
 from nodeagent.control.key_memory import KeptSvid, KeyMemoryError, decode_keys, encode_keys
 from nodeagent.control.on_demand import OnDemand
-from nodeagent.control.trust import DomainHold, Trust, parse_roots
+from nodeagent.control.trust import Trust, parse_roots
 from nodeagent.control.watch import Held, Watch
 from nodeagent.model.identity import KeyRing, SvidKeys
 from nodeagent.model.names import is_service_name
@@ -64,7 +66,8 @@ class Identity:
         self._roots_body = b""
         self._now = env.now
         self._elapsed = env.elapsed
-        self._domain_hold = DomainHold(limits.HOLD_BACK_S)
+        self._domain_hold = DomainHold(Path(config.admin.state_dir) / "held-domain", limits.HOLD_BACK_S)
+        self._hold_over: asyncio.TimerHandle | None = None
         self._issuer = Issuer(catalog, config.host.datacenter, metrics, env)
         self._world = Surroundings(lambda: self.trust, self._issuer.issue, self._change, catalog.rest, env)
         self._roots = Watch(catalog, "/v1/connect/ca/roots", self._take_roots, metrics=metrics, draw=env.draw)
@@ -117,6 +120,12 @@ class Identity:
                 if self._config.identity.units == "any":
                     self._on_demand.add(service)
         _log.info("keys_restored", certificates=sorted(self.keepers))
+
+    def resume(self) -> None:
+        """Goes on holding a trust domain that an earlier process held: until that is over, the roots of then are in force."""
+        roots = self._domain_hold.restore(self._now(), self._elapsed())
+        if roots and self.trust is None:
+            self._trust_in(parse_roots(roots), roots)
 
     def need(self, services: frozenset[str]) -> None:
         """These are kept from now on, whether or not anybody asks for them."""
@@ -284,13 +293,23 @@ class Identity:
     async def _take_roots(self, answer: Answer) -> None:
         trust = parse_roots(answer.body)
         self._issuer.offered = trust.bundle.trust_domain
-        if self.trust is not None:
-            known, offered = self.trust.bundle.trust_domain, trust.bundle.trust_domain
-            if why := self._domain_hold.why_held(known, offered, self._elapsed()):
-                raise Held(why)
+        known = self.trust.bundle.trust_domain if self.trust else ""
+        why = self._domain_hold.why_held(known, trust.bundle.trust_domain, self._elapsed())
+        await asyncio.to_thread(self._domain_hold.save, self._roots_body, self._now(), self._elapsed())
+        if why:
+            self._rest_until(self._domain_hold.left_s(self._elapsed()))
+            raise Held(f"{why}; restart this host's Consul agent before (systemctl restart consul)" if self.is_by_connect else why)
         self._trust_in(trust, answer.body)
         self._on_trust()
         self._wake()
+        if known not in ("", trust.bundle.trust_domain):
+            self._catalog.wake()  # whoever held what it said
+
+    def _rest_until(self, left_s: float) -> None:
+        """Whoever rests looks again when the hold is over: hosts that speak by one domain and hosts that speak by the other do not meet."""
+        if self._hold_over:
+            self._hold_over.cancel()
+        self._hold_over = asyncio.get_running_loop().call_later(left_s, self._catalog.wake)
 
     def _trust_in(self, trust: Trust, body: bytes) -> None:
         if self.trust is not None and body != self._roots_body:  # the same: what was restored is confirmed

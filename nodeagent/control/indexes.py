@@ -1,13 +1,18 @@
 """How far a catalog had counted: one that counts less than before is an older one, or another; pure.
 
 An embedded catalog's index goes back over an outage alone, so what was heard before it is kept; and saved beside the last good
-state, for an agent that starts when the other one is there.
+state, for an agent that starts when the other one is there. Where a snapshot is restored beside the running server its index goes on,
+and its answers tell which restore they are of.
 """
 
 from collections.abc import Collection
 
 from nodeagent import limits
+from nodeagent.catalog.state import RESTORED
 from nodeagent.control.pace import has_gone_back, next_index
+
+REWOUND_AT = "rewound_at"
+"""Where it is saved since when the catalog is an older one, in Unix seconds."""
 
 
 class Indexes:
@@ -17,6 +22,8 @@ class Indexes:
         self._last: dict[str, int] = {}
         self._unsure: set[str] = set()
         """The paths that were not answered since the catalog was away: any of them may yet show that it is an older one."""
+        self._restored: int | None = None
+        """The last restore that the catalog told of; None: none of its answers told."""
         self._back_at: float | None = None
         """Since when it answers; None: not since it was away."""
 
@@ -43,6 +50,13 @@ class Indexes:
         self._last[path] = next_index(0, header)
         return before if gone_back else 0
 
+    def note_restored(self, header: str | None) -> bool:
+        """Keeps which restore the catalog told of; whether that is another than before. Consul tells of none: its index goes back."""
+        if header is None or not (header.isascii() and header.isdecimal()):
+            return False
+        before, self._restored = self._restored, next_index(0, header) if header != "0" else 0
+        return before not in (None, self._restored)
+
     def keep(self, prefixes: tuple[str, ...], asked: Collection[str]) -> None:
         """Of the paths that begin so these alone are asked for from now on: nobody waits for the others' answers."""
         for path in [path for path in self._last if path.startswith(prefixes) and path not in asked]:
@@ -55,9 +69,11 @@ class Indexes:
 
     def saved(self) -> dict[str, int]:
         """All of them, for the disk."""
-        return dict(self._last)
+        return dict(self._last) | ({} if self._restored is None else {RESTORED: self._restored})
 
     def remember(self, saved: dict[str, int]) -> None:
         """Takes over what was heard before this process started."""
-        self._last |= saved
-        self._unsure |= saved.keys()
+        paths = {path: index for path, index in saved.items() if path.startswith("/")}
+        self._restored = saved.get(RESTORED)
+        self._last |= paths
+        self._unsure |= paths.keys()

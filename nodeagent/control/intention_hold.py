@@ -146,14 +146,12 @@ class IntentionHold:
                 self._here.add(service)
                 return ""
             if why := await self._why_foreign():
-                self._here.add(service)
+                self._come(service, why)
                 self._hold_all(self._listed, why)
                 return why
             found = await read_intentions_to(self._catalog, (service,), with_kept=self._kept is not None)
             shown = found.get(service, Shown())
-            if shown.why_not and service not in self._here:
-                self._known = tuple(self._vouched(service))
-            self._here.add(service)
+            self._come(service, shown.why_not)
             doubts = {name: why for name, why in self._doubts.items() if name != service}
             if shown.why_not:
                 doubts[service] = shown.why_not
@@ -192,6 +190,12 @@ class IntentionHold:
             self._listed = completed(self._listed, lacking)
             self._actions = actions_of(self._listed)
         return self._listed
+
+    def _come(self, service: str, doubt: str) -> None:
+        """It is here from now on. doubt: why it is not proven that what is known of it is all."""
+        if doubt and service not in self._here:
+            self._known = tuple(self._vouched(service))
+        self._here.add(service)
 
     def _vouched(self, service: str) -> Iterator[IntentionRow]:
         """What is known, with what of it stays in force for a service that has just come here and is not proven: an allow was shown, and no more."""

@@ -70,7 +70,7 @@ class Lately:
         for service in sorted(self._since):
             lost = sorted({row.instance.host for row in instances.get(service, ()) if row.instance.gone} - shown)
             if lost:
-                yield f"{service}: its instances on {', '.join(lost)} vanished with the host; calls there still go to its agent, and nothing in clear"
+                yield f"{service}: its instances on {', '.join(lost)} vanished with the host; calls there still go to its agent, if it had one, and then nothing in clear"
 
 
 def _as_gone(row: InstanceRow) -> InstanceRow:

@@ -1,5 +1,7 @@
 """What the admin API answers, as types: the command line decodes the same ones. Fields are added, never changed."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from nodeagent import limits
@@ -84,6 +86,10 @@ class GenerationPart(msgspec.Struct, kw_only=True):
     connections: int
     drain_until: float
     """Unix seconds at which its last connections are closed; 0: it serves."""
+
+
+CONSUL_AGENT = "this host's Consul agent"
+"""In `CatalogPart.found`: what the catalog is."""
 
 
 class CatalogPart(msgspec.Struct, kw_only=True):
@@ -338,3 +344,10 @@ class ErrorAnswer(msgspec.Struct, kw_only=True, rename={"api_version": "apiVersi
 
     api_version: str = API_VERSION
     error: str
+
+
+def the_first(alarms: Iterable[str]) -> list[str]:
+    """ALARMS_SHOWN of what an answer would name one by one, and how many more there are."""
+    found = list(alarms)
+    more = len(found) - limits.ALARMS_SHOWN
+    return found if more < 2 else [*found[: limits.ALARMS_SHOWN], f"and {more} more like these; {LOGS}"]

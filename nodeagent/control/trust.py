@@ -65,32 +65,6 @@ class Trust:
         return known[0] if known else self.active_id
 
 
-class DomainHold:
-    """A trust domain that is another one than before: believed only when it has lasted. Owned by Identity.
-
-    It is another catalog, or one that lost its CA: all certificates of the mesh change with it. A mistake is put right
-    within the time; what was meant comes true when it is over, on all hosts at about the same moment.
-    """
-
-    def __init__(self, hold_s: float) -> None:
-        self._hold_s = hold_s
-        self._offered = ""
-        self._since = 0.0
-
-    def why_held(self, known: str, offered: str, now: float) -> str:
-        """Why `offered` is not taken yet where `known` is in force; empty: it is. now: of a clock that nobody can set."""
-        if offered != self._offered:
-            self._offered, self._since = offered, now
-        left_s = self._hold_s - (now - self._since)
-        if offered == known or left_s <= 0:
-            self._offered = ""
-            return ""
-        return (
-            f"the catalog's trust domain is {offered} now, and was {known}: it is another catalog, or lost its CA; "
-            f"roots and certificates of before stay in force for {left_s:.0f} s more, then every tunnel is opened anew"
-        )
-
-
 def parse_roots(body: bytes) -> Trust:
     """The roots in an answer of `/v1/connect/ca/roots`.
 

@@ -32,6 +32,7 @@ from nodeagent.control.report import (
     Status,
     SupervisorPart,
     WorkerPart,
+    the_first,
 )
 from nodeagent.control.supervisor import Supervisor
 from nodeagent.control.trust import Trust
@@ -163,7 +164,7 @@ class View:
             yield f"{stats.unserved} of the workers' places stand empty, and the others serve their share; {LOGS}"
 
     def _warnings(self) -> Iterator[str]:
-        yield from self.follower.alarms()
+        yield from the_first(self.follower.alarms())
         if self.follower.rewind_alarm:
             yield self.follower.rewind_alarm
         yield from one_line(self.config.catalog.address, self._catalog_complaints(), self.follower.why_lost)

@@ -43,6 +43,11 @@ class Rhythm:
     is_pulse: bool = False
     """After a failure it asks without waiting for a change: any answer shows that the catalog is back."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it always waits for a change, and rests after none."""
+        return not (self.is_pulse or self.poll_s or self.rest_s)
+
 
 class Watch:
     """The follower of one path. Owned by one task."""
@@ -55,6 +60,8 @@ class Watch:
         self.read: Read = functools.partial(catalog.read, path)
         """How it asks; another one where it is not always the one path."""
         self.rhythm = rhythm or Rhythm()
+        self.longest: Callable[[], float] = lambda: limits.CONSUL_WAIT_S
+        """Gives the wait beyond which none goes now, whatever the rhythm."""
         self.error = ""
         """Why its last answer was not taken; empty while all is well."""
         self.is_forbidden = False
@@ -68,6 +75,8 @@ class Watch:
         self._draw = draw
         self._bucket = Bucket()
         self._index = 0
+        self._held_s = 0.0
+        """How long the next question waits for news at most, as the last answer is held and to be judged again; 0: as all others."""
         self._rewinds = 0
         """How often the catalog had gone back when the question was sent that gave this index."""
         self._applied = b""
@@ -113,8 +122,9 @@ class Watch:
         if self._hurried.is_set():
             self._hurried.clear()
             self._forget()
-        index = 0 if is_news or self._rewinds != self._catalog.rewinds else self._index
-        self._rewinds = self._catalog.rewinds
+        if self._rewinds != self._catalog.rewinds:
+            self._rewinds, self._index = self._catalog.rewinds, 0
+        index = 0 if is_news else self._index
         answer, was_cut_short = await self._ask(index)
         if not self.rhythm.may_go_back:  # whatever becomes of the answer: if it went back the others wait in vain
             self._catalog.note_index(self.path, answer.index)
@@ -123,8 +133,10 @@ class Watch:
         if is_new:
             try:
                 await self._apply(answer)
-            except CatalogError:
+            except CatalogError as error:
                 self._forget()
+                if isinstance(error, Held):  # what is held is no reason to hear late of what is new
+                    self._index = next_index(0, answer.index)
                 raise
             self._applied = digest
         self._metrics.add("nodeagent_catalog_answers_total", 1, "changed" if is_new else "same")
@@ -138,11 +150,26 @@ class Watch:
     async def _ask(self, index: int) -> tuple[Answer, bool]:
         """The answer, and whether the wait for it was cut short."""
         self.is_waiting, asked_at = index > 0, asyncio.get_running_loop().time()
+        wait_s, read = min(self._held_s or self.rhythm.wait_s, self.longest()), self._read_held if self._held_s else self.read
+        self._held_s = 0.0
         try:
-            answer = await self.read(index, self.rhythm.wait_s)
+            answer = await read(index, wait_s)
         finally:
             self.is_waiting = False
-        return answer, is_cut_short(index, answer.index, asyncio.get_running_loop().time() - asked_at, self.rhythm.wait_s)
+        return answer, is_cut_short(index, answer.index, asyncio.get_running_loop().time() - asked_at, wait_s)
+
+    async def _read_held(self, index: int, wait_s: float) -> Answer:
+        """As `read`; what is held is looked at anew where those who rest are woken, too: it may be believed by now."""
+        asking = asyncio.ensure_future(self.read(index, wait_s))
+        woken = asyncio.create_task(self._catalog.rest(2 * wait_s))  # of itself it is over after the answer
+        try:
+            await asyncio.wait((asking, woken), return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return asking.result()
+        finally:
+            asking.cancel()
+            woken.cancel()
+        return await self.read(0, wait_s)
 
     async def _pause(self, seconds: float) -> None:
         """Half as long to half as long again, that not all ask at once; or until it is hurried, as it is by a catalog that is back."""
@@ -169,10 +196,20 @@ class Watch:
         if at - who.complained_at >= limits.CATALOG_COMPLAIN_S:
             who.complained_at = at
             _log.warning("catalog_answer_not_taken", path=self.path, outcome=outcome, error=str(error))
-        if isinstance(error, Held) and self.rhythm.rest_s:
+        await self._rest(is_held=isinstance(error, Held))
+
+    async def _rest(self, *, is_held: bool) -> None:
+        """Until it is asked again after a failure. Of what is held the question itself waits so long, and is answered when there is news."""
+        rest_s = backoff_s(self._failures, self._draw(), self.rhythm.backoff_max_s)
+        if is_held and self._index and rest_s >= 1.0 and self.rhythm.is_plain:  # `wait` counts whole seconds
+            self._held_s = rest_s
+            return
+        if is_held:
+            self._index = 0
+        if is_held and self.rhythm.rest_s:
             await self._pause(self.rhythm.rest_s)
         else:
-            await self._catalog.rest(backoff_s(self._failures, self._draw(), self.rhythm.backoff_max_s))
+            await self._catalog.rest(rest_s)
 
 
 async def _digest(body: bytes) -> bytes:

@@ -1,8 +1,10 @@
 """The watches that run, by the path of what they ask for."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
+from nodeagent import limits
 from nodeagent.control.watch import Apply, Read, Rhythm, Watch
 
 
@@ -25,8 +27,10 @@ class Start(Protocol):
 class Watches(dict[str, Watch]):
     """Owned by the follower, in whose task group they run."""
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: Make, longest: Callable[[], float] = lambda: limits.CONSUL_WAIT_S) -> None:
+        """longest: as Watch.longest."""
         super().__init__()
+        self._longest = longest
         self._make = make
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -41,8 +45,15 @@ class Watches(dict[str, Watch]):
         """Begins one; what runs there already ends. read: how it asks, where it is not always the one path."""
         self.stop(path)
         self[path] = watch = self._make(path, apply, rhythm=rhythm)
-        watch.read = read or watch.read
+        watch.read, watch.longest = read or watch.read, self._longest
         self._tasks[path] = group.create_task(watch.run(), name=path)
+
+    def keep(self, group: asyncio.TaskGroup, path: str, apply: Apply, rhythm: Rhythm, *, is_wanted: bool) -> None:
+        """The one of that path runs from now on, as it may already; or none does."""
+        if is_wanted and path not in self:
+            self.start(group, path, apply, rhythm)
+        elif not is_wanted:
+            self.stop(path)
 
     def stop(self, path: str) -> None:
         """Ends the one of that path, if there is one."""

@@ -147,6 +147,8 @@ def explain_callee(snapshot: Snapshot, source: str, service: str, address: Addre
     peer = found.instance.host if found else ""
     there = replace(snapshot, mesh=msgspec.structs.replace(snapshot.mesh, host=peer, mode="strict"))
     by = f"{peer or 'the callee'}, by this host's snapshot {snapshot.generation}"
+    if found and found.instance.gone:
+        return Step("callee", "refused", f"the catalog has it no more: the agent there refuses it, unless it knows that {service} still runs", by)
     return msgspec.structs.replace(explain_stream(there, source, service, address), by=by)
 
 
@@ -172,7 +174,7 @@ def _destination(to: ToService | ToHost | Elsewhere) -> Step:
             agent = "with an agent" if host and host.tunnel_port else "without an agent"
             where = "this host" if is_local else f"{host.name if host else instance.host}, {agent}"
             beside = "" if address in instance.addresses else f" (registered at another of its addresses: the agent takes port {address.port} at each)"
-            sick = "" if instance.healthy else ", which the catalog calls unhealthy"
+            sick = ", which the catalog has no more" if instance.gone else "" if instance.healthy else ", which the catalog calls unhealthy"
             return Step("destination", "ok", f"{address} is instance {instance.id} of {service.name} on {where}{beside}{sick}")
         case ToHost(host=host, address=address):
             return Step("destination", "note", f"{address} is a port of {host.name} at which no service is registered")

@@ -1,6 +1,6 @@
 """Whether to look for news before a call is decided: where some services are not watched, who is called may be new."""
 
-from nodeagent.decide.route import Destination, ToHost
+from nodeagent.decide.route import Destination, Elsewhere, ToHost, ToService
 from nodeagent.model.address import Address
 from nodeagent.model.snapshot import Snapshot
 
@@ -8,9 +8,11 @@ from nodeagent.model.snapshot import Snapshot
 def host_to_ask(snapshot: Snapshot, destination: Destination) -> str:
     """The machine whose registrations are to be read first; empty: the call is decided by what is known.
 
-    Only one with an agent, at a port at which nobody is known: what is registered there is to be called through the agent.
+    Only one with an agent, at a port at which nobody is known, or who is gone, as another may be there by now: what is registered there
+    is to be called through the agent.
     """
-    if not snapshot.mesh.is_late or not isinstance(destination, ToHost):
+    is_open = isinstance(destination, ToHost) or (isinstance(destination, ToService) and destination.instance.gone)
+    if isinstance(destination, Elsewhere) or destination.host is None or not (snapshot.mesh.is_late and is_open):
         return ""
     host = destination.host
     has_agent = host.tunnel_port not in (0, destination.address.port)

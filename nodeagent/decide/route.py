@@ -72,6 +72,14 @@ def _to_service(snapshot: Snapshot, found: Registration, dst: Address, *, is_her
     The owner of the address goes first, so that a registration on one machine cannot draw the traffic of another.
     """
     here = snapshot.hosts.get(snapshot.mesh.host) if is_here else None
-    host = here or snapshot.host_by_ip.get(dst.ip) or snapshot.hosts.get(found.instance.host)
+    host = here or _machine_of(snapshot, found.instance, dst)
     is_local = is_here or (host.name if host else found.instance.host) == snapshot.mesh.host
     return ToService(found.service, found.instance, dst, host, is_local)
+
+
+def _machine_of(snapshot: Snapshot, instance: Instance, dst: Address) -> Host | None:
+    """The owner of the address; of what is gone the one with an agent, for clear text is not to go to whoever takes an address over."""
+    owner, other = snapshot.host_by_ip.get(dst.ip), snapshot.hosts.get(instance.host)
+    if instance.gone and other and other.tunnel_port and not (owner and owner.tunnel_port):
+        return other
+    return owner or other

@@ -25,7 +25,8 @@ def judge_token(token: TokenRights) -> Iterator[Verdict]:
     """It is this host's, and speaks for what runs here."""
     make = f"nodeagent catalog token create --node {token.host} --service NAME --out FILE"
     if token.error:
-        yield fail(f"the token is not taken: {token.error}", f"give this host another one: {make}")
+        other = "in Consul, with the rules that the README has for an agent" if token.is_consul else make
+        yield fail(f"the token is not taken: {token.error}", f"give this host another one: {other}")
     elif token.acls_off:
         yield warn("the catalog asks for no token: whoever reaches it may change the mesh, and Consul itself allows what no intention names", "switch its ACLs on")
     elif token.is_management:
@@ -47,6 +48,9 @@ def _judge_services(token: TokenRights, make: str) -> Iterator[Verdict]:
 def judge_enrolment(row: Enrolment) -> Iterator[Verdict]:
     """The row says what is true."""
     again = "systemctl restart nodeagent: it registers its host when it starts; where `status` says that this is refused, correct host.name or host.addresses first"
+    if not row.is_registered and row.missing_rule:
+        yield fail(f"the catalog does not show this host's token its own row, {row.host}", f"give it {row.missing_rule}")
+        return
     if not row.is_registered:
         yield fail(f"the catalog has no host {row.host}", again)
         return

@@ -225,6 +225,8 @@ class TokenRights:
     """Services registered on this host that it may not speak for."""
     has_policies: bool = False
     """It has rights that are not told by names of services: Consul's policies or roles."""
+    is_consul: bool = False
+    """Whether the catalog is known to be a Consul agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +241,8 @@ class Enrolment:
     """Configured addresses that it lacks."""
     surplus: tuple[str, ...] = ()
     is_drained: bool = False
+    missing_rule: str = ""
+    """What the token needs to be shown the row; empty: it would see it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ async def register(ask: Ask) -> Answer:
         put_checks(change, ask.caller, checks)
         return gone
 
-    note_displaced(ask, await ask.server.store.write(make))
+    note_displaced(ask, await ask.write(make))
     ask.server.beats.begin(checks, asyncio.get_running_loop().time())
     return Answer(b"")
 
@@ -65,7 +65,7 @@ async def register(ask: Ask) -> Answer:
 async def deregister(ask: Ask) -> Answer:
     """PUT /v1/agent/service/deregister/:id."""
     name, service_id = node_of(ask), ask.path["id"]
-    if not await ask.server.store.write(lambda change: remove_service(change, ask.caller, name, service_id)):
+    if not await ask.write(lambda change: remove_service(change, ask.caller, name, service_id)):
         raise NotFound(f"{name} has no service with the ID {service_id!r}: give the ID, not the name")
     return Answer(b"")
 
@@ -74,7 +74,7 @@ async def maintain(ask: Ask) -> Answer:
     """PUT /v1/agent/maintenance?enable=true&reason=…: the host takes no new work, or takes it again."""
     name, (enable, reason) = node_of(ask), parse_wish(ask.query)
     ask.check(WriteNode(name))
-    await ask.server.store.write(lambda change: put_maintenance(change, name, enable=enable, reason=reason))
+    await ask.write(lambda change: put_maintenance(change, name, enable=enable, reason=reason))
     return Answer(b"")
 
 

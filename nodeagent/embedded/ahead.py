@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from nodeagent import limits
 from nodeagent.catalog.policy.entries import Key
-from nodeagent.embedded.asking import Ask, known_caller
+from nodeagent.embedded.asking import Ask
 from nodeagent.embedded.config_entries import Check, count_entries, entries_since, kind_topic, would_change
 from nodeagent.embedded.database import Change, index_of, newest_index
 from nodeagent.embedded.entries import KINDS
@@ -60,18 +60,12 @@ async def write_entry(ask: Ask, key: Key, entry: Entry | None, cas: int | None, 
     for _ in range(limits.CATALOG_LOOKS if key.kind in WIDE else 0):
         looked = await store.read_aside(ask.caller.accessor, lambda connection: _look(connection, key, entry, cas))
         with suppress(_Moved):
-            return await store.write(_checked(ask, write, looked.check))
-    return await store.write(_checked(ask, write, check_graph))
+            return await ask.write(_with(looked.check, write))
+    return await ask.write(_with(check_graph, write))
 
 
-def _checked(ask: Ask, write: Callable[[Change, Check], bool], check: Check) -> Callable[[Change], bool]:
-    """The write with that check, for a token that still is one: to look into a body, and ahead, may take seconds."""
-
-    def make(change: Change) -> bool:
-        known_caller(change.connection, ask.secret)
-        return write(change, check)
-
-    return make
+def _with(check: Check, write: Callable[[Change, Check], bool]) -> Callable[[Change], bool]:
+    return lambda change: write(change, check)
 
 
 def _look(connection: sqlite3.Connection, key: Key, entry: Entry | None, cas: int | None) -> Looked:

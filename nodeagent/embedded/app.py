@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from nodeagent import limits
+from nodeagent.catalog.state import RESTORED
 from nodeagent.embedded.access import NOBODY, Caller
 from nodeagent.embedded.asking import Answer, Ask, Found, Server, Watch, authenticate, encoded, find
 from nodeagent.embedded.body import DEFAULT_NAMES
@@ -132,7 +133,8 @@ def _answered(answer: Answer, headers: Mapping[str, str], *, is_pretty: bool) ->
 
 
 def _index_headers(found: Found) -> dict[str, str]:
-    return {"X-Consul-Index": str(found.index), "X-Consul-KnownLeader": "true", "X-Consul-LastContact": "0"}
+    consuls = {"X-Consul-Index": str(found.index), "X-Consul-KnownLeader": "true", "X-Consul-LastContact": "0"}
+    return consuls | {RESTORED: str(found.restored_by)}
 
 
 def _body_of(request: web.Request) -> Callable[[], Awaitable[bytes]]:

@@ -14,7 +14,7 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
-from nodeagent.embedded.database import open_database
+from nodeagent.embedded.database import cure_of, open_database
 from nodeagent.errors import CatalogError
 
 STDIN = Path("-")
@@ -23,6 +23,7 @@ _MAGIC = _FORM + b"1\n"
 _HEAD_BYTES = 64 * 1024
 _PART_BYTES = 1024 * 1024
 _SAID_CHARS = 200
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 """A file system of sticks and shares: there the look before is all there is."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -102,7 +103,7 @@ def read_about(path: Path) -> About:
         CatalogError: not a snapshot, cut off, changed, or it cannot be read.
     """
     with _opened(path) as (file, about):
-        _check_bytes(path, about, *_measured(file))
+        _check_bytes(path, about, *_measured(_parts(file, about)))
         return about
 
 
@@ -129,7 +130,8 @@ def _copied(connection: sqlite3.Connection, raw: Path, now: float) -> About:
         connection.execute("VACUUM INTO ?", (str(raw),))
         return _about(raw, now)
     except sqlite3.Error as error:
-        raise CatalogError(f"{raw.parent}: the catalog cannot be copied there, with which a snapshot begins: {error}; make room on that disk") from error
+        cure = cure_of(error) or "; make room on that disk"
+        raise CatalogError(f"{raw.parent}: the catalog cannot be copied there, with which a snapshot begins: {error}{cure}") from error
 
 
 def _about(raw: Path, now: float) -> About:
@@ -175,6 +177,8 @@ def _put(out: BinaryIO, raw: Path, about: About) -> None:
 def _source(path: Path) -> Iterator[BinaryIO]:
     """What is read; of a pipe that nobody writes to nothing, instead of waiting for who might."""
     if path == STDIN:
+        if sys.stdin is None:
+            raise CatalogError(f"{path}: standard input is closed")
         yield sys.stdin.buffer
         return
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
@@ -192,6 +196,8 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, About]]:
         said = "".join(char if char.isprintable() else "?" for char in str(error)[:_SAID_CHARS])
         raise CatalogError(f"{path}: the snapshot's first lines are damaged: {said}") from error
     except OSError as error:
+        if error.errno in _NO_ROOM:  # for what is made of it
+            raise
         raise CatalogError(f"{path}: cannot be read: {error.strerror}") from error
 
 
@@ -215,23 +221,34 @@ def _unpacked(path: Path, raw: Path) -> About:
 
 def _copy_checked(file: BinaryIO, raw: Path, about: About, path: Path) -> None:
     with raw.open("xb") as made:
-        shutil.copyfileobj(file, made)
+        for part in _parts(file, about):
+            made.write(part)
     with raw.open("rb") as made:
-        _check_bytes(path, about, *_measured(made))
+        _check_bytes(path, about, *_measured(_parts(made, about)))
 
 
-def _measured(file: BinaryIO) -> tuple[int, str]:
-    """How many bytes are left in `file`, and their digest; it may be a pipe."""
+def _parts(file: BinaryIO, about: About) -> Iterator[bytes]:
+    """What is left in `file`, and one byte more at most than it should be: a pipe may have no end, and the disk is the catalog's."""
+    left = about.size + 1
+    while left and (part := file.read(min(_PART_BYTES, left))):
+        left -= len(part)
+        yield part
+
+
+def _measured(parts: Iterable[bytes]) -> tuple[int, str]:
+    """How many bytes there are, and their digest."""
     size, digest = 0, hashlib.sha256()
-    while part := file.read(_PART_BYTES):
+    for part in parts:
         size += len(part)
         digest.update(part)
     return size, digest.hexdigest()
 
 
 def _check_bytes(path: Path, about: About, size: int, digest: str) -> None:
-    if size != about.size:
-        raise CatalogError(f"{path}: the snapshot has {size} bytes instead of {about.size}: it was cut off, or joined to something")
+    if size < about.size:
+        raise CatalogError(f"{path}: the snapshot has {size} bytes instead of {about.size}: it was cut off")
+    if size > about.size:
+        raise CatalogError(f"{path}: the snapshot has more than its {about.size} bytes: it was joined to something")
     if digest != about.sha256:
         raise CatalogError(f"{path}: the snapshot's bytes are not those that were saved: it was changed, or the disk is broken")
 

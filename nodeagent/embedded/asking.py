@@ -15,7 +15,7 @@ from nodeagent.embedded.access import Act, Caller, check_access
 from nodeagent.embedded.authority import Realm
 from nodeagent.embedded.beats import Beats
 from nodeagent.embedded.body import parse_object
-from nodeagent.embedded.database import index_of, newest_index
+from nodeagent.embedded.database import Change, index_of, newest_index, restored_by
 from nodeagent.embedded.kept import Kept
 from nodeagent.embedded.pace import Pace
 from nodeagent.embedded.refusal import BadRequest, Forbidden
@@ -59,6 +59,8 @@ class Found:
 
     answer: Answer
     index: int
+    restored_by: int = 0
+    """The change by which a snapshot took the place of what was there; 0: none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,20 @@ class Ask:
             TooMany: much of the caller's waits already.
         """
         return await self.server.store.aside.run(self.caller.accessor, work)
+
+    async def write(self, make: Callable[[Change], T]) -> T:
+        """What `make` gives, once it is on the disk, for a token that still is one then: a body may take half a minute to arrive.
+
+        Raises:
+            Forbidden: it was revoked meanwhile.
+            StorageFailed: nothing was stored.
+        """
+
+        def checked(change: Change) -> T:
+            known_caller(change.connection, self.secret)
+            return make(change)
+
+        return await self.server.store.write(checked)
 
     def all(self, name: str) -> frozenset[str]:
         """Every value of a parameter that may stand in the query more than once."""
@@ -261,6 +277,6 @@ async def _read(ask: Ask, wanted: Watch) -> tuple[Found, int]:
         answer = wanted.read(connection)
         if wanted.is_list:
             answer = replace(answer, body=encoded(answer.body, is_pretty=ask.is_pretty))
-        return Found(answer, max(wanted.index(connection), 1)), newest_index(connection)
+        return Found(answer, max(wanted.index(connection), 1), restored_by(connection)), newest_index(connection)
 
     return await ask.server.store.read_aside(ask.caller.accessor, read) if wanted.is_list else ask.server.store.read(read)

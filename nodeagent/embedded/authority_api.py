@@ -10,7 +10,7 @@ from certs.errors import CertificateError
 from certs.serial import CHANCE_BYTES, tag_of, tagged_serial
 from nodeagent import limits
 from nodeagent.embedded.access import NOBODY, ReadMesh, SignFor
-from nodeagent.embedded.asking import Answer, Ask, Server, Watch, watch
+from nodeagent.embedded.asking import Answer, Ask, Watch, watch
 from nodeagent.embedded.authority import active_ca, id_to_sign, leaf_json, read_roots, roots_json
 from nodeagent.embedded.body import shaped
 from nodeagent.embedded.certified import (
@@ -70,7 +70,7 @@ async def sign(ask: Ask) -> Answer:
         chain_pem = ca.sign(asked.csr, spiffe_id, server.leaf_ttl, now, serial=serial)
     except CertificateError as error:
         raise BadRequest(f"CSR: {error}") from None
-    await _note(server, Certified(ask.caller.accessor, service, root_id, (now + server.leaf_ttl).timestamp()))
+    await _note(ask, Certified(ask.caller.accessor, service, root_id, (now + server.leaf_ttl).timestamp()))
     made = leaf_json(chain_pem, service, spiffe_id)
     open_log().info("certificate_signed", service=service, host=ask.caller.node, serial=made["SerialNumber"])
     return Answer(made)
@@ -85,7 +85,7 @@ async def held(ask: Ask) -> Answer:
     asked = await ask.aside(lambda: shaped(body, _HeldRequest))
     rows = [Held(each.service, each.serial, each.root, each.until) for each in asked.certificates]
     if await store.read_aside(ask.caller.accessor, lambda connection: misremembered(connection, node, rows)):
-        await store.write(lambda change: correct(change, node, rows))
+        await ask.write(lambda change: correct(change, node, rows))
     return Answer(body=True)
 
 
@@ -94,14 +94,14 @@ def _roots_answer(connection: sqlite3.Connection, trust_domain: str) -> Answer:
     return Answer(roots_json(read_roots(connection), trust_domain, [each.tag for each in read_revoked(connection)]))
 
 
-async def _note(server: Server, made: Certified) -> None:
+async def _note(ask: Ask, made: Certified) -> None:
     """Remembers who holds what.
 
     A full disk must not end the mesh when its certificates do: the serial alone is enough to revoke them, and a step of a
     rotation, for which the rest is needed, takes room on the disk itself.
     """
-    now = server.now().timestamp()
+    now = ask.server.now().timestamp()
     try:
-        await server.store.write(lambda change: note_certified(change, made, now))
+        await ask.write(lambda change: note_certified(change, made, now))
     except StorageFailed as failure:
         open_log().error("certificate_not_noted", service=made.service, accessor=made.accessor, error=str(failure))

@@ -51,7 +51,7 @@ async def register(ask: Ask) -> Answer:
         put_checks(change, ask.caller, checks)
         return gone
 
-    note_displaced(ask, await ask.server.store.write(make))
+    note_displaced(ask, await ask.write(make))
     return Answer(body=True)
 
 
@@ -59,13 +59,13 @@ async def deregister(ask: Ask) -> Answer:
     """PUT /v1/catalog/deregister: a host with all its services, or one service, or one check; of both the service, as with Consul."""
     asked = parse_removal(without_token(await ask.json(), ask.secret), ask.server.realm.datacenter)
     if asked.service_id:
-        await ask.server.store.write(lambda change: remove_service(change, ask.caller, asked.node, asked.service_id))
+        await ask.write(lambda change: remove_service(change, ask.caller, asked.node, asked.service_id))
     elif asked.check_id:
         with suppress(NotFound):  # what is not there needs no removal
-            await ask.server.store.write(lambda change: remove_check(change, ask.caller, asked.node, asked.check_id))
+            await ask.write(lambda change: remove_check(change, ask.caller, asked.node, asked.check_id))
     else:
         ask.check(WriteNode(asked.node))
-        await ask.server.store.write(lambda change: delete_node(change, asked.node))
+        await ask.write(lambda change: delete_node(change, asked.node))
     return Answer(body=True)
 
 

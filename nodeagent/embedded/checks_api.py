@@ -41,7 +41,7 @@ class _Word(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pas
 async def register(ask: Ask) -> Answer:
     """PUT /v1/agent/check/register."""
     asked = parse_check(await ask.json(), node_of(ask))
-    await ask.server.store.write(lambda change: put_checks(change, ask.caller, [asked]))
+    await ask.write(lambda change: put_checks(change, ask.caller, [asked]))
     ask.server.beats.begin([asked], asyncio.get_running_loop().time())
     return Answer(b"")
 
@@ -49,7 +49,7 @@ async def register(ask: Ask) -> Answer:
 async def deregister(ask: Ask) -> Answer:
     """PUT /v1/agent/check/deregister/:id."""
     name, check_id = node_of(ask), ask.path["id"]
-    await ask.server.store.write(lambda change: remove_check(change, ask.caller, name, check_id))
+    await ask.write(lambda change: remove_check(change, ask.caller, name, check_id))
     return Answer(b"")
 
 
@@ -147,7 +147,7 @@ async def _say(ask: Ask, status: Status, output: str, by: Literal["ttl", "looked
     is_news = known.status != status or (known.output != words and beats.may_tell(name, check_id, now))
     if is_news or beats.is_ending(name, check_id):
         ask.server.pace.take(ask.caller.accessor, now)
-        await ask.server.store.write(lambda change: tell(change, ask.caller, name, check_id, status, words))
+        await ask.write(lambda change: tell(change, ask.caller, name, check_id, status, words))
     return Answer(b"")
 
 

@@ -138,7 +138,7 @@ def open_database(path: Path, *, create: bool = False) -> sqlite3.Connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         is_whole = _ALWAYS.keys() <= {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     except sqlite3.Error as error:
-        raise CatalogError(f"{path}: cannot be opened as a catalog: {error}{_cure_of(error)}") from error
+        raise CatalogError(f"{path}: cannot be opened as a catalog: {error}{cure_of(error)}") from error
     if create and (version in _STEPS or (version == SCHEMA_VERSION and not is_whole)):
         commit(connection, _bring_up_to_date)
     elif version != SCHEMA_VERSION:
@@ -200,7 +200,7 @@ def query(connection: sqlite3.Connection, ask: Callable[[sqlite3.Connection], T]
             if connection.in_transaction:
                 connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise StorageFailed(f"the catalog's database cannot be read ({_name_of(error)}){_cure_of(error)}") from error
+        raise StorageFailed(f"the catalog's database cannot be read ({_name_of(error)}){cure_of(error)}") from error
 
 
 def index_of(connection: sqlite3.Connection, topics: Iterable[str]) -> int:
@@ -217,6 +217,11 @@ def newest_index(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT idx FROM state").fetchone()[0])
 
 
+def restored_by(connection: sqlite3.Connection) -> int:
+    """The number of the change that put a snapshot in the place of what was there last; 0: none did."""
+    return int(connection.execute("SELECT coalesce(max(idx), 0) FROM topics WHERE topic = ?", (EVERYTHING,)).fetchone()[0])
+
+
 def topics_since(connection: sqlite3.Connection, index: int) -> list[str]:
     """What was changed after the change of that number."""
     return [topic for (topic,) in connection.execute("SELECT topic FROM topics WHERE idx > ?", (index,))]
@@ -231,7 +236,12 @@ def storage_failed(error: sqlite3.Error) -> StorageFailed:
     """What to tell a writer when SQLite fails."""
     if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
         return StorageFailed("not stored: the disk under the catalog's data is full; reads go on")
-    return StorageFailed(f"not stored: the catalog's database failed ({_name_of(error)}){_cure_of(error)}")
+    return StorageFailed(f"not stored: the catalog's database failed ({_name_of(error)}){cure_of(error)}")
+
+
+def cure_of(error: sqlite3.Error) -> str:
+    """The end of a message, where SQLite found the file damaged."""
+    return CURE if getattr(error, "sqlite_errorname", "").startswith(_DAMAGED) else ""
 
 
 def _bring_up_to_date(change: Change) -> None:
@@ -245,10 +255,6 @@ def _bring_up_to_date(change: Change) -> None:
 
 def _gone(topic: str) -> str:
     return "gone:" + topic.partition(":")[0]
-
-
-def _cure_of(error: sqlite3.Error) -> str:
-    return CURE if getattr(error, "sqlite_errorname", "").startswith(_DAMAGED) else ""
 
 
 def _name_of(error: sqlite3.Error) -> str:

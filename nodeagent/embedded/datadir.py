@@ -9,10 +9,14 @@ from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from nodeagent.control.durable import replace_file
 from nodeagent.embedded.authority import Realm, found_realm, read_listener_root
-from nodeagent.embedded.database import Change, check_sound, commit, open_database, query
+from nodeagent.embedded.check import CheckRow
+from nodeagent.embedded.database import CURE, Change, check_sound, commit, open_database, query
 from nodeagent.embedded.refusal import Refusal
+from nodeagent.embedded.registration import NodeRow, ServiceRow
 from nodeagent.embedded.tokens import create_token
 from nodeagent.errors import CatalogError
 from nodeagent.observe.log import open_log
@@ -21,6 +25,8 @@ DATABASE = "catalog.db"
 MANAGEMENT_TOKEN = "management.token"  # noqa: S105 - a file's name
 TLS_CA = "tls-ca.pem"
 _LOCK = "catalog.lock"
+_ROWS: dict[str, type] = {"nodes": NodeRow, "services": ServiceRow, "checks": CheckRow, "entries": dict}
+"""What the rows of a table hold."""
 
 
 class Served(CatalogError):
@@ -110,11 +116,14 @@ def prepare_data(directory: Path, datacenter: str, now: datetime) -> Realm:
         try:
             if not check_sound(connection, directory / DATABASE):
                 open_log().warning("catalog_not_checked", bytes=(directory / DATABASE).stat().st_size)
+            else:
+                query(connection, lambda reader: _check_rows(reader, directory / DATABASE))
             realm, _ = commit(connection, lambda change: _prepare(change, directory, datacenter, now))
             root = query(connection, read_listener_root)
         finally:
             connection.close()
-        write_file(directory / TLS_CA, root.cert_pem, 0o644)
+        if not _says(directory / TLS_CA, root.cert_pem):  # a full disk keeps nobody from reading what is there
+            write_file(directory / TLS_CA, root.cert_pem, 0o644)
     except (Refusal, OSError) as error:
         raise CatalogError(f"{directory}: the catalog cannot start: {error}") from error
     finally:
@@ -129,6 +138,30 @@ def write_file(path: Path, text: str, mode: int) -> None:
         OSError: the disk is full or broken; what was there before still is.
     """
     replace_file(path, text.encode(), mode)
+
+
+def _says(path: Path, text: str) -> bool:
+    """Whether a file holds that text already; one that is a link, or that others may not read, is made anew."""
+    try:
+        status = path.lstat()
+        return stat.S_ISREG(status.st_mode) and status.st_mode & 0o777 == 0o644 and path.read_bytes() == text.encode()
+    except OSError:
+        return False
+
+
+def _check_rows(connection: sqlite3.Connection, path: Path) -> None:
+    """Nothing, where every row can be read: SQLite looks at its own pages, and not at what we keep in them.
+
+    Raises:
+        CatalogError: one is damaged; with the cure.
+    """
+    for table, shape in _ROWS.items():
+        decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(shape)
+        for (body,) in connection.execute(f"SELECT body FROM {table}"):  # noqa: S608 - our own words
+            try:
+                decoder.decode(body)
+            except msgspec.MsgspecError as error:
+                raise CatalogError(f"{path}: the catalog's database is damaged (a row of {table}: {error}){CURE}") from error
 
 
 def _check_not_lost(directory: Path) -> None:

@@ -12,14 +12,16 @@ UNTRUSTED = ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC", "SQLITE_CORRUPT", "
 
 
 class Failures:
-    """Owned by the store. A kind of failure is told at once, then every CATALOG_FAILURES_S how often it was."""
+    """Owned by the store; read and written in its threads. A kind of failure is told at once, then every CATALOG_FAILURES_S how often it was."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.broken = ""
         """Why nothing more is written until a restart; empty: it is tried."""
         self._clock = clock
         self._told: dict[str, float] = {}
-        """When each kind was told last, by SQLite's name of it; empty: the disk is well."""
+        """When each kind was told last, by SQLite's name of it."""
+        self._failed_at: float | None = None
+        """The last time; None: the disk is well, and the log has it."""
         self._untold = 0
 
     def note(self, failure: StorageFailed) -> None:
@@ -27,8 +29,9 @@ class Failures:
         name = name_of(failure)
         if name.startswith(UNTRUSTED):
             self.broken = f"the disk failed ({name})"
-        now = self._clock()
-        if name in self._told and now - self._told[name] < limits.CATALOG_FAILURES_S:
+        now = self._failed_at = self._clock()
+        told_at = self._told.get(name)
+        if told_at is not None and now - told_at < limits.CATALOG_FAILURES_S:
             self._untold += 1
             return
         self._told[name] = now
@@ -36,10 +39,12 @@ class Failures:
         open_log().error("catalog_storage_failed", error=str(failure), read_only=bool(self.broken), untold=untold)
 
     def end(self) -> None:
-        """Something was written: the disk is well again."""
-        if self._told and not self.broken:
-            open_log().warning("catalog_storage_well", untold=self._untold)
-            self._told, self._untold = {}, 0
+        """Something was stored. The disk is well again when nothing fails beside it: on a full one small writes find room, and large ones none."""
+        failed_at = self._failed_at
+        if failed_at is None or self.broken or self._clock() - failed_at < limits.CATALOG_FAILURES_S:
+            return
+        open_log().warning("catalog_storage_well", untold=self._untold)
+        self._told, self._untold, self._failed_at = {}, 0, None
 
 
 def name_of(failure: StorageFailed) -> str:

@@ -50,7 +50,7 @@ async def put(ask: Ask) -> Answer:
         entry = with_source(stored.value if stored else None, destination, said)
         return put_entry(change, entry, check=check_graph)
 
-    return Answer(await ask.server.store.write(make))
+    return Answer(await ask.write(make))
 
 
 async def one(ask: Ask) -> Watch:
@@ -82,7 +82,7 @@ async def delete(ask: Ask) -> Answer:
         else:
             put_entry(change, left)
 
-    await ask.server.store.write(make)
+    await ask.write(make)
     return Answer({})
 
 

@@ -48,7 +48,7 @@ async def put(ask: Ask) -> Answer:
     ask.check(WriteValue(ask.path["key"]))
     key, flags, cas = check_key(ask.path["key"]), ask.number("flags") or 0, ask.number("cas")
     value = await ask.body()
-    return Answer(await ask.server.store.write(lambda change: put_value(change, key, value, flags, cas)))
+    return Answer(await ask.write(lambda change: put_value(change, key, value, flags, cas)))
 
 
 async def delete(ask: Ask) -> Answer:
@@ -57,7 +57,7 @@ async def delete(ask: Ask) -> Answer:
     key, cas = ask.path["key"], ask.number("cas")
     if not ask.says("recurse"):
         check_key(key)
-        return Answer(await ask.server.store.write(lambda change: delete_value(change, key, cas)))
+        return Answer(await ask.write(lambda change: delete_value(change, key, cas)))
     if cas is not None:
         raise BadRequest("?cas= is for one key: it cannot go with ?recurse")
 
@@ -65,7 +65,7 @@ async def delete(ask: Ask) -> Answer:
         delete_values(change, key)
         return True
 
-    return Answer(await ask.server.store.write(make))
+    return Answer(await ask.write(make))
 
 
 def _below(ask: Ask, prefix: str) -> Watch:

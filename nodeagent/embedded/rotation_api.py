@@ -90,7 +90,7 @@ async def rotate(ask: Ask) -> Answer:
             add_root(change, LocalCa.create(domain, now), active=False)
         change.touch(ROOTS)
 
-    await ask.server.store.write(turn)
+    await ask.write(turn)
     open_log().warning("ca_rotated", step=asked.step, force=asked.force, accessor=ask.caller.accessor)
     return await state(ask)
 

@@ -90,6 +90,8 @@ def check_options(options: Options) -> None:
     ip = ipaddress.ip_address(options.listen.ip)
     if options.is_plain and not ip.is_loopback:
         raise CatalogError(f"--plain is for loopback addresses: on {ip} tokens would cross the network in clear")
+    if options.is_plain and (options.names or options.tls_files):
+        raise CatalogError("--plain goes without --tls-name, --tls-cert and --tls-key: it serves no TLS")
     if ip.is_unspecified and not (options.names or options.tls_files):
         raise CatalogError(
             f"--listen {ip}: say with --tls-name which addresses and names clients use, or give --tls-cert"
@@ -141,23 +143,30 @@ async def _serve(
 
 
 async def _until_stopped(stop: asyncio.Event, tls: ServerTls | None) -> None:
+    told = ""
     while not stop.is_set():
         try:
             async with asyncio.timeout(limits.CATALOG_TLS_CHECK_S):
                 await stop.wait()
         except TimeoutError:
-            refresh_tls(tls, _now())
+            told = refresh_tls(tls, _now(), told)
 
 
-def refresh_tls(tls: ServerTls | None, now: datetime) -> None:
-    """Renews the listener's certificate if it is due. A failure is said and tried again; the old one goes on."""
+def refresh_tls(tls: ServerTls | None, now: datetime, told: str = "") -> str:
+    """Renews the listener's certificate if it is due. A failure is said and tried again; the old one goes on.
+
+    told: the failure before, as this gave it; it is not said again each time. Gives the failure of now; empty: none.
+    """
     if tls is None:
-        return
+        return ""
     try:
         if tls.refresh(now):
             open_log().info("catalog_certificate_renewed")
     except CatalogError as error:
-        open_log().error("catalog_certificate_not_renewed", error=str(error))
+        if str(error) != told:
+            open_log().error("catalog_certificate_not_renewed", error=str(error))
+        return str(error)
+    return ""
 
 
 def _open_store(path: Path) -> Store:

@@ -134,7 +134,8 @@ class Store:
         except StorageFailed as failure:
             self._failures.note(failure)
             raise
-        self._failures.end()
+        if touched:  # else nothing was written, which a full disk allows, too
+            self._failures.end()
         self.watchers.wake(touched)
         return made
 

@@ -103,7 +103,7 @@ async def create(ask: Ask) -> Answer:
     node = str(asked.node_identities[0].node_name) if asked.node_identities else ""
     services = tuple(sorted({str(identity.service_name) for identity in asked.service_identities}))
     addresses, now = asked.claimable(), ask.server.now().timestamp()
-    made = await ask.server.store.write(
+    made = await ask.write(
         lambda change: create_token(
             change,
             kind,
@@ -141,7 +141,7 @@ async def delete(ask: Ask) -> Answer:
     """DELETE /v1/acl/token/:accessor: in force with the next request of its holder, and agents hear it at once."""
     ask.check(ManageTokens())
     accessor, now = ask.path["accessor"], ask.server.now().timestamp()
-    if not await ask.server.store.write(lambda change: delete_token(change, accessor, now)):
+    if not await ask.write(lambda change: delete_token(change, accessor, now)):
         raise NotFound(f"there is no token with the accessor {accessor!r}")
     ask.server.store.noticed.revoked(accessor, ask.caller.accessor)
     return Answer(body=True)

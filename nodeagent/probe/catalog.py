@@ -18,6 +18,7 @@ from nodeagent.config import CatalogTable
 from nodeagent.consul_environ import FROM_ENVIRONMENT, TOKEN
 from nodeagent.control.catalog_tls import connection_to, tls_of
 from nodeagent.control.json_http import explain, parse_answer
+from nodeagent.control.report import CONSUL_AGENT
 from nodeagent.diagnose.facts import CatalogLink, Clock, Enrolment, HealthCheck, LocalService, TokenRights
 from nodeagent.errors import CatalogError, CatalogUnreachable, NotInCatalog
 from nodeagent.model.address import canonical_ip
@@ -28,6 +29,9 @@ from nodeagent.probe.scope import Scope
 DRAINED = "_node_maintenance"
 _DATE_WITHIN_S = 1.0  # the header counts whole seconds
 _ANY = "*"
+_AUTHORIZE = "/v1/internal/acl/authorize"
+EVERY_HOST = "nodeagent-proof"
+"""A name without rules of its own: who may read this node may read all, but what is excepted by name."""
 _NO_SERVICES = ("consul", MARKER_SERVICE)  # Consul's servers register themselves, and an agent itself: nobody's services
 
 
@@ -71,7 +75,7 @@ def token(scope: Scope) -> TokenRights | None:
     if answer.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:  # says nothing of the token
         raise CatalogError(_said(answer))
     if answer.status != http.HTTPStatus.OK:
-        return TokenRights(host, error=_said(answer))
+        return TokenRights(host, error=_said(answer), is_consul=bool(scope.status and CONSUL_AGENT in scope.status.catalog.found))
     return rights_in(host, json.loads(answer.body), [row["Service"] for row in _own(scope).get("Services", {}).values()])
 
 
@@ -85,6 +89,8 @@ def services(scope: Scope) -> tuple[LocalService, ...] | None:
     if scope.is_pre:
         return None
     rows, own = _own(scope).get("Services", {}), tuple(map(canonical_ip, scope.settings.host.addresses))
+    if not rows:
+        check_shown(scope, scope.settings.host.name)
     is_consul = MARKER_SERVICE in {row.get("Service") for row in rows.values()} and scope.settings.intercept.enabled
     listeners, checks = read_listeners(), _checks(scope) if is_consul else []
     there = (row for _, row in sorted(rows.items()) if row.get("Port") and row["Service"] not in _NO_SERVICES)
@@ -97,9 +103,12 @@ def health(scope: Scope) -> tuple[HealthCheck, ...] | None:
     if scope.is_pre:
         return None
     _need_token(scope.settings.catalog)
+    rows = _checks(scope)
+    if not rows:
+        check_shown(scope, scope.settings.host.name)
     return tuple(
         HealthCheck(str(row.get("CheckID") or ""), str(row.get("ServiceID") or ""), str(row.get("Status") or ""), str(row.get("Output") or ""))
-        for row in _checks(scope)
+        for row in rows
         if row.get("CheckID") != DRAINED
     )
 
@@ -129,8 +138,20 @@ def read(scope: Scope, path: str) -> Any:
     return parse_answer(answer.status, answer.body, f"GET {path}")
 
 
-def reply(scope: Scope, path: str, *, is_believed: bool = True) -> Reply:
+def check_shown(scope: Scope, node: str) -> None:
+    """Nothing, where the token may read that node, as far as the catalog tells: Consul leaves out what it may not, without a word.
+
+    Raises:
+        CatalogError: it may not; with the rule that is missing.
+    """
+    if rule := _missing_rule(scope, node):
+        raise CatalogError(f"the token may not see it: give it {rule}")
+
+
+def reply(scope: Scope, path: str, *, is_believed: bool = True, question: object = None) -> Reply:
     """The catalog's whole answer to GET `path`, sent with the host's token; without it to whom is not believed.
+
+    question: what is sent along instead, by POST.
 
     Raises:
         CatalogUnreachable: there is none; says why.
@@ -141,7 +162,8 @@ def reply(scope: Scope, path: str, *, is_believed: bool = True) -> Reply:
         try:
             asked_at = scope.now()
             token = _token(table) if is_believed else ""
-            connection.request("GET", path, headers={"X-Consul-Token": token} if token else {})
+            body = None if question is None else json.dumps(question)
+            connection.request("POST" if body else "GET", path, body, {"X-Consul-Token": token} if token else {})
             response = connection.getresponse()
             answered_at = scope.now()
             return Reply(response.status, response.read(limits.CATALOG_BODY_BYTES), response.headers.get("Date", ""), asked_at, answered_at)
@@ -188,6 +210,7 @@ def enrolment_in(scope: Scope, answer: dict[str, Any]) -> Enrolment:
         table.name, is_registered=bool(node), is_marked=tunnel_port_of(marker) == limits.TUNNEL_PORT,
         missing=tuple(sorted(wanted - said)) if node else (), surplus=tuple(sorted(said - wanted)) if node else (),
         is_drained=bool(node) and any(row.get("CheckID") == DRAINED for row in _checks(scope)),
+        missing_rule="" if node else _missing_rule(scope, table.name),
     )  # fmt: skip
 
 
@@ -198,6 +221,15 @@ def _own(scope: Scope) -> dict[str, Any]:
         return read(scope, f"/v1/catalog/node/{quote(scope.settings.host.name, safe='')}") or {}
     except NotInCatalog:
         return {}
+
+
+def _missing_rule(scope: Scope, node: str) -> str:
+    """The rule without which the token is shown no such node; empty: it has it, or that is not told (the embedded catalog, no ACLs)."""
+    answer = reply(scope, _AUTHORIZE, question=[{"Resource": "node", "Access": "read", "Segment": node}])
+    if answer.status != http.HTTPStatus.OK or all(row["Allow"] for row in json.loads(answer.body)):
+        return ""
+    which = 'node_prefix ""' if node == EVERY_HOST else f'node "{node}"'
+    return f'{which} {{ policy = "read" }}'
 
 
 def _checks(scope: Scope) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What a real Consul forgets for a moment stays in the mesh: strict traffic does not leave in clear, and no protected port opens."""
 
+import re
 import time
 from collections.abc import Iterator
 from subprocess import Popen
@@ -41,6 +42,12 @@ class Site(Called):
         path = self.lab.host("host2").directory / "consul" / "consul.json"
         self._agents.append(self.lab.popen("host2", [binary(), "agent", "-config-file", str(path)], text=True))
         eventually(self.is_shown, WITHIN_S, "it is back")
+
+    def held_s(self, host: str) -> int:
+        """How long a host still believes in the trust domain of before."""
+        found = re.search(r"for (\d+) s more", self.status(host))
+        assert found is not None
+        return int(found[1])
 
     def close(self) -> None:
         while self._agents:
@@ -113,3 +120,15 @@ def test_a_server_that_lost_everything(site: Site, capture, canary: str) -> None
         site.wipe()
         eventually(lambda: "it is another catalog, or lost its data" in site.status("host1"), WITHIN_S, "the alarm")
         time.sleep(3 * WATCHED_S)
+
+
+def test_an_agent_that_starts_while_another_cluster_answers(site: Site, capture, canary: str) -> None:
+    """It goes on with what was, and hears what is new: a deny, and no longer than until the end that its neighbours know."""
+    with site.calling(capture(site.lab), canary):
+        site.lab.reload_agent("host1")
+        assert "is in force: it is another catalog" in site.status("host1")
+        eventually(lambda: "saved snapshot" not in site.status("host1"), WITHIN_S, "it hears the catalog")
+        assert site.held_s("host1") <= site.held_s("host2") + WATCHED_S
+        time.sleep(WATCHED_S)
+    assert site.lab.exec("host1", "nodeagent", "intention", "deny", "shop", "web").returncode == 0
+    eventually(lambda: "deny shop" in site.lab.exec("host1", "nodeagent", "services").stdout, WITHIN_S, "the deny")

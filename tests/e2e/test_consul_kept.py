@@ -2,10 +2,13 @@
 
 import asyncio
 
+from nodeagent import limits
 from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS, kept_path
 from nodeagent.cli.catalog_api import Client
 from nodeagent.cli.intention import change, with_source
 from nodeagent.cli.legacy_intentions import fetch_all
+from nodeagent.control import follow
+from nodeagent.control.watch import Rhythm
 from nodeagent.model.intention import Intention
 from tests.e2e.test_consul_control import consul, played  # noqa: F401 - consul: a fixture
 from tests.e2e.test_consul_control_with_loss import Policy, alarms, rows  # noqa: F401 - rows: a fixture
@@ -55,6 +58,25 @@ def test_an_entry_stands_in_the_place_of_the_rows_of_its_destination(consul, tmp
         keep(scene, None)
         await until(lambda: scene.pairs() == ["api -> db allow", "api -> web allow"], "the rows again")
         assert alarms(scene) == ""
+
+    played(consul, tmp_path, script)
+
+
+def test_entries_that_are_deleted_with_all_that_is_around_them(consul, tmp_path, rows, monkeypatch) -> None:  # noqa: F811 - the fixtures
+    """Consul shows a lower index then, that of a key which was deleted before, and answers nobody who waits."""
+    assert follow._KEPT.wait_s == limits.CATALOG_PULSE_WAIT_S
+    monkeypatch.setattr(follow, "_KEPT", Rhythm(wait_s=1.0, may_go_back=True))
+
+    async def script(scene) -> None:
+        rows("api", "web", "allow")
+        keep(scene, SHOP, name="till")
+        keep(scene, SHOP)
+        await until(lambda: scene.pairs() == ["shop -> till allow", "shop -> web allow"], "the entries")
+        keep(scene, None, name="till")
+        keep(scene, SHOP | {"Meta": {"a": "b"}})
+        await until(lambda: scene.pairs() == ["shop -> web allow"], "one of them")
+        assert scene.master.call("DELETE", "/v1/kv/nodeagent/?recurse").status == 200
+        await until(lambda: scene.pairs() == ["api -> web allow"], "the row")
 
     played(consul, tmp_path, script)
 

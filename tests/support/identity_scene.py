@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import Awaitable, Callable
+
+from msgspec.structs import replace
 
 from nodeagent.config import CatalogTable, Config
 from nodeagent.control.consul import Catalog
@@ -45,15 +48,20 @@ def played(script: Callable[[Scene], Awaitable[None]], settings: Config = ANY) -
     """Runs the script with an identity that runs, too."""
 
     async def scene() -> None:
-        async with ScriptedCatalog() as peer:
-            playing = Scene(peer, settings)
-            async with playing.catalog:
-                task = asyncio.create_task(playing.identity.run())
-                try:
-                    await script(playing)
-                finally:
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
+        with tempfile.TemporaryDirectory() as directory:
+            await _played(script, replace(settings, admin=replace(settings.admin, state_dir=directory)))
 
     run(scene)
+
+
+async def _played(script: Callable[[Scene], Awaitable[None]], settings: Config) -> None:
+    async with ScriptedCatalog() as peer:
+        playing = Scene(peer, settings)
+        async with playing.catalog:
+            task = asyncio.create_task(playing.identity.run())
+            try:
+                await script(playing)
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task

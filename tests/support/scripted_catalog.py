@@ -40,6 +40,8 @@ class ScriptedCatalog:
         self.index = 10
         self.values: dict[str, tuple[int, Any]] = {}
         self.scripts: dict[str, Handler] = {}
+        self.marks: dict[str, str] = {}
+        """Headers of every answer beside the index."""
         self.asked: list[tuple[str, str, str]] = []
         """(method, path, index) of each request."""
         self.written: list[tuple[str, Any]] = []
@@ -140,7 +142,7 @@ class ScriptedCatalog:
                 if value is None:
                     marks = {"X-Consul-Index": str(index)} if request.path.startswith("/v1/kv/") else {}
                     return web.Response(status=404, text="not here", headers=marks)
-                return web.json_response(value, headers={"X-Consul-Index": str(index)})
+                return web.json_response(value, headers={"X-Consul-Index": str(index), **self.marks})
             changed = self._changed
             try:
                 async with asyncio.timeout(left):

@@ -24,10 +24,12 @@ hosts = st.builds(
     st.sampled_from(_HOSTS), st.sets(st.sampled_from(_IPS), max_size=3), st.sampled_from((0, 15008)),
 )  # fmt: skip
 rows = st.builds(
-    lambda host, ips, port, id_, labels, is_warned: InstanceRow(
-        Instance(id_, host.name, tuple(Address(ip, port) for ip in sorted(ips)), healthy=not is_warned), host, labels=labels, is_warned=is_warned
+    lambda host, ips, port, id_, healthy, gone, since, labels, is_warned: InstanceRow(
+        Instance(id_, host.name, tuple(Address(ip, port) for ip in sorted(ips)), healthy=healthy, gone=gone), host,
+        registered_at=since, labels=labels, is_warned=is_warned,
     ),
-    hosts, st.sets(st.sampled_from(_IPS), max_size=2), st.sampled_from((80, 81)), st.sampled_from(("a", "b")), st.sampled_from((b"", _V1)), st.booleans(),
+    hosts, st.sets(st.sampled_from(_IPS), max_size=2), st.sampled_from((80, 81)), st.sampled_from(("a", "b")), st.booleans(), st.booleans(),
+    st.integers(0, 2), st.sampled_from((b"", _V1)), st.booleans(),
 )  # fmt: skip
 instances = st.dictionaries(st.sampled_from(_SERVICES), st.lists(rows, max_size=3).map(tuple))
 intentions = st.lists(

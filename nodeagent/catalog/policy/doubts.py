@@ -37,6 +37,7 @@ class _Known:
         for key, spec in entries.items():
             for name in {name for _, name in _sources_of(spec)}:
                 self._callers[name] += 1 if key in asked else _WELL_KNOWN
+        self._well_known = {caller for caller, count in self._callers.items() if count >= _WELL_KNOWN}  # once: there may be 100,000
         self._left = hints
         self._hints: dict[tuple[str, str], str] = {}
 
@@ -49,9 +50,9 @@ class _Known:
 
     def hint_at_caller(self, name: str, spec: Spec) -> str:
         """The same of who only calls, and is known by what other entries say of him: empty, where the name is as good as any."""
-        if name in self._names or self._callers[name] > 1:
+        if name in self._names or name in self._well_known:
             return ""
-        return self._hint(name, spec, {caller for caller, count in self._callers.items() if count >= _WELL_KNOWN})
+        return self._hint(name, spec, self._well_known)
 
     def _hint(self, name: str, spec: Spec, more: set[str]) -> str:
         asked = name, spec.name

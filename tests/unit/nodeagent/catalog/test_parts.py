@@ -1,9 +1,11 @@
 """One host, one service, its claims."""
 
-from nodeagent.catalog.parts import best_owners, host_of, intentions_of
+from msgspec.structs import replace
+
+from nodeagent.catalog.parts import best_owners, host_of, intentions_of, shown_by
 from nodeagent.model.service import Host
 from tests.support.by_request import ADMIN_NOT, row_of
-from tests.support.mesh import HOST2, HOST3, config
+from tests.support.mesh import HOST2, HOST3, config, instance
 
 
 def test_a_machine_has_an_agent_where_either_answer_shows_one() -> None:
@@ -36,3 +38,9 @@ def test_of_two_words_about_the_requests_of_a_pair_neither_is_taken() -> None:
     for some in (rows, rows[::-1]):
         found = intentions_of(some)["web"]
         assert [("cart", "by request"), ("shop", "deny"), ("shop", "by request")] == [(row.source, row.word) for row in found[:3]]
+
+
+def test_a_row_that_is_gone_says_of_its_machine_that_it_had_an_agent_and_not_where() -> None:
+    row = instance(HOST2, 80)
+    assert HOST2 == shown_by(row)
+    assert Host("host2", (), 15008) == shown_by(replace(row, instance=replace(row.instance, gone=True)))

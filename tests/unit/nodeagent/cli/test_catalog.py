@@ -1,6 +1,7 @@
 """`nodeagent catalog token`: beside or without a running server, secrets shown once."""
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,6 +87,14 @@ def test_a_secret_that_cannot_be_handed_out_leaves_no_token(data, tmp_path, wher
     done = run(data, "token", "create", "--node", "host1", "--any-service", "--out", str(tmp_path / where))
     assert done.exit_code != 0
     assert "host1" not in run(data, "token", "list").stdout
+
+
+def test_what_is_no_file_is_not_replaced_by_the_secret(data, tmp_path):
+    """As /dev/stdout, which everybody else needs."""
+    os.mkfifo(tmp_path / "pipe")
+    done = run(data, "token", "create", "--read", "--force", "--out", str(tmp_path / "pipe"))
+    assert (done.exit_code, "is no file that could be replaced, so no token was made" in done.stderr) == (1, True)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_an_unwritable_file_is_named(data, tmp_path):
@@ -234,7 +243,8 @@ def test_programs_are_answered_in_json(data, tmp_path):
     assert json.loads(run(data, "token", "revoke", caller.accessor, "-o", "json").stdout) == {"apiVersion": "nodeagent/v1", "revoked": caller.accessor}
 
 
-@pytest.mark.parametrize(("address", "said"), [("127.0.0.1", "would call themselves"), ("0.0.0.0/0", "any address of the mesh"), ("::/0", "any address"), ("10.0.0.0/8", "")])
+@pytest.mark.parametrize(("address", "said"), [("127.0.0.1", "would call themselves"), ("0.0.0.0/0", "any address of the mesh"), ("::/0", "any address"), ("10.0.0.0/8", ""),
+    ("fe80::1", "is link-local: no host"), ("224.0.0.0/4", "is multicast: no host")])
 def test_an_address_that_is_hardly_meant_is_said(data, address, said):
     done = run(data, "token", "create", "--node", "host1", "--service", "web", "--address", address)
     assert (done.exit_code, "warning: " in done.stderr, said in done.stderr) == (0, bool(said), True)

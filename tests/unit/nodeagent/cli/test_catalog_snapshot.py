@@ -48,6 +48,15 @@ def test_save_says_what_is_in_the_file_and_how_secret_it_is(data, tmp_path):
     assert "It holds the CA's keys" in done.stderr
 
 
+@pytest.mark.parametrize(("argv", "closed", "sentence"), [(("save", "-"), ">&-", "- writes the snapshot to standard output"), (("inspect", "-"), "<&-", "-: standard input is closed")])
+def test_a_stream_that_is_closed_is_no_traceback(data, argv, closed, sentence):
+    command = f"{sys.executable} -m nodeagent catalog --data {data} snapshot {' '.join(argv)} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2)
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_file_that_is_there_is_replaced_by_force_alone(data, tmp_path):
     (tmp_path / "one").write_text("precious")
     done = run(data, "save", tmp_path / "one")

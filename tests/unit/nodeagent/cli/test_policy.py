@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from nodeagent import limits
 from nodeagent.cli import policy as module
 from nodeagent.cli.main import main
+from nodeagent.cli.policy_change import record_bodies
 from nodeagent.errors import CatalogError
 from tests.support.shelf import OF_1_8, Shelf
 
@@ -193,6 +194,18 @@ def test_history_tells_who_changed_what_and_what_came_from_elsewhere(ask):
     lines = [line.split() for line in ask(shelf, "history", "--no-headers").stdout.splitlines()]
     assert sum("external" in line for line in lines) == 3
     assert "+Protocol: grpc" in ask(shelf, "history", "--text").stdout
+
+
+@pytest.mark.parametrize("which", [(), ("service-intentions",), ("service-intentions", "web")])
+def test_rows_of_a_consul_before_1_9_are_what_their_trail_is_held_against(ask, which):
+    """They are no entries, and `nodeagent intention` writes and records them."""
+    shelf = Shelf(kinds=OF_1_8)
+    shelf.rows = [{"ID": "1", "SourceName": name, "DestinationName": "web", "Action": "allow", "SourceType": "consul"} for name in ("shop", "api")]
+    after = {"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": name, "Action": "allow"} for name in ("api", "shop")]}
+    assert record_bodies(shelf, None, after) == ""
+    assert [row["act"] for row in json.loads(ask(shelf, "history", *which, "-o", "json").stdout)["changes"]] == ["created"]
+    shelf.rows.pop()
+    assert [row["act"] for row in json.loads(ask(shelf, "history", *which, "-o", "json").stdout)["changes"]] == ["created", "external"]
 
 
 def test_who_may_not_look_at_the_trails_has_applied_all_the_same(ask):

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from nodeagent import limits
-from nodeagent.catalog.state import CatalogState
+from nodeagent.catalog.state import MARKER_SERVICE, CatalogState
 from nodeagent.config import CatalogTable
 from nodeagent.control.admission import AWAY, FILTERED, REWOUND, Admission
 from nodeagent.control.announce import Announcer
@@ -12,8 +12,9 @@ from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import real_environment
 from nodeagent.control.lately import there
 from nodeagent.control.seen import Seen
+from nodeagent.control.watch import Rhythm
 from tests.support.loop import run, until
-from tests.support.mesh import HOST2, HOST3, config, instance
+from tests.support.mesh import HOST1, HOST2, HOST3, config, instance
 from tests.support.scripted_catalog import NODES, SERVICES, ScriptedCatalog
 from tests.support.scripted_catalog import instance as row
 from tests.unit.nodeagent.control.test_follow import HOST1 as NODE1
@@ -58,6 +59,20 @@ def test_what_went_while_nobody_was_here_is_held_for_nobody_unless_it_is_doubted
     assert admission.judge("db", (), "who knows", NONE).rows == ROWS
 
 
+def test_what_was_let_go_while_an_answer_was_looked_at_does_not_come_back(admission: Admission) -> None:
+    """Nobody would take it out of force any more."""
+    elapsed = [0.0]
+    admission._env, admission._seen.hosts = admission._env._replace(elapsed=lambda: elapsed[0]), (HOST1,)
+    for rows in (ROWS[:1], ()):
+        admission.put("db", admission.judge("db", rows, "", NONE))
+    assert admission.is_waiting
+    admitted = admission.judge("db", (), "", NONE)
+    elapsed[0] = limits.HOLD_BACK_S
+    assert admission.let_go()
+    admission.put("db", admitted)
+    assert (admission._seen.instances["db"], admission.is_waiting) == ((), False)
+
+
 def test_what_was_saved_of_a_host_that_is_hidden_stays(admission: Admission) -> None:
     """Else a start would take it out of the mesh, and callers reach it in clear."""
     admission._seen.saved = {"db": (*ROWS, instance(HOST3, 5))}
@@ -90,6 +105,15 @@ def test_what_went_while_nobody_was_here_is_held_until_the_catalog_is_known_and_
     assert there(admission.judge("db", (), "", NONE).rows) == ()
 
 
+def test_agents_that_are_marked_in_their_hosts_rows_are_missed_in_no_service(admission: Admission) -> None:
+    """With the embedded catalog there is none: each start before an older one held what was never there."""
+    agents = tuple(instance(host, 15008) for host in (HOST2, HOST3))
+    admission._seen.saved = {MARKER_SERVICE: agents}
+    admission._seen.hosts = (replace(HOST2, tunnel_port=15008), replace(HOST3, tunnel_port=None))
+    assert admission.judge(MARKER_SERVICE, (), "who knows", NONE).rows == agents[1:]
+    assert admission.judge("db", (), "who knows", NONE).rows == ()
+
+
 def test_what_takes_the_place_of_a_service_here_is_in_force_while_the_catalog_may_be_an_older_one() -> None:
     """Else callers of this host would reach the new port in clear."""
 
@@ -103,6 +127,25 @@ def test_what_takes_the_place_of_a_service_here_is_in_force_while_the_catalog_ma
         scene.catalog.indexes.keep(("/v1/never/",), ())
         await until(lambda: scene.services() == {"web": 1}, "the new one alone")
         assert scene.follower.alarms() == ()
+
+    played(script)
+
+
+def test_of_a_service_of_which_something_is_held_what_is_new_is_known_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is judged again by and by, and asked for all the time: the port of a new instance is not an ordinary one for so long."""
+    monkeypatch.setattr(limits, "CATALOG_BACKOFF_MIN_S", 600.0)  # the longest there is, from the first time on
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", row(NODE2, "web", 80, "web-1"))
+        await until(lambda: scene.services() == {"web": 1}, "the service")
+        scene.follower._watches[HEALTH].rhythm = Rhythm(backoff_max_s=600.0)
+        scene.catalog._rewind("the catalog's data went back")
+        peer.set(HEALTH, [])
+        await until(lambda: any(REWOUND in text for text in scene.follower.alarms()), "the hold")
+        await until(lambda: ("GET", HEALTH, str(peer.values[HEALTH][0])) in peer.asked, "a question for news")
+        peer.set(HEALTH, [row(NODE2, "web", 81, "web-2")])
+        await until(lambda: scene.services() == {"web": 2}, "the new one beside what is held")
+        assert any(REWOUND in text for text in scene.follower.alarms())
 
     played(script)
 
@@ -165,11 +208,25 @@ def test_the_time_does_not_run_out_while_the_catalog_is_out_of_reach() -> None:
         peer.register("web", row(NODE2, "web", 80))
         await until(lambda: scene.services() == {"web": 1}, "the service")
         await lose_web(scene, peer)
-        scene.catalog.failing_since = scene.now
+        scene.catalog.is_away = True
         scene.elapsed += 2 * limits.HOLD_BACK_S
         assert marked(scene) == {"web": [True]}
-        scene.catalog.failing_since = None
+        scene.catalog.is_away = False
         scene.elapsed += limits.HOLD_BACK_S
         assert marked(scene) == {}
+
+    played(script)
+
+
+def test_the_time_runs_while_another_question_hangs() -> None:
+    """A leaf, say, each time that it is asked for: nothing would ever end."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("web", row(NODE2, "web", 80))
+        await until(lambda: scene.services() == {"web": 1}, "the service")
+        await lose_web(scene, peer)
+        await scene.catalog._fail(TimeoutError(), "/v1/agent/connect/ca/leaf/web")
+        scene.elapsed += limits.HOLD_BACK_S
+        assert (scene.catalog.failing_since, marked(scene)) == (scene.now, {})
 
     played(script)

@@ -1,10 +1,14 @@
 """Control as a whole, in this process."""
 
 import asyncio
+import re
 import socket
 from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from certs.local_ca import LocalCa
@@ -14,6 +18,7 @@ from nodeagent.config import CatalogTable
 from nodeagent.control import agent, follow
 from nodeagent.control.agent import keep_running
 from nodeagent.control.consul import Catalog
+from nodeagent.control.domain_hold import HeldDomain
 from nodeagent.control.environment import Environment
 from nodeagent.control.watch import Rhythm
 from nodeagent.model.address import Address
@@ -25,7 +30,7 @@ from tests.support.far_ends import FarEnd, ring_of, snapshot_of
 from tests.support.loop import run, until
 from tests.support.mesh import config
 from tests.support.rows import row
-from tests.support.scripted_catalog import INTENTIONS, ROOTS, SERVICES, ScriptedCatalog, instance
+from tests.support.scripted_catalog import DOMAIN, INTENTIONS, ROOTS, SERVICES, ScriptedCatalog, instance
 
 PROTOCOLS = "/v1/config/service-defaults"
 
@@ -105,6 +110,11 @@ def test_certificates_of_local_services_and_those_asked_for_reach_the_worker(tmp
     run(scene)
 
 
+def other_roots(domain: str) -> dict[str, Any]:
+    root = {"ID": "r2", "RootCert": LocalCa.create(domain, datetime.now(UTC)).cert_pem, "Active": True}
+    return {"ActiveRootID": "r2", "TrustDomain": domain, "Roots": [root]}
+
+
 def test_of_a_catalog_with_another_trust_domain_the_mesh_stays_as_it_was(tmp_path) -> None:
     """It lost its data and made itself a CA: no service, no protocol, no intention goes by that."""
 
@@ -114,9 +124,7 @@ def test_of_a_catalog_with_another_trust_domain_the_mesh_stays_as_it_was(tmp_pat
             peer.allow("shop -> web")
             peer.set(PROTOCOLS, [{"Name": "web", "Protocol": "http"}])
             await until(lambda: (s := snapshot_of(playing.worker)) and s.services["web"].protocol == "http" and s.services["web"].intentions, "all of it")
-            other = LocalCa.create("other.consul", datetime.now(UTC))
-            root = {"ID": "r2", "RootCert": other.cert_pem, "Active": True}
-            peer.set(ROOTS, {"ActiveRootID": "r2", "TrustDomain": "other.consul", "Roots": [root]})
+            peer.set(ROOTS, other_roots("other.consul"))
             for path in ("/v1/health/service/web", "/v1/health/service/shop", PROTOCOLS, INTENTIONS):
                 peer.set(path, [])
             peer.set(SERVICES, {})
@@ -127,6 +135,40 @@ def test_of_a_catalog_with_another_trust_domain_the_mesh_stays_as_it_was(tmp_pat
             assert [len(snapshot.services[name].instances) for name in ("web", "shop")] == [1, 1]
             assert (snapshot.services["web"].protocol, len(snapshot.services["web"].intentions)) == ("http", 1)
             assert 9000 in snapshot.local_by_port
+
+    run(scene)
+
+
+def test_an_agent_that_starts_meanwhile_holds_on_and_hears_what_is_new(tmp_path) -> None:
+    """Without keys, as after a stop: of the other cluster denies and services that are new count, and for no longer than elsewhere."""
+    other = ScriptedCatalog()
+    other.set(ROOTS, other_roots("other.consul"))
+    deny = {"Kind": "service-intentions", "Name": "shop", "Sources": [{"Name": "cart", "Action": "deny"}]}
+
+    async def held_s(playing: ControlScene) -> int:
+        async with asyncio.timeout(30):
+            while not (found := re.search(r"for (\d+) s more", str((await playing.get("/v1/status"))[1]))):
+                await asyncio.sleep(0.02)
+        return int(found[1])
+
+    async def scene() -> None:
+        async with ControlScene(tmp_path) as playing:
+            playing.peer.allow("shop -> web", "cart -> web", "db -> shop")
+            await until(lambda: (s := snapshot_of(playing.worker)) and s.services["web"].intentions, "the intentions")
+            await until(lambda: (file := tmp_path / "snapshot").exists() and b"cart" in file.read_bytes(), "they are saved")
+            playing.peer.set(ROOTS, other.values[ROOTS][1])
+            assert await held_s(playing) > 200
+        held = tmp_path / "held-domain"
+        held.write_bytes(msgspec.msgpack.encode(replace(said := msgspec.msgpack.decode(held.read_bytes(), type=HeldDomain), at=said.at - 200)))
+        other.set(INTENTIONS, [deny])
+        async with ControlScene(tmp_path, peer=other) as playing:
+            other.register("new", instance(HOST1, "new", 7000))
+            await until(lambda: (s := snapshot_of(playing.worker)) and 7000 in s.local_by_port, "the service that is new")
+            assert await held_s(playing) <= 100
+            snapshot = snapshot_of(playing.worker)
+            assert (snapshot.mesh.trust_domain, (await playing.get("/v1/status"))[1]["catalog"]["source"]) == (DOMAIN, "catalog")
+            pairs = {f"{row.source} {row.action}" for name in ("web", "shop") for row in snapshot.services[name].intentions}
+            assert pairs == {"shop allow", "cart allow", "db allow", "cart deny"}
 
     run(scene)
 

@@ -190,10 +190,10 @@ def test_a_question_that_fails_by_itself_is_no_outage() -> None:
             for path, is_outage in (("/v1/leaf", False), (NODES, True)):
                 with pytest.raises(CatalogError, match="the connection failed"):
                     await catalog.read(path)
-                assert (catalog.failing_since, catalog.is_settled) == (1000.0, not is_outage)
+                assert (catalog.failing_since, catalog.is_away, catalog.is_settled) == (1000.0, is_outage, not is_outage)
                 await catalog.read(SERVICES)
                 await asyncio.sleep(0)
-                assert (catalog.failing_since, resting.done()) == (None, is_outage)
+                assert (catalog.failing_since, catalog.is_away, resting.done()) == (None, False, is_outage)
 
     run(scene)
 

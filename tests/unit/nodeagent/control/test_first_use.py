@@ -191,11 +191,23 @@ def test_where_all_is_watched_nobody_is_asked(played) -> None:
     async def script(scene: Scene) -> None:
         assert scene.ask().is_set() is not scene.follower.is_late
         assert scene.ask(host="elsewhere").is_set()
-        scene.catalog.failing_since = 1.0
+        scene.catalog.is_away = True
         assert scene.ask(host="host3").is_set()
         assert scene.asked("elsewhere") + scene.asked("host3") == 0
 
     played(script, services=2)
+    played(script)
+
+
+def test_it_is_asked_while_another_question_hangs(played) -> None:
+    """A leaf, say: the catalog is there."""
+
+    async def script(scene: Scene) -> None:
+        await scene.catalog._fail(TimeoutError(), "/v1/agent/connect/ca/leaf/web")
+        move(scene)
+        await scene.ask().wait()
+        assert scene.in_force["s4"] == 2
+
     played(script)
 
 

@@ -92,6 +92,27 @@ def test_a_service_of_this_host_that_is_deregistered_is_gone_at_once() -> None:
     played(script)
 
 
+def test_a_restart_does_not_make_proof_of_it() -> None:
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        peer.register("shop", instance(HOST1, "shop", 9000))
+        await until(lambda: scene.services() == {"shop": 1}, "the service")
+        peer.set(NODES, [HOST2])
+        await until(lambda: (state := scene.follower.state()) and state.is_forgotten, "it was forgotten")
+        peer.set(GONE, [])
+        await until(lambda: "shop" in scene.follower.held, "the alarm")
+        saved = scene.follower.state()
+        assert saved
+        again = Scene(peer)
+        again.follower.remember(saved)
+        async with again.catalog:
+            found = await kept(again).kept("shop", saved.instances["shop"], "")
+            assert (found.rows, "had forgotten this host" in found.why) == (saved.instances["shop"], True)
+            again.elapsed += limits.HOLD_BACK_S
+            assert await kept(again).kept("shop", saved.instances["shop"], "") == ((), "")
+
+    played(script)
+
+
 def test_a_host_that_the_catalog_forgot_is_no_proof_of_what_it_registers_itself() -> None:
     """The agent puts its own row back at once; its services stay protected for HOLD_BACK_S, however few they are."""
 

@@ -1,6 +1,7 @@
 """Which losses are believed."""
 
 import pytest
+from msgspec.structs import replace
 
 from nodeagent import limits
 from nodeagent.control.hold_back import HoldBack, is_suspicious, lost_rows, release_taken
@@ -111,6 +112,13 @@ def test_a_held_address_that_another_instance_has_taken_is_let_go() -> None:
     released = release_taken(instances, {"db": FOUR[1:]})
     assert ids(released["db"]) == [1, 2, 3]
     assert released["web"] == (squatter,)
+
+
+def test_what_is_gone_has_taken_no_address() -> None:
+    """Else a service that was renamed, and is held, would be called by its name of before."""
+    before = replace(FOUR[0], instance=replace(FOUR[0].instance, gone=True))
+    instances = {"old": (before,), "new": ONE}
+    assert release_taken(instances, {"new": ONE}) == instances
 
 
 def test_nothing_held_changes_nothing() -> None:

@@ -7,11 +7,13 @@ import pytest
 from aiohttp import web
 
 from nodeagent import limits
+from nodeagent.catalog.state import RESTORED
 from nodeagent.config import CatalogTable
 from nodeagent.control.admission import AWAY, REWOUND
 from nodeagent.control.consul import Catalog
 from nodeagent.control.environment import Environment
 from nodeagent.control.follow import Follower
+from nodeagent.control.indexes import REWOUND_AT, Indexes
 from nodeagent.control.lately import there
 from nodeagent.observe.metrics import Metrics
 from tests.support.control_scene import ControlScene
@@ -85,6 +87,42 @@ def test_an_older_catalog_after_an_outage_is_named_and_loses_no_small_service_at
     run(scene)
 
 
+@pytest.mark.parametrize("saved", [{}, {"/v1/catalog/nodes": 4, RESTORED: 0}])
+def test_a_restore_beside_the_running_server_is_noticed_although_the_index_goes_on(saved: dict[str, int]) -> None:
+    """By what the answers say of it, also where the agent was started since: else what was registered after the snapshot is forgotten at once."""
+
+    async def scene() -> None:
+        async with ScriptedCatalog() as peer:
+            playing = Scene(peer)
+            playing.catalog.indexes.remember(saved)
+            peer.marks = {} if saved else {RESTORED: "0"}
+            peer.set(NODES, [HOST1, HOST2])
+            peer.register("api", instance(HOST2, "api", 9090))
+            async with playing.catalog:
+                task = asyncio.create_task(playing.follower.run())
+                await until(lambda: playing.knows("api") and playing.catalog.is_settled, "the service")
+                assert playing.follower.rewind_alarm == ""
+                peer.marks = {RESTORED: str(peer.index + 1)}
+                peer.register("api")
+                await until(lambda: any("api: 1 of 1 instances vanished" in line and REWOUND in line for line in playing.follower.alarms()), "the hold")
+                assert "the catalog's data went back at" in playing.follower.rewind_alarm
+                assert playing.knows("api")
+                assert peer.marks == {RESTORED: str(playing.catalog.indexes.saved()[RESTORED])}
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    run(scene)
+
+
+def test_a_restore_is_one_that_was_not_told_before() -> None:
+    """Of a catalog that tells of none (Consul), or told for the first time, nothing is concluded."""
+    indexes = Indexes()
+    told = [(None, False), ("12", False), ("12", False), (None, False), ("x", False), ("30", True), ("30", False), ("0", True)]
+    assert [is_new for _, is_new in told] == [indexes.note_restored(header) for header, _ in told]
+    assert {RESTORED: 0} == indexes.saved()
+
+
 def test_a_restarted_agent_knows_how_far_the_catalog_was(tmp_path) -> None:
     """The index is saved beside what it counted; what is gone since counts as after an outage."""
 
@@ -107,6 +145,51 @@ def test_a_restarted_agent_knows_how_far_the_catalog_was(tmp_path) -> None:
             assert [1] == [len(part["instances"]) for part in body["services"] if part["name"] == "api"]
 
     run(scene)
+
+
+def test_what_is_held_is_held_over_a_restart_of_the_agent(tmp_path) -> None:
+    """The catalog is as old as before it: to its answers alone nothing has vanished since."""
+
+    async def told(playing: ControlScene) -> str:
+        warnings = ""
+        async with asyncio.timeout(30):
+            while "data went back at" not in warnings or "api: 1 of 1 instances vanished at once" not in warnings:
+                await asyncio.sleep(0.02)
+                warnings = str((await playing.get("/v1/status"))[1]["warnings"])
+        return warnings
+
+    async def scene() -> None:
+        peer, path = ScriptedCatalog(), tmp_path / "snapshot"
+        peer.marks = {RESTORED: "0"}
+        async with ControlScene(tmp_path, peer=peer) as playing:
+            peer.register("api", instance(HOST2, "api", 9090))
+            await until(lambda: path.exists() and b"api" in path.read_bytes(), "the service is saved")
+            peer.marks = {RESTORED: "50"}
+            peer.register("api")
+            peer.register("new", instance(HOST2, "new", 9091))
+            await told(playing)
+            await until(lambda: REWOUND_AT.encode() in path.read_bytes(), "that it is an older one is saved")
+        (tmp_path / "api.sock").unlink(missing_ok=True)
+        later = ScriptedCatalog()
+        later.ca, later.marks, later.index = peer.ca, peer.marks, peer.index
+        later.values = dict(later.values) | peer.values | {"/v1/connect/ca/roots": (later.index, peer.roots())}
+        async with ControlScene(tmp_path, peer=later) as playing:
+            await told(playing)
+
+    run(scene)
+
+
+@pytest.mark.parametrize(("age_s", "is_still"), [(0, True), (-5000, True), (limits.REWIND_SHOWN_S - 1, True), (limits.REWIND_SHOWN_S, False)])
+def test_a_restart_neither_ends_nor_prolongs_what_is_said_of_an_older_catalog(age_s: float, is_still: bool) -> None:  # noqa: FBT001 - a table's column
+    """A clock that was set back ends nothing, either."""
+    elapsed = 5.0
+    catalog = Catalog(CatalogTable("http://127.0.0.1:1"), lambda: 1_800_000_000.0, lambda: elapsed)
+    catalog.remember({REWOUND_AT: 1_800_000_000 - int(age_s), "/a": 7})
+    assert (catalog.is_rewound, bool(catalog.rewind_alarm)) == (is_still, is_still)
+    assert catalog.indexes.saved() == {"/a": 7}
+    assert (REWOUND_AT in catalog.saved()) is is_still
+    elapsed += limits.REWIND_SHOWN_S
+    assert {"/a": 7} == catalog.saved()
 
 
 def test_an_index_is_compared_with_the_last_of_its_own_path() -> None:

@@ -112,6 +112,25 @@ def test_of_another_cluster_no_intention_counts_but_its_denies_and_who_was_vouch
     alone(script)
 
 
+def test_what_comes_here_while_another_cluster_answers_takes_no_calls_by_what_was_never_proven_to_be_all() -> None:
+    """A deny may be hidden; nor later, where the token may not read it."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        whys = ["", "another catalog", ""]
+
+        async def why_foreign() -> str:
+            return whys.pop(0)
+
+        hold = IntentionHold(scene.catalog, why_foreign)
+        ScriptedRights(peer, "shop -> web allow").may_read("db")
+        await hold.take((SHOP,), ())
+        for _ in range(2):
+            assert await hold.vouch("web", is_here=True)
+            assert said(hold.rows) == ["* -> web deny"]
+
+    alone(script)
+
+
 def test_a_deny_that_vanishes_with_a_right_stays_in_force() -> None:
     """1.8 leaves out row by row: `* -> db allow` is shown to whoever may read anything, and the deny of one caller is not."""
 

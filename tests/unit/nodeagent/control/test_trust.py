@@ -1,5 +1,6 @@
 """Roots in the catalog's answer."""
 
+import asyncio
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from certs.serial import tag_in
 from certs.spiffe import service_id
 from certs.svid import Svid
 from nodeagent import limits
-from nodeagent.control.trust import DomainHold, parse_roots
+from nodeagent.control.trust import parse_roots
 from nodeagent.errors import CatalogError
 from tests.support.identity_scene import Scene, played
 from tests.support.loop import until
@@ -94,20 +95,6 @@ def test_a_certificate_is_distrusted_by_the_data_path_s_rule() -> None:
     assert "was revoked (serial" in revoked.why_distrusted(svid, "r0")
 
 
-def test_another_trust_domain_is_taken_when_it_has_lasted() -> None:
-    """Names both and says how long; a mistake that is put right meanwhile leaves no trace."""
-    hold = DomainHold(300.0)
-    assert hold.why_held("a.consul", "a.consul", 1000.0) == ""
-    why = hold.why_held("a.consul", "b.consul", 1000.0)
-    assert "trust domain is b.consul now, and was a.consul" in why
-    assert "300 s more" in why
-    assert hold.why_held("a.consul", "a.consul", 1200.0) == ""
-    assert "300 s more" in hold.why_held("a.consul", "b.consul", 1250.0)
-    assert "300 s more" in hold.why_held("a.consul", "c.consul", 1400.0)
-    assert "1 s more" in hold.why_held("a.consul", "c.consul", 1699.0)
-    assert hold.why_held("a.consul", "c.consul", 1700.0) == ""
-
-
 def replace_ca(scene: Scene) -> None:
     """As a catalog that lost its data."""
     scene.peer.ca = LocalCa.create(OTHER, datetime.now(UTC))
@@ -127,6 +114,20 @@ def test_it_takes_no_certificate_away_and_is_named() -> None:
     played(script)
 
 
+@pytest.mark.parametrize("is_connect", [False, True])
+def test_who_gets_certificates_of_consul_s_agent_is_told_to_restart_it(*, is_connect: bool) -> None:
+    """It goes on with what it knew of the servers before, and would have none of the new domain at the end."""
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.identity.trust, "the roots")
+        scene.identity._issuer.is_connect = is_connect
+        replace_ca(scene)
+        await until(lambda: scene.identity.complaint, "the complaint")
+        assert scene.identity.complaint.endswith("(systemctl restart consul)") == is_connect
+
+    played(script)
+
+
 def test_it_is_taken_when_it_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Certificates of the new CA are asked for at once."""
     monkeypatch.setattr(limits, "HOLD_BACK_S", 0.2)
@@ -137,6 +138,23 @@ def test_it_is_taken_when_it_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None
         replace_ca(scene)
         await until(lambda: scene.rings[-1].trust_domain == OTHER and scene.names() == ["shop"], "the new one")
         assert scene.identity.complaint == ""
+
+    played(script)
+
+
+def test_it_is_taken_at_the_end_of_its_time_however_long_the_roots_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So hosts change over at about the same moment, and whoever held what the catalog says hears it anew."""
+    monkeypatch.setattr(limits, "HOLD_BACK_S", 0.5)
+    monkeypatch.setattr("nodeagent.control.watch.backoff_s", lambda *_: 3600.0)
+
+    async def script(scene: Scene) -> None:
+        await until(lambda: scene.identity.trust, "the roots")
+        replace_ca(scene)
+        await until(lambda: scene.identity.complaint, "the complaint")
+        rest = asyncio.create_task(scene.catalog.rest(3600.0))
+        await until(lambda: rest.done() and not scene.identity.complaint, "the new one")
+        assert scene.identity.trust is not None
+        assert scene.identity.trust.bundle.trust_domain == OTHER
 
     played(script)
 

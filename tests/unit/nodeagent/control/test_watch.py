@@ -82,15 +82,15 @@ def test_a_new_index_with_the_same_content_is_not_a_change() -> None:
 
 
 def test_one_that_rests_while_another_s_index_goes_back_asks_in_full_after_that() -> None:
-    """With the index of before it would wait for minutes for news that it does not get."""
+    """With the index of before it would wait for minutes for news that it does not get; also where the first question is refused."""
 
     async def script(scene: Scene) -> None:
         await until(lambda: scene.applied, "the first answer")
-        await asyncio.sleep(0)
+        scene.peer.scripts[NODES] = lambda _: scene.peer.scripts.clear() or web.Response(status=429)
         scene.catalog.note_rewind(SERVICES, 100, "3")
         scene.peer.set(NODES, [1])
-        await until(lambda: len(scene.indexes()) == 3, "two more")
-        assert scene.indexes() == ["", "", "11"]
+        await until(lambda: len(scene.indexes()) == 4, "three more")
+        assert scene.indexes() == ["", "", "", "11"]
 
     played(script, rhythm=Rhythm(rest_s=0.2))
 

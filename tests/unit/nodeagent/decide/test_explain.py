@@ -1,6 +1,7 @@
 """What `why` says, step by step."""
 
 import pytest
+from msgspec.structs import replace
 
 from nodeagent.decide.explain import (
     Target,
@@ -126,6 +127,15 @@ def test_the_callee_s_half_is_marked_as_computed() -> None:
     assert "by shop -> web (allow)" in step.text
     assert explain_callee(mesh(), "shop", "web", WEB).verdict == "refused"
     assert "bad_destination" in explain_callee(mesh("* -> * allow"), "shop", "web", LEGACY).text
+
+
+def test_of_what_is_gone_it_is_told_that_the_catalog_has_it_no_more_and_that_the_call_is_refused() -> None:
+    row = instance(HOST2, 80)
+    snapshot = mesh("shop -> web allow", web=(replace(row, instance=replace(row.instance, gone=True, healthy=False)),))
+    text = explain_call(snapshot, "shop", Target(WEB, is_local=False)).steps[0].text
+    assert text.endswith("of web on host2, with an agent, which the catalog has no more")
+    step = explain_callee(snapshot, "shop", "web", WEB)
+    assert (step.verdict, step.by) == ("refused", "host2, by this host's snapshot 1")
 
 
 def test_where_a_service_can_be_called() -> None:

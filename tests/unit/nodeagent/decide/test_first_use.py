@@ -4,12 +4,13 @@ import dataclasses
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from nodeagent.decide.first_use import host_to_ask, is_to_ask_here
 from nodeagent.decide.route import find_destination
 from nodeagent.model.address import Address, OriginalDst
 from nodeagent.model.snapshot import Snapshot
-from tests.support.mesh import WEB, mesh
+from tests.support.mesh import HOST2, WEB, instance, mesh
 
 
 def late(snapshot: Snapshot, *, is_late: bool = True) -> Snapshot:
@@ -35,6 +36,13 @@ def test_only_a_port_of_another_host_with_an_agent_at_which_nobody_is_known_is_a
         snapshot = late(mesh(), is_late=is_late)
         destination = find_destination(snapshot, OriginalDst(address), dst_is_local=False)
         assert host_to_ask(snapshot, destination) == (host if is_late else "")
+
+
+def test_where_somebody_is_gone_who_is_there_now_is_asked_for() -> None:
+    """Else the first call to another service at that port would be lost: it would go as one to the service of before."""
+    row = instance(HOST2, 80)
+    snapshot = late(mesh(web=(replace(row, instance=replace(row.instance, gone=True)),)))
+    assert host_to_ask(snapshot, find_destination(snapshot, OriginalDst(WEB), dst_is_local=False)) == "host2"
 
 
 @pytest.mark.parametrize(

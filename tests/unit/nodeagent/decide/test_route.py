@@ -1,10 +1,18 @@
 """What a captured destination means."""
 
 import pytest
+from msgspec.structs import replace
 
+from nodeagent.catalog.compiler import compile_snapshot
+from nodeagent.catalog.state import CatalogState, InstanceRow
 from nodeagent.decide.route import Elsewhere, ToHost, ToService, find_destination, implied_addresses
 from nodeagent.model.address import Address, OriginalDst
-from tests.support.mesh import CART, HOST1, HOST2, HOST3, LEGACY, SHOP, WEB, WEB6, instance, mesh
+from nodeagent.model.service import Host
+from nodeagent.model.snapshot import Snapshot
+from tests.support.mesh import CART, HOST1, HOST2, HOST3, LEGACY, SHOP, WEB, WEB6, config, instance, mesh
+
+HOST4 = Host("host4", HOST2.addresses, 15008)
+"""A machine where host2 was."""
 
 
 def find(snapshot, address: Address, *, is_local: bool = False):
@@ -65,3 +73,29 @@ def test_an_instance_is_met_at_the_other_addresses_of_its_host() -> None:
     assert implied_addresses(two, two.services["web"].instances[0]) == []
     both = mesh()
     assert implied_addresses(both, both.services["web"].instances[0]) == []
+
+
+@pytest.mark.parametrize("new", [HOST4, replace(HOST4, tunnel_port=0)])
+def test_who_took_a_machine_s_place_has_its_address(new: Host) -> None:
+    """Under another name, and with another service: what is gone there is in nobody's way."""
+    snapshot = taken_over(new, foo=(instance(new, 80),))
+    found = find(snapshot, WEB)
+    assert isinstance(found, ToService)
+    assert ("foo", new) == (found.service.name, found.host)
+    assert "host4" == snapshot.host_by_ip[WEB.ip].name
+
+
+def test_what_is_gone_is_not_called_in_clear_where_a_machine_without_an_agent_took_its_address() -> None:
+    for new, expected in ((HOST4, "host4"), (replace(HOST4, tunnel_port=0), "host2")):
+        found = find(taken_over(new), WEB)
+        assert isinstance(found, ToService)
+        assert found.host
+        assert ("web", expected, 15008) == (found.service.name, found.host.name, found.host.tunnel_port)
+
+
+def taken_over(new: Host, **services: tuple[InstanceRow, ...]) -> Snapshot:
+    """Without host2, but for what is gone of web there."""
+    web = instance(HOST2, 80)
+    web = replace(web, instance=replace(web.instance, gone=True))
+    state = CatalogState((HOST1, new), {"web": (web,), **services})
+    return compile_snapshot(state, config(), trust_domain="td", generation=1)

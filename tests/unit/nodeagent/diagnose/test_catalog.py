@@ -50,6 +50,12 @@ def test_the_token(token: TokenRights, level: str, text: str) -> None:
     assert text in found[1]
 
 
+@pytest.mark.parametrize(("is_consul", "cure"), [(False, "catalog token create --node host1"), (True, "in Consul")])
+def test_a_token_that_is_not_taken_is_made_anew_where_the_catalog_makes_them(cure: str, *, is_consul: bool) -> None:
+    (found,) = catalog.judge_token(TokenRights("host1", error="403", is_consul=is_consul))
+    assert cure in found.cure
+
+
 @pytest.mark.parametrize(
     ("row", "levels"),
     [
@@ -63,6 +69,11 @@ def test_the_token(token: TokenRights, level: str, text: str) -> None:
 def test_the_hosts_row(row: Enrolment, levels: list[str]) -> None:
     """As the host is."""
     assert [level for level, _, _ in shown(catalog.judge_enrolment(row))] == levels
+
+
+def test_a_row_that_the_token_may_not_see_takes_a_right_and_no_restart() -> None:
+    level, _, cure = only(catalog.judge_enrolment(Enrolment("host1", missing_rule='node "host1" { policy = "read" }')))
+    assert (level, cure) == ("failed", 'give it node "host1" { policy = "read" }')
 
 
 @pytest.mark.parametrize(

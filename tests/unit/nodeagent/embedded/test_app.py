@@ -45,7 +45,7 @@ def test_a_read_has_consuls_headers(desk):
     status, headers, text = one(desk, "GET", "/v1/catalog/nodes")
     assert (status, json.loads(text)) == (200, [])
     assert int(headers["X-Consul-Index"]) >= 1
-    assert (headers["X-Consul-KnownLeader"], headers["X-Consul-LastContact"]) == ("true", "0")
+    assert (headers["X-Consul-KnownLeader"], headers["X-Consul-LastContact"], headers["X-Nodeagent-Restored"]) == ("true", "0", "0")
     assert headers["Server"] == "nodeagent"
 
 

@@ -182,7 +182,7 @@ def damaged(path, change):
         (lambda data: data.replace(b'"kv"', b'"\\u001b"', 1), "first lines are damaged"),
         (lambda data: data.replace(b'"kv":0', b'"kv":"0"', 1), "first lines are damaged"),
         (lambda data: data[:-1], "was cut off"),
-        (lambda data: data + b"x", "was cut off, or joined"),
+        (lambda data: data + b"x", "was joined to something"),
         (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "are not those that were saved"),
     ],
 )
@@ -255,6 +255,38 @@ def test_two_at_once_do_not_take_each_others_files(directory, connection, tmp_pa
     save(connection, directory, tmp_path / "two", 5.0)
 
 
+def test_a_stream_without_an_end_fills_no_disk(directory, connection, tmp_path, monkeypatch):
+    class Endless(io.BytesIO):
+        """The snapshot and then more and more; whoever reads on for long is stopped."""
+
+        left = 8
+
+        def read(self, size=-1):
+            if part := super().read(size):
+                return part
+            self.left -= 1
+            assert self.left, "read on and on"
+            return b"x" * min(size, 4096) if size > 0 else b"x"
+
+    save(connection, directory, tmp_path / "one", 5.0)
+    for take in (lambda: read_about(archive.STDIN), lambda: unpack(archive.STDIN, directory).__enter__()):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Endless((tmp_path / "one").read_bytes())))
+        with pytest.raises(CatalogError, match=r"more than its [0-9]+ bytes: it was joined to something"):
+            take()
+    assert not list(directory.glob("restored*"))
+
+
+def test_a_catalog_that_is_damaged_is_not_mended_by_room(directory, connection, tmp_path):
+    commit(connection, lambda change: [put_value(change, f"k{n}", b"x" * 3000, 0) for n in range(50)])
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with (directory / DATABASE).open("r+b") as file:
+        file.seek(30 * 4096)
+        file.write(b"\xff" * 4096 * 20)
+    with closing(open_database(directory / DATABASE)) as damaged, pytest.raises(CatalogError, match=r"malformed; move its directory away, .* restore FILE"):
+        save(damaged, directory, tmp_path / "one", 5.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 def test_a_directory_without_room_is_named_and_not_the_file(directory, connection, tmp_path):
     """The copy is made there, whichever disk the file is to be on."""
     class Full:
@@ -263,6 +295,18 @@ def test_a_directory_without_room_is_named_and_not_the_file(directory, connectio
 
     with pytest.raises(CatalogError, match=rf"^{directory}: the catalog cannot be copied there, .*disk is full; make room on that disk"):
         save(Full(), directory, tmp_path / "one", 5.0)
+
+
+def test_a_directory_without_room_for_what_is_restored_is_named(directory, connection, tmp_path, monkeypatch):
+    """And the snapshot is not said to be unreadable."""
+    save(connection, directory, tmp_path / "one", 5.0)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(archive, "_parts", full)
+    with pytest.raises(CatalogError, match=rf"one: the snapshot cannot be unpacked in {directory}: .*No space left"), unpack(tmp_path / "one", directory):
+        pass
 
 
 def test_a_stream_that_ends_is_said(directory, connection):

@@ -3,11 +3,24 @@
 import asyncio
 import json
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from nodeagent import limits
+from nodeagent.embedded import (
+    agent_api,
+    asking,
+    catalog_api,
+    checks_api,
+    config_api,
+    intentions_api,
+    kv_api,
+    rotation_api,
+    tokens_api,
+)
 from nodeagent.embedded.asking import Answer, Found, authenticate, encoded, find, parse_wait, watch
 from nodeagent.embedded.database import newest_index
 from nodeagent.embedded.refusal import BadRequest, Forbidden, TooMany
@@ -126,6 +139,41 @@ def test_it_answers_when_the_time_is_up(desk):
 def test_an_index_from_the_future_does_not_wait(desk):
     """After a restored backup: the client sees the smaller index and starts anew."""
     assert asyncio.run(find(desk.ask(query={"index": "999999"}), WATCH)).index == 1
+
+
+LATE = {
+    "a token": (tokens_api.create, {"Policies": [{"Name": "global-management"}]}, {}, {}),
+    "a value": (kv_api.put, b"{}", {}, {"key": "nodeagent/config/fault/web"}),
+    "an intention": (intentions_api.put, {"Action": "allow"}, {"source": "shop", "destination": "web"}, {}),
+    "an entry": (config_api.put, {"Kind": "service-defaults", "Name": "web", "Protocol": "http"}, {}, {}),
+    "a host": (catalog_api.register, {"Node": "host3", "Address": "10.0.0.3"}, {}, {}),
+    "a host's end": (catalog_api.deregister, {"Node": "host1"}, {}, {}),
+    "a service": (agent_api.register, {"Name": "web", "Port": 80}, {"node": "host1"}, {}),
+    "a check": (checks_api.register, {"Name": "disk", "TTL": "9s"}, {"node": "host1"}, {}),
+    "a step of the CA": (rotation_api.rotate, {"Step": "add"}, {}, {}),
+}
+
+
+@pytest.mark.parametrize(("handler", "body", "query", "path"), LATE.values(), ids=LATE)
+def test_a_token_that_was_revoked_while_its_body_arrived_changes_nothing(desk, handler, body, query, path):
+    """Else who has a request open on a stolen one makes himself another."""
+    desk.call(catalog_api.register, body={"Node": "host1", "Address": "10.0.0.1"})
+    ask = desk.ask(body=body, query=query, **path)
+
+    async def late():
+        accessor = authenticate(desk.server, desk.secret).accessor
+        await desk.store.write(lambda change: delete_token(change, accessor, 0.0))
+        left.append(desk.store.read(newest_index))
+        return await ask.body()
+
+    left = []
+    with pytest.raises(Forbidden, match="was revoked"):
+        asyncio.run(handler(replace(ask, body=late)))
+    assert [desk.store.read(newest_index)] == left
+
+
+def test_no_handler_writes_for_a_token_without_another_look_at_it():
+    assert [path.name for path in Path(asking.__file__).parent.glob("*_api.py") if "store.write(" in path.read_text()] == []
 
 
 def test_a_revoked_token_gets_no_answer_to_its_waiting_query(desk):

@@ -107,6 +107,25 @@ def test_a_damaged_database_is_not_served(damaged):
         prepare_data(damaged, "dc1", NOW)
 
 
+@pytest.mark.parametrize(
+    ("table", "body", "why"),
+    [
+        ("nodes", b'{"name":"h1","id":"","address":"10.0.0.1","tagged":{},"meta":{}', "Input data was truncated"),
+        ("nodes", b'{"nbme":"h1","id":"","address":"10.0.0.1","tagged":{},"meta":{}}', "missing required field"),
+        ("entries", b'{"Kind": "mesh"\xff}', "is malformed"),
+        ("entries", b"[]", "Expected `object`"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_damage_too(tmp_path, table, body, why):
+    """SQLite does not look into what we keep: each question for it would fail, and nothing would name the cure."""
+    prepare_data(tmp_path, "dc1", NOW)
+    with closing(open_database(tmp_path / DATABASE)) as connection:
+        names = "'h1'" if table == "nodes" else "'mesh', 'mesh'"
+        connection.execute(f"INSERT INTO {table} VALUES ({names}, ?, 1, 1)", (body,))
+    with pytest.raises(CatalogError, match=rf"database is damaged \(a row of {table}: .*{why}.*\); move its directory away, .*snapshot restore FILE --yes"):
+        prepare_data(tmp_path, "dc1", NOW)
+
+
 def test_one_that_is_too_large_to_be_looked_through_is_served_and_that_is_said(damaged, monkeypatch, capsys):
     monkeypatch.setattr(limits, "CATALOG_CHECKED_BYTES", 10)
     prepare_data(damaged, "dc1", NOW)
@@ -218,12 +237,28 @@ def test_what_cannot_be_written_leaves_the_old(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["x"]
 
 
+def test_a_full_disk_keeps_no_catalog_from_starting(tmp_path, monkeypatch):
+    """It reads, and goes on when there is room again: what it would write first is there already."""
+    realm = prepare_data(tmp_path, "dc1", NOW)
+    monkeypatch.setattr("nodeagent.embedded.datadir.write_file", full)
+    assert realm == prepare_data(tmp_path, "dc1", NOW)
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_text("another's"), lambda path: path.chmod(0o600), lambda path: path.unlink()])
+def test_a_pin_that_is_not_as_it_should_be_is_made_anew(tmp_path, spoil):
+    prepare_data(tmp_path, "dc1", NOW)
+    before = (tmp_path / TLS_CA).read_text()
+    spoil(tmp_path / TLS_CA)
+    prepare_data(tmp_path, "dc1", NOW)
+    assert (before, 0o644) == ((tmp_path / TLS_CA).read_text(), (tmp_path / TLS_CA).stat().st_mode & 0o777)
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_a_full_disk_is_said_and_the_next_try_is_not_kept_out(tmp_path, monkeypatch):
     """By the very first thing that is written: whose lock it is."""
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
         with pytest.raises(CatalogError, match=r"cannot hold a catalog: .*No space left"):

@@ -11,7 +11,7 @@ from nodeagent.embedded.archive import counts_of, save, unpack
 from nodeagent.embedded.asking import find
 from nodeagent.embedded.authority import read_listener_root, read_roots
 from nodeagent.embedded.certified import read_revoked
-from nodeagent.embedded.database import index_of, newest_index, open_database
+from nodeagent.embedded.database import index_of, newest_index, open_database, restored_by
 from nodeagent.embedded.datadir import DATABASE, prepare_data
 from nodeagent.embedded.refusal import StorageFailed
 from nodeagent.embedded.restore import count_kept, is_whole, restore
@@ -65,6 +65,22 @@ def test_data_are_again_as_they_were(filled):
     assert put_back(filled) is False
     assert held(filled.directory) == before
     assert [row["Node"]["Node"] for row in filled.call(catalog_api.health, name="web")] == ["host1"]
+
+
+def test_each_answer_tells_by_which_change_it_was_restored_last(filled):
+    """As its index goes on: nothing else tells an agent that what is missing was not taken away."""
+
+    def told():
+        with connect(filled.directory) as connection:
+            return restored_by(connection), newest_index(connection)
+
+    assert told()[0] == 0
+    snapshot(filled)
+    put_back(filled)
+    first, newest = told()
+    assert first == newest > 0
+    put_back(filled)
+    assert told()[0] > first
 
 
 def test_a_token_that_was_revoked_stays_revoked_and_a_newer_one_stays_valid(filled):

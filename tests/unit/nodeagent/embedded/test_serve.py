@@ -32,6 +32,8 @@ def options(ip, **said):
     [
         ("10.0.0.1", {"is_plain": True}, "--plain is for loopback addresses"),
         ("0.0.0.0", {"is_plain": True}, "--plain is for loopback addresses"),
+        ("127.0.0.1", {"is_plain": True, "tls_files": (DATA, DATA)}, "it serves no TLS"),
+        ("127.0.0.1", {"is_plain": True, "names": ("catalog.example",)}, "it serves no TLS"),
         ("0.0.0.0", {}, "say with --tls-name"),
         ("::", {}, "say with --tls-name"),
     ],
@@ -140,11 +142,11 @@ def test_a_failed_renewal_is_said_and_survived(tmp_path, capsys):
     (tmp_path / "k").write_text(made.key_pem)
     tls = FileTls(tmp_path / "c", tmp_path / "k")
     (tmp_path / "c").unlink()
-    refresh_tls(tls, now)
-    refresh_tls(None, now)
+    told = refresh_tls(tls, now)
+    assert (told, refresh_tls(None, now)) == (refresh_tls(tls, now, told), "")
     refresh_tls(OwnTls(root, ("::1",), now), now + timedelta(days=89))
     said = capsys.readouterr()
-    assert "catalog_certificate_not_renewed" in said.out + said.err
+    assert (said.out + said.err).count("catalog_certificate_not_renewed") == 1
 
 
 def test_certificates_live_as_long_as_the_limits_say():
@@ -157,7 +159,7 @@ def test_a_serving_catalog_looks_after_its_certificate(monkeypatch):
 
     async def scene():
         stop = asyncio.Event()
-        monkeypatch.setattr(serve, "refresh_tls", lambda _tls, _now: (looks.append(1), len(looks) > 2 and stop.set()))
+        monkeypatch.setattr(serve, "refresh_tls", lambda _tls, _now, _told: (looks.append(1), len(looks) > 2 and stop.set()))
         await serve._until_stopped(stop, None)
 
     asyncio.run(scene())

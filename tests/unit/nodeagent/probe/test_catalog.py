@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from certs.local_ca import LocalCa
 from nodeagent import limits
+from nodeagent.control.report import CONSUL_AGENT
 from nodeagent.diagnose.facts import Blind, HealthCheck
 from nodeagent.errors import CatalogError, CatalogUnreachable
 from nodeagent.probe import catalog
@@ -17,6 +19,7 @@ from nodeagent.probe.bounded import look
 from nodeagent.probe.catalog import Reply, ahead_of, rights_in
 from tests.unit.nodeagent.probe.scene import scope
 from tests.unit.nodeagent.probe.scripted import Scripted, scripted
+from tests.unit.nodeagent.probe.test_host import STATUS
 
 MARK = {"nodeagent": "15008;v1"}
 ROW = {"Node": "host1", "Address": "127.0.0.1", "TaggedAddresses": {"lan_ipv4": "127.0.0.1", "wan": "198.51.100.1"}, "Meta": MARK}
@@ -169,6 +172,20 @@ def test_a_host_that_the_catalog_does_not_know_has_no_services() -> None:
         assert catalog.services(scope(there.url)) == ()
 
 
+def test_what_consul_leaves_out_for_the_token_is_not_taken_for_nothing(there: Scripted) -> None:
+    """Read as empty it would be well: no service, no check."""
+    rule = 'node "host1" { policy = "read" }'
+    there.said["/v1/health/node/host1"] = (200, [])
+    for allow, missing in (True, ""), (False, rule):
+        there.said["/v1/internal/acl/authorize"] = (200, [{"Resource": "node", "Segment": "host1", "Access": "read", "Allow": allow}])
+        said = catalog.enrolment(scope(there.url))
+        assert said is not None
+        assert (said.is_registered, said.missing_rule) == (False, missing)
+    for probe in catalog.services, catalog.health:
+        with pytest.raises(CatalogError, match=f"may not see it: give it {rule}"):
+            probe(scope(there.url))
+
+
 def test_the_clock_of_the_catalog(there: Scripted) -> None:
     """By its Date; the header counts whole seconds."""
     there.date = "Mon, 12 Jan 1970 13:46:40 GMT"  # 1,000,000 s
@@ -212,3 +229,12 @@ def test_a_token_in_the_environment_is_the_one_that_asks(monkeypatch: pytest.Mon
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", "of-the-environment")
     table = scope(more='token_file = "env:CONSUL_HTTP_TOKEN"\n').settings.catalog
     assert catalog._token(table) == "of-the-environment"
+
+
+@pytest.mark.parametrize("found", [[], [CONSUL_AGENT]])
+def test_whose_token_is_not_taken_the_agent_knows(there: Scripted, found: list[str]) -> None:
+    there.said["/v1/acl/token/self"] = (403, "ACL not found")
+    status = replace(STATUS, catalog=replace(STATUS.catalog, found=found))
+    told = catalog.token(scope(there.url, status=status))
+    assert told is not None
+    assert ("ACL not found" in told.error, told.is_consul) == (True, bool(found))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from certs.bundle import TrustBundle
 from certs.csr import new_key_and_csr
@@ -17,6 +18,7 @@ from certs.spiffe import service_id
 from nodeagent import limits
 from nodeagent.control.report import InstancePart, ServicePart, ServicesAnswer
 from nodeagent.control.trust import Trust
+from nodeagent.errors import CatalogError
 from nodeagent.model.service import Host
 from nodeagent.probe import peers
 from nodeagent.probe.peers import Question, around, meet, services_by_host
@@ -154,6 +156,36 @@ def test_where_consuls_agents_keep_the_hosts_rows_a_service_says_that_there_is_a
         found = peers.peers(scope(there.url, status=STATUS, ask_agent=lambda _path, _kind: answer))
     assert found is not None
     assert [each.host for each in found.seen] == ["h1"]
+
+
+def test_where_the_token_may_see_no_host_that_there_is_none_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with scripted() as there:
+        there.said |= {"/v1/catalog/nodes": (200, []), "/v1/health/service/nodeagent": (200, [])}
+        there.said["/v1/internal/acl/authorize"] = (200, [{"Resource": "node", "Segment": "x", "Access": "read", "Allow": False}])
+        with pytest.raises(CatalogError, match=r'give it node_prefix "" \{ policy'):
+            peers.peers(scope(there.url, status=STATUS))
+
+
+@pytest.mark.parametrize(("in_force", "distrusted"), [(DOMAIN, True), ("other.consul", False)])
+def test_while_another_trust_domain_is_in_force_than_the_catalog_tells_nobody_is_called_unbelieved(
+    ca: LocalCa, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_force: str, *, distrusted: bool
+) -> None:
+    """Agents hold the one of before for a while: by the catalog's roots each would fail."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    part = InstancePart(id="w", host="h1", addresses=[], healthy=True, is_local=False, is_meshed=True)
+    services = [ServicePart(name="web", protocol="tcp", mode="strict", instances=[part], intentions=[])]
+    answer = ServicesAnswer(generation=1, services=services, wildcards=[])
+    status = replace(STATUS, identity=replace(STATUS.identity, trust_domain=in_force))
+    other = LocalCa.create(DOMAIN, NOW)
+    with scripted() as there, peer(ca, "web", tmp_path) as port:
+        there.said["/v1/health/service/nodeagent"] = (200, [])
+        there.said["/v1/catalog/nodes"] = (200, [{"Node": "h1", "Address": "127.0.0.1", "Meta": {"nodeagent": f"{port};v1"}}])
+        root = {"ID": "r", "RootCert": other.cert_pem}
+        there.said["/v1/connect/ca/roots"] = (200, {"ActiveRootID": "r", "TrustDomain": DOMAIN, "Roots": [root]})
+        found = peers.peers(scope(there.url, status=status, ask_agent=lambda _path, _kind: answer, now=NOW.timestamp))
+    assert found is not None
+    assert [(each.unreached, bool(each.distrusted)) for each in found.seen] == [("", distrusted)]
 
 
 def test_only_root_looks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """What entries name and nobody knows, as a warning with the name that was probably meant."""
 
+from collections import Counter
+
 import pytest
 
 from nodeagent import limits
@@ -103,3 +105,18 @@ def test_a_caller_that_looks_like_one_that_other_entries_name_is_doubted(documen
     assert doubts(document) == doubts(document, CALLED) == ""
     again = mesh(CALLED | {"Name": "db", "Sources": [{"Name": "shpo", "Action": "deny"}]})
     assert reference_doubts({**asked, **there, **again}, ["web", "api"], asked) == {key: [] for key in asked}
+
+
+def test_callers_are_looked_through_once_however_many_nobody_knows(monkeypatch):
+    """There may be 100,000, each named by one entry: for each of them all others would take hours."""
+    looks = []
+
+    class Counted(Counter):
+        def items(self):
+            looks.append(len(self))
+            return super().items()
+
+    monkeypatch.setattr("nodeagent.catalog.policy.doubts.Counter", Counted)
+    rows = [{"Kind": "service-intentions", "Name": "web", "Sources": [{"Name": f"caller{n}", "Action": "deny"} for n in range(50)]}]
+    assert doubts(*rows) == ""
+    assert looks == [50]
