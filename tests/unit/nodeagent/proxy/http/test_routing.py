@@ -57,8 +57,9 @@ def test_requests_take_turns_at_instances() -> None:
 
 
 def test_one_that_failed_is_not_tried_again_while_there_are_others() -> None:
-    made, now = Router(1), snapshot(resolver("web"))
+    now = snapshot(resolver("web"))
     for _ in range(20):
+        made = Router(1)
         trip = made.begin(now, "web", head(), b"")
         first = made.aim(now, "shop", trip, family=4)
         made.end(trip, is_failure=True)
