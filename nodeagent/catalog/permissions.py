@@ -58,6 +58,11 @@ def read_permissions(said: Sequence[object], source: str, destination: str, *, h
     return Permitted(kept, note)
 
 
+def needs_token(source: str, destination: str) -> str:
+    """The note at a row that would allow whoever has one."""
+    return f"{source} -> {destination}: a JWT cannot be checked yet: it counts as deny"
+
+
 def _met(permission: Permission, *, has_jwt: bool) -> Permission:
     """The permission with methods as requests have them; an allow that asks for a token is a deny of all that it matches."""
     http = permission.http

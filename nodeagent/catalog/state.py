@@ -26,7 +26,7 @@ from nodeagent.catalog.consul_rows import (
     within,
 )
 from nodeagent.catalog.labels import labels_of
-from nodeagent.catalog.permissions import PermissionReader
+from nodeagent.catalog.permissions import PermissionReader, needs_token
 from nodeagent.errors import CatalogError
 from nodeagent.model.action import Action
 from nodeagent.model.address import Address
@@ -342,8 +342,7 @@ def _intention_row(entry: IntentionsEntry, source: SourceEntry, path: str, where
         permissions, note = reader.read(source.permissions, source.name, destination, has_jwt=entry.jwt is not None)
         return IntentionRow(source.name, destination, "deny", note, permissions)
     if entry.jwt is not None and source.action == "allow":
-        note = f"{source.name} -> {destination}: a JWT cannot be checked yet: it counts as deny"
-        return IntentionRow(source.name, destination, "deny", note)
+        return IntentionRow(source.name, destination, "deny", needs_token(source.name, destination))
     if source.action not in ("allow", "deny"):
         raise CatalogError(f"{where}: {path}.Action is {short(source.action)}: it must be allow or deny")
     return IntentionRow(source.name, destination, "allow" if source.action == "allow" else "deny")
