@@ -210,14 +210,16 @@ def parse_intentions(body: bytes, reader: PermissionReader | None = None) -> tup
     entries = rows_of(body, IntentionsEntry, where, limits.CATALOG_INTENTIONS)
     within(sum(len(entry.sources or ()) for entry in entries), limits.CATALOG_INTENTIONS, where)
     reader = reader or PermissionReader()
-    parsed = [
-        _intention_row(entry, source, f"$[{n}].Sources[{m}]", where, reader)
-        for n, entry in enumerate(entries)
-        if _is_default(entry.namespace, entry.partition) and is_name(entry.name)
-        for m, source in enumerate(entry.sources or ())
-        if _is_default(source.namespace, source.partition) and not source.peer and not source.sameness_group and is_name(source.name)
-    ]
-    reader.finish()
+    try:
+        parsed = [
+            _intention_row(entry, source, f"$[{n}].Sources[{m}]", where, reader)
+            for n, entry in enumerate(entries)
+            if _is_default(entry.namespace, entry.partition) and is_name(entry.name)
+            for m, source in enumerate(entry.sources or ())
+            if _is_default(source.namespace, source.partition) and not source.peer and not source.sameness_group and is_name(source.name)
+        ]
+    finally:
+        reader.finish()
     return tuple(sorted(parsed, key=lambda row: (row.destination, row.source, row.action)))
 
 
