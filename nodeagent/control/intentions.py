@@ -84,11 +84,11 @@ class IntentionSource:
         A server upgrades its rows by itself, and nothing of the KV store.
         """
         kept = await self._read_kept()
-        self._unmoved = ""
         try:
             rows = parse_legacy_intentions((await self._catalog.read(LEGACY_INTENTIONS)).body)
         except CatalogRefused as error:
             if error.status in NOT_SERVED:  # what is missing then is asked for by itself
+                self._unmoved = ""
                 return True
             raise
         lacking = unlisted(overlaid(rows, kept.rows), actions_of(await asyncio.to_thread(parse_intentions, entries.body)))
