@@ -5,6 +5,7 @@
 REQUEST_HOPS = 16  # agents that a request may have passed, where applications pass the count on: no call is meant to go so deep
 HEADER_NAMES_KEPT = 1024  # of which it is remembered whose they are: applications have some dozen; 64 KiB
 CHAIN_LEGS = 1000  # ways of one route, splits of splits multiplied: 100 percent have 10,000 hundredths, and nobody looks at so many
+CHAIN_LOOKS = 10_000  # at services and splits, for all routes of a service, two for a plain one: 0.2 s of a worker, in which it serves nobody
 RETRIES = 10  # of one request: beyond, the budget is spent on one
 RETRY_BASE_S = 0.025  # before the first; as Envoy
 RETRY_MAX_S = 0.25  # before any

@@ -181,7 +181,10 @@ def _candidates(snapshot: Snapshot, target: Target) -> Iterator[Candidate]:
 
 def _state(instance: Instance) -> str:
     """As the catalog has it."""
-    facts = ((instance.gone, "gone"), (instance.drained, "drained"), (not instance.healthy, "unhealthy"), (not instance.weight, "weight 0"))
+    facts = (
+        (instance.gone, "gone"), (instance.drained, "drained"), (not instance.healthy, "unhealthy"), (not instance.weight, "weight 0"),
+        (not instance.addresses, "no address"),
+    )  # fmt: skip
     return next((word for is_so, word in facts if is_so), "ok")
 
 

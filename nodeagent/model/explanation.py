@@ -29,7 +29,7 @@ class Candidate(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]
     weight: int
     state: str
-    """`ok`, `unhealthy`, `drained`, `gone` or `weight 0`."""
+    """`ok`, `unhealthy`, `drained`, `gone`, `weight 0` or `no address`."""
 
 
 class LegRow(msgspec.Struct, frozen=True):

@@ -151,5 +151,6 @@ def test_one_of_several_reasons_why_an_instance_takes_nothing() -> None:
     made = routed_mesh(traffic=resolver("web", subsets=SUBSETS))
     gone = msgspec.structs.replace(made.services["web"].instances[0], gone=True, healthy=False)
     light = msgspec.structs.replace(made.services["web"].instances[0], weight=0)
-    answer = explain(made=routed_mesh(traffic=resolver("web", subsets=SUBSETS), instances=(gone, light)))
-    assert ["gone", "weight 0"] == [each.state for each in answer.legs[0].candidates]
+    nowhere = msgspec.structs.replace(made.services["web"].instances[0], addresses=())
+    answer = explain(made=routed_mesh(traffic=resolver("web", subsets=SUBSETS), instances=(gone, light, nowhere)))
+    assert ["gone", "weight 0", "no address"] == [each.state for each in answer.legs[0].candidates]
