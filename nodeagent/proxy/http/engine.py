@@ -120,7 +120,8 @@ class Engine:
     def watch(self) -> None:
         """Reads from the client while what it sends has somewhere to go."""
         conduct = self._conduct
-        must_pause = not self.is_closed and (conduct.is_full or (conduct.is_busy and self._parser.buffered > 0))
+        is_next_held = self._parser.buffered > 0 and (conduct.is_busy or self._is_next_due)
+        must_pause = not self.is_closed and (conduct.is_full or is_next_held)
         if must_pause != self._is_paused and self.peer:
             self._is_paused = must_pause
             if must_pause:
@@ -211,8 +212,8 @@ class Engine:
     # --- time ------------------------------------------------------------------------------------------------------------
 
     def _note_head(self) -> None:
-        """A head that has begun is to be complete soon."""
-        if self._conduct.is_busy or self._conduct.opaque or self._parser.is_idle:
+        """A head that has begun is to be complete soon; one that waits here for its turn is nobody's delay."""
+        if self._conduct.is_busy or self._is_next_due or self._conduct.opaque or self._parser.is_idle:
             self._head_at = 0.0
         elif not self._head_at and not self.is_closed:
             self._head_at = self._seen_at

@@ -307,3 +307,22 @@ def test_the_time_of_a_whole_request_ends_it() -> None:
         assert await client.is_reset()
 
     scene(work)
+
+
+def test_a_client_that_reads_no_answers_is_not_read_from() -> None:
+    """What it asks meanwhile waits in the kernels, not here, and is not late for waiting."""
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        made.role.refusal, engine = Denied("no"), made.relay.upstream
+        asks = asyncio.create_task(client.say(GET * 15_000))
+        await until(lambda: engine._is_next_due and engine._is_paused, "the pause")
+        assert engine._parser.buffered < 300_000
+        assert engine._head_at == 0
+        made.live.records.take()
+        for _ in range(15_000):
+            await client.head()
+        assert not engine._is_paused
+        await asks
+
+    scene(work)
