@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from nodeagent import limits
 from nodeagent.decide.headers import Ids, Told
 from nodeagent.decide.outbound import Via
-from nodeagent.decide.retry import Failure
+from nodeagent.decide.retry import Failure, may_resend
 from nodeagent.errors import AgentError, Reason, Side
 from nodeagent.model.message import CHUNKED, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
 from nodeagent.model.outcome import Direction, RequestRow
@@ -181,6 +181,15 @@ class Exchange:
             self.answer_length = UNTIL_CLOSE
         is_waiting = request.expects_continue and not self.is_read and not self.sent  # its body may come, or never
         self.must_close = not request.keep_alive or is_last or self.answer_length == UNTIL_CLOSE or is_waiting
+
+
+def may_again(exchange: Exchange, origin: Origin) -> bool:
+    """Whether a request may be sent once more that its connection lost: nothing of an answer has come, and all of it is still here."""
+    if exchange.is_said or exchange.kept is None or exchange.tries - exchange.retried >= limits.HTTP_TRIES or origin.has_answered:
+        return False
+    if not origin.is_used and origin.started_when_lost is not False:
+        return False  # a fresh connection was not closed for having rested
+    return may_resend(exchange.request.method, is_sent=True, upstream_started=origin.started_when_lost)
 
 
 def record(exchange: Exchange, role: Role, live: Live, relay: Watcher | None, now: float) -> None:

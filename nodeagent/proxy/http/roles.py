@@ -266,7 +266,7 @@ class CalleeRole:
     def keep(self, plan: Plan, origin: Origin) -> None:
         """For the next request of this stream."""
         del plan
-        if self._has_left:
+        if self._has_left or self._own:  # one that was opened for a request which did not wait for it may come second
             origin.leave()
         else:
             self._own = origin
