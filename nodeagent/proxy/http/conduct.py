@@ -385,7 +385,7 @@ class Conduct:
         self._client.say(render.response_head(head, headers, 0, keep_alive=True))
         self.opaque, exchange.origin, exchange.is_answered, self._exchange = origin, None, True, None
         self._record(exchange)
-        if early := self._client.take_rest():
+        if early := self._client.switch(exchange):
             origin.write(early)
         if late := origin.become_opaque():
             self._client.say(late)

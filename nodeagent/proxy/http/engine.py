@@ -4,13 +4,14 @@ No coroutine but to open a connection to an instance. One exchange at a time: wh
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
 
 from nodeagent import limits
 from nodeagent.errors import AgentError
 from nodeagent.proxy.end import End, Watcher
 from nodeagent.proxy.http.conduct import Conduct
-from nodeagent.proxy.http.exchange import Role
+from nodeagent.proxy.http.exchange import Exchange, Role
 from nodeagent.proxy.live import Live
 from nodeagent.wire.http1.events import BadMessage
 from nodeagent.wire.http1.parser import CodecName, request_parser
@@ -154,9 +155,11 @@ class Engine:
         """Does it after that time, unless the connection has ended."""
         self._loop.call_later(seconds, lambda: None if self.is_closed else self.guarded(work))
 
-    def take_rest(self) -> bytes:
-        """Another protocol is spoken from here on, and idleness is its own: what of it has come already."""
+    def switch(self, exchange: Exchange) -> bytes:
+        """Another protocol is spoken from here on, for as long as its request may begin, and idleness is its own: what of it has come."""
         self._disarm()
+        if exchange.plan and exchange.plan.entrance:
+            self.live.http.switched[self] = functools.partial(exchange.plan.entrance.permit, head=exchange.request)
         return self._parser.take_rest()
 
     def close_if_both_ended(self) -> None:
@@ -207,6 +210,7 @@ class Engine:
     def _end(self) -> None:
         self.is_closed = True
         self._disarm()
+        self.live.http.switched.pop(self, None)
         self._role.leave()
 
     # --- time ------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from nodeagent.decide.retry import Failure, may_resend
 from nodeagent.errors import AgentError, Reason, Side
 from nodeagent.model.message import CHUNKED, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
 from nodeagent.model.outcome import Direction, RequestRow
+from nodeagent.model.snapshot import Snapshot
 from nodeagent.proxy.end import Watcher
 from nodeagent.proxy.http.origin import Origin
 from nodeagent.proxy.http.routing import Trip
@@ -23,6 +24,17 @@ class Asked(NamedTuple):
     told: Told
     ids: Ids
     request_id: bytes
+
+
+class Asking(Protocol):
+    """Who lets requests in."""
+
+    def permit(self, snapshot: Snapshot, head: RequestHead) -> tuple[bytes, str]:
+        """The target as it goes on, and who allows it.
+
+        Raises:
+            AgentError: it is not let in.
+        """
 
 
 @dataclass(slots=True)
@@ -45,6 +57,8 @@ class Plan:
     """How its instance is reached."""
     trip: Trip | None = None
     """Of a request to a routed service."""
+    entrance: Asking | None = None
+    """Where it was let in by this agent."""
 
 
 class Role(Protocol):

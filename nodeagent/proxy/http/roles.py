@@ -64,14 +64,21 @@ class Entrance:
         Raises:
             Denied, AmbiguousPath, Loop: it does not.
         """
-        rule = self._live.http.rules.rule(snapshot, self._pair.source, self._pair.destination)
         head.headers = edited(for_application(asked.told, asked.ids, self._name(snapshot.mesh), self._ip), edits)
-        target, permit = head.target, ""
-        if rule.is_enforced:
-            if rule.rule.reads_path:
-                target = normalize(target, rule.paths)
-            permit = authorize_request(rule.rule, RequestView(head, target)).by
-        return Plan(target, head.headers, permit=permit, generation=snapshot.generation)
+        target, permit = self.permit(snapshot, head)
+        return Plan(target, head.headers, permit=permit, generation=snapshot.generation, entrance=self)
+
+    def permit(self, snapshot: Snapshot, head: RequestHead) -> tuple[bytes, str]:
+        """The target as it goes on, and who allows it; nobody, where the mode wants no such word. head: as the application gets it.
+
+        Raises:
+            Denied, AmbiguousPath: it is not let in.
+        """
+        rule = self._live.http.rules.rule(snapshot, self._pair.source, self._pair.destination)
+        if not rule.is_enforced:
+            return head.target, ""
+        target = normalize(head.target, rule.paths) if rule.rule.reads_path else head.target
+        return target, authorize_request(rule.rule, RequestView(head, target)).by
 
     def _name(self, mesh: Mesh) -> Caller:
         """The two services as the application is told of them."""
@@ -225,6 +232,8 @@ class CalleeRole:
         self._codec = codec_of(live, pair.destination)
         self._own: Origin | None = Origin(first, self._codec)
         self._has_left = False
+        self.check_caller: Callable[[], None] = _nothing
+        """Raises where nothing new is taken from the caller any more: its connection lasts longer than its word."""
 
     def ask(self, head: RequestHead) -> Asked:
         """What the caller's agent says of it."""
@@ -232,6 +241,7 @@ class CalleeRole:
 
     def plan(self, head: RequestHead, asked: Asked) -> Plan:
         """This is where policy is enforced."""
+        self.check_caller()
         plan = self._entrance.admit(self._live.snapshot, head, asked)
         plan.instance = str(self._address)
         return plan
@@ -282,6 +292,10 @@ class CalleeRole:
         origin, self._own = self._own, None
         if origin:
             origin.leave()
+
+
+def _nothing() -> None:
+    """Nobody who called was asked for a certificate."""
 
 
 def codec_of(live: Live, service: str) -> CodecName:
