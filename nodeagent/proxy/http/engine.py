@@ -4,7 +4,6 @@ No coroutine but to open a connection to an instance. One exchange at a time: wh
 """
 
 import asyncio
-import functools
 from collections.abc import Callable
 
 from nodeagent import limits
@@ -159,7 +158,7 @@ class Engine:
         """Another protocol is spoken from here on, for as long as its request may begin, and idleness is its own: what of it has come."""
         self._disarm()
         if exchange.plan and exchange.plan.entrance:
-            self.live.http.switched[self] = functools.partial(exchange.plan.entrance.permit, head=exchange.request)
+            self.live.http.switched[self] = exchange.plan.entrance.lasting(exchange.request)
         return self._parser.take_rest()
 
     def close_if_both_ended(self) -> None:

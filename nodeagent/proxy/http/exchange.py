@@ -1,5 +1,6 @@
 """One request and its answer: how far both are, and what is known of them when it is over."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple, Protocol
@@ -29,12 +30,8 @@ class Asked(NamedTuple):
 class Asking(Protocol):
     """Who lets requests in."""
 
-    def permit(self, snapshot: Snapshot, head: RequestHead) -> tuple[bytes, str]:
-        """The target as it goes on, and who allows it.
-
-        Raises:
-            AgentError: it is not let in.
-        """
+    def lasting(self, head: RequestHead) -> Callable[[Snapshot], None]:
+        """What asks once more by a newer snapshot, and raises where the request would not be let in."""
 
 
 @dataclass(slots=True)

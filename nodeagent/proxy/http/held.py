@@ -32,7 +32,7 @@ class Http:
         self.rules = Rules()
         self.origins = OriginPool()
         self.router = Router(config.host.workers or min(os.cpu_count() or 1, limits.WORKERS_USUAL))
-        self.switched: dict[Switched, Callable[[Snapshot], object]] = {}
+        self.switched: dict[Switched, Callable[[Snapshot], None]] = {}
         """With what asks once more for the request that began it, and raises as it did."""
         self.is_draining = False
         """Whether answers say that they are the last of their connection."""

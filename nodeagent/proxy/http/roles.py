@@ -24,6 +24,7 @@ from nodeagent.proxy.end import End
 from nodeagent.proxy.http.exchange import Asked, Exchange, Plan
 from nodeagent.proxy.http.origin import Origin
 from nodeagent.proxy.http.routing import Trip
+from nodeagent.proxy.http.rules import Rule
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.upstream import family_of
 from nodeagent.wire.http1.parser import CodecName
@@ -74,11 +75,27 @@ class Entrance:
         Raises:
             Denied, AmbiguousPath: it is not let in.
         """
-        rule = self._live.http.rules.rule(snapshot, self._pair.source, self._pair.destination)
+        rule = self._rule(snapshot)
         if not rule.is_enforced:
             return head.target, ""
         target = normalize(head.target, rule.paths) if rule.rule.reads_path else head.target
         return target, authorize_request(rule.rule, RequestView(head, target)).by
+
+    def lasting(self, head: RequestHead) -> Callable[[Snapshot], None]:
+        """What asks once more for each snapshot, where its rule is another one."""
+        seen: Rule | None = None
+
+        def ask(snapshot: Snapshot) -> None:
+            nonlocal seen
+            rule = self._rule(snapshot)
+            if rule is not seen:
+                self.permit(snapshot, head)
+                seen = rule
+
+        return ask
+
+    def _rule(self, snapshot: Snapshot) -> Rule:
+        return self._live.http.rules.rule(snapshot, self._pair.source, self._pair.destination)
 
     def _name(self, mesh: Mesh) -> Caller:
         """The two services as the application is told of them."""
