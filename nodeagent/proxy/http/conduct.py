@@ -243,7 +243,7 @@ class Conduct:
 
     async def _open(self, exchange: Exchange) -> None:
         """For the try of this moment: its time may be over before the connection is there."""
-        plan, tried = exchange.plan, exchange.tries
+        plan, tried = exchange.plan, exchange.try_number
         assert plan
         try:
             origin = await self._role.open(plan)
@@ -260,8 +260,8 @@ class Conduct:
             else:
                 self._client.guarded(functools.partial(self._begin, exchange, origin))
 
-    def _is_waiting(self, exchange: Exchange, tried: int) -> bool:
-        return exchange is self._exchange and not exchange.is_answered and exchange.origin is None and exchange.tries == tried
+    def _is_waiting(self, exchange: Exchange, tried: tuple[int, int]) -> bool:
+        return exchange is self._exchange and not exchange.is_answered and exchange.origin is None and exchange.try_number == tried
 
     def _begin(self, exchange: Exchange, origin: Origin) -> None:
         plan, request = exchange.plan, exchange.request

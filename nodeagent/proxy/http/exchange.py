@@ -155,6 +155,11 @@ class Exchange:
         return max(self.tries - 1, 0)
 
     @property
+    def try_number(self) -> tuple[int, int]:
+        """Which try this is; another one as soon as that is given up, before the next has its connection."""
+        return self.tries, self.retried
+
+    @property
     def idle_s(self) -> float:
         """How long nothing may go on."""
         trip = self.plan.trip if self.plan else None
