@@ -9,6 +9,7 @@ from collections.abc import Callable
 from nodeagent import limits
 from nodeagent.errors import AgentError
 from nodeagent.proxy.end import End, Watcher
+from nodeagent.proxy.ends import StreamEnd, TcpEnd
 from nodeagent.proxy.http.conduct import Conduct
 from nodeagent.proxy.http.exchange import Exchange, Role
 from nodeagent.proxy.live import Live
@@ -137,7 +138,7 @@ class Engine:
         self._end()
         self.watch()
         peer.finish()
-        self._timer = self._loop.call_later(limits.HTTP_LINGER_S, self._hang_up)
+        self._wait_for_reader(_taken(peer))
         relay.end_closed(self, "")
 
     def cut(self, error: AgentError) -> None:
@@ -201,9 +202,17 @@ class Engine:
             self.leave()
         self.watch()
 
-    def _hang_up(self) -> None:
-        """It had time to read the last answer, and does not close."""
-        if self.relay and self.peer and not self.peer.is_closed:
+    def _wait_for_reader(self, taken: int) -> None:
+        self._timer = self._loop.call_later(limits.HTTP_LINGER_S, self._hang_up, taken)
+
+    def _hang_up(self, before: int) -> None:
+        """It had time to read the last answer, and does not close. Who reads slowly gets all the time it needs. before: what it had taken."""
+        if not self.relay or not self.peer or self.peer.is_closed:
+            return
+        taken = _taken(self.peer)
+        if taken > before:
+            self._wait_for_reader(taken)
+        else:
             self.relay.let_go()
 
     def _end(self) -> None:
@@ -247,6 +256,11 @@ class Engine:
             self._conduct.expire(is_client_late=not self._is_paused)
         else:
             self.leave()
+
+
+def _taken(client: End) -> int:
+    """Bytes of what was said that have reached it, as far as is known."""
+    return client.taken() if isinstance(client, TcpEnd | StreamEnd) else 0
 
 
 def _why_cut(relay: Watcher | None) -> AgentError:

@@ -154,6 +154,27 @@ def test_a_client_that_does_not_close_is_not_waited_for(monkeypatch: pytest.Monk
     scene(work)
 
 
+def test_a_client_that_reads_slowly_gets_the_last_answer_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HTTP_LINGER_S", 0.2)
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        await client.say(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        app = await made.app()
+        await app.head()
+        says = asyncio.create_task(app.say(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n" + bytes(3_000_000)))
+        await client.head()
+        size = len(client.heard)
+        while size < 3_000_000:
+            await asyncio.sleep(0.03)
+            data = await asyncio.get_running_loop().sock_recv(client.sock, 100_000)
+            assert data
+            size += len(data)
+        await says
+
+    scene(work)
+
+
 def test_a_worker_that_drains_says_so_in_its_answers() -> None:
     """No request is lost: the connection ends after an answer, not before."""
 
