@@ -159,7 +159,7 @@ class Engine:
         """Another protocol is spoken from here on, for as long as its request may begin, and idleness is its own: what of it has come."""
         self._disarm()
         if exchange.plan and exchange.plan.entrance:
-            self.live.http.switched[self] = exchange.plan.entrance.lasting(exchange.request)
+            self.live.http.switch(self, exchange.plan.entrance.lasting(exchange.request), self.live.snapshot)
         return self._parser.take_rest()
 
     def close_if_both_ended(self) -> None:

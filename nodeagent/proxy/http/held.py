@@ -39,13 +39,21 @@ class Http:
 
     def follow(self, snapshot: Snapshot) -> None:
         """Cuts what this snapshot would not let begin. Requests that are going on are left alone: they end by themselves."""
-        for each, ask in list(self.switched.items()):
-            try:
-                ask(snapshot)
-            except AgentError as error:
-                each.cut(PolicyChanged(f"a change of policy ended it: {error}"))
-            except Exception as error:  # noqa: BLE001 - an unexpected error denies
-                each.defect(error)
+        for each in list(self.switched):
+            self._ask(each, snapshot)
+
+    def switch(self, each: Switched, ask: Callable[[Snapshot], None], snapshot: Snapshot) -> None:
+        """Another protocol begins. It may be long since its request was let in."""
+        self.switched[each] = ask
+        self._ask(each, snapshot)
+
+    def _ask(self, each: Switched, snapshot: Snapshot) -> None:
+        try:
+            self.switched[each](snapshot)
+        except AgentError as error:
+            each.cut(PolicyChanged(f"a change of policy ended it: {error}"))
+        except Exception as error:  # noqa: BLE001 - an unexpected error denies
+            each.defect(error)
 
     def drain(self) -> None:
         """The worker takes no more connections: those that are open end after an answer, and none is kept for another request."""

@@ -53,6 +53,9 @@ def test_a_snapshot_asks_once_more_for_what_began_another_protocol() -> None:
     assert (allowed.why, allowed.broke) == (None, None)
     assert isinstance(denied.why, PolicyChanged)
     assert isinstance(odd.broke, ZeroDivisionError)
+    late = Socket()
+    http.switch(late, deny, mesh())
+    assert isinstance(late.why, PolicyChanged)
 
 
 def test_bounds_are_shared_by_as_many_workers_as_there_are() -> None:

@@ -308,6 +308,22 @@ def test_another_protocol_ends_with_the_leave_of_its_request() -> None:
     scene(work, BUT_PRIVATE)
 
 
+def test_another_protocol_does_not_begin_when_its_leave_is_gone() -> None:
+    """Its request was let in before; no newer snapshot may come for long."""
+
+    async def work(hosts: TwoHosts) -> None:
+        shop = await client(hosts)
+        await shop.say(get(b"/open", b"Upgrade: websocket", b"Connection: Upgrade"))
+        web = await app(hosts)
+        await web.head()
+        hosts.follow(msgspec.structs.replace(BUT_PRIVATE, permissions=(Permission(action="allow", http=PermissionMatch(path_exact="/x")),)))
+        await web.say(b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nearly")
+        assert (await shop.head()).startswith(b"HTTP/1.1 403 ")
+        assert await web.is_reset()
+
+    scene(work, BUT_PRIVATE)
+
+
 def test_no_request_is_taken_by_a_certificate_that_has_ended() -> None:
     """Nor on a stream that was there before: the caller's agent should have left it."""
 
