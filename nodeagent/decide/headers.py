@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from nodeagent import limits
 from nodeagent.errors import Loop
-from nodeagent.model.message import Headers
+from nodeagent.model.message import Headers, plain_name
 from nodeagent.model.policy.values import HeaderEdits
 
 HOPS_NAME = b"x-nodeagent-hops"
@@ -76,7 +76,7 @@ def edited(headers: Headers, edits: Edits) -> Headers:
 
 def is_editable(name: bytes) -> bool:
     """Whether entries may say anything about the field. name: in lower case."""
-    plain = name.replace(b"_", b"-")
+    plain = plain_name(name)
     return _TOKEN.fullmatch(name) is not None and plain not in _UNEDITABLE and not plain.startswith(_OUR_PREFIXES)
 
 
@@ -150,7 +150,7 @@ def _kind_of(name: bytes) -> bytes:
     lowered = name.lower()
     if lowered in _OURS:
         return lowered
-    plain = lowered.replace(b"_", b"-")
+    plain = plain_name(name)
     return _TWIN if plain in _DROPPED or plain.startswith(_OUR_PREFIXES) else b""
 
 

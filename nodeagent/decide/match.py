@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from nodeagent import limits
 from nodeagent.decide.path import other_readings, read_path, rule_path, rule_prefix
 from nodeagent.errors import AmbiguousPath
-from nodeagent.model.message import CHUNKED, RequestHead
+from nodeagent.model.message import CHUNKED, RequestHead, plain_name
 from nodeagent.model.patterns import compile_pattern
 from nodeagent.model.policy.http import HeaderMatch, HttpMatch, QueryMatch
 from nodeagent.model.policy.intentions import PermissionMatch
@@ -20,13 +20,14 @@ from nodeagent.model.policy.intentions import PermissionMatch
 class RequestView:
     """What rules read of one request, each part made when it is first asked for. Owned by whoever decides about the request."""
 
-    __slots__ = ("_fields", "_paths", "_query", "head", "target")
+    __slots__ = ("_fields", "_paths", "_plain", "_query", "head", "target")
 
     def __init__(self, head: RequestHead, target: bytes) -> None:
         """target: as `normalize` gave it, where a rule reads paths."""
         self.head = head
         self.target = target
         self._fields: dict[bytes, list[bytes]] | None = None
+        self._plain: dict[bytes, list[bytes]] | None = None
         self._query: dict[bytes, bytes] | None = None
         self._paths: tuple[bytes, ...] | None = None
 
@@ -47,6 +48,13 @@ class RequestView:
         if self._fields is None:
             self._fields = _by_name(self.head)
         return self._fields.get(name, _NONE)
+
+    def alike(self, name: bytes) -> list[bytes]:
+        """Of a header, and of those that some applications take for it: `x_a` is `x-a` where names become variables. name: a plain one."""
+        if self._plain is None:
+            fields = self._fields if self._fields is not None else _by_name(self.head)
+            self._plain = fields if all(plain_name(each) == each for each in fields) else _by_name(self.head, plain_name)
+        return self._plain.get(name, _NONE)
 
     def parameter(self, name: bytes) -> bytes | None:
         """The first of the query with that name, decoded."""
@@ -153,24 +161,27 @@ def _method_condition(methods: frozenset[bytes], *, is_wide: bool) -> Condition:
 
 
 def _header_condition(said: HeaderMatch, *, is_wide: bool) -> Condition:
-    """Of several fields with one name the values together, as Consul's proxies; wide: or any one of them.
+    """Of several fields with one name the values together, as Consul's proxies; wide: or any one of them, or of names that are alike.
 
     A header that is missing does not match, and so does match what is inverted.
     """
     name, test, inverted = said.name.lower().encode(), _header_test(said), said.invert
     if not is_wide:
         return lambda view: _is_met(test, view.fields(name)) is not inverted
-    return lambda view: any(_is_met(test, fields) is not inverted for fields in _either(view.fields(name)))
+    plain = plain_name(name)
+    return lambda view: any(_is_met(test, fields) is not inverted for fields in _readings(view.fields(name), view.alike(plain)))
 
 
 def _is_met(test: Callable[[bytes], bool], fields: list[bytes]) -> bool:
     return bool(fields) and test(fields[0] if len(fields) == 1 else b",".join(fields))
 
 
-def _either(fields: list[bytes]) -> Iterator[list[bytes]]:
+def _readings(fields: list[bytes], alike: list[bytes]) -> Iterator[list[bytes]]:
     yield fields
-    if len(fields) > 1:
-        yield from ([field] for field in fields)
+    if alike != fields:
+        yield alike
+    if len(alike) > 1:
+        yield from ([field] for field in alike)
 
 
 def _header_test(said: HeaderMatch) -> Callable[[bytes], bool]:
@@ -219,11 +230,11 @@ def _query_condition(said: QueryMatch) -> Condition:
 _NONE: list[bytes] = []
 
 
-def _by_name(head: RequestHead) -> dict[bytes, list[bytes]]:
-    """Values by name in lower case, those included that the head tells apart."""
+def _by_name(head: RequestHead, spelled: Callable[[bytes], bytes] = bytes.lower) -> dict[bytes, list[bytes]]:
+    """Values by name, in lower case or as else, those included that the head tells apart."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in (*head.headers, *_told_apart(head)):
-        found.setdefault(name.lower(), []).append(value)
+        found.setdefault(spelled(name), []).append(value)
     return found
 
 

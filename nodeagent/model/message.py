@@ -12,6 +12,13 @@ CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 """The length of an answer's body that ends with its connection."""
 
+_PLAIN: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ!#$%&'*+._^`|~", b"abcdefghijklmnopqrstuvwxyz" + b"-" * 14)
+
+
+def plain_name(name: bytes) -> bytes:
+    """A header's name in lower case, with `-` for all that is no letter or digit: where names become variables, as in CGI, they are one."""
+    return name.translate(_PLAIN)
+
 
 class RequestHead(msgspec.Struct):
     """A request up to its body."""

@@ -222,11 +222,16 @@ class StreamEnd:
         self._is_paused = False
         self._is_full = False
         self._unpaid = 0
+        self._said = 0
 
     @property
     def was_lost(self) -> bool:
         """The whole session went away."""
         return self.reset_code == LOST
+
+    def taken(self) -> int:
+        """Bytes that went out: the far agent had room for them."""
+        return self._said - (self.stream.queued if self.stream else 0)
 
     def start(self) -> None:
         """Passes on what came before the peer was there."""
@@ -302,6 +307,7 @@ class StreamEnd:
         stream = self.stream
         if self.is_closed or not stream:
             return
+        self._said += len(data)
         stream.write(data)
         if stream.is_full and not self._is_full and self.peer:
             self._is_full = True

@@ -74,8 +74,7 @@ class Inbound:
             await self._look_for_news(headers)
             if relay.is_over:
                 return
-            if tunnel.has_expired:
-                raise blame_caller(PeerIdentity(f"a certificate of the tunnel from {tunnel.source} on {tunnel.peer} has ended"))
+            check_expiry(tunnel)
             note_rules(relay.row, live.snapshot)
             asked = connect.read_request(headers)
             via = decide_stream(live.snapshot, tunnel.source, tunnel.destination, asked.authority)
@@ -91,6 +90,7 @@ class Inbound:
         """Reads the requests of a stream one by one, and hands those to the application that may come."""
         pair = Pair(tunnel.source, via.service, tunnel.address.ip)
         role = CalleeRole(self._live, pair, via.address, upstream, lambda: self._reach(via.address, pair.client_ip, via.service))
+        role.check_caller = lambda: check_expiry(tunnel)
         return Engine(role, self._live, codec_of(self._live, via.service))
 
     async def _look_for_news(self, headers: Headers) -> None:
@@ -108,3 +108,13 @@ class Inbound:
         if not self._live.config.intercept.enabled or (table and not table.preserve_source):
             return await connect_direct(address, "", self._live.ports)
         return await connect_preserving(address, client_ip, self._supervisor.prepared_socket, self._live.ports)
+
+
+def check_expiry(tunnel: Tunnel) -> None:
+    """Takes nothing new, neither a connection nor a request, by a certificate that has ended.
+
+    Raises:
+        PeerIdentity: one has.
+    """
+    if tunnel.has_expired:
+        raise blame_caller(PeerIdentity(f"a certificate of the tunnel from {tunnel.source} on {tunnel.peer} has ended"))

@@ -87,6 +87,7 @@ class Live:
         self._snapshot = snapshot
         self.has_snapshot.set()
         self.held.follow(snapshot)
+        self.http.follow(snapshot)
 
     def now(self) -> float:
         """Unix seconds: the worker's only wall clock."""

@@ -5,11 +5,11 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from nodeagent import limits
-from nodeagent.decide.retry import Failure, may_resend
+from nodeagent.decide.retry import Failure
 from nodeagent.errors import AgentError, RequestTimeout, Side, UpstreamProtocol, UpstreamTimeout
 from nodeagent.model.message import CHUNKED, Headers, RequestHead, ResponseHead
 from nodeagent.proxy.http.answers import body_of, status_of
-from nodeagent.proxy.http.exchange import Exchange, Role, record
+from nodeagent.proxy.http.exchange import Exchange, Role, may_again, record
 from nodeagent.proxy.http.origin import Origin
 from nodeagent.wire.http1 import render
 from nodeagent.wire.http1.events import BadMessage
@@ -206,10 +206,14 @@ class Conduct:
         origin, exchange.origin = exchange.origin, None
         assert origin
         self.on_origin_drained()
-        if self._may_again(exchange, origin):
+        if may_again(exchange, origin):
             self._go(exchange)
         else:
             self._failed(exchange, "reset", error, started=origin.started_when_lost)
+
+    def on_defect(self, error: Exception) -> None:
+        """Of this agent, while it was told something of the above."""
+        self._client.defect(error)
 
     def on_origin_full(self) -> None:
         """It takes no more for now."""
@@ -230,7 +234,7 @@ class Conduct:
         exchange.tries += 1
         if plan.trip and (seconds := plan.trip.leg.try_timeout_s):
             exchange.try_until = self._client.now() + seconds
-        self._client.wake(self.due)
+        self._client.wake(min(self.due, self._client.now() + exchange.idle_s))
         origin = self._role.take(plan) if exchange.tries == 1 or exchange.retried else None
         if origin:
             self._begin(exchange, origin)
@@ -239,7 +243,7 @@ class Conduct:
 
     async def _open(self, exchange: Exchange) -> None:
         """For the try of this moment: its time may be over before the connection is there."""
-        plan, tried = exchange.plan, exchange.tries
+        plan, tried = exchange.plan, exchange.try_number
         assert plan
         try:
             origin = await self._role.open(plan)
@@ -249,13 +253,15 @@ class Conduct:
         except Exception as error:  # noqa: BLE001 - an unexpected error refuses
             self._client.defect(error)
         else:
-            if self._is_waiting(exchange, tried):
-                self._client.guarded(functools.partial(self._begin, exchange, origin))
-            else:
+            if not self._is_waiting(exchange, tried):
                 self._role.keep(plan, origin)
+            elif origin.is_over:
+                self._client.guarded(functools.partial(self._failed, exchange, "connect-failure", origin.early_end(), started=False))
+            else:
+                self._client.guarded(functools.partial(self._begin, exchange, origin))
 
-    def _is_waiting(self, exchange: Exchange, tried: int) -> bool:
-        return exchange is self._exchange and not exchange.is_answered and exchange.origin is None and exchange.tries == tried
+    def _is_waiting(self, exchange: Exchange, tried: tuple[int, int]) -> bool:
+        return exchange is self._exchange and not exchange.is_answered and exchange.origin is None and exchange.try_number == tried
 
     def _begin(self, exchange: Exchange, origin: Origin) -> None:
         plan, request = exchange.plan, exchange.request
@@ -312,14 +318,6 @@ class Conduct:
     def _done(self, exchange: Exchange, *, is_failure: bool) -> None:
         if exchange.plan:
             self._role.done(exchange.plan, is_failure=is_failure)
-
-    def _may_again(self, exchange: Exchange, origin: Origin) -> bool:
-        """Whether the request may be sent once more: nothing of an answer has come, and all of it is still here."""
-        if exchange.is_said or exchange.kept is None or exchange.tries - exchange.retried >= limits.HTTP_TRIES or origin.has_answered:
-            return False
-        if not origin.is_used and origin.started_when_lost is not False:
-            return False  # a fresh connection was not closed for having rested
-        return may_resend(exchange.request.method, is_sent=True, upstream_started=origin.started_when_lost)
 
     def _refuse(self, exchange: Exchange, error: AgentError) -> None:
         """The agent answers in the instance's place. A body that is too long to be read for nothing ends the connection."""
@@ -387,7 +385,7 @@ class Conduct:
         self._client.say(render.response_head(head, headers, 0, keep_alive=True))
         self.opaque, exchange.origin, exchange.is_answered, self._exchange = origin, None, True, None
         self._record(exchange)
-        if early := self._client.take_rest():
+        if early := self._client.switch(exchange):
             origin.write(early)
         if late := origin.become_opaque():
             self._client.say(late)

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from nodeagent import limits
 from nodeagent.errors import AgentError
 from nodeagent.proxy.end import End, Watcher
+from nodeagent.proxy.ends import StreamEnd, TcpEnd
 from nodeagent.proxy.http.conduct import Conduct
-from nodeagent.proxy.http.exchange import Role
+from nodeagent.proxy.http.exchange import Exchange, Role
 from nodeagent.proxy.live import Live
 from nodeagent.wire.http1.events import BadMessage
 from nodeagent.wire.http1.parser import CodecName, request_parser
@@ -120,7 +121,8 @@ class Engine:
     def watch(self) -> None:
         """Reads from the client while what it sends has somewhere to go."""
         conduct = self._conduct
-        must_pause = not self.is_closed and (conduct.is_full or (conduct.is_busy and self._parser.buffered > 0))
+        is_next_held = self._parser.buffered > 0 and (conduct.is_busy or self._is_next_due)
+        must_pause = not self.is_closed and (conduct.is_full or is_next_held)
         if must_pause != self._is_paused and self.peer:
             self._is_paused = must_pause
             if must_pause:
@@ -136,7 +138,7 @@ class Engine:
         self._end()
         self.watch()
         peer.finish()
-        self._timer = self._loop.call_later(limits.HTTP_LINGER_S, self._hang_up)
+        self._wait_for_reader(_taken(peer))
         relay.end_closed(self, "")
 
     def cut(self, error: AgentError) -> None:
@@ -153,9 +155,11 @@ class Engine:
         """Does it after that time, unless the connection has ended."""
         self._loop.call_later(seconds, lambda: None if self.is_closed else self.guarded(work))
 
-    def take_rest(self) -> bytes:
-        """Another protocol is spoken from here on, and idleness is its own: what of it has come already."""
+    def switch(self, exchange: Exchange) -> bytes:
+        """Another protocol is spoken from here on, for as long as its request may begin, and idleness is its own: what of it has come."""
         self._disarm()
+        if exchange.plan and exchange.plan.entrance:
+            self.live.http.switch(self, exchange.plan.entrance.lasting(exchange.request), self.live.snapshot)
         return self._parser.take_rest()
 
     def close_if_both_ended(self) -> None:
@@ -198,21 +202,30 @@ class Engine:
             self.leave()
         self.watch()
 
-    def _hang_up(self) -> None:
-        """It had time to read the last answer, and does not close."""
-        if self.relay and self.peer and not self.peer.is_closed:
+    def _wait_for_reader(self, taken: int) -> None:
+        self._timer = self._loop.call_later(limits.HTTP_LINGER_S, self._hang_up, taken)
+
+    def _hang_up(self, before: int) -> None:
+        """It had time to read the last answer, and does not close. Who reads slowly gets all the time it needs. before: what it had taken."""
+        if not self.relay or not self.peer or self.peer.is_closed:
+            return
+        taken = _taken(self.peer)
+        if taken > before:
+            self._wait_for_reader(taken)
+        else:
             self.relay.let_go()
 
     def _end(self) -> None:
         self.is_closed = True
         self._disarm()
+        self.live.http.switched.pop(self, None)
         self._role.leave()
 
     # --- time ------------------------------------------------------------------------------------------------------------
 
     def _note_head(self) -> None:
-        """A head that has begun is to be complete soon."""
-        if self._conduct.is_busy or self._conduct.opaque or self._parser.is_idle:
+        """A head that has begun is to be complete soon; one that waits here for its turn is nobody's delay."""
+        if self._conduct.is_busy or self._is_next_due or self._conduct.opaque or self._parser.is_idle:
             self._head_at = 0.0
         elif not self._head_at and not self.is_closed:
             self._head_at = self._seen_at
@@ -243,6 +256,11 @@ class Engine:
             self._conduct.expire(is_client_late=not self._is_paused)
         else:
             self.leave()
+
+
+def _taken(client: End) -> int:
+    """Bytes of what was said that have reached it, as far as is known."""
+    return client.taken() if isinstance(client, TcpEnd | StreamEnd) else 0
 
 
 def _why_cut(relay: Watcher | None) -> AgentError:

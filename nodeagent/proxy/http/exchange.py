@@ -1,5 +1,6 @@
 """One request and its answer: how far both are, and what is known of them when it is over."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple, Protocol
@@ -7,10 +8,11 @@ from typing import NamedTuple, Protocol
 from nodeagent import limits
 from nodeagent.decide.headers import Ids, Told
 from nodeagent.decide.outbound import Via
-from nodeagent.decide.retry import Failure
+from nodeagent.decide.retry import Failure, may_resend
 from nodeagent.errors import AgentError, Reason, Side
 from nodeagent.model.message import CHUNKED, UNTIL_CLOSE, Headers, RequestHead, ResponseHead
 from nodeagent.model.outcome import Direction, RequestRow
+from nodeagent.model.snapshot import Snapshot
 from nodeagent.proxy.end import Watcher
 from nodeagent.proxy.http.origin import Origin
 from nodeagent.proxy.http.routing import Trip
@@ -23,6 +25,13 @@ class Asked(NamedTuple):
     told: Told
     ids: Ids
     request_id: bytes
+
+
+class Asking(Protocol):
+    """Who lets requests in."""
+
+    def lasting(self, head: RequestHead) -> Callable[[Snapshot], None]:
+        """What asks once more by a newer snapshot, and raises where the request would not be let in."""
 
 
 @dataclass(slots=True)
@@ -45,6 +54,8 @@ class Plan:
     """How its instance is reached."""
     trip: Trip | None = None
     """Of a request to a routed service."""
+    entrance: Asking | None = None
+    """Where it was let in by this agent."""
 
 
 class Role(Protocol):
@@ -144,6 +155,11 @@ class Exchange:
         return max(self.tries - 1, 0)
 
     @property
+    def try_number(self) -> tuple[int, int]:
+        """Which try this is; another one as soon as that is given up, before the next has its connection."""
+        return self.tries, self.retried
+
+    @property
     def idle_s(self) -> float:
         """How long nothing may go on."""
         trip = self.plan.trip if self.plan else None
@@ -181,6 +197,15 @@ class Exchange:
             self.answer_length = UNTIL_CLOSE
         is_waiting = request.expects_continue and not self.is_read and not self.sent  # its body may come, or never
         self.must_close = not request.keep_alive or is_last or self.answer_length == UNTIL_CLOSE or is_waiting
+
+
+def may_again(exchange: Exchange, origin: Origin) -> bool:
+    """Whether a request may be sent once more that its connection lost: nothing of an answer has come, and all of it is still here."""
+    if exchange.is_said or exchange.kept is None or exchange.tries - exchange.retried >= limits.HTTP_TRIES or origin.has_answered:
+        return False
+    if not origin.is_used and origin.started_when_lost is not False:
+        return False  # a fresh connection was not closed for having rested
+    return may_resend(exchange.request.method, is_sent=True, upstream_started=origin.started_when_lost)
 
 
 def record(exchange: Exchange, role: Role, live: Live, relay: Watcher | None, now: float) -> None:

@@ -43,6 +43,9 @@ class User(Protocol):
     def on_origin_drained(self) -> None:
         """It does again."""
 
+    def on_defect(self, error: Exception) -> None:
+        """Something of the above went wrong: who knows what is half done."""
+
 
 class Origin:
     """Owned by whoever uses it, else by a pool. It is the peer of the connection's end, and its relay."""
@@ -64,6 +67,7 @@ class Origin:
         self._user: User | None = None
         self._parser = response_parser(codec, self)
         self._is_opaque = False
+        self._is_full = False
         self._has_eof = False
         self._trailers: Headers | None = None
         self._taken = 0
@@ -72,12 +76,21 @@ class Origin:
 
     @property
     def is_ready(self) -> bool:
-        """Whether another request may go on it, as far as this host's kernel knows."""
-        if self.is_closed or self.end.is_closed:
+        """Whether another request may go on it, as far as this host's kernel knows. Who would write to a full one is not told again."""
+        if self.is_over or self._is_full:
             return False
         if isinstance(self.end, StreamEnd):
             return not self.end.is_stale()
         return not isinstance(self.end, TcpEnd) or _state(self.end) == _ESTABLISHED
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing comes or goes any more: of one that ended before it had a user nobody was told."""
+        return self.is_closed or self.end.is_closed
+
+    def early_end(self) -> AgentError:
+        """What to say of that: it was reset, or said something, before a byte of a request went there."""
+        return PeerLost("the tunnel was lost") if self.end.was_lost else UpstreamReset("the connection ended as soon as it was there")
 
     @property
     def has_started(self) -> bool | None:
@@ -116,8 +129,9 @@ class Origin:
         self._parser.proceed()
 
     def waste(self, then: Callable[[], None]) -> None:
-        """Nobody wants the rest of this answer. then: once it has come, and another request may follow."""
-        self._user = _Waste(self, then)
+        """Nobody wants the rest of this answer, or waits for it for long. then: once it has come, and another request may follow."""
+        waste = self._user = _Waste(self, then)
+        asyncio.get_running_loop().call_later(limits.HTTP_LINGER_S, lambda: self.drop() if self._user is waste else None)
 
     def become_opaque(self) -> bytes:
         """Both ends speak another protocol from here on; what of it has come already."""
@@ -127,7 +141,7 @@ class Origin:
     def leave(self) -> None:
         """No other request will come: closes when the instance does, or soon."""
         self._user = None
-        if self.is_closed or self.end.is_closed:
+        if self.is_over:
             return
         self.end.resume()  # else it would not hear that the instance closes
         self.end.finish()
@@ -156,11 +170,14 @@ class Origin:
             self.drop()  # nobody asked: an answer to no request is believed by no one
             return
         self.has_answered = True
-        if self._is_opaque:
-            user.on_answer_bytes(data)
-        else:
-            self._parser.feed(data)
-            self._tell_end()
+        try:
+            if self._is_opaque:
+                user.on_answer_bytes(data)
+            else:
+                self._parser.feed(data)
+                self._tell_end()
+        except Exception as error:  # noqa: BLE001 - as `_break`
+            self._break(user, error)
 
     def finish(self) -> None:
         """The instance says no more: the end of a body that lasts until then, or it is gone."""
@@ -169,7 +186,14 @@ class Origin:
         if user is None:
             self.is_closed = True
             self.end.finish()
-        elif self._is_opaque:
+            return
+        try:
+            self._finish(user)
+        except Exception as error:  # noqa: BLE001 - as `_break`
+            self._break(user, error)
+
+    def _finish(self, user: User) -> None:
+        if self._is_opaque:
             user.on_origin_eof()
         elif self.has_answered:
             self._parser.eof()
@@ -185,11 +209,13 @@ class Origin:
 
     def pause(self) -> None:
         """The instance reads too slowly."""
+        self._is_full = True
         if self._user:
             self._user.on_origin_full()
 
     def resume(self) -> None:
         """It caught up."""
+        self._is_full = False
         if self._user:
             self._user.on_origin_drained()
 
@@ -261,8 +287,15 @@ class Origin:
         self.end.reset()
         if user:
             self.started_when_lost = started
-            user.on_origin_lost(error)
+            try:
+                user.on_origin_lost(error)
+            except Exception as defect:  # noqa: BLE001 - as `_break`
+                user.on_defect(defect)
 
+    def _break(self, user: User, error: Exception) -> None:
+        """An unexpected error ends this request: it came in the turn of a tunnel that has many, and is nothing to them."""
+        self.drop()
+        user.on_defect(error)
 
 
 class _Waste:
@@ -291,6 +324,9 @@ class _Waste:
 
     def on_origin_lost(self, error: AgentError) -> None:
         """Nobody waits for it."""
+
+    def on_defect(self, error: Exception) -> None:
+        """As above."""
 
     def on_origin_full(self) -> None:
         """Nothing is written."""

@@ -24,6 +24,7 @@ from nodeagent.proxy.end import End
 from nodeagent.proxy.http.exchange import Asked, Exchange, Plan
 from nodeagent.proxy.http.origin import Origin
 from nodeagent.proxy.http.routing import Trip
+from nodeagent.proxy.http.rules import Rule
 from nodeagent.proxy.live import Live
 from nodeagent.proxy.upstream import family_of
 from nodeagent.wire.http1.parser import CodecName
@@ -64,14 +65,37 @@ class Entrance:
         Raises:
             Denied, AmbiguousPath, Loop: it does not.
         """
-        rule = self._live.http.rules.rule(snapshot, self._pair.source, self._pair.destination)
         head.headers = edited(for_application(asked.told, asked.ids, self._name(snapshot.mesh), self._ip), edits)
-        target, permit = head.target, ""
-        if rule.is_enforced:
-            if rule.rule.reads_path:
-                target = normalize(target, rule.paths)
-            permit = authorize_request(rule.rule, RequestView(head, target)).by
-        return Plan(target, head.headers, permit=permit, generation=snapshot.generation)
+        target, permit = self.permit(snapshot, head)
+        return Plan(target, head.headers, permit=permit, generation=snapshot.generation, entrance=self)
+
+    def permit(self, snapshot: Snapshot, head: RequestHead) -> tuple[bytes, str]:
+        """The target as it goes on, and who allows it; nobody, where the mode wants no such word. head: as the application gets it.
+
+        Raises:
+            Denied, AmbiguousPath: it is not let in.
+        """
+        rule = self._rule(snapshot)
+        if not rule.is_enforced:
+            return head.target, ""
+        target = normalize(head.target, rule.paths) if rule.rule.reads_path else head.target
+        return target, authorize_request(rule.rule, RequestView(head, target)).by
+
+    def lasting(self, head: RequestHead) -> Callable[[Snapshot], None]:
+        """What asks once more for each snapshot, where its rule is another one."""
+        seen: Rule | None = None
+
+        def ask(snapshot: Snapshot) -> None:
+            nonlocal seen
+            rule = self._rule(snapshot)
+            if rule is not seen:
+                self.permit(snapshot, head)
+                seen = rule
+
+        return ask
+
+    def _rule(self, snapshot: Snapshot) -> Rule:
+        return self._live.http.rules.rule(snapshot, self._pair.source, self._pair.destination)
 
     def _name(self, mesh: Mesh) -> Caller:
         """The two services as the application is told of them."""
@@ -225,6 +249,8 @@ class CalleeRole:
         self._codec = codec_of(live, pair.destination)
         self._own: Origin | None = Origin(first, self._codec)
         self._has_left = False
+        self.check_caller: Callable[[], None] = _nothing
+        """Raises where nothing new is taken from the caller any more: its connection lasts longer than its word."""
 
     def ask(self, head: RequestHead) -> Asked:
         """What the caller's agent says of it."""
@@ -232,6 +258,7 @@ class CalleeRole:
 
     def plan(self, head: RequestHead, asked: Asked) -> Plan:
         """This is where policy is enforced."""
+        self.check_caller()
         plan = self._entrance.admit(self._live.snapshot, head, asked)
         plan.instance = str(self._address)
         return plan
@@ -266,7 +293,7 @@ class CalleeRole:
     def keep(self, plan: Plan, origin: Origin) -> None:
         """For the next request of this stream."""
         del plan
-        if self._has_left:
+        if self._has_left or self._own:  # one that was opened for a request which did not wait for it may come second
             origin.leave()
         else:
             self._own = origin
@@ -282,6 +309,10 @@ class CalleeRole:
         origin, self._own = self._own, None
         if origin:
             origin.leave()
+
+
+def _nothing() -> None:
+    """Nobody who called was asked for a certificate."""
 
 
 def codec_of(live: Live, service: str) -> CodecName:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from nodeagent import limits
-from nodeagent.model.message import CHUNKED, UNTIL_CLOSE, Headers
+from nodeagent.model.message import CHUNKED, UNTIL_CLOSE, Headers, plain_name
 from nodeagent.wire.http1.events import BadMessage, BodyReader
 from nodeagent.wire.http1.grammar import CHUNK_LINE, FIELDS, split_fields
 from nodeagent.wire.http1.head import OF_REQUEST
@@ -140,7 +140,7 @@ def read_trailers(raw: bytes) -> Headers:
         raise BadMessage(f"more than {limits.HTTP_FIELDS} trailers")
     trailers = []
     for name, value in fields:
-        plain = name.lower().replace(b"_", b"-")
+        plain = plain_name(name)
         if plain in OF_REQUEST:
             raise BadMessage(f"a trailer named {plain.decode()}")
         if plain not in _ANOTHERS and not plain.startswith(_ANOTHERS_BEGIN):

@@ -28,6 +28,7 @@ TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 FORGED = [
     "x-forwarded-client-cert", "X-Forwarded-Client-Cert", "x_forwarded_client_cert", "X-Forwarded_Client-Cert", "x-spiffe-id", "X_Spiffe_Id", "x-mesh-source",
     "x_mesh_source", "x-nodeagent-source", "X-NodeAgent_Hops", "x_nodeagent_hops", "forwarded", "Forwarded", "x_forwarded_for", "X_Request_Id", "x_request-id",
+    "x.forwarded.client.cert", "x-forwarded~client-cert", "X*Spiffe*Id", "x.nodeagent.hops",
 ]  # fmt: skip
 
 

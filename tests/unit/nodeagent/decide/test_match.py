@@ -111,6 +111,10 @@ def test_fields_that_are_told_apart_are_matched_all_the_same(name: str, exact: s
         (PermissionMatch(path_exact="/a\\b"), "GET /", []),
         (PermissionMatch(header=(HeaderMatch(name="x-a", exact="1"),)), "GET /", ["x-a: 1", "x-a: 2"]),
         (PermissionMatch(header=(HeaderMatch(name="x-a", exact="1", invert=True),)), "GET /", ["x-a: 1", "x-a: 2"]),
+        (PermissionMatch(header=(HeaderMatch(name="x-a", exact="1"),)), "GET /", ["x_a: 1"]),
+        (PermissionMatch(header=(HeaderMatch(name="x_a", present=True),)), "GET /", ["X-A: 1"]),
+        (PermissionMatch(header=(HeaderMatch(name="x-a", exact="1"),)), "GET /", ["x-a: 2", "X.A: 1"]),
+        (PermissionMatch(header=(HeaderMatch(name="x-a", exact="2,1"),)), "GET /", ["x-a: 2", "x_a: 1"]),
     ],
 )
 def test_a_rule_that_denies_speaks_of_every_reading(said: PermissionMatch, line: str, fields: list[str]) -> None:

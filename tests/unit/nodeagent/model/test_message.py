@@ -1,6 +1,6 @@
 """The vocabulary of HTTP messages: what is not said is the harmless case."""
 
-from nodeagent.model.message import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
+from nodeagent.model.message import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead, plain_name
 
 
 def test_lengths_that_are_none_are_no_lengths() -> None:
@@ -16,3 +16,8 @@ def test_what_is_not_said_of_a_message_is_not_so() -> None:
         asked.length, asked.is_http10, asked.keep_alive, asked.upgrade, asked.expects_continue, asked.accepts_trailers,
     )  # fmt: skip
     assert (0, True, None, True, b"") == (answered.length, answered.has_body, answered.said_length, answered.keep_alive, answered.upgrade)
+
+
+def test_names_that_become_one_variable_are_one() -> None:
+    """Whatever a token may have beside letters and digits."""
+    assert {plain_name(b"X" + mark.encode() + b"Id9") for mark in "!#$%&'*+.^_`|~-"} == {b"x-id9"}

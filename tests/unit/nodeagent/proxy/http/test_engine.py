@@ -1,12 +1,15 @@
 """The client's side of an engine: how long it may take, and how it ends."""
 
 import asyncio
+import socket
 
 import pytest
 
 from nodeagent import limits
 from nodeagent.decide.chain import Leg, Target
-from nodeagent.errors import Denied, PolicyChanged, Reason, UpstreamRefused
+from nodeagent.errors import Denied, PolicyChanged, Reason, Side, UpstreamRefused
+from nodeagent.proxy.ends import StreamEnd
+from nodeagent.proxy.http.origin import Origin
 from tests.support.http_scene import Scene
 from tests.support.loop import run, until
 
@@ -104,6 +107,19 @@ def test_a_body_that_does_not_come_is_a_408(monkeypatch: pytest.MonkeyPatch) -> 
     scene(work)
 
 
+def test_a_route_s_own_time_for_silence_is_kept() -> None:
+    """Although the timer was set for a longer one before the route was known."""
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        made.role.leg = Leg(route="r", target=Target("web"), idle_timeout_s=0.2)
+        await client.say(GET)
+        await (await made.app()).head()
+        assert (await client.head()).startswith(b"HTTP/1.1 504 ")
+
+    scene(work)
+
+
 def test_another_protocol_may_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HTTP_IDLE_S", 0.1)
 
@@ -134,6 +150,27 @@ def test_a_client_that_does_not_close_is_not_waited_for(monkeypatch: pytest.Monk
         assert b"Connection: close" in await client.hear(b"ok")
         await until(lambda: made.relay.is_over, "the connection's end")
         assert made.relay.row.reason == Reason.OK
+
+    scene(work)
+
+
+def test_a_client_that_reads_slowly_gets_the_last_answer_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HTTP_LINGER_S", 0.2)
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        await client.say(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        app = await made.app()
+        await app.head()
+        says = asyncio.create_task(app.say(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n" + bytes(3_000_000)))
+        await client.head()
+        size = len(client.heard)
+        while size < 3_000_000:
+            await asyncio.sleep(0.03)
+            data = await asyncio.get_running_loop().sock_recv(client.sock, 100_000)
+            assert data
+            size += len(data)
+        await says
 
     scene(work)
 
@@ -305,5 +342,59 @@ def test_the_time_of_a_whole_request_ends_it() -> None:
         await app.say(OK[:-1])
         await client.hear(b"o")
         assert await client.is_reset()
+
+    scene(work)
+
+
+def test_a_client_that_reads_no_answers_is_not_read_from() -> None:
+    """What it asks meanwhile waits in the kernels, not here, and is not late for waiting."""
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        made.relay.downstream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+        made.role.refusal, engine = Denied("no"), made.relay.upstream
+        asks = asyncio.create_task(client.say(GET * 15_000))
+        await until(lambda: engine._is_next_due and engine._is_paused, "the pause")
+        assert engine._parser.buffered < 300_000
+        assert engine._head_at == 0
+        while engine._is_paused or not asks.done():
+            await asyncio.get_running_loop().sock_recv(client.sock, 1_000_000)
+        await asks
+
+    scene(work)
+
+
+def test_a_defect_while_an_answer_comes_ends_this_request_alone() -> None:
+    """The connection's reader is not to hear of it: in a tunnel it would end all streams."""
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        await client.say(GET)
+        app = await made.app()
+        await app.head()
+        made.role.answer_headers = None
+        await app.say(OK)
+        assert await client.is_reset()
+        assert await app.is_reset()
+        (row,) = made.requests()
+        assert (row.reason, row.side) == (Reason.INTERNAL, Side.AGENT)
+
+    scene(work)
+
+
+def test_a_stream_that_ended_as_soon_as_it_was_there() -> None:
+    """Nobody hears of that any more; a request that had gone there would wait for an answer."""
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+
+        async def opens(_plan):
+            end = StreamEnd()
+            end.on_reset(8)
+            return Origin(end, "httptools")
+
+        made.role.open = opens
+        await client.say(GET)
+        assert (await client.head()).startswith(b"HTTP/1.1 502 ")
 
     scene(work)

@@ -5,10 +5,12 @@ import os
 import msgspec
 
 from nodeagent import limits
+from nodeagent.errors import AgentError, Denied, PolicyChanged
+from nodeagent.model.snapshot import Snapshot
 from nodeagent.proxy.http.held import Http
 from tests.support.http_scene import Scene
 from tests.support.loop import run
-from tests.support.mesh import config
+from tests.support.mesh import config, mesh
 
 
 def test_a_worker_that_drains_keeps_no_connection() -> None:
@@ -23,6 +25,37 @@ def test_a_worker_that_drains_keeps_no_connection() -> None:
             assert await (await made.app()).rest() == b""
 
     run(within)
+
+
+class Socket:
+    """Another protocol's connection."""
+
+    def __init__(self) -> None:
+        self.why: AgentError | None = None
+        self.broke: Exception | None = None
+
+    def cut(self, error: AgentError) -> None:
+        self.why = error
+
+    def defect(self, error: Exception) -> None:
+        self.broke = error
+
+
+def test_a_snapshot_asks_once_more_for_what_began_another_protocol() -> None:
+    """Who cannot be asked is cut, too."""
+    http, allowed, denied, odd = Http(config()), Socket(), Socket(), Socket()
+
+    def deny(_snapshot: Snapshot) -> None:
+        raise Denied("no more")
+
+    http.switched.update({allowed: lambda _: None, denied: deny, odd: lambda _: 1 / 0})
+    http.follow(mesh())
+    assert (allowed.why, allowed.broke) == (None, None)
+    assert isinstance(denied.why, PolicyChanged)
+    assert isinstance(odd.broke, ZeroDivisionError)
+    late = Socket()
+    http.switch(late, deny, mesh())
+    assert isinstance(late.why, PolicyChanged)
 
 
 def test_bounds_are_shared_by_as_many_workers_as_there_are() -> None:

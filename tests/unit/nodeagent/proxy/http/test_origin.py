@@ -183,3 +183,31 @@ def test_a_connection_is_where_it_was_dialled() -> None:
             await asyncio.sleep(0)
 
     run(within)
+
+
+def test_an_answer_that_nobody_wants_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HTTP_LINGER_S", 0.1)
+
+    async def work(origin: Origin, app: Talk) -> None:
+        origin.begin(Told(), b"GET")
+        await app.say(b"HTTP/1.1 503 B\r\nContent-Length: 4\r\n\r\nb")
+        await until(lambda: origin.has_answered, "its beginning")
+        origin.waste(lambda: None)
+        assert await app.is_reset()
+
+    scene(work)
+
+
+def test_one_that_is_full_is_not_ready() -> None:
+    """The next request's body would go into memory without end: whoever writes is told only that it has become full."""
+
+    async def work(origin: Origin, app: Talk) -> None:
+        del app
+        origin.begin(Told(), b"POST")
+        origin.pause()
+        origin.rest()
+        assert not origin.is_ready
+        origin.resume()
+        assert origin.is_ready
+
+    scene(work)

@@ -284,3 +284,59 @@ def test_long_bodies_pass_both_agents_whole(size: int) -> None:
         await answering
 
     scene(work)
+
+
+def test_another_protocol_ends_with_the_leave_of_its_request() -> None:
+    """The intention still allows some: nobody else would cut it. What is allowed as before stays."""
+
+    async def work(hosts: TwoHosts) -> None:
+        shop = await client(hosts)
+        await shop.say(get(b"/open", b"Upgrade: websocket", b"Connection: Upgrade"))
+        web = await app(hosts)
+        await web.head()
+        await web.say(b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        await shop.head()
+        hosts.follow(msgspec.structs.replace(BUT_PRIVATE))
+        await web.say(b"still")
+        await shop.hear(b"still")
+        no_more = Permission(action="deny", http=PermissionMatch(path_exact="/open"))
+        hosts.follow(msgspec.structs.replace(BUT_PRIVATE, permissions=(no_more, *BUT_PRIVATE.permissions)))
+        assert await shop.is_reset()
+        assert await web.is_reset()
+        assert not hosts.two.live.http.switched
+
+    scene(work, BUT_PRIVATE)
+
+
+def test_another_protocol_does_not_begin_when_its_leave_is_gone() -> None:
+    """Its request was let in before; no newer snapshot may come for long."""
+
+    async def work(hosts: TwoHosts) -> None:
+        shop = await client(hosts)
+        await shop.say(get(b"/open", b"Upgrade: websocket", b"Connection: Upgrade"))
+        web = await app(hosts)
+        await web.head()
+        hosts.follow(msgspec.structs.replace(BUT_PRIVATE, permissions=(Permission(action="allow", http=PermissionMatch(path_exact="/x")),)))
+        await web.say(b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nearly")
+        assert (await shop.head()).startswith(b"HTTP/1.1 403 ")
+        assert await web.is_reset()
+
+    scene(work, BUT_PRIVATE)
+
+
+def test_no_request_is_taken_by_a_certificate_that_has_ended() -> None:
+    """Nor on a stream that was there before: the caller's agent should have left it."""
+
+    async def work(hosts: TwoHosts) -> None:
+        shop = await client(hosts)
+        await shop.say(get())
+        web = await app(hosts)
+        await web.head()
+        await web.say(OK)
+        await shop.hear(b"ok")
+        (tunnel,) = hosts.two.live.tunnels
+        tunnel.expires_at = tunnel.opened_at = 0.0
+        await shop.say(get())
+        assert (await shop.head()).startswith(b"HTTP/1.1 503 ")
+
+    scene(work)
