@@ -5,11 +5,11 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from nodeagent import limits
-from nodeagent.decide.retry import Failure, may_resend
+from nodeagent.decide.retry import Failure
 from nodeagent.errors import AgentError, RequestTimeout, Side, UpstreamProtocol, UpstreamTimeout
 from nodeagent.model.message import CHUNKED, Headers, RequestHead, ResponseHead
 from nodeagent.proxy.http.answers import body_of, status_of
-from nodeagent.proxy.http.exchange import Exchange, Role, record
+from nodeagent.proxy.http.exchange import Exchange, Plan, Role, record
 from nodeagent.proxy.http.origin import Origin
 from nodeagent.wire.http1 import render
 from nodeagent.wire.http1.events import BadMessage
@@ -206,7 +206,7 @@ class Conduct:
         origin, exchange.origin = exchange.origin, None
         assert origin
         self.on_origin_drained()
-        if self._may_again(exchange, origin):
+        if exchange.may_again(origin):
             self._go(exchange)
         else:
             self._failed(exchange, "reset", error, started=origin.started_when_lost)
@@ -227,6 +227,10 @@ class Conduct:
         """To a connection that rests, or to a new one."""
         plan = exchange.plan
         assert plan
+        if plan.waits_for:
+            self._client.wake(self.due)
+            self._client.live.spawn(self._turn(exchange, plan))
+            return
         exchange.tries += 1
         if plan.trip and (seconds := plan.trip.leg.try_timeout_s):
             exchange.try_until = self._client.now() + seconds
@@ -236,6 +240,11 @@ class Conduct:
             self._begin(exchange, origin)
         else:
             self._client.live.spawn(self._open(exchange))
+
+    async def _turn(self, exchange: Exchange, plan: Plan) -> None:
+        """It is decided once more, when there may be room for it."""
+        await self._role.turn(plan)
+        self._client.guarded(functools.partial(self._retry, exchange))
 
     async def _open(self, exchange: Exchange) -> None:
         """For the try of this moment: its time may be over before the connection is there."""
@@ -312,14 +321,6 @@ class Conduct:
     def _done(self, exchange: Exchange, *, is_failure: bool) -> None:
         if exchange.plan:
             self._role.done(exchange.plan, is_failure=is_failure)
-
-    def _may_again(self, exchange: Exchange, origin: Origin) -> bool:
-        """Whether the request may be sent once more: nothing of an answer has come, and all of it is still here."""
-        if exchange.is_said or exchange.kept is None or exchange.tries - exchange.retried >= limits.HTTP_TRIES or origin.has_answered:
-            return False
-        if not origin.is_used and origin.started_when_lost is not False:
-            return False  # a fresh connection was not closed for having rested
-        return may_resend(exchange.request.method, is_sent=True, upstream_started=origin.started_when_lost)
 
     def _refuse(self, exchange: Exchange, error: AgentError) -> None:
         """The agent answers in the instance's place. A body that is too long to be read for nothing ends the connection."""

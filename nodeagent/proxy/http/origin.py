@@ -61,6 +61,10 @@ class Origin:
         """Whether a byte has come since the last request began."""
         self.started_when_lost: bool | None = None
         """As `has_started` was, when it was lost."""
+        self.course: object = None
+        """Whose it is among those that its caller may have."""
+        self.on_gone: Callable[[], None] = lambda: None
+        """Is told once, when it is closed."""
         self._user: User | None = None
         self._parser = response_parser(codec, self)
         self._is_opaque = False
@@ -225,6 +229,8 @@ class Origin:
             why = error or "the connection to the instance was closed"
             self._lose(PeerLost(why) if lost else UpstreamReset(why))
         self.is_closed = True
+        gone, self.on_gone = self.on_gone, lambda: None
+        gone()
 
     # --- told by the parser ----------------------------------------------------------------------------------------
 

@@ -47,6 +47,17 @@ class OriginPool:
         if not self._timer:
             self._timer = asyncio.get_running_loop().call_later(limits.ORIGIN_IDLE_S, self._expire)
 
+    def give_up(self, course: object) -> bool:
+        """Closes one that was opened for that course, the one that has rested longest there: another is to be opened; whether there was one."""
+        for key, idle in self._idle.items():
+            found = next((origin for origin in idle if origin.course == course), None)
+            if found:
+                idle.remove(found)
+                self._forget(key)
+                found.leave()
+                return True
+        return False
+
     def close(self) -> None:
         """Keeps none, from now on: the worker drains."""
         self._is_closed = True

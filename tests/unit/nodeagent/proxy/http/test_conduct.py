@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import Denied, Reason, Side, UpstreamRefused
+from nodeagent.decide.chain import Target
+from nodeagent.errors import BreakerOpen, Denied, Reason, Side, UpstreamRefused
 from tests.support.http_scene import Scene, Talk
 from tests.support.loop import run, until
 
@@ -358,5 +359,26 @@ def test_what_nobody_wants_of_a_body_is_read_up_to_a_limit(monkeypatch: pytest.M
         await client.hear(b"ok")
         await client.say(b"14\r\n" + bytes(20) + b"\r\n")
         assert await client.rest() == b""
+
+    scene(work)
+
+
+def test_a_request_waits_for_its_turn_and_is_decided_once_more() -> None:
+    """All of its body is still there, and what is refused then is refused."""
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        made.role.waits_for = ("shop", Target("web"))
+        await client.say(b"POST /x HTTP/1.1\r\nHost: web\r\nContent-Length: 3\r\n\r\nabc")
+        app = await made.app()
+        assert (await app.hear(b"abc")).endswith(b"\r\n\r\nabc")
+        await app.say(OK)
+        assert await client.hear(b"ok") == OK
+        made.role.refuses_again = BreakerOpen("as many as it may")
+        await client.say(GET)
+        assert b" 503 " in await client.head()
+        assert made.role.turns == 2
+        assert [(row.status, row.reason, row.side) for row in made.requests()][1:] == [(503, Reason.LIMIT, Side.MESH)]
+        assert made.live.http.requests.take()[0].shed == 1
 
     scene(work)
