@@ -56,16 +56,20 @@ class Connections:
 
     def keep(self, key: object, origin: Origin) -> None:
         """It rests, or goes to a request that waits; to make room for one to another instance, it is closed."""
-        queue = self._waiting.get(origin.course) if isinstance(origin.course, tuple) else None
-        if not queue:
+        course = origin.course
+        if course is None:
             self._pool.keep(key, origin)
             return
-        for each in queue:
-            if each[0] == key and not each[1].done():
-                queue.remove(each)
-                each[1].set_result(origin)
-                return
-        origin.leave()
+        gauge, queue = self._dispatch.gauge(self._snapshot(), course, "connections"), self._waiting.get(course)
+        if gauge.used > gauge.told:
+            origin.leave()  # another worker waits for that
+        elif not queue:
+            self._pool.keep(key, origin)
+        elif found := next((each for each in queue if each[0] == key and not each[1].done()), None):
+            queue.remove(found)
+            found[1].set_result(origin)
+        else:
+            origin.leave()
 
     def _may_open(self, course: Course) -> bool:
         may = self._dispatch.try_connect(self._snapshot(), course)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from nodeagent import limits
+from nodeagent.decide.dispatch import Course
 from nodeagent.errors import AgentError, PeerLost, Reason, Side, UpstreamProtocol, UpstreamReset
 from nodeagent.model.message import Headers, ResponseHead
 from nodeagent.proxy.end import End, Watcher
@@ -61,7 +62,7 @@ class Origin:
         """Whether a byte has come since the last request began."""
         self.started_when_lost: bool | None = None
         """As `has_started` was, when it was lost."""
-        self.course: object = None
+        self.course: Course | None = None
         """Whose it is among those that its caller may have."""
         self.on_gone: Callable[[], None] = lambda: None
         """Is told once, when it is closed."""

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 
 from nodeagent import limits
+from nodeagent.decide.dispatch import Course
 from nodeagent.proxy.http.origin import Origin
 
 
@@ -47,7 +48,7 @@ class OriginPool:
         if not self._timer:
             self._timer = asyncio.get_running_loop().call_later(limits.ORIGIN_IDLE_S, self._expire)
 
-    def give_up(self, course: object) -> bool:
+    def give_up(self, course: Course) -> bool:
         """Closes one that was opened for that course, the one that has rested longest there: another is to be opened; whether there was one."""
         for key, idle in self._idle.items():
             found = next((origin for origin in idle if origin.course == course), None)

@@ -156,6 +156,22 @@ def test_a_smaller_part_closes_what_rests_and_a_larger_one_lets_one_go_on() -> N
     scene(work)
 
 
+def test_what_another_worker_waits_for_does_not_rest_here() -> None:
+    """It was in use when the part was taken back."""
+
+    async def work(made: Scene) -> None:
+        call = Caller(made)
+        call.sharing.join(lambda _: True)
+        call.sharing.hear(Shared([], [PartRow("shop", "web", "", "connections", 2, 1, 0, 1)]))
+        origin, app = await call.get(), await made.app()
+        call.sharing.hear(Shared([], [PartRow("shop", "web", "", "connections", 2, 0, 0, 2)]))
+        call.connections.keep("a", origin)
+        await closes(app)
+        await until(lambda: call.used == 0, "it is closed")
+
+    scene(work)
+
+
 async def closes_when_told(call: Caller, app: Talk) -> None:
     """Control takes the part back."""
     call.sharing.hear(Shared([], [PartRow("shop", "web", "", "connections", 2, 0, 0, 2)]))
