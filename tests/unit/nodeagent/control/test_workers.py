@@ -325,7 +325,7 @@ def test_what_workers_share_is_told_to_those_that_know_it() -> None:
                 two.send(Shared([], [PartRow("shop", "web", "", "requests", 8, 0, 2)]))
                 await until(lambda: len(one.messages) == 3, "less")
                 one.sock.shutdown(socket.SHUT_RDWR)
-                await until(lambda: len(two.messages) == 3, "what the other had")
+                await until(lambda: two.messages[-1].parts, "what the other had")
                 assert two.messages[-1].parts[0].held == 8
 
     run(scene)
