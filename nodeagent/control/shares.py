@@ -3,6 +3,7 @@
 Nothing here waits for anybody: a worker says what it has and needs, and what follows from that is told to whom it concerns.
 """
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,6 +11,9 @@ from typing import NamedTuple
 from nodeagent import limits
 from nodeagent.decide.breaker import Use, lease
 from nodeagent.wire.frames import EjectionRow, PartRow, Shared
+
+_LOOKED_AT = 64
+"""Bounds, for one that can go."""
 
 
 class _Bound(NamedTuple):
@@ -118,12 +122,18 @@ class Shares:
         bound = _Bound(row.source, row.service, row.subset, row.kind)
         book = self._books.get(bound)
         if book is None:
-            if len(self._books) >= limits.SHARED_BOUNDS:
-                return []  # each goes on with what it has
+            self._make_room()
             book = self._books[bound] = _Book(row.limit)
         book.limit = max(row.limit, 0)
         book.parts.setdefault(worker, _Part()).follow(row)
         return self._tell(bound, book)
+
+    def _make_room(self) -> None:
+        """Rather one of which nobody wants anything goes; who holds a part of it tells so when it needs more."""
+        if len(self._books) >= limits.SHARED_BOUNDS:
+            oldest = list(itertools.islice(self._books.items(), _LOOKED_AT))
+            idle = (bound for bound, book in oldest if not any(part.wanted for part in book.parts.values()))
+            del self._books[next(idle, oldest[0][0])]
 
     def _tell(self, bound: _Bound, book: _Book) -> list[tuple[int, PartRow]]:
         said = []

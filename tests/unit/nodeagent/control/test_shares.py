@@ -90,7 +90,11 @@ def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SHARED_ROWS", 3)
     shares = Shares()
     parts = [PartRow(f"s{number}", "web", "", "requests", 8, 0, 1) for number in range(9)]
-    assert len(shares.hear(1, Shared([], parts), (1,), 0.0)[1].parts) == 2
+    assert len(shares.hear(1, Shared([], parts), (1,), 0.0)[1].parts) == 3, "each is leased"
+    assert ["s1", "s2"] == [bound.source for bound in shares._books], "and one is forgotten"
+    idle = PartRow("s2", "web", "", "requests", 8, 8, 0, 1)
+    shares.hear(1, Shared([], [idle, PartRow("s3", "web", "", "requests", 8, 0, 1)]), (1,), 0.0)
+    assert ["s1", "s3"] == [bound.source for bound in shares._books], "rather one of which nobody wants anything"
     for start in range(9):
         rows = [EjectionRow("shop", "web", "", f"h/{start}-{number}", 30.0 + start, 1) for number in range(9)]
         assert len(shares.hear(1, Shared(rows), (1, 2), 0.0)[2].ejections) == 3
