@@ -40,6 +40,16 @@ def site(make_lab: MakeLab) -> Iterator[Lab]:
 
 
 @pytest.fixture
+def entries(site: Lab) -> Iterator[Lab]:
+    """What a test says is taken back."""
+    yield site
+    before = web.generation(site, "host1")
+    site.catalog("DELETE", "/v1/config/service-resolver/api")
+    wait_until(lambda: web.generation(site, "host1") > before, "no resolver on host1")
+    put(site, {"Kind": "service-defaults", "Name": "shop", "Protocol": "tcp"})
+
+
+@pytest.fixture
 def shop(site: Lab) -> Iterator[Unit]:
     with Unit(site, "host1", "shop") as unit:
         yield unit
@@ -70,7 +80,7 @@ def by_worker(lab: Lab, unit: Unit, least: int) -> list[list[socket.socket]]:
         mine = {str(Address(*each.getsockname())): each for each in opened}
         for each in mine.values():
             assert web.ask(each, get("/who"))[0] in {200, 503}
-        rows = ask_agent(lab.host("host1"), "/v1/connections?limit=1000", ConnectionsAnswer).open
+        rows = ask_agent(lab.host("host1"), "/v1/connections?limit=1000", ConnectionsAnswer).connections
         for row in rows:
             if row.client in mine:
                 owned[row.id.partition("-")[0]].append(mine[row.client])
@@ -84,11 +94,11 @@ def at_once(socks: list[socket.socket], path: str) -> list[int]:
     return [web.answer(sock)[0] for sock in socks]
 
 
-def test_a_bound_holds_over_all_workers_and_one_may_use_it_all(site: Lab, shop: Unit) -> None:
+def test_a_bound_holds_over_all_workers_and_one_may_use_it_all(entries: Lab, shop: Unit) -> None:
     """Never more than it at the instance; and what the others do not need is lent."""
-    put(site, ONE)
-    put(site, calls(Limits={"MaxConcurrentRequests": BOUND}))
-    owned = by_worker(site, shop, BOUND)
+    put(entries, ONE)
+    put(entries, calls(Limits={"MaxConcurrentRequests": BOUND}))
+    owned = by_worker(entries, shop, BOUND)
     for _ in range(10):
         statuses = at_once([sock for socks in owned for sock in socks[:BOUND]], "/busy?0.05")
         assert set(statuses) <= {200, 503}
@@ -96,7 +106,7 @@ def test_a_bound_holds_over_all_workers_and_one_may_use_it_all(site: Lab, shop: 
     for socks in owned:
         wait_until(lambda socks=socks: at_once(socks[:BOUND], "/busy?0.2").count(200) >= BOUND - 1, "one worker uses what the others do not")
         assert BOUND - 1 <= peak(owned) <= BOUND
-    page = site.exec("host1", "curl", "-sSf", f"http://127.0.0.1:{limits.METRICS_PORT}/metrics").stdout
+    page = entries.exec("host1", "curl", "-sSf", f"http://127.0.0.1:{limits.METRICS_PORT}/metrics").stdout
     assert "nodeagent_requests_shed_total{" in page
 
 
@@ -107,11 +117,11 @@ def peak(owned: list[list[socket.socket]]) -> int:
     return int(body)
 
 
-def test_connections_have_a_bound_too(site: Lab, shop: Unit) -> None:
+def test_connections_have_a_bound_too(entries: Lab, shop: Unit) -> None:
     """Requests wait for one, and all are answered; the instance has no more connections than that, of whichever worker."""
-    put(site, ONE)
-    put(site, calls(Limits={"MaxConnections": 2}))
-    owned = by_worker(site, shop, 2)
+    put(entries, ONE)
+    put(entries, calls(Limits={"MaxConnections": 2}))
+    owned = by_worker(entries, shop, 2)
     for socks in owned:
         assert at_once(socks[:2], "/busy?0.05") == [200, 200]
     statuses = at_once([socks[0] for socks in owned], "/busy?0.2")
@@ -119,14 +129,14 @@ def test_connections_have_a_bound_too(site: Lab, shop: Unit) -> None:
     assert peak(owned) <= 2
 
 
-def test_an_instance_that_one_worker_ejected_is_left_alone_by_all(site: Lab, shop: Unit) -> None:
+def test_an_instance_that_one_worker_ejected_is_left_alone_by_all(entries: Lab, shop: Unit) -> None:
     """Within a second; and `route explain` says so."""
-    put(site, BOTH)
-    put(site, calls(PassiveHealthCheck={"MaxFailures": 3, "MaxEjectionPercent": 100, "BaseEjectionTime": "60s"}))
-    owned = by_worker(site, shop, 1)
+    put(entries, BOTH)
+    put(entries, calls(PassiveHealthCheck={"MaxFailures": 3, "MaxEjectionPercent": 100, "BaseEjectionTime": "60s"}))
+    owned = by_worker(entries, shop, 1)
     told = [web.ask(owned[0][0], get("/bad"))[0] for _ in range(8)]
     assert told.count(503) == 3, told
     asked = [web.ask(socks[0], get("/who")) for socks in owned[1:] for _ in range(6)]
     assert {body for _, _, body in asked} == {b"good"}
-    (leg,) = ask_agent(site.host("host1"), "/v1/route?from=shop&to=api", RouteAnswer).explanation.legs
+    (leg,) = ask_agent(entries.host("host1"), "/v1/route?from=shop&to=api", RouteAnswer).explanation.legs
     assert {each.host for each in leg.candidates if each.ejected_s} == {"host2"}

@@ -106,7 +106,7 @@ class Sharing:
         gauge = self._dispatch.gauge(self._snapshot(), course, kind)
         if not self._send or gauge.share >= gauge.limit or len(self._turns.get(course, ())) >= gauge.limit:
             return False
-        return time.monotonic() >= self._vain.get(course, 0.0)
+        return not gauge.share or time.monotonic() >= self._vain.get(course, 0.0)  # who has none has nothing that could end
 
     async def turn(self, course: Course) -> None:
         """Returns when it may be tried again, or has been waited for in vain."""

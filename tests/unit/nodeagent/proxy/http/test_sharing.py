@@ -112,7 +112,10 @@ def test_what_was_waited_for_in_vain_is_not_waited_for_again_at_once(monkeypatch
         assert not far.sharing.may_wait(COURSE)
         await asyncio.sleep(0.11)
         assert far.sharing.may_wait(COURSE)
-        far.lease(8, 2)
+        await far.sharing.turn(COURSE)
+        far.lease(0, 2)
+        assert far.sharing.may_wait(COURSE), "it has none at all"
+        far.lease(8, 3)
         assert not far.sharing.may_wait(COURSE), "all of it is here"
         assert not Far(joins=False).sharing.may_wait(COURSE)
 
