@@ -58,13 +58,15 @@ def static_share(limit: int, workers: int) -> int:
 class Gauge:
     """A worker's part of one bound, and what it has of it. Owned by that worker."""
 
-    __slots__ = ("asked", "limit", "refused", "serial", "share", "told", "used")
+    __slots__ = ("asked", "idle", "limit", "refused", "serial", "share", "told", "used")
 
     def __init__(self, share: int, limit: int = 0) -> None:
         self.limit = limit
         """Of all workers together."""
         self.share = self.told = share
         self.used = 0
+        self.idle = 0
+        """Of what is used: what could be given up."""
         self.refused = 0
         """Since the last lease."""
         self.serial = 0
@@ -112,8 +114,9 @@ class Gauge:
     @property
     def wanted(self) -> int:
         """The share that would do: with room to grow, and for those that were refused."""
-        asked = self.used + self.refused
-        return asked + max(1, self.used // 4) if asked else 0
+        busy = self.used - self.idle
+        asked = busy + self.refused
+        return asked + max(1, busy // 4) if asked else 0
 
     @property
     def is_short(self) -> bool:

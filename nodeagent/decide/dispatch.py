@@ -122,6 +122,18 @@ class Dispatch:
         if lane and lane.connections.used and lane.connections.give_back():
             self.changed.add(course)
 
+    def rest(self, course: Course, by: int) -> None:
+        """So many more of the open connections rest."""
+        lane = self._lanes.get(course)
+        if lane is None:
+            return
+        gauge = lane.connections
+        gauge.idle += by
+        if gauge.idle == gauge.used:
+            gauge.refused = 0
+            if gauge.asked:
+                self.changed.add(course)
+
     def courses(self) -> list[Course]:
         """Of which something is known."""
         return list(self._lanes)

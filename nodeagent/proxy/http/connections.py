@@ -48,10 +48,17 @@ class Connections:
         except BaseException:
             self._gone(course)
             raise
-        origin.course, origin.on_gone = course, functools.partial(self._gone, course)
+        origin.course, origin.on_gone = course, functools.partial(self._forget, course, origin)
         if origin.end.is_closed:
             origin.on_gone()
             origin.on_gone = _nothing
+        return origin
+
+    def take(self, key: object) -> Origin | None:
+        """One that rests."""
+        origin = self._pool.take(key)
+        if origin:
+            self._rest(origin, is_resting=False)
         return origin
 
     def keep(self, key: object, origin: Origin) -> None:
@@ -64,12 +71,23 @@ class Connections:
         if gauge.used > gauge.told:
             origin.leave()  # another worker waits for that
         elif not queue:
+            self._rest(origin, is_resting=True)
             self._pool.keep(key, origin)
         elif found := next((each for each in queue if each[0] == key and not each[1].done()), None):
             queue.remove(found)
             found[1].set_result(origin)
         else:
             origin.leave()
+
+    def _rest(self, origin: Origin, *, is_resting: bool) -> None:
+        if origin.course and origin.is_resting != is_resting:
+            origin.is_resting = is_resting
+            self._dispatch.rest(origin.course, 1 if is_resting else -1)
+            self._sharing.note()
+
+    def _forget(self, course: Course, origin: Origin) -> None:
+        self._rest(origin, is_resting=False)
+        self._gone(course)
 
     def _may_open(self, course: Course) -> bool:
         may = self._dispatch.try_connect(self._snapshot(), course)

@@ -64,6 +64,8 @@ class Origin:
         """As `has_started` was, when it was lost."""
         self.course: Course | None = None
         """Whose it is among those that its caller may have."""
+        self.is_resting = False
+        """Whether it is counted as one that could be given up."""
         self.on_gone: Callable[[], None] = lambda: None
         """Is told once, when it is closed."""
         self._user: User | None = None

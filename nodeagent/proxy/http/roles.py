@@ -203,7 +203,7 @@ class CallerRole:
 
     def take(self, plan: Plan) -> Origin | None:
         """One that rests in the worker's pool."""
-        return self._live.http.origins.take(plan.key)
+        return self._live.http.connections.take(plan.key)
 
     async def open(self, plan: Plan) -> Origin:
         """A stream to the callee's agent, or a connection to the application; of those that a caller may have."""

@@ -94,6 +94,16 @@ def test_what_was_kept_beyond_a_share_is_given_back_as_it_ends() -> None:
     assert (gauge.give_back(), gauge.share) == (False, 3)
 
 
+def test_what_rests_is_held_and_not_wanted() -> None:
+    """It could be given up: who waits is not to wait for that."""
+    gauge = Gauge(2, 8)
+    gauge.try_take()
+    gauge.idle = 1
+    assert (1, 0) == (gauge.used, gauge.wanted)
+    assert gauge.try_take()
+    assert gauge.wanted == 2
+
+
 def test_that_nothing_is_wanted_any_more_is_told_once() -> None:
     """Else what an idle worker had asked for would be kept from those that are busy."""
     gauge = Gauge(2, 8)

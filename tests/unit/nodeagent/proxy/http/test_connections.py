@@ -172,6 +172,33 @@ def test_what_another_worker_waits_for_does_not_rest_here() -> None:
     scene(work)
 
 
+def test_what_rests_is_told_as_not_wanted() -> None:
+    """Else a worker that waits would wait for others that do nothing."""
+
+    async def work(made: Scene) -> None:
+        call, said = Caller(made), list[Shared]()
+        call.sharing.join(lambda shared: said.append(shared) or True)
+        call.sharing.hear(Shared([], [PartRow("shop", "web", "", "connections", 2, 1, 0, 1)]))
+        origin = await call.get()
+        await until(lambda: wanted(said) == 2, "one more is wanted")
+        call.connections.keep("a", origin)
+        await until(lambda: wanted(said) == 0, "nothing is wanted")
+        assert call.connections.take("a") is origin
+        assert call.dispatch.gauge(call.snapshot, COURSE, "connections").wanted == 2
+        call.connections.keep("a", origin)
+        origin.drop()
+        await until(lambda: call.used == 0, "it is closed")
+        assert call.dispatch.gauge(call.snapshot, COURSE, "connections").idle == 0
+
+    scene(work)
+
+
+def wanted(said: list[Shared]) -> int:
+    """Of connections, as it was told last."""
+    rows = [row for shared in said for row in shared.parts if row.kind == "connections"]
+    return rows[-1].wanted if rows else -1
+
+
 async def closes_when_told(call: Caller, app: Talk) -> None:
     """Control takes the part back."""
     call.sharing.hear(Shared([], [PartRow("shop", "web", "", "connections", 2, 0, 0, 2)]))
