@@ -30,6 +30,8 @@ class Candidate(msgspec.Struct, frozen=True):
     weight: int
     state: str
     """`ok`, `unhealthy`, `drained`, `gone`, `weight 0` or `no address`."""
+    ejected_s: float = 0.0
+    """For how many seconds yet this host's workers leave it alone, since it failed."""
 
 
 class LegRow(msgspec.Struct, frozen=True):
