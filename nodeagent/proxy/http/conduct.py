@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from nodeagent.proxy.http.engine import Engine
 
 _SWITCHING = 101
-_FINAL = 200
-_SERVER_ERROR = 500
 
 
 class Conduct:
@@ -152,7 +150,7 @@ class Conduct:
         headers = self._role.answer_headers(exchange.plan, head)
         if head.status == _SWITCHING:
             self._switch(exchange, head, headers)
-        elif head.status < _FINAL:
+        elif head.is_interim:
             if not exchange.request.is_http10:
                 self._client.say(render.response_head(head, headers, 0, keep_alive=True))
         else:
@@ -355,7 +353,7 @@ class Conduct:
         origin, exchange.origin = exchange.origin, None
         assert origin
         assert exchange.plan
-        self._done(exchange, is_failure=exchange.status >= _SERVER_ERROR)
+        self._done(exchange, is_failure=exchange.has_failed)
         if exchange.is_read and exchange.origin_lasts:
             origin.rest()
             self._role.keep(exchange.plan, origin)

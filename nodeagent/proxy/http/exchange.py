@@ -19,6 +19,8 @@ from nodeagent.proxy.http.origin import Origin
 from nodeagent.proxy.http.routing import Trip
 from nodeagent.proxy.live import Live
 
+_SERVER_ERROR = 500
+
 
 class Asked(NamedTuple):
     """What a request says of itself, and its names."""
@@ -188,6 +190,11 @@ class Exchange:
         """Why it went wrong; the first to say so is believed."""
         if self.reason is Reason.OK:
             self.reason, self.side, self.error = error.reason, error.side, str(error)[: limits.ERROR_CHARS]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its instance answered that it cannot."""
+        return self.status >= _SERVER_ERROR
 
     @property
     def due(self) -> float:
