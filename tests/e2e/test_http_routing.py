@@ -1,5 +1,6 @@
 """Where requests go, as entries of the catalog have it: routers, splitters, subsets, retries, ejections, between three real hosts."""
 
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -39,14 +40,16 @@ def site(lab: Lab) -> Iterator[Lab]:
         lab.stop(host, "api")
 
 
+ROUNDS = itertools.count(5000)
+
+
 @pytest.fixture
 def entries(site: Lab) -> Iterator[Lab]:
-    """What a test says is taken back."""
+    """What a test says is taken back; last by something that no agent has in force yet, so that it is known to have come."""
     yield site
     for kind in ("service-router", "service-splitter", "service-resolver"):
         site.catalog("DELETE", f"/v1/config/{kind}/api")
-    site.catalog("DELETE", "/v1/config/service-defaults/shop")
-    put(site, {"Kind": "service-defaults", "Name": "shop", "Protocol": "tcp"})
+    put(site, {"Kind": "service-defaults", "Name": "shop", "Protocol": "tcp", "UpstreamConfig": {"Defaults": {"ConnectTimeoutMs": next(ROUNDS)}}})
 
 
 @pytest.fixture
