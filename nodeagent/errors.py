@@ -1,6 +1,7 @@
 """What can go wrong: closed sets of reasons, and the exceptions that carry them."""
 
 from enum import StrEnum
+from typing import Any
 
 
 class Side(StrEnum):
@@ -220,6 +221,17 @@ class LimitReached(AgentError):
     """A limit of `limits.py` was reached."""
 
     reason, side = Reason.LIMIT, Side.AGENT
+
+
+class BreakerOpen(LimitReached):
+    """A caller has as much open towards a service as its operator allows it."""
+
+    side = Side.MESH
+
+    def __init__(self, why: str, course: Any = None) -> None:
+        """course: who calls whom, of `decide/dispatch`."""
+        super().__init__(why)
+        self.course = course
 
 
 class ConfigError(Exception):

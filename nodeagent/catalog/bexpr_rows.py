@@ -62,13 +62,18 @@ class Question:
         """
         return self._asks(row)
 
-    def chosen(self, rows: Iterable[R]) -> list[R]:
-        """Those that are, as JSON would have them.
+    @property
+    def steps(self) -> int:
+        """What its patterns have taken since the last list began."""
+        return self._meter.steps
+
+    def chosen(self, rows: Iterable[R], most: int = 0) -> list[R]:
+        """Those that are, as JSON would have them. most: steps that it may take; 0: FILTER_STEPS.
 
         Raises:
             BadFilter: its patterns take too long with so many rows.
         """
-        self._meter.steps = 0
+        self._meter.steps, self._meter.most = 0, most
         return [row for row in rows if self._asks(msgspec.to_builtins(row))]
 
 
@@ -86,7 +91,7 @@ class _Meter:
     """What a filter's patterns take: RE2 looks at each character once for each step of a pattern, at worst. Owned by one question."""
 
     def __init__(self) -> None:
-        self.steps = 0
+        self.steps = self.most = 0
         self._size = 0
         self._count = 0
 
@@ -104,7 +109,7 @@ class _Meter:
 
     def _found(self, pattern: Any, size: int, value: str) -> bool:
         self.steps += size * len(value)
-        if self.steps > limits.FILTER_STEPS:
+        if self.steps > (self.most or limits.FILTER_STEPS):
             raise BadFilter("its patterns take too long with so many rows: ask for fewer, or more simply")
         return pattern.search(value) is not None
 

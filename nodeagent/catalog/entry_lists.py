@@ -17,6 +17,7 @@ from nodeagent.model.intention import ANY
 from nodeagent.model.names import is_service_name
 
 _KEPT = "nodeagent/config"
+_MESH = "mesh"
 _SCOPES = ("", "default")
 
 
@@ -96,11 +97,11 @@ def _listed(texts: Mapping[bytes, Read]) -> EntryList:
 
 
 def _read_row(kind: str, text: bytes) -> Read:
-    """An entry of the server's; of another namespace or partition it is nobody's here."""
+    """An entry of the server's; of another namespace or partition it is nobody's here. Consul tells no name of the mesh entry, of which there is one."""
     said = decode(text, dict[str, object], entries_path(kind)) or {}
     if any(said.get(scope, "") not in _SCOPES for scope in ("Namespace", "Partition")):
         return Read("", None)
-    return _read(kind, str(said.get("Name") or ""), said.items())
+    return _read(kind, str(said.get("Name") or (_MESH if kind == _MESH else "")), said.items())
 
 
 def _read_kept(kind: str, name: str, value: str) -> Read:

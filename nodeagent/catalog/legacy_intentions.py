@@ -4,7 +4,7 @@ import msgspec
 
 from nodeagent import limits
 from nodeagent.catalog.consul_rows import decode, is_name, rows_of, short, within
-from nodeagent.catalog.permissions import read_permissions
+from nodeagent.catalog.permissions import needs_token, read_permissions
 from nodeagent.catalog.state import DEFAULT_SCOPES, IntentionRow
 from nodeagent.errors import CatalogError
 
@@ -23,18 +23,20 @@ class LegacyRow(msgspec.Struct, rename="pascal"):
     description: str = ""
     meta: dict[str, str] | None = None
     permissions: list[object] | None = None
-    """Newer Consul shows those of its config entries in this answer, too."""
+    """Newer Consul shows those of its config entries in this answer, too; and the token that an entry asks of all its sources."""
+    jwt: object = msgspec.field(default=None, name="JWT")
     source_ns: str = msgspec.field(default="", name="SourceNS")
     destination_ns: str = msgspec.field(default="", name="DestinationNS")
     source_partition: str = ""
     destination_partition: str = ""
     source_peer: str = ""
+    source_sameness_group: str = ""
 
     @property
     def is_of_this_mesh(self) -> bool:
         """Whether both ends are in the one namespace and partition that a mesh here has, or in all."""
         scopes = (self.source_ns, self.destination_ns, self.source_partition, self.destination_partition)
-        return all(scope in DEFAULT_SCOPES for scope in scopes) and not self.source_peer
+        return all(scope in DEFAULT_SCOPES for scope in scopes) and not self.source_peer and not self.source_sameness_group
 
 
 def is_unknown_kind(refusal: str) -> bool:
@@ -74,8 +76,10 @@ def _parsed(rows: list[LegacyRow]) -> tuple[IntentionRow, ...]:
 def _row(row: LegacyRow, path: str) -> IntentionRow:
     destination = row.destination_name.lower()  # as Consul does where it is asked for one; of a source it does not
     if row.permissions:
-        permissions, note = read_permissions(row.permissions, row.source_name, destination, has_jwt=False)
+        permissions, note = read_permissions(row.permissions, row.source_name, destination, has_jwt=row.jwt is not None)
         return IntentionRow(row.source_name, destination, "deny", note, permissions)
+    if row.jwt is not None and row.action == "allow":
+        return IntentionRow(row.source_name, destination, "deny", needs_token(row.source_name, destination))
     if row.action not in ("allow", "deny"):
         raise CatalogError(f"{LEGACY_INTENTIONS}: {path}.Action is {short(row.action)}: it must be allow or deny")
     return IntentionRow(row.source_name, destination, "allow" if row.action == "allow" else "deny")

@@ -11,8 +11,9 @@ from nodeagent.catalog.policy.references import protocol_of, references_of
 from nodeagent.catalog.state import CatalogState, IntentionRow, parse_intentions
 from nodeagent.config import parse_config
 from nodeagent.model.intention import ANY
-from nodeagent.model.policy.defaults import MeshEntry, ServiceDefaults
+from nodeagent.model.policy.defaults import MeshEntry, ProxyDefaults, ServiceDefaults
 from nodeagent.model.policy.intentions import ServiceIntentions
+from nodeagent.model.policy.jwt import JwtProvider
 from nodeagent.model.policy.own import RetryBudget
 from nodeagent.model.policy.resolving import ServiceResolver
 from nodeagent.model.policy.routing import ServiceRouter, ServiceSplitter
@@ -31,7 +32,7 @@ def offline_snapshot(specs: Collection[Spec]) -> Snapshot:
 
 def _state_of(specs: Collection[Spec]) -> CatalogState:
     entries = {Key(spec.kind, spec.name): spec for spec in specs}
-    names = {name for name in _named(specs) if name not in (ANY, "global", "mesh")}
+    names = {name for name in _named(specs) if name != ANY}
     mesh = next((spec for spec in specs if isinstance(spec, MeshEntry)), None)
     return CatalogState(
         instances=dict.fromkeys(names, ()),
@@ -57,7 +58,8 @@ def _intentions(specs: Iterable[Spec]) -> tuple[IntentionRow, ...]:
 
 def _named(specs: Iterable[Spec]) -> Iterable[str]:
     for spec in specs:
-        yield spec.name
+        if not isinstance(spec, (MeshEntry, ProxyDefaults, JwtProvider)):
+            yield spec.name
         yield from (reference.service for reference in references_of(spec))
         if isinstance(spec, ServiceIntentions):
             yield from (source.name for source in spec.sources)

@@ -26,7 +26,7 @@ from nodeagent.catalog.consul_rows import (
     within,
 )
 from nodeagent.catalog.labels import labels_of
-from nodeagent.catalog.permissions import read_permissions
+from nodeagent.catalog.permissions import PermissionReader, needs_token
 from nodeagent.errors import CatalogError
 from nodeagent.model.action import Action
 from nodeagent.model.address import Address
@@ -194,13 +194,14 @@ def in_order(rows: Iterable[InstanceRow]) -> tuple[InstanceRow, ...]:
     return tuple(sorted(rows, key=lambda row: (row.instance.host, row.instance.id)))
 
 
-def parse_intentions(body: bytes) -> tuple[IntentionRow, ...]:
+def parse_intentions(body: bytes, reader: PermissionReader | None = None) -> tuple[IntentionRow, ...]:
     """The rows in an answer of `/v1/config/service-intentions`, by destination, source and action.
 
     A source with permissions, and an allow that demands a JWT, are a deny for a connection, as Consul's own
     `/v1/agent/connect/authorize` has it. Sources in another peer, partition or namespace are other services: left out.
     So is what no service can be called: who may write the intentions of one service must not keep all others' news away.
     A source whose permissions are not understood, as those of a newer Consul may be, is a deny.
+    reader: of the list before this one.
 
     Raises:
         CatalogError: as `parse_hosts`; also for an action that is neither allow nor deny.
@@ -208,13 +209,17 @@ def parse_intentions(body: bytes) -> tuple[IntentionRow, ...]:
     where = "/v1/config/service-intentions"
     entries = rows_of(body, IntentionsEntry, where, limits.CATALOG_INTENTIONS)
     within(sum(len(entry.sources or ()) for entry in entries), limits.CATALOG_INTENTIONS, where)
-    parsed = (
-        _intention_row(entry, source, f"$[{n}].Sources[{m}]", where)
-        for n, entry in enumerate(entries)
-        if _is_default(entry.namespace, entry.partition) and is_name(entry.name)
-        for m, source in enumerate(entry.sources or ())
-        if _is_default(source.namespace, source.partition) and not source.peer and not source.sameness_group and is_name(source.name)
-    )
+    reader = reader or PermissionReader()
+    try:
+        parsed = [
+            _intention_row(entry, source, f"$[{n}].Sources[{m}]", where, reader)
+            for n, entry in enumerate(entries)
+            if _is_default(entry.namespace, entry.partition) and is_name(entry.name)
+            for m, source in enumerate(entry.sources or ())
+            if _is_default(source.namespace, source.partition) and not source.peer and not source.sameness_group and is_name(source.name)
+        ]
+    finally:
+        reader.finish()
     return tuple(sorted(parsed, key=lambda row: (row.destination, row.source, row.action)))
 
 
@@ -332,15 +337,14 @@ def _addresses(service: ServiceRow, host: Host, path: str, where: str) -> tuple[
     return tuple(sorted((a for a in found if a.ip and a.port), key=lambda a: (":" in a.ip, a)))
 
 
-def _intention_row(entry: IntentionsEntry, source: SourceEntry, path: str, where: str) -> IntentionRow:
+def _intention_row(entry: IntentionsEntry, source: SourceEntry, path: str, where: str, reader: PermissionReader) -> IntentionRow:
     """One source of an entry."""
     destination = entry.name.lower()  # as Consul does where it is asked for one; of a source it does not
     if source.permissions:
-        permissions, note = read_permissions(source.permissions, source.name, destination, has_jwt=entry.jwt is not None)
+        permissions, note = reader.read(source.permissions, source.name, destination, has_jwt=entry.jwt is not None)
         return IntentionRow(source.name, destination, "deny", note, permissions)
     if entry.jwt is not None and source.action == "allow":
-        note = f"{source.name} -> {destination}: a JWT cannot be checked yet: it counts as deny"
-        return IntentionRow(source.name, destination, "deny", note)
+        return IntentionRow(source.name, destination, "deny", needs_token(source.name, destination))
     if source.action not in ("allow", "deny"):
         raise CatalogError(f"{where}: {path}.Action is {short(source.action)}: it must be allow or deny")
     return IntentionRow(source.name, destination, "allow" if source.action == "allow" else "deny")

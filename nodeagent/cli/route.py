@@ -11,7 +11,7 @@ from nodeagent.cli.names import service_name
 from nodeagent.cli.render import align, output_option, printable, show_json
 from nodeagent.control.report import RouteAnswer
 from nodeagent.decide.asked_request import asked_request
-from nodeagent.model.explanation import LegRow, RequestExplanation
+from nodeagent.model.explanation import LegRow, RequestExplanation, Verdict
 
 _OK, _REFUSED, _NOTE = ("✓", "green"), ("\N{MULTIPLICATION SIGN}", "red"), ("·", "cyan")
 _SIGN = {"ok": _OK, "allow": _OK, "refused": _REFUSED, "deny": _REFUSED, "note": _NOTE, "unknown": ("?", "yellow")}
@@ -37,8 +37,8 @@ def explain(  # noqa: PLR0913 - the options of the command
 ) -> None:
     """Where one request goes: router, splitter, resolver, instances, intention.
 
-    Asked on any host that knows both services; on the caller's host it is what that agent does. Instances are told by the catalog's health;
-    those that one worker leaves alone for a while, since they failed, are not.
+    Asked on any host that knows both services; on the caller's host it is what that agent does, with the instances that its workers leave alone
+    for a while, since they failed, and what they have of the bounds that the caller's entry says.
 
     Exit status: 0 every way of it leads to an instance and is allowed, 1 one does not, 3 no agent is there, 4 no such service is known, 5 it does not
     answer in time.
@@ -72,7 +72,9 @@ def _leg_rows(leg: LegRow) -> Iterator[_Row]:
         yield step.verdict, step.what, step.text
     for each in leg.candidates:
         where = ", ".join(each.addresses)
-        yield "ok" if each.state == "ok" else "note", "candidate", f"{each.id} on {each.host} at {where}, weight {each.weight}, {each.state}"
+        sign: Verdict = "ok" if each.state == "ok" and not each.ejected_s else "note"
+        ejected = f", ejected for {each.ejected_s:g} s more" if each.ejected_s else ""
+        yield sign, "candidate", f"{each.id} on {each.host} at {where}, weight {each.weight}, {each.state}{ejected}"
     if not leg.candidates and leg.verdict != "refused":
         yield "refused", "candidate", f"no instance of {leg.target} is known"
     elif leg.verdict != "refused" and all(each.state != "ok" for each in leg.candidates):

@@ -32,7 +32,7 @@ from nodeagent.control.protocols import Protocols
 from nodeagent.control.seen import Seen
 from nodeagent.control.watch import Held, Rhythm
 from nodeagent.control.watches import Start
-from nodeagent.model.policy.defaults import MeshEntry, Normalization
+from nodeagent.model.policy.defaults import MeshEntry, MeshHttp, MeshIncoming, Normalization
 
 DEFAULTS, BUDGETS, MESH = "service-defaults", "retry-budget", "mesh"
 LISTED = (*ROUTING, MESH)
@@ -96,9 +96,13 @@ class Entries:
     def remember(self, state: CatalogState) -> None:
         """Takes over what was in force before this process started."""
         self._protocols.remember(state)
-        for kind, specs in zip(ROUTING, (state.routers, state.splitters, state.resolvers), strict=True):
-            unread = {name: why for key, why in state.unread.items() for of, _, name in [key.partition("/")] if of == kind}
-            self._in_force[kind] = EntryList(specs, unread)
+        mesh = _mesh_of(state.normalization) if state.normalization else {}
+        said = (state.routers, state.splitters, state.resolvers, state.upstreams, state.budgets, mesh, mesh)
+        for key, specs in zip((*ROUTING, DEFAULTS, BUDGETS, MESH, _KEPT_MESH), said, strict=True):
+            kind = MESH if key == _KEPT_MESH else key
+            unread = {name: why for each, why in state.unread.items() for of, _, name in [each.partition("/")] if of == kind}
+            self._in_force[key] = EntryList(specs, unread)
+        self._note_ways()
 
     def fill(self, state: CatalogState) -> CatalogState:
         """The state with the entries in force."""
@@ -211,6 +215,11 @@ def _with_doubted(found: EntryList, known: EntryList, doubted: Collection[str]) 
     specs = {name: spec for name, spec in known.specs.items() if name in doubted}
     unread = {name: why for name, why in known.unread.items() if name in doubted}
     return found._replace(specs={**found.specs, **specs}, unread={**found.unread, **unread})
+
+
+def _mesh_of(normalization: Normalization) -> Mapping[str, MeshEntry]:
+    """The mesh entry that says so."""
+    return {MESH: MeshEntry(kind="mesh", http=MeshHttp(incoming=MeshIncoming(request_normalization=normalization)))}
 
 
 def _alarm(kind: str, doubts: Mapping[str, str]) -> str:

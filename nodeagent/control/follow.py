@@ -304,7 +304,7 @@ class Follower:
             await self._settle_intentions()
 
     async def _take_list(self, answer: Answer) -> None:
-        self._intentions.take(answer)
+        await self._intentions.take(answer)
         if self._intentions.is_legacy != (KEPT_INTENTIONS in self._watches):
             self._services_changed.set()
         self._filtered = FILTERED if answer.is_filtered else ""

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from nodeagent.catalog.kept_intentions import KEPT_INTENTIONS, KeptIntentions, overlaid, parse_kept, shadowed
 from nodeagent.catalog.legacy_intentions import LEGACY_INTENTIONS, is_unknown_kind, parse_legacy_intentions
+from nodeagent.catalog.permissions import PermissionReader
 from nodeagent.catalog.state import Place, parse_intentions
 from nodeagent.control.consul import Answer, Catalog, CatalogRefused
 from nodeagent.control.moved import left_over, not_in_force, shut, unmoved
@@ -36,6 +37,7 @@ class IntentionSource:
         """Whether it is not known if the KV store counted before."""
         self._shut: frozenset[str] = frozenset()
         """Destinations of which the KV store has what the server's own entries lack, and nobody knows which of the two is older."""
+        self._reader = PermissionReader()
         self._catalog = catalog
 
     @property
@@ -82,14 +84,14 @@ class IntentionSource:
         A server upgrades its rows by itself, and nothing of the KV store.
         """
         kept = await self._read_kept()
-        self._unmoved = ""
         try:
             rows = parse_legacy_intentions((await self._catalog.read(LEGACY_INTENTIONS)).body)
         except CatalogRefused as error:
             if error.status in NOT_SERVED:  # what is missing then is asked for by itself
+                self._unmoved = ""
                 return True
             raise
-        lacking = unlisted(overlaid(rows, kept.rows), actions_of(parse_intentions(entries.body)))
+        lacking = unlisted(overlaid(rows, kept.rows), actions_of(await asyncio.to_thread(parse_intentions, entries.body)))
         self._unmoved = unmoved(tuple(row for row in lacking if row.destination in kept.rows))
         return not lacking
 
@@ -99,7 +101,7 @@ class IntentionSource:
         Nobody knows any more which of the two was in force, so a destination takes no calls until they agree.
         """
         kept = await self._read_kept()
-        lacking = unlisted(overlaid((), kept.rows), actions_of(parse_intentions(entries.body)))
+        lacking = unlisted(overlaid((), kept.rows), actions_of(await asyncio.to_thread(parse_intentions, entries.body)))
         self._shut = frozenset(row.destination for row in lacking)
         self._unmoved = left_over(lacking)
         self._is_new = bool(self._shut)
@@ -113,13 +115,13 @@ class IntentionSource:
                 raise
             return KeptIntentions()
 
-    def take(self, answer: Answer) -> None:
-        """Keeps what `read` gave last.
+    async def take(self, answer: Answer) -> None:
+        """Keeps what `read` gave last. In a thread, for thousands of permissions that are new take a second.
 
         Raises:
             CatalogError: as `parse`.
         """
-        self._listed = self.parse(answer)
+        self._listed = await asyncio.to_thread(self.parse, answer)
 
     async def take_kept(self, answer: Answer) -> None:
         """Keeps what the KV store has.
@@ -165,4 +167,4 @@ class IntentionSource:
         Raises:
             CatalogError: they cannot be read.
         """
-        return parse_legacy_intentions(answer.body) if self.is_legacy else parse_intentions(answer.body)
+        return parse_legacy_intentions(answer.body) if self.is_legacy else parse_intentions(answer.body, self._reader)

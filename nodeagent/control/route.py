@@ -1,5 +1,6 @@
-"""Why a request goes where it goes: `decide/explain_request`, asked with the snapshot of now."""
+"""Why a request goes where it goes: `decide/explain_request`, asked with the snapshot of now and with what workers share."""
 
+import time
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -7,7 +8,7 @@ from aiohttp import web
 from nodeagent.control.report import RouteAnswer
 from nodeagent.control.view import View
 from nodeagent.decide.asked_request import asked_request
-from nodeagent.decide.explain_request import explain_request
+from nodeagent.decide.explain_request import Leased, explain_request, with_shared
 from nodeagent.tables import suggest
 
 
@@ -29,4 +30,7 @@ def answer_route(view: View, asked: Mapping[str, str]) -> RouteAnswer:
         head = asked_request(asked.get("method", "GET"), asked.get("path", "/"), filter(None, asked.get("headers", "").split("\n")))
     except ValueError as error:
         raise web.HTTPBadRequest(text=str(error)) from error
-    return RouteAnswer(explanation=explain_request(snapshot, asked.get("from", ""), destination, head))
+    source, shares = asked.get("from", ""), view.workers.shares
+    leased = [Leased(row.service, row.subset, row.kind, row.limit, row.held, row.wanted) for row in shares.used(source)]
+    told = explain_request(snapshot, source, destination, head)
+    return RouteAnswer(explanation=with_shared(told, shares.ejected(source, time.monotonic()), leased))

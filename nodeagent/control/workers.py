@@ -1,15 +1,18 @@
 """Control's side of the workers: each gets a snapshot, then what changes; what they report is passed on."""
 
 import asyncio
+import itertools
 import socket
 import struct
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from nodeagent import limits
 from nodeagent.catalog.codec import encode_delta, encode_snapshot
 from nodeagent.catalog.diff import Delta
 from nodeagent.control.channel import Channel
+from nodeagent.control.shares import Shares
 from nodeagent.model.identity import KeyRing
 from nodeagent.model.outcome import ConnectionRow
 from nodeagent.model.snapshot import Snapshot
@@ -23,6 +26,7 @@ from nodeagent.wire.frames import (
     KeysFrame,
     Message,
     Records,
+    Shared,
     SnapshotFrame,
     SvidRefusal,
     WantHost,
@@ -47,6 +51,10 @@ class Link:
     """That of the snapshot it was sent last; 0: none."""
     stats: WorkerStats | None = None
     asked: dict[int, asyncio.Future[Connections]] = field(default_factory=dict)
+    key: int = field(default_factory=itertools.count(1).__next__)
+    """Of no other link."""
+    shares: bool = False
+    """Whether it has said that it knows Shared: one of an older version would be lost by it."""
 
 
 class Workers:
@@ -58,6 +66,7 @@ class Workers:
         """Why the last worker that was cut off was."""
         self.on_want_host: Callable[[str, int | str, Callable[[], None]], None] = lambda _host, _wanted, answer: answer()
         """Is told of which port of a host, or service there, a worker wants news, and what to call once they are in force."""
+        self.shares = Shares()
         self._unclear: list[Link] = []
         """Links that ended with connections open: their workers have died, or come back with another channel."""
         self._metrics = metrics
@@ -95,7 +104,7 @@ class Workers:
         if self._ring:
             link.channel.send(KeysFrame(self._ring))
         if self._snapshot:
-            link.channel.send(SnapshotFrame(encode_snapshot(self._snapshot)))
+            link.channel.send(SnapshotFrame(encode_snapshot(self._snapshot), shares=True))
             link.generation = self._snapshot.generation
         _log.info("worker_adopted", worker=number, pid=pid)
 
@@ -113,7 +122,7 @@ class Workers:
             if delta and part and link.generation == delta.base:
                 _channel_of(link).send(part)
             else:
-                whole = whole or SnapshotFrame(encode_snapshot(snapshot))
+                whole = whole or SnapshotFrame(encode_snapshot(snapshot), shares=True)
                 _channel_of(link).send(whole)
             link.generation = snapshot.generation
 
@@ -158,6 +167,10 @@ class Workers:
                 future = link.asked.get(message.number)
                 if future and not future.done():
                     future.set_result(message)
+            case Shared():
+                link.shares = True
+                others = [each.key for each in self.links if each.shares]
+                self._tell(self.shares.hear(link.key, message, others, time.monotonic()))
             case WantSvid(service):
                 if why := self._want_svid(service):
                     _channel_of(link).send(SvidRefusal(service, why))
@@ -166,9 +179,15 @@ class Workers:
             case _:
                 _channel_of(link).abort(f"it sent a {type(message).__name__}, which is not a worker's to send")
 
+    def _tell(self, told: Mapping[int, Shared]) -> None:
+        """What workers are to know of each other."""
+        for link in [each for each in self.links if each.key in told]:
+            _channel_of(link).send(told[link.key])
+
     def _lose(self, link: Link, why: str) -> None:
         if link in self.links:
             self.links.remove(link)
+        self._tell(self.shares.forget(link.key))
         for future in link.asked.values():
             future.cancel()
         if link.stats and link.stats.connections:

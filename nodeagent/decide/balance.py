@@ -65,8 +65,8 @@ def pool_of(services: Mapping[str, Held], leg: Leg, ejected: Callable[[Target, I
 
 
 def is_usable(instance: Instance) -> bool:
-    """Whether the catalog has it take new requests."""
-    return instance.healthy and not instance.drained and not instance.gone and instance.weight > 0
+    """Whether the catalog has it take new requests; also, where: one may be registered without a port, or at an address that is nobody's here."""
+    return instance.healthy and not instance.drained and not instance.gone and instance.weight > 0 and bool(instance.addresses)
 
 
 def members(services: Mapping[str, Held], target: Target) -> tuple[Instance, ...]:

@@ -50,16 +50,29 @@ def call_rules(said: UpstreamConfig | None, service: str) -> CallRules:
     )
 
 
+def static_share(limit: int, workers: int) -> int:
+    """Of each worker while nobody leases: any of them may be called, so one in any case, where there is one at all."""
+    return max(limit // workers, min(limit, 1))
+
+
 class Gauge:
     """A worker's part of one bound, and what it has of it. Owned by that worker."""
 
-    __slots__ = ("refused", "share", "used")
+    __slots__ = ("asked", "idle", "limit", "refused", "serial", "share", "told", "used")
 
-    def __init__(self, share: int) -> None:
-        self.share = share
+    def __init__(self, share: int, limit: int = 0) -> None:
+        self.limit = limit
+        """Of all workers together."""
+        self.share = self.told = share
         self.used = 0
+        self.idle = 0
+        """Of what is used: what could be given up."""
         self.refused = 0
         """Since the last lease."""
+        self.serial = 0
+        """Of the last lease."""
+        self.asked = 0
+        """What was wanted when that was told last."""
 
     def try_take(self) -> bool:
         """One more, if the share has it."""
@@ -69,19 +82,46 @@ class Gauge:
         self.used += 1
         return True
 
-    def give_back(self) -> None:
-        """One less."""
+    def give_back(self) -> bool:
+        """One less; whether that is to be told: others wait for what was kept beyond the share, or nothing is wanted any more."""
         self.used -= 1
+        if not self.used:
+            self.refused = 0
+        if self.share <= self.told:
+            return self.asked > 0 and not self.used
+        self.share = max(self.told, self.used)
+        return True
+
+    def tell(self) -> tuple[int, int]:
+        """What is held and what is wanted, as it is told now."""
+        self.asked = self.wanted
+        return self.held, self.asked
 
     def take_share(self, share: int) -> int:
         """Another share is told; what is kept of the old one: what is in use is not taken away. That is to be told back."""
-        self.share, self.refused = max(share, self.used), 0
+        self.told, self.share, self.refused = share, max(share, self.used), 0
         return self.share
+
+    def begin_anew(self, limit: int, share: int) -> None:
+        """Of another bound. What is in use stays, and counts."""
+        self.limit, self.share, self.told, self.refused = limit, share, share, 0
+
+    @property
+    def held(self) -> int:
+        """What nobody else may use."""
+        return max(self.share, self.used)
 
     @property
     def wanted(self) -> int:
         """The share that would do: with room to grow, and for those that were refused."""
-        return self.used + self.refused + max(1, self.used // 4)
+        busy = self.used - self.idle
+        asked = busy + self.refused
+        return asked + max(1, busy // 4) if asked else 0
+
+    @property
+    def is_short(self) -> bool:
+        """Whether more is to be asked for, before it is needed."""
+        return self.wanted > self.share and self.share < self.limit
 
 
 class Use(NamedTuple):

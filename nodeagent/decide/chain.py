@@ -177,16 +177,25 @@ class _Compiler:
         self._name = name
         self._datacenter = datacenter
         self._legs = 0
+        """Of the route that is being made."""
+        self._looks = 0
+        """At services and splits, for all routes."""
 
     def ways(self) -> Iterator[Way]:
         """Each route, and the service itself."""
         traffic = self._traffic(self._name)
         for number, route in enumerate(traffic.router.routes if traffic.router else ()):
+            if self._looks > limits.CHAIN_LOOKS:
+                yield self._closed(f"the routes of {self._name} lead more than {limits.CHAIN_LOOKS} ways together, and those from {number} on are not followed")
+                return
             yield self._way(route, f"Routes[{number}]")
         if "service-router" in traffic.unreadable:
-            refusal = f"the service-router of {self._name} is not understood by this version"
-            yield Way(EVERY_REQUEST, "default", "", (Leg(route="default", target=Target(self._name), refusal=refusal),), (1.0,))
+            yield self._closed(f"the service-router of {self._name} is not understood by this version")
         yield self._way(None, "default")
+
+    def _closed(self, refusal: str) -> Way:
+        """Refuses all that came so far."""
+        return Way(EVERY_REQUEST, "default", "", (Leg(route="default", target=Target(self._name), refusal=refusal),), (1.0,))
 
     def _way(self, route: Route | None, label: str) -> Way:
         to = (route.destination if route else None) or RouteDestination()
@@ -214,6 +223,7 @@ class _Compiler:
 
     def _split(self, name: str, weight: float, trail: _Trail) -> Iterator[_Share]:
         traffic, names = self._traffic(name), trail.names
+        self._looks += 1
         if "service-splitter" in traffic.unreadable:
             yield _refused(Target(name), f"the service-splitter of {name} is not understood by this version", weight)
         elif name in names or len(names) > limits.POLICY_HOPS:
@@ -236,7 +246,7 @@ class _Compiler:
             yield from self._split(target.service, weight, beyond)
 
     def _resolve(self, wanted: Target, weight: float, trail: _Trail) -> _Share:
-        self._legs += 1
+        self._legs, self._looks = self._legs + 1, self._looks + 1
         if self._legs > limits.CHAIN_LEGS:
             raise _TooMany
         found = self._resolved(wanted)

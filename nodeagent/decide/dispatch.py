@@ -1,20 +1,22 @@
 """Which instance takes the next request, as one worker sees them: who is busy, who failed, and what is left of a caller's bounds."""
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from nodeagent import limits
 from nodeagent.decide.balance import Draw, Picker, Pool, members, picker_of, pool_of
-from nodeagent.decide.breaker import Gauge, bounds_of, call_rules, first_shares
+from nodeagent.decide.breaker import Bounds, Gauge, bounds_of, call_rules, static_share
 from nodeagent.decide.chain import Leg, Target
 from nodeagent.decide.outlier import Ejection, Outliers, eject_rules
-from nodeagent.errors import LimitReached
+from nodeagent.errors import BreakerOpen
 from nodeagent.model.policy.defaults import UpstreamConfig
 from nodeagent.model.service import Instance, Service
 from nodeagent.model.snapshot import Snapshot
 
 Course = tuple[str, Target]
 """Who calls, and whom."""
+Kind = Literal["requests", "connections"]
+"""Of a bound that workers lease."""
 _Plan = tuple[str, Target, tuple[Target, ...]]
 
 
@@ -47,11 +49,12 @@ class _Ready(NamedTuple):
 class Dispatch:
     """Owned by one worker. `now` is of a clock that never goes back."""
 
-    def __init__(self, draw: Draw, *, workers: int = 1, number: int = 0) -> None:
-        """workers: that share the bounds of a caller. number: of this one, from 0."""
+    def __init__(self, draw: Draw, *, workers: int = 1) -> None:
+        """workers: that share the bounds of a caller."""
+        self.changed: set[Course] = set()
+        """Whose bounds are to be asked for, or told of: whoever leases empties it."""
         self._draw = draw
-        self._workers = workers
-        self._number = number
+        self._shares = _Shares(workers)
         self._lanes: dict[Course, _Lane] = {}
         self._ready: dict[_Plan, _Ready] = {}
         self._epoch = 0
@@ -66,14 +69,14 @@ class Dispatch:
 
         Raises:
             NoInstance: nobody is left.
-            LimitReached: the caller has as much open as it may.
+            BreakerOpen: the caller has as much open as it may, or as this worker has leased of that.
         """
         ready = self._pool(snapshot.services, source, leg, now)
         course = (source, ready.pool.target)
         lane = self._lane(snapshot.services, course)
         instance = self._choose(ready, lane, None if tried else key, tried)
-        if not lane.requests.try_take():
-            raise LimitReached(f"{source} has as many requests to {ready.pool.target} open as it may (MaxConcurrentRequests)")
+        if not self._try_take(course, lane.requests):
+            raise BreakerOpen(f"{source} has as many requests to {ready.pool.target} open as it may (MaxConcurrentRequests)", course)
         lane.begin(name_of(instance))
         return Pick(course, instance, ready.pool.is_stand_in, ready.pool.is_panic)
 
@@ -83,7 +86,8 @@ class Dispatch:
         is_failure: it gave no answer, or one of 500 and more.
         """
         lane = self._lanes[pick.course]
-        lane.end(pick.name)
+        if lane.end(pick.name):
+            self.changed.add(pick.course)
         if not is_failure:
             lane.outliers.succeeded(pick.name)
             return None
@@ -91,14 +95,70 @@ class Dispatch:
         self._epoch += ejection is not None
         return ejection
 
-    def hear(self, snapshot: Snapshot, course: Course, ejection: Ejection) -> None:
+    def hear(self, snapshot: Snapshot, course: Course, ejection: Ejection, now: float) -> None:
         """Another worker saw an instance fail."""
-        self._lane(snapshot.services, course).outliers.take(ejection)
+        lane = self._lane(snapshot.services, course)
+        lane.outliers.take(ejection, now, among=lane.among)
         self._epoch += 1
 
-    def gauge(self, snapshot: Snapshot, course: Course) -> Gauge:
-        """The requests of a caller that are open at once, for leases."""
-        return self._lane(snapshot.services, course).requests
+    # --- bounds --------------------------------------------------------------------------------------------------------
+
+    def gauge(self, snapshot: Snapshot, course: Course, kind: Kind = "requests") -> Gauge:
+        """What a caller has open at once, for leases."""
+        lane = self._lane(snapshot.services, course)
+        return lane.requests if kind == "requests" else lane.connections
+
+    def waiting(self, snapshot: Snapshot, course: Course) -> Gauge:
+        """Its requests that wait for a connection. A worker's part of that is not leased: a queue moves on by itself."""
+        return self._lane(snapshot.services, course).waiting
+
+    def try_connect(self, snapshot: Snapshot, course: Course) -> bool:
+        """Whether one more connection may be opened; it counts until `disconnect`."""
+        return self._try_take(course, self._lane(snapshot.services, course).connections)
+
+    def disconnect(self, course: Course) -> None:
+        """One less."""
+        lane = self._lanes.get(course)
+        if lane and lane.connections.used and lane.connections.give_back():
+            self.changed.add(course)
+
+    def rest(self, course: Course, by: int) -> None:
+        """So many more of the open connections rest."""
+        lane = self._lanes.get(course)
+        if lane is None:
+            return
+        gauge = lane.connections
+        gauge.idle += by
+        if gauge.idle == gauge.used:
+            gauge.refused = 0
+            if gauge.asked:
+                self.changed.add(course)
+
+    def courses(self) -> list[Course]:
+        """Of which something is known."""
+        return list(self._lanes)
+
+    def lead(self, snapshot: Snapshot, *, is_led: bool) -> None:
+        """Whether somebody leases parts of the bounds: then nothing is used before it was leased. Else each has its static share."""
+        self._shares.is_led = is_led
+        for course in self.courses():
+            lane = self._lane(snapshot.services, course)
+            for gauge in (lane.requests, lane.connections):
+                gauge.serial = 0
+                if not is_led:
+                    gauge.begin_anew(gauge.limit, self._shares.static(gauge.limit))
+
+    def go_alone(self, snapshot: Snapshot, course: Course) -> None:
+        """Who leases says nothing: at least the static share of these."""
+        lane = self._lane(snapshot.services, course)
+        for gauge in (lane.requests, lane.connections):
+            gauge.share = gauge.told = max(gauge.share, self._shares.static(gauge.limit))
+
+    def _try_take(self, course: Course, gauge: Gauge) -> bool:
+        is_taken = gauge.try_take()
+        if self._shares.is_led and gauge.is_short:
+            self.changed.add(course)
+        return is_taken
 
     def active(self, course: Course, instance: Instance) -> int:
         """Requests of a caller that an instance has now."""
@@ -146,9 +206,9 @@ class Dispatch:
         lane = self._lanes.get(course)
         if lane is None:
             self._forget()
-            lane = self._lanes[course] = _Lane(said, target.service, self._workers, self._number)
+            lane = self._lanes[course] = _Lane(said, target.service, self._shares)
         elif lane.said is not said:
-            lane.follow(said, target.service, self._workers, self._number)
+            lane.follow(said, target.service, self._shares)
         if lane.callee is not callee:
             lane.meet(callee, frozenset(map(name_of, members(services, target))))
         return lane
@@ -156,29 +216,59 @@ class Dispatch:
     def _forget(self) -> None:
         """Room for one more: courses on which nothing is open go, those that rest longest first."""
         if len(self._lanes) >= limits.DISPATCH_LANES:
-            for course in [course for course, lane in self._lanes.items() if not lane.active][: limits.DISPATCH_LANES // 2]:
+            for course in [course for course, lane in self._lanes.items() if lane.is_idle][: limits.DISPATCH_LANES // 2]:
                 del self._lanes[course]
+
+
+class _Shares:
+    """What a worker has of a bound before anything was leased."""
+
+    def __init__(self, workers: int) -> None:
+        self.is_led = False
+        """Whether somebody leases."""
+        self._workers = workers
+
+    def static(self, limit: int) -> int:
+        """While nobody does."""
+        return static_share(limit, self._workers)
+
+    def first(self, limit: int, *, is_said: bool) -> int:
+        """Of a bound that an operator said nothing until it was leased; of our own at once."""
+        return 0 if is_said and self.is_led else self.static(limit)
 
 
 class _Lane:
     """One caller's requests to one target. Owned by Dispatch."""
 
-    __slots__ = ("active", "among", "callee", "outliers", "requests", "said")
+    __slots__ = ("active", "among", "bounds", "callee", "connections", "outliers", "requests", "said", "waiting")
 
-    def __init__(self, said: UpstreamConfig | None, service: str, workers: int, number: int) -> None:
+    def __init__(self, said: UpstreamConfig | None, service: str, shares: _Shares) -> None:
         self.active: dict[str, int] = {}
         self.among = 0
+        self.bounds: Bounds | None = None
         self.callee: Service | None = None
-        self.requests = Gauge(0)
+        self.connections, self.requests, self.waiting = Gauge(0), Gauge(0), Gauge(0)
         self.outliers = Outliers(eject_rules(None))
-        self.follow(said, service, workers, number)
+        self.follow(said, service, shares)
 
-    def follow(self, said: UpstreamConfig | None, service: str, workers: int, number: int) -> None:
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of it is open."""
+        return not (self.active or self.connections.used or self.waiting.used)
+
+    def follow(self, said: UpstreamConfig | None, service: str, shares: _Shares) -> None:
         """What the caller's entry says now."""
         self.said = said
         rules = call_rules(said, service)
         self.outliers.rules = eject_rules(rules.health)
-        self.requests.share = first_shares(bounds_of(rules.limits).requests, workers)[number]
+        bounds = bounds_of(rules.limits)
+        if bounds == self.bounds:
+            return
+        self.bounds, is_said = bounds, rules.limits is not None
+        for gauge, limit in ((self.connections, bounds.connections), (self.requests, bounds.requests)):
+            if gauge.limit != limit:
+                gauge.begin_anew(limit, shares.first(limit, is_said=is_said))
+        self.waiting.begin_anew(bounds.pending, shares.static(bounds.pending))
 
     def meet(self, callee: Service | None, names: frozenset[str]) -> None:
         """The service as it is now, and who is of the target."""
@@ -189,12 +279,12 @@ class _Lane:
         """One more for an instance."""
         self.active[name] = self.active.get(name, 0) + 1
 
-    def end(self, name: str) -> None:
-        """One less."""
-        self.requests.give_back()
+    def end(self, name: str) -> bool:
+        """One less; whether that is to be told to who leases."""
         left = self.active.pop(name) - 1
         if left:
             self.active[name] = left
+        return self.requests.give_back()
 
 
 def name_of(instance: Instance) -> str:

@@ -1,6 +1,6 @@
 """Why a request goes where it goes: asks what the data path asks, and has each answer said in words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -21,6 +21,18 @@ from nodeagent.model.service import Instance
 from nodeagent.model.snapshot import Snapshot
 
 
+class Leased(NamedTuple):
+    """What a host's workers have of a bound of its caller."""
+
+    service: str
+    subset: str
+    kind: str
+    """`requests` or `connections`."""
+    limit: int
+    held: int
+    wanted: int
+
+
 class _Question(NamedTuple):
     """What is asked, and by which snapshot."""
 
@@ -39,6 +51,24 @@ def explain_request(snapshot: Snapshot, source: str, destination: str, head: Req
         return _explained(question, head)
     except AgentError as error:
         return _made(question, head, steps=(Step("request", "refused", f"{error.reason}: {error}"),))
+
+
+def with_shared(told: RequestExplanation, ejected: Mapping[tuple[str, str, str], float], leased: Sequence[Leased]) -> RequestExplanation:
+    """With what this host's workers know besides. ejected: for how many seconds yet, by service, subset, and host/id of the instance."""
+
+    def of(leg: LegRow) -> LegRow:
+        way = (leg.service, leg.subset)
+        seen = tuple(
+            msgspec.structs.replace(each, ejected_s=round(ejected.get((*way, f"{each.host}/{each.id}"), 0.0), 1)) for each in leg.candidates
+        )
+        steps = tuple(
+            Step("bound", "note", f"{each.limit} {each.kind} of {told.source}: its workers hold {each.held}, and asked for {each.wanted}")
+            for each in leased
+            if (each.service, each.subset) == way
+        )
+        return msgspec.structs.replace(leg, candidates=seen, steps=(*leg.steps, *steps))
+
+    return msgspec.structs.replace(told, legs=tuple(map(of, told.legs)))
 
 
 def _explained(question: _Question, head: RequestHead) -> RequestExplanation:
@@ -181,7 +211,10 @@ def _candidates(snapshot: Snapshot, target: Target) -> Iterator[Candidate]:
 
 def _state(instance: Instance) -> str:
     """As the catalog has it."""
-    facts = ((instance.gone, "gone"), (instance.drained, "drained"), (not instance.healthy, "unhealthy"), (not instance.weight, "weight 0"))
+    facts = (
+        (instance.gone, "gone"), (instance.drained, "drained"), (not instance.healthy, "unhealthy"), (not instance.weight, "weight 0"),
+        (not instance.addresses, "no address"),
+    )  # fmt: skip
     return next((word for is_so, word in facts if is_so), "ok")
 
 

@@ -80,9 +80,11 @@ class Outliers:
             return None
         return self._eject(instance, state, now)
 
-    def take(self, ejection: Ejection) -> None:
-        """What another worker saw."""
+    def take(self, ejection: Ejection, now: float, *, among: int) -> None:
+        """What another worker saw. Two that see different instances fail eject no more than one that sees both."""
         state = self._states.setdefault(ejection.instance, _State())
+        if state.until <= now and not self._has_room(among, now):
+            return
         state.until, state.times = max(state.until, ejection.until), max(state.times, ejection.times)
         state.failures, state.forgiven_at = 0, state.until
 

@@ -29,7 +29,9 @@ class Candidate(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]
     weight: int
     state: str
-    """`ok`, `unhealthy`, `drained`, `gone` or `weight 0`."""
+    """`ok`, `unhealthy`, `drained`, `gone`, `weight 0` or `no address`."""
+    ejected_s: float = 0.0
+    """For how many seconds yet this host's workers leave it alone, since it failed."""
 
 
 class LegRow(msgspec.Struct, frozen=True):

@@ -12,6 +12,8 @@ CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 """The length of an answer's body that ends with its connection."""
 
+_FINAL = 200
+
 _PLAIN: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ!#$%&'*+._^`|~", b"abcdefghijklmnopqrstuvwxyz" + b"-" * 14)
 
 
@@ -60,3 +62,8 @@ class ResponseHead(msgspec.Struct):
     """Whether the origin takes another request on this connection."""
     upgrade: bytes = b""
     """With 101: what is spoken from now on. With 426: what it should be."""
+
+    @property
+    def is_interim(self) -> bool:
+        """Whether the answer itself is still to come."""
+        return self.status < _FINAL

@@ -42,6 +42,9 @@ TABLE: dict[str, Metric] = {
     "nodeagent_request_retries_total": Metric("counter", "Requests sent once more.", ("direction", "source", "destination", "route")),
     "nodeagent_request_ejections_total": Metric("counter", "Instances that workers left alone for a while.", ("direction", "source", "destination", "route")),
     "nodeagent_request_denials_total": Metric("counter", "Requests that policy refused.", ("direction", "source", "destination", "route")),
+    "nodeagent_requests_shed_total": Metric(
+        "counter", "Requests refused as their caller had as much open as it may.", ("direction", "source", "destination", "route")
+    ),
     "nodeagent_relayed_bytes_total": Metric("counter", "Bytes relayed, open connections included.", ("way",)),
     "nodeagent_open_connections": Metric("gauge", "Connections that are open now.", ("worker",)),
     "nodeagent_tunnels": Metric("gauge", "Tunnels that are open now.", ("worker", "side")),
@@ -190,6 +193,7 @@ class Metrics:
         self._rise(key, ("nodeagent_request_retries_total", *way), tally.retries)
         self._rise(key, ("nodeagent_request_denials_total", *way), tally.denials)
         self._rise(key, ("nodeagent_request_ejections_total", *way), tally.ejections)
+        self._rise(key, ("nodeagent_requests_shed_total", *way), tally.shed)
         counts = [self._grown(key, ("bucket", str(place), *way), count) for place, count in enumerate(tally.buckets[: _BUCKETS])]
         latency = self._all["nodeagent_request_seconds"]
         assert isinstance(latency, Latency)

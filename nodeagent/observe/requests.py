@@ -31,7 +31,7 @@ class RequestCounts:
             return True
         return self._wanted == "errors" and (reason is not Reason.OK or status >= _SERVER_ERROR)
 
-    def count(self, way: Way, status: int, seconds: float, *, retries: int = 0, is_denied: bool = False) -> None:
+    def count(self, way: Way, status: int, seconds: float, *, retries: int = 0, is_denied: bool = False, is_shed: bool = False) -> None:
         """One that is over."""
         tally = self._tallies.get(way) or self._new(way)
         tally.statuses[min(status // 100, _CLASSES - 1)] += 1
@@ -39,6 +39,7 @@ class RequestCounts:
         tally.seconds += seconds
         tally.retries += retries
         tally.denials += is_denied
+        tally.shed += is_shed
         self._changed.add((tally.direction, tally.source, tally.destination, tally.route))
 
     def count_ejection(self, way: Way) -> None:

@@ -21,6 +21,7 @@ from nodeagent.wire.frames import (
     HostRead,
     KeysFrame,
     Message,
+    Shared,
     SnapshotFrame,
     SvidRefusal,
     WantHost,
@@ -141,12 +142,18 @@ class ControlChannel:
             try:
                 await self._take(message)
                 if isinstance(message, SnapshotFrame):
-                    self._followed = sock
+                    self._note_followed(sock, message)
             except Exception as error:  # noqa: BLE001 - whatever it was: a fresh channel begins with a whole snapshot
                 self._live.report(error)
                 if self._sock in (sock, None):  # else a fresh channel is there already
                     self._detach()
                     self._drop_inbox()
+
+    def _note_followed(self, sock: socket.socket, frame: SnapshotFrame) -> None:
+        """A whole snapshot of that control is in force: it may be asked, and told what it knows to be told."""
+        is_new, self._followed = self._followed is not sock, sock
+        if is_new and frame.shares and self._sock is sock:
+            self._live.http.sharing.join(self._send)
 
     async def _take(self, message: Message) -> None:
         match message:
@@ -163,6 +170,8 @@ class ControlChannel:
                 self._refuse_waiters(service, why)
             case HostRead(host, wanted):
                 self._live.first_use.note(host, wanted)
+            case Shared():
+                self._live.http.sharing.hear(message)
             case AskConnections():
                 self._send(self._open_connections(message))
             case _:
@@ -263,6 +272,7 @@ class ControlChannel:
         self._live.records.lose(self._rows_unsent)
         self._rows_unsent = 0
         self._live.first_use.give_up()
+        self._live.http.sharing.leave()
 
     def _drop_inbox(self) -> None:
         while not self._inbox.empty():

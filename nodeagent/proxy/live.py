@@ -44,7 +44,7 @@ class Live:
         self.ports = PortPool()  # after the fork: each worker has an order of its own
         self.relays: dict[str, Relay] = {}
         self.records = RecordQueue()
-        self.http = Http(config)
+        self.http = Http(config, lambda: self.snapshot)
         self.first_use = FirstUse()
         self.opened: Counter[str] = Counter()
         self.budget = Budget()

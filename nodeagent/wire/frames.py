@@ -21,6 +21,8 @@ class SnapshotFrame(msgspec.Struct, tag="snapshot", frozen=True):
     """A whole snapshot, as `catalog.codec` encodes it."""
 
     body: bytes
+    shares: bool = False
+    """Whether this control knows Shared."""
 
 
 class DeltaFrame(msgspec.Struct, tag="delta", frozen=True):
@@ -61,6 +63,44 @@ class HostRead(msgspec.Struct, tag="host_read", frozen=True):
 
     host: str
     wanted: int | str
+
+
+class EjectionRow(msgspec.Struct, array_like=True, frozen=True):
+    """An instance that one worker has ejected, and all leave alone."""
+
+    source: str
+    service: str
+    subset: str
+    instance: str
+    left_s: float
+    times: int
+
+
+class PartRow(msgspec.Struct, array_like=True, frozen=True):
+    """A worker's part of what a caller may have open at once."""
+
+    source: str
+    service: str
+    subset: str
+    kind: str
+    """`requests` or `connections`."""
+    limit: int
+    """Of all workers together; a part of another one is of no use."""
+    held: int
+    """Told by control: its share. By a worker: what it may use, and what it does."""
+    wanted: int = 0
+    serial: int = 0
+    """Of control's word; a worker repeats that of the last one it has followed."""
+
+
+class Shared(msgspec.Struct, tag="shared", frozen=True):
+    """What workers share about requests. A worker tells what it saw and needs, control what all are to know and each may use.
+
+    A worker says it first, and only to a control that has said that it knows it; control answers who has said it.
+    """
+
+    ejections: list[EjectionRow] = []
+    parts: list[PartRow] = []
 
 
 class AskConnections(msgspec.Struct, tag="ask_connections", frozen=True):
@@ -118,6 +158,8 @@ class RequestTally(msgspec.Struct, array_like=True):
     denials: int = 0
     ejections: int = 0
     """Of instances, by this worker."""
+    shed: int = 0
+    """Refused, as the caller had as much open as it may."""
 
 
 class WorkerStats(msgspec.Struct, tag="stats", frozen=True):
@@ -221,7 +263,7 @@ class SupervisorStats(msgspec.Struct, tag="supervisor", frozen=True):
 
 Message = (
     SnapshotFrame | DeltaFrame | KeysFrame | WantSvid | SvidRefusal | WantHost | HostRead | AskConnections | Connections | Records
-    | WorkerStats | CaptureFrame | NoSnapshot | SupervisorStats
+    | WorkerStats | CaptureFrame | NoSnapshot | SupervisorStats | Shared
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -8,6 +8,7 @@ import msgspec
 
 from nodeagent.config import LogTable
 from nodeagent.decide.chain import Leg
+from nodeagent.decide.dispatch import Course
 from nodeagent.decide.hashing import Key
 from nodeagent.decide.retry import Budget
 from nodeagent.errors import AgentError
@@ -36,8 +37,12 @@ class PlainRole:
         self._live, self._address = live, address
         self.refusal: AgentError | None = None
         self.refuses_to_open: AgentError | None = None
+        self.refuses_again: AgentError | None = None
         self.opened = 0
         self.failures = 0
+        self.turns = 0
+        self.waits_for: Course | None = None
+        """Until a request is decided once more."""
         self.leg: Leg | None = None
         self.waits: list[float] = []
         """For tries to come; without any a request is not tried again."""
@@ -50,16 +55,24 @@ class PlainRole:
         if self.refusal:
             raise self.refusal
         plan = Plan(head.target, head.headers, key=KEY, instance=str(self._address))
+        plan.waits_for = self.waits_for
         if self.leg:
             plan.trip = Trip(self.leg, head.target, Key(None), Budget())
         return plan
 
     def again(self, head: RequestHead, asked: Asked, plan: Plan) -> Plan:
+        if self.refuses_again:
+            raise self.refuses_again
+        plan.waits_for = None
         return plan
 
     def retry_s(self, exchange: Exchange, failure: str | None, *, started: bool | None) -> float | None:
         self.asked_again.append(failure or str(exchange.status))
         return self.waits.pop(0) if self.waits else None
+
+    async def turn(self, plan: Plan) -> None:
+        self.turns += 1
+        await asyncio.sleep(0)
 
     def done(self, plan: Plan, *, is_failure: bool) -> None:
         self.failures += is_failure

@@ -7,6 +7,7 @@ from nodeagent.catalog.labels import labels_of
 from nodeagent.catalog.state import CatalogState, InstanceRow, IntentionRow
 from nodeagent.model.address import Address
 from nodeagent.model.policy.defaults import Normalization, Upstream, UpstreamConfig
+from nodeagent.model.policy.intentions import Permission, PermissionMatch
 from nodeagent.model.policy.own import RetryBudget
 from nodeagent.model.policy.resolving import ServiceResolver, Subset
 from nodeagent.model.policy.routing import Route, RouteDestination, ServiceRouter, ServiceSplitter, Split
@@ -32,10 +33,16 @@ rows = st.builds(
     st.integers(0, 2), st.sampled_from((b"", _V1)), st.booleans(),
 )  # fmt: skip
 instances = st.dictionaries(st.sampled_from(_SERVICES), st.lists(rows, max_size=3).map(tuple))
+_PERMISSIONS = (
+    (), (Permission(action="allow", http=PermissionMatch(path_prefix="/a")),), (Permission(action="deny", http=PermissionMatch(methods=("GET",))),),
+)  # fmt: skip
 intentions = st.lists(
-    st.builds(IntentionRow, st.sampled_from(("web", "db", "*")), st.sampled_from(("web", "shop", "*")), st.sampled_from(("allow", "deny"))),
+    st.builds(
+        lambda source, destination, action, said: IntentionRow(source, destination, "deny" if said else action, permissions=said),
+        st.sampled_from(("web", "db", "*")), st.sampled_from(("web", "shop", "*")), st.sampled_from(("allow", "deny")), st.sampled_from(_PERMISSIONS),
+    ),
     max_size=4,
-).map(tuple)
+).map(tuple)  # fmt: skip
 protocols = st.dictionaries(st.sampled_from(_SERVICES), st.sampled_from(("tcp", "http", "odd")), max_size=2)
 _SUBSETS = (Subset(), Subset(filter='"v1" in Service.Tags'), Subset(only_passing=True), Subset(filter="Node.Output == 1"))
 _KINDS = ("service-router", "service-splitter", "service-resolver", "retry-budget", "mesh")

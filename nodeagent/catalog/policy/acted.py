@@ -9,6 +9,7 @@ from nodeagent.model.policy.values import Part, body_of
 _WHOLE: Collection[str] = ("service-router", "service-splitter", "service-resolver", "retry-budget")
 _META = ("Kind", "Name", "Namespace", "Partition", "Meta")
 _LIMITS = ("Limits.MaxConnections", "Limits.MaxPendingRequests", "Limits.MaxConcurrentRequests", "PassiveHealthCheck", "ConnectTimeoutMs")
+_PATHS = ("InsecureDisablePathNormalization", "MergeSlashes", "PathWithEscapedSlashesAction")
 _FIELDS: Mapping[str, Collection[str]] = {
     "service-intentions": ("Sources",),
     "service-defaults": (
@@ -16,7 +17,7 @@ _FIELDS: Mapping[str, Collection[str]] = {
         "UpstreamConfig.Overrides.Name",
     ),
     "proxy-defaults": ("Config.protocol",),
-    "mesh": ("HTTP.Incoming.RequestNormalization",),
+    "mesh": tuple(f"HTTP.Incoming.RequestNormalization.{field}" for field in _PATHS),
 }  # fmt: skip
 """What is acted on of kinds that are not acted on as a whole; of all that are not here, nothing is."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from nodeagent import limits
 from nodeagent.catalog.bexpr import BadFilter, parse_filter
 from nodeagent.catalog.policy.faults import Fault, below
 from nodeagent.model.intention import ANY
@@ -13,6 +14,9 @@ _RING_MAX = 8 * 1024 * 1024  # as Envoy
 
 def resolver_faults(entry: ServiceResolver) -> Iterator[Fault]:
     """What is wrong with a service-resolver entry, beyond its shape."""
+    if len(entry.subsets) > limits.SUBSETS:
+        yield Fault("Subsets", f"has {len(entry.subsets)}, and may have {limits.SUBSETS}")
+        return
     for name, each in entry.subsets.items():
         if not name:
             yield Fault("Subsets", "a subset needs a name")

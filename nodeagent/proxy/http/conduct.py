@@ -9,7 +9,7 @@ from nodeagent.decide.retry import Failure
 from nodeagent.errors import AgentError, RequestTimeout, Side, UpstreamProtocol, UpstreamTimeout
 from nodeagent.model.message import CHUNKED, Headers, RequestHead, ResponseHead
 from nodeagent.proxy.http.answers import body_of, status_of
-from nodeagent.proxy.http.exchange import Exchange, Role, may_again, record
+from nodeagent.proxy.http.exchange import Exchange, Plan, Role, record
 from nodeagent.proxy.http.origin import Origin
 from nodeagent.wire.http1 import render
 from nodeagent.wire.http1.events import BadMessage
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from nodeagent.proxy.http.engine import Engine
 
 _SWITCHING = 101
-_FINAL = 200
-_SERVER_ERROR = 500
 
 
 class Conduct:
@@ -67,10 +65,7 @@ class Conduct:
     @property
     def due(self) -> float:
         """When something of the request is too late, by the loop's clock."""
-        exchange = self._exchange
-        if exchange is None or exchange.is_answered:
-            return inf
-        return exchange.deadline if exchange.is_said else min(exchange.deadline, exchange.try_until)
+        return self._exchange.due if self._exchange else inf
 
     def overdue(self, now: float) -> None:
         """The time of the request, or of this try, is over."""
@@ -120,7 +115,7 @@ class Conduct:
                 self._client.leave()
             return
         exchange.sent += len(data)
-        self._pass_on(exchange, render.chunk(data) if exchange.request.length == CHUNKED else data)
+        exchange.pass_on(render.chunk(data) if exchange.request.length == CHUNKED else data)
 
     def on_end(self, trailers: Headers) -> None:
         """It is complete."""
@@ -130,7 +125,7 @@ class Conduct:
         if exchange.is_answered:
             self._next(exchange)
         elif exchange.request.length == CHUNKED:
-            self._pass_on(exchange, render.last_chunk(trailers))
+            exchange.pass_on(render.last_chunk(trailers))
 
     def on_bad(self, error: BadMessage) -> None:
         """What comes is no request, or no end of one: nothing after it can be believed."""
@@ -155,7 +150,7 @@ class Conduct:
         headers = self._role.answer_headers(exchange.plan, head)
         if head.status == _SWITCHING:
             self._switch(exchange, head, headers)
-        elif head.status < _FINAL:
+        elif head.is_interim:
             if not exchange.request.is_http10:
                 self._client.say(render.response_head(head, headers, 0, keep_alive=True))
         else:
@@ -206,7 +201,7 @@ class Conduct:
         origin, exchange.origin = exchange.origin, None
         assert origin
         self.on_origin_drained()
-        if may_again(exchange, origin):
+        if exchange.may_again(origin):
             self._go(exchange)
         else:
             self._failed(exchange, "reset", error, started=origin.started_when_lost)
@@ -231,6 +226,10 @@ class Conduct:
         """To a connection that rests, or to a new one."""
         plan = exchange.plan
         assert plan
+        if plan.waits_for:
+            self._client.wake(self.due)
+            self._client.live.spawn(self._turn(exchange, plan))
+            return
         exchange.tries += 1
         if plan.trip and (seconds := plan.trip.leg.try_timeout_s):
             exchange.try_until = self._client.now() + seconds
@@ -240,6 +239,15 @@ class Conduct:
             self._begin(exchange, origin)
         else:
             self._client.live.spawn(self._open(exchange))
+
+    async def _turn(self, exchange: Exchange, plan: Plan) -> None:
+        """It is decided once more, when there may be room for it."""
+        try:
+            await self._role.turn(plan)
+        except Exception as error:  # noqa: BLE001 - an unexpected error refuses
+            self._client.defect(error)
+        else:
+            self._client.guarded(functools.partial(self._retry, exchange))
 
     async def _open(self, exchange: Exchange) -> None:
         """For the try of this moment: its time may be over before the connection is there."""
@@ -274,11 +282,6 @@ class Conduct:
             origin.write(piece)
         exchange.forget()
         self._client.watch()
-
-    def _pass_on(self, exchange: Exchange, piece: bytes) -> None:
-        if exchange.origin:
-            exchange.origin.write(piece)
-        exchange.keep(piece)
 
     def _failed(self, exchange: Exchange, failure: Failure, error: AgentError, *, started: bool | None) -> None:
         """This try gave no answer: another one follows where the route has it, else the client is told."""
@@ -350,7 +353,7 @@ class Conduct:
         origin, exchange.origin = exchange.origin, None
         assert origin
         assert exchange.plan
-        self._done(exchange, is_failure=exchange.status >= _SERVER_ERROR)
+        self._done(exchange, is_failure=exchange.has_failed)
         if exchange.is_read and exchange.origin_lasts:
             origin.rest()
             self._role.keep(exchange.plan, origin)

@@ -6,6 +6,7 @@ from math import inf
 from typing import NamedTuple, Protocol
 
 from nodeagent import limits
+from nodeagent.decide.dispatch import Course
 from nodeagent.decide.headers import Ids, Told
 from nodeagent.decide.outbound import Via
 from nodeagent.decide.retry import Failure, may_resend
@@ -17,6 +18,8 @@ from nodeagent.proxy.end import Watcher
 from nodeagent.proxy.http.origin import Origin
 from nodeagent.proxy.http.routing import Trip
 from nodeagent.proxy.live import Live
+
+_SERVER_ERROR = 500
 
 
 class Asked(NamedTuple):
@@ -56,6 +59,8 @@ class Plan:
     """Of a request to a routed service."""
     entrance: Asking | None = None
     """Where it was let in by this agent."""
+    waits_for: Course | None = None
+    """Whose bound is to have room before an instance takes it."""
 
 
 class Role(Protocol):
@@ -84,6 +89,9 @@ class Role(Protocol):
 
     def retry_s(self, exchange: "Exchange", failure: Failure | None, *, started: bool | None) -> float | None:
         """After how long to try again, as its route has it; None: not at all. failure: None: it was answered, with its status."""
+
+    async def turn(self, plan: Plan) -> None:
+        """Returns when what a plan waits for may be there."""
 
     def done(self, plan: Plan, *, is_failure: bool) -> None:
         """Its instance is not busy with it any more."""
@@ -170,10 +178,36 @@ class Exchange:
         """Whether there is a piece of its body, and no connection yet for it to go."""
         return self.origin is None and not self.is_answered and self.kept_bytes > 0
 
+    def may_again(self, origin: Origin) -> bool:
+        """Whether it may be sent once more, when that was lost: nothing of an answer has come, and all of it is still here."""
+        if self.is_said or self.kept is None or self.tries - self.retried >= limits.HTTP_TRIES or origin.has_answered:
+            return False
+        if not origin.is_used and origin.started_when_lost is not False:
+            return False  # a fresh connection was not closed for having rested
+        return may_resend(self.request.method, is_sent=True, upstream_started=origin.started_when_lost)
+
     def fail(self, error: AgentError) -> None:
         """Why it went wrong; the first to say so is believed."""
         if self.reason is Reason.OK:
             self.reason, self.side, self.error = error.reason, error.side, str(error)[: limits.ERROR_CHARS]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its instance answered that it cannot."""
+        return self.status >= _SERVER_ERROR
+
+    @property
+    def due(self) -> float:
+        """When something of it is too late, by the loop's clock."""
+        if self.is_answered:
+            return inf
+        return self.deadline if self.is_said else min(self.deadline, self.try_until)
+
+    def pass_on(self, piece: bytes) -> None:
+        """One more piece of the body, to where it goes, and for another try."""
+        if self.origin:
+            self.origin.write(piece)
+        self.keep(piece)
 
     def keep(self, piece: bytes) -> None:
         """One more piece of the body, as it is written."""
@@ -199,20 +233,13 @@ class Exchange:
         self.must_close = not request.keep_alive or is_last or self.answer_length == UNTIL_CLOSE or is_waiting
 
 
-def may_again(exchange: Exchange, origin: Origin) -> bool:
-    """Whether a request may be sent once more that its connection lost: nothing of an answer has come, and all of it is still here."""
-    if exchange.is_said or exchange.kept is None or exchange.tries - exchange.retried >= limits.HTTP_TRIES or origin.has_answered:
-        return False
-    if not origin.is_used and origin.started_when_lost is not False:
-        return False  # a fresh connection was not closed for having rested
-    return may_resend(exchange.request.method, is_sent=True, upstream_started=origin.started_when_lost)
-
-
 def record(exchange: Exchange, role: Role, live: Live, relay: Watcher | None, now: float) -> None:
     """Counts it, and writes down what is to be told of it. now: by the loop's clock."""
     seconds, requests, plan = now - exchange.began_at, live.http.requests, exchange.plan
     way = (role.direction, role.source, (plan.destination if plan else "") or role.destination, plan.route if plan else "")
-    requests.count(way, exchange.status, seconds, retries=exchange.retries, is_denied=exchange.reason is Reason.DENIED)
+    is_shed = exchange.reason is Reason.LIMIT and exchange.side is Side.MESH
+    is_denied = exchange.reason is Reason.DENIED
+    requests.count(way, exchange.status, seconds, retries=exchange.retries, is_denied=is_denied, is_shed=is_shed)
     if requests.wants(exchange.status, exchange.reason, exchange.side):
         row = row_of(exchange, role, connection=relay.name if relay else "", began_at=live.now() - seconds)
         row.milliseconds = round(seconds * 1000, 3)

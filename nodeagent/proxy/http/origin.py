@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from nodeagent import limits
+from nodeagent.decide.dispatch import Course
 from nodeagent.errors import AgentError, PeerLost, Reason, Side, UpstreamProtocol, UpstreamReset
 from nodeagent.model.message import Headers, ResponseHead
 from nodeagent.proxy.end import End, Watcher
@@ -64,6 +65,12 @@ class Origin:
         """Whether a byte has come since the last request began."""
         self.started_when_lost: bool | None = None
         """As `has_started` was, when it was lost."""
+        self.course: Course | None = None
+        """Whose it is among those that its caller may have."""
+        self.is_resting = False
+        """Whether it is counted as one that could be given up."""
+        self.on_gone: Callable[[], None] = lambda: None
+        """Is told once, when it is closed."""
         self._user: User | None = None
         self._parser = response_parser(codec, self)
         self._is_opaque = False
@@ -251,6 +258,8 @@ class Origin:
             why = error or "the connection to the instance was closed"
             self._lose(PeerLost(why) if lost else UpstreamReset(why))
         self.is_closed = True
+        gone, self.on_gone = self.on_gone, lambda: None
+        gone()
 
     # --- told by the parser ----------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 
 from nodeagent import limits
+from nodeagent.decide.dispatch import Course
 from nodeagent.proxy.http.origin import Origin
 
 
@@ -46,6 +47,17 @@ class OriginPool:
             self._close_oldest(min(self._idle, key=lambda each: self._idle[each][0].idle_since))
         if not self._timer:
             self._timer = asyncio.get_running_loop().call_later(limits.ORIGIN_IDLE_S, self._expire)
+
+    def give_up(self, course: Course) -> bool:
+        """Closes one that was opened for that course, the one that has rested longest there: another is to be opened; whether there was one."""
+        for key, idle in self._idle.items():
+            found = next((origin for origin in idle if origin.course == course), None)
+            if found:
+                idle.remove(found)
+                self._forget(key)
+                found.leave()
+                return True
+        return False
 
     def close(self) -> None:
         """Keeps none, from now on: the worker drains."""

@@ -15,7 +15,7 @@ from nodeagent.decide.path import normalize
 from nodeagent.decide.requests import authorize_request
 from nodeagent.decide.retry import Failure, backoff_s, may_resend
 from nodeagent.decide.routed import is_routed
-from nodeagent.errors import UpstreamTimeout
+from nodeagent.errors import BreakerOpen, UpstreamTimeout
 from nodeagent.model.address import Address
 from nodeagent.model.message import Headers, RequestHead, ResponseHead
 from nodeagent.model.outcome import Direction
@@ -149,8 +149,15 @@ class CallerRole:
 
     def _aimed(self, trip: Trip, head: RequestHead, asked: Asked) -> Plan:
         """With an instance, which has it from here on."""
-        snapshot, router = self._live.snapshot, self._live.http.router
-        via = router.aim(snapshot, self.source, trip, family=self._family)
+        snapshot, router, sharing = self._live.snapshot, self._live.http.router, self._live.http.sharing
+        try:
+            via = router.aim(snapshot, self.source, trip, family=self._family)
+        except BreakerOpen as error:
+            if not trip.may_wait(time.monotonic()) or not sharing.may_wait(error.course):
+                raise
+            return Plan(head.target, head.headers, trip=trip, route=trip.leg.route, waits_for=error.course)
+        finally:
+            sharing.note()
         try:
             head.target = trip.target
             plan = self._planned(snapshot, via, head, asked, trip.leg.request_edits)
@@ -188,10 +195,22 @@ class CallerRole:
             return None
         return backoff_s(exchange.retried + 1, random.random())  # noqa: S311 - no secret
 
+    async def turn(self, plan: Plan) -> None:
+        """Of the requests that its caller may have open."""
+        if plan.waits_for:
+            await self._live.http.sharing.turn(plan.waits_for)
+
     def done(self, plan: Plan, *, is_failure: bool) -> None:
         """The instance is free again."""
-        if plan.trip and self._live.http.router.end(plan.trip, is_failure=is_failure):
-            self._live.http.requests.count_ejection((self.direction, self.source, plan.destination, plan.route))
+        trip, http = plan.trip, self._live.http
+        if trip is None or trip.pick is None:
+            return
+        course = trip.pick.course
+        ejection = http.router.end(trip, is_failure=is_failure)
+        http.sharing.freed(course)
+        if ejection:
+            http.sharing.ejected(course, ejection)
+            http.requests.count_ejection((self.direction, self.source, plan.destination, plan.route))
 
     def _way(self, snapshot: Snapshot) -> Via:
         """As a new connection would go. Where it would go nowhere that a permit leads to, as this one went: never in clear.
@@ -208,10 +227,16 @@ class CallerRole:
 
     def take(self, plan: Plan) -> Origin | None:
         """One that rests in the worker's pool."""
-        return self._live.http.origins.take(plan.key)
+        return self._live.http.connections.take(plan.key)
 
     async def open(self, plan: Plan) -> Origin:
-        """A stream to the callee's agent, or a connection to the application."""
+        """A stream to the callee's agent, or a connection to the application; of those that a caller may have."""
+        trip = plan.trip
+        if trip is None or trip.pick is None:
+            return await self._open(plan)
+        return await self._live.http.connections.get(trip.pick.course, plan.key, lambda: self._open(plan))
+
+    async def _open(self, plan: Plan) -> Origin:
         assert plan.via
         seconds = plan.trip.leg.connect_timeout_s if plan.trip else 0.0
         try:
@@ -222,7 +247,7 @@ class CallerRole:
 
     def keep(self, plan: Plan, origin: Origin) -> None:
         """For requests of the same service, on whatever connection they come."""
-        self._live.http.origins.keep(plan.key, origin)
+        self._live.http.connections.keep(plan.key, origin)
 
     def answer_headers(self, plan: Plan, head: ResponseHead) -> Headers:
         """As they came, but for what the route says, and cookies that lead to the same instance."""
@@ -272,6 +297,9 @@ class CalleeRole:
         """The caller's agent decides about that."""
         del exchange, failure, started
         return None
+
+    async def turn(self, plan: Plan) -> None:
+        """Its plans wait for nothing."""
 
     def done(self, plan: Plan, *, is_failure: bool) -> None:
         """Nobody else has turns."""

@@ -12,6 +12,7 @@ from nodeagent.decide.dispatch import Dispatch, Pick
 from nodeagent.decide.hashing import Key, key_of
 from nodeagent.decide.match import RequestView
 from nodeagent.decide.outbound import Via, decide_outbound
+from nodeagent.decide.outlier import Ejection
 from nodeagent.decide.path import normalize, path_rules
 from nodeagent.decide.retry import Budget
 from nodeagent.decide.route import find_destination
@@ -35,6 +36,13 @@ class Trip:
     pick: Pick | None = None
     tried: set[str] = field(default_factory=set)
     """Instances that failed it."""
+    wait_until: float = 0.0
+    """For a part of what its caller may have open; 0: it has not waited."""
+
+    def may_wait(self, now: float) -> bool:
+        """Whether its time for that is not over."""
+        self.wait_until = self.wait_until or now + limits.LEASE_WAIT_S
+        return now < self.wait_until
 
 
 class _Seen(Mapping[str, Service]):
@@ -99,7 +107,7 @@ class Router:
         family: 4 or 6, of the address that the client dialled: rather one of these.
 
         Raises:
-            NoInstance, LimitReached, Denied: there is none for it.
+            NoInstance, BreakerOpen, Denied: there is none for it.
         """
         pick = self.dispatch.take(snapshot, source, trip.leg, time.monotonic(), key=trip.key.value, tried=trip.tried)
         try:
@@ -110,14 +118,14 @@ class Router:
         trip.pick = pick
         return via
 
-    def end(self, trip: Trip, *, is_failure: bool) -> bool:
-        """The instance is done with it, or has failed it; whether it is left alone for a while now."""
+    def end(self, trip: Trip, *, is_failure: bool) -> Ejection | None:
+        """The instance is done with it, or has failed it; the ejection, where it is left alone for a while now."""
         pick, trip.pick = trip.pick, None
         if pick is None:
-            return False
+            return None
         if is_failure:
             trip.tried.add(pick.name)
-        return self.dispatch.give_back(pick, time.monotonic(), is_failure=is_failure) is not None
+        return self.dispatch.give_back(pick, time.monotonic(), is_failure=is_failure)
 
     def chain(self, snapshot: Snapshot, name: str) -> Chain:
         """Made anew where a service that it leads over is another one."""

@@ -14,6 +14,7 @@ from nodeagent.wire.http1.bodies import body_reader
 from nodeagent.wire.http1.events import BadMessage, BodyReader
 from nodeagent.wire.http1.grammar import split_fields
 
+_TAB_BEHIND: Final = re.compile(rb"(?:\A|\n)transfer-encoding:[^\r]*\t *\r", re.IGNORECASE)  # which llhttp refuses
 _HEAD_BYTES: Final = limits.HTTP_HEAD_BYTES + limits.HTTP_TRAILER_BYTES  # ours are counted before
 
 
@@ -64,6 +65,8 @@ class ReferenceCodec:
 
 def _agreed(lines: bytes, seen: Headers) -> Headers:
     """The fields. h11 makes one length of two that are equal, and lowers a coding's letters: only the latter is no doubt."""
+    if _TAB_BEHIND.search(lines):
+        raise BadMessage("a transfer-encoding with a tab behind it")
     fields = split_fields(lines)
     if [(name, value.lower() if name.lower() == b"transfer-encoding" else value) for name, value in fields] != seen:
         raise BadMessage("fields that h11 reads otherwise")

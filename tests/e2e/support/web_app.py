@@ -1,7 +1,7 @@
 """A Python application of HTTP/1.1 for the lab: plain sockets and threads, nothing of the agent. Run as a program: PORT [NAME].
 
 /who answers with NAME, as does /bad, with 503 where NAME is bad; /echo answers with the body it got; /ws is an echo after 101; /once closes after each answer, unsaid; /slow answers before the body is
-through; /trailers has some; /wait says nothing, and /waiting how many wait; /count counts what it got with ?number.
+through; /busy?seconds takes its time, and /peak tells how many did at once, and forgets it; /trailers has some; /wait says nothing, and /waiting how many wait; /count counts what it got with ?number.
 """
 
 import base64
@@ -9,9 +9,11 @@ import hashlib
 import socket
 import sys
 import threading
+import time
 
 _COUNTS: dict[str, int] = {}
 _WAITING = set()
+_BUSY = {"now": 0, "peak": 0}
 _LOCK = threading.Lock()
 
 
@@ -112,6 +114,22 @@ def waiting(sock, _query, _trailers):
     send(sock, b"%d" % len(_WAITING))
 
 
+def busy(sock, query, _trailers):
+    with _LOCK:
+        _BUSY["now"] += 1
+        _BUSY["peak"] = max(_BUSY["peak"], _BUSY["now"])
+    time.sleep(float(query))
+    with _LOCK:
+        _BUSY["now"] -= 1
+    send(sock, NAME)
+
+
+def peak(sock, _query, _trailers):
+    with _LOCK:
+        told, _BUSY["peak"] = _BUSY["peak"], 0
+    send(sock, b"%d" % told)
+
+
 def count(sock, query, _trailers):
     with _LOCK:
         _COUNTS[query] = _COUNTS.get(query, 0) + 1
@@ -167,7 +185,7 @@ def upgrade(sock, reader, fields):
 
 NAME = sys.argv[2].encode() if len(sys.argv) > 2 else b""
 EARLY = {b"/ws": upgrade, b"/slow": slow, b"/wait": wait}
-ANSWERS = {b"/count": count, b"/counted": counted, b"/trailers": with_trailers, b"/same": same, b"/waiting": waiting, b"/who": who, b"/bad": bad, b"/long": long}
+ANSWERS = {b"/busy": busy, b"/peak": peak, b"/count": count, b"/counted": counted, b"/trailers": with_trailers, b"/same": same, b"/waiting": waiting, b"/who": who, b"/bad": bad, b"/long": long}
 
 
 def main():

@@ -43,6 +43,12 @@ def test_one_that_is_not_understood_keeps_no_other_away() -> None:
     assert "Unheard" in found.unread["db"]
 
 
+def test_consul_tells_no_name_of_the_mesh_entry() -> None:
+    """There is one, and its kind says all."""
+    body = json.dumps([{"Kind": "mesh", "TransparentProxy": {}, "CreateIndex": 3, "ModifyIndex": 7}]).encode()
+    assert (["mesh"], {}) == ([*parse_entries("mesh", body).specs], parse_entries("mesh", body).unread)
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"{}", b"[7]", b'["a"]', b"[[]]"])
 def test_what_is_no_list_of_entries_is_refused(body: bytes) -> None:
     """What was known stays in force then."""

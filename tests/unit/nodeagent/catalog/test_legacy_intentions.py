@@ -27,8 +27,12 @@ def test_a_row_is_an_intention() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"SourceNS": "team"}, {"DestinationNS": "team"}, {"SourcePartition": "p"}, {"DestinationPartition": "p"}, {"SourcePeer": "east"}]
-)
+    "other",
+    [
+        {"SourceNS": "team"}, {"DestinationNS": "team"}, {"SourcePartition": "p"}, {"DestinationPartition": "p"}, {"SourcePeer": "east"},
+        {"SourceSamenessGroup": "all"},
+    ],
+)  # fmt: skip
 def test_rows_of_other_meshes_are_left_out(other: dict) -> None:
     """`team/web` is another service than `web`."""
     assert parsed(SHOP | other) == []
@@ -47,6 +51,16 @@ def test_rules_for_requests_are_a_deny_for_connections() -> None:
     assert (row.action, row.word) == ("deny", "by request")
     (row,) = parse_legacy_intentions(json.dumps([SHOP | {"Action": "", "Permissions": [{"Action": "allow"}]}]).encode())
     assert (row.word, "not understood" in row.note) == ("deny", True)
+
+
+def test_what_an_entry_asks_a_token_for_is_a_deny() -> None:
+    """Newer Consul shows at each row what its entry asks of all sources."""
+    token = {"JWT": {"Providers": [{"Name": "okta"}]}}
+    (row,) = parse_match(json.dumps({"web": [SHOP | token]}).encode())
+    assert (row.word, row.note) == ("deny", "shop -> web: a JWT cannot be checked yet: it counts as deny")
+    rules = [{"Action": "allow", "HTTP": {"PathPrefix": "/v1"}}]
+    (row,) = parse_match(json.dumps({"web": [SHOP | token | {"Action": "", "Permissions": rules}]}).encode())
+    assert (row.word, "JWT" in row.note) == ("deny", True)
 
 
 @pytest.mark.parametrize("change", [{"Action": "maybe"}, {"Action": ""}, {"Action": 7}])

@@ -43,3 +43,10 @@ def test_intentions_decide_as_in_an_agent() -> None:
     assert decider is not None
     assert len(decider.permissions) == 1
     assert "deny" == deciding_intention(snapshot, "cart", "web").action
+
+
+def test_what_is_no_service_s_entry_names_none() -> None:
+    """A service may have the name that another kind has for its only entry."""
+    provider = {"Kind": "jwt-provider", "Name": "okta", "JSONWebKeySet": {"Remote": {"URI": "https://192.0.2.1/keys"}}}
+    snapshot = made(provider, {"Kind": "mesh"}, {"Kind": "service-defaults", "Name": "global", "Protocol": "http"})
+    assert ["global"] == [*snapshot.services]

@@ -3,7 +3,8 @@
 import pytest
 
 from nodeagent import limits
-from nodeagent.catalog.permissions import Permitted, read_permissions
+from nodeagent.catalog import permissions
+from nodeagent.catalog.permissions import PermissionReader, Permitted, read_permissions
 from nodeagent.model.policy.http import HeaderMatch
 from nodeagent.model.policy.intentions import Permission, PermissionMatch
 
@@ -57,3 +58,19 @@ def test_too_many_patterns_are_not_understood(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(limits, "POLICY_PATTERNS", 1)
     patterns = [{"Action": "deny", "HTTP": {"PathRegex": f"/{n}"}} for n in range(2)]
     assert "more than 1 different patterns" in read(*patterns).note
+
+
+def test_what_did_not_change_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be thousands; what is not in a list any more is forgotten."""
+    reader = PermissionReader()
+    first = reader.read([REST], "shop", "web", has_jwt=False)
+    reader.read([ADMIN], "till", "web", has_jwt=False)
+    reader.finish()
+    others: list[str] = []
+    monkeypatch.setattr(permissions, "read_permissions", lambda said, source, destination, *, has_jwt: others.append(source) or Permitted())
+    assert reader.read([REST], "shop", "web", has_jwt=False) is first
+    reader.finish()
+    reader.read([REST], "shop", "web", has_jwt=True)
+    reader.read([REST], "cart", "web", has_jwt=False)
+    reader.read([ADMIN], "till", "web", has_jwt=False)
+    assert ["shop", "cart", "till"] == others

@@ -7,7 +7,7 @@ from nodeagent import limits
 from nodeagent.catalog.consul_rows import NodeRow, ServiceRow
 from nodeagent.catalog.labels import labels_of
 from nodeagent.catalog.state import InstanceRow
-from nodeagent.catalog.subsets import _question, subset_faults, subsets_of
+from nodeagent.catalog.subsets import _complaint, _question, subset_faults, subsets_of
 from nodeagent.model.policy.resolving import ServiceResolver, Subset
 from tests.support.mesh import HOST1, HOST2, instance
 
@@ -57,11 +57,30 @@ def test_nobody_is_where_a_filter_cannot_be_asked(text: str) -> None:
 
 
 def test_nobody_is_where_a_pattern_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With so many instances."""
-    monkeypatch.setattr(limits, "FILTER_STEPS", 1)
+    """With so many instances: all that a host knows waits for it."""
+    monkeypatch.setattr(limits, "SUBSET_ROW_STEPS", 0)
+    monkeypatch.setattr(limits, "SUBSET_STEPS", 1)
     assert [] == places(Subset(filter="Service.Meta.version matches `^[12]+$`"))
+    assert [0] == places(Subset(filter="Service.Meta.version == 1"))
+
+
+def test_all_subsets_of_a_service_take_so_long_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may write the entry of one service would keep each host from its work by many; patterns count, and how often is asked."""
+    pattern = "Service.Meta.version matches `^[12]+$`"
+    resolver = ServiceResolver(kind="service-resolver", name="web", subsets={name: Subset(filter=pattern) for name in "abc"})
+    monkeypatch.setattr(limits, "SUBSET_STEPS", 2 * limits.SUBSET_ROW_STEPS * len(ROWS))
+    assert [(), (), ()] == subsets_of(resolver, ROWS)[2:] * 3
+    assert [("a",)] == subsets_of(resolver, ROWS)[:1]
+    monkeypatch.setattr(limits, "SUBSET_STEPS", limits.SUBSET_STEPS + limits.SUBSET_ROW_STEPS)
+    assert [("a", "b")] == subsets_of(resolver, ROWS)[:1]
+
+
+def test_five_subsets_of_the_largest_service_are_within_that() -> None:
+    """They are no attack."""
+    assert 5 * limits.SUBSET_ROW_STEPS * limits.CATALOG_INSTANCES <= limits.SUBSET_STEPS
 
 
 def test_so_many_filters_are_kept() -> None:
     """Of thousands of services each has its own."""
     assert limits.FILTERS_KEPT == _question.cache_parameters()["maxsize"]
+    assert limits.FILTER_FAULTS_KEPT == _complaint.cache_parameters()["maxsize"]

@@ -11,7 +11,7 @@ from nodeagent.cli.main import main
 from nodeagent.cli.route import screen
 from nodeagent.control.report import RouteAnswer
 from nodeagent.decide.asked_request import asked_request
-from nodeagent.decide.explain_request import explain_request
+from nodeagent.decide.explain_request import Leased, explain_request, with_shared
 from nodeagent.model.snapshot import Snapshot
 from tests.support.routed_mesh import routed_mesh
 
@@ -46,6 +46,14 @@ def test_a_way_without_an_instance_is_marked() -> None:
     healthy = routed_mesh().services["web"].instances
     assert "  \N{MULTIPLICATION SIGN} candidate  no instance of web subset v2 is known" in lines(made=routed_mesh(instances=healthy[:2]))
     assert "  \N{MULTIPLICATION SIGN} candidate  no instance of web subset v2 can take requests" in lines(made=routed_mesh(instances=healthy[:3]))
+
+
+def test_an_instance_that_workers_leave_alone_is_marked() -> None:
+    """And what they have of the caller's bounds."""
+    told = explain_request(routed_mesh(), "shop", "web", asked_request("GET", "/", []))
+    said = [click.unstyle(line) for line in screen(with_shared(told, {("web", "v1", "h1/i1"): 12.0}, [Leased("web", "v2", "requests", 8, 7, 9)]))]
+    assert "  · candidate  i1 on h1 at 10.0.0.2:80, weight 1, ok, ejected for 12 s more" in said
+    assert "  · bound      8 requests of shop: its workers hold 7, and asked for 9" in said
 
 
 def test_a_way_that_leads_nowhere_says_why() -> None:

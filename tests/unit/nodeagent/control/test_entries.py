@@ -11,8 +11,9 @@ from nodeagent.catalog.entry_lists import kept_entries_path
 from nodeagent.catalog.state import CatalogState
 from nodeagent.control import entries, follow
 from nodeagent.control.entries import Entries
-from nodeagent.model.policy.defaults import Normalization
-from nodeagent.model.policy.routing import ServiceRouter
+from nodeagent.model.policy.defaults import Normalization, Upstream, UpstreamConfig
+from nodeagent.model.policy.own import RetryBudget
+from nodeagent.model.policy.routing import Route, RouteDestination, ServiceRouter
 from tests.support.loop import until
 from tests.support.scripted_catalog import SELF, ScriptedCatalog, instance
 from tests.support.scripted_rights import CONSUL, ScriptedRights
@@ -47,7 +48,7 @@ def test_entries_of_each_kind_become_the_state_s() -> None:
         peer.set("/v1/config/service-resolver", [{"Kind": "service-resolver", "Name": "api", "ConnectTimeout": "2s"}])
         limits_ = {"Defaults": {"Limits": {"MaxConnections": 7}}}
         peer.set(DEFAULTS, [{"Kind": "service-defaults", "Name": "shop", "Protocol": "http", "UpstreamConfig": limits_}])
-        peer.set(MESH, [{"Kind": "mesh", "Name": "mesh", **SLASHES}])
+        peer.set(MESH, [{"Kind": "mesh", **SLASHES, "CreateIndex": 3, "ModifyIndex": 7}])  # as Consul: without a name
         peer.set(key("retry-budget"), [kept("retry-budget", "*", {"Ratio": 0.5})])
         await until(lambda: state_of(scene).normalization == Normalization(merge_slashes=True) and bool(state_of(scene).budgets), "the last ones")
         await until(lambda: all((state_of(scene).routers, state_of(scene).splitters, state_of(scene).resolvers, state_of(scene).upstreams)), "all")
@@ -116,11 +117,17 @@ def test_what_was_saved_is_held_as_what_was_heard() -> None:
 
     async def script(scene: Scene, peer: ScriptedCatalog) -> None:
         held = Entries(scene.catalog, scene.follower.foreign, scene.follower.seen, "host1", lambda: 0.0, lambda: None)
-        router = ServiceRouter(kind="service-router", name="web")
-        held.remember(CatalogState(routers={"web": router}, unread={"service-router/odd": "why", "retry-budget/web": "why"}))
+        saved = CatalogState(
+            routers={"web": ServiceRouter(kind="service-router", name="web", routes=(Route(destination=RouteDestination(service="api")),))},
+            budgets={"*": RetryBudget(kind="retry-budget", name="*", ratio=0.5)},
+            upstreams={"shop": UpstreamConfig(defaults=Upstream(connect_timeout_ms=7))},
+            normalization=Normalization(merge_slashes=True),
+            unread={"service-router/odd": "why", "retry-budget/web": "why", "service-defaults/db": "why"},
+        )
+        held.remember(saved)
         assert held.missing() == ("service-router", "service-splitter", "service-resolver")
-        filled = held.fill(CatalogState())
-        assert (filled.routers, filled.unread) == ({"web": router}, {"service-router/odd": "why"})
+        assert held.fill(CatalogState()) == saved
+        assert {"web": ("api",)} == held.ways
 
     alone(script)
 
@@ -149,6 +156,21 @@ def test_another_cluster_s_entries_do_not_count() -> None:
         peer.set(key("retry-budget"), [kept("retry-budget", "*", {"Ratio": 0.5})])
         await until(lambda: sum("entries of the kind" in text for text in scene.follower.complaints()) == 2, "the complaints")
         assert (routed(scene), state_of(scene).budgets) == (["web"], {})
+
+    played(script)
+
+
+def test_nor_do_they_after_a_restart() -> None:
+    """What was saved counts: also where paths are made normal, and how often a request is tried again."""
+
+    async def script(scene: Scene, peer: ScriptedCatalog) -> None:
+        scene.follower.entries.remember(CatalogState(normalization=Normalization(merge_slashes=True)))
+        scene.follower.foreign.known = lambda: "another.consul"
+        peer.set(MESH, [{"Kind": "mesh", "HTTP": {"Incoming": {"RequestNormalization": {"InsecureDisablePathNormalization": True}}}}])
+        peer.set(key("retry-budget"), [kept("retry-budget", "*", {"Ratio": 0.5})])
+        await until(lambda: sum("entries of the kind" in text for text in scene.follower.complaints()) >= 2, "the complaints")
+        filled = scene.follower.entries.fill(CatalogState())
+        assert (filled.normalization, filled.budgets) == (Normalization(merge_slashes=True), {})
 
     played(script)
 

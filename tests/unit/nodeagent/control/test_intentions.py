@@ -31,6 +31,24 @@ def with_client(script) -> None:
     run(scene)
 
 
+def test_permissions_that_did_not_change_are_not_read_again() -> None:
+    """Of a list that comes anew with each change of any intention."""
+    said = [{"Action": "allow", "HTTP": {"PathPrefix": "/"}}]
+
+    async def script(peer: ScriptedCatalog, catalog: Catalog) -> None:
+        source = IntentionSource(catalog)
+        rows = []
+        for action in ("allow", "deny"):
+            peer.set(ENTRIES, [{"Name": "web", "Sources": [{"Name": "shop", "Permissions": said}, {"Name": "cart", "Action": action}]}])
+            await source.take(await source.read(0, 1.0))
+            rows.append({row.source: row for row in source.in_force() or ()})
+        assert [each["cart"].action for each in rows] == ["allow", "deny"]
+        assert rows[0]["shop"].permissions
+        assert rows[0]["shop"].permissions is rows[1]["shop"].permissions
+
+    with_client(script)
+
+
 def test_rows_are_read_where_the_server_keeps_no_entries() -> None:
     """Found out by asking; the first answer comes at once whatever the index was."""
 

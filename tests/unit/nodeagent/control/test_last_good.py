@@ -1,12 +1,15 @@
 """The snapshot on disk."""
 
+import hashlib
+
 import msgspec
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from nodeagent import limits
 from nodeagent.catalog.buckets import buckets_of
-from nodeagent.catalog.state import CatalogState
+from nodeagent.catalog.state import CatalogState, IntentionRow
 from nodeagent.control.last_good import (
     LastGood,
     SpoiledError,
@@ -15,6 +18,8 @@ from nodeagent.control.last_good import (
     read_last_good,
     write_last_good,
 )
+from nodeagent.model.policy.intentions import Permission, PermissionMatch
+from nodeagent.model.policy.routing import ServiceRouter
 from tests.support.mesh import state
 from tests.support.states import states
 
@@ -58,14 +63,28 @@ def test_a_spoiled_file_is_put_aside_and_not_read_again(tmp_path, kind: int) -> 
     assert (tmp_path / "snapshot.spoiled").exists()
 
 
+def signed(said: object) -> bytes:
+    body = msgspec.msgpack.encode(said)
+    return b"nodeagent snapshot 1\n" + hashlib.sha256(body).digest() + body
+
+
 def test_a_right_sum_over_another_shape_is_refused() -> None:
-    import hashlib
-
-    import msgspec
-
-    body = msgspec.msgpack.encode({"saved_at": "never"})
     with pytest.raises(ValueError, match="saved_at"):
-        parse_last_good(b"nodeagent snapshot 1\n" + hashlib.sha256(body).digest() + body)
+        parse_last_good(signed({"saved_at": "never"}))
+
+
+def test_versions_that_know_no_entries_about_requests_are_read_and_read_it() -> None:
+    """Of another version's file each takes what it knows, by name; a row with permissions is a deny to who knows none."""
+    permission = Permission(action="allow", http=PermissionMatch(path_prefix="/"))
+    router = ServiceRouter(kind="service-router", name="web")
+    full = replace(state(), intentions=(IntentionRow("shop", "web", "deny", "", (permission,)),), routers={"web": router}, protocols={"web": "http"})
+    said = msgspec.msgpack.decode(b"".join(encode_last_good(LastGood(1.0, "td", 7, full)))[21 + 32 :])
+    assert [(row["source"], row["destination"], row["action"]) for row in said["state"]["intentions"]] == [("shop", "web", "deny")]
+    older = ("hosts", "instances", "intentions", "protocols", "default_protocol", "is_late", "intentions_in", "is_forgotten")
+    said["state"] = {name: said["state"][name] for name in older} | {"of_the_next_version": 1}
+    del said["state"]["intentions"][0]["permissions"]
+    plain = (IntentionRow("shop", "web", "deny"),)
+    assert parse_last_good(signed(said)).state == replace(full, intentions=plain, routers={})
 
 
 def test_a_directory_that_cannot_be_written_is_an_os_error(tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from nodeagent.wire.frames import EjectionRow, PartRow, Shared
 from tests.support.control_scene import ControlScene
 from tests.support.far_ends import snapshot_of
 from tests.support.loop import run, until
@@ -19,6 +20,14 @@ def test_a_request_is_explained_by_the_snapshot_of_now(tmp_path: Path) -> None:
             assert (status, answer["apiVersion"], told["passes"]) == (200, "nodeagent/v1", True)
             assert ("shop", "web", "POST", "/a?b") == tuple(told[name] for name in ("source", "destination", "method", "path"))
             assert [("web", "allow", "shop -> web (allow)")] == [(leg["target"], leg["verdict"], leg["why"]) for leg in told["legs"]]
+            (candidate,) = told["legs"][0]["candidates"]
+            said = Shared([EjectionRow("shop", "web", "", f"{candidate['host']}/{candidate['id']}", 30.0, 1)], [PartRow("shop", "web", "", "requests", 8, 0, 2)])
+            playing.worker.send(said)
+            await until(lambda: playing.worker.messages[-1] == Shared([], [PartRow("shop", "web", "", "requests", 8, 8, 0, 1)]), "the lease")
+            _, answer = await playing.get("/v1/route?from=shop&to=web")
+            (leg,) = answer["explanation"]["legs"]
+            assert 20 < leg["candidates"][0]["ejected_s"] <= 30
+            assert "8 requests of shop: its workers hold 8, and asked for 2" in [step["text"] for step in leg["steps"]]
             _, answer = await playing.get("/v1/route?from=cart&to=web")
             assert answer["explanation"]["passes"] is False
 

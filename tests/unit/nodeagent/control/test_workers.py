@@ -19,9 +19,12 @@ from nodeagent.observe.metrics import Metrics
 from nodeagent.wire.frames import (
     CaptureFrame,
     DeltaFrame,
+    EjectionRow,
     HostRead,
     KeysFrame,
+    PartRow,
     Records,
+    Shared,
     SnapshotFrame,
     WantHost,
     WantSvid,
@@ -295,5 +298,34 @@ def test_a_worker_that_sends_more_than_its_rows_can_be_is_cut(monkeypatch: pytes
                 await playing.join(end)
                 end.send(Records([row(error="x" * 1001)]))
                 await until(lambda: not playing.workers.links, "it is cut")
+
+    run(scene)
+
+
+def test_what_workers_share_is_told_to_those_that_know_it() -> None:
+    """An older one would be lost by a message that it does not know; so it is told nothing."""
+    gone = EjectionRow("shop", "web", "", "h1/web", 30.0, 1)
+
+    async def scene() -> None:
+        with worker() as one, worker() as two, worker() as older:
+            async with Scene() as playing:
+                playing.workers.publish(mesh(generation=1), None)
+                for number, end in enumerate((one, two, older)):
+                    await playing.join(end, number, 4001 + number)
+                await until(lambda: all(end.messages for end in (one, two, older)), "snapshots")
+                assert all(end.messages[-1].shares for end in (one, two, older))
+                one.send(Shared())
+                two.send(Shared())
+                await until(lambda: sum(link.shares for link in playing.workers.links) == 2, "two that share")
+                one.send(Shared([gone], [PartRow("shop", "web", "", "requests", 8, 0, 2)]))
+                await until(lambda: len(one.messages) == 2 and len(two.messages) == 2, "what each is to know")
+                assert two.messages[-1] == Shared([gone])
+                assert one.messages[-1] == Shared([], [PartRow("shop", "web", "", "requests", 8, 8, 0, 1)])
+                assert len(older.messages) == 1
+                two.send(Shared([], [PartRow("shop", "web", "", "requests", 8, 0, 2)]))
+                await until(lambda: len(one.messages) == 3, "less")
+                one.sock.shutdown(socket.SHUT_RDWR)
+                await until(lambda: two.messages[-1].parts, "what the other had")
+                assert two.messages[-1].parts[0].held == 8
 
     run(scene)

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 
 from nodeagent import limits
@@ -65,6 +66,13 @@ def test_the_catalog_takes_instances_out(facts: dict[str, bool]) -> None:
     out = instance(0, subsets=("v1",), **facts)
     assert not is_usable(out)
     assert Pool(LEG.target, THREE[1:2]) == pool(out, *THREE[1:])
+
+
+def test_nobody_is_sent_to_who_has_no_address() -> None:
+    """Registered without a port, or at an address that means each host itself."""
+    nowhere = msgspec.structs.replace(instance(0, subsets=("v1",)), addresses=())
+    assert not is_usable(nowhere)
+    assert Pool(LEG.target, THREE[1:2]) == pool(nowhere, *THREE[1:])
 
 
 def test_stand_ins_come_in_their_order() -> None:

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent import limits
-from nodeagent.decide.breaker import Bounds, CallRules, Gauge, Use, bounds_of, call_rules, first_shares, lease
+from nodeagent.decide.breaker import (
+    Bounds,
+    CallRules,
+    Gauge,
+    Use,
+    bounds_of,
+    call_rules,
+    first_shares,
+    lease,
+    static_share,
+)
 from nodeagent.model.policy.defaults import CallLimits, PassiveHealthCheck, Upstream, UpstreamConfig
 
 USUAL, OWN = CallLimits(max_connections=1), CallLimits(max_pending_requests=2)
@@ -62,6 +72,61 @@ def test_a_share_is_not_taken_from_under_what_is_in_use() -> None:
     assert not gauge.try_take()
     assert gauge.take_share(6) == 6
     assert gauge.refused == 0
+
+
+def test_who_needs_nothing_wants_nothing() -> None:
+    """Else four idle workers would keep four of a bound of eight from the one that is busy."""
+    gauge = Gauge(2, 8)
+    assert (gauge.wanted, gauge.is_short) == (0, False)
+    gauge.try_take()
+    assert (gauge.wanted, gauge.is_short) == (2, False)
+    gauge.try_take()
+    assert (gauge.wanted, gauge.is_short) == (3, True)
+
+
+def test_what_was_kept_beyond_a_share_is_given_back_as_it_ends() -> None:
+    """And told: somebody waits for it."""
+    gauge = Gauge(4, 8)
+    for _ in range(4):
+        gauge.try_take()
+    gauge.take_share(3)
+    assert (gauge.give_back(), gauge.share) == (True, 3)
+    assert (gauge.give_back(), gauge.share) == (False, 3)
+
+
+def test_what_rests_is_held_and_not_wanted() -> None:
+    """It could be given up: who waits is not to wait for that."""
+    gauge = Gauge(2, 8)
+    gauge.try_take()
+    gauge.idle = 1
+    assert (1, 0) == (gauge.used, gauge.wanted)
+    assert gauge.try_take()
+    assert gauge.wanted == 2
+
+
+def test_that_nothing_is_wanted_any_more_is_told_once() -> None:
+    """Else what an idle worker had asked for would be kept from those that are busy."""
+    gauge = Gauge(2, 8)
+    assert [True, True, False] == [gauge.try_take() for _ in range(3)]
+    assert (2, 4) == gauge.tell()
+    assert [False, True] == [gauge.give_back() for _ in range(2)]
+    assert (2, 0) == gauge.tell()
+    gauge.try_take()
+    assert not gauge.give_back()
+
+
+def test_a_new_bound_leaves_what_is_open() -> None:
+    """It counts, and nothing more is opened beyond it."""
+    gauge = Gauge(4, 8)
+    for _ in range(4):
+        gauge.try_take()
+    gauge.begin_anew(2, 1)
+    assert (gauge.held, gauge.used, gauge.try_take()) == (4, 4, False)
+
+
+def test_without_leases_each_has_a_part_and_one_in_any_case() -> None:
+    """But where the bound is that there be none."""
+    assert [2, 1, 1, 0] == [static_share(limit, 4) for limit in (10, 4, 1, 0)]
 
 
 def test_first_shares_are_even() -> None:

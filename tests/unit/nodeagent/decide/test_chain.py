@@ -164,6 +164,19 @@ def test_splits_are_not_multiplied_without_end(monkeypatch: pytest.MonkeyPatch) 
         pick({"web": Routed(splitter("web", split(50, "a"), split(50))), "a": Routed()})
 
 
+def test_nor_are_splits_by_routes() -> None:
+    """Whoever may write the entries of one service would keep every worker from its work. What is behind the bound is refused, and is no other route's."""
+    parts = [split(0.2, f"s{n}") for n in range(500)]
+    services = {"web": Routed(together(router("web", *(Route(match=match(f"/{n}/")) for n in range(100))), splitter("web", *parts)))}
+    services |= {f"s{n}": Routed() for n in range(500)}
+    looks = 2 * sum(len(way.legs) for way in chain_of(services, "web").ways)
+    assert limits.CHAIN_LOOKS - 1000 < looks < limits.CHAIN_LOOKS + 1010
+    assert Target("s0") == pick(services, "GET /1/x").target
+    for line in ("GET /99/x", "GET /"):
+        with pytest.raises(NoRoute, match=f"lead more than {limits.CHAIN_LOOKS} ways together, and those from 10 on are not followed"):
+            pick(services, line)
+
+
 def test_redirects_are_followed_so_far_and_no_further() -> None:
     """A chain of more than POLICY_HOPS ends in a refusal."""
     services = {f"s{n}": Routed(resolver(f"s{n}", redirect=Redirect(service=f"s{n + 1}"))) for n in range(limits.POLICY_HOPS + 1)}

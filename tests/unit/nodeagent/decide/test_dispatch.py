@@ -11,7 +11,7 @@ from nodeagent import limits
 from nodeagent.decide.chain import Leg, Target
 from nodeagent.decide.dispatch import Dispatch, Pick, name_of
 from nodeagent.decide.outlier import Ejection
-from nodeagent.errors import LimitReached, NoInstance
+from nodeagent.errors import BreakerOpen, NoInstance, Side
 from nodeagent.model.policy.defaults import CallLimits, PassiveHealthCheck, Upstream, UpstreamConfig
 from nodeagent.model.policy.resolving import LoadBalancer
 from nodeagent.model.snapshot import Snapshot
@@ -80,7 +80,7 @@ def test_what_another_worker_saw_counts_here() -> None:
     """From the next request on."""
     it, made = dispatch(), mesh()
     assert {"i0", "i1", "i2"} == ids(it, made)
-    it.hear(made, COURSE, Ejection("h2/i2", 5.0, 1))
+    it.hear(made, COURSE, Ejection("h2/i2", 5.0, 1), 0.0)
     assert {"i0", "i1"} == ids(it, made, 4.9)
     assert {"i0", "i1", "i2"} == ids(it, made, 5.0)
 
@@ -101,9 +101,10 @@ def test_a_stand_in_takes_what_nobody_else_can() -> None:
     assert ("i9", ("shop", Target("api")), True) == (pick.instance.id, pick.course, pick.is_stand_in)
     with pytest.raises(NoInstance):
         it.take(mesh(instances=sick), "shop", LEG, 0.0)
-    made = mesh()
-    for each in THREE:
-        it.hear(made, COURSE, Ejection(name_of(each), 9.0, 1))
+    all_of_two = PassiveHealthCheck(max_ejection_percent=100)
+    made = mesh(Upstream(passive_health_check=all_of_two), instances=(sick[0], *THREE[1:]))
+    for each in THREE[1:]:
+        it.hear(made, COURSE, Ejection(name_of(each), 9.0, 1), 0.0)
     assert {"i9"} == ids(it, made, leg=leg)
     assert it.take(made, "shop", LEG, 0.0).is_panic
 
@@ -124,8 +125,9 @@ def test_the_breaker_sheds_what_is_too_much() -> None:
     it, made = dispatch(), mesh(Upstream(limits=CallLimits(max_concurrent_requests=2)))
     one = it.take(made, "shop", LEG, 0.0)
     it.take(made, "shop", LEG, 0.0)
-    with pytest.raises(LimitReached, match="MaxConcurrentRequests"):
+    with pytest.raises(BreakerOpen, match="MaxConcurrentRequests") as refused:
         it.take(made, "shop", LEG, 0.0)
+    assert (refused.value.side, refused.value.course) == (Side.MESH, COURSE)
     assert it.gauge(made, COURSE).used == 2
     it.give_back(one, 0.0, is_failure=False)
     assert it.take(made, "shop", LEG, 0.0)
@@ -134,8 +136,63 @@ def test_the_breaker_sheds_what_is_too_much() -> None:
 def test_workers_have_a_share_each_of_a_bound() -> None:
     """Together no more than it."""
     made = mesh(Upstream(limits=CallLimits(max_concurrent_requests=10)))
-    shares = [dispatch(workers=4, number=number).gauge(made, COURSE).share for number in range(4)]
-    assert [3, 3, 2, 2] == shares
+    assert dispatch(workers=4).gauge(made, COURSE).share == 2
+
+
+EIGHT = Upstream(limits=CallLimits(max_concurrent_requests=8, max_connections=8))
+
+
+def test_where_somebody_leases_nothing_is_used_before_it_was_leased() -> None:
+    """A bound that nobody said is ours alone: there each has its part at once."""
+    made, it = mesh(EIGHT), dispatch(workers=4)
+    it.lead(made, is_led=True)
+    with pytest.raises(BreakerOpen):
+        it.take(made, "shop", LEG, 0.0)
+    assert {COURSE} == it.changed
+    it.gauge(made, COURSE).take_share(1)
+    it.changed.clear()
+    pick = it.take(made, "shop", LEG, 0.0)
+    assert {COURSE} == it.changed, "more is asked for before it is needed"
+    it.changed.clear()
+    it.gauge(made, COURSE).take_share(0)
+    it.give_back(pick, 0.0, is_failure=False)
+    assert {COURSE} == it.changed, "what somebody waits for is told of"
+    assert it.gauge(mesh(), ("shop", Target("api"))).share == limits.BREAKER_CALLS // 4
+
+
+def test_without_who_leased_each_goes_on_with_its_part() -> None:
+    """Whatever it had."""
+    made, it = mesh(EIGHT), dispatch(workers=4)
+    it.lead(made, is_led=True)
+    assert it.gauge(made, COURSE).take_share(7) == 7
+    it.lead(made, is_led=False)
+    assert it.gauge(made, COURSE).share == 2
+    it.lead(made, is_led=True)
+    it.gauge(made, COURSE).take_share(0)
+    it.go_alone(made, COURSE)
+    assert it.gauge(made, COURSE).share == 2
+
+
+def test_connections_have_a_bound_of_their_own() -> None:
+    """And a course of which connections are open is not forgotten."""
+    made, it = mesh(EIGHT), dispatch(workers=4)
+    assert [True, True, False] == [it.try_connect(made, COURSE) for _ in range(3)]
+    it.disconnect(COURSE)
+    assert it.gauge(made, COURSE, "connections").used == 1
+    assert [COURSE] == it.courses()
+    it.disconnect(COURSE)
+    it.disconnect(COURSE)
+    it.disconnect(("shop", Target("gone")))
+    assert it.gauge(made, COURSE, "connections").used == 0
+    assert it.waiting(made, COURSE).limit == limits.BREAKER_CALLS
+
+
+def test_ejections_of_all_workers_keep_to_the_cap() -> None:
+    """Each saw another instance fail."""
+    it, made = dispatch(), mesh()
+    it.hear(made, COURSE, Ejection("h1/i1", 9.0, 1), 0.0)
+    it.hear(made, COURSE, Ejection("h2/i2", 9.0, 1), 0.0)
+    assert {"i0", "i2"} == ids(it, made)
 
 
 def test_a_change_of_entries_is_followed_with_what_is_open() -> None:

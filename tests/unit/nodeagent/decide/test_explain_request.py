@@ -5,7 +5,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from nodeagent.decide.explain_request import explain_request
+from nodeagent.decide.explain_request import Leased, explain_request, with_shared
 from nodeagent.model.explanation import RequestExplanation
 from nodeagent.model.intention import Intention
 from nodeagent.model.policy.intentions import Permission, PermissionMatch
@@ -151,5 +151,16 @@ def test_one_of_several_reasons_why_an_instance_takes_nothing() -> None:
     made = routed_mesh(traffic=resolver("web", subsets=SUBSETS))
     gone = msgspec.structs.replace(made.services["web"].instances[0], gone=True, healthy=False)
     light = msgspec.structs.replace(made.services["web"].instances[0], weight=0)
-    answer = explain(made=routed_mesh(traffic=resolver("web", subsets=SUBSETS), instances=(gone, light)))
-    assert ["gone", "weight 0"] == [each.state for each in answer.legs[0].candidates]
+    nowhere = msgspec.structs.replace(made.services["web"].instances[0], addresses=())
+    answer = explain(made=routed_mesh(traffic=resolver("web", subsets=SUBSETS), instances=(gone, light, nowhere)))
+    assert ["gone", "weight 0", "no address"] == [each.state for each in answer.legs[0].candidates]
+
+
+def test_what_workers_know_is_told_too() -> None:
+    """Of the same target alone: another caller, or a subset, is another matter."""
+    made = routed_mesh(traffic=None)
+    told = explain(made=made)
+    leased = [Leased("web", "", "requests", 8, 7, 9), Leased("web", "v1", "requests", 8, 1, 1)]
+    (leg,) = with_shared(told, {("web", "", "h1/i1"): 12.34, ("web", "v1", "h4/i4"): 5.0}, leased).legs
+    assert {"i1": 12.3, "i2": 0.0, "i3": 0.0, "i4": 0.0} == {each.id: each.ejected_s for each in leg.candidates}
+    assert ["8 requests of shop: its workers hold 7, and asked for 9"] == [step.text for step in leg.steps if step.what == "bound"]

@@ -93,8 +93,8 @@ def test_only_some_are_ejected_where_that_is_said() -> None:
 def test_what_another_worker_saw_holds_here() -> None:
     """For as long as the longer of both."""
     outliers = Outliers(EjectRules())
-    outliers.take(Ejection("a", 50.0, 2))
-    outliers.take(Ejection("a", 40.0, 1))
+    outliers.take(Ejection("a", 50.0, 2), 0.0, among=3)
+    outliers.take(Ejection("a", 40.0, 1), 0.0, among=3)
     assert [Ejection("a", 50.0, 2)] == outliers.ejected(49.0)
     made = fail(outliers, "a", 50.0)
     assert made is not None

@@ -21,3 +21,7 @@ def test_what_is_not_said_of_a_message_is_not_so() -> None:
 def test_names_that_become_one_variable_are_one() -> None:
     """Whatever a token may have beside letters and digits."""
     assert {plain_name(b"X" + mark.encode() + b"Id9") for mark in "!#$%&'*+.^_`|~-"} == {b"x-id9"}
+
+
+def test_what_comes_before_the_answer_itself_is_told_from_it() -> None:
+    assert [True, True, False] == [ResponseHead(status, b"", []).is_interim for status in (100, 199, 200)]

@@ -132,7 +132,7 @@ def test_pairs_are_capped_by_default() -> None:
 
 
 def tally(source: str = "shop", route: str = "", *, count: int = 3) -> RequestTally:
-    return RequestTally("tunnel", source, "web", route, [0, 0, count, 0, 1, 0], [count, 1] + [0] * (len(limits.REQUEST_SECONDS) - 1), 0.5, 2, 1)
+    return RequestTally("tunnel", source, "web", route, [0, 0, count, 0, 1, 0], [count, 1] + [0] * (len(limits.REQUEST_SECONDS) - 1), 0.5, 2, 1, shed=3)
 
 
 def with_requests(*tallies: RequestTally) -> WorkerStats:
@@ -151,6 +151,7 @@ def test_requests_are_counted_by_way_and_class_over_all_workers() -> None:
     assert found["nodeagent_request_retries_total", way] == 4
     assert found["nodeagent_request_denials_total", way] == 2
     assert found["nodeagent_request_ejections_total", way] == 0
+    assert found["nodeagent_requests_shed_total", way] == 6
     page = metrics.render().decode()
     assert 'nodeagent_request_seconds_count{destination="web",direction="tunnel",route="Routes[0]",source="shop"} 10.0' in page
     assert 'nodeagent_request_seconds_sum{destination="web",direction="tunnel",route="Routes[0]",source="shop"} 1.0' in page

@@ -35,6 +35,13 @@ def test_a_bucket_has_its_bound() -> None:
     assert counts.take()[0].buckets[3] == 1
 
 
+def test_what_a_bound_refused_is_counted_by_itself() -> None:
+    counts = RequestCounts("off")
+    counts.count(WAY, 503, 0.0, is_shed=True)
+    counts.count(WAY, 503, 0.0)
+    assert [tally.shed for tally in counts.take()] == [1]
+
+
 def test_ways_beyond_the_limit_are_counted_together() -> None:
     counts = RequestCounts("off", limit=2)
     for number in range(5):

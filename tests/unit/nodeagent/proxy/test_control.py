@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import errno
+import os
 import socket
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from nodeagent import limits
 from nodeagent.catalog.codec import encode_delta, encode_snapshot
 from nodeagent.catalog.diff import diff
+from nodeagent.decide.chain import Target
 from nodeagent.errors import NoSvid
 from nodeagent.model.address import Address
 from nodeagent.model.outcome import ConnectionRow
@@ -21,7 +23,9 @@ from nodeagent.wire.frames import (
     FrameReader,
     HostRead,
     Message,
+    PartRow,
     Records,
+    Shared,
     SnapshotFrame,
     SvidRefusal,
     WantHost,
@@ -353,5 +357,26 @@ def test_a_control_that_does_not_read_costs_no_memory_without_end(monkeypatch: p
         for _ in range(1000):
             far.channel._send(WantSvid("x" * 1000))
         assert 100_000 < len(far.channel._unsent) < 102_000
+
+    with_channel(work)
+
+
+def test_what_workers_share_goes_to_a_control_that_knows_it() -> None:
+    """An older one would close the channel at a message that it does not know."""
+
+    async def work(far: Far) -> None:
+        far.send(SnapshotFrame(encode_snapshot(mesh())))
+        await until(lambda: far.live.generation > 0)
+        await far.next(WorkerStats)
+        assert not [message for message in far.seen if isinstance(message, Shared)]
+        far.sock.close()
+        far.open()
+        far.send(SnapshotFrame(encode_snapshot(mesh()), shares=True))
+        assert await far.next(Shared) == Shared()
+        far.send(Shared([], [PartRow("shop", "web", "", "requests", limits.BREAKER_CALLS, 7, 0, 1)]))
+        gauge = far.live.http.router.dispatch.gauge(far.live.snapshot, ("shop", Target("web")))
+        await until(lambda: gauge.serial == 1)
+        far.channel._detach()
+        assert gauge.share == limits.BREAKER_CALLS // min(os.cpu_count() or 1, limits.WORKERS_USUAL)
 
     with_channel(work)

@@ -38,6 +38,8 @@ def test_some_kinds_are_only_kept(kind: str) -> None:
         ({"Kind": "proxy-defaults", "Name": "global", "Config": {"protocol": "http"}}, ""),
         ({"Kind": "proxy-defaults", "Name": "global", "Config": {"protocol": "http", "x": 1}, "Mode": "direct"}, f"{KEPT} (Config.x, Mode)"),
         ({"Kind": "mesh", "HTTP": {"Incoming": {"RequestNormalization": {"MergeSlashes": True}}}}, ""),
+        ({"Kind": "mesh", "HTTP": {"Incoming": {"RequestNormalization": {"MergeSlashes": True, "HeadersWithUnderscoresAction": "DROP_HEADER"}}}},
+         f"{KEPT} (HTTP.Incoming.RequestNormalization.HeadersWithUnderscoresAction)"),
         ({"Kind": "mesh", "HTTP": {"SanitizeXForwardedClientCert": True}, "TLS": {"Incoming": {"TLSMinVersion": "TLSv1_3"}}},
          f"{KEPT} (TLS, HTTP.SanitizeXForwardedClientCert)"),
     ],

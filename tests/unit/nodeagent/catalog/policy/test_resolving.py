@@ -2,6 +2,7 @@
 
 import pytest
 
+from nodeagent import limits
 from nodeagent.catalog.policy.resolving import resolver_doubts, resolver_faults
 from nodeagent.model.policy.resolving import Redirect, ServiceResolver, Subset
 from tests.support.entries import bad
@@ -14,6 +15,7 @@ V1 = {"v1": {"Filter": "Service.Meta.v == 1"}}
     [
         ({"DefaultSubset": "v2", "Subsets": V1}, "DefaultSubset: 'v2' is none of the Subsets (v1)"),
         ({"Subsets": {"": {}}}, "Subsets: a subset needs a name"),
+        ({"Subsets": {f"v{n}": {} for n in range(limits.SUBSETS + 1)}}, "Subsets: has 65, and may have 64"),
         ({"Subsets": {"v1": {"Filter": "Service.Meta.v = 1"}}}, "Subsets.v1.Filter: not an expression"),
         ({"Redirect": {}}, "Redirect: is empty"),
         ({"Redirect": {"ServiceSubset": "v1"}}, "Redirect.ServiceSubset: needs a Service"),

@@ -18,13 +18,17 @@ def test_a_worker_that_drains_keeps_no_connection() -> None:
 
     async def within() -> None:
         async with Scene() as made:
-            http = Http(config())
+            http = Http(config(), lambda: made.live.snapshot)
             http.origins.keep("a", await made.role.open(None))
             http.drain()
             assert (http.is_draining, len(http.origins)) == (True, 0)
             assert await (await made.app()).rest() == b""
 
     run(within)
+
+
+def no_snapshot() -> Snapshot:
+    raise AssertionError
 
 
 class Socket:
@@ -43,7 +47,7 @@ class Socket:
 
 def test_a_snapshot_asks_once_more_for_what_began_another_protocol() -> None:
     """Who cannot be asked is cut, too."""
-    http, allowed, denied, odd = Http(config()), Socket(), Socket(), Socket()
+    http, allowed, denied, odd = Http(config(), no_snapshot), Socket(), Socket(), Socket()
 
     def deny(_snapshot: Snapshot) -> None:
         raise Denied("no more")
@@ -60,5 +64,5 @@ def test_a_snapshot_asks_once_more_for_what_began_another_protocol() -> None:
 
 def test_bounds_are_shared_by_as_many_workers_as_there_are() -> None:
     """Configured, or as many as a host of so many cores has."""
-    assert Http(msgspec.structs.replace(config(), host=msgspec.structs.replace(config().host, workers=7))).router._workers == 7
-    assert Http(config()).router._workers == min(os.cpu_count() or 1, limits.WORKERS_USUAL)
+    assert Http(msgspec.structs.replace(config(), host=msgspec.structs.replace(config().host, workers=7)), no_snapshot).router._workers == 7
+    assert Http(config(), no_snapshot).router._workers == min(os.cpu_count() or 1, limits.WORKERS_USUAL)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from nodeagent import limits
+from nodeagent.decide.chain import Target
 from nodeagent.proxy.http.origin import Origin
 from nodeagent.proxy.http.pool import OriginPool
 from tests.support.http_scene import Scene
@@ -99,5 +100,22 @@ def test_a_pool_that_is_closed_keeps_none() -> None:
         pool.keep("a", await origin(made))
         assert len(pool) == 0
         assert await (await made.app()).rest() == b""
+
+    scene(work)
+
+
+def test_one_of_a_course_is_given_up() -> None:
+    """The one that has rested longest there; of others none."""
+
+    async def work(made: Scene) -> None:
+        pool, course = OriginPool(), ("shop", Target("web"))
+        first, second, other = await origin(made), await origin(made), await origin(made)
+        first.course = second.course = course
+        for key, each in (("a", other), ("a", first), ("b", second)):
+            pool.keep(key, each)
+        assert [True, True, False] == [pool.give_up(course) for _ in range(3)]
+        assert len(pool) == 1
+        assert pool.take("a") is other
+        other.drop()
 
     scene(work)

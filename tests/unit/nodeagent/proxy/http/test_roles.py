@@ -10,12 +10,17 @@ from nodeagent.decide.outbound import decide_outbound
 from nodeagent.decide.route import find_destination
 from nodeagent.model.address import Address
 from nodeagent.model.intention import Intention
+from nodeagent.model.policy.defaults import CallLimits, Upstream, UpstreamConfig
 from nodeagent.model.policy.intentions import Permission, PermissionMatch
+from nodeagent.model.service import Service
 from nodeagent.model.snapshot import Registration
 from nodeagent.proxy.http.engine import Engine
 from nodeagent.proxy.http.roles import CallerRole, Pair, Ways, codec_of
 from nodeagent.proxy.upstream import connect_direct
+from nodeagent.wire.frames import PartRow, Shared
 from tests.support.http_scene import Talk
+from tests.support.loop import until
+from tests.support.routes import resolver
 from tests.support.twohosts import HostPlane, TwoHosts, run
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -338,5 +343,56 @@ def test_no_request_is_taken_by_a_certificate_that_has_ended() -> None:
         tunnel.expires_at = tunnel.opened_at = 0.0
         await shop.say(get())
         assert (await shop.head()).startswith(b"HTTP/1.1 503 ")
+
+    scene(work)
+
+
+def bound(hosts: TwoHosts, number: int) -> None:
+    """web's requests are routed, and shop may have so many of them open."""
+    live = hosts.one.live
+    services = dict(live.snapshot.services)
+    services["web"] = msgspec.structs.replace(services["web"], traffic=resolver("web"))
+    said = UpstreamConfig(defaults=Upstream(limits=CallLimits(max_concurrent_requests=number, max_connections=number)))
+    services["shop"] = Service("shop", upstreams=said)
+    live.follow(dataclasses.replace(live.snapshot, generation=2, services=services))
+
+
+def test_a_caller_has_no_more_requests_open_than_it_may() -> None:
+    """The next one is refused, and after the first is over, another may pass: on the one connection that it may have."""
+
+    async def work(hosts: TwoHosts) -> None:
+        bound(hosts, 1)
+        shop, other = await client(hosts), await client(hosts)
+        await shop.say(get())
+        web = await app(hosts)
+        await web.head()
+        await other.say(get())
+        assert b" 503 " in await other.head()
+        await other.hear(b"\n")
+        await web.say(OK)
+        await shop.hear(b"ok")
+        await other.say(get())
+        await web.head()
+        await web.say(OK)
+        await other.hear(b"ok")
+        assert sum(tally.shed for tally in hosts.one.live.http.requests.take()) == 1
+
+    scene(work)
+
+
+def test_where_control_leases_a_request_waits_for_its_part() -> None:
+    async def work(hosts: TwoHosts) -> None:
+        bound(hosts, 1)
+        sharing, said = hosts.one.live.http.sharing, list[Shared]()
+        sharing.join(lambda shared: said.append(shared) or True)
+        shop = await client(hosts)
+        await shop.say(get())
+        await until(lambda: any(shared.parts for shared in said), "it asks")
+        for kind in ("requests", "connections"):
+            sharing.hear(Shared([], [PartRow("shop", "web", "", kind, 1, 1, 0, 1)]))
+        web = await app(hosts)
+        await web.head()
+        await web.say(OK)
+        await shop.hear(b"ok")
 
     scene(work)

@@ -49,6 +49,8 @@ REFUSED = {
     "chunks twice in a list": (get(b"Transfer-Encoding: chunked, chunked"), 400, ""),
     "chunks with a comma": (get(b"Transfer-Encoding: ,chunked"), 400, ""),
     "chunks with a parameter": (get(b"Transfer-Encoding: chunked;q=1"), 400, ""),
+    "chunks with a tab behind": (get(b"Transfer-Encoding: chunked\t"), 400, ""),
+    "chunks with a tab and a blank behind": (get(b"X: a", b"transfer-encoding: chunked \t "), 400, ""),
     "chunks in quotes": (get(b'Transfer-Encoding: "chunked"'), 400, ""),
     "no coding": (get(b"Transfer-Encoding:"), 400, ""),
     "identity": (get(b"Transfer-Encoding: identity"), 400, ""),
