@@ -91,7 +91,7 @@ class Sharing:
         before, gauge.serial = gauge.share, part.serial
         if part.limit == gauge.limit:
             gauge.take_share(part.held)
-        if part.held < before or part.limit != gauge.limit:
+        if gauge.share <= before or part.limit != gauge.limit:
             self._dispatch.changed.add(course)
             self.note()
         if kind == "connections":

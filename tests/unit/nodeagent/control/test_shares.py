@@ -1,5 +1,7 @@
 """What control makes of what workers share about requests."""
 
+import asyncio
+import contextlib
 import random
 
 import pytest
@@ -7,7 +9,11 @@ import pytest
 from nodeagent import limits
 from nodeagent.control.shares import Shares
 from nodeagent.decide.breaker import Gauge
+from nodeagent.decide.dispatch import name_of
+from nodeagent.decide.outlier import Ejection
 from nodeagent.wire.frames import EjectionRow, PartRow, Shared
+from tests.support.loop import run, until
+from tests.support.shares_scene import BOUND, COURSE, Scene, snapshot
 
 WAY = ("shop", "web", "", "requests")
 GONE = EjectionRow("shop", "web", "", "h1/web", 30.0, 1)
@@ -162,3 +168,75 @@ def test_four_workers_never_have_more_than_the_bound_however_late_each_hears(lim
         town.step(number, may_take=turn < 4_000 or number == max(town.gauges))
         assert sum(each.used for each in town.gauges.values()) <= limit
     assert town.gauges[max(town.gauges)].share == limit
+
+
+# --- with workers on real channels ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is."""
+    monkeypatch.setattr(limits, "LEASE_WAIT_S", 1.0)
+
+
+def scene(work) -> None:
+    async def within() -> None:
+        async with Scene() as playing:
+            await work(playing)
+
+    run(within)
+
+
+def test_each_worker_in_turn_has_all_of_it() -> None:
+    """As soon as the one before needs it no more."""
+
+    async def work(playing: Scene) -> None:
+        for worker in playing.workers:
+            assert await worker.take_all(BOUND) == BOUND
+            assert not worker.take()
+            worker.end(BOUND)
+
+    scene(work)
+
+
+def test_all_at_once_have_no_more_than_it() -> None:
+    """And what is there is used."""
+
+    async def work(playing: Scene) -> None:
+        for _ in range(3):
+            taken = await asyncio.gather(*(worker.take_all(BOUND) for worker in playing.workers))
+            assert sum(taken) == playing.used == BOUND
+            for worker in playing.workers:
+                worker.end(len(worker.open))
+
+    scene(work)
+
+
+def test_who_ends_some_lets_another_have_them() -> None:
+    async def work(playing: Scene) -> None:
+        one, two, *_ = playing.workers
+        await one.take_all(BOUND)
+        assert not two.take()
+        one.end(3)
+        await until(lambda: two.take() or playing.used > BOUND, "one of another worker")
+        assert playing.used <= BOUND
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                while two.take():
+                    await asyncio.sleep(0.01)
+        assert playing.used <= BOUND
+
+    scene(work)
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_an_ejection_is_known_to_all(number: int) -> None:
+    async def work(playing: Scene) -> None:
+        made = snapshot()
+        name = name_of(made.services["web"].instances[1])
+        ejection = Ejection(name, asyncio.get_running_loop().time() + 30, 1)
+        playing.workers[number].live.http.sharing.ejected(COURSE, ejection)
+        others = [worker.live.http.router.dispatch for place, worker in enumerate(playing.workers) if place != number]
+        await until(lambda: all(each._lane(made.services, COURSE).outliers.is_ejected(name, 0.0) for each in others), "all leave it alone")
+
+    scene(work)

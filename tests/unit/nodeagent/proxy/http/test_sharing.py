@@ -167,6 +167,20 @@ def test_a_part_of_another_bound_is_not_taken() -> None:
     run(work)
 
 
+def test_whatever_is_no_gain_is_answered() -> None:
+    """Where the bound has changed, control still believes that this worker has its part of the one before."""
+
+    async def work() -> None:
+        far = Far()
+        far.lease(0, 1)
+        assert await far.asked() == PartRow(*WAY, 8, 0, 0, 1)
+        far.lease(3, 2)
+        await asyncio.sleep(0.05)
+        assert not far.heard
+
+    run(work)
+
+
 def test_what_control_could_not_be_told_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the next word; and not all in one."""
     monkeypatch.setattr(limits, "SHARED_ROWS", 2)

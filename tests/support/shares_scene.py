@@ -1,19 +1,15 @@
-"""Control and four workers on real channels: what one needs of a bound the others give, and none hears of a share too many."""
+"""Control and four workers on real channels, and requests of shop, which may have eight to web open."""
 
 import asyncio
-import contextlib
 import socket
 from dataclasses import replace
 from typing import Self
 
 import msgspec
-import pytest
 
-from nodeagent import limits
 from nodeagent.control.workers import Workers
 from nodeagent.decide.chain import Leg, Target
-from nodeagent.decide.dispatch import Pick, name_of
-from nodeagent.decide.outlier import Ejection
+from nodeagent.decide.dispatch import Pick
 from nodeagent.errors import BreakerOpen
 from nodeagent.model.policy.defaults import CallLimits, Upstream, UpstreamConfig
 from nodeagent.model.snapshot import Snapshot
@@ -21,7 +17,7 @@ from nodeagent.observe.metrics import Metrics
 from nodeagent.proxy.control import ControlChannel
 from nodeagent.proxy.live import Live
 from nodeagent.wire.frames import WorkerStats
-from tests.support.loop import run, until
+from tests.support.loop import until
 from tests.support.routed_mesh import routed_mesh
 from tests.support.routes import instance
 from tests.support.twohosts import config_of
@@ -99,72 +95,3 @@ class Scene:
     @property
     def used(self) -> int:
         return sum(len(worker.open) for worker in self.workers)
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is."""
-    monkeypatch.setattr(limits, "LEASE_WAIT_S", 1.0)
-
-
-def scene(work) -> None:
-    async def within() -> None:
-        async with Scene() as playing:
-            await work(playing)
-
-    run(within)
-
-
-def test_each_worker_in_turn_has_all_of_it() -> None:
-    """As soon as the one before needs it no more."""
-
-    async def work(playing: Scene) -> None:
-        for worker in playing.workers:
-            assert await worker.take_all(BOUND) == BOUND
-            assert not worker.take()
-            worker.end(BOUND)
-
-    scene(work)
-
-
-def test_all_at_once_have_no_more_than_it() -> None:
-    """And what is there is used."""
-
-    async def work(playing: Scene) -> None:
-        for _ in range(3):
-            taken = await asyncio.gather(*(worker.take_all(BOUND) for worker in playing.workers))
-            assert sum(taken) == playing.used == BOUND
-            for worker in playing.workers:
-                worker.end(len(worker.open))
-
-    scene(work)
-
-
-def test_who_ends_some_lets_another_have_them() -> None:
-    async def work(playing: Scene) -> None:
-        one, two, *_ = playing.workers
-        await one.take_all(BOUND)
-        assert not two.take()
-        one.end(3)
-        await until(lambda: two.take() or playing.used > BOUND, "one of another worker")
-        assert playing.used <= BOUND
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.2):
-                while two.take():
-                    await asyncio.sleep(0.01)
-        assert playing.used <= BOUND
-
-    scene(work)
-
-
-@pytest.mark.parametrize("number", range(2))
-def test_an_ejection_is_known_to_all(number: int) -> None:
-    async def work(playing: Scene) -> None:
-        made = snapshot()
-        name = name_of(made.services["web"].instances[1])
-        ejection = Ejection(name, asyncio.get_running_loop().time() + 30, 1)
-        playing.workers[number].live.http.sharing.ejected(COURSE, ejection)
-        others = [worker.live.http.router.dispatch for place, worker in enumerate(playing.workers) if place != number]
-        await until(lambda: all(each._lane(made.services, COURSE).outliers.is_ejected(name, 0.0) for each in others), "all leave it alone")
-
-    scene(work)
