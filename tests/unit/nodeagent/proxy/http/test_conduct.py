@@ -6,7 +6,7 @@ import pytest
 
 from nodeagent import limits
 from nodeagent.decide.chain import Leg, Target
-from nodeagent.errors import BreakerOpen, Denied, Reason, Side, UpstreamRefused
+from nodeagent.errors import Denied, Reason, Side, UpstreamRefused
 from tests.support.http_scene import Scene, Talk
 from tests.support.loop import run, until
 
@@ -387,26 +387,5 @@ def test_a_connection_that_comes_after_its_try_was_given_up_gets_no_request() ->
         assert await client.hear(b"ok") == OK
         (row,) = made.requests()
         assert row.retries == 1
-
-    scene(work)
-
-
-def test_a_request_waits_for_its_turn_and_is_decided_once_more() -> None:
-    """All of its body is still there, and what is refused then is refused."""
-
-    async def work(made: Scene) -> None:
-        client = await made.client()
-        made.role.waits_for = ("shop", Target("web"))
-        await client.say(b"POST /x HTTP/1.1\r\nHost: web\r\nContent-Length: 3\r\n\r\nabc")
-        app = await made.app()
-        assert (await app.hear(b"abc")).endswith(b"\r\n\r\nabc")
-        await app.say(OK)
-        assert await client.hear(b"ok") == OK
-        made.role.refuses_again = BreakerOpen("as many as it may")
-        await client.say(GET)
-        assert b" 503 " in await client.head()
-        assert made.role.turns == 2
-        assert [(row.status, row.reason, row.side) for row in made.requests()][1:] == [(503, Reason.LIMIT, Side.MESH)]
-        assert made.live.http.requests.take()[0].shed == 1
 
     scene(work)

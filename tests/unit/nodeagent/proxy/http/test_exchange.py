@@ -3,7 +3,8 @@
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import Denied, Reason, UpstreamReset
+from nodeagent.decide.chain import Target
+from nodeagent.errors import BreakerOpen, Denied, Reason, Side, UpstreamReset
 from nodeagent.model.message import RequestHead
 from nodeagent.proxy.http.exchange import Exchange, Plan, row_of
 from nodeagent.proxy.http.roles import ask
@@ -216,5 +217,26 @@ def test_a_request_gets_so_many_connections() -> None:
         await client.say(b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n")
         assert (await client.head()).startswith(b"HTTP/1.1 502 ")
         assert made.role.opened == limits.HTTP_TRIES
+
+    scene(work)
+
+
+def test_a_request_waits_for_its_turn_and_is_decided_once_more() -> None:
+    """All of its body is still there, and what is refused then is refused."""
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        made.role.waits_for = ("shop", Target("web"))
+        await client.say(b"POST /x HTTP/1.1\r\nHost: web\r\nContent-Length: 3\r\n\r\nabc")
+        app = await made.app()
+        assert (await app.hear(b"abc")).endswith(b"\r\n\r\nabc")
+        await app.say(OK)
+        assert await client.hear(b"ok") == OK
+        made.role.refuses_again = BreakerOpen("as many as it may")
+        await client.say(GET)
+        assert b" 503 " in await client.head()
+        assert made.role.turns == 2
+        assert [(row.status, row.reason, row.side) for row in made.requests()][1:] == [(503, Reason.LIMIT, Side.MESH)]
+        assert made.live.http.requests.take()[0].shed == 1
 
     scene(work)
