@@ -121,6 +121,7 @@ class Dispatch:
         lane = self._lanes.get(course)
         if lane and lane.connections.used and lane.connections.give_back():
             self.changed.add(course)
+        self.rest(course, 0)
 
     def rest(self, course: Course, by: int) -> None:
         """So many more of the open connections rest."""
@@ -129,7 +130,7 @@ class Dispatch:
             return
         gauge = lane.connections
         gauge.idle += by
-        if gauge.idle == gauge.used:
+        if gauge.idle == gauge.used:  # nobody waits here, whatever was refused before
             gauge.refused = 0
             if gauge.asked:
                 self.changed.add(course)

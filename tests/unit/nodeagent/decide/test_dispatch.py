@@ -187,6 +187,18 @@ def test_connections_have_a_bound_of_their_own() -> None:
     assert it.waiting(made, COURSE).limit == limits.BREAKER_CALLS
 
 
+def test_that_all_connections_rest_is_told() -> None:
+    """Also where the last one that did not has been closed: what was refused before is wanted no more."""
+    made, it = mesh(EIGHT), dispatch(workers=4)
+    gauge = it.gauge(made, COURSE, "connections")
+    assert [True, True, False] == [it.try_connect(made, COURSE) for _ in range(3)]
+    gauge.tell()
+    it.rest(COURSE, 1)
+    assert not it.changed
+    it.disconnect(COURSE)
+    assert ({COURSE}, 0) == (it.changed, gauge.wanted)
+
+
 def test_ejections_of_all_workers_keep_to_the_cap() -> None:
     """Each saw another instance fail."""
     it, made = dispatch(), mesh()
