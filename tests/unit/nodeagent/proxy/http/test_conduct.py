@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from nodeagent import limits
-from nodeagent.decide.chain import Leg, Target
+from nodeagent.decide.chain import Target
 from nodeagent.errors import BreakerOpen, Denied, Reason, Side, UpstreamRefused
 from tests.support.http_scene import Scene, Talk
 from tests.support.loop import run, until
@@ -359,34 +359,6 @@ def test_what_nobody_wants_of_a_body_is_read_up_to_a_limit(monkeypatch: pytest.M
         await client.hear(b"ok")
         await client.say(b"14\r\n" + bytes(20) + b"\r\n")
         assert await client.rest() == b""
-
-    scene(work)
-
-
-def test_a_connection_that_comes_after_its_try_was_given_up_gets_no_request() -> None:
-    """Also before the next try has begun: else two instances would answer, the second in the place of another request's."""
-
-    async def work(made: Scene) -> None:
-        client, opens, gate = await made.client(), made.role.open, asyncio.Event()
-        made.role.leg, made.role.waits = Leg(route="r", target=Target("web"), try_timeout_s=0.1), [0.3]
-
-        async def slowly(plan):
-            await gate.wait()
-            return await opens(plan)
-
-        made.role.open = slowly
-        await client.say(GET)
-        await until(lambda: made.role.asked_again, "the end of the try")
-        gate.set()
-        app = await made.app()
-        made.role.leg = None
-        assert await app.head() == GET
-        assert made.requests() == []
-        assert made.role.opened == 1
-        await app.say(OK)
-        assert await client.hear(b"ok") == OK
-        (row,) = made.requests()
-        assert row.retries == 1
 
     scene(work)
 

@@ -1,8 +1,11 @@
 """How an answer is framed for its client, what is kept of a request, and what is written down of both."""
 
+import asyncio
+
 import pytest
 
 from nodeagent import limits
+from nodeagent.decide.chain import Leg, Target
 from nodeagent.errors import Denied, Reason, UpstreamReset
 from nodeagent.model.message import RequestHead
 from nodeagent.proxy.http.exchange import Exchange, Plan, row_of
@@ -216,5 +219,33 @@ def test_a_request_gets_so_many_connections() -> None:
         await client.say(b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n")
         assert (await client.head()).startswith(b"HTTP/1.1 502 ")
         assert made.role.opened == limits.HTTP_TRIES
+
+    scene(work)
+
+
+def test_a_connection_that_comes_after_its_try_was_given_up_gets_no_request() -> None:
+    """Also before the next try has begun: else two instances would answer, the second in the place of another request's."""
+
+    async def work(made: Scene) -> None:
+        client, opens, gate = await made.client(), made.role.open, asyncio.Event()
+        made.role.leg, made.role.waits = Leg(route="r", target=Target("web"), try_timeout_s=0.1), [0.3]
+
+        async def slowly(plan):
+            await gate.wait()
+            return await opens(plan)
+
+        made.role.open = slowly
+        await client.say(GET)
+        await until(lambda: made.role.asked_again, "the end of the try")
+        gate.set()
+        app = await made.app()
+        made.role.leg = None
+        assert await app.head() == GET
+        assert made.requests() == []
+        assert made.role.opened == 1
+        await app.say(OK)
+        assert await client.hear(b"ok") == OK
+        (row,) = made.requests()
+        assert row.retries == 1
 
     scene(work)
