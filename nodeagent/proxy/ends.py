@@ -15,7 +15,7 @@ from nodeagent import limits
 from nodeagent.errors import AgentError
 from nodeagent.proxy.end import End, Watcher
 from nodeagent.wire import connect
-from nodeagent.wire.stream import CANCEL, CONNECT_ERROR, LOST, NO_ERROR, Headers, Stream
+from nodeagent.wire.stream import CANCEL, CONNECT_ERROR, LOST, NO_ERROR, REFUSED_STREAM, Headers, Stream
 
 LINGER_RESET = struct.pack("ii", 1, 0)
 """For SO_LINGER: close with a reset. Source: socket(7)."""
@@ -328,6 +328,12 @@ class StreamEnd:
             self.stream.reset(code or (CONNECT_ERROR if self._has_finished else CANCEL))
             if self.relay:
                 self.relay.end_closed(self, "reset")
+
+    def give_back(self) -> None:
+        """RST_STREAM: nothing was done about what came last, and another stream may be tried. Source: RFC 9113, section 8.7."""
+        if not self.is_closed and self.stream:
+            self.is_closed = True
+            self.stream.reset(REFUSED_STREAM)
 
     def pause(self) -> None:
         """The peer cannot deliver: stop giving window back."""

@@ -1,13 +1,14 @@
 """The path of a connection that comes from outside: a stream in a peer's tunnel, or clear text."""
 
 import contextlib
+import functools
 
 from nodeagent import limits
 from nodeagent.decide.first_use import is_to_ask_here
 from nodeagent.decide.inbound import decide_plaintext, decide_stream
 from nodeagent.decide.outbound import Via, is_read
 from nodeagent.decide.route import ToService, find_destination
-from nodeagent.errors import BadDestination, Loop, NoSnapshot, PeerIdentity, blame_caller
+from nodeagent.errors import AgentError, BadDestination, Loop, NoSnapshot, PeerIdentity, blame_caller
 from nodeagent.model.address import Address, OriginalDst, canonical_ip
 from nodeagent.proxy.descriptors import check_descriptor
 from nodeagent.proxy.end import End
@@ -84,13 +85,14 @@ class Inbound:
             live.held.add(relay)
             upstream = await self._reach(via.address, tunnel.address.ip, via.service)
             stream.respond(connect.success_headers())
-            relay.link(self._engine(tunnel, via, upstream) if relay.row.is_read else upstream)
+            relay.link(self._engine(tunnel, relay, via, upstream) if relay.row.is_read else upstream)
 
-    def _engine(self, tunnel: Tunnel, via: Via, upstream: End) -> Engine:
+    def _engine(self, tunnel: Tunnel, relay: Relay, via: Via, upstream: End) -> Engine:
         """Reads the requests of a stream one by one, and hands those to the application that may come."""
         pair = Pair(tunnel.source, via.service, tunnel.address.ip)
         role = CalleeRole(self._live, pair, via.address, upstream, lambda: self._reach(via.address, pair.client_ip, via.service))
         role.check_caller = lambda: check_expiry(tunnel)
+        role.on_unreached = functools.partial(_return, relay)
         return Engine(role, self._live, codec_of(self._live, via.service))
 
     async def _look_for_news(self, headers: Headers) -> None:
@@ -118,3 +120,10 @@ def check_expiry(tunnel: Tunnel) -> None:
     """
     if tunnel.has_expired:
         raise blame_caller(PeerIdentity(f"a certificate of the tunnel from {tunnel.source} on {tunnel.peer} has ended"))
+
+
+def _return(relay: Relay, error: AgentError) -> None:
+    """A request for an application that is not there: the caller's agent knows that it did not begin, and what else there is."""
+    if isinstance(relay.downstream, StreamEnd):
+        relay.downstream.give_back()
+    relay.end_by(error)

@@ -13,6 +13,7 @@ from nodeagent.proxy.end import End, Watcher
 from nodeagent.proxy.ends import StreamEnd, TcpEnd
 from nodeagent.wire.http1.events import BadMessage
 from nodeagent.wire.http1.parser import CodecName, response_parser
+from nodeagent.wire.stream import REFUSED_STREAM
 
 _ESTABLISHED = 1  # Linux, include/net/tcp_states.h
 
@@ -103,11 +104,13 @@ class Origin:
     def has_started(self) -> bool | None:
         """Whether the instance has got anything of the request: False is certain; None: nobody can say.
 
-        Whoever sent a FIN that acknowledges nothing of the request had closed before it came. A reset says nothing: what was
+        Another agent that gives a stream back has begun nothing. Whoever sent a FIN that acknowledges nothing of the request had closed before it came. A reset says nothing: what was
         read may not have been acknowledged yet.
         """
         if self.has_answered:
             return True
+        if isinstance(self.end, StreamEnd) and self.end.reset_code == REFUSED_STREAM:
+            return False
         if isinstance(self.end, TcpEnd) and self.end.has_ended and self.end.taken() <= self._taken:
             return False
         return None

@@ -15,7 +15,7 @@ from nodeagent.decide.path import normalize
 from nodeagent.decide.requests import authorize_request
 from nodeagent.decide.retry import Failure, backoff_s, may_resend
 from nodeagent.decide.routed import is_routed
-from nodeagent.errors import BreakerOpen, UpstreamTimeout
+from nodeagent.errors import AgentError, BreakerOpen, UpstreamTimeout
 from nodeagent.model.address import Address
 from nodeagent.model.message import Headers, RequestHead, ResponseHead
 from nodeagent.model.outcome import Direction
@@ -276,6 +276,8 @@ class CalleeRole:
         self._has_left = False
         self.check_caller: Callable[[], None] = _nothing
         """Raises where nothing new is taken from the caller any more: its connection lasts longer than its word."""
+        self.on_unreached: Callable[[AgentError], None] = _nothing
+        """Told when the application is not there for a request: whoever sent it is to know that it did not begin."""
 
     def ask(self, head: RequestHead) -> Asked:
         """What the caller's agent says of it."""
@@ -316,7 +318,11 @@ class CalleeRole:
     async def open(self, plan: Plan) -> Origin:
         """Another one."""
         del plan
-        return Origin(await self._reach(), self._codec)
+        try:
+            return Origin(await self._reach(), self._codec)
+        except AgentError as error:
+            self.on_unreached(error)
+            raise
 
     def keep(self, plan: Plan, origin: Origin) -> None:
         """For the next request of this stream."""
@@ -339,8 +345,8 @@ class CalleeRole:
             origin.leave()
 
 
-def _nothing() -> None:
-    """Nobody who called was asked for a certificate."""
+def _nothing(*_: object) -> None:
+    """Nobody who called was asked for a certificate, or is to be told."""
 
 
 def codec_of(live: Live, service: str) -> CodecName:

@@ -6,13 +6,14 @@ import socket
 import pytest
 
 from nodeagent import limits
-from nodeagent.errors import AgentError, PeerLost, UpstreamProtocol, UpstreamReset
+from nodeagent.errors import AgentError, PeerLost, Reason, UpstreamProtocol, UpstreamReset
 from nodeagent.model.message import ResponseHead
 from nodeagent.proxy.ends import StreamEnd
 from nodeagent.proxy.http.origin import Origin
 from nodeagent.proxy.upstream import connect_direct
 from tests.support.http_scene import Scene, Talk
 from tests.support.loop import run, until
+from tests.support.twohosts import TwoHosts
 
 
 class Told:
@@ -211,3 +212,27 @@ def test_one_that_is_full_is_not_ready() -> None:
         assert origin.is_ready
 
     scene(work)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_a_request_for_an_application_that_is_gone_is_given_back(method: bytes) -> None:
+    """On a stream that had reached it before: whoever routes knows that nothing began, whatever is asked."""
+
+    async def work() -> None:
+        async with TwoHosts(protocol="http") as hosts:
+            origin, told = Origin(await hosts.call(), "httptools"), Told()
+            web, _ = await hosts.accept()
+            hosts.app.close()
+            web.close()
+            await until(lambda: hosts.two.live.relays, "the stream")
+            await asyncio.sleep(0.05)  # the kernel's word of the end
+            origin.begin(told, method)
+            origin.write(method + b" / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n")
+            await until(lambda: told.lost, "the end of the stream")
+            assert (origin.started_when_lost, told.heads) == (False, [])
+            await until(lambda: not hosts.two.live.relays, "the row")
+            records = hosts.two.live.records.take()
+            assert records is not None
+            assert [row.reason for row in (*records.rows, *records.requests)] == [Reason.UPSTREAM_REFUSED] * 2
+
+    run(work)
