@@ -75,9 +75,7 @@ class Conduct:
         if now >= exchange.deadline:
             self._give_up(exchange, UpstreamTimeout("the request's time was over (RequestTimeout)"))
             return
-        origin, exchange.origin = exchange.origin, None
-        if origin:
-            origin.drop()
+        exchange.drop_origin()
         self._failed(exchange, "timeout", UpstreamTimeout("the instance did not begin to answer in time"), started=None)
 
     def expire(self, *, is_client_late: bool) -> None:
@@ -126,6 +124,11 @@ class Conduct:
             self._next(exchange)
         elif exchange.request.length == CHUNKED:
             exchange.pass_on(render.last_chunk(trailers))
+
+    def on_client_end(self) -> None:
+        """Nothing comes after this request."""
+        if self._exchange:
+            self._exchange.pass_end()
 
     def on_bad(self, error: BadMessage) -> None:
         """What comes is no request, or no end of one: nothing after it can be believed."""
@@ -256,20 +259,17 @@ class Conduct:
         try:
             origin = await self._role.open(plan)
         except AgentError as error:
-            if self._is_waiting(exchange, tried):
+            if exchange is self._exchange and exchange.waits_in(tried):
                 self._client.guarded(functools.partial(self._failed, exchange, "connect-failure", error, started=False))
         except Exception as error:  # noqa: BLE001 - an unexpected error refuses
             self._client.defect(error)
         else:
-            if not self._is_waiting(exchange, tried):
+            if not (exchange is self._exchange and exchange.waits_in(tried)):
                 self._role.keep(plan, origin)
             elif origin.is_over:
                 self._client.guarded(functools.partial(self._failed, exchange, "connect-failure", origin.early_end(), started=False))
             else:
                 self._client.guarded(functools.partial(self._begin, exchange, origin))
-
-    def _is_waiting(self, exchange: Exchange, tried: tuple[int, int]) -> bool:
-        return exchange is self._exchange and not exchange.is_answered and exchange.origin is None and exchange.try_number == tried
 
     def _begin(self, exchange: Exchange, origin: Origin) -> None:
         plan, request = exchange.plan, exchange.request
@@ -281,6 +281,8 @@ class Conduct:
         for piece in exchange.kept or ():
             origin.write(piece)
         exchange.forget()
+        if self._client.has_asked_all:
+            exchange.pass_end()
         self._client.watch()
 
     def _failed(self, exchange: Exchange, failure: Failure, error: AgentError, *, started: bool | None) -> None:
@@ -343,9 +345,7 @@ class Conduct:
         if exchange.is_said:
             self._client.cut(error)
             return
-        origin, exchange.origin = exchange.origin, None
-        if origin:
-            origin.drop()
+        exchange.drop_origin()
         self._refuse(exchange, error)
 
     def _release(self, exchange: Exchange) -> None:

@@ -105,7 +105,12 @@ class Engine:
     @property
     def is_last(self) -> bool:
         """Whether the answer to come says that it is the last one."""
-        return self.live.http.is_draining or (self.has_ended and not self._parser.buffered)
+        return self.live.http.is_draining or self.has_asked_all
+
+    @property
+    def has_asked_all(self) -> bool:
+        """Whether no request follows the one that is read."""
+        return self.has_ended and not self._parser.buffered
 
     def say(self, data: bytes) -> None:
         """To the client."""
@@ -198,6 +203,8 @@ class Engine:
             self._is_next_due = False
             self.guarded(self._parser.proceed)
         self._is_telling = False
+        if self.has_asked_all:
+            self.guarded(self._conduct.on_client_end)
         if self.has_ended and not self._is_next_due and not self._conduct.is_busy and not self._conduct.opaque:
             self.leave()
         self.watch()

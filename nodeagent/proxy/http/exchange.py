@@ -203,6 +203,22 @@ class Exchange:
             return inf
         return self.deadline if self.is_said else min(self.deadline, self.try_until)
 
+    def waits_in(self, tried: tuple[int, int]) -> bool:
+        """Whether it is that try that waits for a connection."""
+        return not self.is_answered and self.origin is None and self.try_number == tried
+
+    def drop_origin(self) -> None:
+        """Nothing of that instance is waited for any more: it sees a reset."""
+        origin, self.origin = self.origin, None
+        if origin:
+            origin.drop()
+
+    def pass_end(self) -> None:
+        """Its client sends no more, or is gone, which looks the same: the instance hears it as without an agent, and may answer all the same."""
+        if self.origin and self.is_read and not self.is_answered:
+            self.kept = None  # nothing is done once more for who may be gone
+            self.origin.end_requests()
+
     def pass_on(self, piece: bytes) -> None:
         """One more piece of the body, to where it goes, and for another try."""
         if self.origin:

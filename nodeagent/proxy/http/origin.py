@@ -75,6 +75,7 @@ class Origin:
         self._user: User | None = None
         self._parser = response_parser(codec, self)
         self._is_opaque = False
+        self._is_ending = False
         self._is_full = False
         self._has_eof = False
         self._trailers: Headers | None = None
@@ -85,7 +86,7 @@ class Origin:
     @property
     def is_ready(self) -> bool:
         """Whether another request may go on it, as far as this host's kernel knows. Who would write to a full one is not told again."""
-        if self.is_over or self._is_full:
+        if self.is_over or self._is_full or self._is_ending:
             return False
         if isinstance(self.end, StreamEnd):
             return not self.end.is_stale()
@@ -130,6 +131,11 @@ class Origin:
     def write(self, data: bytes) -> None:
         """A piece of the request."""
         self.end.send(data)
+
+    def end_requests(self) -> None:
+        """This request is the last: the instance hears that no more will come."""
+        self._is_ending = True
+        self.end.finish()
 
     def rest(self) -> None:
         """The exchange is over: another request may follow, of whomever."""

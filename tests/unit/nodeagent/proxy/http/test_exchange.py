@@ -240,3 +240,44 @@ def test_a_request_waits_for_its_turn_and_is_decided_once_more() -> None:
         assert made.live.http.requests.take()[0].shed == 1
 
     scene(work)
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_the_end_of_a_client_goes_on_to_the_application(is_early: bool) -> None:  # noqa: FBT001 - a case
+    """As without an agent: who is gone looks like who only says no more, and the application knows which it serves."""
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        await client.say(GET + GET)
+        if is_early:
+            client.half_close()
+        app = await made.app()
+        await app.head()
+        await app.say(OK)
+        await app.head()
+        if not is_early:
+            client.half_close()
+        assert await app.rest() == b""
+        await app.say(OK)
+        assert (await client.rest()).count(b"\r\n\r\nok") == 2
+        assert len(made.live.http.origins) == 0
+
+    scene(work)
+
+
+def test_an_application_that_gives_up_a_client_that_is_gone_is_asked_no_more() -> None:
+    """Its place is free then."""
+
+    async def work(made: Scene) -> None:
+        client = await made.client()
+        await client.say(GET)
+        app = await made.app()
+        await app.head()
+        client.close()
+        assert await app.rest() == b""
+        app.close()
+        await until(lambda: not made.live.relays, "the end")
+        assert [(row.status, row.reason) for row in made.requests()] == [(502, Reason.RESET_BY_UPSTREAM)]
+        assert made.role.opened == 1
+
+    scene(work)

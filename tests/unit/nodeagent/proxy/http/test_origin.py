@@ -225,7 +225,6 @@ def test_a_request_for_an_application_that_is_gone_is_given_back(method: bytes) 
             hosts.app.close()
             web.close()
             await until(lambda: hosts.two.live.relays, "the stream")
-            await asyncio.sleep(0.05)  # the kernel's word of the end
             origin.begin(told, method)
             origin.write(method + b" / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n")
             await until(lambda: told.lost, "the end of the stream")
