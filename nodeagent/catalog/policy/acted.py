@@ -40,8 +40,8 @@ def unacted_on(spec: Part) -> str:
 
 
 def _paths(value: Any, acted: Collection[str], path: str = "") -> Iterable[str]:
-    """Of what is said, the shortest paths below which nothing is acted on."""
-    if path in acted:
+    """Of what is said, the shortest paths below which nothing is acted on. What is empty says nothing: Consul shows tables that nobody filled."""
+    if path in acted or not value:
         return
     if path and not any(each.startswith(f"{path}.") for each in acted):
         yield path

@@ -31,6 +31,7 @@ def test_some_kinds_are_only_kept(kind: str) -> None:
         (INTENTIONS | {"Sources": [{"Name": "shop", "Permissions": [{**ALLOW, "JWT": TOKEN}]}]}, JWT),
         (INTENTIONS | {"Sources": [{"Name": "shop", "Action": "allow"}], "JWT": TOKEN}, JWT),
         (DEFAULTS | {"Protocol": "http", "Meta": {"owner": "ops"}}, ""),
+        (DEFAULTS | {"Protocol": "http", "MeshGateway": {}, "Expose": {}, "ExternalSNI": ""}, ""),  # as Consul shows it
         (DEFAULTS | {"Protocol": "http", "Expose": {"Checks": True}, "LocalRequestTimeoutMs": 5}, f"{KEPT} (Expose, LocalRequestTimeoutMs)"),
         (DEFAULTS | {"UpstreamConfig": {"Defaults": {"Limits": {"MaxConnections": 3}}, "Overrides": [
             {"Name": "api", "ConnectTimeoutMs": 5, "Protocol": "http"}, {"Name": "db", "PassiveHealthCheck": {"MaxFailures": 1}},
