@@ -74,7 +74,8 @@ def _leg_rows(leg: LegRow) -> Iterator[_Row]:
         where = ", ".join(each.addresses)
         sign: Verdict = "ok" if each.state == "ok" and not each.ejected_s else "note"
         ejected = f", ejected for {each.ejected_s:g} s more" if each.ejected_s else ""
-        yield sign, "candidate", f"{each.id} on {each.host} at {where}, weight {each.weight}, {each.state}{ejected}"
+        of = f" of {each.stand_in}" if each.stand_in else ""
+        yield sign, "candidate", f"{each.id}{of} on {each.host} at {where}, weight {each.weight}, {each.state}{ejected}"
     if not leg.candidates and leg.verdict != "refused":
         yield "refused", "candidate", f"no instance of {leg.target} is known"
     elif leg.verdict != "refused" and all(each.state != "ok" for each in leg.candidates):

@@ -155,7 +155,7 @@ def _leg_row(snapshot: Snapshot, source: str, head: RequestHead, leg: Leg, share
         stand_ins=tuple(map(str, leg.stand_ins)),
         path=path,
         steps=tuple(_leg_steps(snapshot, leg, path)),
-        candidates=() if leg.refusal else tuple(_candidates(snapshot, leg.target)),
+        candidates=() if leg.refusal else tuple(_candidates(snapshot, leg)),
         verdict=verdict,
         why=why,
     )  # fmt: skip
@@ -165,7 +165,7 @@ def _decided(snapshot: Snapshot, source: str, head: RequestHead, leg: Leg) -> tu
     """The path at the far end, and what is said there: by the rule of the service to which the leg leads, of the request as it comes there."""
     if leg.refusal:
         return "", "refused", leg.refusal
-    rule = _rule(snapshot, source, leg.target.service)
+    rule = _rule(snapshot, source, _taken(snapshot, leg).service)
     try:
         target, headers = leg.onward(head.target, head.headers)
         target = normalize(target, path_rules(snapshot.mesh.normalization)) if rule.reads_path else target
@@ -204,9 +204,19 @@ def _times(leg: Leg) -> str:
     return ", ".join(told)
 
 
-def _candidates(snapshot: Snapshot, target: Target) -> Iterator[Candidate]:
-    for instance in members(snapshot.services, target):
-        yield Candidate(instance.id, instance.host, tuple(map(str, instance.addresses)), instance.weight, _state(instance))
+def _taken(snapshot: Snapshot, leg: Leg) -> Target:
+    """The target, or who stands in for it while it has nobody."""
+    able = (each for each in (leg.target, *leg.stand_ins) if any(map(is_usable, members(snapshot.services, each))))
+    return next(able, leg.target)
+
+
+def _candidates(snapshot: Snapshot, leg: Leg) -> Iterator[Candidate]:
+    """Of the target, and of who stands in for it now."""
+    for target in dict.fromkeys((leg.target, _taken(snapshot, leg))):
+        stands_in = "" if target == leg.target else str(target)
+        for instance in members(snapshot.services, target):
+            addresses = tuple(map(str, instance.addresses))
+            yield Candidate(instance.id, instance.host, addresses, instance.weight, _state(instance), stand_in=stands_in)
 
 
 def _state(instance: Instance) -> str:

@@ -32,6 +32,8 @@ class Candidate(msgspec.Struct, frozen=True):
     """`ok`, `unhealthy`, `drained`, `gone`, `weight 0` or `no address`."""
     ejected_s: float = 0.0
     """For how many seconds yet this host's workers leave it alone, since it failed."""
+    stand_in: str = ""
+    """Whose it is, where that stands in for the target."""
 
 
 class LegRow(msgspec.Struct, frozen=True):

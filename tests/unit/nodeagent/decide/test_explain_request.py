@@ -116,6 +116,16 @@ def test_a_request_passes_only_to_who_is_healthy() -> None:
     assert not answer.passes
 
 
+def test_who_stands_in_is_who_is_told_of() -> None:
+    """With its own word about the caller, as it is who is called."""
+    traffic = resolver("web", failover={"*": Failover(service="api")})
+    answer = explain(made=routed_mesh(traffic=traffic, instances=()))
+    (leg,) = answer.legs
+    assert [("api", "ok")] == [(each.stand_in, each.state) for each in leg.candidates]
+    assert (leg.verdict, leg.why, answer.passes) == ("allow", "shop -> api (allow)", True)
+    assert not any(each.stand_in for each in explain(made=routed_mesh(traffic=traffic)).legs[0].candidates)
+
+
 @pytest.mark.parametrize(
     ("facts", "line", "source", "text"),
     [
