@@ -49,6 +49,7 @@ class Reason(StrEnum):
     NO_INSTANCE = "no_instance"
     LOOP = "loop"
     LIMIT = "limit"
+    SHED = "shed"
     DRAINED = "drained"
     INTERNAL = "internal"
 
@@ -223,10 +224,10 @@ class LimitReached(AgentError):
     reason, side = Reason.LIMIT, Side.AGENT
 
 
-class BreakerOpen(LimitReached):
+class BreakerOpen(AgentError):
     """A caller has as much open towards a service as its operator allows it."""
 
-    side = Side.MESH
+    reason, side = Reason.SHED, Side.MESH
 
     def __init__(self, why: str, course: Any = None) -> None:
         """course: who calls whom, of `decide/dispatch`."""

@@ -253,7 +253,7 @@ def record(exchange: Exchange, role: Role, live: Live, relay: Watcher | None, no
     """Counts it, and writes down what is to be told of it. now: by the loop's clock."""
     seconds, requests, plan = now - exchange.began_at, live.http.requests, exchange.plan
     way = (role.direction, role.source, (plan.destination if plan else "") or role.destination, plan.route if plan else "")
-    is_shed = exchange.reason is Reason.LIMIT and exchange.side is Side.MESH
+    is_shed = exchange.reason is Reason.SHED
     is_denied = exchange.reason is Reason.DENIED
     requests.count(way, exchange.status, seconds, retries=exchange.retries, is_denied=is_denied, is_shed=is_shed)
     if requests.wants(exchange.status, exchange.reason, exchange.side):

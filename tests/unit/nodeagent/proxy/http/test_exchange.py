@@ -236,7 +236,7 @@ def test_a_request_waits_for_its_turn_and_is_decided_once_more() -> None:
         await client.say(GET)
         assert b" 503 " in await client.head()
         assert made.role.turns == 2
-        assert [(row.status, row.reason, row.side) for row in made.requests()][1:] == [(503, Reason.LIMIT, Side.MESH)]
+        assert [(row.status, row.reason, row.side) for row in made.requests()][1:] == [(503, Reason.SHED, Side.MESH)]
         assert made.live.http.requests.take()[0].shed == 1
 
     scene(work)
