@@ -226,23 +226,29 @@ def diff(*, files: Sequence[str], against: Sequence[str], output: str, token_fil
 
 @policy.command()
 @_key_arguments(required=False)
+@_files(required=False)
 @click.option("--text", is_flag=True, help="With what each change changed.")
 @headers_option
 @output_option
 @token_option
 @config_option
 def history(  # noqa: PLR0913 - click passes each option by name
-    *, kind: str | None, name: str | None, text: bool, no_headers: bool, output: str, token_file: Path | None, config_path: Path
-) -> None:
-    """Who changed which entry, and when: all of them, those of KIND, or the one NAME.
+    *, kind: str | None, name: str | None, files: Sequence[str], text: bool, no_headers: bool, output: str,
+    token_file: Path | None, config_path: Path,
+) -> None:  # fmt: skip
+    """Who changed which entry, and when: all of them, those of KIND, the one NAME, or those that the files name.
 
     Changes that were made neither by this command nor by `nodeagent intention` are shown as external, between the two
     moments that are known.
     """
+    if kind and files:
+        raise click.UsageError("give KIND and NAME, or --file")
+    with _faults_told(output):
+        keys = list(read_given(files)) if files else [Key(kind, name)] if kind and name else []
     store = PolicyStore(open_operator(config_path, token_file))
-    if kind and name:
-        key, stored = Key(kind, name), store.read(Key(kind, name))
-        found, current = {key: store.read_trail(key)[0]}, {key: stored} if stored else {}
+    if keys:
+        found = {key: store.read_trail(key)[0] for key in keys}
+        current = {key: stored for key in keys if (stored := store.read(key))}
     else:
         found = {key: trail if text or trail is None else without_texts(trail) for key, trail, _ in store.read_trails(kind)}
         current = {each.key: each for each in store.read_kind(kind)} if kind else store.read_all()

@@ -196,6 +196,15 @@ def test_history_tells_who_changed_what_and_what_came_from_elsewhere(ask):
     assert "+Protocol: grpc" in ask(shelf, "history", "--text").stdout
 
 
+def test_history_of_what_files_name(ask):
+    """Whatever they say of it."""
+    shelf = Shelf()
+    ask(shelf, "apply", given=(HTTP, API))
+    done = ask(shelf, "history", "-o", "json", given=(HTTP | {"Protocol": "tcp"},))
+    assert [(row["kind"], row["name"], row["act"]) for row in json.loads(done.stdout)["changes"]] == [("service-defaults", "web", "created")]
+    assert ask(shelf, "history", "service-defaults", given=(HTTP,)).exit_code == 2
+
+
 @pytest.mark.parametrize("which", [(), ("service-intentions",), ("service-intentions", "web")])
 def test_rows_of_a_consul_before_1_9_are_what_their_trail_is_held_against(ask, which):
     """They are no entries, and `nodeagent intention` writes and records them."""
