@@ -18,7 +18,7 @@ _INSTANTS = frozenset({"opened_at", "closed_at"})
 def log_fields(row: ConnectionRow) -> dict[str, object]:
     """The fields of `connection_closed`: those of the row, its instants as `seconds`, and nothing that is blank."""
     fields = msgspec.structs.asdict(row)
-    shown = {k: v for k, v in fields.items() if k not in _INSTANTS and (k in _ALWAYS or v not in ("", msgspec.UNSET))}
+    shown = {k: v for k, v in fields.items() if k not in _INSTANTS and (k in _ALWAYS or not (v is False or v in ("", msgspec.UNSET)))}
     shown["seconds"] = round(max(row.closed_at - row.opened_at, 0.0), 6) if row.closed_at else 0.0
     return shown
 

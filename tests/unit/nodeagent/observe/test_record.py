@@ -23,6 +23,8 @@ def test_log_line_has_what_is_known_and_nothing_blank() -> None:
     assert known.items() <= fields.items()
     assert "peer" not in fields
     assert "uid" not in fields
+    assert "is_read" not in fields
+    assert log_fields(row(is_read=True))["is_read"] is True
     assert "opened_at" not in fields
 
 
