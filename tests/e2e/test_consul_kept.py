@@ -64,8 +64,8 @@ def test_an_entry_stands_in_the_place_of_the_rows_of_its_destination(consul, tmp
 
 def test_entries_that_are_deleted_with_all_that_is_around_them(consul, tmp_path, rows, monkeypatch) -> None:  # noqa: F811 - the fixtures
     """Consul shows a lower index then, that of a key which was deleted before, and answers nobody who waits."""
-    assert follow._KEPT.wait_s == limits.CATALOG_PULSE_WAIT_S
-    monkeypatch.setattr(follow, "_KEPT", Rhythm(wait_s=1.0, may_go_back=True))
+    assert follow.KEPT.wait_s == limits.CATALOG_PULSE_WAIT_S
+    monkeypatch.setattr(follow, "KEPT", Rhythm(wait_s=1.0, may_go_back=True))
 
     async def script(scene) -> None:
         rows("api", "web", "allow")
