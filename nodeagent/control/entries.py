@@ -141,9 +141,9 @@ class Entries:
         self._put(DEFAULTS, found._replace(specs={name: spec.upstream_config for name, spec in found.specs.items() if spec.upstream_config}))
 
     async def _take(self, kind: str, answer: Answer) -> None:
-        await self._refuse_foreign(kind, kind)
         known = self._in_force.get(kind, NO_ENTRIES)
-        found = await asyncio.to_thread(parse_entries, kind, answer.body, known)
+        found = await asyncio.to_thread(parse_entries, kind, answer.body, known)  # first, as garbage is no reason to ask whose it is
+        await self._refuse_foreign(kind, kind)
         doubts = await self._doubted(known, found, answer) if kind in ROUTING else {}
         self._doubts[kind] = doubts
         self.alarms = tuple(filter(None, map(_alarm, self._doubts, self._doubts.values())))
@@ -153,8 +153,9 @@ class Entries:
 
     async def _take_kept(self, kind: str, answer: Answer) -> None:
         key = _KEPT_MESH if kind == MESH else kind
+        found = await asyncio.to_thread(parse_kept_entries, kind, answer.body, self._in_force.get(key, NO_ENTRIES))
         await self._refuse_foreign(kind, key)
-        self._put(key, await asyncio.to_thread(parse_kept_entries, kind, answer.body, self._in_force.get(key, NO_ENTRIES)))
+        self._put(key, found)
 
     async def _refuse_foreign(self, kind: str, key: str) -> None:
         """Nothing, unless another cluster answers: what was known counts on, also what was saved, as if it had been heard.

@@ -32,15 +32,16 @@ class Protocols:
             Held: it is another cluster's; what was known counts.
             CatalogError: no such answer, or the catalog could not be asked.
         """
-        saved = dict(self._saved.protocols) if self._saved else None
+        said, saved = parse_service_defaults(answer.body), dict(self._saved.protocols) if self._saved else None
         known, why = await self._known(self._seen.protocols, saved)
-        self._seen.protocols = parse_service_defaults(answer.body) if known is None else known
+        self._seen.protocols = said if known is None else known
         self._settle(why)
 
     async def take_default(self, answer: Answer) -> None:
         """After each answer about all others; as `take`."""
+        said = parse_proxy_defaults(answer.body)
         known, why = await self._known(self._seen.default_protocol, self._saved.default_protocol if self._saved else None)
-        self._seen.default_protocol = parse_proxy_defaults(answer.body) if known is None else known
+        self._seen.default_protocol = said if known is None else known
         self._settle(why)
 
     async def _known(self, heard: _Known | None, saved: _Known | None) -> tuple[_Known | None, str]:
